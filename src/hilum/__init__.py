@@ -1,0 +1,46 @@
+"""hilum: multi-task chest radiograph models. A research tool, not a medical device.
+
+The public names below are imported on first use, so that ``import hilum`` stays light and never loads torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from hilum._version import __version__
+
+if TYPE_CHECKING:
+    from hilum.config import Config as Config
+
+_HOMES = {
+    "Bundle": "hilum.export.bundle",
+    "Config": "hilum.config",
+    "Finding": "hilum.types",
+    "HilumError": "hilum.errors",
+    "Index": "hilum.data.index",
+    "Prediction": "hilum.types",
+    "Predictor": "hilum.inference.predictor",
+    "PreprocessSpec": "hilum.preprocess",
+    "Radiograph": "hilum.types",
+    "Record": "hilum.types",
+    "Refusal": "hilum.types",
+    "build_index": "hilum.data.index",
+    "draw_phantom": "hilum.data.phantom",
+    "load_bundle": "hilum.export.bundle",
+    "load_config": "hilum.config",
+    "preprocess": "hilum.preprocess",
+    "read_radiograph": "hilum.data.read",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hilum' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

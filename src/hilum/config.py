@@ -1,0 +1,197 @@
+"""All settings of a run: frozen models, read from TOML, overridden by flags, echoed whole into the run's folder.
+
+The field descriptions are the help of ``hilum train``; the presets are ``default`` and ``seed`` (the settings of
+the original project).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hilum.errors import ConfigError
+from hilum.preprocess import PreprocessSpec
+from hilum.storage import write_text
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib
+
+PresetName = Literal["default", "seed"]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SplitConfig(_Settings):
+    """How records are shared out where the data bring no split of their own."""
+
+    val_fraction: float = Field(0.15, gt=0, lt=1, description="Share of the records for validation.")
+    test_fraction: float = Field(0.15, gt=0, lt=1, description="Share of the records for the test.")
+    split_seed: int = Field(42, ge=0, description="Seed of the split.")
+
+
+class AugmentConfig(_Settings):
+    """Random changes to training images; a mask moves with its image. Zero turns one off."""
+
+    flip_p: float = Field(0.0, ge=0, le=1, description="Chance of a left-right flip; off: the heart has a side.")
+    rotation_degrees: float = Field(10.0, ge=0, le=180, description="Largest rotation, degrees.")
+    rotation_p: float = Field(0.3, ge=0, le=1, description="Chance of a rotation.")
+    scale: float = Field(0.0, ge=0, lt=1, description="Largest relative change of size.")
+    translate: float = Field(0.0, ge=0, lt=1, description="Largest shift, as a fraction of the side.")
+    affine_p: float = Field(0.0, ge=0, le=1, description="Chance of the change of size and the shift.")
+    gamma: float = Field(0.0, ge=0, lt=1, description="Gamma is drawn from 1 - gamma to 1 / (1 - gamma).")
+    contrast: float = Field(0.0, ge=0, lt=1, description="Largest relative change of contrast.")
+    tone_p: float = Field(0.0, ge=0, le=1, description="Chance of the change of gamma and contrast.")
+    noise_std: float = Field(5 / 255, ge=0, le=1, description="Standard deviation of Gaussian noise, of [0, 1].")
+    noise_p: float = Field(0.5, ge=0, le=1, description="Chance of noise.")
+
+
+class ModelConfig(_Settings):
+    """Which network."""
+
+    name: Literal["unet", "encoder-unet"] = Field(
+        "encoder-unet", description="unet: the original project's network; encoder-unet: any timm encoder."
+    )
+    encoder: str = Field("tf_efficientnet_lite0", description="timm's name of the encoder (encoder-unet).")
+    pretrained: bool = Field(True, description="Start the encoder from ImageNet weights where they are at hand.")
+    encoder_weights: Path | None = Field(None, description="A .safetensors file with the encoder's weights.")
+    decoder_channels: tuple[int, ...] = Field(
+        (128, 64, 32, 16, 8), description="Channels of the decoder's stages, deepest first (encoder-unet)."
+    )
+    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout before the classifier (encoder-unet).")
+
+
+class LossConfig(_Settings):
+    """What is minimised: segmentation x (Dice + BCE) + classification x cross-entropy."""
+
+    segmentation_weight: float = Field(1.0, ge=0, description="Weight of Dice + BCE on the lung mask.")
+    classification_weight: float = Field(2.0, ge=0, description="Weight of the cross-entropy on the class.")
+    class_weights: Literal["none", "inverse", "effective"] = Field(
+        "none", description="Weight classes by inverse frequency or by effective number (Cui et al. 2019)."
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing of the cross-entropy.")
+
+
+class TrainingConfig(_Settings):
+    """How it is minimised."""
+
+    epochs: int = Field(30, ge=1, description="Passes over the training split.")
+    batch_size: int = Field(16, ge=1, description="Images in one forward pass.")
+    accumulate: int = Field(1, ge=1, description="Batches whose gradients are added before a step.")
+    learning_rate: float = Field(1e-3, gt=0, description="AdamW's peak learning rate.")
+    weight_decay: float = Field(1e-4, ge=0, description="AdamW's weight decay.")
+    schedule: Literal["plateau", "cosine"] = Field("cosine", description="How the learning rate falls.")
+    warmup_epochs: float = Field(1.0, ge=0, description="Linear warm-up, epochs (cosine).")
+    plateau_factor: float = Field(0.5, gt=0, lt=1, description="Factor on a plateau of the validation loss.")
+    plateau_patience: int = Field(15, ge=0, description="Epochs without gain before the factor.")
+    min_learning_rate: float = Field(1e-7, ge=0, description="The learning rate never falls below this.")
+    clip_norm: float = Field(1.0, gt=0, description="Largest gradient norm.")
+    early_stopping: int = Field(0, ge=0, description="Stop after so many epochs without gain; 0 never stops.")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="Decay of the averaged weights, per step; 0 turns it off.")
+    balanced_sampling: bool = Field(False, description="Draw every class equally often.")
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field("32-true", description="Arithmetic.")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    workers: int = Field(0, ge=0, description="Loader processes; 0 loads in the training process.")
+    checkpoint_every: int = Field(20, ge=1, description="Keep a checkpoint each so many epochs.")
+    seed: int = Field(0, ge=0, description="Seed of weights, order, dropout and augmentation.")
+
+
+class Config(_Settings):
+    """Everything a run depends on."""
+
+    data: Path | None = Field(None, description="Folder of class folders, or CSV; the command's DATA goes first.")
+    classes: tuple[str, ...] | None = Field(None, description="Class names to keep; all labels by default.")
+    preprocess: PreprocessSpec = PreprocessSpec()
+    split: SplitConfig = SplitConfig()
+    augment: AugmentConfig = AugmentConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        if self.split.val_fraction + self.split.test_fraction >= 1:
+            raise ValueError("val_fraction + test_fraction must leave something to train on (a sum below 1)")
+        if self.loss.segmentation_weight == self.loss.classification_weight == 0:
+            raise ValueError("one of segmentation_weight and classification_weight must be above 0")
+        return self
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {
+        "augment": {
+            "scale": 0.1, "translate": 0.05, "affine_p": 0.5, "gamma": 0.25, "contrast": 0.2, "tone_p": 0.5,
+        },
+        "loss": {"class_weights": "effective"},
+        "training": {"ema_decay": 0.998, "early_stopping": 10},
+    },
+    "seed": {
+        "preprocess": {"channels": 3, "fit": "stretch"},
+        "augment": {"flip_p": 0.5},
+        "model": {"name": "unet"},
+        "training": {
+            "epochs": 100, "batch_size": 16, "learning_rate": 1e-4, "weight_decay": 1e-4, "schedule": "plateau",
+            "warmup_epochs": 0, "seed": 42,
+        },
+    },
+}  # fmt: skip
+
+
+def load_config(
+    preset: PresetName = "default", path: Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> Config:
+    """The preset, changed by a TOML file, changed by ``overrides`` (nested like the TOML).
+
+    Raises:
+        ConfigError: the file cannot be read, a key is unknown or a value is out of range; all are named.
+    """
+    settings = PRESETS[preset]
+    for layer in (_read_toml(path) if path else {}, overrides or {}):
+        settings = _merge(settings, layer)
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path), cure="`hilum train --help` lists every setting.") from error
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write the whole configuration as TOML; load_config reads it back equal."""
+    import tomli_w
+
+    write_text(path, tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)))
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Expected a TOML file at {path}, got: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Expected TOML in {path}, got: {error}.", cure="See https://toml.io.") from error
+
+
+def _merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in layer.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    lines = []
+    for detail in error.errors():
+        name = ".".join(str(part) for part in detail["loc"]) or "configuration"
+        if detail["type"] == "extra_forbidden":
+            lines.append(f"unknown key `{name}`")
+        else:
+            lines.append(f"`{name}`: {detail['msg']}, got {detail['input']!r:.80}")
+    where = f" in {path}" if path else ""
+    return f"Bad configuration{where}: " + "; ".join(lines) + "."

@@ -1,0 +1,68 @@
+"""Every error that hilum raises on purpose.
+
+    HilumError
+    ├── ConfigError          a setting is unknown, of the wrong type or impossible
+    ├── DataError            the data set as a whole cannot be used
+    │   ├── ReadError        one file cannot be read as a radiograph or a mask
+    │   └── SplitError       a split is impossible, stale or lets a group cross
+    ├── BundleError          a bundle is missing, damaged or of another version
+    │   └── ParityError      two backends disagree on the same input
+    ├── CheckpointError      a checkpoint is missing, damaged or of another network
+    ├── OutputError          a result cannot be written
+    ├── DeviceError          the device is absent or its memory is exhausted
+    └── MissingExtraError    an optional dependency is not installed
+
+Each message says what was expected, what came, and what to do about it. The command line prints it
+without a traceback and exits with code 2.
+"""
+
+from __future__ import annotations
+
+
+class HilumError(Exception):
+    """Base of all errors a user can act on."""
+
+    def __init__(self, message: str, *, cure: str = "") -> None:
+        self.message = message
+        self.cure = cure
+        super().__init__(f"{message} {cure}".strip())
+
+
+class ConfigError(HilumError):
+    """A setting is unknown, of the wrong type or impossible."""
+
+
+class DataError(HilumError):
+    """The data set as a whole cannot be used."""
+
+
+class ReadError(DataError):
+    """One file cannot be read as a radiograph or a mask."""
+
+
+class SplitError(DataError):
+    """A split is impossible, stale or lets a group cross."""
+
+
+class BundleError(HilumError):
+    """A bundle is missing, damaged or of another version."""
+
+
+class ParityError(BundleError):
+    """Two backends disagree on the same input."""
+
+
+class CheckpointError(HilumError):
+    """A checkpoint is missing, damaged or of another network."""
+
+
+class OutputError(HilumError):
+    """A result cannot be written."""
+
+
+class DeviceError(HilumError):
+    """The device is absent or its memory is exhausted."""
+
+
+class MissingExtraError(HilumError):
+    """An optional dependency is not installed."""

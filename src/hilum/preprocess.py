@@ -1,0 +1,120 @@
+"""From a decoded radiograph to the network's input, and back. THE ONLY copy.
+
+Training, PyTorch, ONNX Runtime, the service and the page all call these functions, so that a difference
+between them cannot come from here. Two steps, since training caches the first:
+
+    Radiograph (H0, W0) --fit_image--> (S, S) uint8 --to_input--> (C, S, S) float32 in [0, 1]
+
+The type decides the treatment: images are resampled area/linear, label masks nearest, probabilities linear.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from hilum.types import Gray, Radiograph
+
+MASK_THRESHOLD = 127
+"""A mask file's pixel is lung where it is greater than this (8 bits)."""
+
+
+class PreprocessSpec(BaseModel):
+    """How a radiograph becomes the network's input. It travels in the bundle and is never a flag of predict."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int = Field(256, ge=32, le=2048, multiple_of=32, description="Side of the network's square input, pixels.")
+    channels: Literal[1, 3] = Field(1, description="1: grey; 3: grey repeated, for backbones made for RGB.")
+    fit: Literal["pad", "stretch"] = Field(
+        "pad",
+        description="pad: keep the aspect, black borders; stretch: fill the square, as the original project did.",
+    )
+
+
+class Placement(NamedTuple):
+    """Where the resized image lies inside the square, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def placement(shape: tuple[int, int], spec: PreprocessSpec) -> Placement:
+    """Where an image of ``shape`` (H0, W0) lies in the square of side ``spec.size``; centred when padded."""
+    size = spec.size
+    if spec.fit == "stretch":
+        return Placement(0, 0, size, size)
+    scale = size / max(shape)
+    height = max(1, round(shape[0] * scale))
+    width = max(1, round(shape[1] * scale))
+    return Placement((size - height) // 2, (size - width) // 2, height, width)
+
+
+def to_uint8(radiograph: Radiograph) -> NDArray[np.uint8]:
+    """The pixels scaled from their declared range ``[0, 2**bits_stored - 1]`` to (H, W) uint8."""
+    if radiograph.bits_stored == 8 and radiograph.pixels.dtype == np.uint8:
+        return radiograph.pixels  # type: ignore[return-value]  # the dtype test narrows it
+    return _quantise(radiograph.pixels.astype(np.float32), radiograph.bits_stored)
+
+
+def fit_image(radiograph: Radiograph, spec: PreprocessSpec) -> NDArray[np.uint8]:
+    """Resize a radiograph into the square: (S, S) uint8, black outside the placement.
+
+    Shrinking averages areas, enlarging is linear (per axis, as OpenCV defines them); the resampling runs at the
+    file's own depth and is rounded to 8 bits once, after it.
+    """
+    top, left, height, width = placement(radiograph.shape, spec)
+    resized = _resample(radiograph.pixels, height, width)
+    fitted = np.zeros((spec.size, spec.size), np.uint8)
+    fitted[top : top + height, left : left + width] = _quantise(resized, radiograph.bits_stored)
+    return fitted
+
+
+def fit_mask(mask: NDArray[np.bool_], spec: PreprocessSpec) -> NDArray[np.bool_]:
+    """Resize a label mask (H0, W0) into the square, nearest: (S, S) bool, False outside the placement."""
+    top, left, height, width = placement((mask.shape[0], mask.shape[1]), spec)
+    resized = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    fitted = np.zeros((spec.size, spec.size), np.bool_)
+    fitted[top : top + height, left : left + width] = resized.astype(np.bool_)
+    return fitted
+
+
+def to_input(fitted: NDArray[np.uint8], spec: PreprocessSpec) -> NDArray[np.float32]:
+    """(..., S, S) uint8 to the network's (..., C, S, S) float32 in [0, 1]; grey is repeated C times."""
+    grey = np.divide(fitted, np.float32(255), dtype=np.float32)[..., None, :, :]
+    return grey if spec.channels == 1 else np.repeat(grey, spec.channels, axis=-3)
+
+
+def preprocess(radiograph: Radiograph, spec: PreprocessSpec) -> NDArray[np.float32]:
+    """The whole way: a Radiograph to (C, S, S) float32 in [0, 1]."""
+    return to_input(fit_image(radiograph, spec), spec)
+
+
+def restore_probability(
+    probability: NDArray[np.float32], shape: tuple[int, int], spec: PreprocessSpec
+) -> NDArray[np.float32]:
+    """Undo the placement: a map (S, S) in [0, 1] becomes (H0, W0) float32 at the file's own size, linear.
+
+    Threshold the result, not the input, so that the outline is smooth at the file's resolution.
+    """
+    top, left, height, width = placement(shape, spec)
+    inside = np.ascontiguousarray(probability[top : top + height, left : left + width])
+    return _resample(inside, *shape)
+
+
+def _resample(pixels: Gray | NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Resize to (height, width) as float32: area where it shrinks in both axes, else linear."""
+    shrinks = height <= pixels.shape[0] and width <= pixels.shape[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(pixels.astype(np.float32), (width, height), interpolation=interpolation)  # type: ignore[return-value]
+
+
+def _quantise(pixels: NDArray[np.float32], bits_stored: int) -> NDArray[np.uint8]:
+    scaled = pixels * np.float32(255 / (2**bits_stored - 1))
+    return np.asarray(np.rint(np.clip(scaled, 0, 255)), np.uint8)

@@ -1,0 +1,150 @@
+"""The carriers, in the order in which data meets them. This module imports no torch at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+SplitName: TypeAlias = Literal["train", "val", "test"]
+Severity: TypeAlias = Literal["info", "warning", "error"]
+Gray: TypeAlias = "NDArray[np.uint8] | NDArray[np.uint16]"
+
+SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a check has to say.
+
+    Attributes:
+        check: the name of the check, in snake case: ``mask_size``, ``brightness``.
+        severity: ``error`` refuses the file or the data; ``warning`` lets it pass.
+        message: what was measured, against which bound.
+        records: the files it concerns, as given by the user; empty when it concerns them all.
+    """
+
+    check: str
+    severity: Severity
+    message: str
+    records: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row of the index.
+
+    ``None`` means unknown, never zero: a radiograph without a mask has ``mask_path=None`` and takes no part
+    in the segmentation loss. ``group`` joins images that must not cross a split (one patient, near-duplicates).
+    """
+
+    image_path: Path
+    mask_path: Path | None = None
+    label: str | None = None
+    group: str | None = None
+    source: str | None = None
+    split: SplitName | None = None
+
+
+@dataclass(frozen=True)
+class Radiograph:
+    """One decoded radiograph, bright where the film is bright (MONOCHROME2 sense).
+
+    Attributes:
+        pixels: (H, W), uint8 or uint16, spanning ``[0, 2**bits_stored - 1]``.
+        bits_stored: significant bits of a pixel, 1 to 16; the scale is declared, never guessed from values.
+        photometric_interpretation: that of the file, before inversion (``MONOCHROME1``, ``RGB``, ``L``, ...).
+        view_position: ``PA``, ``AP``, ``LL``, ... where the file says so (DICOM), else None.
+        origin: the path or name the user gave.
+        colour_difference: mean absolute difference between the colour channels, in 8-bit grey levels; 0 for grey.
+    """
+
+    pixels: Gray
+    bits_stored: int = 8
+    photometric_interpretation: str = "MONOCHROME2"
+    view_position: str | None = None
+    origin: str = ""
+    colour_difference: float = 0.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        height, width = self.pixels.shape
+        return height, width
+
+
+class Batch(NamedTuple):
+    """N training examples. What is not known is absent, never zero: masks are packed, labels may be -1."""
+
+    image: torch.Tensor  # (N, C, H, W) float32 in [0, 1]
+    mask: torch.Tensor  # (M, 1, H, W) float32 in {0, 1}, of the M <= N examples that have one
+    mask_rows: torch.Tensor  # (M,) int64, which of the N those are
+    label: torch.Tensor  # (N,) int64, -1 where unknown
+    row: torch.Tensor  # (N,) int64, row of the cache: seeds the augmentation
+
+
+class ModelOutput(NamedTuple):
+    """What every network returns: logits, and the evidence that adds up to them.
+
+    ``evidence[n, k]`` sums over h and w to ``class_logits[n, k]`` less the class's bias. It is None for a
+    network whose classifier does not decompose over the image (the seed's ``unet``).
+    """
+
+    mask_logits: torch.Tensor  # (N, 1, H, W)
+    class_logits: torch.Tensor  # (N, K)
+    evidence: torch.Tensor | None = None  # (N, K, h, w)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one radiograph.
+
+    Attributes:
+        origin: the path or name the user gave.
+        class_names: K names, the order of ``probabilities``.
+        probabilities: (K,) float64, summing to 1, after temperature scaling.
+        label: the class of the highest probability.
+        label_set: the classes of the conformal set; just ``(label,)`` where the bundle has no quantile.
+        mask: (H0, W0) bool, lung at the file's own size.
+        evidence: (K, h, w) float32 or None, see ModelOutput.
+        lung_fraction: share of the image's pixels in ``mask``, in [0, 1].
+        findings: what the gate said (warnings only: errors make a Refusal).
+        bundle_id: the bundle that answered.
+    """
+
+    origin: str
+    class_names: tuple[str, ...]
+    probabilities: NDArray[np.float64]
+    label: str
+    label_set: tuple[str, ...]
+    mask: NDArray[np.bool_]
+    evidence: NDArray[np.float32] | None
+    lung_fraction: float
+    bundle_id: str
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The answer for one file that got no prediction: ``refused`` by the gate or ``unreadable``."""
+
+    origin: str
+    status: Literal["refused", "unreadable"]
+    findings: tuple[Finding, ...] = field(default_factory=tuple)
+
+    @property
+    def reason(self) -> str:
+        """All messages in one line."""
+        return "; ".join(finding.message for finding in self.findings)
+
+
+def class_names_of(records: Sequence[Record]) -> tuple[str, ...]:
+    """The sorted labels of the records that have one."""
+    return tuple(sorted({record.label for record in records if record.label is not None}))
