@@ -1,0 +1,1 @@
+"""Data: finding, reading, splitting and caching radiographs, and drawing phantoms of them."""

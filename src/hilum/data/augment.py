@@ -1,0 +1,121 @@
+"""Random changes to a training batch, on its device.
+
+Each change is drawn from a seed per (run, epoch, row), then applied as a deterministic function of the drawn
+parameters: the same image gets the same change whatever batch, process or resumed run it comes in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from kornia.enhance import adjust_contrast_with_mean_subtraction, adjust_gamma
+from kornia.geometry.transform import get_affine_matrix2d, warp_affine
+
+from hilum.config import AugmentConfig
+from hilum.types import Batch
+
+
+@dataclass(frozen=True)
+class AugmentParameters:
+    """What was drawn for N images; every tensor has length N."""
+
+    flip: torch.Tensor  # bool
+    angle: torch.Tensor  # float32, degrees, counter-clockwise
+    scale: torch.Tensor  # float32, factor
+    shift: torch.Tensor  # (N, 2) float32, x and y, as fractions of the side
+    gamma: torch.Tensor  # float32, exponent
+    contrast: torch.Tensor  # float32, factor about the image's mean
+    noise_std: torch.Tensor  # float32, of [0, 1]
+    noise_seed: torch.Tensor  # int64
+
+
+def draw_parameters(config: AugmentConfig, seed: int, epoch: int, rows: torch.Tensor) -> AugmentParameters:
+    """Draw the changes for the images of ``rows`` (N,) in ``epoch``."""
+    drawn = [_draw_one(config, np.random.default_rng([seed, epoch, row])) for row in rows.tolist()]
+    columns = list(zip(*drawn, strict=True))
+    flip, angle, scale, x, y, gamma, contrast, noise_std, noise_seed = (torch.tensor(column) for column in columns)
+    shift = torch.stack([x, y], dim=1)
+    return AugmentParameters(
+        flip=flip,
+        angle=angle.float(),
+        scale=scale.float(),
+        shift=shift.float(),
+        gamma=gamma.float(),
+        contrast=contrast.float(),
+        noise_std=noise_std.float(),
+        noise_seed=noise_seed,
+    )
+
+
+def _draw_one(config: AugmentConfig, random: np.random.Generator) -> tuple[bool | float | int, ...]:
+    # Every number is drawn whether it is used or not, so that one setting does not change another's draws.
+    flip, rotate, move, tone, noise = random.random(5)
+    angle, scale, x, y, gamma, contrast = random.uniform(-1, 1, 6)
+    noise_seed = int(random.integers(2**62))
+    rotated, moved, toned = rotate < config.rotation_p, move < config.affine_p, tone < config.tone_p
+    return (
+        bool(flip < config.flip_p),
+        angle * config.rotation_degrees if rotated else 0.0,
+        1 + scale * config.scale if moved else 1.0,
+        x * config.translate if moved else 0.0,
+        y * config.translate if moved else 0.0,
+        (1 - config.gamma) ** gamma if toned else 1.0,
+        1 + contrast * config.contrast if toned else 1.0,
+        config.noise_std if noise < config.noise_p else 0.0,
+        noise_seed,
+    )
+
+
+def augment(batch: Batch, parameters: AugmentParameters) -> Batch:
+    """Apply drawn changes to a batch on its own device; masks move with their images, nearest."""
+    image = batch.image
+    flip = parameters.flip.to(image.device)
+    image = torch.where(flip[:, None, None, None], image.flip(-1), image)
+    mask = torch.where(flip[batch.mask_rows, None, None, None], batch.mask.flip(-1), batch.mask)
+    image, mask = _warp(image, mask, batch.mask_rows, parameters)
+    image = _tone(image, parameters)
+    return batch._replace(image=_add_noise(image, parameters), mask=mask)
+
+
+def _warp(
+    image: torch.Tensor, mask: torch.Tensor, mask_rows: torch.Tensor, parameters: AugmentParameters
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rotate, scale and shift about the centre, black outside."""
+    side = image.shape[-1]
+    n = len(image)
+    centre = torch.full((n, 2), (side - 1) / 2)
+    scale = parameters.scale[:, None].expand(-1, 2)
+    matrix = get_affine_matrix2d(parameters.shift * side, centre, scale, parameters.angle)[:, :2].to(image.device)
+    still = (parameters.angle == 0) & (parameters.scale == 1) & (parameters.shift == 0).all(dim=1)
+    moved = (~still).to(image.device)  # (N,): the others stay as they are, to the bit
+    if bool(moved.any()):
+        image = image.clone()
+        image[moved] = warp_affine(image[moved], matrix[moved], (side, side), mode="bilinear")
+    moved_masks = moved[mask_rows]  # (M,)
+    if bool(moved_masks.any()):
+        mask = mask.clone()
+        matrices = matrix[mask_rows][moved_masks]
+        mask[moved_masks] = warp_affine(mask[moved_masks], matrices, (side, side), mode="nearest")
+    return image, mask
+
+
+def _tone(image: torch.Tensor, parameters: AugmentParameters) -> torch.Tensor:
+    toned = ((parameters.gamma != 1) | (parameters.contrast != 1)).to(image.device)
+    if not bool(toned.any()):
+        return image
+    gamma, contrast = parameters.gamma.to(image.device)[toned], parameters.contrast.to(image.device)[toned]
+    image = image.clone()
+    image[toned] = adjust_contrast_with_mean_subtraction(adjust_gamma(image[toned], gamma), contrast)
+    return image
+
+
+def _add_noise(image: torch.Tensor, parameters: AugmentParameters) -> torch.Tensor:
+    """Gaussian noise, the same on all channels of an image (grey stays grey), clipped to [0, 1]."""
+    noise = torch.zeros_like(image[:, :1])
+    for position in torch.nonzero(parameters.noise_std).flatten().tolist():
+        generator = torch.Generator(image.device).manual_seed(int(parameters.noise_seed[position]))
+        drawn = torch.randn(noise.shape[1:], generator=generator, device=image.device)
+        noise[position] = drawn * parameters.noise_std[position].item()
+    return (image + noise).clamp(0, 1)

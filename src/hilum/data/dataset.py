@@ -1,0 +1,107 @@
+"""Batches from the cache: which rows, in which order, and how they become a Batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from hilum.data.cache import Cache
+from hilum.models.losses import UNKNOWN_LABEL
+from hilum.preprocess import PreprocessSpec, to_input
+from hilum.types import Batch, Record
+
+
+class CachedDataset(Dataset[Batch]):
+    """The rows of a cache, read a batch at a time.
+
+    Args:
+        cache: images and masks, already fitted into the square.
+        records: the records behind the cache's rows, in the same order.
+        class_names: K names; a label's place in them is its number.
+        spec: the spec the cache was built with.
+    """
+
+    def __init__(
+        self, cache: Cache, records: Sequence[Record], class_names: Sequence[str], spec: PreprocessSpec
+    ) -> None:
+        self._cache = cache
+        self._spec = spec
+        self.records = tuple(records)
+        self.num_classes = len(class_names)
+        number = {name: position for position, name in enumerate(class_names)}
+        self.labels: NDArray[np.int64] = np.array(
+            [UNKNOWN_LABEL if record.label is None else number[record.label] for record in records], np.int64
+        )
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitems__(self, rows: list[int]) -> Batch:
+        """The Batch of ``rows``; ``row`` in it numbers them as they stand in this data set."""
+        images = to_input(self._cache.images[rows], self._spec)  # (N, C, S, S)
+        mask_row = self._cache.mask_row[rows]
+        known = np.flatnonzero(mask_row >= 0)  # (M,)
+        masks = self._cache.masks[mask_row[known]][:, None].astype(np.float32)  # (M, 1, S, S)
+        return Batch(
+            image=torch.from_numpy(images),
+            mask=torch.from_numpy(masks),
+            mask_rows=torch.from_numpy(known),
+            label=torch.from_numpy(self.labels[rows]),
+            row=torch.tensor(rows),
+        )
+
+
+class EpochSampler(Sampler[list[int]]):
+    """The rows of each training batch, a function of (seed, epoch) alone, so that a resumed run sees the same.
+
+    An incomplete last batch is dropped, since batch normalisation cannot take a batch of one; a data set
+    smaller than one batch is taken whole.
+
+    Args:
+        labels: (N,) int64, -1 where unknown.
+        batch_size: rows in a batch.
+        seed: of the order.
+        balanced: draw with replacement so that every class comes equally often.
+    """
+
+    def __init__(self, labels: NDArray[np.int64], batch_size: int, seed: int, *, balanced: bool = False) -> None:
+        self._size = min(batch_size, len(labels))
+        self._seed = seed
+        self._labels = labels
+        self._balanced = balanced
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._labels) // self._size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = np.random.default_rng([self._seed, self.epoch])
+        n = len(self._labels)
+        if self._balanced:
+            order = random.choice(n, n, p=self._shares())
+        else:
+            order = random.permutation(n)
+        for batch in range(len(self)):
+            yield order[batch * self._size : (batch + 1) * self._size].tolist()
+
+    def _shares(self) -> NDArray[np.float64]:
+        _, inverse, counts = np.unique(self._labels, return_inverse=True, return_counts=True)
+        return np.asarray(1.0 / (len(counts) * counts[inverse]), np.float64)
+
+
+def training_loader(dataset: CachedDataset, sampler: EpochSampler, workers: int) -> DataLoader[Batch]:
+    """Batches in the sampler's order."""
+    return DataLoader(dataset, batch_sampler=sampler, collate_fn=_as_it_is, num_workers=workers)
+
+
+def evaluation_loader(dataset: CachedDataset, batch_size: int, workers: int) -> DataLoader[Batch]:
+    """All rows once, in order, the last batch as large as it comes."""
+    return DataLoader(dataset, batch_size=batch_size, shuffle=False, collate_fn=_as_it_is, num_workers=workers)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,292 @@
+"""The cache: the same pixels as preprocess, keyed by content, and safe when it is killed half way."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from hilum.data import cache_build, hashes
+from hilum.data.cache import Cache, cache_bytes, open_cache
+from hilum.data.read import read_mask, read_radiograph
+from hilum.errors import DataError, OutputError, ReadError
+from hilum.preprocess import PreprocessSpec, fit_image, fit_mask
+from hilum.types import Record
+
+SPEC = PreprocessSpec(size=32)
+N = 20
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> list[Record]:
+    """20 images of different sizes; every fourth has a mask, some of another size."""
+    random = np.random.default_rng(0)
+    (tmp_path / "data").mkdir()
+    made = []
+    for row in range(N):
+        height, width = (int(side) for side in random.integers(40, 60, 2))
+        image = tmp_path / "data" / f"{row:02d}.png"
+        cv2.imwrite(str(image), random.integers(0, 256, (height, width), dtype=np.uint8))
+        mask = None
+        if row % 4 == 1:
+            mask = tmp_path / "data" / f"{row:02d}_mask.png"
+            cv2.imwrite(str(mask), np.where(random.random((2 * height, 2 * width)) < 0.5, 255, 0).astype(np.uint8))
+        made.append(Record(image, mask, "COVID"))
+    for path in (tmp_path / "data").iterdir():  # old enough to be remembered
+        os.utime(path, ns=(10**18, 10**18))
+    return made
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the images that have been decoded."""
+    seen: list[str] = []
+
+    def read(source: bytes, *, origin: str) -> Any:
+        seen.append(Path(origin).name)
+        return read_radiograph(source, origin=origin)
+
+    monkeypatch.setattr(cache_build, "read_radiograph", read)
+    return seen
+
+
+def assert_right(cache: Cache, records: list[Record], spec: PreprocessSpec = SPEC) -> None:
+    masks = [record.mask_path for record in records if record.mask_path]
+    assert cache.images.shape == (len(records), spec.size, spec.size)
+    assert cache.masks.shape == (len(masks), spec.size, spec.size)
+    assert cache.images.dtype == cache.masks.dtype == np.uint8
+    for row, record in enumerate(records):
+        np.testing.assert_array_equal(cache.images[row], fit_image(read_radiograph(record.image_path), spec))
+        if record.mask_path is None:
+            assert cache.mask_row[row] == -1
+        else:
+            expected = fit_mask(read_mask(record.mask_path), spec)
+            np.testing.assert_array_equal(cache.masks[cache.mask_row[row]], expected)
+
+
+def test_rows_are_what_preprocess_gives(records: list[Record], tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    cache = open_cache(records, SPEC, tmp_path / "cache", progress=lambda done, total: seen.append((done, total)))
+    assert_right(cache, records)
+    assert seen == [(done, N) for done in range(1, N + 1)]
+    assert cache.images.nbytes + cache.masks.nbytes == cache_bytes(N, 5, SPEC) == 25 * 32 * 32
+    with pytest.raises(ValueError, match="read-only"):
+        cache.images[0] = 0
+
+
+def test_without_any_mask(records: list[Record], tmp_path: Path) -> None:
+    bare = [replace(record, mask_path=None) for record in records]
+    assert_right(open_cache(bare, SPEC, tmp_path / "cache"), bare)
+
+
+def test_the_second_opening_decodes_and_reads_nothing(
+    records: list[Record], tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_cache(records, SPEC, tmp_path / "cache")
+    assert len(decoded) == N
+    monkeypatch.setattr(hashes, "sha256_file", lambda path: pytest.fail(f"{path} was read again"))
+    second = open_cache(records, SPEC, tmp_path / "cache")
+    assert len(decoded) == N
+    assert second.path == first.path
+
+
+def test_content_spec_and_order_make_the_key_and_names_do_not(records: list[Record], tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    before = open_cache(records, SPEC, folder).path
+    assert open_cache(records, PreprocessSpec(size=32, fit="stretch"), folder).path != before
+    assert open_cache(records, PreprocessSpec(size=64), folder).path != before
+    assert open_cache(records, PreprocessSpec(size=32, channels=3), folder).path == before
+    assert open_cache(records[::-1], SPEC, folder).path != before
+    assert open_cache([replace(records[0], mask_path=records[1].mask_path), *records[1:]], SPEC, folder).path != before
+    moved = records[0].image_path.rename(tmp_path / "moved.png")
+    assert open_cache([replace(records[0], image_path=moved), *records[1:]], SPEC, folder).path == before
+
+
+def test_changed_content_of_the_same_size_is_seen(records: list[Record], tmp_path: Path) -> None:
+    """Two changes at once, the second within the clock's tick of the first: mtime alone would not tell."""
+    path = tmp_path / "data" / "raw.bmp"
+    caches = []
+    for level in (10, 20):
+        pixels = np.full((40, 40), level, np.uint8)
+        pixels[0, 0] = 0
+        cv2.imwrite(str(path), pixels)
+        caches.append(open_cache([Record(path)], SPEC, tmp_path / "cache"))
+    assert caches[0].path != caches[1].path
+    assert caches[1].images[0, 20, 20] == 20
+
+
+def test_a_failed_build_goes_on_where_it_stopped(
+    records: list[Record], tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_build, "_CHUNK", 4)
+
+    def stop(done: int, total: int) -> None:
+        if done == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_cache(records, SPEC, tmp_path / "cache", progress=stop, workers=1)
+    decoded.clear()
+    seen: list[int] = []
+    cache = open_cache(records, SPEC, tmp_path / "cache", progress=lambda done, total: seen.append(done))
+    assert sorted(decoded) == [f"{row:02d}.png" for row in range(8, N)]  # two chunks of four were on the disk
+    assert seen == list(range(9, N + 1))
+    assert_right(cache, records)
+
+
+KILLED = """
+    import os, pickle, signal, sys
+    from pathlib import Path
+    from hilum.data import cache_build
+    from hilum.data.cache import open_cache
+
+    cache_build._CHUNK = 4
+    def stop(done, total):
+        if done == 10:
+            os.kill(os.getpid(), signal.SIGKILL)
+    records, spec = pickle.load(sys.stdin.buffer)
+    open_cache(records, spec, Path(sys.argv[1]), progress=stop)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_a_killed_build_goes_on_and_its_lock_dies_with_it(
+    records: list[Record], tmp_path: Path, decoded: list[str]
+) -> None:
+    folder = tmp_path / "cache"
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(folder)]
+    ended = subprocess.run(command, input=pickle.dumps((records, SPEC)), timeout=60, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert not [path for path in folder.iterdir() if path.is_dir() and path.suffix != ".partial"]
+    cache = open_cache(records, SPEC, folder)
+    assert len(decoded) == N - 8
+    assert_right(cache, records)
+
+
+def test_rows_that_are_not_marked_are_not_trusted(records: list[Record], tmp_path: Path, decoded: list[str]) -> None:
+    built = open_cache(records, SPEC, tmp_path / "cache").path
+    expected = (built / "images.u8").read_bytes()
+    partial = built.rename(built.with_suffix(".partial"))
+    marks = bytearray((partial / "done.u8").read_bytes())
+    assert marks == b"\1" * N
+    marks[7] = 0
+    (partial / "done.u8").write_bytes(marks)
+    (partial / "images.u8").write_bytes(expected[: 7 * 1024] + bytes(1024) + expected[8 * 1024 :])
+    decoded.clear()
+    open_cache(records, SPEC, tmp_path / "cache")
+    assert decoded == ["07.png"]
+    assert (built / "images.u8").read_bytes() == expected
+
+
+def test_a_truncated_cache_is_built_again(records: list[Record], tmp_path: Path) -> None:
+    path = open_cache(records, SPEC, tmp_path / "cache").path
+    os.truncate(path / "images.u8", 100)
+    assert_right(open_cache(records, SPEC, tmp_path / "cache"), records)
+
+
+def test_a_damaged_memory_of_hashes_is_no_harm(records: list[Record], tmp_path: Path) -> None:
+    path = open_cache(records, SPEC, tmp_path / "cache").path
+    for text in ("{", "[1]", '{"a": 3}'):
+        (tmp_path / "cache" / hashes.MEMORY_NAME).write_text(text)
+        assert open_cache(records, SPEC, tmp_path / "cache").path == path
+
+
+def _open_and_count(records: list[Record], folder: Path, barrier: Any, results: Any) -> None:
+    built: list[int] = []
+    barrier.wait()
+    cache = open_cache(records, SPEC, folder, progress=lambda done, total: built.append(done))
+    results.put((len(built), cache.images.tobytes()))
+
+
+def test_of_two_processes_one_builds_and_both_read_the_same(records: list[Record], tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(2), context.Queue()
+    arguments = (records, tmp_path / "cache", barrier, results)
+    processes = [context.Process(target=_open_and_count, args=arguments) for _ in range(2)]
+    for process in processes:
+        process.start()
+    (first, pixels), (second, others) = (results.get(timeout=60) for _ in processes)
+    for process in processes:
+        process.join(timeout=60)
+    assert sorted((first, second)) == [0, N]
+    assert pixels == others
+
+
+def test_a_cache_pickles_by_its_path(records: list[Record], tmp_path: Path) -> None:
+    cache = open_cache(records, SPEC, tmp_path / "cache")
+    content = pickle.dumps(cache)
+    assert len(content) < 2000 < cache.images.nbytes
+    assert_right(pickle.loads(content), records)
+
+
+def test_a_file_that_cannot_be_decoded_is_named(records: list[Record], tmp_path: Path) -> None:
+    records[3].image_path.write_text("a text renamed")
+    with pytest.raises(ReadError, match=r"03\.png"):
+        open_cache(records, SPEC, tmp_path / "cache")
+    records[3].image_path.unlink()
+    with pytest.raises(ReadError, match=r"03\.png"):
+        open_cache(records, SPEC, tmp_path / "cache")
+
+
+def test_a_mask_that_cannot_be_decoded_is_named(records: list[Record], tmp_path: Path) -> None:
+    assert records[1].mask_path is not None
+    records[1].mask_path.write_text("a text renamed")
+    with pytest.raises(ReadError, match=r"01_mask\.png"):
+        open_cache(records, SPEC, tmp_path / "cache")
+
+
+def test_a_file_that_changes_behind_its_mtime_is_refused(records: list[Record], tmp_path: Path) -> None:
+    open_cache(records, SPEC, tmp_path / "cache")
+    path = records[5].image_path
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(10**18, 10**18))
+    with pytest.raises(DataError, match=r"05\.png to stay as it was"):
+        open_cache(records, PreprocessSpec(size=64), tmp_path / "cache")
+
+
+def test_no_records_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="got none"):
+        open_cache([], SPEC, tmp_path / "cache")
+
+
+def test_too_small_a_disk_is_said_before_the_build(
+    records: list[Record], tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+    with pytest.raises(OutputError, match=r"25,600 bytes.*1,000 bytes are free"):
+        open_cache(records, SPEC, tmp_path / "cache")
+    assert decoded == []
+
+
+def test_a_disk_that_fills_up_is_an_output_error(
+    records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(stream: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_build, "_flush", full)
+        with pytest.raises(OutputError, match=r"25,600 bytes.*No space left"):
+            open_cache(records, SPEC, tmp_path / "cache")
+    assert_right(open_cache(records, SPEC, tmp_path / "cache"), records)
+
+
+def test_a_folder_that_is_a_file_is_an_output_error(records: list[Record], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="another cache folder"):
+        open_cache(records, SPEC, tmp_path / "file")

@@ -1,0 +1,228 @@
+"""Class folders and CSV files become the same table of records; what is wrong is named."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from hilum.config import SplitConfig
+from hilum.data.index import Index, build_index, load_index, save_index
+from hilum.data.split import make_split
+from hilum.errors import DataError
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+def draw(path: Path, seed: int = 0, shape: tuple[int, int] = (48, 40)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
+    return path
+
+
+def draw_mask(path: Path, shape: tuple[int, int] = (48, 40)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask = np.zeros(shape, np.uint8)
+    mask[8:-8, 8:-8] = 255
+    cv2.imwrite(str(path), mask)
+    return path
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    data = tmp_path / "data"
+    for number, label in enumerate(("Normal", "COVID")):
+        for row in range(3):
+            draw(data / label / "images" / f"{label}-{row}.png", seed=10 * number + row)
+        draw_mask(data / label / "masks" / f"{label}-0.png")
+    return data
+
+
+def write_table(path: Path, *lines: str, encoding: str = "utf-8") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding=encoding)
+    return path
+
+
+def checks(index: Index) -> dict[str, str]:
+    return {finding.check: finding.severity for finding in index.findings}
+
+
+def test_folders_with_images_and_masks(folders: Path) -> None:
+    index = build_index(folders)
+    assert index.class_names == ("COVID", "Normal")
+    assert [index.key(record) for record in index.records] == [
+        f"{label}/images/{label}-{row}.png" for label in ("COVID", "Normal") for row in range(3)
+    ]
+    masks = [record.mask_path for record in index.records]
+    assert masks[0] == folders / "COVID/masks/COVID-0.png"
+    assert masks[1:3] == [None, None]
+    assert index.findings == ()
+    assert index.root == folders
+
+
+def test_images_directly_in_the_class_folder_suffixes_of_any_case_and_rubbish_ignored(tmp_path: Path) -> None:
+    draw(tmp_path / "a" / "1.png").rename(tmp_path / "a" / "1.PNG")
+    draw(tmp_path / "b" / "1.jpg")
+    draw(tmp_path / "b" / ".2.png")
+    draw(tmp_path / ".hidden" / "1.png")
+    (tmp_path / "b" / "Thumbs.db").write_bytes(b"x")
+    index = build_index(tmp_path)
+    assert [index.key(record) for record in index.records] == ["a/1.PNG", "b/1.jpg"]
+    assert [record.label for record in index.records] == ["a", "b"]
+
+
+def test_a_mask_of_another_suffix_is_matched_by_stem(folders: Path) -> None:
+    draw_mask(folders / "COVID" / "masks" / "COVID-1.bmp")
+    assert build_index(folders).records[1].mask_path == folders / "COVID/masks/COVID-1.bmp"
+
+
+def test_masks_without_image_and_empty_class_folders_are_named(folders: Path) -> None:
+    draw_mask(folders / "COVID" / "masks" / "COVID-9.png")
+    (folders / "Empty").mkdir()
+    index = build_index(folders)
+    assert checks(index) == {"mask_without_image": "warning", "empty_class": "warning"}
+    assert index.findings[0].records == ("COVID/masks/COVID-9.png",)
+    assert len(index.records) == 6
+    with pytest.raises(DataError, match="Empty"):
+        build_index(folders, classes=["COVID", "Empty"])
+
+
+def test_only_the_classes_asked_for(folders: Path) -> None:
+    index = build_index(folders, classes=["COVID"])
+    assert index.class_names == ("COVID",)
+    assert index.left_out == {"Normal": 3}
+    with pytest.raises(DataError, match="Expected classes of COVID, Normal, got Covid"):
+        build_index(folders, classes=["Covid"])
+
+
+@pytest.mark.parametrize("make", ["absent", "empty", "flat", "flat_with_masks", "file", "no_images"])
+def test_what_is_no_data_set_is_refused_with_the_layout(tmp_path: Path, make: str) -> None:
+    data = tmp_path / "data"
+    if make != "absent":
+        data.mkdir()
+    if make == "flat":
+        draw(data / "1.png")
+    if make == "flat_with_masks":
+        draw(data / "images" / "1.png")
+        draw_mask(data / "masks" / "1.png")
+    if make == "file":
+        data = draw(data / "1.png")
+    if make == "no_images":
+        write_table(data / "COVID" / "notes.txt", "nothing")
+    with pytest.raises(DataError) as caught:
+        build_index(data)
+    assert str(data) in str(caught.value)
+    assert make == "absent" or "DATA/<class>/images" in str(caught.value)
+
+
+def test_csv_paths_start_at_its_folder_and_empty_cells_are_unknown(folders: Path) -> None:
+    table = write_table(
+        folders / "tables" / "some.csv",
+        "image,mask,label,group,source,split,age",
+        "../COVID/images/COVID-0.png,../COVID/masks/COVID-0.png,COVID,p1,here,train,70",
+        f"{folders}/Normal/images/Normal-0.png,,,,,,",
+        ",,,,,,",
+        encoding="utf-8-sig",
+    )
+    first, second = build_index(table).records
+    assert (first.label, first.group, first.source, first.split) == ("COVID", "p1", "here", "train")
+    assert first.mask_path == folders / "COVID/masks/COVID-0.png"
+    assert second.image_path == folders / "Normal/images/Normal-0.png"
+    assert (second.mask_path, second.label, second.group, second.source, second.split) == (None,) * 5
+
+
+def test_metadata_csv_is_used_only_with_an_image_column(folders: Path) -> None:
+    write_table(folders / "metadata.csv", "patient,age", "1,70")
+    assert len(build_index(folders).records) == 6
+    write_table(folders / "metadata.csv", "image,label", "COVID/images/COVID-0.png,COVID")
+    index = build_index(folders)
+    assert len(index.records) == 1
+    assert checks(index) == {"index_source": "info"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["file,label", "a.png,COVID"], "`image` column.*file, label"),
+        (["image,split", "a.png,train", "b.png,validation"], "line 3, got 'validation'"),
+        (["image", "a.png", "./a.png"], "lines 2 and 3"),
+        (["image,label", ",COVID"], "line 2, got an empty cell"),
+        (["image,label", "a.png,COVID,p1"], "line 2 has more cells"),
+        (["image"], "only the header"),
+    ],
+)
+def test_malformed_csv_names_the_line(tmp_path: Path, lines: list[str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        build_index(write_table(tmp_path / "index.csv", *lines))
+
+
+def test_csv_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="UTF-8"):
+        build_index(write_table(tmp_path / "index.csv", "image", "Lunge-rückseite.png", encoding="latin-1"))
+
+
+def test_missing_files_of_a_csv_are_left_out_and_named(folders: Path) -> None:
+    table = write_table(
+        folders / "index.csv",
+        "image,mask,label",
+        "COVID/images/COVID-0.png,COVID/masks/none.png,COVID",
+        "COVID/images/none.png,,COVID",
+    )
+    index = build_index(table, check=False)
+    assert checks(index) == {"missing_file": "error", "missing_mask": "warning"}
+    assert [record.mask_path for record in index.records] == [None]
+
+
+def test_a_bad_file_is_left_out_but_nothing_left_is_an_error(folders: Path) -> None:
+    (folders / "COVID/images/COVID-0.png").write_text("not an image")
+    index = build_index(folders)
+    assert len(index.records) == 5
+    assert checks(index) == {"unreadable_image": "error"}
+    for path in folders.glob("COVID/images/*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"of class COVID, got none.*3 images are empty"):
+        build_index(folders, classes=["COVID"])
+    assert build_index(folders).class_names == ("Normal",)
+
+
+def test_saved_and_loaded_the_index_is_the_same(folders: Path, tmp_path: Path) -> None:
+    index = build_index(folders)
+    for path in (folders / "index.csv", tmp_path / "elsewhere" / "index.csv"):
+        save_index(index, path)
+        loaded = load_index(path)
+        assert loaded.records == index.records
+        assert loaded.digest == index.digest
+        assert [loaded.key(record) for record in loaded.records] == [index.key(record) for record in index.records]
+    with (folders / "index.csv").open() as stream:
+        assert next(csv.DictReader(stream))["image"] == "COVID/images/COVID-0.png"
+
+
+def test_the_digest_is_that_of_the_rows_not_of_the_place(folders: Path, tmp_path: Path) -> None:
+    before = build_index(folders, check=False).digest
+    moved = folders.rename(tmp_path / "moved")
+    assert build_index(moved, check=False).digest == before
+    (moved / "COVID/masks/COVID-0.png").unlink()
+    assert build_index(moved, check=False).digest != before
+
+
+def test_progress_counts_up_to_all(folders: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    build_index(folders, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(done, 6) for done in range(1, 7)]
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the radiographs are not here")
+def test_the_real_radiographs() -> None:
+    classes = ["COVID", "Lung_Opacity", "Normal", "Viral Pneumonia"]
+    index = build_index(SHARED / "metadata.csv", classes=classes, check=False)
+    assert len(index.records) == 18_220
+    assert index.left_out == {"Other": 256}
+    assert sum(record.mask_path is not None for record in index.records) == 3_440
+    split = make_split(index, SplitConfig())
+    assert split.origin == "given"
+    assert sum(split.counts["test"].values()) == 2_777

@@ -1,0 +1,421 @@
+"""Reading ordinary formats: every mode keeps its declared scale, every bad file becomes a ReadError."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import struct
+import subprocess
+import sys
+import threading
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from hilum.data.decoding import decoding, rgb_to_grey
+from hilum.data.read import IMAGE_SUFFIXES, mask_levels, read_mask, read_radiograph
+from hilum.errors import ReadError
+
+SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
+
+
+def grey(height: int = 20, width: int = 30) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
+
+
+def colour(height: int = 20, width: int = 30) -> NDArray[np.uint8]:
+    return np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG of that size by its header, with next to no data."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    size = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
+
+
+def tiff(data: bytes, width: int, height: int, bits: int, photometric: int, sample_format: int = 1) -> bytes:
+    """An uncompressed little-endian grey TIFF."""
+    values = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: height}
+    values |= {279: len(data), 339: sample_format}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
+    directory = struct.pack("<H", len(values)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("PNG", {}), ("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True})],
+)
+def test_8_bit_grey_is_read_exactly(kind: str, options: dict[str, object]) -> None:
+    radiograph = read_radiograph(encode(Image.fromarray(grey()), kind, **options))
+    assert radiograph.pixels.dtype == np.uint8
+    assert radiograph.bits_stored == 8
+    assert radiograph.colour_difference == 0.0
+    assert radiograph.view_position is None
+    np.testing.assert_array_equal(radiograph.pixels, grey())
+    assert radiograph.pixels.flags.writeable
+
+
+@pytest.mark.parametrize("name", ["a.PNG", "b.jpg", "c.dcm", "d"])
+def test_content_decides_the_format_not_the_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(encode(Image.fromarray(grey())))
+    radiograph = read_radiograph(path)
+    np.testing.assert_array_equal(radiograph.pixels, grey())
+    assert radiograph.origin == str(path)
+    assert read_radiograph(path, origin="upload 7").origin == "upload 7"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("top", [255, 4095, 65535])
+def test_16_bits_are_never_rescaled_by_their_values(kind: str, top: int) -> None:
+    values = np.linspace(0, top, 600).astype(np.uint16).reshape(20, 30)
+    radiograph = read_radiograph(encode(Image.fromarray(values), kind))
+    assert radiograph.pixels.dtype == np.uint16
+    assert radiograph.bits_stored == 16
+    np.testing.assert_array_equal(radiograph.pixels, values)
+
+
+def test_big_endian_16_bit_tiff() -> None:
+    values = np.arange(600, dtype=np.uint16).reshape(20, 30) * 100
+    image = Image.frombytes("I;16B", (30, 20), values.astype(">u2").tobytes())
+    np.testing.assert_array_equal(read_radiograph(encode(image, "TIFF")).pixels, values)
+
+
+def test_white_is_zero_tiff_is_inverted_at_8_and_16_bits() -> None:
+    narrow = grey()
+    wide = narrow.astype("<u2") * 200
+    eight = read_radiograph(tiff(narrow.tobytes(), 30, 20, 8, photometric=0))
+    sixteen = read_radiograph(tiff(wide.tobytes(), 30, 20, 16, photometric=0))
+    np.testing.assert_array_equal(eight.pixels, 255 - narrow)
+    np.testing.assert_array_equal(sixteen.pixels, 65535 - wide)
+
+
+def test_12_bit_tiff_declares_12_bits() -> None:
+    values = np.array([[0, 4095], [0x123, 0xABC]], np.uint16)
+    packed = bytes.fromhex("000fff123abc")
+    radiograph = read_radiograph(tiff(packed, 2, 2, 12, photometric=1))
+    assert radiograph.bits_stored == 12
+    np.testing.assert_array_equal(radiograph.pixels, values)
+
+
+def test_32_bit_tiff_in_the_16_bit_range_is_kept_and_beyond_it_refused() -> None:
+    values = np.array([[0, 1000], [40000, 65535]], np.int32)
+    radiograph = read_radiograph(encode(Image.fromarray(values), "TIFF"))
+    assert radiograph.bits_stored == 16
+    np.testing.assert_array_equal(radiograph.pixels, values)
+    with pytest.raises(ReadError, match=r"Expected pixels in \[0, 65535\].*got \[0, 131070\]"):
+        read_radiograph(encode(Image.fromarray(values * 2), "TIFF"))
+
+
+def test_float_tiff_is_refused() -> None:
+    with pytest.raises(ReadError, match=r"got floating-point pixels.*Export it as an 8-bit or 16-bit PNG"):
+        read_radiograph(encode(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"))
+
+
+def test_lab_tiff_is_refused() -> None:
+    with pytest.raises(ReadError, match="got pixels of mode LAB"):
+        read_radiograph(encode(Image.new("LAB", (4, 4)), "TIFF"))
+
+
+def test_1_bit_is_0_and_255() -> None:
+    radiograph = read_radiograph(encode(Image.fromarray(grey() > 127)))
+    np.testing.assert_array_equal(radiograph.pixels, np.where(grey() > 127, 255, 0))
+    assert radiograph.photometric_interpretation == "1"
+
+
+def test_rgb_becomes_luma_and_says_how_colourful_it_was() -> None:
+    rgb = colour()
+    radiograph = read_radiograph(encode(Image.fromarray(rgb)))
+    red, green, blue = (rgb[..., i].astype(float) for i in range(3))
+    np.testing.assert_allclose(radiograph.pixels, 0.299 * red + 0.587 * green + 0.114 * blue, atol=0.51)
+    expected = np.mean(abs(red - green) + abs(red - blue) + abs(green - blue)) / 3
+    assert radiograph.colour_difference == pytest.approx(expected)
+    assert radiograph.photometric_interpretation == "RGB"
+
+
+def test_grey_saved_as_rgb_is_the_grey_exactly() -> None:
+    radiograph = read_radiograph(encode(Image.fromarray(grey()).convert("RGB")))
+    np.testing.assert_array_equal(radiograph.pixels, grey())
+    assert radiograph.colour_difference == 0.0
+
+
+def test_16_bit_rgb_keeps_grey_exactly_and_its_difference_is_in_8_bit_levels() -> None:
+    level = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    same, none = rgb_to_grey(np.dstack([level] * 3), 16)
+    np.testing.assert_array_equal(same, level)
+    assert none == 0.0
+    _, difference = rgb_to_grey(np.dstack([level, level * 0, level * 0]), 16)
+    assert difference == pytest.approx(2 / 3 * 127.5)
+
+
+def test_palette_is_looked_up() -> None:
+    image = Image.fromarray(grey() % 3)
+    image.putpalette([10, 10, 10, 200, 200, 200, 90, 90, 90])
+    radiograph = read_radiograph(encode(image))
+    np.testing.assert_array_equal(radiograph.pixels, np.array([10, 200, 90])[grey() % 3])
+    assert radiograph.photometric_interpretation == "P"
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_transparency_lies_over_black(mode: str) -> None:
+    alpha = np.zeros((20, 30), np.uint8)
+    alpha[:, 10:] = 255
+    image = Image.fromarray(grey()).convert(mode)
+    image.putalpha(Image.fromarray(alpha))
+    radiograph = read_radiograph(encode(image))
+    np.testing.assert_array_equal(radiograph.pixels, np.where(alpha, grey(), 0))
+    assert radiograph.colour_difference == 0.0
+
+
+@pytest.mark.parametrize("as_bytes", [True, False])
+def test_palette_with_transparency_lies_over_black_without_a_warning(as_bytes: bool) -> None:
+    image = Image.fromarray(grey() % 2)
+    image.putpalette([50, 50, 50, 200, 200, 200])
+    content = encode(image, transparency=b"\xff\x00" if as_bytes else 1)
+    np.testing.assert_array_equal(read_radiograph(content).pixels, np.where(grey() % 2, 0, 50))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK", "YCbCr"])
+def test_jpeg_of_every_colour_model(mode: str) -> None:
+    ramp = np.tile(np.linspace(20, 230, 64).astype(np.uint8), (64, 1))
+    radiograph = read_radiograph(encode(Image.fromarray(ramp).convert("RGB").convert(mode), "JPEG", quality=95))
+    assert np.abs(radiograph.pixels.astype(int) - ramp).max() <= 4
+    assert radiograph.colour_difference < 3
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_orientation_is_applied(kind: str) -> None:
+    upright = np.zeros((32, 64), np.uint8)
+    upright[:16, :32] = 255
+    for orientation, undo in {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        content = encode(Image.fromarray(upright).transpose(undo), kind, exif=exif)
+        np.testing.assert_allclose(read_radiograph(content).pixels.astype(int), upright, atol=30)
+
+
+def test_orientation_turns_16_bits_too() -> None:
+    values = np.arange(600, dtype=np.uint16).reshape(20, 30) * 100
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = read_radiograph(encode(Image.fromarray(values), exif=exif)).pixels
+    np.testing.assert_array_equal(turned, np.rot90(values, -1))
+
+
+def test_broken_exif_does_not_lose_the_image() -> None:
+    content = encode(Image.fromarray(grey()), "JPEG", exif=b"Exif\0\0this is no TIFF header")
+    assert read_radiograph(content).shape == (20, 30)
+
+
+def test_1_by_1_is_read() -> None:
+    assert read_radiograph(encode(Image.new("L", (1, 1), 7))).pixels.tolist() == [[7]]
+
+
+def test_several_frames_are_refused() -> None:
+    frames = [Image.fromarray(grey()), Image.fromarray(grey()[::-1].copy())]
+    for kind, count in {"PNG": "2", "WEBP": "2", "TIFF": "several"}.items():
+        content = encode(frames[0], kind, save_all=True, append_images=frames[1:])
+        with pytest.raises(ReadError, match=f"Expected one image in film, got {count} frames"):
+            read_radiograph(content, origin="film")
+
+
+def test_a_cameras_mpo_is_its_first_picture() -> None:
+    first, second = Image.fromarray(grey(32, 32) // 8 + 200), Image.fromarray(grey(32, 32) // 8)
+    content = encode(first, "MPO", save_all=True, append_images=[second])
+    assert read_radiograph(content).pixels.mean() > 190
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "BMP"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_truncated_file_is_refused_and_named(tmp_path: Path, kind: str, share: float) -> None:
+    content = encode(Image.fromarray(colour(64, 64)), kind)
+    path = tmp_path / "half.img"
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(ReadError, match=r"half\.img"):
+        read_radiograph(path)
+
+
+@pytest.mark.parametrize("name", ["note.jpg", "note.dcm", "note.png"])
+def test_text_with_an_image_suffix_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("The lungs are clear. " * 40)
+    with pytest.raises(ReadError, match=name):
+        read_radiograph(path)
+
+
+def test_unlisted_format_is_refused() -> None:
+    with pytest.raises(ReadError, match="Expected a PNG, JPEG, WebP, BMP, TIFF or DICOM image"):
+        read_radiograph(encode(Image.fromarray(grey()), "GIF"))
+
+
+def test_empty_missing_folder_and_impossible_path_are_refused(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.png"
+    empty.touch()
+    with pytest.raises(ReadError, match=r"empty\.png, got an empty file"):
+        read_radiograph(empty)
+    with pytest.raises(ReadError, match=r"gone\.png, got nothing there"):
+        read_radiograph(tmp_path / "gone.png")
+    with pytest.raises(ReadError, match="got a folder"):
+        read_radiograph(tmp_path)
+    with pytest.raises(ReadError):
+        read_radiograph(Path("a\0b.png"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ReadError, match="got something else"):
+        read_radiograph(tmp_path / "pipe.png")
+
+
+def test_file_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "locked.png"
+    path.write_bytes(encode(Image.fromarray(grey())))
+
+    def refuse(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ReadError, match=r"locked\.png, got: Permission denied"):
+        read_radiograph(path)
+
+
+def test_huge_file_is_refused_without_reading_it(tmp_path: Path) -> None:
+    path = tmp_path / "huge.png"
+    with path.open("wb") as stream:
+        stream.truncate(5 << 30)  # sparse
+    with pytest.raises(ReadError, match="got 5,368,709,120"):
+        read_radiograph(path)
+
+
+@pytest.mark.parametrize("side", [11_000, 14_000, 60_000])
+def test_decompression_bomb_is_refused_by_its_header(side: int) -> None:
+    with pytest.raises(ReadError, match="Expected at most 120,000,000 pixels"):
+        read_radiograph(png_header(side, side))
+
+
+def test_cap_on_pixels_is_inclusive() -> None:
+    content = encode(Image.fromarray(grey()))
+    assert read_radiograph(content, max_pixels=600).shape == (20, 30)
+    with pytest.raises(ReadError, match=r"Expected at most 599 pixels in .*, got 30 x 20 = 600"):
+        read_radiograph(content, max_pixels=599)
+
+
+def test_between_pillows_warning_and_our_cap_no_warning_leaks() -> None:
+    # 100 million pixels: Pillow warns, which is an error here; the missing data is what must be reported.
+    with pytest.raises(ReadError, match="truncated"):
+        read_radiograph(png_header(10_000, 10_000))
+
+
+def test_warnings_are_dropped_only_in_the_thread_that_decodes() -> None:
+    seen: list[str] = []
+    inside, checked = threading.Event(), threading.Event()
+
+    def decode() -> None:
+        with decoding("a"):
+            warnings.warn("from the decoder", UserWarning, stacklevel=1)
+            inside.set()
+            checked.wait(10)
+
+    thread = threading.Thread(target=decode)
+    thread.start()
+    assert inside.wait(10)
+    try:
+        warnings.warn("from elsewhere", UserWarning, stacklevel=1)
+    except UserWarning as warning:  # warnings are errors in these tests
+        seen.append(str(warning))
+    checked.set()
+    thread.join()
+    assert seen == ["from elsewhere"]
+
+
+def test_threads_read_alike() -> None:
+    content = encode(Image.fromarray(grey(64, 64)))
+    results: list[NDArray[np.uint8] | NDArray[np.uint16]] = []
+    threads = [threading.Thread(target=lambda: results.append(read_radiograph(content).pixels)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 8
+    assert all(np.array_equal(pixels, grey(64, 64)) for pixels in results)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "BMP"])
+def test_damaged_bytes_give_an_image_or_a_read_error(kind: str) -> None:
+    chance = random.Random(kind)
+    content = encode(Image.fromarray(colour()), kind)
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(content)
+        for _ in range(chance.choice((1, 3, 20))):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        try:
+            radiograph = read_radiograph(bytes(damaged))
+        except ReadError:
+            refused += 1
+        else:
+            assert radiograph.pixels.ndim == 2
+    assert refused > 0
+
+
+def test_masks_are_above_127() -> None:
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    content = encode(Image.fromarray(levels))
+    np.testing.assert_array_equal(mask_levels(content), levels)
+    mask = read_mask(content)
+    assert mask.dtype == np.bool_
+    np.testing.assert_array_equal(mask, levels > 127)
+
+
+def test_a_masks_scale_is_its_mode_never_its_values() -> None:
+    lung = grey() > 127
+    for image in (Image.fromarray(lung), Image.fromarray(lung.astype(np.uint16) * 65535)):
+        np.testing.assert_array_equal(read_mask(encode(image)), lung)
+    zeros_and_ones = encode(Image.fromarray(lung.astype(np.uint8)))
+    assert not read_mask(zeros_and_ones).any()
+    assert set(np.unique(mask_levels(zeros_and_ones))) == {0, 1}
+
+
+def test_mask_saved_as_jpeg_shows_its_levels() -> None:
+    lung = np.kron(grey(4, 4) > 127, np.ones((13, 13))).astype(np.uint8) * 255
+    assert len(np.unique(mask_levels(encode(Image.fromarray(lung), "JPEG", quality=60)))) > 2
+
+
+def test_bad_mask_is_refused() -> None:
+    with pytest.raises(ReadError):
+        read_mask(b"no mask")
+
+
+def test_reading_a_png_imports_no_pydicom_and_no_torch() -> None:
+    code = "import sys, hilum.data.read; sys.exit(any(name in sys.modules for name in ('pydicom', 'torch')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="no ../shared/samples")
+@pytest.mark.parametrize(("folder", "count"), [("native", 48), ("not_chest_xray", 299)])
+def test_every_sample_is_read(folder: str, count: int) -> None:
+    paths = [path for path in (SAMPLES / folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
+    assert len(paths) == count
+    for path in paths:
+        radiograph = read_radiograph(path)
+        assert min(radiograph.shape) > 1
+        assert radiograph.pixels.max() > radiograph.pixels.min()
