@@ -1,0 +1,45 @@
+"""From the configuration to a network."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from hilum.config import ModelConfig
+from hilum.preprocess import PreprocessSpec
+
+
+def build_model(config: ModelConfig, spec: PreprocessSpec, num_classes: int) -> nn.Module:
+    """The network of ``config`` for ``num_classes`` classes, with untrained weights.
+
+    Its forward takes (N, spec.channels, S, S) float32 in [0, 1] and returns a hilum.types.ModelOutput.
+
+    Raises:
+        ConfigError: the encoder is unknown.
+    """
+    if config.name == "unet":
+        from hilum.models.unet import MultiTaskUNet
+
+        return MultiTaskUNet(spec.channels, num_classes)
+    from hilum.models.encoder_unet import EncoderUNet
+
+    return EncoderUNet(config.encoder, num_classes, config.decoder_channels, config.dropout)
+
+
+def load_pretrained(model: nn.Module, config: ModelConfig) -> str | None:
+    """Put pretrained weights into the encoder of an ``encoder-unet``; the origin of the weights, or None.
+
+    Raises:
+        CheckpointError: ``config.encoder_weights`` names a file that does not fit the encoder.
+    """
+    from hilum.models.encoder_unet import EncoderUNet
+
+    if not isinstance(model, EncoderUNet) or not config.pretrained:
+        return None
+    from hilum.models.pretrained import load_encoder_weights
+
+    return load_encoder_weights(model.encoder, config.encoder, config.encoder_weights)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable parameters."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

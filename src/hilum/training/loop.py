@@ -1,0 +1,252 @@
+"""The training loop. Read it from top to bottom.
+
+Everything random is a function of (seed, epoch, row), and the state is written whole after each epoch: a run
+that is killed at any instant and resumed ends, on a CPU, with the same weights to the bit as one that was not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from hilum.config import Config
+from hilum.data.augment import augment, draw_parameters
+from hilum.data.dataset import CachedDataset, EpochSampler, evaluation_loader, training_loader
+from hilum.errors import CheckpointError, DataError
+from hilum.evaluation.metrics import validation_auc
+from hilum.evaluation.score import overlap_scores, run_split
+from hilum.models.losses import MultiTaskLoss, class_weights
+from hilum.training.checkpoint import fit_state, load_state, save_state, save_weights
+from hilum.training.device import explaining_out_of_memory, open_fabric
+from hilum.training.journal import EpochRow, TensorBoardJournal, write_journal
+from hilum.training.observer import TrainingObserver
+from hilum.training.optim import Schedule, build_ema, build_optimiser
+from hilum.training.run_folder import RunFolder
+from hilum.types import Batch
+
+
+@dataclass
+class Progress:
+    """Where a run stands; what a resumed run starts from."""
+
+    epoch: int = 0
+    steps: int = 0
+    best_epoch: int = 0
+    best_loss: float = float("inf")
+    rows: list[EpochRow] = field(default_factory=list)
+
+
+def fit(
+    model: nn.Module,
+    train: CachedDataset,
+    val: CachedDataset,
+    config: Config,
+    run: RunFolder,
+    observer: TrainingObserver,
+    *,
+    identity: str,
+) -> Progress:
+    """Train ``model`` and leave the best weights in ``run.best``.
+
+    Args:
+        model: from build_model, with the weights it starts from; changed in place.
+        train: the training split.
+        val: the validation split; its loss chooses the best epoch.
+        config: all settings.
+        run: where everything is written; if it holds a state, the run goes on from there.
+        observer: is told of every batch and epoch.
+        identity: a text that a resumed run must share with the first (configuration, split, weights): a hash.
+
+    Raises:
+        DataError: a split is empty, or the loss is no longer a number.
+        CheckpointError: the state in ``run`` is of another run.
+        DeviceError: the device is absent or out of memory; says which flags help.
+    """
+    for name, dataset in (("training", train), ("validation", val)):
+        if len(dataset) == 0:
+            raise DataError(f"Expected images in the {name} split, got none.")
+    settings = config.training
+    fabric = open_fabric(config)
+    torch.manual_seed(settings.seed)
+    fabric.to_device(model)
+    optimiser = build_optimiser(model, settings)
+    ema = build_ema(model, settings)
+    judged = model if ema is None else ema.module  # the weights that are validated, kept and shipped
+    wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
+    loss = MultiTaskLoss(config.loss, _weights_of_classes(train, config))
+
+    sampler = EpochSampler(train.labels, settings.batch_size, settings.seed, balanced=settings.balanced_sampling)
+    batches = training_loader(train, sampler, settings.workers)
+    val_batches = evaluation_loader(val, settings.batch_size, settings.workers)
+    schedule = Schedule(optimiser, settings, steps_per_epoch=-(-len(sampler) // settings.accumulate))
+    parts = {"model": model, "optimiser": optimiser, "schedule": schedule, "precision": fabric.strategy.precision}
+    parts |= {"ema": ema.module} if ema else {}
+    progress = _resume(run, parts, identity)
+    tensorboard = TensorBoardJournal(run, first_epoch=progress.epoch + 1)
+
+    while progress.epoch < settings.epochs and not _stalled(progress, settings.early_stopping):
+        epoch, started = progress.epoch + 1, time.perf_counter()
+        observer.epoch_started(epoch, settings.epochs, len(sampler))
+        torch.manual_seed(_seed_of_epoch(settings.seed, epoch))  # dropout; the rest has seeds of its own
+        sampler.epoch = epoch
+        tally = _Tally()
+        wrapped.train()
+        with explaining_out_of_memory(config):
+            for number, batch in enumerate(batches, start=1):
+                batch = fabric.to_device(batch)
+                batch = augment(batch, draw_parameters(config.augment, settings.seed, epoch, batch.row))
+                steps_now = number % settings.accumulate == 0 or number == len(sampler)
+                with fabric.no_backward_sync(wrapped, enabled=not steps_now):
+                    output = wrapped(batch.image)
+                    losses = loss(output, batch)
+                    fabric.backward(losses.total / settings.accumulate)
+                if steps_now:
+                    fabric.clip_gradients(wrapped, wrapped_optimiser, max_norm=settings.clip_norm)
+                    wrapped_optimiser.step()
+                    wrapped_optimiser.zero_grad()
+                    schedule.after_step()
+                    progress.steps += 1
+                    if ema:
+                        ema.update(model, step=progress.steps)
+                tally.add(output, losses, batch)
+                observer.batch_done(tally.last_loss)
+            with fabric.autocast():
+                measured = run_split(judged, val_batches, loss, fabric.device)
+        if not np.isfinite([tally.loss, measured.loss]).all():
+            raise DataError(
+                f"Expected a finite loss, got {tally.loss} in training and {measured.loss} in validation, "
+                f"epoch {epoch}.",
+                cure="Lower --learning-rate; the state before this epoch is kept, and --resume goes on from it.",
+            )
+        rate = optimiser.param_groups[0]["lr"]
+        schedule.after_epoch(measured.loss)
+        row = EpochRow(
+            epoch=epoch,
+            train_loss=tally.loss,
+            val_loss=measured.loss,
+            train_cls_loss=tally.classification_loss,
+            val_cls_loss=measured.classification_loss,
+            train_seg_loss=tally.segmentation_loss,
+            val_seg_loss=measured.segmentation_loss,
+            train_accuracy=tally.accuracy,
+            val_accuracy=_accuracy(measured.logits, measured.labels),
+            train_dice=tally.dice,
+            val_dice=_mean(measured.dice),
+            val_auc=validation_auc(measured.labels, measured.probabilities),
+            learning_rate=rate,
+            seconds=time.perf_counter() - started,
+        )
+        progress.epoch = epoch
+        progress.rows.append(row)
+        best = measured.loss < progress.best_loss
+        if best:
+            progress.best_loss, progress.best_epoch = measured.loss, epoch
+            save_weights(run.best, judged.state_dict(), {"epoch": str(epoch), "val_loss": repr(measured.loss)})
+        if epoch % settings.checkpoint_every == 0:
+            save_weights(run.checkpoint(epoch), judged.state_dict(), {"epoch": str(epoch)})
+        _save(run, parts, identity, progress)
+        write_journal(run, progress.rows)
+        tensorboard.add(row)
+        observer.epoch_done(row, best=best)
+    tensorboard.close()
+    return progress
+
+
+class _Tally:
+    """Sums over a training epoch; a part that no batch had stays NaN."""
+
+    def __init__(self) -> None:
+        self._sums = dict.fromkeys(("total", "classification", "segmentation", "correct"), 0.0)
+        self._counts = dict.fromkeys(("images", "labels", "masks"), 0)
+        self._dice: list[NDArray[np.float64]] = []
+        self.last_loss = float("nan")
+
+    def add(self, output: Sequence[torch.Tensor], losses: Sequence[torch.Tensor], batch: Batch) -> None:
+        mask_logits, class_logits = output[0], output[1]
+        total, classification, segmentation = (float(value.detach()) for value in losses)
+        known = batch.label >= 0
+        images, labels, masks = len(batch.label), int(known.sum()), len(batch.mask_rows)
+        self.last_loss = total
+        self._sums["total"] += total * images
+        self._sums["classification"] += classification * labels
+        self._sums["segmentation"] += segmentation * masks
+        self._sums["correct"] += int((class_logits.argmax(dim=1)[known] == batch.label[known]).sum())
+        for name, count in (("images", images), ("labels", labels), ("masks", masks)):
+            self._counts[name] += count
+        self._dice.append(overlap_scores(mask_logits, batch)[0])
+
+    def _share(self, name: str, count: str) -> float:
+        return self._sums[name] / self._counts[count] if self._counts[count] else float("nan")
+
+    @property
+    def loss(self) -> float:
+        return self._share("total", "images")
+
+    @property
+    def classification_loss(self) -> float:
+        return self._share("classification", "labels")
+
+    @property
+    def segmentation_loss(self) -> float:
+        return self._share("segmentation", "masks")
+
+    @property
+    def accuracy(self) -> float:
+        return self._share("correct", "labels")
+
+    @property
+    def dice(self) -> float:
+        return _mean(np.concatenate(self._dice))
+
+
+def _save(run: RunFolder, parts: dict[str, object], identity: str, progress: Progress) -> None:
+    states = {name: part.state_dict() for name, part in parts.items()}  # type: ignore[attr-defined]
+    save_state(run.state, {**states, "identity": identity, "progress": asdict(progress)})
+
+
+def _resume(run: RunFolder, parts: dict[str, object], identity: str) -> Progress:
+    """Load the state in ``run`` into ``parts``, if there is one."""
+    if not run.state.exists():
+        return Progress()
+    state = load_state(run.state)
+    if state["identity"] != identity:
+        raise CheckpointError(
+            f"Expected the state in {run.state} to be of this configuration, data and split; it is of others.",
+            cure="Choose another --out, or resume with the settings in the run's config.toml.",
+        )
+    for name, part in parts.items():
+        if isinstance(part, nn.Module):
+            fit_state(part, state[name], str(run.state))
+        else:
+            part.load_state_dict(state[name])  # type: ignore[attr-defined]
+    saved = state["progress"]
+    return Progress(**{**saved, "rows": [EpochRow(**row) for row in saved["rows"]]})
+
+
+def _weights_of_classes(train: CachedDataset, config: Config) -> torch.Tensor | None:
+    counts = np.bincount(train.labels[train.labels >= 0], minlength=train.num_classes)
+    return class_weights(counts.tolist(), config.loss.class_weights)
+
+
+def _stalled(progress: Progress, patience: int) -> bool:
+    return patience > 0 and progress.epoch - progress.best_epoch >= patience
+
+
+def _seed_of_epoch(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+
+
+def _accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    known = labels >= 0
+    return float((logits.argmax(axis=1)[known] == labels[known]).mean()) if known.any() else float("nan")
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")

@@ -1,0 +1,229 @@
+"""One verb: index, check, split, cache, train, evaluate on the test split, export. Every step also stands alone."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hilum._version import __version__
+from hilum.config import Config, load_config, save_config
+from hilum.data.dataset import CachedDataset, evaluation_loader
+from hilum.data.index import Index
+from hilum.data.split import Split
+from hilum.errors import CheckpointError, OutputError
+from hilum.evaluation.evaluate import write_evaluation
+from hilum.evaluation.metrics import Scores
+from hilum.evaluation.plots import sample_overlays, training_curves
+from hilum.evaluation.score import MASK_PROBABILITY, run_split
+from hilum.models.build import build_model, count_parameters, load_pretrained
+from hilum.models.losses import MultiTaskLoss
+from hilum.storage import sha256_text, write_json
+from hilum.training.checkpoint import load_weights
+from hilum.training.device import open_fabric
+from hilum.training.loop import Progress, fit
+from hilum.training.observer import Silent, TrainingObserver
+from hilum.training.prepare import Step, index_and_split, open_dataset, prepare
+from hilum.training.run_folder import RunFolder
+from hilum.types import SPLIT_NAMES, SplitName
+
+_SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What ``train`` leaves: the folder, the course of the training and the report on the test split."""
+
+    run: RunFolder
+    progress: Progress
+    report: dict[str, Any]
+
+
+def train(
+    config: Config, run: RunFolder, *, resume: bool = False, observer: TrainingObserver | None = None, step: Step | None = None
+) -> TrainedRun:
+    """Train, evaluate on the test split and export a bundle.
+
+    Args:
+        config: all settings, with ``config.data`` set.
+        run: the folder to fill. With ``resume`` it goes on from the state there.
+        observer: is told of every batch and epoch.
+        step: is told of the long steps before and after.
+
+    Raises:
+        OutputError: the folder already holds a run and ``resume`` is False.
+        HilumError: see prepare, fit, write_evaluation and export_run.
+    """
+    if run.config.exists() and not resume:
+        raise OutputError(
+            f"Expected a new folder for the run, {run.root} already holds one.",
+            cure=f"Go on with it by `hilum train --resume {run.root}`, or choose another --out.",
+        )
+    step = step or Step()
+    save_config(config, run.config)
+    data = prepare(config, run, step)
+    torch.manual_seed(config.training.seed)
+    model = build_model(config.model, config.preprocess, len(data.index.class_names))
+    origin = load_pretrained(model, config.model)
+    started = time.time()
+    progress = fit(
+        model,
+        data.datasets["train"],
+        data.datasets["val"],
+        config,
+        run,
+        observer or Silent(),
+        identity=_identity(config, data.index, data.split),
+    )
+    training_curves([asdict(row) for row in progress.rows], run.plots)
+    load_weights(model, run.best)
+    report = evaluate_model(model, config, data.datasets["test"], data.index, run, "test")
+    _write_summary(run, config, data.datasets, data.index, data.split, model, progress, report, origin, started)
+    from hilum.training.export_run import export_run  # late: exporting imports onnx, which training does not need
+
+    export_run(run, run.bundle, step=step)
+    return TrainedRun(run, progress, report)
+
+
+def open_run(root: Path) -> tuple[RunFolder, Config]:
+    """A run's folder and its configuration.
+
+    Raises:
+        CheckpointError: the folder holds no run.
+    """
+    run = RunFolder(root)
+    if not run.config.is_file():
+        raise CheckpointError(
+            f"Expected a run's folder (with config.toml) at {root}, got none.",
+            cure="Name the folder that `hilum train` printed.",
+        )
+    return run, load_config("seed", run.config)
+
+
+def load_model(run: RunFolder, config: Config, num_classes: int) -> nn.Module:
+    """The run's network with its best weights, in evaluation mode."""
+    model = build_model(config.model, config.preprocess, num_classes)
+    load_weights(model, run.best)
+    return model.eval()
+
+
+def evaluate_run(root: Path, split_name: SplitName = "test", *, resamples: int = 1000, step: Step | None = None) -> dict[str, Any]:
+    """Measure a run's best weights on one of its splits; files go to the run's folder ``<split>/``."""
+    run, config = open_run(root)
+    step = step or Step()
+    index, split = index_and_split(config, run, step)
+    dataset = open_dataset(index, split, split_name, config.preprocess, step.begin(f"Decoding {split_name}"))
+    model = load_model(run, config, len(index.class_names))
+    return evaluate_model(model, config, dataset, index, run, split_name, resamples=resamples)
+
+
+def evaluate_model(
+    model: nn.Module,
+    config: Config,
+    dataset: CachedDataset,
+    index: Index,
+    run: RunFolder,
+    split_name: SplitName,
+    *,
+    resamples: int = 1000,
+) -> dict[str, Any]:
+    """Score ``model`` on ``dataset`` in full precision, which is what the export carries; write the results."""
+    device = open_fabric(config).device
+    model.to(device).eval()
+    batches = evaluation_loader(dataset, config.training.batch_size, config.training.workers)
+    output = run_split(model, batches, MultiTaskLoss(config.loss), device)
+    records = dataset.records
+    scores = Scores(
+        files=tuple(index.key(record) for record in records),
+        labels=output.labels,
+        probabilities=output.probabilities,
+        class_names=index.class_names,
+        groups=tuple(record.group or "" for record in records),
+        sources=tuple(record.source for record in records),
+        dice=output.dice,
+        iou=output.iou,
+        split=split_name,
+    )
+    report = write_evaluation(scores, run.results(split_name), resamples=resamples)
+    _draw_samples(model, dataset, scores, run.results(split_name) / "sample_overlays.png", device)
+    return report
+
+
+@torch.inference_mode()
+def _draw_samples(model: nn.Module, dataset: CachedDataset, scores: Scores, path: Path, device: torch.device) -> None:
+    """Overlays of a few images, chosen by a fixed seed; half of them with a reference mask where there are any."""
+    random = np.random.default_rng(0)
+    masked = np.flatnonzero(~np.isnan(scores.dice))
+    first = random.choice(masked, min(_SAMPLES // 2, len(masked)), replace=False)
+    rest = np.setdiff1d(np.arange(len(dataset)), first)
+    rows = [*first.tolist(), *random.choice(rest, min(_SAMPLES - len(first), len(rest)), replace=False).tolist()]
+    batch = dataset.__getitems__(rows)
+    logits = model(batch.image.to(device)).mask_logits[:, 0].cpu().numpy()
+    targets: list[np.ndarray[Any, np.dtype[np.bool_]] | None] = [None] * len(rows)
+    for place, mask in zip(batch.mask_rows.tolist(), batch.mask, strict=True):
+        targets[place] = mask[0].numpy() > MASK_PROBABILITY
+    titles = [_title(scores, row) for row in rows]
+    images = np.rint(batch.image[:, 0].numpy() * 255).astype(np.uint8)
+    sample_overlays(images, logits > 0, targets, titles, path, split=scores.split)
+
+
+def _title(scores: Scores, row: int) -> str:
+    if not scores.class_names:
+        return scores.files[row]
+    predicted = int(scores.probabilities[row].argmax())
+    name = scores.class_names[predicted]
+    truth = scores.class_names[scores.labels[row]] if scores.labels[row] >= 0 else "unknown"
+    return f"{name} {scores.probabilities[row, predicted]:.0%}\nlabel: {truth}"
+
+
+def _identity(config: Config, index: Index, split: Split) -> str:
+    """What a resumed run must share with its first part; where it computes may change."""
+    own = config.model_dump_json(exclude={"data": True, "training": {"device", "workers", "checkpoint_every"}})
+    return sha256_text(f"{own} {index.digest} {split.digest}")
+
+
+def _write_summary(
+    run: RunFolder,
+    config: Config,
+    datasets: Mapping[SplitName, CachedDataset],
+    index: Index,
+    split: Split,
+    model: nn.Module,
+    progress: Progress,
+    report: dict[str, Any],
+    pretrained: str | None,
+    started: float,
+) -> None:
+    best = progress.rows[progress.best_epoch - 1]
+    write_json(
+        run.summary,
+        {
+            "hilum_version": __version__,
+            "torch_version": torch.__version__,
+            "python_version": platform.python_version(),
+            "model": config.model.name,
+            "parameters": count_parameters(model),
+            "pretrained": pretrained,
+            "class_names": list(index.class_names),
+            "images": {name: len(datasets[name]) for name in SPLIT_NAMES},
+            "masks": {name: sum(r.mask_path is not None for r in datasets[name].records) for name in SPLIT_NAMES},
+            "index_digest": index.digest,
+            "split_digest": split.digest,
+            "epochs": progress.epoch,
+            "best_epoch": progress.best_epoch,
+            "best_val_loss": progress.best_loss,
+            "best_val_accuracy": None if np.isnan(best.val_accuracy) else best.val_accuracy,
+            "best_val_dice": None if np.isnan(best.val_dice) else best.val_dice,
+            "best_val_auc": None if np.isnan(best.val_auc) else best.val_auc,
+            "training_seconds": round(sum(row.seconds for row in progress.rows), 1),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+            "test": report["intervals"],
+        },
+    )

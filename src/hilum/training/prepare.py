@@ -1,0 +1,89 @@
+"""From a folder of radiographs to the three data sets of a run: index, check, split, cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hilum.config import Config
+from hilum.data.cache import open_cache
+from hilum.data.dataset import CachedDataset
+from hilum.data.index import Index, build_index, load_index, save_index
+from hilum.data.split import Split, check_split, load_split, make_split, records_of, save_split
+from hilum.errors import ConfigError, DataError
+from hilum.preprocess import PreprocessSpec
+from hilum.training.run_folder import RunFolder
+from hilum.types import SPLIT_NAMES, SplitName
+
+Progress = Callable[[int, int], None]
+"""Called with (done, in all)."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """How a long step reports: ``step("Checking files")`` gives the Progress to call, or None to stay silent."""
+
+    begin: Callable[[str], Progress | None] = lambda title: None
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """An index, its split, and one data set per split."""
+
+    index: Index
+    split: Split
+    datasets: Mapping[SplitName, CachedDataset]
+
+
+def cache_folder() -> Path:
+    """Where decoded images are kept: ``$HILUM_CACHE``, else ``hilum`` in the user's cache folder."""
+    if own := os.environ.get("HILUM_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hilum"
+
+
+def index_and_split(config: Config, run: RunFolder, step: Step) -> tuple[Index, Split]:
+    """The run's index and split: those in its folder if it has them, else new ones, which it then keeps.
+
+    Raises:
+        ConfigError: no data are named.
+        DataError, SplitError: see build_index and make_split.
+    """
+    if run.index.exists() and run.split.exists():
+        index, split = load_index(run.index), load_split(run.split)
+        check_split(index, split)
+        return index, split
+    if config.data is None:
+        raise ConfigError("Expected data to train on, got none.", cure="Name a folder: hilum train DATA.")
+    index = build_index(config.data, classes=config.classes, progress=step.begin("Checking files"))
+    split = make_split(index, config.split)
+    save_index(index, run.index)
+    save_split(split, run.split)
+    return index, split
+
+
+def prepare(config: Config, run: RunFolder, step: Step | None = None) -> PreparedData:
+    """Index, split and cache the data of ``config``."""
+    step = step or Step()
+    index, split = index_and_split(config, run, step)
+    if not index.class_names and config.loss.classification_weight > 0:
+        raise DataError(
+            "Expected labels to train a classifier, got none.",
+            cure="Add class folders or a label column, or set --classification-weight 0.",
+        )
+    datasets = {
+        name: open_dataset(index, split, name, config.preprocess, step.begin(f"Decoding {name}"))
+        for name in SPLIT_NAMES
+    }
+    return PreparedData(index, split, datasets)
+
+
+def open_dataset(
+    index: Index, split: Split, name: SplitName, spec: PreprocessSpec, progress: Progress | None = None
+) -> CachedDataset:
+    """The data set of one split, decoded into the cache if it is not there yet."""
+    records = records_of(index, split, name)
+    cache = open_cache(records, spec, cache_folder(), progress=progress)
+    return CachedDataset(cache, records, index.class_names, spec)

@@ -1,0 +1,71 @@
+"""The places of a run's files. Every path in a run's folder is named here and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder: what ``hilum train`` leaves and ``evaluate``, ``export`` and ``--resume`` read."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The whole configuration, as TOML."""
+        return self.root / "config.toml"
+
+    @property
+    def index(self) -> Path:
+        """The records trained on, as CSV."""
+        return self.root / "index.csv"
+
+    @property
+    def split(self) -> Path:
+        """Which record is in which split, as JSON with its hash."""
+        return self.root / "split.json"
+
+    @property
+    def state(self) -> Path:
+        """Everything needed to go on after the last whole epoch."""
+        return self.root / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The weights of the epoch with the lowest validation loss."""
+        return self.root / "best.safetensors"
+
+    def checkpoint(self, epoch: int) -> Path:
+        """The weights kept after ``epoch``, counted from 1."""
+        return self.root / "checkpoints" / f"epoch_{epoch:04d}.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """One row per epoch."""
+        return self.root / "metrics_epochwise.csv"
+
+    @property
+    def plots(self) -> Path:
+        """Training curves and sample overlays."""
+        return self.root / "plots"
+
+    @property
+    def summary(self) -> Path:
+        """What was trained, for how long, and what came out."""
+        return self.root / "training_summary.json"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's event files."""
+        return self.root / "tensorboard"
+
+    @property
+    def bundle(self) -> Path:
+        """The exported bundle."""
+        return self.root / "bundle"
+
+    def results(self, split: str) -> Path:
+        """The folder of an evaluation on ``split``: ``test/``."""
+        return self.root / split
