@@ -1,0 +1,275 @@
+"""Point metrics over a whole split, never averaged over batches.
+
+A ratio whose denominator is zero (the recall of a class without images) is undefined: NaN inside arrays, None in
+the dictionaries that become JSON. It is left out of macro averages, as scikit-learn does with
+``zero_division=nan``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hilum.errors import DataError
+
+FloatArray = NDArray[np.float64]
+
+RESERVED_NAMES = frozenset(
+    {"accuracy", "balanced_accuracy", "macro avg", "weighted avg", "class_names", "confusion_matrix"}
+    | {"split", "images", "groups", "labelled", "with_masks", "intervals"}
+)
+"""Keys of classification_report.json beside the class names; no class may be called so."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """One evaluated split of N images and K classes.
+
+    Attributes:
+        files: N paths or names, as the index gives them.
+        labels: (N,) int64, index into ``class_names``, -1 where unknown.
+        probabilities: (N, K) float64 in [0, 1], rows summing to 1; K is 0 for segmentation alone.
+        class_names: K names.
+        groups: N names; images of one group are resampled together. An empty name is a group of one.
+        sources: N names or None.
+        dice: (N,) float64 in [0, 1], NaN where the image has no reference mask.
+        iou: (N,) float64 in [0, 1], NaN where ``dice`` is.
+        split: the name of the split, as printed beside every number.
+
+    Raises:
+        DataError: lengths differ, a value is out of range, or there is no image.
+    """
+
+    files: tuple[str, ...]
+    labels: NDArray[np.int64]
+    probabilities: FloatArray
+    class_names: tuple[str, ...]
+    groups: tuple[str, ...]
+    sources: tuple[str | None, ...]
+    dice: FloatArray
+    iou: FloatArray
+    split: str
+
+    def __post_init__(self) -> None:
+        count, classes = len(self.files), len(self.class_names)
+        if not count:
+            raise DataError("Expected at least one image to evaluate, got none.", cure="Check the split's size.")
+        for name, length in (("groups", len(self.groups)), ("sources", len(self.sources))):
+            if length != count:
+                raise DataError(f"Expected {count} {name}, one per file, got {length}.")
+        _check_shape("labels", self.labels, (count,))
+        _check_shape("dice", self.dice, (count,))
+        _check_shape("iou", self.iou, (count,))
+        _check_labels_and_probabilities(self.labels, self.probabilities, classes)
+        if classes and not np.allclose(self.probabilities.sum(axis=1), 1, atol=1e-2):
+            raise DataError("Expected probabilities that sum to 1 per image.", cure="Apply softmax to the logits.")
+        overlaps = np.stack([self.dice, self.iou])
+        if np.any(np.isnan(overlaps[0]) != np.isnan(overlaps[1])) or np.any((overlaps < 0) | (overlaps > 1)):
+            raise DataError("Expected dice and iou in [0, 1], NaN for the same images (those without a mask).")
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """(N,) bool: which images have a label."""
+        return self.labels >= 0
+
+    @property
+    def masked(self) -> NDArray[np.bool_]:
+        """(N,) bool: which images have a reference mask."""
+        return ~np.isnan(self.dice)
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """(N,) int64: the class of the highest probability, the first of equals."""
+        return np.asarray(self.probabilities.argmax(axis=1), np.int64)
+
+    def clusters(self) -> NDArray[np.int64]:
+        """(N,) int64 from 0 to G - 1: the group of each image."""
+        names = [group or f"\0{row}" for row, group in enumerate(self.groups)]
+        return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+class Rates(NamedTuple):
+    """Ratios of confusion counts; NaN where the denominator is zero."""
+
+    accuracy: FloatArray  # (...,)
+    precision: FloatArray  # (..., K)
+    recall: FloatArray  # (..., K)
+    f1: FloatArray  # (..., K)
+
+
+def dice_and_iou(predicted: NDArray[np.bool_], target: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+    """Overlap of each mask pair: Dice 2|A∩B| / (|A|+|B|) and IoU |A∩B| / |A∪B|.
+
+    Two empty masks agree, so both values are 1.0 for them.
+
+    Args:
+        predicted: (N, H, W) bool.
+        target: (N, H, W) bool.
+
+    Returns:
+        dice (N,) float64 and iou (N,) float64, both in [0, 1].
+
+    Raises:
+        DataError: the shapes differ, are not (N, H, W), or an array is not bool.
+    """
+    if predicted.ndim != 3 or predicted.shape != target.shape:
+        raise DataError(f"Expected two masks of one shape (N, H, W), got {predicted.shape} and {target.shape}.")
+    if predicted.dtype != np.bool_ or target.dtype != np.bool_:
+        raise DataError(
+            f"Expected bool masks, got {predicted.dtype} and {target.dtype}.", cure="Threshold probabilities first."
+        )
+    both = np.count_nonzero(predicted & target, axis=(1, 2))
+    total = np.count_nonzero(predicted, axis=(1, 2)) + np.count_nonzero(target, axis=(1, 2))
+    empty = total == 0
+    dice = np.where(empty, 1.0, 2 * both / np.where(empty, 1, total))
+    iou = np.where(empty, 1.0, both / np.where(empty, 1, total - both))
+    return dice, iou
+
+
+def class_metrics(labels: NDArray[np.int64], probabilities: FloatArray, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """Classification metrics over all labelled images of a split.
+
+    The shape is that of scikit-learn's ``classification_report(output_dict=True, zero_division=nan)``, with
+    ``roc_auc`` (one against the rest) added to each class and to ``macro avg``, and ``balanced_accuracy``,
+    ``confusion_matrix`` (rows: true class) and ``class_names`` at the top. Undefined values are None.
+
+    Args:
+        labels: (N,) int64 in [-1, K); rows of -1 are left out.
+        probabilities: (N, K) float64.
+        class_names: K names.
+
+    Raises:
+        DataError: shapes or values do not fit, no label is known, or a class has a name of RESERVED_NAMES.
+    """
+    _check_labels_and_probabilities(labels, probabilities, len(class_names))
+    if taken := RESERVED_NAMES.intersection(class_names):
+        raise DataError(
+            f"Expected class names other than the report's own keys, got {sorted(taken)}.", cure="Rename the class."
+        )
+    known = labels >= 0
+    if not known.any():
+        raise DataError("Expected at least one labelled image, got none.", cure="Evaluate the masks alone.")
+    labels, probabilities = labels[known], probabilities[known]
+    confusion = confusion_counts(labels, probabilities.argmax(axis=1), len(class_names))[0]
+    rates = confusion_rates(confusion)
+    support = confusion.sum(axis=1)
+    columns = {"precision": rates.precision, "recall": rates.recall, "f1-score": rates.f1}
+    with_auc = {**columns, "roc_auc": one_vs_rest_auc(labels, probabilities)[0]}
+    report: dict[str, Any] = {}
+    for row, name in enumerate(class_names):
+        report[name] = {key: none_if_nan(values[row]) for key, values in with_auc.items()}
+        report[name]["support"] = int(support[row])
+    report["accuracy"] = float(rates.accuracy)
+    report["macro avg"] = {key: none_if_nan(nan_mean(values)) for key, values in with_auc.items()}
+    report["weighted avg"] = {key: none_if_nan(nan_mean(values, support)) for key, values in columns.items()}
+    report["macro avg"]["support"] = report["weighted avg"]["support"] = int(support.sum())
+    report["balanced_accuracy"] = none_if_nan(nan_mean(rates.recall))
+    report["confusion_matrix"] = confusion.astype(int).tolist()
+    report["class_names"] = list(class_names)
+    return report
+
+
+def validation_auc(labels: NDArray[np.int64], probabilities: FloatArray) -> float:
+    """Macro one-against-the-rest ROC-AUC over the classes that have images of both kinds; NaN if none has.
+
+    Args:
+        labels: (N,) int64, -1 where unknown.
+        probabilities: (N, K) float, or any scores that rank the images within a class.
+
+    Raises:
+        DataError: the shapes do not fit, or a value is not finite.
+    """
+    classes = probabilities.shape[1] if probabilities.ndim == 2 else 0
+    _check_labels_and_probabilities(labels, probabilities, classes, bounded=False)
+    known = labels >= 0
+    return float(nan_mean(one_vs_rest_auc(labels[known], probabilities[known])[0]))
+
+
+def confusion_counts(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int, weights: FloatArray | None = None
+) -> FloatArray:
+    """Weighted confusion counts (R, K, K), rows the true class, for R weightings (R, N) of N labelled images.
+
+    Without ``weights`` every image counts once and R is 1.
+    """
+    weights = np.ones((1, labels.size)) if weights is None else weights
+    cells = classes * classes
+    cell = np.arange(weights.shape[0])[:, None] * cells + (labels * classes + predicted)  # (R, N)
+    counts = np.bincount(cell.ravel(), weights.ravel(), minlength=weights.shape[0] * cells)
+    return np.asarray(counts, np.float64).reshape(-1, classes, classes)  # (R * K * K,) -> (R, K, K)
+
+
+def confusion_rates(confusion: FloatArray) -> Rates:
+    """Accuracy, precision, recall and F1 = 2 TP / (2 TP + FP + FN) from counts (..., K, K)."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    accuracy = divide(hits.sum(axis=-1), true.sum(axis=-1))
+    return Rates(accuracy, divide(hits, predicted), divide(hits, true), divide(2 * hits, true + predicted))
+
+
+def one_vs_rest_auc(
+    labels: NDArray[np.int64], probabilities: FloatArray, weights: FloatArray | None = None
+) -> FloatArray:
+    """Weighted ROC-AUC (R, K) of each class against the rest, for R weightings (R, N) of N labelled images.
+
+    It is the Mann-Whitney statistic (Hanley & McNeil 1982): the weighted share of pairs, one image of the class
+    and one of the rest, which the scores put in the right order; equal scores count one half. NaN where a class
+    or its rest has no weight.
+    """
+    weights = np.ones((1, labels.size)) if weights is None else weights
+    areas = np.full((weights.shape[0], probabilities.shape[1]), np.nan)
+    for k in range(probabilities.shape[1]):
+        positive, rest = np.flatnonzero(labels == k), np.flatnonzero(labels != k)
+        rest = rest[np.argsort(probabilities[rest, k])]
+        below = np.searchsorted(probabilities[rest, k], probabilities[positive, k], side="left")
+        up_to = np.searchsorted(probabilities[rest, k], probabilities[positive, k], side="right")
+        beaten = np.zeros((weights.shape[0], rest.size + 1))
+        np.cumsum(weights[:, rest], axis=1, out=beaten[:, 1:])
+        own = weights[:, positive]
+        won = np.einsum("rp,rp->r", own, beaten[:, below] + beaten[:, up_to]) / 2
+        areas[:, k] = divide(won, own.sum(axis=1) * beaten[:, -1])
+    return areas
+
+
+def divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """Elementwise quotient, NaN (without a warning) where the denominator is zero."""
+    undefined = np.equal(denominator, 0)
+    return np.where(undefined, np.nan, numerator / np.where(undefined, 1.0, denominator))
+
+
+def nan_mean(values: FloatArray, weights: FloatArray | None = None) -> FloatArray:
+    """Mean over the last axis of what is defined; NaN (without a warning) where nothing is."""
+    weights = np.isfinite(values) * (1.0 if weights is None else weights)
+    return divide((np.nan_to_num(values) * weights).sum(axis=-1), weights.sum(axis=-1))
+
+
+def none_if_nan(value: float | FloatArray) -> float | None:
+    """A number for JSON, which has no NaN."""
+    return None if np.isnan(value) else float(value)
+
+
+def _check_shape(name: str, values: NDArray[Any], expected: tuple[int, ...]) -> None:
+    if values.shape != expected:
+        raise DataError(f"Expected {name} of shape {expected}, got {values.shape}.")
+
+
+def _check_labels_and_probabilities(
+    labels: NDArray[np.int64], probabilities: FloatArray, classes: int, *, bounded: bool = True
+) -> None:
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f"Expected labels (N,) of integers, got {labels.shape} of {labels.dtype}.")
+    _check_shape("probabilities", probabilities, (labels.size, classes))
+    if labels.size and (labels.min() < -1 or labels.max() >= classes):
+        raise DataError(f"Expected labels from -1 to {classes - 1}, got {labels.min()} to {labels.max()}.")
+    if not np.isfinite(probabilities).all():
+        raise DataError(
+            "Expected finite probabilities, got NaN or infinity.", cure="The network diverged: lower the learning rate."
+        )
+    if bounded and probabilities.size and (probabilities.min() < 0 or probabilities.max() > 1 + 1e-6):
+        raise DataError(
+            f"Expected probabilities in [0, 1], got {probabilities.min():.3g} to {probabilities.max():.3g}.",
+            cure="Apply softmax to the logits.",
+        )

@@ -1,0 +1,95 @@
+"""Run a network over a split, once, and keep what every figure is computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from hilum.evaluation.metrics import dice_and_iou
+from hilum.models.losses import MultiTaskLoss
+from hilum.types import Batch, ModelOutput
+
+MASK_PROBABILITY = 0.5
+"""A pixel is lung where its probability is above this, at the network's own size."""
+
+
+@dataclass(frozen=True)
+class SplitOutput:
+    """A split's outputs, N images in their order.
+
+    Attributes:
+        logits: (N, K) float32.
+        labels: (N,) int64, -1 where unknown.
+        dice, iou: (N,) float64 at the network's size, NaN where there is no mask.
+        loss, classification_loss, segmentation_loss: means over all images of the split, NaN where undefined.
+    """
+
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    dice: NDArray[np.float64]
+    iou: NDArray[np.float64]
+    loss: float
+    classification_loss: float
+    segmentation_loss: float
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """(N, K), softmax of the logits."""
+        shifted = self.logits.astype(np.float64)
+        shifted -= shifted.max(axis=1, keepdims=True)
+        exponential = np.exp(shifted)
+        return np.asarray(exponential / exponential.sum(axis=1, keepdims=True))
+
+
+@torch.inference_mode()
+def run_split(model: nn.Module, batches: Iterable[Batch], loss: MultiTaskLoss, device: torch.device) -> SplitOutput:
+    """Every batch through ``model`` in evaluation mode.
+
+    The losses are those of the whole split, not averages over batches: the classification loss is computed once
+    over all logits (class weights normalise by their sum), the segmentation loss is a mean over masks.
+    """
+    model.eval()
+    logits, labels, dice, iou = [], [], [], []
+    segmentation_sum, masks = 0.0, 0
+    for batch in batches:
+        output: ModelOutput = model(batch.image.to(device))
+        logits.append(output.class_logits.float().cpu())
+        labels.append(batch.label)
+        scores = overlap_scores(output.mask_logits, batch)
+        dice.append(scores[0])
+        iou.append(scores[1])
+        m = len(batch.mask_rows)
+        if m:
+            on_device = batch._replace(mask=batch.mask.to(device), mask_rows=batch.mask_rows.to(device))
+            segmentation_sum += float(loss.segmentation(output.mask_logits, on_device)) * m
+            masks += m
+    all_logits, all_labels = torch.cat(logits), torch.cat(labels)
+    known = bool((all_labels >= 0).any())
+    classification = float(loss.classification(all_logits, all_labels)) if known else float("nan")
+    segmentation = segmentation_sum / masks if masks else float("nan")
+    return SplitOutput(
+        logits=all_logits.numpy(),
+        labels=all_labels.numpy(),
+        dice=np.concatenate(dice),
+        iou=np.concatenate(iou),
+        loss=loss.weigh(classification, segmentation),
+        classification_loss=classification,
+        segmentation_loss=segmentation,
+    )
+
+
+def overlap_scores(mask_logits: torch.Tensor, batch: Batch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Dice and IoU (N,) of a batch's masks, NaN for the images that have none."""
+    rows = batch.mask_rows.cpu().numpy()
+    dice, iou = np.full((2, len(mask_logits)), np.nan)
+    if len(rows):
+        # a probability above 0.5 is a logit above 0
+        predicted = (mask_logits.detach()[batch.mask_rows.to(mask_logits.device), 0] > 0).cpu().numpy()
+        target = batch.mask[:, 0].cpu().numpy() > 0.5
+        dice[rows], iou[rows] = dice_and_iou(predicted, target)
+    return dice, iou

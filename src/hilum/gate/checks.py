@@ -1,0 +1,168 @@
+"""The nine checks of the original project on whether an image looks like a radiograph, one function each.
+
+They are hand-set measurements of brightness, contrast and texture: cheap, and blind to anatomy. Quantities
+and bounds are those of the original, so that a file gets the same verdict here as there. All are taken on 8-bit
+grey (``hilum.preprocess.to_uint8``), whatever the depth of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from hilum.preprocess import to_uint8
+from hilum.types import Finding, Radiograph
+
+_WINDOW = (8, 8)
+_CANNY = (30, 100)
+_HORIZONTAL_RUN = np.ones((1, 5), np.uint8)
+
+
+class Thresholds(BaseModel):
+    """The bounds of the nine checks; a value on its bound passes. Grey levels are 8-bit, 0 to 255."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    minimum_side: int = Field(default=256, ge=1, description="Least length of the shorter side, pixels.")
+    colour_difference: float = Field(
+        default=8.0, ge=0, description="Largest mean absolute difference between two colour channels, grey levels."
+    )
+    brightness_low: float = Field(default=20.0, ge=0, le=255, description="Least mean, grey levels.")
+    brightness_high: float = Field(default=240.0, ge=0, le=255, description="Largest mean, grey levels.")
+    contrast: float = Field(default=8.0, ge=0, description="Least standard deviation over the image, grey levels.")
+    local_detail: float = Field(
+        default=20.0, ge=0, description="Least mean variance in an 8 x 8 window, squared grey levels."
+    )
+    entropy: float = Field(
+        default=3.0, ge=0, le=8, description="Least Shannon entropy of the histogram, bits (at most 8)."
+    )
+    rib_edges: float = Field(
+        default=0.0005,
+        ge=0,
+        le=1,
+        description="Least share of pixels on horizontal edge runs of 5 pixels, in [0, 1].",
+    )
+    tail_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Least share of pixels below the 25th and above the 75th percentile, in [0, 1].",
+    )
+    grey_levels: int = Field(default=50, ge=1, le=256, description="Least number of different grey levels.")
+
+
+Check: TypeAlias = Callable[[Radiograph, Thresholds], "Finding | None"]
+
+
+def check_minimum_side(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
+    """The shorter side has enough pixels."""
+    height, width = radiograph.shape
+    if min(height, width) >= thresholds.minimum_side:
+        return None
+    measured = f"shorter side {min(height, width)} px ({width} x {height})"
+    return _error(radiograph, "minimum_side", measured, f"at least {thresholds.minimum_side} px")
+
+
+def check_greyness(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
+    """The colour channels of the file agree (measured when it was read)."""
+    difference = radiograph.colour_difference
+    if difference <= thresholds.colour_difference:
+        return None
+    measured = f"mean difference between colour channels {difference:.4g}"
+    return _error(radiograph, "greyness", measured, f"at most {thresholds.colour_difference:g}")
+
+
+def check_brightness(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
+    """The mean is neither near black nor near white."""
+    low, high = thresholds.brightness_low, thresholds.brightness_high
+    mean = float(np.mean(to_uint8(radiograph)))
+    if low <= mean <= high:
+        return None
+    return _error(radiograph, "brightness", f"mean {mean:.4g}", f"{low:g} to {high:g}")
+
+
+def check_contrast(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
+    """The grey levels spread."""
+    spread = float(np.std(to_uint8(radiograph)))
+    if spread >= thresholds.contrast:
+        return None
+    return _error(radiograph, "contrast", f"standard deviation {spread:.4g}", f"at least {thresholds.contrast:g}")
+
+
+def check_local_detail(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
+    """The grey levels vary within small windows too: the mean squared departure from the local mean."""
+    grey = to_uint8(radiograph).astype(np.float32)
+    detail = float(np.mean(cv2.blur((grey - cv2.blur(grey, _WINDOW)) ** 2, _WINDOW)))
+    if detail >= thresholds.local_detail:
+        return None
+    bound = f"at least {thresholds.local_detail:g}"
+    return _error(radiograph, "local_detail", f"mean variance in 8 x 8 windows {detail:.4g}", bound)
+
+
+def check_entropy(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
+    """The histogram is not concentrated on a few grey levels: its Shannon entropy."""
+    counts = _histogram(radiograph)
+    shares = counts[counts > 0] / counts.sum()
+    entropy = abs(float(np.sum(shares * np.log2(shares))))
+    if entropy >= thresholds.entropy:
+        return None
+    return _error(radiograph, "entropy", f"histogram {entropy:.4g} bits", f"at least {thresholds.entropy:g}")
+
+
+def check_rib_edges(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
+    """There are horizontal edges, as ribs leave: Canny edges that survive an opening by a run of 5 pixels."""
+    edges = cv2.Canny(to_uint8(radiograph), *_CANNY)
+    runs = cv2.morphologyEx(edges, cv2.MORPH_OPEN, _HORIZONTAL_RUN)
+    share = float(np.count_nonzero(runs)) / runs.size
+    if share >= thresholds.rib_edges:
+        return None
+    bound = f"at least {thresholds.rib_edges:.4g}"
+    return _error(radiograph, "rib_edges", f"share of pixels on horizontal edges {share:.4g}", bound)
+
+
+def check_dark_bright_balance(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
+    """Neither the dark nor the bright quarter has collapsed onto one grey level (a flat border)."""
+    grey = to_uint8(radiograph)
+    first, third = np.percentile(grey, (25, 75))
+    dark, bright = float(np.mean(grey < first)), float(np.mean(grey > third))
+    if min(dark, bright) >= thresholds.tail_share:
+        return None
+    measured = f"share of pixels below the first quartile {dark:.4g}, above the third {bright:.4g}"
+    return _error(radiograph, "dark_bright_balance", measured, f"both at least {thresholds.tail_share:g}")
+
+
+def check_grey_levels(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
+    """There are intermediate greys, not a drawing in a few tones."""
+    levels = int(np.count_nonzero(_histogram(radiograph)))
+    if levels >= thresholds.grey_levels:
+        return None
+    return _error(radiograph, "grey_levels", f"{levels} different", f"at least {thresholds.grey_levels}")
+
+
+CHECKS: tuple[Check, ...] = (
+    check_minimum_side,
+    check_greyness,
+    check_brightness,
+    check_contrast,
+    check_local_detail,
+    check_entropy,
+    check_rib_edges,
+    check_dark_bright_balance,
+    check_grey_levels,
+)
+"""All nine, in the order of the original, which stopped at the first that failed."""
+
+
+def _histogram(radiograph: Radiograph) -> NDArray[np.intp]:
+    """(256,) pixels at each 8-bit grey level."""
+    return np.bincount(to_uint8(radiograph).ravel(), minlength=256)
+
+
+def _error(radiograph: Radiograph, check: str, measured: str, expected: str) -> Finding:
+    message = f"{check.replace('_', ' ')}: {measured}, expected {expected}"
+    return Finding(check, "error", message, (radiograph.origin,) if radiograph.origin else ())

@@ -1,0 +1,1 @@
+"""From files to answers, from a bundle alone: no torch."""

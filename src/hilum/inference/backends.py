@@ -1,0 +1,145 @@
+"""Two engines for one network: ONNX Runtime, which the lean install has, and PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from hilum.errors import BundleError, ConfigError, DeviceError, MissingExtraError
+from hilum.export.bundle import ONNX_MODEL, WEIGHTS, Bundle
+
+Floats: TypeAlias = NDArray[np.float32]
+BackendName = Literal["onnx", "torch"]
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+"""The names that ``--providers`` takes, and ONNX Runtime's."""
+
+
+class BackendOutput(NamedTuple):
+    """One batch's answer; what the ONNX graph gives, whichever engine gave it."""
+
+    segmentation: Floats  # (N, 1, S, S) lung probability in [0, 1]
+    classification: Floats  # (N, K) logits, before temperature and softmax
+    evidence: Floats | None  # (N, K, h, w)
+
+
+class Backend(Protocol):
+    """An engine that holds one network."""
+
+    def run(self, images: Floats) -> BackendOutput:
+        """(N, C, S, S) float32 in [0, 1] to a BackendOutput."""
+
+
+@dataclass
+class OnnxBackend:
+    """ONNX Runtime on the first of ``providers`` that supports each operator.
+
+    Args:
+        model: the bytes of an ONNX graph with embedded weights.
+        providers: names of PROVIDERS, in order of preference.
+        threads: of the CPU provider; 0 uses all cores.
+
+    Raises:
+        ConfigError: a provider's name is not known.
+        DeviceError: a provider is not in this build of ONNX Runtime.
+        BundleError: the graph cannot be loaded.
+    """
+
+    model: bytes
+    providers: Sequence[str] = ("cpu",)
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                self.model, options, providers=_runtime_names(self.providers)
+            )
+        except _onnx_errors() as error:
+            raise BundleError(f"Expected an ONNX graph, ONNX Runtime says: {error}.") from error
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def run(self, images: Floats) -> BackendOutput:
+        """See Backend."""
+        values: dict[str, Any] = dict(zip(self._names, self._session.run(None, {"input": images}), strict=True))
+        return BackendOutput(values["segmentation"], values["classification"], values.get("evidence"))
+
+
+class TorchBackend:
+    """PyTorch, from a bundle's safetensors; needs the ``train`` extra.
+
+    Args:
+        bundle: gives the network's configuration and weights.
+        device: PyTorch's name of it.
+
+    Raises:
+        MissingExtraError: PyTorch is not installed.
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
+        try:
+            import torch
+            from safetensors.torch import load
+
+            from hilum.models.build import build_model
+            from hilum.training.checkpoint import fit_state
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(
+                f"Expected PyTorch for --backend torch, {error.name} is not installed.",
+                cure='Install it with pip install "hilum[train]", or use --backend onnx.',
+            ) from error
+        manifest = bundle.manifest
+        self._torch = torch
+        self._device = torch.device(device)
+        self._model = build_model(manifest.model, manifest.preprocess, len(manifest.class_names))
+        fit_state(self._model, load(bundle.read(WEIGHTS)), f"{bundle.path}/{WEIGHTS}")
+        self._model.to(self._device).eval()
+
+    def run(self, images: Floats) -> BackendOutput:
+        """See Backend."""
+        with self._torch.inference_mode():
+            output = self._model(self._torch.from_numpy(images).to(self._device))
+            segmentation = self._torch.sigmoid(output.mask_logits).cpu().numpy()
+        evidence = None if output.evidence is None else output.evidence.cpu().numpy()
+        return BackendOutput(segmentation, output.class_logits.cpu().numpy(), evidence)
+
+
+def open_backend(
+    bundle: Bundle, name: BackendName = "onnx", *, providers: Sequence[str] = ("cpu",), device: str = "cpu"
+) -> Backend:
+    """The engine ``name`` with the network of ``bundle``."""
+    if name == "torch":
+        return TorchBackend(bundle, device)
+    return OnnxBackend(bundle.read(ONNX_MODEL), providers)
+
+
+def _runtime_names(providers: Sequence[str]) -> list[str]:
+    unknown = [name for name in providers if name not in PROVIDERS]
+    if unknown or not providers:
+        raise ConfigError(f"Expected providers among {', '.join(PROVIDERS)}, got {', '.join(unknown) or 'none'}.")
+    available = onnxruntime.get_available_providers()
+    absent = [name for name in providers if PROVIDERS[name] not in available]
+    if absent:
+        raise DeviceError(
+            f"Expected ONNX Runtime with {', '.join(absent)}, this build has {', '.join(available)}.",
+            cure="Install onnxruntime-gpu in place of onnxruntime, or use --providers cpu.",
+        )
+    return [PROVIDERS[name] for name in providers]
+
+
+def _onnx_errors() -> tuple[type[Exception], ...]:
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = ("Fail", "InvalidGraph", "InvalidProtobuf", "InvalidArgument", "NoSuchFile", "NotImplemented", "RuntimeException")
+    return tuple(getattr(state, name) for name in names)

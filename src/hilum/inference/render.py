@@ -1,0 +1,174 @@
+"""Pictures of an answer: the film with its lung outline and evidence, and a legend beside or below it.
+
+Nothing is drawn over the film but the outline and the heat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from cv2.typing import MatLike
+from numpy.typing import NDArray
+
+from hilum.errors import ConfigError, DataError, OutputError
+from hilum.inference.legend import BACKGROUND, HEAT, OUTLINE, PANEL_WIDTH, Rgb, draw_legend
+from hilum.preprocess import PreprocessSpec, restore_probability, to_uint8
+from hilum.storage import write_bytes
+from hilum.types import Prediction, Radiograph
+
+_HALO: Rgb = (0, 0, 0)
+_SHORT_SIDE, _LONG_SIDE = 512, 2048
+_HEAT_ALPHA = 0.6
+_GUTTER = 8
+_FRACTION_BITS = 4
+
+
+def overlay(
+    radiograph: Radiograph, prediction: Prediction, *, evidence: NDArray[np.float32] | None = None
+) -> NDArray[np.uint8]:
+    """The film with the lung outlined, the evidence as heat, and the legend.
+
+    The film keeps its size unless its shorter side is under 512 px (enlarged) or its longer one would be over
+    2048 px (reduced). The legend stands to its right, or below it where the film is wide.
+
+    Args:
+        radiograph: the film, (H0, W0).
+        prediction: the answer for it; its mask is (H0, W0) bool.
+        evidence: (H0, W0) float32, the evidence for the predicted class at the file's own size, see
+            ``class_evidence``. Only its positive part is drawn, scaled to its own peak. None draws no heat.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        DataError: the mask or the evidence is not of the film's size.
+    """
+    for name, array in (("mask", prediction.mask), ("evidence", evidence)):
+        if array is not None and array.shape != radiograph.shape:
+            raise DataError(
+                f"Expected a {name} of the film's shape {radiograph.shape}, got {array.shape}.",
+                cure="Restore it to the file's own size first.",
+            )
+    height, width = _display_shape(radiograph.shape)
+    grey = _resize(to_uint8(radiograph), height, width)
+    film = np.repeat(grey[:, :, None], 3, axis=2)  # (H, W, 3)
+    if evidence is not None:
+        film = _with_heat(film, evidence)
+    scale = min(2.0, max(1.0, max(height, width) / 1024))
+    _draw_outline(film, prediction.mask, scale)
+    beside = width <= 1.5 * height
+    limit = PANEL_WIDTH if beside else min(max(width / scale, PANEL_WIDTH), 2 * PANEL_WIDTH)
+    legend = draw_legend(prediction, evidence, round(limit * scale), scale)
+    return _join(film, legend, axis=1 if beside else 0)
+
+
+def class_evidence(prediction: Prediction, shape: tuple[int, int], spec: PreprocessSpec) -> NDArray[np.float32] | None:
+    """The evidence for the predicted class at the file's own size: (H0, W0) float32, or None where there is none.
+
+    The map (h, w) covers the network's square input; it is enlarged linearly to it and the placement undone, as
+    for the lung mask. Values are still contributions to the logit per cell of the map, not per pixel.
+    """
+    if prediction.evidence is None:
+        return None
+    cells = prediction.evidence[prediction.class_names.index(prediction.label)]
+    square = cv2.resize(cells.astype(np.float32), (spec.size, spec.size), interpolation=cv2.INTER_LINEAR)
+    return restore_probability(np.asarray(square, np.float32), shape, spec)
+
+
+def contact_sheet(tiles: Sequence[NDArray[np.uint8]], columns: int) -> NDArray[np.uint8]:
+    """Pictures (H, W, 3) uint8 RGB of any sizes in a grid, row by row; each cell fits its row and column.
+
+    Raises:
+        ConfigError: ``columns`` is under 1.
+        DataError: there are no pictures.
+    """
+    if columns < 1:
+        raise ConfigError(f"Expected at least 1 column, got {columns}.")
+    if not tiles:
+        raise DataError("Expected at least one picture for the contact sheet, got none.")
+    columns = min(columns, len(tiles))
+    widths = [max(tile.shape[1] for tile in tiles[column::columns]) for column in range(columns)]
+    starts = range(0, len(tiles), columns)
+    heights = [max(tile.shape[0] for tile in tiles[start : start + columns]) for start in starts]
+    lefts = np.cumsum([_GUTTER] + [width + _GUTTER for width in widths])
+    tops = np.cumsum([_GUTTER] + [height + _GUTTER for height in heights])
+    sheet = np.full((tops[-1], lefts[-1], 3), BACKGROUND, np.uint8)
+    for position, tile in enumerate(tiles):
+        top, left = tops[position // columns], lefts[position % columns]
+        sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    return sheet
+
+
+def mask_png(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """A mask (H, W) bool as (H, W) uint8: 255 is lung, 0 is not."""
+    return np.asarray(mask * np.uint8(255), np.uint8)
+
+
+def save_png(image: NDArray[np.uint8], path: Path) -> None:
+    """Write (H, W) grey or (H, W, 3) RGB, uint8, as PNG, atomically.
+
+    Raises:
+        OutputError: the folder cannot be written, or the disk is full.
+    """
+    done, content = cv2.imencode(".png", image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise OutputError(f"Could not encode an image of shape {image.shape} as PNG for {path}.")
+    write_bytes(path, content.tobytes())
+
+
+def _display_shape(shape: tuple[int, int]) -> tuple[int, int]:
+    factor = min(max(1.0, _SHORT_SIDE / min(shape)), _LONG_SIDE / max(shape))
+    return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
+
+
+def _resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    interpolation = cv2.INTER_AREA if height < pixels.shape[0] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=interpolation), np.uint8)
+
+
+def _with_heat(film: NDArray[np.uint8], evidence: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Blend HEAT into the film, more of it where the evidence is nearer to its peak."""
+    positive = np.maximum(evidence, 0)
+    peak = float(positive.max())
+    if peak <= 0:
+        return film
+    share = cv2.resize(positive / peak, (film.shape[1], film.shape[0]), interpolation=cv2.INTER_LINEAR)
+    alpha = _HEAT_ALPHA * np.asarray(share, np.float32)[:, :, None]  # (H, W, 1)
+    blended: NDArray[np.float32] = film * (1 - alpha) + np.asarray(HEAT, np.float32) * alpha
+    return np.rint(blended).astype(np.uint8)
+
+
+def _draw_outline(film: NDArray[np.uint8], mask: NDArray[np.bool_], scale: float) -> None:
+    """Draw the outline of the mask into the film, with a dark halo, so that it shows on bright and dark."""
+    enlargement = film.shape[0] / mask.shape[0]
+    shown = cv2.resize(mask.astype(np.uint8), film.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    contours, _ = cv2.findContours(shown, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    lines = [_smooth(contour[:, 0], reach=round(2 * enlargement) if enlargement > 1 else 0) for contour in contours]
+    thickness = round(2 * scale)
+    for colour, width in ((_HALO, thickness + 4), (OUTLINE, thickness)):
+        cv2.polylines(film, lines, True, colour, width, cv2.LINE_AA, _FRACTION_BITS)
+
+
+def _smooth(line: MatLike, reach: int) -> NDArray[np.int32]:
+    """A closed line (n, 2) averaged over ``reach`` neighbours on each side, in fixed point for cv2.polylines.
+
+    It takes the steps of single pixels off an enlarged outline.
+    """
+    reach = min(reach, len(line) // 8)
+    averaged = np.mean([np.roll(line, shift, axis=0) for shift in range(-reach, reach + 1)], axis=0)
+    return np.asarray(np.rint(averaged * 2**_FRACTION_BITS), np.int32)
+
+
+def _join(film: NDArray[np.uint8], legend: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:
+    """Film and legend on one canvas, both whole: side by side (axis 1) or one above the other (axis 0)."""
+    heights, widths = (film.shape[0], legend.shape[0]), (film.shape[1], legend.shape[1])
+    shape = (max(heights), sum(widths)) if axis == 1 else (sum(heights), max(widths))
+    canvas = np.full((*shape, 3), BACKGROUND, np.uint8)
+    canvas[: heights[0], : widths[0]] = film
+    canvas[shape[0] - heights[1] if axis == 0 else 0 :, widths[0] if axis == 1 else 0 :][: heights[1], : widths[1]] = (
+        legend
+    )
+    return canvas

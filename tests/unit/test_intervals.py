@@ -1,0 +1,159 @@
+"""Bootstrap intervals against scikit-learn with weights, and against their own promise of coverage."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
+
+from hilum.errors import ConfigError
+from hilum.evaluation import intervals
+from hilum.evaluation.intervals import Interval, bootstrap_intervals, resampled_weights
+from hilum.evaluation.metrics import Scores, class_metrics
+
+
+def _scores(
+    count: int = 120, classes: int = 3, seed: int = 0, labelled: float = 1.0, masked: float = 0.3, per_group: int = 2
+) -> Scores:
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(0, classes, count)
+    logits = generator.normal(size=(count, classes)) + 1.5 * np.eye(classes)[truth]
+    dice = np.where(generator.random(count) < masked, generator.random(count), np.nan)
+    return Scores(
+        files=tuple(f"{row}.png" for row in range(count)),
+        labels=np.where(generator.random(count) < labelled, truth, -1),
+        probabilities=np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True),
+        class_names=tuple("abcdefgh"[:classes]),
+        groups=tuple(f"g{row // per_group}" for row in range(count)),
+        sources=(None,) * count,
+        dice=dice,
+        iou=dice / (2 - dice),
+        split="test",
+    )
+
+
+def _one_class(right: np.ndarray, groups: np.ndarray) -> Scores:
+    """Two classes, of which only the first has images: accuracy is the mean of ``right``."""
+    nothing = np.full(right.size, np.nan)
+    return Scores(
+        files=tuple(map(str, range(right.size))), labels=np.zeros(right.size, np.int64),
+        probabilities=np.where(right[:, None], [0.9, 0.1], [0.1, 0.9]), class_names=("a", "b"),
+        groups=tuple(map(str, groups)), sources=(None,) * right.size, dice=nothing, iou=nothing, split="test",
+    )  # fmt: skip
+
+
+def test_resampled_statistics_agree_with_weighted_scikit_learn() -> None:
+    scores = _scores(labelled=0.8)
+    known = scores.labelled
+    labels, predicted, probabilities = scores.labels[known], scores.predicted[known], scores.probabilities[known]
+    (weights,) = resampled_weights(scores.clusters(), 4, seed=7)
+    ours = intervals._statistics(scores, weights)
+    for row, all_weights in enumerate(weights):
+        own = {"sample_weight": all_weights[known]}
+        expected = {
+            "accuracy": accuracy_score(labels, predicted, **own),
+            "macro_f1": f1_score(labels, predicted, average="macro", **own),
+            "macro_roc_auc": np.mean([roc_auc_score(labels == k, probabilities[:, k], **own) for k in range(3)]),
+            "recall/b": recall_score(labels, predicted, average=None, **own)[1],
+            "precision/c": precision_score(labels, predicted, average=None, **own)[2],
+            "f1/a": f1_score(labels, predicted, average=None, **own)[0],
+            "roc_auc/b": roc_auc_score(labels == 1, probabilities[:, 1], **own),
+            "dice": np.average(scores.dice[scores.masked], weights=all_weights[scores.masked]),
+            "iou": np.average(scores.iou[scores.masked], weights=all_weights[scores.masked]),
+        }
+        for name, value in expected.items():
+            assert ours[name][row] == pytest.approx(value, abs=1e-12), name
+
+
+def test_values_are_those_of_class_metrics_and_lie_in_their_intervals() -> None:
+    scores = _scores(labelled=0.9)
+    report = class_metrics(scores.labels, scores.probabilities, scores.class_names)
+    found = bootstrap_intervals(scores, resamples=300)
+    assert found["accuracy"].value == pytest.approx(report["accuracy"])
+    assert found["balanced_accuracy"].value == pytest.approx(report["balanced_accuracy"])
+    assert found["macro_f1"].value == pytest.approx(report["macro avg"]["f1-score"])
+    assert found["roc_auc/c"].value == pytest.approx(report["c"]["roc_auc"])
+    assert found["precision/a"].value == pytest.approx(report["a"]["precision"])
+    for name, interval in found.items():
+        assert interval.low < interval.value < interval.high, name
+    assert found["accuracy"].n == int(scores.labelled.sum())
+    assert found["recall/b"].n == found["roc_auc/b"].n == report["b"]["support"]
+    assert found["precision/b"].n == sum(row[1] for row in report["confusion_matrix"])
+    assert found["dice"].n == int(scores.masked.sum())
+
+
+def test_weights_draw_whole_groups_and_keep_their_number() -> None:
+    clusters = np.array([0, 0, 1, 2, 2, 2])
+    (weights,) = resampled_weights(clusters, 50, seed=0)
+    assert weights.shape == (50, 6)
+    assert np.all(weights[:, 0] == weights[:, 1])
+    assert np.all(weights[:, 3] == weights[:, 5])
+    assert np.all(weights[:, [0, 2, 3]].sum(axis=1) == 3)
+    assert np.ptp(weights[:, 0]) > 0
+
+
+def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = _scores()
+    whole = bootstrap_intervals(scores, resamples=100, seed=3)
+    monkeypatch.setattr(intervals, "_CHUNK_CELLS", 7 * 120)
+    chunks = [chunk.shape[0] for chunk in resampled_weights(scores.clusters(), 100, 3)]
+    assert max(chunks) == 7
+    assert sum(chunks) == 100
+    for name, interval in bootstrap_intervals(scores, resamples=100, seed=3).items():
+        assert dataclasses.astuple(interval) == pytest.approx(dataclasses.astuple(whole[name]), abs=1e-12)
+    assert bootstrap_intervals(scores, resamples=100, seed=4)["dice"].low != pytest.approx(whole["dice"].low)
+
+
+def test_copies_of_an_image_in_its_group_narrow_nothing() -> None:
+    right = np.random.default_rng(0).random(50) < 0.8
+    groups = np.arange(50)
+    single = bootstrap_intervals(_one_class(right, groups))["accuracy"]
+    copied = bootstrap_intervals(_one_class(np.tile(right, 4), np.tile(groups, 4)))["accuracy"]
+    as_if_independent = bootstrap_intervals(_one_class(np.tile(right, 4), np.arange(200)))["accuracy"]
+    assert copied.high - copied.low == pytest.approx(single.high - single.low, abs=0.03)
+    assert as_if_independent.high - as_if_independent.low < 0.65 * (single.high - single.low)
+
+
+def test_coverage_of_the_accuracy_of_correlated_images() -> None:
+    generator = np.random.default_rng(0)
+    groups = np.repeat(np.arange(60), 3)
+    covered = 0
+    for simulation in range(200):
+        skill = generator.beta(4, 1, 60)  # mean 0.8: images of one patient are alike
+        right = generator.random(180) < skill[groups]
+        interval = bootstrap_intervals(_one_class(right, groups), resamples=200, seed=simulation)["accuracy"]
+        covered += interval.low <= 0.8 <= interval.high
+    assert 0.9 <= covered / 200 <= 0.99
+
+
+def test_absent_class_is_undefined_and_stays_out_of_the_macro_averages() -> None:
+    found = bootstrap_intervals(_one_class(np.array([True, True, True, False]), np.arange(4)), resamples=50)
+    assert np.isnan([found["recall/b"].value, found["recall/b"].low, found["roc_auc/b"].value]).all()
+    assert found["recall/b"].n == 0
+    assert found["precision/b"].value == 0
+    assert found["balanced_accuracy"].value == 0.75
+    assert str(found["recall/b"]) == "undefined, n = 0"
+
+
+def test_one_group_has_no_interval() -> None:
+    interval = bootstrap_intervals(_one_class(np.array([True, False]), np.zeros(2)), resamples=50)["accuracy"]
+    assert interval.value == 0.5
+    assert np.isnan(interval.low)
+    assert "no interval" in str(interval)
+
+
+def test_what_is_not_known_is_not_there() -> None:
+    assert set(bootstrap_intervals(_scores(labelled=0), resamples=10)) == {"dice", "iou"}
+    assert not {"dice", "iou"} & set(bootstrap_intervals(_scores(masked=0), resamples=10))
+    assert bootstrap_intervals(_scores(labelled=0, masked=0), resamples=10) == {}
+
+
+def test_an_interval_reads_as_it_is_published() -> None:
+    assert str(Interval(0.9117, 0.9049, 0.9188, 2777)) == "0.912 (0.905–0.919), n = 2777"
+
+
+def test_too_few_resamples_are_refused() -> None:
+    with pytest.raises(ConfigError, match="at least 2 resamples, got 1"):
+        bootstrap_intervals(_scores(), resamples=1)
