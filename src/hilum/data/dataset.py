@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,10 +82,7 @@ class EpochSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         random = np.random.default_rng([self._seed, self.epoch])
         n = len(self._labels)
-        if self._balanced:
-            order = random.choice(n, n, p=self._shares())
-        else:
-            order = random.permutation(n)
+        order = random.choice(n, n, p=self._shares()) if self._balanced else random.permutation(n)
         for batch in range(len(self)):
             yield order[batch * self._size : (batch + 1) * self._size].tolist()
 
@@ -103,5 +101,6 @@ def evaluation_loader(dataset: CachedDataset, batch_size: int, workers: int) -> 
     return DataLoader(dataset, batch_size=batch_size, shuffle=False, collate_fn=_as_it_is, num_workers=workers)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
+    """The data set already gives whole batches, so there is nothing to collate."""
     return batch

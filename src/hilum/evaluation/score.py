@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hilum.evaluation.metrics import dice_and_iou
+from hilum.inference.softmax import softmax
 from hilum.models.losses import MultiTaskLoss
 from hilum.types import Batch, ModelOutput
 
@@ -40,10 +41,7 @@ class SplitOutput:
     @property
     def probabilities(self) -> NDArray[np.float64]:
         """(N, K), softmax of the logits."""
-        shifted = self.logits.astype(np.float64)
-        shifted -= shifted.max(axis=1, keepdims=True)
-        exponential = np.exp(shifted)
-        return np.asarray(exponential / exponential.sum(axis=1, keepdims=True))
+        return softmax(self.logits)
 
 
 @torch.inference_mode()

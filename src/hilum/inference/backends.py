@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import onnxruntime
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from hilum.errors import BundleError, ConfigError, DeviceError, MissingExtraError
 from hilum.export.bundle import ONNX_MODEL, WEIGHTS, Bundle
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Floats: TypeAlias = NDArray[np.float32]
 BackendName = Literal["onnx", "torch"]
@@ -63,33 +66,41 @@ class OnnxBackend:
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(
-                self.model, options, providers=_runtime_names(self.providers)
-            )
+            self._session = onnxruntime.InferenceSession(self.model, options, providers=_runtime_names(self.providers))
         except _onnx_errors() as error:
             raise BundleError(f"Expected an ONNX graph, ONNX Runtime says: {error}.") from error
-        self._names = [output.name for output in self._session.get_outputs()]
+        self.output_names = [output.name for output in self._session.get_outputs()]
 
     def run(self, images: Floats) -> BackendOutput:
         """See Backend."""
-        values: dict[str, Any] = dict(zip(self._names, self._session.run(None, {"input": images}), strict=True))
+        values: dict[str, Any] = dict(zip(self.output_names, self._session.run(None, {"input": images}), strict=True))
         return BackendOutput(values["segmentation"], values["classification"], values.get("evidence"))
 
 
+@dataclass
 class TorchBackend:
-    """PyTorch, from a bundle's safetensors; needs the ``train`` extra.
+    """PyTorch; needs the ``train`` extra.
 
     Args:
-        bundle: gives the network's configuration and weights.
+        model: returns a ModelOutput; put into evaluation mode.
         device: PyTorch's name of it.
-
-    Raises:
-        MissingExtraError: PyTorch is not installed.
     """
 
-    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
+    model: nn.Module
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        self.model.to(self.device).eval()
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle, device: str = "cpu") -> TorchBackend:
+        """The network of a bundle's safetensors.
+
+        Raises:
+            MissingExtraError: PyTorch is not installed.
+            CheckpointError: the weights are not those of the network that the manifest names.
+        """
         try:
-            import torch
             from safetensors.torch import load
 
             from hilum.models.build import build_model
@@ -100,17 +111,17 @@ class TorchBackend:
                 cure='Install it with pip install "hilum[train]", or use --backend onnx.',
             ) from error
         manifest = bundle.manifest
-        self._torch = torch
-        self._device = torch.device(device)
-        self._model = build_model(manifest.model, manifest.preprocess, len(manifest.class_names))
-        fit_state(self._model, load(bundle.read(WEIGHTS)), f"{bundle.path}/{WEIGHTS}")
-        self._model.to(self._device).eval()
+        model = build_model(manifest.model, manifest.preprocess, len(manifest.class_names))
+        fit_state(model, load(bundle.read(WEIGHTS)), f"{bundle.path}/{WEIGHTS}")
+        return cls(model, device)
 
     def run(self, images: Floats) -> BackendOutput:
         """See Backend."""
-        with self._torch.inference_mode():
-            output = self._model(self._torch.from_numpy(images).to(self._device))
-            segmentation = self._torch.sigmoid(output.mask_logits).cpu().numpy()
+        import torch
+
+        with torch.inference_mode():
+            output = self.model(torch.from_numpy(images).to(self.device))
+            segmentation = torch.sigmoid(output.mask_logits).cpu().numpy()
         evidence = None if output.evidence is None else output.evidence.cpu().numpy()
         return BackendOutput(segmentation, output.class_logits.cpu().numpy(), evidence)
 
@@ -120,7 +131,7 @@ def open_backend(
 ) -> Backend:
     """The engine ``name`` with the network of ``bundle``."""
     if name == "torch":
-        return TorchBackend(bundle, device)
+        return TorchBackend.from_bundle(bundle, device)
     return OnnxBackend(bundle.read(ONNX_MODEL), providers)
 
 
@@ -141,5 +152,13 @@ def _runtime_names(providers: Sequence[str]) -> list[str]:
 def _onnx_errors() -> tuple[type[Exception], ...]:
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    names = ("Fail", "InvalidGraph", "InvalidProtobuf", "InvalidArgument", "NoSuchFile", "NotImplemented", "RuntimeException")
+    names = (
+        "Fail",
+        "InvalidGraph",
+        "InvalidProtobuf",
+        "InvalidArgument",
+        "NoSuchFile",
+        "NotImplemented",
+        "RuntimeException",
+    )
     return tuple(getattr(state, name) for name in names)

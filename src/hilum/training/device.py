@@ -46,7 +46,7 @@ def explaining_out_of_memory(config: Config) -> Iterator[None]:
         half = max(1, training.batch_size // 2)
         mixed = "" if training.precision != "32-true" else ", --precision bf16-mixed halves most of the rest"
         raise DeviceError(
-            f"Expected a batch of {training.batch_size} images of {size}x{size} to fit the device's memory, it does not.",
+            f"Expected {training.batch_size} images of {size}x{size} to fit the device's memory, they do not.",
             cure=f"--batch-size {half} --accumulate {training.accumulate * 2} gives the same effective batch{mixed}, "
             f"and --size {max(32, size // 2 // 32 * 32)} needs a quarter.",
         ) from error

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from hilum._version import __version__
-from hilum.config import Config, load_config, save_config
+from hilum.config import Config, save_config
 from hilum.data.dataset import CachedDataset, evaluation_loader
 from hilum.data.index import Index
 from hilum.data.split import Split
-from hilum.errors import CheckpointError, OutputError
+from hilum.errors import OutputError
 from hilum.evaluation.evaluate import write_evaluation
 from hilum.evaluation.metrics import Scores
 from hilum.evaluation.plots import sample_overlays, training_curves
@@ -32,6 +32,7 @@ from hilum.training.loop import Progress, fit
 from hilum.training.observer import Silent, TrainingObserver
 from hilum.training.prepare import Step, index_and_split, open_dataset, prepare
 from hilum.training.run_folder import RunFolder
+from hilum.training.runs import load_model, open_run
 from hilum.types import SPLIT_NAMES, SplitName
 
 _SAMPLES = 8
@@ -47,7 +48,12 @@ class TrainedRun:
 
 
 def train(
-    config: Config, run: RunFolder, *, resume: bool = False, observer: TrainingObserver | None = None, step: Step | None = None
+    config: Config,
+    run: RunFolder,
+    *,
+    resume: bool = False,
+    observer: TrainingObserver | None = None,
+    step: Step | None = None,
 ) -> TrainedRun:
     """Train, evaluate on the test split and export a bundle.
 
@@ -88,33 +94,13 @@ def train(
     _write_summary(run, config, data.datasets, data.index, data.split, model, progress, report, origin, started)
     from hilum.training.export_run import export_run  # late: exporting imports onnx, which training does not need
 
-    export_run(run, run.bundle, step=step)
+    export_run(run.root, run.bundle, step=step)
     return TrainedRun(run, progress, report)
 
 
-def open_run(root: Path) -> tuple[RunFolder, Config]:
-    """A run's folder and its configuration.
-
-    Raises:
-        CheckpointError: the folder holds no run.
-    """
-    run = RunFolder(root)
-    if not run.config.is_file():
-        raise CheckpointError(
-            f"Expected a run's folder (with config.toml) at {root}, got none.",
-            cure="Name the folder that `hilum train` printed.",
-        )
-    return run, load_config("seed", run.config)
-
-
-def load_model(run: RunFolder, config: Config, num_classes: int) -> nn.Module:
-    """The run's network with its best weights, in evaluation mode."""
-    model = build_model(config.model, config.preprocess, num_classes)
-    load_weights(model, run.best)
-    return model.eval()
-
-
-def evaluate_run(root: Path, split_name: SplitName = "test", *, resamples: int = 1000, step: Step | None = None) -> dict[str, Any]:
+def evaluate_run(
+    root: Path, split_name: SplitName = "test", *, resamples: int = 1000, step: Step | None = None
+) -> dict[str, Any]:
     """Measure a run's best weights on one of its splits; files go to the run's folder ``<split>/``."""
     run, config = open_run(root)
     step = step or Step()

@@ -68,10 +68,10 @@ def prepare(config: Config, run: RunFolder, step: Step | None = None) -> Prepare
     """Index, split and cache the data of ``config``."""
     step = step or Step()
     index, split = index_and_split(config, run, step)
-    if not index.class_names and config.loss.classification_weight > 0:
+    if len(index.class_names) < 2:
         raise DataError(
-            "Expected labels to train a classifier, got none.",
-            cure="Add class folders or a label column, or set --classification-weight 0.",
+            f"Expected at least 2 classes to train a classifier, got {list(index.class_names)}.",
+            cure="Add class folders or a label column.",
         )
     datasets = {
         name: open_dataset(index, split, name, config.preprocess, step.begin(f"Decoding {name}"))

@@ -1,0 +1,143 @@
+"""Images per second from the cache against decoding each item as the original project did.
+
+    python benchmarks/loader.py                     phantoms of 299 x 299, like the COVID-19 Radiography Database
+    python benchmarks/loader.py --data DIR          class folders or a CSV of your own
+
+Two ways are timed side by side, turn by turn, over the same images in the same random order, on one thread:
+
+    decode         per item: PIL open, convert to RGB, np.array, cv2.resize to 256 x 256, / 255, CHW float32
+    cache uint8    batches of 16 rows of the memory-mapped cache, uint8 (what would go to a device)
+    cache float32  the same rows through to_input: float32 in [0, 1], 1 channel (what the data set hands over)
+
+All files, and the cache's pages, are in the page cache after the first round, which is not counted: the disk is
+not measured. Building the cache is timed apart. The seed's batches have 3 channels, hilum's default has 1; `cache
+float32 RGB` is the same with 3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hilum.data.cache import Cache, open_cache
+from hilum.data.index import build_index
+from hilum.data.phantom import write_phantoms
+from hilum.preprocess import PreprocessSpec, to_input
+from hilum.storage import write_json
+
+BATCH = 16
+SPECS = {channels: PreprocessSpec(size=256, channels=channels, fit="stretch") for channels in (1, 3)}
+
+Work = Callable[[NDArray[np.int64]], object]
+
+
+def decode_item(path: Path) -> NDArray[np.float32]:
+    """What the original project's data set did for one image: (3, 256, 256) float32 in [0, 1]."""
+    image = np.array(Image.open(path).convert("RGB"))
+    image = cv2.resize(image, (256, 256)).astype(np.float32) / 255.0
+    return np.ascontiguousarray(image.transpose(2, 0, 1))
+
+
+def ways(paths: list[Path], cache: Cache) -> dict[str, Work]:
+    """Each maps the rows of a batch to that batch."""
+    return {
+        "decode": lambda rows: np.stack([decode_item(paths[row]) for row in rows]),
+        "cache uint8": lambda rows: cache.images[rows],
+        "cache float32": lambda rows: to_input(cache.images[rows], SPECS[1]),
+        "cache float32 RGB": lambda rows: to_input(cache.images[rows], SPECS[3]),
+    }
+
+
+def rate(work: Work, orders: list[NDArray[np.int64]]) -> float:
+    """Images per second over whole passes in the given orders."""
+    start = time.perf_counter()
+    for order in orders:
+        for first in range(0, len(order), BATCH):
+            work(order[first : first + BATCH])
+    return sum(map(len, orders)) / (time.perf_counter() - start)
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    low, median, high = np.percentile(values, [25, 50, 75])
+    return {"median": median, "q25": low, "q75": high, "min": min(values), "max": max(values)}
+
+
+def measure(paths: list[Path], cache: Cache, rounds: int) -> dict[str, list[float]]:
+    """Per way, its rate in each round; within a round the ways take turns on the same images."""
+    random = np.random.default_rng(0)
+    rates: dict[str, list[float]] = {name: [] for name in ways(paths, cache)}
+    for turn in range(rounds + 1):
+        order = random.permutation(len(paths))
+        for name, work in ways(paths, cache).items():
+            # A pass over the cache is too short to time alone.
+            passes = 1 if name == "decode" else 20
+            value = rate(work, [order, *(random.permutation(len(paths)) for _ in range(passes - 1))])
+            if turn:  # the first round warms the page cache
+                rates[name].append(value)
+    return rates
+
+
+def report(rates: dict[str, list[float]], n: int, rounds: int, build_seconds: float) -> dict[str, object]:
+    result: dict[str, object] = {
+        "images": n,
+        "rounds": rounds,
+        "batch": BATCH,
+        "size": 256,
+        "threads": 1,
+        "page_cache": "warm",
+        "processor": platform.processor() or platform.machine(),
+        "build_images_per_second": n / build_seconds,
+        "images_per_second": {name: summary(values) for name, values in rates.items()},
+        "ratio_to_decode": {},
+    }
+    print(f"{n} images, {rounds} rounds, batches of {BATCH}, one thread, page cache warm")
+    print(f"{'way':18} {'images/s':>10} {'ratio to decode: median [IQR] (min-max)':>45}")
+    for name, values in rates.items():
+        ratios = summary([a / b for a, b in zip(values, rates["decode"], strict=True)])
+        result["ratio_to_decode"][name] = ratios  # type: ignore[index]
+        spread = f"{ratios['median']:.1f} [{ratios['q25']:.1f}, {ratios['q75']:.1f}]"
+        print(f"{name:18} {summary(values)['median']:10,.0f} {spread:>28} ({ratios['min']:.1f}-{ratios['max']:.1f})")
+    print(f"building the cache, once: {n / build_seconds:,.0f} images/s on {os.cpu_count()} processors")
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="class folders or a CSV; phantoms are drawn by default")
+    parser.add_argument("--n", type=int, default=512, help="images, at most")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the figures, e.g. benchmarks/results/loader.json"
+    )
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        data = arguments.data or write_phantoms(Path(scratch, "phantoms"), arguments.n, size=299)
+        records = build_index(data, check=False).records
+        chosen = np.random.default_rng(0).permutation(len(records))[: arguments.n]
+        records = tuple(records[row] for row in chosen)
+        start = time.perf_counter()
+        cache = open_cache(records, SPECS[1], Path(scratch, "cache"))
+        build_seconds = time.perf_counter() - start
+        paths = [record.image_path for record in records]
+        rates = measure(paths, cache, arguments.rounds)
+    result = report(rates, len(records), arguments.rounds, build_seconds)
+    result["data"] = "given" if arguments.data else "phantoms of 299 x 299, 8-bit grey PNG"
+    if arguments.json:
+        write_json(arguments.json, result)
+
+
+if __name__ == "__main__":
+    main()

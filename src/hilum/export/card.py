@@ -1,0 +1,58 @@
+"""The model card: what a bundle is, what it was trained and measured on, and what it is not for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hilum.export.bundle import Manifest
+
+
+def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
+    """Markdown, after Mitchell et al. 2019.
+
+    Args:
+        manifest: of the bundle, before it is sealed.
+        data: ``images`` and ``masks`` per split, ``sources`` (name to images), ``epochs``, ``pretrained``.
+    """
+    spec = manifest.preprocess
+    network = manifest.model.name if manifest.model.name == "unet" else f"encoder-unet, {manifest.model.encoder}"
+    sources = ", ".join(f"{name} ({count:,})" for name, count in data["sources"].items()) or "not given"
+    lines = [
+        f"# {manifest.name}",
+        "",
+        "A multi-task chest radiograph model made with hilum: class, lung mask and, where the network has it, "
+        "evidence. It is a research tool, not a medical device.",
+        "",
+        f"- Classes: {', '.join(manifest.class_names)}",
+        f"- Network: {network}; input {spec.channels} x {spec.size} x {spec.size}, {spec.fit}, grey levels in [0, 1]",
+        f"- Trained for {data['epochs']} epochs; encoder weights at the start: {data['pretrained'] or 'random'}",
+        f"- Images (train / val / test): {_slashed(data['images'])}; lung masks: {_slashed(data['masks'])}",
+        f"- Sources of the images: {sources}",
+        f"- Split: SHA-256 {manifest.split_digest or 'unknown'}; hilum {manifest.hilum_version}, {manifest.created}",
+        "",
+        "## Measured on the test split",
+        "",
+        "| figure | value | 95% interval | n |",
+        "|---|---|---|---|",
+        *[_row(name, entry) for name, entry in manifest.metrics.get("test", {}).items()],
+        "",
+        "Intervals are percentile bootstraps clustered by group. The test split comes from the same sources as the "
+        "training split; figures on films from elsewhere are likely to be lower.",
+        "",
+        "## What it cannot tell",
+        "",
+        "Where class and source go together in the training data, the network may have learned the source. "
+        "A label is not a diagnosis, and a high probability is not a reason to skip the film.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _slashed(counts: Mapping[str, int]) -> str:
+    return " / ".join(f"{counts[name]:,}" for name in ("train", "val", "test"))
+
+
+def _row(name: str, entry: Mapping[str, Any]) -> str:
+    value, low, high = (f"{entry[key]:.3f}" if entry[key] is not None else "-" for key in ("value", "low", "high"))
+    return f"| {name} | {value} | {low}–{high} | {entry['n']:,} |"

@@ -1,0 +1,103 @@
+"""From a network to an ONNX graph whose inputs and outputs keep the original project's names."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+
+from hilum.errors import BundleError
+from hilum.preprocess import PreprocessSpec
+from hilum.types import ModelOutput
+
+INPUT = "input"
+OUTPUTS = {
+    "segmentation": "lung probability (N, 1, S, S) float32 in [0, 1]",
+    "classification": "class logits (N, K) float32, before temperature and softmax",
+    "evidence": "per class (N, K, h, w) float32, summing over h, w to the logit less its bias",
+}
+
+
+class ExportedNetwork(nn.Module):
+    """The network as clients see it: the mask as a probability, the classes as logits, evidence where it has it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input: torch.Tensor) -> tuple[torch.Tensor, ...]:  # the graph's input name
+        """(N, C, S, S) float32 in [0, 1] to the outputs of OUTPUTS, in their order."""
+        output: ModelOutput = self.model(input)
+        segmentation = torch.sigmoid(output.mask_logits)
+        if output.evidence is None:
+            return segmentation, output.class_logits
+        return segmentation, output.class_logits, output.evidence
+
+
+def export_onnx(model: nn.Module, spec: PreprocessSpec, *, opset: int = 17, dynamic_batch: bool = True) -> bytes:
+    """The network as a checked ONNX model with embedded weights.
+
+    Args:
+        model: returns a ModelOutput; exported in evaluation mode, on the CPU.
+        spec: gives the input's shape (N, C, S, S).
+        opset: of the default operator set.
+        dynamic_batch: let N vary; else N is 1.
+
+    Raises:
+        BundleError: the graph cannot be made at this opset, or fails ONNX's own checker.
+    """
+    network = ExportedNetwork(model).cpu().eval()
+    n = 2 if dynamic_batch else 1  # torch.export takes a batch of one for a constant
+    example = torch.zeros(n, spec.channels, spec.size, spec.size)
+    with torch.inference_mode():
+        names = list(OUTPUTS)[: len(network(example))]
+    shapes = ({0: torch.export.Dim("batch")},) if dynamic_batch else None
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        path = Path(folder) / "model.onnx"
+        try:
+            torch.onnx.export(
+                network,
+                (example,),
+                path,
+                input_names=[INPUT],
+                output_names=names,
+                opset_version=opset,
+                dynamic_shapes=shapes,
+                dynamo=True,
+                external_data=False,
+            )
+            graph = onnx.load(path)
+            onnx.checker.check_model(graph, full_check=True)
+        except (RuntimeError, ValueError, onnx.checker.ValidationError, torch.onnx.OnnxExporterError) as error:
+            raise BundleError(f"Expected {type(model).__name__} to export at opset {opset}, got: {error}.") from error
+    found = next(entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx"))
+    if found != opset:
+        raise BundleError(
+            f"Expected the graph at opset {opset}, the exporter could only give {found}.", cure=f"Use --opset {found}."
+        )
+    graph.producer_name = "hilum"
+    del graph.metadata_props[:]
+    content: bytes = graph.SerializeToString()
+    return content
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter, which prints each of its steps and warns of its own internals."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,122 @@
+"""From a run's best weights to a bundle: exported, proved, described, then written; or not written at all."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.torch import save
+
+from hilum._version import __version__
+from hilum.config import Config
+from hilum.data.index import Index
+from hilum.data.read import read_radiograph
+from hilum.data.split import Split, records_of
+from hilum.errors import CheckpointError
+from hilum.export.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, write_bundle
+from hilum.export.card import model_card
+from hilum.export.onnx import OUTPUTS, export_onnx
+from hilum.export.parity import TOLERANCE, Parity, compare, random_batches, require_parity
+from hilum.inference.backends import OnnxBackend, TorchBackend
+from hilum.preprocess import PreprocessSpec, preprocess
+from hilum.training.prepare import Step, index_and_split
+from hilum.training.run_folder import RunFolder
+from hilum.training.runs import load_model, open_run
+from hilum.types import Record
+
+_PARITY_FILES = 16
+_PARITY_BATCH = 4
+
+
+def export_run(
+    root: Path, out: Path, *, opset: int = 17, name: str | None = None, step: Step | None = None
+) -> Manifest:
+    """Export a run as a bundle, after PyTorch and ONNX Runtime have agreed on random batches and on real files.
+
+    Args:
+        root: the run's folder.
+        out: the bundle to write: a folder, or a ``.hilum`` file.
+        opset: of the ONNX graph.
+        name: for people; the folder's name by default.
+        step: is told of the long parts.
+
+    Raises:
+        CheckpointError: the run is not trained.
+        ParityError: the two differ; nothing is written.
+        OutputError: ``out`` cannot be written.
+    """
+    run, config = open_run(root)
+    step = step or Step()
+    if not run.best.exists():
+        raise CheckpointError(
+            f"Expected trained weights in {run.best}, found none.", cure=f"Finish it: hilum train --resume {root}."
+        )
+    index, split = index_and_split(config, run, step)
+    model = load_model(run, config, len(index.class_names))
+    step.begin("Exporting to ONNX")
+    graph = export_onnx(model, config.preprocess, opset=opset)
+    reference, candidate = TorchBackend(model), OnnxBackend(graph)
+    threshold = Manifest.model_fields["mask_threshold"].default
+    parity = compare(reference, candidate, random_batches(config.preprocess), threshold)
+    require_parity(parity)
+    files = _file_batches(records_of(index, split, "test")[:_PARITY_FILES], config.preprocess)
+    parity_on_files = compare(reference, candidate, files, threshold)
+    require_parity(parity_on_files)
+    manifest = _describe(run, config, index, split, name or root.resolve().name, opset, graph)
+    manifest = manifest.model_copy(update={"parity": _parity_entry(parity, parity_on_files)})
+    card = model_card(manifest, _data_facts(run, index, split))
+    contents = {ONNX_MODEL: graph, WEIGHTS: save(model.state_dict()), MODEL_CARD: card.encode()}
+    return write_bundle(out, manifest, contents)
+
+
+def _describe(
+    run: RunFolder, config: Config, index: Index, split: Split, name: str, opset: int, graph: bytes
+) -> Manifest:
+    names = OnnxBackend(graph).output_names
+    return Manifest(
+        name=name,
+        class_names=index.class_names,
+        preprocess=config.preprocess,
+        model=config.model.model_copy(update={"encoder_weights": None}),  # a path of the training machine
+        outputs={output: OUTPUTS[output] for output in names},
+        opset=opset,
+        metrics={"test": _summary(run).get("test", {})},
+        split_digest=split.digest,
+        index_digest=index.digest,
+        hilum_version=__version__,
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )
+
+
+def _summary(run: RunFolder) -> dict[str, Any]:
+    if not run.summary.exists():
+        return {}
+    content: dict[str, Any] = json.loads(run.summary.read_text(encoding="utf-8"))
+    return content
+
+
+def _data_facts(run: RunFolder, index: Index, split: Split) -> dict[str, Any]:
+    summary = _summary(run)
+    rows = {name: records_of(index, split, name) for name in ("train", "val", "test")}
+    return {
+        "images": {name: len(records) for name, records in rows.items()},
+        "masks": {name: sum(record.mask_path is not None for record in records) for name, records in rows.items()},
+        "sources": dict(Counter(record.source for record in index.records if record.source).most_common()),
+        "epochs": summary.get("best_epoch", "an unknown number of"),
+        "pretrained": summary.get("pretrained"),
+    }
+
+
+def _file_batches(records: tuple[Record, ...], spec: PreprocessSpec) -> list[NDArray[np.float32]]:
+    """The files' own bytes, read and preprocessed as ``predict`` does, in batches (N, C, S, S)."""
+    images = [preprocess(read_radiograph(record.image_path), spec) for record in records]
+    return [np.stack(images[start : start + _PARITY_BATCH]) for start in range(0, len(images), _PARITY_BATCH)]
+
+
+def _parity_entry(random: Parity, files: Parity) -> dict[str, Any]:
+    return {"tolerance": TOLERANCE, "random_batches": random.as_dict(), "files": files.as_dict()}

@@ -1,0 +1,35 @@
+"""Opening a finished or interrupted run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from hilum.config import Config, load_config
+from hilum.errors import CheckpointError
+from hilum.models.build import build_model
+from hilum.training.checkpoint import load_weights
+from hilum.training.run_folder import RunFolder
+
+
+def open_run(root: Path) -> tuple[RunFolder, Config]:
+    """A run's folder and its configuration.
+
+    Raises:
+        CheckpointError: the folder holds no run.
+    """
+    run = RunFolder(root)
+    if not run.config.is_file():
+        raise CheckpointError(
+            f"Expected a run's folder (with config.toml) at {root}, got none.",
+            cure="Name the folder that `hilum train` printed.",
+        )
+    return run, load_config("seed", run.config)  # the file is whole: nothing of the preset remains
+
+
+def load_model(run: RunFolder, config: Config, num_classes: int) -> nn.Module:
+    """The run's network with its best weights, in evaluation mode."""
+    model = build_model(config.model, config.preprocess, num_classes)
+    load_weights(model, run.best)
+    return model.eval()

@@ -1,0 +1,72 @@
+"""Shared fixtures, and the one place that decides which tests this machine can run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before NumPy or torch are imported. Pictures this small gain nothing from more threads.
+os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+
+from hilum.data.phantom import write_phantoms
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def _has_data() -> bool:
+    return (SHARED / "data" / "metadata.csv").is_file()
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a driver too old for torch warns: no device, not a failure
+        return torch.cuda.is_available()
+
+
+def _has_chromium() -> bool:
+    return any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+
+
+NEEDS = {
+    "data": (_has_data, "no radiographs in ../shared/data"),
+    "gpu": (_has_cuda, "torch finds no CUDA device"),
+    "browser": (_has_chromium, "no Chromium on the path"),
+}
+
+
+@pytest.hookimpl(trylast=True)  # after -m and -k, so that torch is not imported for tests that will not run
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for marker, (is_met, reason) in NEEDS.items():
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        missing = bool(marked) and not is_met()
+        for item in marked:
+            item.add_marker(pytest.mark.skipif(missing, reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or leaves anything in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HILUM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of the real radiographs and samples; for tests marked `data`."""
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 48 phantoms of 64 pixels, 12 of each class, with metadata.csv. Read it, never write into it."""
+    folder = tmp_path_factory.mktemp("phantoms") / "data"
+    write_phantoms(folder, 48, size=64)
+    return folder

@@ -1,0 +1,89 @@
+"""`pip install .` without extras, in a clean environment, predicts from a bundle without torch."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from hilum.training.run_folder import RunFolder
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN_ONLY = "torch torchvision lightning monai timm kornia segmentation_models_pytorch sklearn matplotlib safetensors"
+
+
+def _run(*command: str | Path, cwd: Path) -> str:
+    """Run a command that must succeed, away from this checkout and this environment, and return its output."""
+    dropped = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
+    environment = {name: value for name, value in os.environ.items() if name not in dropped}
+    result = subprocess.run(
+        [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=900
+    )
+    assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+def _copy_project(folder: Path) -> Path:
+    """The files a build needs, copied: setuptools writes into the tree it builds."""
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the commands of an environment with hilum and its own dependencies only."""
+    home = tmp_path_factory.mktemp("lean") / "venv"
+    project = _copy_project(tmp_path_factory.mktemp("project"))
+    uv = Path(sys.executable).with_name("uv")
+    venv.create(home, with_pip=not uv.exists(), symlinks=True)
+    python = home / "bin" / "python"
+    installer = [uv, "pip", "install", "--python", python] if uv.exists() else [python, "-m", "pip", "install"]
+    _run(*installer, "--constraint", ROOT / "constraints.txt", project, cwd=home)
+    return home / "bin"
+
+
+@pytest.mark.slow
+def test_only_the_lean_part_is_installed(lean: Path, tmp_path: Path) -> None:
+    code = "import importlib.util as u, sys; print([name for name in sys.argv[1:] if u.find_spec(name)])"
+    found = _run(lean / "python", "-c", code, "hilum", *TRAIN_ONLY.split(), cwd=tmp_path)
+    assert found.strip() == "['hilum']"
+
+
+@pytest.mark.slow
+def test_import_and_help(lean: Path, tmp_path: Path) -> None:
+    home = _run(lean / "python", "-c", "import hilum; print(hilum.__file__)", cwd=tmp_path)
+    assert Path(home.strip()).is_relative_to(lean.parent)  # the installed package, not this checkout
+    assert "predict" in _run(lean / "hilum", "--help", cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_predicts_from_a_bundle(lean: Path, phantoms: Path, trained_run: RunFolder, tmp_path: Path) -> None:
+    image = min((phantoms / "Normal" / "images").iterdir())
+    out = tmp_path / "out"
+    _run(lean / "hilum", "predict", image, "--bundle", trained_run.bundle, "--no-gate", "--out", out, cwd=tmp_path)
+    with (out / "predictions.csv").open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    probabilities = {name.removeprefix("prob_"): float(p) for name, p in row.items() if name.startswith("prob_")}
+    assert Path(row["file"]).name == image.name
+    assert row["reason"] == ""
+    assert sum(probabilities.values()) == pytest.approx(1, abs=1e-3)
+    assert probabilities[row["label"]] == max(probabilities.values())
+    assert 0 <= float(row["lung_fraction"]) <= 1
+
+
+@pytest.mark.slow
+def test_what_needs_the_extra_says_so(lean: Path, phantoms: Path, tmp_path: Path) -> None:
+    result = subprocess.run(
+        [lean / "hilum", "train", phantoms], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 2
+    assert "hilum[train]" in result.stderr + result.stdout
+    assert "Traceback" not in result.stderr
