@@ -31,10 +31,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hilum.config import PreprocessSpec
 from hilum.data.cache import Cache, open_cache
 from hilum.data.index import build_index
 from hilum.data.phantom import write_phantoms
-from hilum.preprocess import PreprocessSpec, to_input
+from hilum.preprocess import to_input
 from hilum.storage import write_json
 
 BATCH = 16

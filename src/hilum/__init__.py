@@ -21,7 +21,7 @@ _HOMES = {
     "Index": "hilum.data.index",
     "Prediction": "hilum.types",
     "Predictor": "hilum.inference.predictor",
-    "PreprocessSpec": "hilum.preprocess",
+    "PreprocessSpec": "hilum.config",
     "Radiograph": "hilum.types",
     "Record": "hilum.types",
     "Refusal": "hilum.types",

@@ -14,7 +14,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hilum.errors import ConfigError
-from hilum.preprocess import PreprocessSpec
 from hilum.storage import write_text
 
 if sys.version_info >= (3, 11):
@@ -29,12 +28,24 @@ class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class PreprocessSpec(_Settings):
+    """How a radiograph becomes the network's input. It travels in the bundle and is never a flag of predict."""
+
+    size: int = Field(256, ge=32, le=2048, multiple_of=32, description="Side of the network's square input, pixels.")
+    channels: Literal[1, 3] = Field(1, description="1: grey; 3: grey repeated, for backbones made for RGB.")
+    fit: Literal["pad", "stretch"] = Field(
+        "pad",
+        description="pad: keep the aspect, black borders; stretch: fill the square, as the original project did.",
+    )
+
+
 class SplitConfig(_Settings):
     """How records are shared out where the data bring no split of their own."""
 
     val_fraction: float = Field(0.15, gt=0, lt=1, description="Share of the records for validation.")
     test_fraction: float = Field(0.15, gt=0, lt=1, description="Share of the records for the test.")
     split_seed: int = Field(42, ge=0, description="Seed of the split.")
+    split_file: Path | None = Field(None, description="A split.json to use instead, as hilum split writes it.")
 
 
 class AugmentConfig(_Settings):

@@ -10,30 +10,17 @@ The type decides the treatment: images are resampled area/linear, label masks ne
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
+from hilum.config import PreprocessSpec
 from hilum.types import Gray, Radiograph
 
 MASK_THRESHOLD = 127
 """A mask file's pixel is lung where it is greater than this (8 bits)."""
-
-
-class PreprocessSpec(BaseModel):
-    """How a radiograph becomes the network's input. It travels in the bundle and is never a flag of predict."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    size: int = Field(256, ge=32, le=2048, multiple_of=32, description="Side of the network's square input, pixels.")
-    channels: Literal[1, 3] = Field(1, description="1: grey; 3: grey repeated, for backbones made for RGB.")
-    fit: Literal["pad", "stretch"] = Field(
-        "pad",
-        description="pad: keep the aspect, black borders; stretch: fill the square, as the original project did.",
-    )
 
 
 class Placement(NamedTuple):

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # this module is imported by `hilum --help`, which must answer at once
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
 SplitName: TypeAlias = Literal["train", "val", "test"]
 Severity: TypeAlias = Literal["info", "warning", "error"]

@@ -18,15 +18,15 @@ ROOT = Path(__file__).resolve().parents[2]
 TRAIN_ONLY = "torch torchvision lightning monai timm kornia segmentation_models_pytorch sklearn matplotlib safetensors"
 
 
-def _run(*command: str | Path, cwd: Path) -> str:
-    """Run a command that must succeed, away from this checkout and this environment, and return its output."""
+def _run(*command: str | Path, cwd: Path, code: int = 0) -> str:
+    """Run a command, away from this checkout and this environment, and return what it prints; `code` is expected."""
     dropped = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
     environment = {name: value for name, value in os.environ.items() if name not in dropped}
-    result = subprocess.run(
-        [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=900
-    )
-    assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
-    return result.stdout
+    words = [str(part) for part in command]
+    result = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900)
+    printed = result.stdout + result.stderr
+    assert result.returncode == code, f"{words} ended with {result.returncode}\n{printed}"
+    return printed
 
 
 def _copy_project(folder: Path) -> Path:
@@ -81,9 +81,6 @@ def test_predicts_from_a_bundle(lean: Path, phantoms: Path, trained_run: RunFold
 
 @pytest.mark.slow
 def test_what_needs_the_extra_says_so(lean: Path, phantoms: Path, tmp_path: Path) -> None:
-    result = subprocess.run(
-        [lean / "hilum", "train", phantoms], cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
-    assert result.returncode == 2
-    assert "hilum[train]" in result.stderr + result.stdout
-    assert "Traceback" not in result.stderr
+    printed = _run(lean / "hilum", "train", phantoms, cwd=tmp_path, code=2)
+    assert "hilum[train]" in printed
+    assert "Traceback" not in printed

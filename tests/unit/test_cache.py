@@ -19,11 +19,12 @@ import cv2
 import numpy as np
 import pytest
 
+from hilum.config import PreprocessSpec
 from hilum.data import cache_build, hashes
 from hilum.data.cache import Cache, cache_bytes, open_cache
 from hilum.data.read import read_mask, read_radiograph
 from hilum.errors import DataError, OutputError, ReadError
-from hilum.preprocess import PreprocessSpec, fit_image, fit_mask
+from hilum.preprocess import fit_image, fit_mask
 from hilum.types import Record
 
 SPEC = PreprocessSpec(size=32)

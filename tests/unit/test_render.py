@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hilum.config import PreprocessSpec
 from hilum.errors import ConfigError, DataError, OutputError
 from hilum.inference.legend import BACKGROUND, HEAT, OUTLINE
 from hilum.inference.render import class_evidence, contact_sheet, mask_png, overlay, save_png
-from hilum.preprocess import PreprocessSpec
 from hilum.types import Finding, Prediction, Radiograph
 
 CLASSES = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")

@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.config import PreprocessSpec
 from hilum.data.cache_build import FORMAT_VERSION, Job, build
 from hilum.data.hashes import hash_files
 from hilum.errors import DataError, OutputError
-from hilum.preprocess import PreprocessSpec
 from hilum.storage import sha256_text
 from hilum.types import Record
 

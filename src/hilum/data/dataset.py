@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from hilum.config import PreprocessSpec
 from hilum.data.cache import Cache
 from hilum.models.losses import UNKNOWN_LABEL
-from hilum.preprocess import PreprocessSpec, to_input
+from hilum.preprocess import to_input
 from hilum.types import Batch, Record
 
 

@@ -21,10 +21,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hilum.config import ModelConfig
+from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import BundleError, OutputError
 from hilum.gate.checks import Thresholds
-from hilum.preprocess import PreprocessSpec
 from hilum.storage import sha256_bytes, sha256_text, write_bytes, write_json
 
 MANIFEST = "bundle.json"

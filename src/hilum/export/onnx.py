@@ -9,16 +9,18 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
 from torch import nn
 
+from hilum.config import PreprocessSpec
 from hilum.errors import BundleError
-from hilum.preprocess import PreprocessSpec
 from hilum.types import ModelOutput
 
 INPUT = "input"
+_FIRST_DYNAMO_OPSET = 18
 OUTPUTS = {
     "segmentation": "lung probability (N, 1, S, S) float32 in [0, 1]",
     "classification": "class logits (N, K) float32, before temperature and softmax",
@@ -59,7 +61,6 @@ def export_onnx(model: nn.Module, spec: PreprocessSpec, *, opset: int = 17, dyna
     example = torch.zeros(n, spec.channels, spec.size, spec.size)
     with torch.inference_mode():
         names = list(OUTPUTS)[: len(network(example))]
-    shapes = ({0: torch.export.Dim("batch")},) if dynamic_batch else None
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "model.onnx"
         try:
@@ -70,9 +71,8 @@ def export_onnx(model: nn.Module, spec: PreprocessSpec, *, opset: int = 17, dyna
                 input_names=[INPUT],
                 output_names=names,
                 opset_version=opset,
-                dynamic_shapes=shapes,
-                dynamo=True,
                 external_data=False,
+                **_exporter(opset, names, dynamic_batch),
             )
             graph = onnx.load(path)
             onnx.checker.check_model(graph, full_check=True)
@@ -87,6 +87,18 @@ def export_onnx(model: nn.Module, spec: PreprocessSpec, *, opset: int = 17, dyna
     del graph.metadata_props[:]
     content: bytes = graph.SerializeToString()
     return content
+
+
+def _exporter(opset: int, names: list[str], dynamic_batch: bool) -> dict[str, Any]:
+    """Which of PyTorch's exporters, and the moving batch axis in its terms.
+
+    The newer one writes opset 18 and above; ONNX's converter has no way down for Pad, so below that the older one.
+    """
+    if opset >= _FIRST_DYNAMO_OPSET:
+        shapes = ({0: torch.export.Dim("batch")},) if dynamic_batch else None
+        return {"dynamo": True, "dynamic_shapes": shapes}
+    axes = {name: {0: "batch"} for name in (INPUT, *names)} if dynamic_batch else None
+    return {"dynamo": False, "dynamic_axes": axes}
 
 
 @contextlib.contextmanager

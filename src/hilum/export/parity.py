@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.config import PreprocessSpec
 from hilum.errors import ParityError
 from hilum.inference.backends import Backend, BackendOutput
 from hilum.inference.softmax import softmax
-from hilum.preprocess import PreprocessSpec
 
 TOLERANCE = 1e-4
 """Largest difference of a probability, a logit or an evidence value."""

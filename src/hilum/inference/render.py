@@ -13,9 +13,10 @@ import numpy as np
 from cv2.typing import MatLike
 from numpy.typing import NDArray
 
+from hilum.config import PreprocessSpec
 from hilum.errors import ConfigError, DataError, OutputError
 from hilum.inference.legend import BACKGROUND, HEAT, OUTLINE, PANEL_WIDTH, Rgb, draw_legend
-from hilum.preprocess import PreprocessSpec, restore_probability, to_uint8
+from hilum.preprocess import restore_probability, to_uint8
 from hilum.storage import write_bytes
 from hilum.types import Prediction, Radiograph
 

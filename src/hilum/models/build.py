@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from hilum.config import ModelConfig
-from hilum.preprocess import PreprocessSpec
+from hilum.config import ModelConfig, PreprocessSpec
 
 
 def build_model(config: ModelConfig, spec: PreprocessSpec, num_classes: int) -> nn.Module:

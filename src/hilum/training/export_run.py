@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from hilum._version import __version__
-from hilum.config import Config
+from hilum.config import Config, PreprocessSpec
 from hilum.data.index import Index
 from hilum.data.read import read_radiograph
 from hilum.data.split import Split, records_of
@@ -23,7 +23,7 @@ from hilum.export.card import model_card
 from hilum.export.onnx import OUTPUTS, export_onnx
 from hilum.export.parity import TOLERANCE, Parity, compare, random_batches, require_parity
 from hilum.inference.backends import OnnxBackend, TorchBackend
-from hilum.preprocess import PreprocessSpec, preprocess
+from hilum.preprocess import preprocess
 from hilum.training.prepare import Step, index_and_split
 from hilum.training.run_folder import RunFolder
 from hilum.training.runs import load_model, open_run

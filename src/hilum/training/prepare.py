@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hilum.config import Config
+from hilum.config import Config, PreprocessSpec
 from hilum.data.cache import open_cache
 from hilum.data.dataset import CachedDataset
 from hilum.data.index import Index, build_index, load_index, save_index
 from hilum.data.split import Split, check_split, load_split, make_split, records_of, save_split
 from hilum.errors import ConfigError, DataError
-from hilum.preprocess import PreprocessSpec
 from hilum.training.run_folder import RunFolder
 from hilum.types import SPLIT_NAMES, SplitName
 
@@ -58,7 +57,11 @@ def index_and_split(config: Config, run: RunFolder, step: Step) -> tuple[Index, 
     if config.data is None:
         raise ConfigError("Expected data to train on, got none.", cure="Name a folder: hilum train DATA.")
     index = build_index(config.data, classes=config.classes, progress=step.begin("Checking files"))
-    split = make_split(index, config.split)
+    if config.split.split_file:
+        split = load_split(config.split.split_file)
+        check_split(index, split)
+    else:
+        split = make_split(index, config.split)
     save_index(index, run.index)
     save_split(split, run.split)
     return index, split

@@ -1,0 +1,51 @@
+# A fresh machine needs python3 (3.10 or newer, with venv), make and a package registry; nothing else.
+
+VENV ?= .venv
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+STAMP := $(VENV)/.hilum-setup
+PINNED := --constraint constraints.txt --editable '.[train,dev]'
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint demo lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP) ## Create VENV (.venv) and install hilum with its train and dev extras, pinned
+
+test: lint ## Set up, lint and run all tests
+	$(BIN)/python -m pytest
+
+lint: setup ## Set up, then ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+demo: setup ## Set up, then draw phantoms, train, evaluate, export and predict
+	$(BIN)/python scripts/demo.py
+
+lock: | $(UV) ## Re-resolve constraints.txt to the newest versions that pyproject.toml allows
+	$(UV) pip compile pyproject.toml --extra train --extra dev --universal --python-version 3.10 --upgrade \
+		--no-python-downloads --annotation-style line --custom-compile-command 'make lock' --quiet \
+		--output-file constraints.txt
+
+clean: ## Delete what builds and checks leave; VENV, runs/ and demo/ stay
+	rm -rf build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	find src tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo 'Expected Python 3.10 or newer. Name one: make $(MAKECMDGOALS) PYTHON=python3.12' >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
+		{ echo 'Expected a Python with venv and ensurepip. On Debian: apt-get install python3-venv' >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+# uv is fast, but reads neither pip's mirrors nor its certificates; where it cannot install, pip may.
+$(STAMP): pyproject.toml constraints.txt | $(UV)
+	$(UV) pip install --python $(BIN)/python --build-constraint constraints.txt $(PINNED) || \
+		$(BIN)/python -m pip install --disable-pip-version-check $(PINNED)
+	@touch $@

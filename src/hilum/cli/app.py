@@ -1,0 +1,108 @@
+"""The ``hilum`` command: which commands there are, loaded only when called, and how errors are shown."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from hilum._version import __version__
+from hilum.errors import HilumError
+
+_COMMANDS = {
+    "index": ("data", "Index a data set and report what is wrong with its files."),
+    "split": ("data", "Split a data set, stratified by class and grouped by patient."),
+    "phantom": ("data", "Draw chest radiographs of nobody, with exact masks, in the folder layout."),
+    "train": ("train", "Train on a folder of radiographs: index, check, split, cache, train, evaluate, export."),
+    "evaluate": ("train", "Measure a run's best weights on one of its splits, with 95% intervals."),
+    "export": ("train", "Export a run as a bundle, after PyTorch and ONNX Runtime agree."),
+    "import-checkpoint": ("train", "Turn a checkpoint of the original project into a bundle."),
+    "predict": ("predict", "Predict on films: class probabilities, lung mask, evidence."),
+}
+"""Command to its module in hilum.cli and its line in ``hilum --help``, which thereby imports none of them."""
+
+_TRAIN_MODULES = frozenset(
+    {"torch", "monai", "sklearn", "matplotlib", "lightning", "kornia", "timm", "onnx", "safetensors", "tensorboard"}
+)
+
+
+class _LazyGroup(TyperGroup):
+    """Loads a command when it is called; every error a user can act on is one message and exit code 2."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in _COMMANDS:
+            return None
+        return TyperCommand(cmd_name, help=_COMMANDS[cmd_name][1])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None:
+            loaded: Any = typer.main.get_command(import_module(f"hilum.cli.{_COMMANDS[name][0]}").app)
+            command = loaded.commands[name] if hasattr(loaded, "commands") else loaded
+        return name, command, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HilumError as error:
+            _fail(error.message, error.cure)
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] not in _TRAIN_MODULES:
+                raise
+            _fail(f"This command needs {error.name}, which is not installed.", 'Run: pip install "hilum[train]"')
+        except OSError as error:
+            _fail(f"The operating system refused: {error}.", "")
+        except KeyboardInterrupt:
+            _say("Interrupted. What was finished is kept.")
+            sys.exit(130)
+
+
+def new_typer() -> typer.Typer:
+    """A Typer for one module's commands."""
+    return typer.Typer(pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+
+app = typer.Typer(
+    cls=_LazyGroup,
+    help="Train, evaluate, export and run multi-task chest radiograph models. A research tool, not a medical device.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"hilum {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def _fail(message: str, cure: str) -> None:
+    _say(f"Error: {message}")
+    if cure:
+        _say(cure)
+    sys.exit(2)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def main() -> None:
+    """The entry point of the ``hilum`` command."""
+    app(prog_name="hilum")

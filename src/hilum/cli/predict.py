@@ -1,0 +1,61 @@
+"""``hilum predict``: the command that the lean install is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from hilum.cli.app import new_typer
+from hilum.cli.console import console
+from hilum.cli.progress import counting
+
+app = new_typer()
+
+
+@app.command()
+def predict(
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders (searched recursively) or patterns.")],
+    bundle: Annotated[Path, typer.Option(help="The bundle: a folder or a .hilum file.")],
+    out: Annotated[Path, typer.Option(help="Folder for predictions.csv, overlays/ and masks/.")] = Path("predictions"),
+    backend: Annotated[Literal["onnx", "torch"], typer.Option(help="The engine; torch needs hilum[train].")] = "onnx",
+    providers: Annotated[
+        list[str] | None, typer.Option("--provider", help="Of ONNX Runtime: cpu, cuda, tensorrt; repeat in order.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Of the torch backend: cpu, cuda, cuda:N.")] = "cpu",
+    num_samples: Annotated[int | None, typer.Option(min=1, help="Take only so many files, at random.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of --num-samples.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Films in one forward pass.")] = 8,
+    save_overlays: Annotated[
+        bool, typer.Option("--save-overlays", help="Draw lung outline, evidence, legend.")
+    ] = False,
+    save_masks: Annotated[bool, typer.Option("--save-masks", help="Write lung masks at the files' own size.")] = False,
+    gate: Annotated[bool, typer.Option(help="Refuse what does not look like a chest radiograph.")] = True,
+) -> None:
+    """Predict on films: class probabilities, lung mask, evidence. A research tool, not a medical device."""
+    from hilum.export.bundle import load_bundle
+    from hilum.gate import OpenGate
+    from hilum.inference.backends import open_backend
+    from hilum.inference.folder import find_files, predict_folder, sample_files
+    from hilum.inference.predictor import Predictor
+
+    files = find_files(inputs)
+    if num_samples is not None:
+        files = sample_files(files, num_samples, seed)
+    opened = load_bundle(bundle)
+    engine = open_backend(opened, backend, providers=providers or ("cpu",), device=device)
+    predictor = Predictor(opened, backend=engine, gate=None if gate else OpenGate(), batch_size=batch_size)
+    with counting("Predicting") as progress:
+        result = predict_folder(
+            predictor, files, out, save_overlays=save_overlays, save_masks=save_masks, progress=progress
+        )
+    table = Table("status", "files", title=f"{len(files):,} files, bundle {opened.manifest.bundle_id[:12]}")
+    for status, count in sorted(result.statuses.items()):
+        table.add_row(status, f"{count:,}")
+    for label in opened.manifest.class_names:
+        table.add_row(f"  {escape(label)}", f"{result.labels.get(label, 0):,}")
+    console.print(table)
+    console.print(f"Wrote [bold]{escape(str(result.table))}[/].", highlight=False)

@@ -1,0 +1,95 @@
+"""Progress bars with time left, for people at a terminal; plain lines where the output is a file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from hilum.cli.console import console
+
+if TYPE_CHECKING:
+    from hilum.training.journal import EpochRow
+
+
+def new_bar() -> Progress:
+    """A bar with its count, the time gone and the time left."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+@contextmanager
+def counting(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that a library function feeds with (done, in all)."""
+    with new_bar() as bar:
+        task = bar.add_task(title, total=None, note="")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class StepBars:
+    """The long steps before and after training: one bar at a time."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+
+    def begin(self, title: str) -> Callable[[int, int], None]:
+        """Close the bar before and open one named ``title``."""
+        self.close()
+        self._bar = bar = new_bar()
+        bar.start()
+        task = bar.add_task(title, total=None, note="")
+        return lambda done, total: bar.update(task, completed=done, total=total)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+
+class TrainingBars:
+    """A TrainingObserver: one bar for the run, with the time left over all epochs, and a line per epoch."""
+
+    def __init__(self, steps: StepBars) -> None:
+        self._steps = steps
+        self._bar: Progress | None = None
+
+    def epoch_started(self, epoch: int, epochs: int, batches: int) -> None:
+        """See TrainingObserver."""
+        if self._bar is None:
+            self._steps.close()
+            self._bar = new_bar()
+            self._bar.start()
+            self._task = self._bar.add_task("", total=(epochs - epoch + 1) * batches, note="")
+        self._bar.update(self._task, description=f"Epoch {epoch}/{epochs}")
+        self._epochs = epochs
+
+    def batch_done(self, loss: float) -> None:
+        """See TrainingObserver."""
+        if self._bar:
+            self._bar.update(self._task, advance=1, note=f"loss {loss:.3f}")
+
+    def epoch_done(self, row: EpochRow, *, best: bool) -> None:
+        """See TrainingObserver."""
+        mark = "*" if best else " "
+        stamp = time.strftime("%H:%M:%S")
+        line = f"{stamp} {mark} epoch {row.epoch:3d}/{self._epochs}  {row.line()}"
+        console.print(line, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar:
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,198 @@
+"""``hilum train``, ``evaluate``, ``export``, ``import-checkpoint``: the commands that need the train extra."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from hilum.cli.app import new_typer
+from hilum.cli.console import console
+from hilum.cli.options import with_settings
+from hilum.cli.progress import StepBars, TrainingBars
+from hilum.config import PresetName, load_config
+from hilum.errors import ConfigError
+from hilum.types import SplitName
+
+if TYPE_CHECKING:
+    from hilum.config import Config
+
+app = new_typer()
+
+Opset = Annotated[int, typer.Option(help="ONNX operator set.")]
+
+
+@app.command()
+@with_settings
+def train(
+    data: Annotated[Path | None, typer.Argument(help="A folder of class folders, or a CSV.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder. [default: runs/<time>]", show_default=False)
+    ] = None,
+    preset: Annotated[
+        PresetName, typer.Option(help="Settings to start from; seed: the original project's.")
+    ] = "default",
+    config: Annotated[Path | None, typer.Option(help="A TOML file that changes the preset; flags change both.")] = None,
+    classes: Annotated[list[str] | None, typer.Option("--class", help="Keep only this class; repeat for more.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, with counts, memory, time.")
+    ] = False,
+    *,
+    overrides: dict[str, Any],
+) -> None:
+    """Train on a folder of radiographs: index, check, split, cache, train, evaluate, export."""
+    if resume is not None:
+        if data or config or overrides or classes or out:
+            raise ConfigError(
+                "Expected --resume alone, got other settings beside it.",
+                cure="A run goes on with its own settings; start a new one to change them.",
+            )
+        _resume(resume)
+        return
+    layers = overrides | ({"data": data} if data else {}) | ({"classes": classes} if classes else {})
+    settings = load_config(preset, config, layers)
+    if settings.data is None:
+        raise ConfigError("Expected data to train on, got none.", cure="Name a folder: hilum train DATA.")
+    if dry_run:
+        _show_plan(settings)
+        return
+    _train(settings.model_copy(update={"data": settings.data.resolve()}), out or _new_run(), resume=False)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    split: Annotated[SplitName, typer.Option(help="Which split.")] = "test",
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples behind the intervals.")] = 1000,
+) -> None:
+    """Measure a run's best weights on one of its splits, with 95% intervals."""
+    steps = StepBars()
+    from hilum.training.pipeline import evaluate_run
+    from hilum.training.prepare import Step
+
+    try:
+        report = evaluate_run(run, split, resamples=resamples, step=Step(steps.begin))
+    finally:
+        steps.close()
+    _show_report(report)
+    console.print(f"Files in [bold]{escape(str(run / split))}[/].", highlight=False)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    out: Annotated[Path | None, typer.Option(help="A folder or a .hilum file. [default: RUN/bundle]")] = None,
+    opset: Opset = 17,
+    name: Annotated[str | None, typer.Option(help="The bundle's name for people. [default: the run's]")] = None,
+) -> None:
+    """Export a run as a bundle, after PyTorch and ONNX Runtime agree on random batches and on real files."""
+    steps = StepBars()
+    from hilum.training.export_run import export_run
+    from hilum.training.prepare import Step
+
+    try:
+        manifest = export_run(run, out or run / "bundle", opset=opset, name=name, step=Step(steps.begin))
+    finally:
+        steps.close()
+    files = manifest.parity["files"]
+    console.print(
+        f"Parity on {files['images']} files: probabilities within {files['probabilities']:.1e}, "
+        f"masks equal in {files['mask_agreement']:.4%} of pixels, labels equal in {files['labels_equal']:.0%}.",
+        highlight=False,
+    )
+    console.print(
+        f"Wrote bundle {manifest.bundle_id[:12]} to [bold]{escape(str(out or run / 'bundle'))}[/].", highlight=False
+    )
+
+
+@app.command("import-checkpoint")
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="A .pth file of the original project.")],
+    out: Annotated[Path, typer.Option(help="The bundle to write: a folder or a .hilum file.")],
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="A class name; repeat in the order of the logits.")
+    ] = None,
+    opset: Opset = 17,
+) -> None:
+    """Turn a checkpoint of the original project into a bundle."""
+    from hilum.training.import_original import import_checkpoint as bring
+
+    manifest = bring(file, out, class_names=classes, opset=opset)
+    console.print(
+        f"Wrote bundle {manifest.bundle_id[:12]} ({', '.join(manifest.class_names)}) to [bold]{escape(str(out))}[/].",
+        highlight=False,
+    )
+
+
+def _resume(root: Path) -> None:
+    from hilum.training.runs import open_run
+
+    _, settings = open_run(root)
+    _train(settings, root, resume=True)
+
+
+def _train(settings: Config, root: Path, *, resume: bool) -> None:
+    import logging
+
+    logging.getLogger("lightning").setLevel(logging.WARNING)  # it announces its accelerators
+    from hilum.training.pipeline import train as run_training
+    from hilum.training.prepare import Step
+    from hilum.training.run_folder import RunFolder
+
+    steps = StepBars()
+    bars = TrainingBars(steps)
+
+    def begin(title: str) -> Any:
+        bars.close()
+        return steps.begin(title)
+
+    try:
+        trained = run_training(settings, RunFolder(root), resume=resume, observer=bars, step=Step(begin))
+    finally:
+        bars.close()
+        steps.close()
+    _show_report(trained.report)
+    bundle = escape(str(trained.run.bundle))
+    console.print(f"Run in [bold]{escape(str(root))}[/]: plots/, test/, bundle/.", highlight=False)
+    console.print(f"Next: hilum predict FILES --bundle {bundle} --save-overlays", highlight=False)
+
+
+def _show_plan(settings: Config) -> None:
+    from hilum.training.dry_run import plan
+
+    made = plan(settings)
+    gib = 1 << 30
+    console.print(f"Classes: {', '.join(made.class_names)}", highlight=False)
+    for name, count in made.images.items():
+        console.print(f"  {name}: {count:,} images, {made.masks[name]:,} masks", highlight=False)
+    console.print(f"Network: {settings.model.name}, {made.parameters:,} parameters, on {made.device}", highlight=False)
+    console.print(
+        f"Disk for decoded images: {made.cache_bytes / gib:.2f} GiB; memory: {made.memory_bytes / gib:.2f} GiB",
+        highlight=False,
+    )
+    console.print(
+        f"Time: {made.seconds_per_step:.2f} s a batch of {settings.training.batch_size}, about "
+        f"{_duration(made.seconds_total)} for {settings.training.epochs} epochs. Nothing was written.",
+        highlight=False,
+    )
+
+
+def _show_report(report: dict[str, Any]) -> None:
+    from hilum.evaluation.evaluate import summary_lines
+
+    for line in summary_lines(report):
+        console.print(line, highlight=False, markup=False)
+
+
+def _new_run() -> Path:
+    return Path("runs") / time.strftime("%Y%m%d-%H%M%S")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,182 @@
+"""Predict on files, folders and patterns: one row per file, whatever happens to it."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from hilum.data.read import IMAGE_SUFFIXES
+from hilum.errors import DataError, OutputError
+from hilum.inference.predictor import Answer, Predictor
+from hilum.inference.render import class_evidence, mask_png, overlay, save_png
+from hilum.types import Prediction
+
+TABLE = "predictions.csv"
+_MASK_FOLDERS = ("masks", "regions")
+
+
+@dataclass(frozen=True)
+class FolderResult:
+    """What became of a set of files: the table, the count per status, and the count per label."""
+
+    table: Path
+    statuses: Mapping[str, int]
+    labels: Mapping[str, int]
+
+
+def find_files(inputs: Sequence[str | Path]) -> list[Path]:
+    """All files that ``inputs`` name, each once, in the order given; folders recursively, sorted.
+
+    A folder gives the files with a suffix of IMAGE_SUFFIXES, but hidden ones and the masks beside ``images/``; a file is taken as it is, so that
+    a wrong one gets a row that says so; a pattern may use ``*``, ``?``, ``[..]`` and ``**``.
+
+    Raises:
+        DataError: an input names nothing, or a folder holds no image.
+    """
+    found: dict[Path, None] = {}
+    for item in inputs:
+        files = list(_expand(item))
+        if not files:
+            raise DataError(
+                f"Expected image files at {item}, found none.",
+                cure=f"Name a file, a folder or a pattern; suffixes read: {', '.join(sorted(IMAGE_SUFFIXES))}.",
+            )
+        found.update(dict.fromkeys(files))
+    return list(found)
+
+
+def sample_files(files: Sequence[Path], count: int, seed: int = 0) -> list[Path]:
+    """``count`` of the files at random, a function of the seed, in the order they had; all if there are fewer."""
+    if count >= len(files):
+        return list(files)
+    chosen = sorted(random.Random(seed).sample(range(len(files)), count))
+    return [files[position] for position in chosen]
+
+
+def predict_folder(
+    predictor: Predictor,
+    files: Sequence[Path],
+    out: Path,
+    *,
+    save_overlays: bool = False,
+    save_masks: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> FolderResult:
+    """Predict on every file and write ``predictions.csv``, with overlays and masks where asked for.
+
+    The table has ``file, status, label, prob_<class>..., lung_fraction, reason``; status is ``predicted``,
+    ``refused`` (by the gate) or ``unreadable``. It grows as ``predictions.partial.csv`` and gets its name once
+    complete, so that a killed run leaves what it had done, under a name that says so. Overlays and masks are
+    PNGs under ``overlays/`` and ``masks/``, in the folders that the inputs came from; a mask is 0/255 at the
+    file's own size.
+
+    Args:
+        predictor: answers.
+        files: from find_files.
+        out: a folder, made if absent.
+        save_overlays, save_masks: whether to draw.
+        progress: called with (files done, files in all).
+
+    Raises:
+        OutputError: ``out`` cannot be written, or the disk is full; rows written so far stay.
+    """
+    statuses: Counter[str] = Counter()
+    labels: Counter[str] = Counter()
+    names = picture_names(files)
+    partial = out / "predictions.partial.csv"
+    class_names = predictor.manifest.class_names
+    with _opened(partial) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(
+            ["file", "status", "label", *[f"prob_{name}" for name in class_names], "lung_fraction", "reason"]
+        )
+        for done, (file, answer) in enumerate(zip(files, predictor.predict_many(files), strict=True), start=1):
+            writer.writerow(_row(file, answer, len(class_names)))
+            stream.flush()
+            if isinstance(answer.result, Prediction):
+                statuses["predicted"] += 1
+                labels[answer.result.label] += 1
+                _draw(predictor, answer, out, names[file], save_overlays=save_overlays, save_masks=save_masks)
+            else:
+                statuses[answer.result.status] += 1
+            if progress:
+                progress(done, len(files))
+    table = out / TABLE
+    partial.replace(table)
+    return FolderResult(table, statuses, labels)
+
+
+def picture_names(files: Sequence[Path]) -> dict[Path, Path]:
+    """For each file the relative path of its pictures: its place under the files' common folder, then ``.png``.
+
+    The file's own suffix is kept (``film.dcm.png``) where two files would otherwise share a name.
+    """
+    if not files:
+        return {}
+    absolute = {file: file.absolute() for file in files}
+    parents = [path.parent for path in absolute.values()]
+    common = next(
+        folder for folder in (parents[0], *parents[0].parents) if all(p.is_relative_to(folder) for p in parents)
+    )
+    plain = {file: path.relative_to(common).with_suffix(".png") for file, path in absolute.items()}
+    taken = Counter(plain.values())
+    return {file: name if taken[name] == 1 else name.with_name(f"{file.name}.png") for file, name in plain.items()}
+
+
+def _expand(item: str | Path) -> Iterator[Path]:
+    path = Path(item)
+    if path.is_dir():
+        candidates = (file for file in sorted(path.rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES)
+        yield from (file for file in candidates if file.is_file() and not _is_beside_the_films(file))
+    elif path.exists():
+        yield path
+    else:
+        yield from (Path(name) for name in sorted(glob.glob(str(item), recursive=True)) if Path(name).is_file())  # noqa: PTH207  # Path.glob takes no absolute pattern
+
+
+def _is_beside_the_films(file: Path) -> bool:
+    """Whether a folder walk should pass a file over: a hidden one, or a mask in a data set's class folder."""
+    folder = file.parent
+    return file.name.startswith(".") or (folder.name in _MASK_FOLDERS and (folder.parent / "images").is_dir())
+
+
+def _row(file: Path, answer: Answer, num_classes: int) -> list[object]:
+    result = answer.result
+    if not isinstance(result, Prediction):
+        return [file, result.status, "", *[""] * num_classes, "", result.reason]
+    probabilities = [f"{value:.6f}" for value in result.probabilities]
+    reason = "; ".join(finding.message for finding in result.findings)
+    return [file, "predicted", result.label, *probabilities, f"{result.lung_fraction:.4f}", reason]
+
+
+def _draw(
+    predictor: Predictor, answer: Answer, out: Path, name: Path, *, save_overlays: bool, save_masks: bool
+) -> None:
+    prediction, radiograph = answer.result, answer.radiograph
+    if not isinstance(prediction, Prediction) or radiograph is None:
+        return
+    if save_masks:
+        save_png(mask_png(prediction.mask), out / "masks" / name)
+    if save_overlays:
+        evidence = class_evidence(prediction, radiograph.shape, predictor.manifest.preprocess)
+        save_png(overlay(radiograph, prediction, evidence=evidence), out / "overlays" / name)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    """A table that grows row by row; OSErrors of opening and writing become an OutputError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            yield stream
+    except OSError as error:
+        raise OutputError(
+            f"Could not write {path}: {error.strerror or error}.", cure="Choose another --out, or free space."
+        ) from error

@@ -1,0 +1,138 @@
+"""What a run would do: counts, memory, and a time estimate from a few timed steps. Nothing is written."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+
+from hilum.config import Config
+from hilum.data.augment import augment, draw_parameters
+from hilum.data.cache import cache_bytes
+from hilum.data.index import build_index
+from hilum.data.split import check_split, load_split, make_split, records_of
+from hilum.models.build import build_model, count_parameters
+from hilum.models.losses import MultiTaskLoss
+from hilum.training.device import explaining_out_of_memory, open_fabric
+from hilum.training.optim import build_optimiser
+from hilum.types import SPLIT_NAMES, Batch, SplitName
+
+_WARM_UP, _TIMED = 1, 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The answer of a dry run.
+
+    Attributes:
+        class_names: K names.
+        images, masks: per split.
+        parameters: trainable ones.
+        cache_bytes: disk the decoded images take.
+        memory_bytes: peak of the process (CPU) or of the device's allocations (CUDA) in the timed steps.
+        device: where the steps ran.
+        seconds_per_step: median of the timed steps, a forward and backward pass of one batch.
+        seconds_total: all epochs, validation included.
+    """
+
+    class_names: tuple[str, ...]
+    images: Mapping[SplitName, int]
+    masks: Mapping[SplitName, int]
+    parameters: int
+    cache_bytes: int
+    memory_bytes: int
+    device: str
+    seconds_per_step: float
+    seconds_total: float
+
+
+def plan(config: Config) -> Plan:
+    """Index and split the data of ``config`` without decoding, then time a few steps on random images.
+
+    Raises:
+        HilumError: as ``train`` would.
+    """
+    assert config.data is not None  # the command line checks it
+    index = build_index(config.data, classes=config.classes, check=False)
+    split = make_split(index, config.split)
+    if config.split.split_file:
+        split = load_split(config.split.split_file)
+        check_split(index, split)
+    rows = {name: records_of(index, split, name) for name in SPLIT_NAMES}
+    images = {name: len(records) for name, records in rows.items()}
+    masks = {name: sum(record.mask_path is not None for record in records) for name, records in rows.items()}
+    fabric = open_fabric(config)
+    model = build_model(config.model, config.preprocess, len(index.class_names))
+    seconds, forward = _time_steps(
+        model, config, fabric, masks["train"] / max(1, images["train"]), len(index.class_names)
+    )
+    per_epoch = images["train"] / config.training.batch_size * seconds
+    per_epoch += images["val"] / config.training.batch_size * forward
+    return Plan(
+        class_names=index.class_names,
+        images=images,
+        masks=masks,
+        parameters=count_parameters(model),
+        cache_bytes=sum(cache_bytes(images[name], masks[name], config.preprocess) for name in SPLIT_NAMES),
+        memory_bytes=_peak_memory(fabric),
+        device=str(fabric.device),
+        seconds_per_step=seconds,
+        seconds_total=per_epoch * config.training.epochs,
+    )
+
+
+def _time_steps(
+    model: nn.Module, config: Config, fabric: Fabric, mask_share: float, num_classes: int
+) -> tuple[float, float]:
+    """Median seconds of a training step and of a forward pass."""
+    optimiser = build_optimiser(model, config.training)
+    wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
+    loss = MultiTaskLoss(config.loss)
+    steps, forwards = [], []
+    with explaining_out_of_memory(config):
+        for number in range(_WARM_UP + _TIMED):
+            batch = fabric.to_device(_random_batch(config, mask_share, num_classes))
+            wrapped.train()
+            started = _now(fabric)
+            changed = augment(batch, draw_parameters(config.augment, 0, number, batch.row))
+            fabric.backward(loss(wrapped(changed.image), changed).total)
+            wrapped_optimiser.step()
+            wrapped_optimiser.zero_grad()
+            steps.append(_now(fabric) - started)
+            wrapped.eval()
+            with torch.inference_mode():
+                started = _now(fabric)
+                wrapped(batch.image)
+                forwards.append(_now(fabric) - started)
+    return sorted(steps[_WARM_UP:])[_TIMED // 2], sorted(forwards[_WARM_UP:])[_TIMED // 2]
+
+
+def _random_batch(config: Config, mask_share: float, num_classes: int) -> Batch:
+    n, spec = config.training.batch_size, config.preprocess
+    m = round(n * mask_share)
+    return Batch(
+        image=torch.rand(n, spec.channels, spec.size, spec.size),
+        mask=(torch.rand(m, 1, spec.size, spec.size) > 0.5).float(),
+        mask_rows=torch.arange(m),
+        label=torch.randint(num_classes, (n,)),
+        row=torch.arange(n),
+    )
+
+
+def _now(fabric: Fabric) -> float:
+    if fabric.device.type == "cuda":
+        torch.cuda.synchronize(fabric.device)
+    return time.perf_counter()
+
+
+def _peak_memory(fabric: Fabric) -> int:
+    if fabric.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(fabric.device)
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,208 @@
+"""The rules of structure: what an import loads, the public names, who may import whom, and how long things are."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import hilum
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src"
+SOURCES = sorted((SOURCE / "hilum").rglob("*.py"))
+SCRIPTS = sorted(path for folder in ("scripts", "benchmarks", "tests") for path in (ROOT / folder).rglob("*.py"))
+
+PUBLIC_NAMES = {
+    "__version__",
+    "Bundle",
+    "Config",
+    "Finding",
+    "HilumError",
+    "Index",
+    "Prediction",
+    "Predictor",
+    "PreprocessSpec",
+    "Radiograph",
+    "Record",
+    "Refusal",
+    "build_index",
+    "draw_phantom",
+    "load_bundle",
+    "load_config",
+    "read_radiograph",
+}
+
+# From the bottom: a part imports its own layer and those below it.
+LAYERS = (
+    {"types", "errors", "storage"},
+    {"preprocess", "config"},
+    {"models", "data", "gate"},
+    {"training", "evaluation", "audit", "export", "inference"},
+    {"cli", "serving"},
+)
+RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
+
+TRAIN_ONLY = {
+    "torch", "torchvision", "lightning", "monai", "kornia", "timm", "segmentation_models_pytorch", "sklearn",
+    "matplotlib", "scipy", "onnx", "onnxscript", "safetensors", "tensorboard",
+}  # fmt: skip
+# Everything else is lean, so that a new module is lean until it is named here.
+TRAIN_PART = (
+    "hilum.models",
+    "hilum.training",
+    "hilum.evaluation",
+    "hilum.data.dataset",
+    "hilum.data.augment",
+    "hilum.data.split",
+    "hilum.data.folds",
+    "hilum.export.onnx",
+    "hilum.export.parity",
+)
+LONGEST_FILE, MEDIAN_FILE = 400, 150
+LONGEST_FUNCTION, LONGEST_LOOP = 60, 120
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _is_train_part(module: str) -> bool:
+    return any(module == part or module.startswith(f"{part}.") for part in TRAIN_PART)
+
+
+LEAN = [path for path in SOURCES if not _is_train_part(_module(path))]
+
+
+def _imports(nodes: Iterator[ast.AST]) -> Iterator[str]:
+    """The full names of the modules that import statements name."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes that run when the module is imported: outside functions and `if TYPE_CHECKING`."""
+    for child in ast.iter_child_nodes(node):
+        guarded = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        if guarded or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        yield child
+        yield from _at_import(child)
+
+
+def _part(module: str) -> str | None:
+    """`data` of `hilum.data.read`; None for `hilum` itself and for other packages."""
+    names = module.split(".")
+    return names[1] if names[0] == "hilum" and len(names) > 1 and names[1] != "_version" else None
+
+
+def _fresh(code: str) -> str:
+    """What `code` prints in a new interpreter."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def _by_module(path: Path) -> str:
+    return _module(path)
+
+
+def test_import_hilum_loads_the_standard_library_only() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import hilum;"
+        "roots = {name.partition('.')[0] for name in set(sys.modules) - before};"
+        "print(sorted(roots - set(sys.stdlib_module_names)))"
+    )
+    assert _fresh(code) == "['hilum']"
+
+
+def test_lean_modules_import_where_the_train_extra_is_absent() -> None:
+    modules = [_module(path) for path in LEAN if path.name != "__main__.py"]  # that one runs when imported
+    code = (
+        f"import importlib, sys; sys.modules.update(dict.fromkeys({sorted(TRAIN_ONLY)}));"
+        f"print(len([importlib.import_module(name) for name in {modules}]))"
+    )
+    assert int(_fresh(code)) == len(modules) > 20
+
+
+@pytest.mark.parametrize("path", LEAN, ids=_by_module)
+def test_lean_modules_name_nothing_of_the_train_extra(path: Path) -> None:
+    named = set(_imports(_at_import(ast.parse(path.read_text(encoding="utf-8")))))
+    assert not {name for name in named if name.partition(".")[0] in TRAIN_ONLY}
+    assert not {name for name in named if _is_train_part(name)}
+
+
+def test_public_names_are_pinned() -> None:
+    assert set(hilum.__all__) == PUBLIC_NAMES
+    assert len(hilum.__all__) == len(PUBLIC_NAMES)
+    assert dir(hilum) == sorted(PUBLIC_NAMES)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC_NAMES))
+def test_public_names_resolve(name: str) -> None:
+    value = getattr(hilum, name)
+    assert name == "__version__" or value.__name__ == name
+    assert name == "__version__" or value.__doc__
+
+
+def test_no_public_name_is_a_submodule() -> None:
+    """Importing `hilum.x` binds `x` in the package, over whatever `x` was."""
+    assert not PUBLIC_NAMES & {path.stem for path in (SOURCE / "hilum").iterdir()}
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'Radiogram'"):
+        hilum.Radiogram  # noqa: B018
+
+
+def test_version_is_the_installed_one() -> None:
+    assert hilum.__version__ == metadata.version("hilum")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=_by_module)
+def test_imports_point_downwards_only(path: Path) -> None:
+    part = _part(_module(path))
+    imported = {_part(name) for name in _imports(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))} - {None}
+    assert imported | {part} <= {*RANK, None}, "name the new part's layer in LAYERS"
+    if part is not None:
+        assert not {name for name in imported if RANK[name] > RANK[part]}
+
+
+def test_files_are_short() -> None:
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in [*SOURCES, *SCRIPTS]}
+    assert not {str(path.relative_to(ROOT)): n for path, n in lengths.items() if n > LONGEST_FILE}
+    assert statistics.median(lengths[path] for path in SOURCES) <= MEDIAN_FILE
+
+
+def test_functions_are_short() -> None:
+    too_long = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                is_loop = (_module(path), node.name) == ("hilum.training.loop", "fit")
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > (LONGEST_LOOP if is_loop else LONGEST_FUNCTION):
+                    too_long[f"{_module(path)}.{node.name}"] = length
+    assert not too_long
+
+
+def test_only_the_command_line_prints() -> None:
+    printing = {
+        f"{_module(path)}:{node.lineno}"
+        for path in SOURCES
+        if _part(_module(path)) != "cli"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    }
+    assert not printing
