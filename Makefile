@@ -20,10 +20,13 @@ setup: $(STAMP) ## Create VENV (.venv) and install hilum with its train and dev 
 test: lint ## Set up, lint and run all tests
 	$(BIN)/python -m pytest
 
+# mypy checks for Python 3.10 from any newer one; on 3.10 itself NumPy stops at 2.2, whose stubs say less.
 lint: setup ## Set up, then ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; \
+	then echo $(BIN)/mypy; $(BIN)/mypy; \
+	else echo 'mypy: left to Python 3.11 and newer'; fi
 
 demo: setup ## Set up, then draw phantoms, train, evaluate, export and predict
 	$(BIN)/python scripts/demo.py

@@ -7,6 +7,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +15,9 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
 
 from hilum.data.phantom import write_phantoms
+
+if TYPE_CHECKING:
+    from hilum.training.run_folder import RunFolder
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -70,3 +74,20 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantoms") / "data"
     write_phantoms(folder, 48, size=64)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained_run(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A finished run on `phantoms`: tf_efficientnet_lite0 at 64 pixels, one epoch. Read it, never write into it."""
+    from hilum.config import load_config
+    from hilum.training.pipeline import train
+    from hilum.training.run_folder import RunFolder
+
+    settings = {
+        "data": phantoms,
+        "preprocess": {"size": 64},
+        "model": {"name": "encoder-unet", "encoder": "tf_efficientnet_lite0"},
+        "training": {"epochs": 1, "batch_size": 8, "device": "cpu"},
+    }
+    run = RunFolder(tmp_path_factory.mktemp("trained") / "run")
+    return train(load_config(overrides=settings), run).run

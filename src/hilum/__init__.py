@@ -29,7 +29,6 @@ _HOMES = {
     "draw_phantom": "hilum.data.phantom",
     "load_bundle": "hilum.export.bundle",
     "load_config": "hilum.config",
-    "preprocess": "hilum.preprocess",
     "read_radiograph": "hilum.data.read",
 }
 

@@ -60,8 +60,19 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write ``content`` as UTF-8 to ``path`` atomically."""
-    write_bytes(path, content.encode())
+    """Write ``content`` as UTF-8 to ``path`` atomically.
+
+    Raises:
+        OutputError: it holds what UTF-8 has no code for, such as a file name in another encoding; see atomic_path.
+    """
+    try:
+        encoded = content.encode()
+    except UnicodeEncodeError as error:
+        around = ascii(content[max(0, error.start - 40) : error.end + 20])
+        raise OutputError(
+            f"Expected text in UTF-8 for {path}, got {around}.", cure="Rename the file whose name this is."
+        ) from error
+    write_bytes(path, encoded)
 
 
 def write_json(path: Path, content: Any) -> None:

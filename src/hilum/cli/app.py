@@ -14,19 +14,25 @@ from hilum.errors import HilumError
 
 _COMMANDS = {
     "index": ("data", "Index a data set and report what is wrong with its files."),
-    "split": ("data", "Split a data set, stratified by class and grouped by patient."),
-    "phantom": ("data", "Draw chest radiographs of nobody, with exact masks, in the folder layout."),
+    "split": ("data", "Split a data set, stratified by class and grouped by patient; a CSV's own is checked and kept."),
+    "phantom": ("data", "Draw chest radiographs of nobody, with exact lung and region masks, in the folder layout."),
     "train": ("train", "Train on a folder of radiographs: index, check, split, cache, train, evaluate, export."),
     "evaluate": ("train", "Measure a run's best weights on one of its splits, with 95% intervals."),
-    "export": ("train", "Export a run as a bundle, after PyTorch and ONNX Runtime agree."),
+    "export": ("train", "Export a run as a bundle, once PyTorch and ONNX Runtime agree on noise and on real files."),
     "import-checkpoint": ("train", "Turn a checkpoint of the original project into a bundle."),
     "predict": ("predict", "Predict on films: class probabilities, lung mask, evidence."),
 }
-"""Command to its module in hilum.cli and its line in ``hilum --help``, which thereby imports none of them."""
+"""Command to its module in hilum.cli and its line in ``hilum --help``, which thereby imports none of them.
+
+The line is the command's docstring; a test says so.
+"""
 
 _TRAIN_MODULES = frozenset(
-    {"torch", "monai", "sklearn", "matplotlib", "lightning", "kornia", "timm", "onnx", "safetensors", "tensorboard"}
-)
+    {
+        "torch", "torchvision", "lightning", "monai", "kornia", "timm", "segmentation_models_pytorch", "sklearn",
+        "matplotlib", "onnx", "onnxscript", "safetensors", "tensorboard",
+    }
+)  # fmt: skip
 
 
 class _LazyGroup(TyperGroup):

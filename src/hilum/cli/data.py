@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hilum.cli.app import new_typer
-from hilum.cli.console import console
+from hilum.cli.console import console, say
 from hilum.cli.progress import counting
 from hilum.config import SplitConfig
 
@@ -41,7 +41,7 @@ def index(
     save_index(built, out)
     console.print(_table(built))
     show_findings(built.findings)
-    console.print(f"Wrote [bold]{escape(str(out))}[/]. Next: hilum split {escape(str(out))}", highlight=False)
+    say(f"Wrote [bold]{escape(str(out))}[/]. Next: hilum split {escape(str(out))}")
 
 
 @app.command()
@@ -53,7 +53,7 @@ def split(
     test_fraction: Annotated[float, typer.Option(help="Share for the test.")] = SplitConfig().test_fraction,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = SplitConfig().split_seed,
 ) -> None:
-    """Split a data set, stratified by class and grouped by patient; a CSV's own split is checked and kept."""
+    """Split a data set, stratified by class and grouped by patient; a CSV's own is checked and kept."""
     from hilum.config import load_config
     from hilum.data.index import build_index
     from hilum.data.split import make_split, save_split
@@ -68,7 +68,7 @@ def split(
     for name in built.class_names:
         table.add_row(escape(name), *(f"{made.counts[part].get(name, 0):,}" for part in ("train", "val", "test")))
     console.print(table)
-    console.print(f"Wrote [bold]{escape(str(out))}[/], SHA-256 {made.digest[:16]}.", highlight=False)
+    say(f"Wrote [bold]{escape(str(out))}[/], SHA-256 {made.digest[:16]}.")
 
 
 @app.command()
@@ -83,9 +83,7 @@ def phantom(
 
     with counting("Drawing") as progress:
         write_phantoms(out, n, seed=seed, size=size, progress=progress)
-    console.print(
-        f"Drew {n} films in [bold]{escape(str(out))}[/]. Next: hilum train {escape(str(out))}", highlight=False
-    )
+    say(f"Drew {n} films in [bold]{escape(str(out))}[/]. Next: hilum train {escape(str(out))}")
 
 
 def show_findings(findings: Iterable[Finding]) -> None:
@@ -93,7 +91,7 @@ def show_findings(findings: Iterable[Finding]) -> None:
     colours = {"error": "red", "warning": "yellow", "info": "dim"}
     for finding in findings:
         colour = colours[finding.severity]
-        console.print(f"[{colour}]{finding.severity}[/] {finding.check}: {escape(finding.message)}", highlight=False)
+        say(f"[{colour}]{finding.severity}[/] {finding.check}: {escape(finding.message)}")
 
 
 def _table(built: Index) -> Table:

@@ -10,8 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from hilum.cli.app import new_typer
-from hilum.cli.console import console
+from hilum.cli.console import console, say
 from hilum.cli.progress import counting
+from hilum.errors import ConfigError
 
 app = new_typer()
 
@@ -25,7 +26,7 @@ def predict(
     providers: Annotated[
         list[str] | None, typer.Option("--provider", help="Of ONNX Runtime: cpu, cuda, tensorrt; repeat in order.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Of the torch backend: cpu, cuda, cuda:N.")] = "cpu",
+    device: Annotated[str | None, typer.Option(help="Of the torch backend: cpu, cuda, cuda:N.")] = None,
     num_samples: Annotated[int | None, typer.Option(min=1, help="Take only so many files, at random.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of --num-samples.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Films in one forward pass.")] = 8,
@@ -35,7 +36,12 @@ def predict(
     save_masks: Annotated[bool, typer.Option("--save-masks", help="Write lung masks at the files' own size.")] = False,
     gate: Annotated[bool, typer.Option(help="Refuse what does not look like a chest radiograph.")] = True,
 ) -> None:
-    """Predict on films: class probabilities, lung mask, evidence. A research tool, not a medical device."""
+    """Predict on films: class probabilities, lung mask, evidence."""
+    if (providers and backend == "torch") or (device and backend == "onnx"):
+        raise ConfigError(
+            f"Expected options of the {backend} backend, got {'--provider' if providers else '--device'}.",
+            cure="--provider goes with --backend onnx, --device with --backend torch.",
+        )
     from hilum.export.bundle import load_bundle
     from hilum.gate import OpenGate
     from hilum.inference.backends import open_backend
@@ -46,7 +52,7 @@ def predict(
     if num_samples is not None:
         files = sample_files(files, num_samples, seed)
     opened = load_bundle(bundle)
-    engine = open_backend(opened, backend, providers=providers or ("cpu",), device=device)
+    engine = open_backend(opened, backend, providers=providers or ("cpu",), device=device or "cpu")
     predictor = Predictor(opened, backend=engine, gate=None if gate else OpenGate(), batch_size=batch_size)
     with counting("Predicting") as progress:
         result = predict_folder(
@@ -58,4 +64,4 @@ def predict(
     for label in opened.manifest.class_names:
         table.add_row(f"  {escape(label)}", f"{result.labels.get(label, 0):,}")
     console.print(table)
-    console.print(f"Wrote [bold]{escape(str(result.table))}[/].", highlight=False)
+    say(f"Wrote [bold]{escape(str(result.table))}[/].")

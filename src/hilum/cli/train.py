@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from hilum.cli.app import new_typer
-from hilum.cli.console import console
+from hilum.cli.console import say
 from hilum.cli.options import with_settings
 from hilum.cli.progress import StepBars, TrainingBars
 from hilum.config import PresetName, load_config
@@ -30,7 +30,7 @@ Opset = Annotated[int, typer.Option(help="ONNX operator set.")]
 def train(
     data: Annotated[Path | None, typer.Argument(help="A folder of class folders, or a CSV.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder. [default: runs/<time>]", show_default=False)
+        Path | None, typer.Option(help="The run's folder. \\[default: runs/<time>]", show_default=False)
     ] = None,
     preset: Annotated[
         PresetName, typer.Option(help="Settings to start from; seed: the original project's.")
@@ -79,17 +79,17 @@ def evaluate(
     finally:
         steps.close()
     _show_report(report)
-    console.print(f"Files in [bold]{escape(str(run / split))}[/].", highlight=False)
+    say(f"Files in [bold]{escape(str(run / split))}[/].")
 
 
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    out: Annotated[Path | None, typer.Option(help="A folder or a .hilum file. [default: RUN/bundle]")] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder or a .hilum file. \\[default: RUN/bundle]")] = None,
     opset: Opset = 17,
-    name: Annotated[str | None, typer.Option(help="The bundle's name for people. [default: the run's]")] = None,
+    name: Annotated[str | None, typer.Option(help="The bundle's name for people. \\[default: the run's]")] = None,
 ) -> None:
-    """Export a run as a bundle, after PyTorch and ONNX Runtime agree on random batches and on real files."""
+    """Export a run as a bundle, once PyTorch and ONNX Runtime agree on noise and on real files."""
     steps = StepBars()
     from hilum.training.export_run import export_run
     from hilum.training.prepare import Step
@@ -99,14 +99,11 @@ def export(
     finally:
         steps.close()
     files = manifest.parity["files"]
-    console.print(
+    say(
         f"Parity on {files['images']} files: probabilities within {files['probabilities']:.1e}, "
-        f"masks equal in {files['mask_agreement']:.4%} of pixels, labels equal in {files['labels_equal']:.0%}.",
-        highlight=False,
+        f"masks equal in {files['mask_agreement']:.4%} of pixels, labels equal in {files['labels_equal']:.0%}."
     )
-    console.print(
-        f"Wrote bundle {manifest.bundle_id[:12]} to [bold]{escape(str(out or run / 'bundle'))}[/].", highlight=False
-    )
+    say(f"Wrote bundle {manifest.bundle_id[:12]} to [bold]{escape(str(out or run / 'bundle'))}[/].")
 
 
 @app.command("import-checkpoint")
@@ -122,10 +119,8 @@ def import_checkpoint(
     from hilum.training.import_original import import_checkpoint as bring
 
     manifest = bring(file, out, class_names=classes, opset=opset)
-    console.print(
-        f"Wrote bundle {manifest.bundle_id[:12]} ({', '.join(manifest.class_names)}) to [bold]{escape(str(out))}[/].",
-        highlight=False,
-    )
+    names = escape(", ".join(manifest.class_names))
+    say(f"Wrote bundle {manifest.bundle_id[:12]} ({names}) to [bold]{escape(str(out))}[/].")
 
 
 def _resume(root: Path) -> None:
@@ -157,8 +152,8 @@ def _train(settings: Config, root: Path, *, resume: bool) -> None:
         steps.close()
     _show_report(trained.report)
     bundle = escape(str(trained.run.bundle))
-    console.print(f"Run in [bold]{escape(str(root))}[/]: plots/, test/, bundle/.", highlight=False)
-    console.print(f"Next: hilum predict FILES --bundle {bundle} --save-overlays", highlight=False)
+    say(f"Run in [bold]{escape(str(root))}[/]: plots/, test/, bundle/.")
+    say(f"Next: hilum predict FILES --bundle {bundle} --save-overlays")
 
 
 def _show_plan(settings: Config) -> None:
@@ -166,18 +161,14 @@ def _show_plan(settings: Config) -> None:
 
     made = plan(settings)
     gib = 1 << 30
-    console.print(f"Classes: {', '.join(made.class_names)}", highlight=False)
+    say(f"Classes: {escape(', '.join(made.class_names))}")
     for name, count in made.images.items():
-        console.print(f"  {name}: {count:,} images, {made.masks[name]:,} masks", highlight=False)
-    console.print(f"Network: {settings.model.name}, {made.parameters:,} parameters, on {made.device}", highlight=False)
-    console.print(
-        f"Disk for decoded images: {made.cache_bytes / gib:.2f} GiB; memory: {made.memory_bytes / gib:.2f} GiB",
-        highlight=False,
-    )
-    console.print(
+        say(f"  {name}: {count:,} images, {made.masks[name]:,} masks")
+    say(f"Network: {settings.model.name}, {made.parameters:,} parameters, on {made.device}")
+    say(f"Disk for decoded images: {made.cache_bytes / gib:.2f} GiB; memory: {made.memory_bytes / gib:.2f} GiB")
+    say(
         f"Time: {made.seconds_per_step:.2f} s a batch of {settings.training.batch_size}, about "
-        f"{_duration(made.seconds_total)} for {settings.training.epochs} epochs. Nothing was written.",
-        highlight=False,
+        f"{_duration(made.seconds_total)} for {settings.training.epochs} epochs. Nothing was written."
     )
 
 
@@ -185,7 +176,7 @@ def _show_report(report: dict[str, Any]) -> None:
     from hilum.evaluation.evaluate import summary_lines
 
     for line in summary_lines(report):
-        console.print(line, highlight=False, markup=False)
+        say(escape(line))
 
 
 def _new_run() -> Path:

@@ -22,7 +22,7 @@ class AugmentParameters:
     """What was drawn for N images; every tensor has length N."""
 
     flip: torch.Tensor  # bool
-    angle: torch.Tensor  # float32, degrees, counter-clockwise
+    angle: torch.Tensor  # float32, degrees, clockwise
     scale: torch.Tensor  # float32, factor
     shift: torch.Tensor  # (N, 2) float32, x and y, as fractions of the side
     gamma: torch.Tensor  # float32, exponent
@@ -102,12 +102,14 @@ def _warp(
 
 
 def _tone(image: torch.Tensor, parameters: AugmentParameters) -> torch.Tensor:
-    toned = ((parameters.gamma != 1) | (parameters.contrast != 1)).to(image.device)
-    if not bool(toned.any()):
-        return image
-    gamma, contrast = parameters.gamma.to(image.device)[toned], parameters.contrast.to(image.device)[toned]
-    image = image.clone()
-    image[toned] = adjust_contrast_with_mean_subtraction(adjust_gamma(image[toned], gamma), contrast)
+    """Gamma, then contrast about the image's mean, clipped to [0, 1]."""
+    toned = torch.nonzero((parameters.gamma != 1) | (parameters.contrast != 1)).flatten().tolist()
+    image = image.clone() if toned else image
+    for position in toned:
+        # One at a time: a mean over several images is summed in another order when threads share the work.
+        own = slice(position, position + 1)
+        gamma, contrast = parameters.gamma[own].to(image.device), parameters.contrast[own].to(image.device)
+        image[own] = adjust_contrast_with_mean_subtraction(adjust_gamma(image[own], gamma), contrast)
     return image
 
 

@@ -67,7 +67,7 @@ class EpochSampler(Sampler[list[int]]):
         labels: (N,) int64, -1 where unknown.
         batch_size: rows in a batch.
         seed: of the order.
-        balanced: draw with replacement so that every class comes equally often.
+        balanced: draw with replacement so that every class comes equally often; unlabelled rows keep their share.
     """
 
     def __init__(self, labels: NDArray[np.int64], batch_size: int, seed: int, *, balanced: bool = False) -> None:
@@ -88,8 +88,11 @@ class EpochSampler(Sampler[list[int]]):
             yield order[batch * self._size : (batch + 1) * self._size].tolist()
 
     def _shares(self) -> NDArray[np.float64]:
-        _, inverse, counts = np.unique(self._labels, return_inverse=True, return_counts=True)
-        return np.asarray(1.0 / (len(counts) * counts[inverse]), np.float64)
+        known = self._labels != UNKNOWN_LABEL
+        shares = np.full(len(self._labels), 1 / len(self._labels))
+        _, inverse, counts = np.unique(self._labels[known], return_inverse=True, return_counts=True)
+        shares[known] = known.mean() / (len(counts) * counts[inverse])
+        return shares
 
 
 def training_loader(dataset: CachedDataset, sampler: EpochSampler, workers: int) -> DataLoader[Batch]:

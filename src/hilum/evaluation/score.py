@@ -27,7 +27,8 @@ class SplitOutput:
         logits: (N, K) float32.
         labels: (N,) int64, -1 where unknown.
         dice, iou: (N,) float64 at the network's size, NaN where there is no mask.
-        loss, classification_loss, segmentation_loss: means over all images of the split, NaN where undefined.
+        loss: the weighted sum of the two parts, without a part that has no data; NaN only if the network diverged.
+        classification_loss, segmentation_loss: means over the split's labels and masks, NaN where it has none.
     """
 
     logits: NDArray[np.float32]
@@ -75,7 +76,7 @@ def run_split(model: nn.Module, batches: Iterable[Batch], loss: MultiTaskLoss, d
         labels=all_labels.numpy(),
         dice=np.concatenate(dice),
         iou=np.concatenate(iou),
-        loss=loss.weigh(classification, segmentation),
+        loss=loss.weigh(classification if known else 0.0, segmentation if masks else 0.0),
         classification_loss=classification,
         segmentation_loss=segmentation,
     )

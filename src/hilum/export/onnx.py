@@ -7,7 +7,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ import onnx
 import torch
 from torch import nn
 
+from hilum._version import __version__
 from hilum.config import PreprocessSpec
-from hilum.errors import BundleError
+from hilum.errors import BundleError, ConfigError
 from hilum.types import ModelOutput
 
 INPUT = "input"
 _FIRST_DYNAMO_OPSET = 18
+_OPSETS = range(11, 24)
 OUTPUTS = {
     "segmentation": "lung probability (N, 1, S, S) float32 in [0, 1]",
     "classification": "class logits (N, K) float32, before temperature and softmax",
@@ -50,12 +52,15 @@ def export_onnx(model: nn.Module, spec: PreprocessSpec, *, opset: int = 17, dyna
     Args:
         model: returns a ModelOutput; exported in evaluation mode, on the CPU.
         spec: gives the input's shape (N, C, S, S).
-        opset: of the default operator set.
+        opset: of the default operator set, 11 to 23.
         dynamic_batch: let N vary; else N is 1.
 
     Raises:
+        ConfigError: the opset is out of range.
         BundleError: the graph cannot be made at this opset, or fails ONNX's own checker.
     """
+    if opset not in _OPSETS:
+        raise ConfigError(f"Expected an opset of {_OPSETS[0]} to {_OPSETS[-1]}, got {opset}.", cure="Use --opset 17.")
     network = ExportedNetwork(model).cpu().eval()
     n = 2 if dynamic_batch else 1  # torch.export takes a batch of one for a constant
     example = torch.zeros(n, spec.channels, spec.size, spec.size)
@@ -83,10 +88,20 @@ def export_onnx(model: nn.Module, spec: PreprocessSpec, *, opset: int = 17, dyna
         raise BundleError(
             f"Expected the graph at opset {opset}, the exporter could only give {found}.", cure=f"Use --opset {found}."
         )
-    graph.producer_name = "hilum"
-    del graph.metadata_props[:]
+    graph.producer_name, graph.producer_version = "hilum", __version__
+    _strip_origin(graph)
     content: bytes = graph.SerializeToString()
     return content
+
+
+def _strip_origin(message: Any) -> None:
+    """Clear every ``doc_string`` and ``metadata_props``: the exporter writes its stack traces, with paths, there."""
+    for field, value in message.ListFields():
+        if field.name in ("doc_string", "metadata_props"):
+            message.ClearField(field.name)
+        elif field.message_type is not None and field.name != "initializer":
+            for child in value if isinstance(value, Sequence) else [value]:
+                _strip_origin(child)
 
 
 def _exporter(opset: int, names: list[str], dynamic_batch: bool) -> dict[str, Any]:

@@ -24,7 +24,7 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-"""The names that ``--providers`` takes, and ONNX Runtime's."""
+"""The names that ``--provider`` takes, and ONNX Runtime's."""
 
 
 class BackendOutput(NamedTuple):
@@ -53,8 +53,8 @@ class OnnxBackend:
 
     Raises:
         ConfigError: a provider's name is not known.
-        DeviceError: a provider is not in this build of ONNX Runtime.
-        BundleError: the graph cannot be loaded.
+        DeviceError: a provider is not in this build of ONNX Runtime, or finds no device.
+        BundleError: the graph cannot be loaded, or is not one that hilum exported.
     """
 
     model: bytes
@@ -65,11 +65,23 @@ class OnnxBackend:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3
+        wanted = _runtime_names(self.providers)
         try:
-            self._session = onnxruntime.InferenceSession(self.model, options, providers=_runtime_names(self.providers))
+            self._session = onnxruntime.InferenceSession(self.model, options, providers=wanted)
         except _onnx_errors() as error:
             raise BundleError(f"Expected an ONNX graph, ONNX Runtime says: {error}.") from error
+        if wanted[0] not in self._session.get_providers():  # ONNX Runtime goes on without it, on the CPU
+            raise DeviceError(
+                f"Expected ONNX Runtime to use {wanted[0]}, it finds no device for it.",
+                cure="Check the driver with nvidia-smi, or use --provider cpu.",
+            )
+        inputs = [value.name for value in self._session.get_inputs()]
         self.output_names = [output.name for output in self._session.get_outputs()]
+        if inputs != ["input"] or not {"segmentation", "classification"} <= {*self.output_names}:
+            raise BundleError(
+                f"Expected an ONNX graph from input to segmentation and classification, got {', '.join(inputs)} to "
+                f"{', '.join(self.output_names)}."
+            )
 
     def run(self, images: Floats) -> BackendOutput:
         """See Backend."""
@@ -84,13 +96,22 @@ class TorchBackend:
     Args:
         model: returns a ModelOutput; put into evaluation mode.
         device: PyTorch's name of it.
+
+    Raises:
+        DeviceError: PyTorch cannot use the device.
     """
 
     model: nn.Module
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        self.model.to(self.device).eval()
+        try:
+            self.model.to(self.device).eval()
+        except (RuntimeError, AssertionError) as error:  # AssertionError: a PyTorch built without CUDA
+            raise DeviceError(
+                f"Expected the device {self.device}, PyTorch says: {str(error).splitlines()[0]}",
+                cure="Use --device cpu, or check the driver with nvidia-smi.",
+            ) from error
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, device: str = "cpu") -> TorchBackend:
@@ -129,7 +150,7 @@ class TorchBackend:
 def open_backend(
     bundle: Bundle, name: BackendName = "onnx", *, providers: Sequence[str] = ("cpu",), device: str = "cpu"
 ) -> Backend:
-    """The engine ``name`` with the network of ``bundle``."""
+    """The engine ``name`` with the network of ``bundle``; ``providers`` are for onnx, ``device`` is for torch."""
     if name == "torch":
         return TorchBackend.from_bundle(bundle, device)
     return OnnxBackend(bundle.read(ONNX_MODEL), providers)
@@ -144,7 +165,7 @@ def _runtime_names(providers: Sequence[str]) -> list[str]:
     if absent:
         raise DeviceError(
             f"Expected ONNX Runtime with {', '.join(absent)}, this build has {', '.join(available)}.",
-            cure="Install onnxruntime-gpu in place of onnxruntime, or use --providers cpu.",
+            cure="Install onnxruntime-gpu in place of onnxruntime, or use --provider cpu.",
         )
     return [PROVIDERS[name] for name in providers]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ from hilum.inference.render import class_evidence, mask_png, overlay, save_png
 from hilum.types import Prediction
 
 TABLE = "predictions.csv"
+PARTIAL = "predictions.partial.csv"
+_PICTURE_FOLDERS = ("overlays", "masks")
 _MASK_FOLDERS = ("masks", "regions")
 
 
@@ -34,13 +37,14 @@ class FolderResult:
 def find_files(inputs: Sequence[str | Path]) -> list[Path]:
     """All files that ``inputs`` name, each once, in the order given; folders recursively, sorted.
 
-    A folder gives the files with a suffix of IMAGE_SUFFIXES, but hidden ones and the masks beside ``images/``; a file is taken as it is, so that
-    a wrong one gets a row that says so; a pattern may use ``*``, ``?``, ``[..]`` and ``**``.
+    A folder gives the files with a suffix of IMAGE_SUFFIXES, but not what is hidden, the masks beside ``images/``
+    and the pictures of an earlier prediction. A file is taken as it is, so that a wrong one gets a row that says so.
+    A pattern may use ``*``, ``?``, ``[..]`` and ``**``.
 
     Raises:
         DataError: an input names nothing, or a folder holds no image.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}
     for item in inputs:
         files = list(_expand(item))
         if not files:
@@ -48,8 +52,9 @@ def find_files(inputs: Sequence[str | Path]) -> list[Path]:
                 f"Expected image files at {item}, found none.",
                 cure=f"Name a file, a folder or a pattern; suffixes read: {', '.join(sorted(IMAGE_SUFFIXES))}.",
             )
-        found.update(dict.fromkeys(files))
-    return list(found)
+        for file in files:
+            found.setdefault(_absolute(file), file)
+    return list(found.values())
 
 
 def sample_files(files: Sequence[Path], count: int, seed: int = 0) -> list[Path]:
@@ -90,7 +95,7 @@ def predict_folder(
     statuses: Counter[str] = Counter()
     labels: Counter[str] = Counter()
     names = picture_names(files)
-    partial = out / "predictions.partial.csv"
+    partial = out / PARTIAL
     class_names = predictor.manifest.class_names
     with _opened(partial) as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -108,9 +113,9 @@ def predict_folder(
                 statuses[answer.result.status] += 1
             if progress:
                 progress(done, len(files))
-    table = out / TABLE
-    partial.replace(table)
-    return FolderResult(table, statuses, labels)
+        os.fsync(stream.fileno())
+        partial.replace(out / TABLE)
+    return FolderResult(out / TABLE, statuses, labels)
 
 
 def picture_names(files: Sequence[Path]) -> dict[Path, Path]:
@@ -120,31 +125,45 @@ def picture_names(files: Sequence[Path]) -> dict[Path, Path]:
     """
     if not files:
         return {}
-    absolute = {file: file.absolute() for file in files}
+    absolute = {file: _absolute(file) for file in files}
     parents = [path.parent for path in absolute.values()]
     common = next(
         folder for folder in (parents[0], *parents[0].parents) if all(p.is_relative_to(folder) for p in parents)
     )
     plain = {file: path.relative_to(common).with_suffix(".png") for file, path in absolute.items()}
+    whole = {file: name.with_name(f"{file.name}.png") for file, name in plain.items()}
     taken = Counter(plain.values())
-    return {file: name if taken[name] == 1 else name.with_name(f"{file.name}.png") for file, name in plain.items()}
+    names = {file: name if taken[name] == 1 else whole[file] for file, name in plain.items()}
+    return names if len({*names.values()}) == len(names) else whole
 
 
 def _expand(item: str | Path) -> Iterator[Path]:
     path = Path(item)
     if path.is_dir():
-        candidates = (file for file in sorted(path.rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES)
-        yield from (file for file in candidates if file.is_file() and not _is_beside_the_films(file))
+        candidates = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES]
+        left_out = {folder for folder in {file.parent for file in candidates} if _is_passed_over(folder, path)}
+        kept = (file for file in candidates if file.parent not in left_out and not file.name.startswith("."))
+        yield from (file for file in kept if file.is_file())
     elif path.exists():
         yield path
     else:
         yield from (Path(name) for name in sorted(glob.glob(str(item), recursive=True)) if Path(name).is_file())  # noqa: PTH207  # Path.glob takes no absolute pattern
 
 
-def _is_beside_the_films(file: Path) -> bool:
-    """Whether a folder walk should pass a file over: a hidden one, or a mask in a data set's class folder."""
-    folder = file.parent
-    return file.name.startswith(".") or (folder.name in _MASK_FOLDERS and (folder.parent / "images").is_dir())
+def _is_passed_over(folder: Path, root: Path) -> bool:
+    """Whether the walk of ``root`` leaves a folder out: hidden, masks beside the films, or pictures made of them."""
+    below = folder.relative_to(root).parts
+    if any(part.startswith(".") for part in below):
+        return True
+    if folder.name in _MASK_FOLDERS and (folder.parent / "images").is_dir():
+        return True
+    made = [root.joinpath(*below[:depth]) for depth, part in enumerate(below) if part in _PICTURE_FOLDERS]
+    return any((place / table).is_file() for place in made for table in (TABLE, PARTIAL))
+
+
+def _absolute(file: Path) -> Path:
+    # Not resolve(): links keep their names. Not absolute() alone: a `..` would lead pictures out of their folder.
+    return Path(os.path.normpath(file.absolute()))
 
 
 def _row(file: Path, answer: Answer, num_classes: int) -> list[object]:
@@ -174,7 +193,7 @@ def _opened(path: Path) -> Iterator[TextIO]:
     """A table that grows row by row; OSErrors of opening and writing become an OutputError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8", newline="") as stream:
+        with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:  # file names
             yield stream
     except OSError as error:
         raise OutputError(

@@ -88,7 +88,7 @@ class Predictor:
 
     def _answer(self, chunk: Sequence[_Ready | Answer]) -> Iterator[Answer]:
         ready = [item for item in chunk if isinstance(item, _Ready)]
-        predictions = iter(())  # type: Iterator[Answer]
+        predictions: Iterator[Answer] = iter(())
         if ready:
             output = self._backend.run(np.stack([item.image for item in ready]))
             predictions = (Answer(self._finish(item, output, row), item.radiograph) for row, item in enumerate(ready))

@@ -23,7 +23,8 @@ class EncoderUNet(nn.Module):
     encoder's own mean and standard deviation: both inside the network, so that they travel with it.
 
     Raises:
-        ConfigError: timm knows no such encoder, or it cannot give five levels of features.
+        ConfigError: timm knows no such encoder, it cannot give five levels of features, or ``decoder_channels``
+            are not five.
     """
 
     mean: torch.Tensor
@@ -37,9 +38,9 @@ class EncoderUNet(nn.Module):
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
-        if len(decoder_channels) != 5:
+        if len(decoder_channels) != 5 or min(decoder_channels) < 1:
             raise ConfigError(
-                f"Expected 5 decoder_channels, got {len(decoder_channels)}.",
+                f"Expected 5 decoder_channels of at least 1, got {list(decoder_channels)}.",
                 cure="Give one per stage, deepest first.",
             )
         try:

@@ -6,7 +6,6 @@ out of the sums, not multiplied by a small number.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -45,15 +44,13 @@ class MultiTaskLoss:
         classification = self.classification(output.class_logits, batch.label)
         segmentation = self.segmentation(output.mask_logits, batch)
         total = self._config.classification_weight * classification + self._config.segmentation_weight * segmentation
+        if not total.requires_grad:  # neither a label nor a mask: backward still needs a graph, of zeros
+            total = total + 0 * output.class_logits.sum()
         return Losses(total, classification, segmentation)
 
     def weigh(self, classification: float, segmentation: float) -> float:
-        """The total of two means over a split; a part that is NaN (the split has nothing for it) counts 0."""
-        parts = (
-            self._config.classification_weight * classification,
-            self._config.segmentation_weight * segmentation,
-        )
-        return sum(part for part in parts if not math.isnan(part))
+        """The total of two means over a split; NaN if one of them is, so give 0 for a part without data."""
+        return self._config.classification_weight * classification + self._config.segmentation_weight * segmentation
 
     def classification(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of (N, K) logits, mean over the labels there are."""

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
+import struct
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from pickle import UnpicklingError  # the name of an error; nothing is unpickled here
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,12 +20,20 @@ from hilum.errors import CheckpointError
 from hilum.storage import atomic_path, write_bytes
 
 _STATE_FORMAT = 1
+_METADATA_KEY = "hilum"
+_READ_ERRORS = (
+    OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError, AssertionError,
+    ArithmeticError, MemoryError, struct.error, UnpicklingError,
+)  # fmt: skip
+"""What torch's reader of untrusted files raises on damaged ones."""
 
 
 def save_weights(path: Path, state: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write a state_dict as safetensors, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    write_bytes(path, save(tensors, metadata))
+    # safetensors writes several keys in a random order; under one key, equal weights are equal bytes
+    header = {_METADATA_KEY: json.dumps(metadata, sort_keys=True)} if metadata else None
+    write_bytes(path, save(tensors, header))
 
 
 def load_weights(model: nn.Module, path: Path) -> dict[str, str]:
@@ -28,14 +42,25 @@ def load_weights(model: nn.Module, path: Path) -> dict[str, str]:
     Raises:
         CheckpointError: the file is absent, damaged, or of another network.
     """
+    state, metadata = read_weights(path)
+    fit_state(model, state, str(path))
+    return metadata
+
+
+def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, on the CPU, and its metadata.
+
+    Raises:
+        CheckpointError: the file is absent or damaged.
+    """
     try:
         state = load_file(path)
         with safe_open(path, framework="pt") as stream:
-            metadata: dict[str, str] = stream.metadata() or {}
-    except (OSError, SafetensorError) as error:
+            header: dict[str, str] = stream.metadata() or {}
+        metadata = json.loads(header.get(_METADATA_KEY, "{}"))
+        return state, metadata if isinstance(metadata, dict) else {}
+    except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"Expected weights as safetensors in {path}, got: {error}.") from error
-    fit_state(model, state, str(path))
-    return metadata
 
 
 def fit_state(model: nn.Module, state: dict[str, torch.Tensor], origin: str) -> None:
@@ -79,30 +104,57 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def read_torch_file(path: Path) -> dict[str, Any]:
-    """torch.load with ``weights_only=True`` and NumPy scalars allowed for, as the original project left them."""
-    import numpy as np
-    from numpy.dtypes import Float32DType, Float64DType, Int64DType
+    """A dict that torch.save wrote, read with ``weights_only=True``: nothing in the file can execute.
 
-    # np.core moved to np._core in NumPy 2; a file names the one it was written with.
-    scalar = np.float64(0).__reduce__()[0]
-    allowed = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, Float32DType, Float64DType, Int64DType]
+    NumPy's numbers in it, which the original project left, become Python's, whichever version of NumPy wrote them.
+
+    Raises:
+        CheckpointError: there is no such file, it is no checkpoint, it is damaged, or it needs code to be read.
+    """
+    allowed: list[Any] = [(_NumberType, "numpy.dtype")]
+    allowed += [(_number, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     try:
-        with torch.serialization.safe_globals(allowed):
+        with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of what it then refuses
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"Expected a checkpoint at {path}, got: no such file.") from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, _unpickling_error()) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except _READ_ERRORS as error:
+        reason, cure = _explain(error)
         raise CheckpointError(
-            f"Expected a PyTorch checkpoint of tensors and numbers in {path}, got: {first_line}.",
-            cure="A file that needs code to be read is refused; save its state_dict alone.",
+            f"Expected a PyTorch checkpoint of tensors and numbers in {path}, got {reason}.", cure=cure
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"Expected a dict in {path}, got {type(content).__name__}.")
     return content
 
 
-def _unpickling_error() -> type[Exception]:
-    from pickle import UnpicklingError  # only the exception's name; nothing is unpickled here
+class _NumberType:
+    """What ``numpy.dtype`` becomes in a file: the kind and the byte order of one number."""
 
-    return UnpicklingError
+    _FORMATS: ClassVar[dict[str, str]] = {
+        "b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q",
+        "f2": "e", "f4": "f", "f8": "d",
+    }  # fmt: skip
+
+    def __init__(self, code: str, *_: object) -> None:
+        self.format = self._FORMATS[code]
+        self.order = "<"
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        self.order = ">" if state[1] == ">" else "<"
+
+
+def _number(kind: _NumberType, content: bytes) -> float:
+    """What ``numpy.core.multiarray.scalar`` becomes: a Python number."""
+    value: float = struct.unpack(kind.order + kind.format, content)[0]
+    return value
+
+
+def _explain(error: Exception) -> tuple[str, str]:
+    """What came, and the cure. torch's own words advise to execute the file."""
+    if named := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"one that asks for the code {named[1]}", "Such a file is refused; save its state_dict alone."
+    if isinstance(error, OSError) and error.strerror:
+        return f"the error: {error.strerror}", "Check the path and its permissions."
+    return "something else or a damaged file", "Copy the file again, and check that torch.save wrote it."

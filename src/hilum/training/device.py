@@ -43,10 +43,15 @@ def explaining_out_of_memory(config: Config) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         training, size = config.training, config.preprocess.size
-        half = max(1, training.batch_size // 2)
-        mixed = "" if training.precision != "32-true" else ", --precision bf16-mixed halves most of the rest"
+        cures = []
+        if training.batch_size > 1:
+            half, double = training.batch_size // 2, training.accumulate * 2
+            cures.append(f"--batch-size {half} --accumulate {double} keeps the images per step")
+        if training.precision == "32-true":
+            cures.append("--precision bf16-mixed needs about half")
+        if size > 32:
+            cures.append(f"--size {max(32, size // 2 // 32 * 32)} needs about a quarter")
         raise DeviceError(
             f"Expected {training.batch_size} images of {size}x{size} to fit the device's memory, they do not.",
-            cure=f"--batch-size {half} --accumulate {training.accumulate * 2} gives the same effective batch{mixed}, "
-            f"and --size {max(32, size // 2 // 32 * 32)} needs a quarter.",
+            cure=f"{'; '.join(cures) or 'Use --device cpu'}.",
         ) from error

@@ -17,10 +17,11 @@ from hilum.data.augment import augment, draw_parameters
 from hilum.data.cache import cache_bytes
 from hilum.data.index import build_index
 from hilum.data.split import check_split, load_split, make_split, records_of
+from hilum.errors import ConfigError
 from hilum.models.build import build_model, count_parameters
 from hilum.models.losses import MultiTaskLoss
 from hilum.training.device import explaining_out_of_memory, open_fabric
-from hilum.training.optim import build_optimiser
+from hilum.training.optim import build_optimiser, check_batch_size
 from hilum.types import SPLIT_NAMES, Batch, SplitName
 
 _WARM_UP, _TIMED = 1, 3
@@ -58,7 +59,9 @@ def plan(config: Config) -> Plan:
     Raises:
         HilumError: as ``train`` would.
     """
-    assert config.data is not None  # the command line checks it
+    if config.data is None:
+        raise ConfigError("Expected data to train on, got none.", cure="Name a folder: hilum train DATA.")
+    check_batch_size(config)
     index = build_index(config.data, classes=config.classes, check=False)
     split = make_split(index, config.split)
     if config.split.split_file:

@@ -64,7 +64,9 @@ def export_run(
     threshold = Manifest.model_fields["mask_threshold"].default
     parity = compare(reference, candidate, random_batches(config.preprocess), threshold)
     require_parity(parity)
-    files = _file_batches(records_of(index, split, "test")[:_PARITY_FILES], config.preprocess)
+    test = records_of(index, split, "test")
+    spread = test[:: max(1, len(test) // _PARITY_FILES)][:_PARITY_FILES]  # over the classes, by which an index goes
+    files = _file_batches(spread, config.preprocess)
     parity_on_files = compare(reference, candidate, files, threshold)
     require_parity(parity_on_files)
     manifest = _describe(run, config, index, split, name or root.resolve().name, opset, graph)

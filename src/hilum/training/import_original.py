@@ -1,14 +1,22 @@
-"""Bring a checkpoint of the original project (``best_covid_model.pth``) into a bundle."""
+"""Bring a checkpoint of the original project (``best_covid_model.pth``) into a bundle.
+
+The scripts that stand in for the original's commands leave the same as safetensors, with class names and size in
+its metadata; wherever a checkpoint is read here, either will do.
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save
+from torch import nn
 
 from hilum._version import __version__
 from hilum.config import ModelConfig, PreprocessSpec
@@ -16,85 +24,171 @@ from hilum.errors import CheckpointError
 from hilum.export.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, write_bundle
 from hilum.export.card import model_card
 from hilum.export.onnx import OUTPUTS, export_onnx
-from hilum.export.parity import TOLERANCE, compare, random_batches, require_parity
+from hilum.export.parity import BATCH_SIZES, TOLERANCE, Parity, compare, random_batches, require_parity
 from hilum.inference.backends import OnnxBackend, TorchBackend
 from hilum.models.build import build_model
-from hilum.training.checkpoint import fit_state, read_torch_file
+from hilum.training.checkpoint import fit_state, read_torch_file, read_weights, save_weights
 
 ORIGINAL_CLASSES = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
+ORIGINAL_SIZE = 256
+SAFETENSORS = ".safetensors"
 _LAST_LAYER = "classifier.9.weight"
 
 
-def import_checkpoint(file: Path, out: Path, *, class_names: Sequence[str] | None = None, opset: int = 17) -> Manifest:
-    """Read the original project's checkpoint and write it as a bundle, with parity proved.
+@dataclass(frozen=True)
+class OriginalModel:
+    """A checkpoint's network, in evaluation mode, and what the file says of it.
 
-    The file is a dict with ``model_state_dict`` (or the state_dict itself); ``class_names`` and
+    Attributes:
+        model: a MultiTaskUNet with the file's weights.
+        manifest: name, class names, preprocessing and network; not yet sealed.
+        epoch: counted from 1, where the file says it.
+    """
+
+    model: nn.Module
+    manifest: Manifest
+    epoch: int | None
+
+
+def read_checkpoint(file: Path, *, class_names: Sequence[str] | None = None, size: int | None = None) -> OriginalModel:
+    """Read the original project's checkpoint, or one that ``convert_weights`` wrote.
+
+    A .pth file is a dict with ``model_state_dict`` (or the state_dict itself); ``class_names`` and
     ``model_config.img_size`` are taken from it where they are there. The periodic checkpoints, which carry
     neither, get the original's four classes and 256 pixels.
 
     Args:
-        file: a .pth file; read with ``weights_only=True``, so that nothing in it can execute.
-        out: the bundle to write.
-        class_names: overrides those of the file.
-        opset: of the ONNX graph.
+        file: read so that nothing in it can execute.
+        class_names: override those of the file.
+        size: overrides the side of the network's square input, pixels.
 
     Raises:
         CheckpointError: the file is not such a checkpoint, or its tensors are not those of the network.
     """
-    content = read_torch_file(file)
+    content = _read_safetensors(file) if file.suffix == SAFETENSORS else read_torch_file(file)
     state = _state_of(content, file)
-    names = tuple(class_names or content.get("class_names") or ORIGINAL_CLASSES)
-    num_classes = state[_LAST_LAYER].shape[0]
-    if len(names) != num_classes:
-        raise CheckpointError(
-            f"Expected {num_classes} class names for {file}, got {list(names)}.", cure="Name them all with --class."
-        )
-    spec = PreprocessSpec(size=_size_of(content), channels=3, fit="stretch")
+    num_classes = len(state[_LAST_LAYER])
+    names = _names_of(content, class_names, num_classes, file)
+    spec = _spec_of(content, size, file)
     config = ModelConfig(name="unet", pretrained=False)
     model = build_model(config, spec, num_classes).eval()
     fit_state(model, state, str(file))
-    graph = export_onnx(model, spec, opset=opset)
-    backend = OnnxBackend(graph)
-    parity = compare(
-        TorchBackend(model), backend, random_batches(spec), Manifest.model_fields["mask_threshold"].default
-    )
-    require_parity(parity)
     manifest = Manifest(
         name=file.stem,
         class_names=names,
         preprocess=spec,
         model=config,
-        outputs={output: OUTPUTS[output] for output in backend.output_names},
-        opset=opset,
-        parity={"tolerance": TOLERANCE, "random_batches": parity.as_dict()},
         hilum_version=__version__,
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
+    epoch = content.get("epoch")
+    return OriginalModel(model, manifest, epoch if isinstance(epoch, int) else None)
+
+
+def convert_weights(weights: Path, out: Path, *, class_names: Sequence[str], size: int) -> None:
+    """Copy a run's weights to ``out`` with class names and size in the metadata, so that the file stands alone."""
+    state, metadata = read_weights(weights)
+    own = {"class_names": json.dumps(list(class_names)), "img_size": json.dumps([size, size])}
+    save_weights(out, state, metadata | own)
+
+
+def export_checkpoint(original: OriginalModel, *, opset: int = 17, dynamic_batch: bool = True) -> tuple[bytes, Parity]:
+    """The ONNX graph of a checkpoint, and how far ONNX Runtime is from PyTorch on random batches.
+
+    Raises:
+        ParityError: they differ by more than the bounds.
+        BundleError: see export_onnx.
+    """
+    spec = original.manifest.preprocess
+    graph = export_onnx(original.model, spec, opset=opset, dynamic_batch=dynamic_batch)
+    batches = random_batches(spec, BATCH_SIZES if dynamic_batch else (1, 1, 1))
+    parity = compare(TorchBackend(original.model), OnnxBackend(graph), batches, original.manifest.mask_threshold)
+    require_parity(parity)
+    return graph, parity
+
+
+def import_checkpoint(file: Path, out: Path, *, class_names: Sequence[str] | None = None, opset: int = 17) -> Manifest:
+    """Write the original project's checkpoint as a bundle, with parity proved.
+
+    Args:
+        file, class_names: see read_checkpoint.
+        out: the bundle to write.
+        opset: of the ONNX graph.
+
+    Raises:
+        CheckpointError: see read_checkpoint.
+        ParityError, OutputError: see export_checkpoint and write_bundle; nothing is written.
+    """
+    original = read_checkpoint(file, class_names=class_names)
+    graph, parity = export_checkpoint(original, opset=opset)
+    manifest = original.manifest.model_copy(
+        update={
+            "outputs": {name: OUTPUTS[name] for name in OnnxBackend(graph).output_names},
+            "opset": opset,
+            "parity": {"tolerance": TOLERANCE, "random_batches": parity.as_dict()},
+        }
+    )
     unknown = dict.fromkeys(("train", "val", "test"), 0)
-    facts = {
-        "images": unknown,
-        "masks": unknown,
-        "sources": {},
-        "epochs": content.get("epoch", "unknown"),
-        "pretrained": None,
-    }
+    epochs = "an unknown number of" if original.epoch is None else original.epoch
+    facts = {"images": unknown, "masks": unknown, "sources": {}, "epochs": epochs, "pretrained": None}
     card = model_card(manifest, facts)
     return write_bundle(
-        out, manifest, {ONNX_MODEL: graph, WEIGHTS: save(model.state_dict()), MODEL_CARD: card.encode()}
+        out, manifest, {ONNX_MODEL: graph, WEIGHTS: save(original.model.state_dict()), MODEL_CARD: card.encode()}
     )
+
+
+def _read_safetensors(file: Path) -> dict[str, Any]:
+    """The same dict that a .pth file holds; without class names where the file, of another origin, has none."""
+    state, metadata = read_weights(file)
+    try:
+        facts = {name: json.loads(metadata.get(name, "null")) for name in ("class_names", "img_size", "epoch")}
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"Expected JSON in the metadata of {file}, got: {error}.") from error
+    return {"model_state_dict": state, **facts, "model_config": {"img_size": facts["img_size"]}}
 
 
 def _state_of(content: dict[str, Any], file: Path) -> dict[str, torch.Tensor]:
     state = content.get("model_state_dict", content)
-    if not isinstance(state, dict) or not isinstance(state.get(_LAST_LAYER), torch.Tensor):
+    last = state.get(_LAST_LAYER) if isinstance(state, dict) else None
+    if not isinstance(last, torch.Tensor) or last.ndim != 2:
         raise CheckpointError(
             f"Expected a checkpoint of the original project in {file}, found no {_LAST_LAYER}.",
             cure="It must come from the original model_arch.py, with a UNet backbone and two heads.",
         )
-    return {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+    tensors = {str(name): tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+    for name, tensor in tensors.items():
+        if tensor.is_meta or tensor.layout is not torch.strided or not torch.isfinite(tensor).all():
+            raise CheckpointError(
+                f"Expected finite numbers in {name} of {file}, got others.",
+                cure="The training diverged or the file is damaged; use an earlier checkpoint.",
+            )
+    return tensors
 
 
-def _size_of(content: dict[str, Any]) -> int:
+def _names_of(
+    content: dict[str, Any], class_names: Sequence[str] | None, num_classes: int, file: Path
+) -> tuple[str, ...]:
+    names = class_names or content.get("class_names", ORIGINAL_CLASSES)
+    if (
+        not isinstance(names, list | tuple)
+        or not all(isinstance(name, str) for name in names)
+        or len(set(names)) != len(names)
+        or len(names) != num_classes
+    ):
+        raise CheckpointError(
+            f"Expected {num_classes} different class names for {file}, got {names!r:.200}.",
+            cure="Name them all, in the order of the logits: hilum import-checkpoint --class ...",
+        )
+    return tuple(names)
+
+
+def _spec_of(content: dict[str, Any], size: int | None, file: Path) -> PreprocessSpec:
     settings = content.get("model_config")
-    sizes = settings.get("img_size") if isinstance(settings, dict) else None
-    return int(sizes[0]) if sizes else 256
+    found = size or (settings.get("img_size") if isinstance(settings, dict) else None) or ORIGINAL_SIZE
+    sides = set(found) if isinstance(found, list | tuple) else {found}
+    try:
+        return PreprocessSpec(size=sides.pop() if len(sides) == 1 else found, channels=3, fit="stretch")
+    except ValidationError as error:
+        raise CheckpointError(
+            f"Expected a square image size, a multiple of 32 pixels from 32 to 2048, for {file}, got {found!r:.100}.",
+        ) from error

@@ -14,7 +14,12 @@ from hilum.training.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class EpochRow:
-    """One epoch. Losses are means over images, NaN where the split has no label or no mask at all."""
+    """One epoch; NaN where the split has no label or no mask at all.
+
+    Losses are means over the labels (``cls``) and the masks (``seg``) of the split, and their weighted sum. Those
+    of ``train``, its accuracy and its Dice are of the augmented images, with dropout, while the weights changed;
+    those of ``val`` are of the weights that would be kept. ``learning_rate`` is that of the next step.
+    """
 
     epoch: int
     train_loss: float

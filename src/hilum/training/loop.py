@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -20,13 +21,13 @@ from hilum.data.augment import augment, draw_parameters
 from hilum.data.dataset import CachedDataset, EpochSampler, evaluation_loader, training_loader
 from hilum.errors import CheckpointError, DataError
 from hilum.evaluation.metrics import validation_auc
-from hilum.evaluation.score import overlap_scores, run_split
+from hilum.evaluation.score import SplitOutput, overlap_scores, run_split
 from hilum.models.losses import MultiTaskLoss, class_weights
 from hilum.training.checkpoint import fit_state, load_state, save_state, save_weights
 from hilum.training.device import explaining_out_of_memory, open_fabric
 from hilum.training.journal import EpochRow, TensorBoardJournal, write_journal
 from hilum.training.observer import TrainingObserver
-from hilum.training.optim import Schedule, build_ema, build_optimiser
+from hilum.training.optim import Schedule, build_ema, build_optimiser, check_batch_size
 from hilum.training.run_folder import RunFolder
 from hilum.types import Batch
 
@@ -61,17 +62,19 @@ def fit(
         config: all settings.
         run: where everything is written; if it holds a state, the run goes on from there.
         observer: is told of every batch and epoch.
-        identity: a text that a resumed run must share with the first (configuration, split, weights): a hash.
+        identity: a text that a resumed run must share with the first: a hash of configuration, data and split.
 
     Raises:
-        DataError: a split is empty, or the loss is no longer a number.
+        DataError: a split is empty, or the loss is no longer a number; what earlier epochs left is kept.
+        ConfigError: batches of one image, which batch normalisation cannot take.
         CheckpointError: the state in ``run`` is of another run.
         DeviceError: the device is absent or out of memory; says which flags help.
     """
+    settings = config.training
     for name, dataset in (("training", train), ("validation", val)):
         if len(dataset) == 0:
             raise DataError(f"Expected images in the {name} split, got none.")
-    settings = config.training
+    check_batch_size(config)
     fabric = open_fabric(config)
     torch.manual_seed(settings.seed)
     fabric.to_device(model)
@@ -88,82 +91,65 @@ def fit(
     parts = {"model": model, "optimiser": optimiser, "schedule": schedule, "precision": fabric.strategy.precision}
     parts |= {"ema": ema.module} if ema else {}
     progress = _resume(run, parts, identity)
-    tensorboard = TensorBoardJournal(run, first_epoch=progress.epoch + 1)
 
-    while progress.epoch < settings.epochs and not _stalled(progress, settings.early_stopping):
-        epoch, started = progress.epoch + 1, time.perf_counter()
-        observer.epoch_started(epoch, settings.epochs, len(sampler))
-        torch.manual_seed(_seed_of_epoch(settings.seed, epoch))  # dropout; the rest has seeds of its own
-        sampler.epoch = epoch
-        tally = _Tally()
-        wrapped.train()
-        with explaining_out_of_memory(config):
-            for number, batch in enumerate(batches, start=1):
-                batch = fabric.to_device(batch)
-                batch = augment(batch, draw_parameters(config.augment, settings.seed, epoch, batch.row))
-                steps_now = number % settings.accumulate == 0 or number == len(sampler)
-                with fabric.no_backward_sync(wrapped, enabled=not steps_now):
+    with closing(TensorBoardJournal(run, first_epoch=progress.epoch + 1)) as tensorboard:
+        while progress.epoch < settings.epochs and not _stalled(progress, settings.early_stopping):
+            epoch, started = progress.epoch + 1, time.perf_counter()
+            observer.epoch_started(epoch, settings.epochs, len(sampler))
+            torch.manual_seed(_seed_of_epoch(settings.seed, epoch))  # dropout; the rest has seeds of its own
+            sampler.epoch = epoch
+            tally = _Tally()
+            wrapped.train()
+            with explaining_out_of_memory(config):
+                for number, batch in enumerate(batches):
+                    batch = fabric.to_device(batch)
+                    batch = augment(batch, draw_parameters(config.augment, settings.seed, epoch, batch.row))
+                    place = number % settings.accumulate
+                    group = min(settings.accumulate, len(sampler) - number + place)  # the epoch's last may be smaller
                     output = wrapped(batch.image)
                     losses = loss(output, batch)
-                    fabric.backward(losses.total / settings.accumulate)
-                if steps_now:
-                    fabric.clip_gradients(wrapped, wrapped_optimiser, max_norm=settings.clip_norm)
-                    wrapped_optimiser.step()
-                    wrapped_optimiser.zero_grad()
-                    schedule.after_step()
-                    progress.steps += 1
-                    if ema:
-                        ema.update(model, step=progress.steps)
-                tally.add(output, losses, batch)
-                observer.batch_done(tally.last_loss)
-            with fabric.autocast():
-                measured = run_split(judged, val_batches, loss, fabric.device)
-        if not np.isfinite([tally.loss, measured.loss]).all():
-            raise DataError(
-                f"Expected a finite loss, got {tally.loss} in training and {measured.loss} in validation, "
-                f"epoch {epoch}.",
-                cure="Lower --learning-rate; the state before this epoch is kept, and --resume goes on from it.",
-            )
-        rate = optimiser.param_groups[0]["lr"]
-        schedule.after_epoch(measured.loss)
-        row = EpochRow(
-            epoch=epoch,
-            train_loss=tally.loss,
-            val_loss=measured.loss,
-            train_cls_loss=tally.classification_loss,
-            val_cls_loss=measured.classification_loss,
-            train_seg_loss=tally.segmentation_loss,
-            val_seg_loss=measured.segmentation_loss,
-            train_accuracy=tally.accuracy,
-            val_accuracy=_accuracy(measured.logits, measured.labels),
-            train_dice=tally.dice,
-            val_dice=_mean(measured.dice),
-            val_auc=validation_auc(measured.labels, measured.probabilities),
-            learning_rate=rate,
-            seconds=time.perf_counter() - started,
-        )
-        progress.epoch = epoch
-        progress.rows.append(row)
-        best = measured.loss < progress.best_loss
-        if best:
-            progress.best_loss, progress.best_epoch = measured.loss, epoch
-            save_weights(run.best, judged.state_dict(), {"epoch": str(epoch), "val_loss": repr(measured.loss)})
-        if epoch % settings.checkpoint_every == 0:
-            save_weights(run.checkpoint(epoch), judged.state_dict(), {"epoch": str(epoch)})
-        _save(run, parts, identity, progress)
-        write_journal(run, progress.rows)
-        tensorboard.add(row)
-        observer.epoch_done(row, best=best)
-    tensorboard.close()
+                    fabric.backward(losses.total / group)
+                    if place + 1 == group:
+                        # GradScaler (16-mixed) skips a step whose gradients overflow, so they are no error here
+                        fabric.clip_gradients(
+                            wrapped, wrapped_optimiser, max_norm=settings.clip_norm, error_if_nonfinite=False
+                        )
+                        wrapped_optimiser.step()
+                        wrapped_optimiser.zero_grad()
+                        schedule.after_step()
+                        progress.steps += 1
+                        if ema:
+                            ema.update(model, step=progress.steps)
+                    tally.add(output, losses, batch)
+                    _require_finite(tally.last_loss, "training", epoch)
+                    observer.batch_done(tally.last_loss)
+                with fabric.autocast():
+                    measured = run_split(judged, val_batches, loss, fabric.device)
+            _require_finite(measured.loss, "validation", epoch)
+            rate = optimiser.param_groups[0]["lr"]
+            schedule.after_epoch(measured.loss)
+            row = _row(epoch, tally, measured, loss, rate, time.perf_counter() - started)
+            progress.epoch = epoch
+            progress.rows.append(row)
+            best = measured.loss < progress.best_loss
+            if best:
+                progress.best_loss, progress.best_epoch = measured.loss, epoch
+                save_weights(run.best, judged.state_dict(), {"epoch": str(epoch), "val_loss": repr(measured.loss)})
+            if epoch % settings.checkpoint_every == 0:
+                save_weights(run.checkpoint(epoch), judged.state_dict(), {"epoch": str(epoch)})
+            write_journal(run, progress.rows)
+            tensorboard.add(row)
+            _save(run, parts, identity, progress)  # last: an epoch is done once all that it leaves is on the disk
+            observer.epoch_done(row, best=best)
     return progress
 
 
 class _Tally:
-    """Sums over a training epoch; a part that no batch had stays NaN."""
+    """Sums over a training epoch, as the network was while it learned; a part that no batch had stays NaN."""
 
     def __init__(self) -> None:
-        self._sums = dict.fromkeys(("total", "classification", "segmentation", "correct"), 0.0)
-        self._counts = dict.fromkeys(("images", "labels", "masks"), 0)
+        self._sums = dict.fromkeys(("classification", "segmentation", "correct"), 0.0)
+        self._counts = dict.fromkeys(("labels", "masks"), 0)
         self._dice: list[NDArray[np.float64]] = []
         self.last_loss = float("nan")
 
@@ -171,22 +157,17 @@ class _Tally:
         mask_logits, class_logits = output[0], output[1]
         total, classification, segmentation = (float(value.detach()) for value in losses)
         known = batch.label >= 0
-        images, labels, masks = len(batch.label), int(known.sum()), len(batch.mask_rows)
+        labels, masks = int(known.sum()), len(batch.mask_rows)
         self.last_loss = total
-        self._sums["total"] += total * images
         self._sums["classification"] += classification * labels
         self._sums["segmentation"] += segmentation * masks
         self._sums["correct"] += int((class_logits.argmax(dim=1)[known] == batch.label[known]).sum())
-        for name, count in (("images", images), ("labels", labels), ("masks", masks)):
-            self._counts[name] += count
+        self._counts["labels"] += labels
+        self._counts["masks"] += masks
         self._dice.append(overlap_scores(mask_logits, batch)[0])
 
     def _share(self, name: str, count: str) -> float:
         return self._sums[name] / self._counts[count] if self._counts[count] else float("nan")
-
-    @property
-    def loss(self) -> float:
-        return self._share("total", "images")
 
     @property
     def classification_loss(self) -> float:
@@ -203,6 +184,36 @@ class _Tally:
     @property
     def dice(self) -> float:
         return _mean(np.concatenate(self._dice))
+
+
+def _row(
+    epoch: int, tally: _Tally, measured: SplitOutput, loss: MultiTaskLoss, rate: float, seconds: float
+) -> EpochRow:
+    known = [0.0 if np.isnan(part) else part for part in (tally.classification_loss, tally.segmentation_loss)]
+    return EpochRow(
+        epoch=epoch,
+        train_loss=loss.weigh(*known),  # as validation's: each part over the images that have it
+        val_loss=measured.loss,
+        train_cls_loss=tally.classification_loss,
+        val_cls_loss=measured.classification_loss,
+        train_seg_loss=tally.segmentation_loss,
+        val_seg_loss=measured.segmentation_loss,
+        train_accuracy=tally.accuracy,
+        val_accuracy=_accuracy(measured.logits, measured.labels),
+        train_dice=tally.dice,
+        val_dice=_mean(measured.dice),
+        val_auc=validation_auc(measured.labels, measured.probabilities),
+        learning_rate=rate,
+        seconds=seconds,
+    )
+
+
+def _require_finite(loss: float, split: str, epoch: int) -> None:
+    if not np.isfinite(loss):
+        raise DataError(
+            f"Expected a finite loss, got {loss} in {split}, epoch {epoch}.",
+            cure="Start anew with a lower --learning-rate, or --precision 32-true; what earlier epochs left is kept.",
+        )
 
 
 def _save(run: RunFolder, parts: dict[str, object], identity: str, progress: Progress) -> None:

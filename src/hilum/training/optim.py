@@ -1,4 +1,4 @@
-"""The optimiser, the learning-rate schedule, the class weights and the averaged weights, from the configuration."""
+"""The optimiser, the learning-rate schedule and the averaged weights, from the configuration."""
 
 from __future__ import annotations
 
@@ -9,12 +9,27 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from hilum.config import TrainingConfig
+from hilum.config import Config, TrainingConfig
+from hilum.errors import ConfigError
 
 
 def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019) over all parameters."""
     return torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
+def check_batch_size(config: Config) -> None:
+    """Batch normalisation needs more than one value per channel, which some networks lack for one image.
+
+    Raises:
+        ConfigError: batches of one image, for such a network.
+    """
+    one_value = config.model.name == "unet" or config.preprocess.size == 32  # a perceptron; a bottleneck of 1x1
+    if config.training.batch_size == 1 and one_value:
+        raise ConfigError(
+            f"Expected a batch size of at least 2 for {config.model.name} at {config.preprocess.size} pixels, got 1.",
+            cure="--batch-size 2, with --accumulate for a larger effective batch.",
+        )
 
 
 class Schedule:
@@ -31,12 +46,12 @@ class Schedule:
                 min_lr=config.min_learning_rate,
             )
             return
-        warmup = max(1, round(config.warmup_epochs * steps_per_epoch))
+        warmup = round(config.warmup_epochs * steps_per_epoch)
         total = max(warmup + 1, config.epochs * steps_per_epoch)
         floor = config.min_learning_rate / config.learning_rate
 
         def factor(step: int) -> float:
-            if step < warmup and config.warmup_epochs > 0:
+            if step < warmup:
                 return (step + 1) / warmup
             progress = min(1.0, (step - warmup) / (total - warmup))
             return max(floor, 0.5 * (1 + math.cos(math.pi * progress)))

@@ -18,7 +18,7 @@ from hilum.config import Config, save_config
 from hilum.data.dataset import CachedDataset, evaluation_loader
 from hilum.data.index import Index
 from hilum.data.split import Split
-from hilum.errors import OutputError
+from hilum.errors import CheckpointError, OutputError
 from hilum.evaluation.evaluate import write_evaluation
 from hilum.evaluation.metrics import Scores
 from hilum.evaluation.plots import sample_overlays, training_curves
@@ -65,14 +65,20 @@ def train(
 
     Raises:
         OutputError: the folder already holds a run and ``resume`` is False.
+        CheckpointError: the run to resume has other settings; nothing is changed.
         HilumError: see prepare, fit, write_evaluation and export_run.
     """
-    if run.config.exists() and not resume:
+    if not resume and (run.config.exists() or run.state.exists()):
         raise OutputError(
             f"Expected a new folder for the run, {run.root} already holds one.",
             cure=f"Go on with it by `hilum train --resume {run.root}`, or choose another --out.",
         )
     step = step or Step()
+    if run.config.exists() and _settings_that_count(open_run(run.root)[1]) != _settings_that_count(config):
+        raise CheckpointError(
+            f"Expected the settings of the run in {run.root} to go on with it, got others.",
+            cure="Choose another --out, or resume with the settings in the run's config.toml.",
+        )
     save_config(config, run.config)
     data = prepare(config, run, step)
     torch.manual_seed(config.training.seed)
@@ -171,8 +177,11 @@ def _title(scores: Scores, row: int) -> str:
 
 def _identity(config: Config, index: Index, split: Split) -> str:
     """What a resumed run must share with its first part; where it computes may change."""
-    own = config.model_dump_json(exclude={"data": True, "training": {"device", "workers", "checkpoint_every"}})
-    return sha256_text(f"{own} {index.digest} {split.digest}")
+    return sha256_text(f"{_settings_that_count(config)} {index.digest} {split.digest}")
+
+
+def _settings_that_count(config: Config) -> str:
+    return config.model_dump_json(exclude={"data": True, "training": {"device", "workers", "checkpoint_every"}})
 
 
 def _write_summary(

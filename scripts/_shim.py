@@ -1,0 +1,108 @@
+"""What the stand-ins for the original project's commands share: how errors are shown, and the two inferences."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import cv2
+
+from hilum.data.index import build_index
+from hilum.errors import DataError, HilumError, OutputError
+from hilum.inference.folder import sample_files
+from hilum.inference.render import class_evidence, overlay
+from hilum.storage import write_bytes, write_csv
+from hilum.types import Prediction
+
+if TYPE_CHECKING:
+    from hilum.inference.predictor import Predictor
+
+CHECKPOINT = Path("model_checkpoints", "best_covid_model.pth")
+TABLE = "inference_predictions.csv"
+SEED = 42
+
+
+class Sample(NamedTuple):
+    """A file to answer on and its true class, `unknown` where nothing says it."""
+
+    file: Path
+    true_class: str = "unknown"
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command; an error that a user can act on is a message and exit code 2."""
+    try:
+        main()
+    except HilumError as error:
+        sys.exit(_say(f"Error: {error.message}", error.cure))
+    except ModuleNotFoundError as error:
+        sys.exit(_say(f"Error: {error.name} is not installed.", 'Run: pip install "hilum[train]"'))
+
+
+def find_checkpoint(file: Path) -> Path:
+    """The file named, or where it is absent the .safetensors beside it, which model_arch.py leaves for it."""
+    twin = file.with_suffix(".safetensors")
+    return twin if twin.exists() and not file.exists() else file
+
+
+def parse_inference(parser: argparse.ArgumentParser, save_dir: str) -> argparse.Namespace:
+    """Add the flags of both inferences, and parse."""
+    parser.add_argument("--data_dir", type=Path, help="data set with class folders; not needed with --images")
+    parser.add_argument("--save_dir", type=Path, default=Path(save_dir), help="folder for pictures and table")
+    parser.add_argument("--num_samples", type=int, default=12, help="how many files to draw from the data set")
+    parser.add_argument("--images", type=Path, nargs="*", help="files to answer on instead")
+    arguments = parser.parse_args()
+    if not arguments.images and arguments.data_dir is None:
+        parser.error("one of --data_dir and --images is required")
+    if arguments.num_samples < 1:
+        parser.error("--num_samples must be at least 1")
+    return arguments
+
+
+def choose_samples(arguments: argparse.Namespace, class_names: Sequence[str]) -> list[Sample]:
+    """The files of --images, or files drawn from those of --data_dir whose class the model knows."""
+    if arguments.images:
+        return [Sample(file) for file in arguments.images]
+    records = build_index(arguments.data_dir, check=False).records
+    labels = {record.image_path: record.label for record in records if record.label in class_names}
+    if not labels:
+        raise DataError(f"Expected images of {', '.join(class_names)} in {arguments.data_dir}, found none.")
+    return [Sample(file, labels[file] or "unknown") for file in sample_files(list(labels), arguments.num_samples, SEED)]
+
+
+def answer(predictor: Predictor, samples: Sequence[Sample], save_dir: Path, prefix: str) -> None:
+    """Leave a picture `<prefix>_<number>_<name>` of each answer, and the table; what is refused is a row with why."""
+    rows: list[list[object]] = []
+    names = predictor.manifest.class_names
+    answers = predictor.predict_many(sample.file for sample in samples)
+    for number, (sample, (result, radiograph)) in enumerate(zip(samples, answers, strict=True), start=1):
+        if isinstance(result, Prediction) and radiograph is not None:
+            evidence = class_evidence(result, radiograph.shape, predictor.manifest.preprocess)
+            picture = cv2.cvtColor(overlay(radiograph, result, evidence=evidence), cv2.COLOR_RGB2BGR)
+            _write_picture(picture, save_dir / f"{prefix}_{number}_{sample.file.name}")
+            probabilities = [f"{value:.6f}" for value in result.probabilities]
+            rows.append([sample.file, sample.true_class, result.label, *probabilities, "predicted", ""])
+        elif not isinstance(result, Prediction):
+            print(f"Skipped {sample.file}: {result.reason}")
+            rows.append([sample.file, sample.true_class, "", *[""] * len(names), result.status, result.reason])
+    header = ["image_path", "true_class", "pred_class", *[f"prob_{name}" for name in names], "status", "reason"]
+    write_csv(save_dir / TABLE, header, rows)
+    print(f"Pictures and {TABLE} are in {save_dir}.")
+
+
+def _write_picture(picture: cv2.typing.MatLike, path: Path) -> None:
+    """In the format of the file's own name; DICOM, which has none for pictures, becomes PNG."""
+    if not cv2.haveImageWriter(path.name.lower()):
+        path = path.with_name(f"{path.name}.png")
+    done, content = cv2.imencode(path.suffix.lower(), picture)
+    if not done:
+        raise OutputError(f"Could not encode {path}.")
+    write_bytes(path, content.tobytes())
+
+
+def _say(*lines: str) -> int:
+    print(*filter(None, lines), sep="\n", file=sys.stderr)
+    return 2

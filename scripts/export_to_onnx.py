@@ -1,0 +1,51 @@
+"""Export a checkpoint to ONNX with the original project's flags, after PyTorch and ONNX Runtime agree.
+
+    python scripts/export_to_onnx.py --checkpoint model_checkpoints/best_covid_model.safetensors
+
+The checkpoint is one of the original project's (.pth) or of model_arch.py's (.safetensors). For a sealed bundle with
+preprocessing and thresholds: `hilum export RUN`, or `hilum import-checkpoint FILE`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from _shim import CHECKPOINT, find_checkpoint, run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Export a checkpoint to ONNX.")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser.add_argument("--onnx_path", type=Path, default=Path("output_results", "covid_multitask.onnx"))
+    parser.add_argument("--img_size", type=int, help="side of the input; by default the checkpoint's, mostly 256")
+    parser.add_argument("--opset", type=int, default=17)
+    parser.add_argument("--no_dynamic_batch", action="store_true", help="one image at a time")
+    parser.add_argument("--device", help="taken, and not needed: the export runs on the CPU")
+    arguments = parser.parse_args()
+
+    from hilum.export.onnx import OUTPUTS
+    from hilum.inference.backends import OnnxBackend
+    from hilum.storage import write_bytes, write_json
+    from hilum.training.import_original import export_checkpoint, read_checkpoint
+
+    original = read_checkpoint(find_checkpoint(arguments.checkpoint), size=arguments.img_size)
+    dynamic = not arguments.no_dynamic_batch
+    graph, parity = export_checkpoint(original, opset=arguments.opset, dynamic_batch=dynamic)
+    meta = {
+        "class_names": list(original.manifest.class_names),
+        "img_size": original.manifest.preprocess.size,
+        "normalization": "RGB (grey, three times), scaled to [0, 1]",
+        "outputs": {name: OUTPUTS[name] for name in OnnxBackend(graph).output_names},
+        "opset": arguments.opset,
+        "dynamic_batch": dynamic,
+    }
+    write_bytes(arguments.onnx_path, graph)
+    meta_path = arguments.onnx_path.with_name(f"{arguments.onnx_path.name}.meta.json")
+    write_json(meta_path, meta)
+    print(f"PyTorch and ONNX Runtime: probabilities within {parity.probabilities:.1e} on {parity.images} inputs.")
+    print(f"Wrote {arguments.onnx_path} and {meta_path}.")
+
+
+if __name__ == "__main__":
+    run(main)

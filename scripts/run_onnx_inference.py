@@ -1,0 +1,83 @@
+"""Predict with ONNX Runtime and the original project's flags, from a loose .onnx and its .meta.json.
+
+    python scripts/run_onnx_inference.py --data_dir DATA --onnx_path covid_multitask.onnx
+
+This is the one place that takes an .onnx without its bundle; `hilum predict` needs the bundle, whose bytes are sealed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from _shim import answer, choose_samples, parse_inference, run
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
+from pydantic import ValidationError
+
+from hilum.config import ModelConfig, PreprocessSpec
+from hilum.errors import BundleError, DeviceError
+from hilum.export.bundle import ONNX_MODEL, Bundle, Manifest
+from hilum.inference.backends import OnnxBackend
+from hilum.inference.predictor import Predictor
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Predict on radiographs with ONNX Runtime.")
+    parser.add_argument("--onnx_path", type=Path, default=Path("output_results", "covid_multitask.onnx"))
+    parser.add_argument("--meta_path", type=Path, default=Path("output_results", "covid_multitask.onnx.meta.json"))
+    parser.add_argument("--use_cuda", action="store_true", help="use the GPU where ONNX Runtime can")
+    arguments = parse_inference(parser, save_dir="onnxoutputs")
+
+    manifest, dynamic = read_meta(arguments.meta_path)
+    try:
+        graph = arguments.onnx_path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"Expected an ONNX graph at {arguments.onnx_path}, got: {error.strerror}.") from error
+    backend = open_graph(graph, use_cuda=arguments.use_cuda)
+    require_fit(backend, manifest, arguments.onnx_path)
+    bundle = Bundle(manifest.sealed({ONNX_MODEL: graph}), {ONNX_MODEL: graph}, arguments.onnx_path)
+    predictor = Predictor(bundle, backend=backend, batch_size=8 if dynamic else 1)
+    answer(predictor, choose_samples(arguments, manifest.class_names), arguments.save_dir, "onnx")
+
+
+def read_meta(path: Path) -> tuple[Manifest, bool]:
+    """What export_to_onnx.py, the original's or this one, wrote beside the graph; and whether batches may vary."""
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+        spec = PreprocessSpec(size=meta.get("img_size", 256), channels=3, fit="stretch")
+        model = ModelConfig(name="unet", pretrained=False)
+        manifest = Manifest(name=path.stem, class_names=meta["class_names"], preprocess=spec, model=model)
+        return manifest, bool(meta.get("dynamic_batch", False))
+    except (OSError, ValueError, KeyError, AttributeError, ValidationError) as error:
+        raise BundleError(
+            f"Expected class_names and img_size in {path}, got: {error}.", cure="export_to_onnx.py writes it."
+        ) from error
+
+
+def open_graph(graph: bytes, *, use_cuda: bool) -> OnnxBackend:
+    """On the GPU if asked for and there, as the original did; else on the CPU."""
+    if use_cuda:
+        try:
+            return OnnxBackend(graph, ("cuda", "cpu"))
+        except DeviceError as error:
+            print(f"{error.message} Going on with the CPU.", file=sys.stderr)
+    return OnnxBackend(graph)
+
+
+def require_fit(backend: OnnxBackend, manifest: Manifest, path: Path) -> None:
+    """Run the graph once on black, since nothing but the names ties it to its metadata."""
+    size, classes = manifest.preprocess.size, len(manifest.class_names)
+    try:
+        output = backend.run(np.zeros((1, 3, size, size), np.float32))
+        found = (output.segmentation.shape, output.classification.shape)
+    except (Fail, InvalidArgument, RuntimeException, KeyError, ValueError) as error:
+        raise BundleError(f"Expected {path} to take (1, 3, {size}, {size}) as `input`, got: {error}.") from error
+    if found != ((1, 1, size, size), (1, classes)):
+        raise BundleError(f"Expected {path} to give a mask of {size} pixels and {classes} logits, got {found}.")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,263 @@
+"""The ONNX graph: the names clients know, nothing of this machine in it, and the same function as PyTorch's."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from hilum.config import ModelConfig, PreprocessSpec
+from hilum.errors import BundleError, ConfigError, DeviceError, ParityError
+from hilum.export.onnx import OUTPUTS, export_onnx
+from hilum.export.parity import Parity, compare, random_batches, require_parity
+from hilum.inference import backends
+from hilum.inference.backends import BackendOutput, OnnxBackend, TorchBackend
+from hilum.models.build import build_model
+from hilum.types import ModelOutput
+
+SPECS = {
+    "encoder-unet": PreprocessSpec(size=64, channels=1),
+    "unet": PreprocessSpec(size=32, channels=3, fit="stretch"),
+}
+HERE = (str(Path.home()), str(Path(__file__).resolve().parents[2]), "site-packages", ".py")
+
+Exported = tuple[str, int, nn.Module, bytes]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("encoder-unet", 17), ("encoder-unet", 18), ("unet", 17), ("unet", 18)],
+    ids=lambda param: f"{param[0]}-{param[1]}",
+)
+def exported(request: pytest.FixtureRequest) -> Exported:
+    """(name, opset, network with random weights and statistics, its graph)."""
+    name, opset = request.param
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(name=name, pretrained=False), SPECS[name], 4)
+    with torch.no_grad():  # batch norm with statistics of its own, so that evaluation mode matters
+        for _ in range(4):
+            model.train()(torch.rand(4, SPECS[name].channels, SPECS[name].size, SPECS[name].size))
+    return name, opset, model, export_onnx(model, SPECS[name], opset=opset)
+
+
+def shape_of(value: onnx.ValueInfoProto) -> list[str | int]:
+    return [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+
+
+# The graph
+
+
+def test_names_shapes_and_opset(exported: Exported) -> None:
+    name, opset, _, content = exported
+    graph = onnx.load_from_string(content)
+    onnx.checker.check_model(graph, full_check=True)
+    assert [(entry.domain, entry.version) for entry in graph.opset_import] == [("", opset)]
+    size, channels = SPECS[name].size, SPECS[name].channels
+    (image,) = graph.graph.input
+    assert image.name == "input"
+    assert image.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    batch, *rest = shape_of(image)
+    assert isinstance(batch, str)
+    assert rest == [channels, size, size]
+    names = [output.name for output in graph.graph.output]
+    assert names == ["segmentation", "classification", *(["evidence"] if name == "encoder-unet" else [])]
+    assert set(names) <= set(OUTPUTS)
+    assert shape_of(graph.graph.output[0]) == [batch, 1, size, size]
+    assert shape_of(graph.graph.output[1]) == [batch, 4]
+
+
+def test_weights_are_embedded(exported: Exported) -> None:
+    graph = onnx.load_from_string(exported[3])
+    assert not [tensor.name for tensor in graph.graph.initializer if tensor.external_data]
+    assert not [tensor.name for tensor in graph.graph.initializer if tensor.data_location]
+
+
+def test_nothing_of_this_machine_is_in_it(exported: Exported) -> None:
+    content = exported[3]
+    assert not [text for text in HERE if text.encode() in content]
+    graph = onnx.load_from_string(content)
+    assert graph.producer_name == "hilum"
+    for node in graph.graph.node:
+        assert not node.doc_string
+        assert not node.metadata_props
+
+
+def test_default_opset_is_17() -> None:
+    class Small(nn.Module):
+        def forward(self, image: torch.Tensor) -> ModelOutput:
+            return ModelOutput(image[:, :1] - 0.5, image.mean((2, 3)).repeat(1, 2))
+
+    graph = onnx.load_from_string(export_onnx(Small(), PreprocessSpec(size=32)))
+    assert graph.opset_import[0].version == 17
+    assert [output.name for output in graph.graph.output] == ["segmentation", "classification"]
+    fixed = onnx.load_from_string(export_onnx(Small(), PreprocessSpec(size=32), dynamic_batch=False))
+    assert shape_of(fixed.graph.input[0]) == [1, 1, 32, 32]
+
+
+@pytest.mark.parametrize("opset", [0, 10, 24, 99])
+def test_an_opset_out_of_range_is_a_config_error(opset: int) -> None:
+    with pytest.raises(ConfigError, match=f"11 to 23, got {opset}"):
+        export_onnx(nn.Identity(), PreprocessSpec(size=32), opset=opset)
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+def test_a_network_that_cannot_be_exported_is_a_bundle_error(opset: int) -> None:
+    class Odd(nn.Module):
+        def forward(self, image: torch.Tensor) -> ModelOutput:
+            cells = torch.linalg.eigvals(image[:, 0]).real
+            return ModelOutput(image[:, :1] + cells.mean(), cells)
+
+    with pytest.raises(BundleError, match=f"Odd to export at opset {opset}"):
+        export_onnx(Odd(), PreprocessSpec(size=32), opset=opset)
+
+
+# Parity
+
+
+def test_agrees_with_pytorch_on_every_batch_size(exported: Exported) -> None:
+    name, _, model, content = exported
+    reference, candidate = TorchBackend(model), OnnxBackend(content)
+    for n in (1, 2, 5):
+        (batch,) = random_batches(SPECS[name], (n,), seed=n)
+        one, two = reference.run(batch), candidate.run(batch)
+        assert two.segmentation.shape == (n, 1, SPECS[name].size, SPECS[name].size)
+        assert two.segmentation.dtype == np.float32
+        assert two.classification.shape == (n, 4)
+        assert 0 <= two.segmentation.min() <= two.segmentation.max() <= 1
+        np.testing.assert_allclose(one.segmentation, two.segmentation, atol=1e-4, rtol=0)
+        np.testing.assert_allclose(one.classification, two.classification, atol=1e-4, rtol=0)
+        assert (two.evidence is None) == (name == "unet")
+    parity = compare(reference, candidate, random_batches(SPECS[name]), 0.5)
+    assert parity.images == 8
+    require_parity(parity)
+
+
+def test_evidence_adds_up_to_the_logits(exported: Exported) -> None:
+    name, _, model, content = exported
+    if name == "unet":
+        pytest.skip("its classifier does not decompose")
+    (batch,) = random_batches(SPECS[name], (3,))
+    output = OnnxBackend(content).run(batch)
+    assert output.evidence is not None
+    bias = output.classification - output.evidence.sum((2, 3))
+    np.testing.assert_allclose(bias, np.repeat(bias[:1], 3, axis=0), atol=1e-5)
+
+
+class Fixed:
+    """A backend that answers with what it was given."""
+
+    def __init__(
+        self, segmentation: NDArray[np.float32], logits: NDArray[np.float32], evidence: NDArray[np.float32] | None
+    ) -> None:
+        self.output = BackendOutput(segmentation, logits, evidence)
+
+    def run(self, images: NDArray[np.float32]) -> BackendOutput:
+        return self.output
+
+
+def fixed(segmentation: float = 0.4, logits: tuple[float, float] = (1.0, 0.0), evidence: float | None = 0.0) -> Fixed:
+    cells = None if evidence is None else np.full((1, 2, 1, 1), evidence, np.float32)
+    return Fixed(np.full((1, 1, 100, 100), segmentation, np.float32), np.array([logits], np.float32), cells)
+
+
+BATCH = [np.zeros((1, 1, 100, 100), np.float32)]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "said"),
+    [
+        (fixed(segmentation=math.nan), "segmentation differs by nan"),
+        (fixed(logits=(math.nan, 0)), "classification differs by nan.*probabilities differs by nan"),
+        (fixed(evidence=math.nan), "evidence differs by nan"),
+        (fixed(segmentation=0.4002), "segmentation differs by 2.00e-04, at most 1e-04"),
+        (fixed(logits=(1.001, 0)), "classification differs by 1.00e-03"),
+        (fixed(evidence=0.01), "evidence differs by 1.00e-02"),
+        (fixed(evidence=None), "evidence differs by inf"),
+        (fixed(segmentation=0.6), r"masks agree in 0.0000% of pixels, at least 99.99%"),
+        (fixed(logits=(0, 1)), "labels agree in 0.00% of images"),
+    ],
+)
+def test_a_difference_raises_and_is_named(candidate: Fixed, said: str) -> None:
+    with pytest.raises(ParityError, match=said) as caught:
+        require_parity(compare(fixed(), candidate, BATCH, 0.5))
+    assert "not written" in caught.value.cure
+
+
+def test_equal_backends_pass_and_a_difference_in_the_second_batch_is_seen() -> None:
+    require_parity(compare(fixed(), fixed(), BATCH * 2, 0.5))
+
+    class Drifts(Fixed):
+        def run(self, images: NDArray[np.float32]) -> BackendOutput:
+            answer = self.output
+            self.output = answer._replace(classification=answer.classification + np.float32(0.01))
+            return answer
+
+    start = fixed().output
+    assert start.evidence is not None
+    with pytest.raises(ParityError, match="classification differs by 1.00e-02"):
+        require_parity(compare(fixed(), Drifts(*start), BATCH * 2, 0.5))  # type: ignore[arg-type]
+
+
+def test_one_pixel_in_ten_thousand_is_the_bound_of_the_masks() -> None:
+    same = Parity(1, 0.0, 0.0, 0.0, 0.0, 0.9999, 1.0)
+    require_parity(same)
+    with pytest.raises(ParityError, match="masks agree in 99.9800%"):
+        require_parity(dataclasses.replace(same, mask_agreement=0.9998))
+
+
+# Engines
+
+
+def test_bytes_that_are_no_graph_are_a_bundle_error() -> None:
+    for content in (b"", b"not a graph", b"\x08\x07"):
+        with pytest.raises(BundleError, match="ONNX"):
+            OnnxBackend(content)
+
+
+def test_a_graph_of_another_shape_is_a_bundle_error() -> None:
+    shape = [1, 1, 32, 32]
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("input", "mask")]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["input"], ["mask"])], "g", ends[:1], ends[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    with pytest.raises(BundleError, match="from input to segmentation and classification, got input to mask"):
+        OnnxBackend(model.SerializeToString())
+
+
+def test_unknown_and_absent_providers() -> None:
+    with pytest.raises(ConfigError, match="cpu, cuda, tensorrt, got rocm"):
+        OnnxBackend(b"", ["rocm"])
+    with pytest.raises(ConfigError, match="got none"):
+        OnnxBackend(b"", [])
+    if "TensorrtExecutionProvider" not in backends.onnxruntime.get_available_providers():
+        with pytest.raises(DeviceError, match="with tensorrt") as caught:
+            OnnxBackend(b"", ["tensorrt", "cpu"])
+        assert "--provider cpu" in caught.value.cure
+
+
+def test_a_provider_that_the_runtime_drops_is_a_device_error(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime answers on the CPU when CUDA finds no device; a user who asked for CUDA is told."""
+    create = backends.onnxruntime.InferenceSession
+    monkeypatch.setattr(backends, "_runtime_names", lambda providers: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(
+        backends.onnxruntime,
+        "InferenceSession",
+        lambda model, options, providers: create(model, options, providers=["CPUExecutionProvider"]),
+    )
+    with pytest.raises(DeviceError, match="CUDAExecutionProvider"):
+        OnnxBackend(exported[3], ["cuda"])
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "toaster"])
+def test_a_device_that_pytorch_lacks_is_a_device_error(device: str) -> None:
+    with pytest.raises(DeviceError, match=device) as caught:
+        TorchBackend(nn.Linear(1, 1), device)
+    assert "--device cpu" in caught.value.cure

@@ -1,0 +1,51 @@
+"""Every figure in the README stands in a committed result file, and the first output is within 40 lines."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "benchmarks" / "tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["tables"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["README.md", "benchmarks/README.md"])
+def test_figures_are_those_of_the_result_files(tables: ModuleType, name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert re.search(r"<!-- begin:\w+ -->", text)
+    assert tables.filled(text) == text, "run: python benchmarks/tables.py --write"
+
+
+def test_every_result_file_is_shown_somewhere(tables: ModuleType) -> None:
+    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "benchmarks/README.md"))
+    shown = set(re.findall(r"<!-- begin:(\w+) -->", text))
+    assert {file.stem for file in (ROOT / "benchmarks" / "results").glob("*.json")} == shown
+
+
+def test_real_output_comes_within_forty_lines() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    first_figure = next(number for number, line in enumerate(lines, start=1) if line.startswith("| accuracy |"))
+    assert first_figure <= 40
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    from hilum.cli.app import _COMMANDS
+
+    named = re.findall(r"`hilum ([a-z-]+)[ `]", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert set(named) <= {*_COMMANDS}
+    assert {*_COMMANDS} <= set(named)
