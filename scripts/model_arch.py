@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,22 +47,22 @@ def main() -> None:
 
 
 def train(config: Config, root: Path) -> TrainedRun:
-    """Train into ``root``, or go on with the same run there."""
+    """Train into ``root``, or go on with the run there, which must have the same settings."""
     from hilum.cli.progress import StepBars, TrainingBars
-    from hilum.errors import OutputError
     from hilum.training import pipeline
     from hilum.training.prepare import Step
     from hilum.training.run_folder import RunFolder
-    from hilum.training.runs import open_run
 
     folder = RunFolder(root)
-    begun = folder.config.exists()
-    if begun and open_run(root)[1] != config:
-        raise OutputError(f"Expected a run of the same settings in {root}, got others.", cure="Name a new --save_dir.")
     steps = StepBars()
     bars = TrainingBars(steps)
+
+    def begin(title: str) -> Callable[[int, int], None]:
+        bars.close()  # a terminal has room for one live display
+        return steps.begin(title)
+
     try:
-        return pipeline.train(config, folder, resume=begun, observer=bars, step=Step(steps.begin))
+        return pipeline.train(config, folder, resume=folder.config.exists(), observer=bars, step=Step(begin))
     finally:
         bars.close()
         steps.close()

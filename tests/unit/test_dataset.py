@@ -160,6 +160,7 @@ def test_the_evaluation_loader_gives_every_row_once_in_order(dataset: CachedData
     assert [len(batch.image) for batch in batches] == [4, 4, 3]
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:This process .* is multi-threaded")
 def test_loader_processes_change_nothing(dataset: CachedDataset) -> None:
     sampler = EpochSampler(dataset.labels, 4, seed=1)
     for epoch in (1, 2):
@@ -172,6 +173,7 @@ def test_loader_processes_change_nothing(dataset: CachedDataset) -> None:
     assert all(same(mine, yours) for mine, yours in zip(own, theirs, strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:This process .* is multi-threaded")
 def test_a_loader_draws_the_same_from_the_global_generator_with_and_without_processes(dataset: CachedDataset) -> None:
     """Dropout comes after it, so `--workers` may change on a resumed run."""
     sampler, after = EpochSampler(dataset.labels, 4, seed=1), []

@@ -26,14 +26,19 @@ SPECS = {
     "encoder-unet": PreprocessSpec(size=64, channels=1),
     "unet": PreprocessSpec(size=32, channels=3, fit="stretch"),
 }
-HERE = (str(Path.home()), str(Path(__file__).resolve().parents[2]), "site-packages", ".py")
+HERE = (str(Path.home()), str(Path(__file__).resolve().parents[2]), "site-packages", "stack_trace")
 
 Exported = tuple[str, int, nn.Module, bytes]
 
 
 @pytest.fixture(
     scope="module",
-    params=[("encoder-unet", 17), ("encoder-unet", 18), ("unet", 17), ("unet", 18)],
+    params=[
+        ("encoder-unet", 17),
+        ("encoder-unet", 18),
+        ("unet", 17),
+        pytest.param(("unet", 18), marks=pytest.mark.slow),
+    ],
     ids=lambda param: f"{param[0]}-{param[1]}",
 )
 def exported(request: pytest.FixtureRequest) -> Exported:
@@ -42,8 +47,7 @@ def exported(request: pytest.FixtureRequest) -> Exported:
     torch.manual_seed(0)
     model = build_model(ModelConfig(name=name, pretrained=False), SPECS[name], 4)
     with torch.no_grad():  # batch norm with statistics of its own, so that evaluation mode matters
-        for _ in range(4):
-            model.train()(torch.rand(4, SPECS[name].channels, SPECS[name].size, SPECS[name].size))
+        model.train()(torch.rand(4, SPECS[name].channels, SPECS[name].size, SPECS[name].size))
     return name, opset, model, export_onnx(model, SPECS[name], opset=opset)
 
 
@@ -81,7 +85,7 @@ def test_weights_are_embedded(exported: Exported) -> None:
 
 def test_nothing_of_this_machine_is_in_it(exported: Exported) -> None:
     content = exported[3]
-    assert not [text for text in HERE if text.encode() in content]
+    assert not [text for text in HERE if len(text) > 4 and text.encode() in content]
     graph = onnx.load_from_string(content)
     assert graph.producer_name == "hilum"
     for node in graph.graph.node:
@@ -140,7 +144,7 @@ def test_agrees_with_pytorch_on_every_batch_size(exported: Exported) -> None:
 
 
 def test_evidence_adds_up_to_the_logits(exported: Exported) -> None:
-    name, _, model, content = exported
+    name, _, _, content = exported
     if name == "unet":
         pytest.skip("its classifier does not decompose")
     (batch,) = random_batches(SPECS[name], (3,))
@@ -201,14 +205,14 @@ def test_equal_backends_pass_and_a_difference_in_the_second_batch_is_seen() -> N
 
     start = fixed().output
     assert start.evidence is not None
-    with pytest.raises(ParityError, match="classification differs by 1.00e-02"):
+    with pytest.raises(ParityError, match=r"classification differs by 1\.00e-02"):
         require_parity(compare(fixed(), Drifts(*start), BATCH * 2, 0.5))  # type: ignore[arg-type]
 
 
 def test_one_pixel_in_ten_thousand_is_the_bound_of_the_masks() -> None:
     same = Parity(1, 0.0, 0.0, 0.0, 0.0, 0.9999, 1.0)
     require_parity(same)
-    with pytest.raises(ParityError, match="masks agree in 99.9800%"):
+    with pytest.raises(ParityError, match=r"masks agree in 99\.9800%"):
         require_parity(dataclasses.replace(same, mask_agreement=0.9998))
 
 
@@ -238,7 +242,7 @@ def test_unknown_and_absent_providers() -> None:
     if "TensorrtExecutionProvider" not in backends.onnxruntime.get_available_providers():
         with pytest.raises(DeviceError, match="with tensorrt") as caught:
             OnnxBackend(b"", ["tensorrt", "cpu"])
-        assert "--provider cpu" in caught.value.cure
+        assert "--providers cpu" in caught.value.cure
 
 
 def test_a_provider_that_the_runtime_drops_is_a_device_error(

@@ -112,7 +112,7 @@ def test_bundle_carries_what_the_checkpoint_says(bundle: Bundle) -> None:
     assert (manifest.preprocess.size, manifest.preprocess.channels, manifest.preprocess.fit) == (SIZE, 3, "stretch")
     assert manifest.model.name == "unet"
     assert manifest.opset == 17
-    assert "7 epochs" in bundle.read("MODEL_CARD.md").decode()
+    assert "epoch 7" in bundle.read("MODEL_CARD.md").decode()
 
 
 @pytest.mark.parametrize("engine", ["onnx", "torch"])

@@ -71,7 +71,7 @@ def test_the_original_gives_logits_and_no_evidence(unet: nn.Module) -> None:
 
 def test_the_originals_dropout(unet: nn.Module) -> None:
     rates = Counter(module.p for module in unet.modules() if isinstance(module, nn.modules.dropout._DropoutNd))
-    assert {rate for rate in rates} == {0.1, 0.2, 0.3, 0.5}
+    assert set(rates) == {0.1, 0.2, 0.3, 0.5}
     assert rates[0.5] == rates[0.3] == rates[0.2] == 1
 
 

@@ -24,7 +24,7 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for predictions.csv, overlays/ and masks/.")] = Path("predictions"),
     backend: Annotated[Literal["onnx", "torch"], typer.Option(help="The engine; torch needs hilum[train].")] = "onnx",
     providers: Annotated[
-        list[str] | None, typer.Option("--provider", help="Of ONNX Runtime: cpu, cuda, tensorrt; repeat in order.")
+        str | None, typer.Option(help="Of ONNX Runtime, in order: cpu, cuda, tensorrt, with commas between.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="Of the torch backend: cpu, cuda, cuda:N.")] = None,
     num_samples: Annotated[int | None, typer.Option(min=1, help="Take only so many files, at random.")] = None,
@@ -39,8 +39,8 @@ def predict(
     """Predict on films: class probabilities, lung mask, evidence."""
     if (providers and backend == "torch") or (device and backend == "onnx"):
         raise ConfigError(
-            f"Expected options of the {backend} backend, got {'--provider' if providers else '--device'}.",
-            cure="--provider goes with --backend onnx, --device with --backend torch.",
+            f"Expected options of the {backend} backend, got {'--providers' if providers else '--device'}.",
+            cure="--providers goes with --backend onnx, --device with --backend torch.",
         )
     from hilum.export.bundle import load_bundle
     from hilum.gate import OpenGate
@@ -52,7 +52,7 @@ def predict(
     if num_samples is not None:
         files = sample_files(files, num_samples, seed)
     opened = load_bundle(bundle)
-    engine = open_backend(opened, backend, providers=providers or ("cpu",), device=device or "cpu")
+    engine = open_backend(opened, backend, providers=(providers or "cpu").split(","), device=device or "cpu")
     predictor = Predictor(opened, backend=engine, gate=None if gate else OpenGate(), batch_size=batch_size)
     with counting("Predicting") as progress:
         result = predict_folder(

@@ -13,7 +13,7 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
 
     Args:
         manifest: of the bundle, before it is sealed.
-        data: ``images`` and ``masks`` per split, ``sources`` (name to images), ``epochs``, ``pretrained``.
+        data: ``images`` and ``masks`` per split or None, ``sources`` (name to images), ``epochs``, ``pretrained``.
     """
     spec = manifest.preprocess
     network = manifest.model.name if manifest.model.name == "unet" else f"encoder-unet, {manifest.model.encoder}"
@@ -49,7 +49,9 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _slashed(counts: Mapping[str, int]) -> str:
+def _slashed(counts: Mapping[str, int] | None) -> str:
+    if counts is None:
+        return "unknown"
     return " / ".join(f"{counts[name]:,}" for name in ("train", "val", "test"))
 
 

@@ -65,7 +65,8 @@ def export_onnx(model: nn.Module, spec: PreprocessSpec, *, opset: int = 17, dyna
     n = 2 if dynamic_batch else 1  # torch.export takes a batch of one for a constant
     example = torch.zeros(n, spec.channels, spec.size, spec.size)
     with torch.inference_mode():
-        names = list(OUTPUTS)[: len(network(example))]
+        shapes = [output.shape[1:] for output in network(example)]
+    names = list(OUTPUTS)[: len(shapes)]
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "model.onnx"
         try:
@@ -90,8 +91,16 @@ def export_onnx(model: nn.Module, spec: PreprocessSpec, *, opset: int = 17, dyna
         )
     graph.producer_name, graph.producer_version = "hilum", __version__
     _strip_origin(graph)
+    for output, shape in zip(graph.graph.output, shapes, strict=True):
+        _declare(output, shape)
     content: bytes = graph.SerializeToString()
     return content
+
+
+def _declare(output: Any, shape: Sequence[int]) -> None:
+    """Give an output's sizes after the batch, of which the older exporter does not know all."""
+    for axis, size in zip(output.type.tensor_type.shape.dim[1:], shape, strict=True):
+        axis.dim_value = size
 
 
 def _strip_origin(message: Any) -> None:

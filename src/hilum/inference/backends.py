@@ -24,7 +24,7 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-"""The names that ``--provider`` takes, and ONNX Runtime's."""
+"""The names that ``--providers`` takes, and ONNX Runtime's."""
 
 
 class BackendOutput(NamedTuple):
@@ -73,7 +73,7 @@ class OnnxBackend:
         if wanted[0] not in self._session.get_providers():  # ONNX Runtime goes on without it, on the CPU
             raise DeviceError(
                 f"Expected ONNX Runtime to use {wanted[0]}, it finds no device for it.",
-                cure="Check the driver with nvidia-smi, or use --provider cpu.",
+                cure="Check the driver with nvidia-smi, or use --providers cpu.",
             )
         inputs = [value.name for value in self._session.get_inputs()]
         self.output_names = [output.name for output in self._session.get_outputs()]
@@ -165,7 +165,7 @@ def _runtime_names(providers: Sequence[str]) -> list[str]:
     if absent:
         raise DeviceError(
             f"Expected ONNX Runtime with {', '.join(absent)}, this build has {', '.join(available)}.",
-            cure="Install onnxruntime-gpu in place of onnxruntime, or use --provider cpu.",
+            cure="Install onnxruntime-gpu in place of onnxruntime, or use --providers cpu.",
         )
     return [PROVIDERS[name] for name in providers]
 

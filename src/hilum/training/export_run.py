@@ -71,7 +71,7 @@ def export_run(
     require_parity(parity_on_files)
     manifest = _describe(run, config, index, split, name or root.resolve().name, opset, graph)
     manifest = manifest.model_copy(update={"parity": _parity_entry(parity, parity_on_files)})
-    card = model_card(manifest, _data_facts(run, index, split))
+    card = model_card(manifest, _data_facts(run, config, index, split))
     contents = {ONNX_MODEL: graph, WEIGHTS: save(model.state_dict()), MODEL_CARD: card.encode()}
     return write_bundle(out, manifest, contents)
 
@@ -102,15 +102,16 @@ def _summary(run: RunFolder) -> dict[str, Any]:
     return content
 
 
-def _data_facts(run: RunFolder, index: Index, split: Split) -> dict[str, Any]:
+def _data_facts(run: RunFolder, config: Config, index: Index, split: Split) -> dict[str, Any]:
     summary = _summary(run)
+    own = config.model.encoder_weights
     rows = {name: records_of(index, split, name) for name in ("train", "val", "test")}
     return {
         "images": {name: len(records) for name, records in rows.items()},
         "masks": {name: sum(record.mask_path is not None for record in records) for name, records in rows.items()},
         "sources": dict(Counter(record.source for record in index.records if record.source).most_common()),
         "epochs": summary.get("best_epoch", "an unknown number of"),
-        "pretrained": summary.get("pretrained"),
+        "pretrained": own.name if own else summary.get("pretrained"),  # no path of the training machine
     }
 
 

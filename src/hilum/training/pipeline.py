@@ -59,7 +59,8 @@ def train(
 
     Args:
         config: all settings, with ``config.data`` set.
-        run: the folder to fill. With ``resume`` it goes on from the state there.
+        run: the folder to fill; what an attempt left that trained no epoch is replaced. With ``resume`` it goes on
+            from the state there.
         observer: is told of every batch and epoch.
         step: is told of the long steps before and after.
 
@@ -68,19 +69,20 @@ def train(
         CheckpointError: the run to resume has other settings; nothing is changed.
         HilumError: see prepare, fit, write_evaluation and export_run.
     """
-    if not resume and (run.config.exists() or run.state.exists()):
+    if not resume and run.state.exists():
         raise OutputError(
             f"Expected a new folder for the run, {run.root} already holds one.",
             cure=f"Go on with it by `hilum train --resume {run.root}`, or choose another --out.",
         )
     step = step or Step()
-    if run.config.exists() and _settings_that_count(open_run(run.root)[1]) != _settings_that_count(config):
+    if resume and _settings_that_count(open_run(run.root)[1]) != _settings_that_count(config):
         raise CheckpointError(
             f"Expected the settings of the run in {run.root} to go on with it, got others.",
             cure="Choose another --out, or resume with the settings in the run's config.toml.",
         )
+    open_fabric(config)  # a device that is absent is better found before an hour of decoding
     save_config(config, run.config)
-    data = prepare(config, run, step)
+    data = prepare(config, run, step, anew=not resume)
     torch.manual_seed(config.training.seed)
     model = build_model(config.model, config.preprocess, len(data.index.class_names))
     origin = load_pretrained(model, config.model)

@@ -43,14 +43,16 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hilum"
 
 
-def index_and_split(config: Config, run: RunFolder, step: Step) -> tuple[Index, Split]:
+def index_and_split(config: Config, run: RunFolder, step: Step, *, anew: bool = False) -> tuple[Index, Split]:
     """The run's index and split: those in its folder if it has them, else new ones, which it then keeps.
+
+    With ``anew`` those in the folder, which an attempt that failed may have left, are replaced.
 
     Raises:
         ConfigError: no data are named.
         DataError, SplitError: see build_index and make_split.
     """
-    if run.index.exists() and run.split.exists():
+    if not anew and run.index.exists() and run.split.exists():
         index, split = load_index(run.index), load_split(run.split)
         check_split(index, split)
         return index, split
@@ -67,10 +69,10 @@ def index_and_split(config: Config, run: RunFolder, step: Step) -> tuple[Index, 
     return index, split
 
 
-def prepare(config: Config, run: RunFolder, step: Step | None = None) -> PreparedData:
-    """Index, split and cache the data of ``config``."""
+def prepare(config: Config, run: RunFolder, step: Step | None = None, *, anew: bool = False) -> PreparedData:
+    """Index, split and cache the data of ``config``; ``anew`` as in index_and_split."""
     step = step or Step()
-    index, split = index_and_split(config, run, step)
+    index, split = index_and_split(config, run, step, anew=anew)
     if len(index.class_names) < 2:
         raise DataError(
             f"Expected at least 2 classes to train a classifier, got {list(index.class_names)}.",

@@ -1,0 +1,135 @@
+"""PyTorch against ONNX Runtime, from the same files' bytes through the whole predictor.
+
+    python benchmarks/parity.py --bundle RUN/bundle                 phantoms of several sizes
+    python benchmarks/parity.py --bundle RUN/bundle --data DIR      a folder or a CSV of your own
+
+Each file is read, preprocessed, run, softmaxed and its mask restored to the file's own size by
+hilum.inference.Predictor, once with each backend of the bundle. The gate is open, so that every readable file is
+compared. Exit code 1 when a bound is not met: probabilities within 1e-4, at least 99.99% of all mask pixels equal,
+every label equal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hilum.data.phantom import PHANTOM_CLASSES, draw_phantom
+from hilum.data.table import read_table
+from hilum.export.bundle import load_bundle
+from hilum.export.parity import MASK_AGREEMENT, TOLERANCE
+from hilum.gate import OpenGate
+from hilum.inference.folder import find_files
+from hilum.inference.predictor import Answer, Predictor
+from hilum.inference.render import save_png
+from hilum.storage import write_json
+from hilum.types import Prediction
+
+SIZES = (224, 256, 299, 320, 512)
+
+
+@dataclass
+class Totals:
+    """What has been compared so far."""
+
+    files: int = 0
+    skipped: int = 0
+    probabilities: float = 0.0
+    pixels: int = 0
+    equal_pixels: int = 0
+    equal_labels: int = 0
+
+    def add(self, one: Answer, two: Answer) -> None:
+        """Count one file's two answers; a file that neither could read is skipped."""
+        first, second = one.result, two.result
+        if not isinstance(first, Prediction) or not isinstance(second, Prediction):
+            if type(first) is not type(second):
+                raise SystemExit(f"{first.origin}: one backend answered, the other did not")
+            self.skipped += 1
+            return
+        # np.maximum, not max: it keeps a NaN.
+        largest = np.abs(first.probabilities - second.probabilities).max()
+        self.probabilities = float(np.maximum(self.probabilities, largest))
+        self.files += 1
+        self.pixels += first.mask.size
+        self.equal_pixels += int((first.mask == second.mask).sum())
+        self.equal_labels += first.label == second.label
+
+
+def draw_films(folder: Path, n: int) -> list[Path]:
+    """``n`` phantoms of all classes and several sizes."""
+    for number in range(n):
+        label, size = PHANTOM_CLASSES[number % len(PHANTOM_CLASSES)], SIZES[number % len(SIZES)]
+        save_png(draw_phantom(10_000 + number, label, size=size).image, folder / f"{number:05d}.png")
+    return find_files([folder])
+
+
+def chosen_files(data: Path, n: int) -> list[Path]:
+    """At most ``n`` films of a folder or CSV, by a fixed seed."""
+    files = [record.image_path for record in read_table(data)] if data.is_file() else find_files([data])
+    return sorted(random.Random(0).sample(files, min(n, len(files))))
+
+
+def compare(bundle: Path, files: Iterable[Path]) -> Totals:
+    """Both backends on every file."""
+    opened, files = load_bundle(bundle), list(files)
+    predictors = (Predictor(opened, backend=name, gate=OpenGate()) for name in ("torch", "onnx"))
+    totals = Totals()
+    for one, two in zip(*(predictor.predict_many(files) for predictor in predictors), strict=True):
+        totals.add(one, two)
+    return totals
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="a folder or a CSV; phantoms are drawn by default")
+    parser.add_argument("--n", type=int, default=200, help="files, at most")
+    parser.add_argument("--name", help="what to call the data in the result")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures: benchmarks/results/parity.json")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        files = chosen_files(arguments.data, arguments.n) if arguments.data else draw_films(Path(scratch), arguments.n)
+        totals = compare(arguments.bundle, files)
+    if not totals.files:
+        raise SystemExit("none of the files could be read")
+    drawn = f"phantoms of {min(SIZES)} to {max(SIZES)} px"
+    result: dict[str, Any] = {
+        "files": totals.files,
+        "skipped": totals.skipped,
+        "data": arguments.name or ("files given" if arguments.data else drawn),
+        "probabilities": totals.probabilities,
+        "mask_pixels": totals.pixels,
+        "mask_agreement": totals.equal_pixels / totals.pixels,
+        "labels_equal": totals.equal_labels / totals.files,
+        "bounds": {"probabilities": TOLERANCE, "mask_agreement": MASK_AGREEMENT, "labels_equal": 1.0},
+        "bundle_id": load_bundle(arguments.bundle).manifest.bundle_id,
+    }
+    passed = (
+        result["probabilities"] <= TOLERANCE
+        and result["mask_agreement"] >= MASK_AGREEMENT
+        and result["labels_equal"] == 1
+    )
+    print(f"n = {totals.files} files ({result['data']}), {totals.skipped} unreadable")
+    print(f"largest difference of a probability: {result['probabilities']:.2e} (at most {TOLERANCE:.0e})")
+    print(
+        f"equal mask pixels at the files' own size: {result['mask_agreement']:.6%} of {totals.pixels:,}"
+        f" (at least {MASK_AGREEMENT:.2%})"
+    )
+    print(f"equal labels: {totals.equal_labels} of {totals.files} (all)")
+    print("all bounds met" if passed else "A BOUND IS NOT MET")
+    if arguments.json:
+        write_json(arguments.json, {**result, "passed": passed})
+    sys.exit(0 if passed else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""The command line: the whole chain, and what a user sees when something is wrong."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from hilum._version import __version__
+from hilum.cli.app import _COMMANDS
+from hilum.data.phantom import draw_phantom
+from hilum.export.bundle import load_bundle
+from hilum.training.run_folder import RunFolder
+
+HEAVY = ("torch", "numpy", "pydantic", "cv2", "onnxruntime", "pydicom", "PIL")
+TINY = ("--size", "64", "--epochs", "1", "--batch-size", "8", "--device", "cpu")
+
+Hilum = Callable[..., str]
+
+
+def rows_of(table: Path) -> dict[str, dict[str, str]]:
+    """The rows of predictions.csv by the file's name."""
+    with table.open(newline="", encoding="utf-8") as stream:
+        return {Path(row["file"]).name: row for row in csv.DictReader(stream)}
+
+
+def state_of(*folders: Path) -> dict[Path, tuple[int, int]]:
+    """Every file with its size and time of change."""
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+def film(path: Path, seed: int = 0, size: int = 256) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), draw_phantom(seed, "Normal", size=size).image)
+    return path
+
+
+def write_odd_files(folder: Path) -> None:
+    """One file of each kind that real folders hold, made of a good film."""
+    good = film(folder / "good.png", seed=1)
+    (folder / "truncated.png").write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    (folder / "text.jpg").write_text("Dear colleague, please find the film enclosed.")
+    (folder / "empty.png").touch()
+    pixels = draw_phantom(2, "Normal", size=256).image
+    assert cv2.imwrite(str(folder / "one-pixel.png"), np.full((1, 1), 90, np.uint8))
+    assert cv2.imwrite(str(folder / "sixteen-bit.png"), pixels.astype(np.uint16) * 257)
+    Image.fromarray(pixels).convert("RGBA").save(folder / "rgba.png")
+    Image.fromarray(pixels).convert("RGB").convert("CMYK").save(folder / "cmyk.jpg", quality=95)
+
+
+# Help
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from hilum.cli import main\n"
+        "try: main()\n"
+        f"finally: print(sorted(set({HEAVY}) & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert done.stderr.strip() == "[]"
+    assert {*re.findall(r"^\W*([a-z-]+) {2,}", done.stdout, re.MULTILINE)} >= set(_COMMANDS)
+    assert "not a medical device" in done.stdout
+
+
+@pytest.mark.parametrize("name", _COMMANDS)
+def test_every_command_has_help_and_its_line_is_its_docstring(hilum: Hilum, name: str) -> None:
+    module, line = _COMMANDS[name]
+    functions = vars(import_module(f"hilum.cli.{module}"))
+    assert inspect.getdoc(functions[name.replace("-", "_")]) == line
+    words = " ".join(hilum(name, "--help").split())
+    assert line.split(":")[0] in words
+    assert "Usage: hilum" in words or "Usage: root" in words
+
+
+def test_defaults_in_brackets_are_shown(hilum: Hilum) -> None:
+    """Rich takes `[default: ...]` for a tag and would swallow it."""
+    assert "[default: runs/<time>]" in " ".join(hilum("train", "--help").replace("│", " ").split())
+    assert "[default: RUN/bundle]" in " ".join(hilum("export", "--help").replace("│", " ").split())
+
+
+def test_version(hilum: Hilum) -> None:
+    assert hilum("--version").strip() == f"hilum {__version__}"
+
+
+def test_unknown_commands_and_options_are_usage_errors(hilum: Hilum) -> None:
+    assert "No such command 'diagnose'" in hilum("diagnose", code=2)
+    assert "No such option" in hilum("train", "--epoch-count", "3", code=2)
+    assert "Missing option" in hilum("predict", "film.png", code=2)
+
+
+def test_the_installed_command_ends_with_2_and_one_message(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from hilum.cli import main; main()", "index", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: Expected class folders in")
+    assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_is_one_line(hilum: Hilum, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(inputs: list[str]) -> list[Path]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hilum.inference.folder.find_files", interrupt)
+    assert "Interrupted" in hilum("predict", tmp_path, "--bundle", tmp_path, code=130)
+
+
+# The chain
+
+
+@pytest.mark.slow
+def test_from_phantoms_to_predictions(hilum: Hilum, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data, run = tmp_path / "data", tmp_path / "run"
+    assert "Drew 40 films" in hilum("phantom", data, "--n", "40")
+    assert "Wrote index.csv" in hilum("index", data)
+    assert "Wrote split.json" in hilum("split", "index.csv", "--seed", "7")
+    before = state_of(tmp_path)
+    planned = hilum("train", "index.csv", "--dry-run", "--split-file", "split.json", *TINY)
+    assert "Classes: COVID, Lung_Opacity, Normal, Viral Pneumonia" in planned
+    assert "Nothing was written." in planned
+    assert state_of(tmp_path) == before
+    trained = hilum("train", "index.csv", "--out", run, "--split-file", "split.json", *TINY)
+    assert f"Next: hilum predict FILES --bundle {run}/bundle" in trained
+    assert "epoch   1/1" in trained
+    digest = json.loads(Path("split.json").read_text())["digest"]
+    assert json.loads((run / "split.json").read_text())["digest"] == digest
+    assert load_bundle(run / "bundle").manifest.split_digest == digest
+    assert "Files in" in hilum("evaluate", run, "--split", "val", "--resamples", "100")
+    assert {"classification_report.json", "predictions.csv"} <= {path.name for path in (run / "val").iterdir()}
+    assert "labels equal in 100%" in hilum("export", run, "--out", "model.hilum", "--name", "Demo")
+    assert load_bundle(Path("model.hilum")).manifest.name == "Demo"
+    for backend in ("onnx", "torch"):
+        output = hilum(
+            "predict", data, "--bundle", "model.hilum", "--backend", backend, "--out", backend,
+            "--num-samples", "6", "--seed", "3", "--save-overlays", "--save-masks",
+        )  # fmt: skip
+        assert f"Wrote {backend}/predictions.csv" in output
+    one, two = (rows_of(tmp_path / backend / "predictions.csv") for backend in ("onnx", "torch"))
+    assert one.keys() == two.keys()
+    assert len(one) == 6
+    for name, row in one.items():
+        assert row["status"] == two[name]["status"]
+        assert row["label"] == two[name]["label"]
+        if row["status"] == "predicted":
+            for column in (column for column in row if column.startswith("prob_")):
+                assert float(row[column]) == pytest.approx(float(two[name][column]), abs=1e-4)
+    predicted = sum(row["status"] == "predicted" for row in one.values())
+    assert predicted > 0
+    assert len(list(Path("onnx", "masks").rglob("*.png"))) == predicted
+    assert len(list(Path("torch", "overlays").rglob("*.png"))) == predicted
+
+
+@pytest.mark.slow
+def test_a_toml_file_holds_all_of_it_and_flags_go_first(hilum: Hilum, phantoms: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text(f'data = "{phantoms}"\n[preprocess]\nsize = 96\n[training]\nepochs = 2\nbatch_size = 8\n')
+    output = hilum("train", "--config", settings, "--dry-run", "--size", "64", "--device", "cpu")
+    assert "a batch of 8" in output
+    assert "for 2 epochs" in output
+
+
+# Odd files
+
+
+def test_index_reports_odd_files_and_keeps_the_rest(hilum: Hilum, tmp_path: Path) -> None:
+    images, masks = tmp_path / "data" / "Normal" / "images", tmp_path / "data" / "Normal" / "masks"
+    write_odd_files(images)
+    film(tmp_path / "data" / "COVID" / "images" / "other.png", seed=3)
+    (tmp_path / "data" / "Empty" / "images").mkdir(parents=True)
+    masks.mkdir()
+    lung = draw_phantom(1, "Normal", size=256).lung_mask.astype(np.uint8) * 255
+    assert cv2.imwrite(str(masks / "good.png"), cv2.resize(lung, (128, 128), interpolation=cv2.INTER_NEAREST))
+    assert cv2.imwrite(str(masks / "rgba.png"), lung[:, :100])
+    assert cv2.imwrite(str(masks / "stranger.png"), lung)
+    table = tmp_path / "index.csv"
+    output = hilum("index", tmp_path / "data", "--out", table)
+    for finding, names in {
+        "error unreadable_image: 2 ": ("truncated.png", "text.jpg"),
+        "error empty_file: 1 ": ("empty.png",),
+        "error constant_image: 1 ": ("one-pixel.png",),
+        "info mask_size: 1 ": ("good.png",),
+        "warning mask_aspect: 1 ": ("rgba.png",),
+        "warning mask_without_image: 1 ": ("stranger.png",),
+        "warning empty_class: 1 ": ("Empty",),
+    }.items():
+        (line,) = [line for line in output.splitlines() if line.startswith(finding)]
+        assert all(name in line for name in names)
+    with table.open(newline="") as stream:
+        rows = {Path(row["image"]).name: row for row in csv.DictReader(stream)}
+    assert set(rows) == {"good.png", "rgba.png", "cmyk.jpg", "sixteen-bit.png", "other.png"}
+    assert [name for name, row in rows.items() if row["mask"]] == ["good.png"]
+
+
+def test_predict_gives_every_odd_file_its_row(hilum: Hilum, trained_run: RunFolder, tmp_path: Path) -> None:
+    write_odd_files(tmp_path / "in")
+    (tmp_path / "in" / "folder.png").mkdir()
+    output = hilum("predict", tmp_path / "in", "--bundle", trained_run.bundle, "--out", tmp_path / "out")
+    rows = rows_of(tmp_path / "out" / "predictions.csv")
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "good.png": "predicted",
+        "sixteen-bit.png": "predicted",
+        "rgba.png": "predicted",
+        "cmyk.jpg": "predicted",
+        "one-pixel.png": "refused",
+        "truncated.png": "unreadable",
+        "text.jpg": "unreadable",
+        "empty.png": "unreadable",
+    }
+    assert "1 px (1 x 1), expected at least 256 px" in rows["one-pixel.png"]["reason"]
+    assert "empty file" in rows["empty.png"]["reason"]
+    assert "got something else" in rows["text.jpg"]["reason"]
+    assert rows["sixteen-bit.png"]["label"] == rows["rgba.png"]["label"] != ""
+    assert re.search(r"unreadable\W+3\b", output)
+    hilum("predict", tmp_path / "in", "--bundle", trained_run.bundle, "--out", tmp_path / "open", "--no-gate")
+    opened = rows_of(tmp_path / "open" / "predictions.csv")
+    assert opened["one-pixel.png"]["status"] == "predicted"
+    assert opened["truncated.png"]["status"] == "unreadable"
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_gets_its_row(hilum: Hilum, trained_run: RunFolder, tmp_path: Path) -> None:
+    film(tmp_path / "in" / "a.png").chmod(0)
+    hilum("predict", tmp_path / "in", "--bundle", trained_run.bundle, "--out", tmp_path / "out")
+    assert rows_of(tmp_path / "out" / "predictions.csv")["a.png"]["status"] == "unreadable"

@@ -1,0 +1,200 @@
+"""What a user sees when something is wrong: exit code 2, one message with its cure, and nothing lost."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+from hilum.config import load_config, save_config
+from hilum.data.phantom import draw_phantom
+from hilum.training.run_folder import RunFolder
+
+TINY = ("--size", "64", "--epochs", "1", "--batch-size", "8", "--device", "cpu")
+no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+
+
+def refused(hilum: Hilum, *arguments: str | Path) -> str:
+    """What a command says that must fail as a user can act on: exit code 2, one line that begins with Error."""
+    output = hilum(*arguments, code=2)
+    assert len([line for line in output.splitlines() if line.startswith("Error: ")]) == 1, output
+    return output
+
+
+def state_of(*folders: Path) -> dict[Path, tuple[int, int]]:
+    """Every file with its size and time of change."""
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.fixture(scope="module")
+def world(trained_run: RunFolder, phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder: data, earlier results, and all that can be wrong. A refusal must leave it as it is."""
+    here = tmp_path_factory.mktemp("world")
+    shutil.copytree(phantoms, here / "data")
+    (here / "data" / "metadata.csv").unlink()
+    (here / "data" / "Empty" / "images").mkdir(parents=True)
+    (here / "nothing").mkdir()
+    assert cv2.imwrite(str(here / "film.png"), draw_phantom(0, "Normal", size=256).image)
+    for name in ("file", "index.csv", "split.json", "results/predictions.csv", "notes/letter.txt"):
+        (here / name).parent.mkdir(exist_ok=True)
+        (here / name).write_text("an earlier result")
+    damaged = shutil.copytree(trained_run.bundle, here / "damaged")
+    content = bytearray((damaged / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (damaged / "model.onnx").write_bytes(content)
+    (here / "unknown-key.toml").write_text("[training]\nepoch = 3\n")
+    (here / "syntax.toml").write_text("[training\nepochs = 3\n")
+    (here / "range.toml").write_text("[training]\nepochs = 0\n")
+    (here / "oldrun").mkdir()
+    save_config(load_config(), here / "oldrun" / "config.toml")
+    return here
+
+
+Hilum = Callable[..., str]
+Command = Callable[[Path, RunFolder], list[str | Path]]
+
+REFUSALS: dict[str, tuple[Command, str]] = {
+    "index, empty folder": (lambda w, r: ["index", w / "nothing", "--out", w / "index.csv"], "class folders"),
+    "index, no such folder": (lambda w, r: ["index", w / "absent", "--out", w / "index.csv"], "does not exist"),
+    "index, a file": (lambda w, r: ["index", w / "film.png", "--out", w / "index.csv"], "folder or a CSV"),
+    "index, unknown class": (
+        lambda w, r: ["index", w / "data", "--class", "Covid", "--out", w / "index.csv"],
+        "classes of COVID, Lung_Opacity, Normal, Viral Pneumonia, got Covid",
+    ),
+    "index, empty class": (
+        lambda w, r: ["index", w / "data", "--class", "Empty", "--out", w / "index.csv"],
+        "class folder Empty",
+    ),
+    "index, unwritable": (lambda w, r: ["index", w / "data", "--out", w / "file" / "index.csv"], "writable folder"),
+    "split, one class": (lambda w, r: ["split", w / "index.csv", "--out", w / "split.json"], "`image` column"),
+    "split, nothing to train on": (
+        lambda w, r: ["split", w / "data", "--test-fraction", "0.9", "--out", w / "split.json"],
+        "val_fraction + test_fraction",
+    ),
+    "phantom, folder in use": (lambda w, r: ["phantom", w / "notes"], "has something in it"),
+    "phantom, below a file": (lambda w, r: ["phantom", w / "file" / "x", "--n", "4"], "writable folder"),
+    "train, no data": (lambda w, r: ["train", "--out", w / "new"], "data to train on"),
+    "train, empty folder": (lambda w, r: ["train", w / "nothing", "--dry-run"], "class folders"),
+    "train, one class": (
+        lambda w, r: ["train", w / "data", "--class", "COVID", "--out", w / "file" / "new"],
+        "writable folder",
+    ),
+    "train, unwritable": (lambda w, r: ["train", w / "data", "--out", w / "file"], "writable folder"),
+    "train, folder holds a run": (lambda w, r: ["train", w / "data", "--out", w / "oldrun"], "already holds one"),
+    "train, unknown key": (
+        lambda w, r: ["train", w / "data", "--config", w / "unknown-key.toml", "--out", w / "new"],
+        "unknown key `training.epoch`",
+    ),
+    "train, TOML syntax": (
+        lambda w, r: ["train", w / "data", "--config", w / "syntax.toml", "--out", w / "new"],
+        "Expected TOML in",
+    ),
+    "train, value out of range": (
+        lambda w, r: ["train", w / "data", "--config", w / "range.toml", "--out", w / "new"],
+        "`training.epochs`",
+    ),
+    "train, flag out of range": (lambda w, r: ["train", w / "data", "--size", "50"], "`preprocess.size`"),
+    "train, no such file": (lambda w, r: ["train", w / "data", "--config", w / "absent.toml"], "No such file"),
+    "train, unknown device": (lambda w, r: ["train", w / "data", "--dry-run", "--device", "tpu"], "cuda:N, got 'tpu'"),
+    "train, resume no run": (lambda w, r: ["train", "--resume", w / "notes"], "a run's folder"),
+    "train, resume and more": (lambda w, r: ["train", "--resume", w / "oldrun", "--epochs", "9"], "--resume alone"),
+    "evaluate, no run": (lambda w, r: ["evaluate", w / "notes"], "a run's folder"),
+    "export, no run": (lambda w, r: ["export", w / "notes"], "a run's folder"),
+    "export, not trained": (lambda w, r: ["export", w / "oldrun"], "trained weights"),
+    "export, over something else": (lambda w, r: ["export", r.root, "--out", w / "notes"], "something else is there"),
+    "export, below a file": (lambda w, r: ["export", r.root, "--out", w / "file" / "b.hilum"], "writable folder"),
+    "export, opset": (lambda w, r: ["export", r.root, "--opset", "9", "--out", w / "new"], "opset of 11 to 23"),
+    "import, no checkpoint": (lambda w, r: ["import-checkpoint", w / "film.png", "--out", w / "new"], "film.png"),
+    "import, absent": (lambda w, r: ["import-checkpoint", w / "absent.pth", "--out", w / "new"], "absent.pth"),
+    "predict, empty folder": (
+        lambda w, r: ["predict", w / "nothing", "--bundle", r.bundle, "--out", w / "results"],
+        "Expected image files at",
+    ),
+    "predict, directory named as a file": (
+        lambda w, r: ["predict", w / "data" / "Empty", "--bundle", r.bundle, "--out", w / "results"],
+        "Expected image files at",
+    ),
+    "predict, absent": (
+        lambda w, r: ["predict", w / "absent.png", "--bundle", r.bundle, "--out", w / "results"],
+        "found none",
+    ),
+    "predict, no bundle": (
+        lambda w, r: ["predict", w / "film.png", "--bundle", w / "notes", "--out", w / "results"],
+        "Expected a bundle",
+    ),
+    "predict, bundle is a film": (
+        lambda w, r: ["predict", w / "film.png", "--bundle", w / "film.png", "--out", w / "results"],
+        "a zip",
+    ),
+    "predict, changed byte": (
+        lambda w, r: ["predict", w / "film.png", "--bundle", w / "damaged", "--out", w / "results"],
+        "Expected an unchanged model.onnx",
+    ),
+    "predict, unwritable": (
+        lambda w, r: ["predict", w / "film.png", "--bundle", r.bundle, "--out", w / "file"],
+        "Could not write",
+    ),
+    "predict, below a file": (
+        lambda w, r: ["predict", w / "film.png", "--bundle", r.bundle, "--out", w / "file" / "x"],
+        "Could not write",
+    ),
+    "predict, unknown provider": (
+        lambda w, r: ["predict", w / "film.png", "--bundle", r.bundle, "--providers", "npu", "--out", w / "results"],
+        "cpu, cuda, tensorrt, got npu",
+    ),
+    "predict, device of the other backend": (
+        lambda w, r: ["predict", w / "film.png", "--bundle", r.bundle, "--device", "cuda", "--out", w / "results"],
+        "got --device",
+    ),
+    "predict, provider of the other backend": (
+        lambda w, r: [
+            "predict", w / "film.png", "--bundle", r.bundle, "--backend", "torch", "--providers", "cpu",
+            "--out", w / "results",
+        ],
+        "got --providers",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_refusal_names_what_is_wrong_and_loses_nothing(
+    hilum: Hilum, case: str, world: Path, trained_run: RunFolder
+) -> None:
+    command, said = REFUSALS[case]
+    before = state_of(world, trained_run.root)
+    output = refused(hilum, *command(world, trained_run))
+    assert said in output
+    assert state_of(world, trained_run.root) == before
+
+
+@no_cuda
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["train", "data", "--dry-run", "--device", "cuda", "--size", "64"], "CUDA device"),
+        (["predict", "film.png", "--backend", "torch", "--device", "cuda", "--out", "results"], "device cuda"),
+        (["predict", "film.png", "--providers", "cuda", "--out", "results"], "CUDA|with cuda"),
+    ],
+)
+def test_cuda_where_there_is_none(
+    hilum: Hilum, command: list[str], said: str, world: Path, trained_run: RunFolder
+) -> None:
+    before = state_of(world, trained_run.root)
+    names = {"data", "film.png", "results"}
+    words = [world / word if word in names else word for word in command]
+    output = refused(hilum, *words, *(["--bundle", trained_run.bundle] if command[0] == "predict" else []))
+    assert re.search(said, output)
+    assert "cpu" in output  # the cure
+    assert state_of(world, trained_run.root) == before
+
+
+def test_one_class_is_too_few_to_train_on(hilum: Hilum, world: Path, tmp_path: Path) -> None:
+    assert "at least 2 classes" in refused(
+        hilum, "train", world / "data", "--class", "COVID", "--out", tmp_path / "run", *TINY
+    )

@@ -1,0 +1,319 @@
+"""Files, folders and patterns in; one row per file out, whatever happens to it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hilum.config import ModelConfig, PreprocessSpec
+from hilum.data.phantom import draw_phantom
+from hilum.errors import DataError, OutputError
+from hilum.export.bundle import Bundle, Manifest
+from hilum.gate.checks import Thresholds
+from hilum.inference.backends import BackendOutput
+from hilum.inference.folder import PARTIAL, TABLE, find_files, picture_names, predict_folder, sample_files
+from hilum.inference.predictor import Answer, Predictor, Source
+
+HEADER = ["file", "status", "label", "prob_dark", "prob_bright", "lung_fraction", "reason"]
+
+
+class Bright:
+    """Lung where it is bright; the class by the mean."""
+
+    def run(self, images: NDArray[np.float32]) -> BackendOutput:
+        mean = images.mean((1, 2, 3))
+        return BackendOutput(images[:, :1], np.stack([0.3 - mean, mean - 0.3], 1), None)
+
+
+@pytest.fixture
+def predictor() -> Predictor:
+    manifest = Manifest(
+        name="bright",
+        class_names=("dark", "bright"),
+        preprocess=PreprocessSpec(size=64),
+        model=ModelConfig(),
+        gate=Thresholds(minimum_side=48),
+    )
+    return Predictor(Bundle(manifest, {}, Path("bright")), backend=Bright(), batch_size=2)
+
+
+def film(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), draw_phantom(seed, "Normal", size=64).image)
+    return path
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def rows_of(table: Path) -> list[list[str]]:
+    with table.open(encoding="utf-8", newline="") as stream:
+        return list(csv.reader(stream))
+
+
+# Which files
+
+
+def test_a_folder_gives_its_images_at_every_depth_sorted(tmp_path: Path) -> None:
+    wanted = [tmp_path / name for name in ("a.png", "b/c.JPG", "b/d/e.dcm", "b/d/f.tiff", "z.webp")]
+    touch(*wanted, tmp_path / "notes.txt", tmp_path / "b" / "table.csv", tmp_path / "noext")
+    assert find_files([tmp_path]) == wanted
+    assert find_files([str(tmp_path)]) == wanted
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
+    touch(
+        tmp_path / ".a.png",
+        tmp_path / ".thumbnails" / "b.png",
+        tmp_path / "x" / ".y" / "z" / "c.png",
+        tmp_path / "d.png",
+    )
+    assert find_files([tmp_path]) == [tmp_path / "d.png"]
+
+
+def test_a_hidden_folder_that_is_named_is_searched(tmp_path: Path) -> None:
+    touch(tmp_path / ".films" / "a.png")
+    assert find_files([tmp_path / ".films"]) == [tmp_path / ".films" / "a.png"]
+
+
+def test_masks_beside_images_are_passed_over_and_others_are_not(tmp_path: Path) -> None:
+    touch(tmp_path / "Normal" / "images" / "a.png", tmp_path / "Normal" / "masks" / "a.png")
+    touch(tmp_path / "Normal" / "regions" / "a.png", tmp_path / "party" / "masks" / "venice.png")
+    assert find_files([tmp_path]) == [
+        tmp_path / "Normal" / "images" / "a.png",
+        tmp_path / "party" / "masks" / "venice.png",
+    ]
+
+
+@pytest.mark.parametrize("table", [TABLE, PARTIAL])
+def test_pictures_of_an_earlier_prediction_are_passed_over(tmp_path: Path, table: str) -> None:
+    touch(tmp_path / "a.png", tmp_path / "out" / table, tmp_path / "out" / "c.png")
+    touch(tmp_path / "out" / "overlays" / "deep" / "a.png", tmp_path / "out" / "masks" / "a.png")
+    assert find_files([tmp_path]) == [tmp_path / "a.png", tmp_path / "out" / "c.png"]
+    named = tmp_path / "out" / "overlays"
+    assert find_files([named]) == [named / "deep" / "a.png"]
+
+
+def test_patterns(tmp_path: Path) -> None:
+    touch(*(tmp_path / name for name in ("a1.png", "a2.png", "a3.jpg", "b/a4.png", "b/c/a5.png", "a[1].png")))
+    assert find_files([f"{tmp_path}/a?.png"]) == [tmp_path / "a1.png", tmp_path / "a2.png"]
+    assert find_files([f"{tmp_path}/a[23].*"]) == [tmp_path / "a2.png", tmp_path / "a3.jpg"]
+    assert find_files([f"{tmp_path}/b/**/*.png"]) == [tmp_path / "b" / "a4.png", tmp_path / "b" / "c" / "a5.png"]
+    assert find_files([tmp_path / "a[1].png"]) == [tmp_path / "a[1].png"]  # a file of that name goes first
+
+
+def test_a_relative_pattern_starts_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    assert find_files(["*.png"]) == [Path("a.png")]
+
+
+def test_each_file_once_in_the_order_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path / "b.png", tmp_path / "a.png", tmp_path / "sub" / "c.png")
+    monkeypatch.chdir(tmp_path)
+    found = find_files(["b.png", ".", tmp_path / "a.png", "sub/../b.png", "./sub/c.png"])
+    assert found == [Path("b.png"), Path("a.png"), Path("sub/c.png")]
+
+
+def test_a_file_that_is_named_is_taken_whatever_it_is(tmp_path: Path) -> None:
+    touch(tmp_path / "letter.txt", tmp_path / ".hidden.png")
+    assert find_files([tmp_path / "letter.txt", tmp_path / ".hidden.png"]) == [
+        tmp_path / "letter.txt",
+        tmp_path / ".hidden.png",
+    ]
+
+
+@pytest.mark.parametrize("name", ["absent", "absent.png", "empty", "*.png", "texts", "image.png"])
+def test_what_names_no_image_is_a_data_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "image.png").mkdir()  # a folder with the name of a file; no file matches *.png
+    touch(tmp_path / "texts" / "a.txt", tmp_path / "film.jpg")
+    with pytest.raises(DataError, match="Expected image files at") as caught:
+        find_files([tmp_path / "film.jpg", tmp_path / name])
+    assert name in caught.value.message
+    assert ".dcm" in caught.value.cure
+
+
+def test_samples_are_a_function_of_the_seed() -> None:
+    files = [Path(f"{number:03d}.png") for number in range(100)]
+    one = sample_files(files, 10, seed=1)
+    assert one == sample_files(files, 10, seed=1) == sorted(one)
+    assert len(set(one)) == 10
+    assert one != sample_files(files, 10, seed=2)
+    assert sample_files(files, 100) == sample_files(files, 500) == files
+
+
+# Names of pictures
+
+
+def test_pictures_keep_their_place_below_the_common_folder(tmp_path: Path) -> None:
+    files = [tmp_path / "a" / "x.png", tmp_path / "b" / "x.jpg", tmp_path / "b" / "c" / "y.dcm"]
+    assert list(picture_names(files).values()) == [Path("a/x.png"), Path("b/x.png"), Path("b/c/y.png")]
+    assert list(picture_names(files[:1]).values()) == [Path("x.png")]
+    assert picture_names([]) == {}
+
+
+def test_two_files_of_one_stem_get_two_pictures(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("x.png", "x.jpg", "y.png")]
+    assert list(picture_names(files).values()) == [Path("x.png.png"), Path("x.jpg.png"), Path("y.png")]
+    awkward = [tmp_path / name for name in ("x.png", "x.jpg", "x.jpg.dcm")]
+    assert len(set(picture_names(awkward).values())) == 3
+
+
+def test_pictures_never_leave_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    files = [Path("a.png"), Path("../there/b.png"), Path("../there/../c.png")]
+    assert list(picture_names(files).values()) == [Path("here/a.png"), Path("there/b.png"), Path("c.png")]
+
+
+# The table
+
+
+def test_a_row_for_every_file(predictor: Predictor, tmp_path: Path) -> None:
+    good = film(tmp_path / "in" / "good, one.png")
+    torn = tmp_path / "in" / "torn.png"
+    torn.write_bytes(good.read_bytes()[:200])
+    flat = tmp_path / "in" / "flat.png"
+    assert cv2.imwrite(str(flat), np.full((64, 64), 90, np.uint8))
+    seen: list[tuple[int, int]] = []
+    result = predict_folder(
+        predictor,
+        find_files([tmp_path / "in"]),
+        tmp_path / "out",
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    header, *rows = rows_of(result.table)
+    assert header == HEADER
+    assert result.table == tmp_path / "out" / TABLE
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert [row[0] for row in rows] == [str(flat), str(good), str(torn)]
+    refused, predicted, unreadable = (dict(zip(header, row, strict=True)) for row in rows)
+    assert refused["status"] == "refused"
+    assert "contrast: standard deviation 0, expected at least 8" in refused["reason"]
+    assert unreadable["status"] == "unreadable"
+    assert str(torn) in unreadable["reason"]
+    for row in (refused, unreadable):
+        assert row["label"] == row["prob_dark"] == row["prob_bright"] == row["lung_fraction"] == ""
+    assert predicted["status"] == "predicted"
+    assert predicted["reason"] == ""
+    probabilities = {name: float(predicted[f"prob_{name}"]) for name in ("dark", "bright")}
+    assert sum(probabilities.values()) == pytest.approx(1, abs=2e-6)
+    assert predicted["label"] == max(probabilities, key=probabilities.__getitem__)
+    answer = predictor.predict(good)
+    assert float(predicted["lung_fraction"]) == pytest.approx(answer.lung_fraction, abs=1e-4)  # type: ignore[union-attr]
+    assert result.statuses == {"refused": 1, "predicted": 1, "unreadable": 1}
+    assert result.labels == {predicted["label"]: 1}
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [TABLE]
+
+
+def test_masks_and_overlays(predictor: Predictor, tmp_path: Path) -> None:
+    one, two = film(tmp_path / "in" / "a" / "x.png"), film(tmp_path / "in" / "b" / "x.png", seed=1)
+    bad = tmp_path / "in" / "b" / "bad.png"
+    bad.write_bytes(b"no film")
+    out = tmp_path / "out"
+    predict_folder(predictor, [one, two, bad], out, save_masks=True, save_overlays=True)
+    written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
+    assert written == ["masks/a/x.png", "masks/b/x.png", "overlays/a/x.png", "overlays/b/x.png"]
+    mask = cv2.imread(str(out / "masks" / "b" / "x.png"), cv2.IMREAD_UNCHANGED)
+    assert mask is not None
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, (draw_phantom(1, "Normal", size=64).image > 127.5) * np.uint8(255))
+    overlay = cv2.imread(str(out / "overlays" / "a" / "x.png"))
+    assert overlay is not None
+    assert min(overlay.shape[:2]) >= 512
+
+
+def test_a_name_that_is_not_utf_8_gets_its_row(predictor: Predictor, tmp_path: Path) -> None:
+    odd = tmp_path / "in" / os.fsdecode(b"r\xf6ntgen.png")
+    try:
+        shutil.copy(film(tmp_path / "in" / "a.png"), odd)
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    result = predict_folder(predictor, find_files([tmp_path / "in"]), tmp_path / "out", save_masks=True)
+    assert [row[0] for row in rows_of(result.table)[1:]] == [f"{tmp_path}/in/a.png", f"{tmp_path}/in/r\\udcf6ntgen.png"]
+    assert result.statuses == {"predicted": 2}
+
+
+def test_no_files_give_an_empty_table(predictor: Predictor, tmp_path: Path) -> None:
+    assert rows_of(predict_folder(predictor, [], tmp_path).table) == [HEADER]
+
+
+def test_a_run_that_is_killed_leaves_its_rows_and_the_old_table(predictor: Predictor, tmp_path: Path) -> None:
+    files = [film(tmp_path / "in" / f"{number}.png", seed=number) for number in range(4)]
+    out = tmp_path / "out"
+    predict_folder(predictor, files[:1], out)
+    before = (out / TABLE).read_bytes()
+
+    def die(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_folder(predictor, files, out, progress=die)
+    assert (out / TABLE).read_bytes() == before
+    header, *rows = rows_of(out / PARTIAL)
+    assert header == HEADER
+    assert [row[0] for row in rows] == [str(path) for path in files[:3]]
+    predict_folder(predictor, files, out)
+    assert len(rows_of(out / TABLE)) == 5
+    assert not (out / PARTIAL).exists()
+
+
+def test_rows_are_on_the_disk_as_they_come(predictor: Predictor, tmp_path: Path) -> None:
+    files = [film(tmp_path / "in" / f"{number}.png", seed=number) for number in range(3)]
+    lengths = []
+    predict_folder(
+        predictor, files, tmp_path, progress=lambda done, total: lengths.append(len(rows_of(tmp_path / PARTIAL)))
+    )
+    assert lengths == [2, 3, 4]
+
+
+# Where it cannot write
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_an_output_folder_that_is_a_file_is_an_output_error(predictor: Predictor, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match="Could not write") as caught:
+        predict_folder(predictor, [film(tmp_path / "a.png")], tmp_path / place)
+    assert caught.value.cure
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_unwritable_place_is_found_before_any_film_is_read(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("mine")
+
+    def unexpected(sources: Iterable[Source]) -> Iterator[Answer]:
+        pytest.fail("a film was read")
+
+    monkeypatch.setattr(predictor, "predict_many", unexpected)
+    with pytest.raises(OutputError):
+        predict_folder(predictor, [tmp_path / "a.png"], tmp_path / "file")
+
+
+def test_a_table_that_is_a_folder_is_an_output_error(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "out" / TABLE).mkdir(parents=True)
+    with pytest.raises(OutputError, match="Is a directory"):
+        predict_folder(predictor, [film(tmp_path / "a.png")], tmp_path / "out")
+    assert len(rows_of(tmp_path / "out" / PARTIAL)) == 2  # the row is not lost
+
+
+def test_a_picture_that_cannot_be_written_is_an_output_error(predictor: Predictor, tmp_path: Path) -> None:
+    touch(tmp_path / "out" / "masks")  # a file where the folder should be
+    with pytest.raises(OutputError, match="masks"):
+        predict_folder(predictor, [film(tmp_path / "a.png")], tmp_path / "out", save_masks=True)
+    assert len(rows_of(tmp_path / "out" / PARTIAL)) == 2

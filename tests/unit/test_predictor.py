@@ -1,0 +1,290 @@
+"""One predictor: both backends agree on files, and a bad file stops nothing."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from hilum.config import ModelConfig, PreprocessSpec
+from hilum.data.phantom import draw_phantom
+from hilum.data.read import read_radiograph
+from hilum.export.bundle import Bundle, Manifest, load_bundle
+from hilum.gate import ClassicGate, OpenGate
+from hilum.gate.checks import Thresholds
+from hilum.inference.backends import BackendOutput
+from hilum.inference.predictor import Predictor
+from hilum.inference.softmax import softmax
+from hilum.training.run_folder import RunFolder
+from hilum.types import Prediction, Radiograph, Refusal
+
+NAMES = ("dark", "bright")
+
+
+class Bright:
+    """A network of one line: lung where it is bright; the class by the mean. It remembers its batch sizes."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def run(self, images: NDArray[np.float32]) -> BackendOutput:
+        self.batches.append(len(images))
+        mean = images.mean((1, 2, 3))
+        evidence = np.stack([-images[:, 0, ::8, ::8], images[:, 0, ::8, ::8]], axis=1)
+        return BackendOutput(images[:, :1], np.stack([0.3 - mean, mean - 0.3], 1) * np.float32(9), evidence)
+
+
+def bundle(spec: PreprocessSpec | None = None, **fields: object) -> Bundle:
+    manifest = Manifest.model_validate(
+        {
+            "name": "bright",
+            "class_names": NAMES,
+            "preprocess": spec or PreprocessSpec(size=64),
+            "model": ModelConfig(),
+            "bundle_id": "b" * 64,
+            **fields,
+        }
+    )
+    return Bundle(manifest, {}, Path("bright"))
+
+
+def predictor(spec: PreprocessSpec | None = None, batch_size: int = 4, **fields: object) -> Predictor:
+    return Predictor(bundle(spec, **fields), backend=Bright(), gate=OpenGate(), batch_size=batch_size)
+
+
+def phantom(seed: int = 0, size: int = 64) -> NDArray[np.uint8]:
+    return draw_phantom(seed, "Normal", size=size).image
+
+
+def write(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> Path:
+    assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+def write_dicom(path: Path, pixels: NDArray[np.uint16], photometric: str = "MONOCHROME2") -> Path:
+    dataset = Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1", "1.2.3.4"
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.SamplesPerPixel, dataset.PixelRepresentation = 1, 0
+    dataset.PhotometricInterpretation = photometric
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+    dataset.PixelData = pixels.tobytes()
+    dataset["PixelData"].VR = "OW"
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    stream = io.BytesIO()
+    dataset.save_as(stream, enforce_file_format=True)
+    path.write_bytes(stream.getvalue())
+    return path
+
+
+def answered(answer: Prediction | Refusal) -> Prediction:
+    assert isinstance(answer, Prediction), answer
+    return answer
+
+
+# One film
+
+
+def test_answers_in_the_bundles_terms(tmp_path: Path) -> None:
+    path = write(tmp_path / "film.png", phantom())
+    prediction = answered(predictor(temperature=2.0).predict(path))
+    mean = phantom().mean(dtype=np.float64) / 255
+    expected = softmax(np.array([[0.3 - mean, mean - 0.3]], np.float32) * np.float32(9), temperature=2.0)[0]
+    np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-6)
+    assert prediction.probabilities.sum() == pytest.approx(1, abs=1e-12)
+    assert prediction.label == NAMES[int(expected.argmax())]
+    assert prediction.label_set == (prediction.label,)
+    assert prediction.origin == str(path)
+    assert prediction.bundle_id == "b" * 64
+    assert prediction.evidence is not None
+    assert prediction.evidence.shape == (2, 8, 8)
+
+
+def test_mask_threshold_is_the_bundles(tmp_path: Path) -> None:
+    path = write(tmp_path / "film.png", phantom())
+    low, high = (answered(predictor(mask_threshold=value).predict(path)) for value in (0.2, 0.6))
+    np.testing.assert_array_equal(low.mask, phantom() > 0.2 * 255)
+    np.testing.assert_array_equal(high.mask, phantom() > 0.6 * 255)
+    assert low.lung_fraction == low.mask.mean() > high.lung_fraction
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+@pytest.mark.parametrize("shape", [(64, 64), (100, 37), (31, 200), (513, 300), (1, 1), (1, 300), (400, 2)])
+def test_mask_has_the_files_own_size(tmp_path: Path, shape: tuple[int, int], fit: str) -> None:
+    pixels = np.zeros(shape, np.uint8)
+    pixels[:, shape[1] // 2 :] = 255  # the right half is bright
+    path = write(tmp_path / "film.png", pixels)
+    prediction = answered(predictor(PreprocessSpec(size=64, fit=fit)).predict(path))  # type: ignore[arg-type]
+    assert prediction.mask.shape == shape
+    assert prediction.mask.dtype == np.bool_
+    if min(shape) > 30:
+        assert (prediction.mask == (pixels > 0)).mean() > 0.95
+
+
+def test_a_radiograph_is_a_source_too() -> None:
+    radiograph = Radiograph(phantom(), origin="upload 7")
+    assert answered(predictor().predict(radiograph)).origin == "upload 7"
+
+
+# Depth and format
+
+
+def test_depth_and_format_do_not_change_the_answer(tmp_path: Path) -> None:
+    """A 16-bit PNG and 12-bit DICOMs of both polarities that hold the same film as an 8-bit PNG."""
+    grey = phantom(size=96)
+    twelve = np.rint(grey.astype(np.float64) * 4095 / 255).astype(np.uint16)
+    files = [
+        write(tmp_path / "film8.png", grey),
+        write(tmp_path / "film16.png", grey.astype(np.uint16) * 257),
+        write_dicom(tmp_path / "film.dcm", twelve),
+        write_dicom(tmp_path / "inverted.dcm", 4095 - twelve, "MONOCHROME1"),
+    ]
+    reference, *others = (answered(answer.result) for answer in predictor().predict_many(files))
+    for other in others:
+        assert other.label == reference.label
+        np.testing.assert_allclose(other.probabilities, reference.probabilities, atol=0.01)
+        assert (other.mask == reference.mask).mean() > 0.995
+        assert other.mask.shape == (96, 96)
+
+
+def test_colour_and_transparency_are_read_as_grey(tmp_path: Path) -> None:
+    grey = Image.fromarray(phantom())
+    grey.save(tmp_path / "grey.png")
+    grey.convert("RGB").save(tmp_path / "rgb.png")
+    grey.convert("RGBA").save(tmp_path / "rgba.png")
+    grey.convert("RGB").convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    names = ("grey.png", "rgb.png", "rgba.png", "cmyk.jpg")
+    reference, *others = predictor().predict_many([tmp_path / name for name in names])
+    for other in others:
+        np.testing.assert_allclose(
+            answered(other.result).probabilities, answered(reference.result).probabilities, atol=0.02
+        )
+
+
+# Many films
+
+
+def test_a_bad_file_in_the_middle_becomes_a_refusal_and_the_order_is_kept(tmp_path: Path) -> None:
+    good = [write(tmp_path / f"{number}.png", phantom(number)) for number in range(5)]
+    torn = tmp_path / "torn.png"
+    torn.write_bytes(good[0].read_bytes()[:300])
+    text = tmp_path / "text.jpg"
+    text.write_text("Dear colleague")
+    (tmp_path / "folder.png").mkdir()
+    sources = [good[0], torn, good[1], text, tmp_path / "folder.png", tmp_path / "absent.png", *good[2:]]
+    answers = list(predictor(batch_size=3).predict_many(sources))
+    assert [answer.result.origin for answer in answers] == [str(path) for path in sources]
+    bad = [index for index, answer in enumerate(answers) if isinstance(answer.result, Refusal)]
+    assert bad == [1, 3, 4, 5]
+    for index in bad:
+        refusal = answers[index].result
+        assert isinstance(refusal, Refusal)
+        assert refusal.status == "unreadable"
+        assert str(sources[index]) in refusal.reason
+        assert answers[index].radiograph is None
+        assert refusal.findings[0].severity == "error"
+    alone = [answered(predictor().predict(path)).probabilities for path in good]
+    together = [answered(answers[index].result).probabilities for index in (0, 2, 6, 7, 8)]
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+def test_only_bad_files_and_none_at_all(tmp_path: Path) -> None:
+    engine = Bright()
+    predict = Predictor(bundle(), backend=engine, gate=OpenGate())
+    answers = list(predict.predict_many([tmp_path / "a.png", tmp_path / "b.png"]))
+    assert [answer.result.origin for answer in answers] == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    assert list(predict.predict_many([])) == []
+    assert engine.batches == []  # nothing was left to run on
+
+
+def test_the_bundles_gate_refuses_with_its_reasons(tmp_path: Path) -> None:
+    flat = write(tmp_path / "flat.png", np.full((300, 300), 100, np.uint8))
+    small = write(tmp_path / "small.png", phantom(size=64))
+    predict = Predictor(bundle(gate=Thresholds(minimum_side=80)), backend=Bright())
+    first, second = (answer.result for answer in predict.predict_many([flat, small]))
+    assert isinstance(first, Refusal)
+    assert first.status == "refused"
+    assert {"contrast", "entropy", "grey_levels"} <= {finding.check for finding in first.findings}
+    assert "standard deviation 0" in first.reason
+    assert isinstance(second, Refusal)
+    assert "64 px (64 x 64), expected at least 80 px" in second.reason
+    lenient = Predictor(bundle(gate=Thresholds(minimum_side=64)), backend=Bright())
+    assert isinstance(lenient.predict(small), Prediction)
+    strict = Predictor(bundle(), backend=Bright(), gate=ClassicGate(Thresholds(minimum_side=65)))
+    assert isinstance(strict.predict(small), Refusal)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 8, 50])
+def test_batches_are_as_asked_and_change_nothing(batch_size: int) -> None:
+    films = [Radiograph(phantom(number, size=32), origin=str(number)) for number in range(7)]
+    engine = Bright()
+    answers = list(Predictor(bundle(), backend=engine, gate=OpenGate(), batch_size=batch_size).predict_many(films))
+    assert engine.batches == [batch_size] * (7 // batch_size) + ([7 % batch_size] if 7 % batch_size else [])
+    alone = [answered(predictor().predict(film)) for film in films]
+    for answer, expected in zip(answers, alone, strict=True):
+        assert answered(answer.result).label == expected.label
+        np.testing.assert_allclose(answered(answer.result).probabilities, expected.probabilities, atol=1e-6)
+
+
+def test_sources_are_taken_as_they_are_needed() -> None:
+    """Memory must not grow with the number of films: a million of them, of which a few are looked at."""
+    taken = 0
+
+    def endless() -> Iterator[Radiograph]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield Radiograph(phantom(0, size=32), origin=str(taken))
+
+    answers = predictor(batch_size=4).predict_many(endless())
+    for number in range(1, 41):
+        assert next(answers).result.origin == str(number)
+        assert taken <= number + 4 * 4
+    answers.close()  # type: ignore[attr-defined]
+
+
+# A real bundle
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Twelve phantoms of several sizes, which the gate lets pass."""
+    folder = tmp_path_factory.mktemp("films")
+    labels = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
+    return [
+        write(folder / f"{number}.png", draw_phantom(100 + number, labels[number % 4], size=256 + 24 * number).image)
+        for number in range(12)
+    ]
+
+
+def test_both_backends_agree_on_files(trained_run: RunFolder, films: list[Path]) -> None:
+    opened = load_bundle(trained_run.bundle)
+    one, two = (list(Predictor(opened, backend=name).predict_many(films)) for name in ("torch", "onnx"))
+    for first, second, path in zip(one, two, films, strict=True):
+        reference, candidate = answered(first.result), answered(second.result)
+        assert candidate.label == reference.label
+        np.testing.assert_allclose(candidate.probabilities, reference.probabilities, atol=1e-4)
+        assert candidate.mask.shape == read_radiograph(path).shape
+        assert (candidate.mask == reference.mask).mean() >= 0.9999
+        assert candidate.evidence is not None
+        assert reference.evidence is not None
+        np.testing.assert_allclose(candidate.evidence, reference.evidence, atol=1e-4)
+
+
+def test_any_batch_size_gives_the_same_labels(trained_run: RunFolder, films: list[Path]) -> None:
+    opened = load_bundle(trained_run.bundle)
+    runs = [list(Predictor(opened, batch_size=size).predict_many(films)) for size in (1, 5, 12)]
+    for answers in zip(*runs, strict=True):
+        first, *others = (answered(answer.result) for answer in answers)
+        for other in others:
+            assert other.label == first.label
+            np.testing.assert_allclose(other.probabilities, first.probabilities, atol=1e-5)
