@@ -25,8 +25,8 @@ TOLERANCE = 1e-4
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder, emptied first")
-    parser.add_argument("--n", type=int, default=600, help="phantoms to train and test on")
-    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--n", type=int, default=480, help="phantoms to train and test on")
+    parser.add_argument("--epochs", type=int, default=12)
     arguments = parser.parse_args()
     out: Path = arguments.out
     shutil.rmtree(out, ignore_errors=True)

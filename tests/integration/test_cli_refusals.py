@@ -53,6 +53,7 @@ def world(trained_run: RunFolder, phantoms: Path, tmp_path_factory: pytest.TempP
     (here / "range.toml").write_text("[training]\nepochs = 0\n")
     (here / "oldrun").mkdir()
     save_config(load_config(), here / "oldrun" / "config.toml")
+    (here / "oldrun" / "last.ckpt").write_text("a state")
     return here
 
 

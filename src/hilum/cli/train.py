@@ -131,9 +131,6 @@ def _resume(root: Path) -> None:
 
 
 def _train(settings: Config, root: Path, *, resume: bool) -> None:
-    import logging
-
-    logging.getLogger("lightning").setLevel(logging.WARNING)  # it announces its accelerators
     from hilum.training.pipeline import train as run_training
     from hilum.training.prepare import Step
     from hilum.training.run_folder import RunFolder

@@ -13,7 +13,7 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
 
     Args:
         manifest: of the bundle, before it is sealed.
-        data: ``images`` and ``masks`` per split or None, ``sources`` (name to images), ``epochs``, ``pretrained``.
+        data: ``images`` and ``masks`` per split or None, ``sources`` (name to images), ``epoch``, ``pretrained``.
     """
     spec = manifest.preprocess
     network = manifest.model.name if manifest.model.name == "unet" else f"encoder-unet, {manifest.model.encoder}"
@@ -26,7 +26,7 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
         "",
         f"- Classes: {', '.join(manifest.class_names)}",
         f"- Network: {network}; input {spec.channels} x {spec.size} x {spec.size}, {spec.fit}, grey levels in [0, 1]",
-        f"- Trained for {data['epochs']} epochs; encoder weights at the start: {data['pretrained'] or 'random'}",
+        f"- Weights of epoch {data['epoch']}; encoder weights at the start: {data['pretrained'] or 'random'}",
         f"- Images (train / val / test): {_slashed(data['images'])}; lung masks: {_slashed(data['masks'])}",
         f"- Sources of the images: {sources}",
         f"- Split: SHA-256 {manifest.split_digest or 'unknown'}; hilum {manifest.hilum_version}, {manifest.created}",

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from lightning.fabric import Fabric
+from lightning_utilities.core import rank_zero
 
 from hilum.config import Config
 from hilum.errors import ConfigError, DeviceError
 
 
-def open_fabric(config: Config) -> Fabric:
-    """Lightning Fabric on one device, in the precision of ``config``.
+def device_of(config: Config) -> torch.device:
+    """The device that ``config`` asks for; ``auto`` is CUDA where there is one.
 
     Raises:
         DeviceError: CUDA is asked for and absent, or has fewer devices.
@@ -26,14 +28,34 @@ def open_fabric(config: Config) -> Fabric:
     if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
         raise ConfigError(f"Expected --device auto, cpu, cuda or cuda:N, got {name!r}.")
     if kind == "cpu":
-        return Fabric(accelerator="cpu", devices=1, precision=config.training.precision)
+        return torch.device("cpu")
     available = torch.cuda.device_count()
     if int(number or 0) >= available:
         raise DeviceError(
             f"Expected the CUDA device {name}, PyTorch finds {available} CUDA device(s).",
             cure="Use --device cpu, or check the driver with nvidia-smi.",
         )
-    return Fabric(accelerator="cuda", devices=[int(number or 0)], precision=config.training.precision)
+    return torch.device("cuda", int(number or 0))
+
+
+def open_fabric(config: Config) -> Fabric:
+    """Lightning Fabric on the device of ``config``, in its precision; errors as for device_of."""
+    device = device_of(config)
+    devices = 1 if device.index is None else [device.index]
+    with _without_announcements():
+        return Fabric(accelerator=device.type, devices=devices, precision=config.training.precision)
+
+
+@contextmanager
+def _without_announcements() -> Iterator[None]:
+    """Fabric logs the accelerators it found and the precision it was given."""
+    logger: logging.Logger = rank_zero.log  # type: ignore[attr-defined]  # whichever part of Lightning set it last
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager

@@ -110,7 +110,7 @@ def _data_facts(run: RunFolder, config: Config, index: Index, split: Split) -> d
         "images": {name: len(records) for name, records in rows.items()},
         "masks": {name: sum(record.mask_path is not None for record in records) for name, records in rows.items()},
         "sources": dict(Counter(record.source for record in index.records if record.source).most_common()),
-        "epochs": summary.get("best_epoch", "an unknown number of"),
+        "epoch": summary.get("best_epoch", "unknown"),
         "pretrained": own.name if own else summary.get("pretrained"),  # no path of the training machine
     }
 

@@ -128,8 +128,8 @@ def import_checkpoint(file: Path, out: Path, *, class_names: Sequence[str] | Non
             "parity": {"tolerance": TOLERANCE, "random_batches": parity.as_dict()},
         }
     )
-    epochs = "unknown" if original.epoch is None else original.epoch
-    facts: dict[str, Any] = {"images": None, "masks": None, "sources": {}, "epochs": epochs, "pretrained": None}
+    epoch = "unknown" if original.epoch is None else original.epoch
+    facts: dict[str, Any] = {"images": None, "masks": None, "sources": {}, "epoch": epoch, "pretrained": "unknown"}
     card = model_card(manifest, facts)
     return write_bundle(
         out, manifest, {ONNX_MODEL: graph, WEIGHTS: save(original.model.state_dict()), MODEL_CARD: card.encode()}

@@ -27,7 +27,7 @@ from hilum.models.build import build_model, count_parameters, load_pretrained
 from hilum.models.losses import MultiTaskLoss
 from hilum.storage import sha256_text, write_json
 from hilum.training.checkpoint import load_weights
-from hilum.training.device import open_fabric
+from hilum.training.device import device_of
 from hilum.training.loop import Progress, fit
 from hilum.training.observer import Silent, TrainingObserver
 from hilum.training.prepare import Step, index_and_split, open_dataset, prepare
@@ -80,7 +80,7 @@ def train(
             f"Expected the settings of the run in {run.root} to go on with it, got others.",
             cure="Choose another --out, or resume with the settings in the run's config.toml.",
         )
-    open_fabric(config)  # a device that is absent is better found before an hour of decoding
+    device_of(config)  # a device that is absent is better found before an hour of decoding
     save_config(config, run.config)
     data = prepare(config, run, step, anew=not resume)
     torch.manual_seed(config.training.seed)
@@ -129,7 +129,7 @@ def evaluate_model(
     resamples: int = 1000,
 ) -> dict[str, Any]:
     """Score ``model`` on ``dataset`` in full precision, which is what the export carries; write the results."""
-    device = open_fabric(config).device
+    device = device_of(config)
     model.to(device).eval()
     batches = evaluation_loader(dataset, config.training.batch_size, config.training.workers)
     output = run_split(model, batches, MultiTaskLoss(config.loss), device)
