@@ -1,6 +1,7 @@
 """Turn committed result files into the tables of README.md and benchmarks/README.md.
 
     python benchmarks/tables.py            # print them
+    python benchmarks/tables.py --take demo demo/run "make demo"
     python benchmarks/tables.py --write    # put them between the <!-- begin:NAME --> and <!-- end:NAME --> marks
 
 A test compares what stands in the two files with what this prints, so that no figure there is typed by hand.
@@ -55,7 +56,7 @@ def parity(result: dict[str, Any]) -> str:
     """PyTorch against ONNX Runtime on files."""
     return (
         f"PyTorch and ONNX Runtime from the same {result['files']} files' bytes: probabilities within "
-        f"{result['probabilities']:.1e}, masks equal in {result['mask_agreement']:.4%} of pixels at the files' own "
+        f"{result['probabilities']:.1e}, masks equal in {result['mask_agreement']:.5%} of pixels at the files' own "
         f"size, labels equal in {result['labels_equal']:.0%}. `python benchmarks/parity.py`: {result['data']}."
     )
 
@@ -75,6 +76,15 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "parity": parity,
     "startup": startup,
 }
+
+
+def take(name: str, run: Path, command: str) -> None:
+    """Keep the figures of a run's test split, without its files' names, as ``results/<name>.json``."""
+    report = json.loads((run / "test" / "classification_report.json").read_text(encoding="utf-8"))
+    split = json.loads((run / "split.json").read_text(encoding="utf-8"))
+    kept = {key: report[key] for key in ("split", "images", "groups", "with_masks", "intervals")}
+    content = {"command": command, "split_digest": split["digest"], **kept}
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def render(name: str) -> str:
@@ -100,7 +110,12 @@ def _evaluation_row(name: str, entry: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
-    if parser.parse_args().write:
+    parser.add_argument("--take", nargs=3, metavar=("NAME", "RUN", "COMMAND"), help="keep a run's test figures")
+    arguments = parser.parse_args()
+    if arguments.take:
+        name, run, command = arguments.take
+        take(name, Path(run), command)
+    if arguments.write:
         for target in TARGETS:
             target.write_text(filled(target.read_text(encoding="utf-8")), encoding="utf-8")
         return

@@ -75,7 +75,8 @@ def require_agreement(one: Path, two: Path) -> None:
         worst = max([worst, *(abs(float(left[name]) - float(right[name])) for name in columns)])
     if worst > TOLERANCE:
         sys.exit(f"The backends' probabilities differ by {worst:.1e}, at most {TOLERANCE:.0e} is allowed.")
-    print(f"\nONNX Runtime and PyTorch: {len(tables[0])} films, same labels, probabilities within {worst:.1e}.")
+    films = len(tables[0])
+    print(f"\nONNX Runtime and PyTorch: {films} films, same labels, probabilities within {worst:.0e} as tabled.")
 
 
 def require_quality(report: Path) -> None:

@@ -49,7 +49,7 @@ def open_fabric(config: Config) -> Fabric:
 @contextmanager
 def _without_announcements() -> Iterator[None]:
     """Fabric logs the accelerators it found and the precision it was given."""
-    logger: logging.Logger = rank_zero.log  # type: ignore[attr-defined]  # whichever part of Lightning set it last
+    logger: logging.Logger = rank_zero.log  # whichever part of Lightning set it last
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
