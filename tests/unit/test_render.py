@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
-from hilum.errors import ConfigError, DataError, OutputError
+from hilum.errors import DataError, OutputError
 from hilum.inference.legend import BACKGROUND, HEAT, OUTLINE
-from hilum.inference.render import class_evidence, contact_sheet, mask_png, overlay, save_png
+from hilum.inference.render import class_evidence, mask_png, overlay, save_png
 from hilum.types import Finding, Prediction, Radiograph
 
 CLASSES = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
@@ -193,27 +193,6 @@ def test_class_evidence_is_that_of_the_label_on_the_film() -> None:
 
 def test_class_evidence_is_none_where_the_network_gives_none() -> None:
     assert class_evidence(prediction((64, 64)), (64, 64), SPEC) is None
-
-
-def test_contact_sheet_shows_every_tile_whole() -> None:
-    tiles = [np.full((20 + 10 * i, 40 - 5 * i, 3), 50 * (i + 1), np.uint8) for i in range(5)]
-    sheet = contact_sheet(tiles, columns=2)
-    for tile in tiles:
-        assert is_colour(sheet, tuple(tile[0, 0])).sum() == tile.shape[0] * tile.shape[1]
-    assert is_colour(sheet[:, :4], BACKGROUND).all()
-    assert is_colour(sheet[-4:], BACKGROUND).all()
-
-
-def test_contact_sheet_is_no_wider_than_its_tiles() -> None:
-    tile = np.zeros((10, 10, 3), np.uint8)
-    assert np.array_equal(contact_sheet([tile], 9), contact_sheet([tile], 1))
-
-
-def test_contact_sheet_refuses_nothing_and_no_columns() -> None:
-    with pytest.raises(DataError, match="at least one picture"):
-        contact_sheet([], 3)
-    with pytest.raises(ConfigError, match="at least 1 column"):
-        contact_sheet([np.zeros((4, 4, 3), np.uint8)], 0)
 
 
 def test_mask_png_is_black_and_white() -> None:

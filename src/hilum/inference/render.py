@@ -5,7 +5,6 @@ Nothing is drawn over the film but the outline and the heat.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -14,7 +13,7 @@ from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
-from hilum.errors import ConfigError, DataError, OutputError
+from hilum.errors import DataError, OutputError
 from hilum.inference.legend import BACKGROUND, HEAT, OUTLINE, PANEL_WIDTH, Rgb, draw_legend
 from hilum.preprocess import restore_probability, to_uint8
 from hilum.storage import write_bytes
@@ -77,30 +76,6 @@ def class_evidence(prediction: Prediction, shape: tuple[int, int], spec: Preproc
     cells = prediction.evidence[prediction.class_names.index(prediction.label)]
     square = cv2.resize(cells.astype(np.float32), (spec.size, spec.size), interpolation=cv2.INTER_LINEAR)
     return restore_probability(np.asarray(square, np.float32), shape, spec)
-
-
-def contact_sheet(tiles: Sequence[NDArray[np.uint8]], columns: int) -> NDArray[np.uint8]:
-    """Pictures (H, W, 3) uint8 RGB of any sizes in a grid, row by row; each cell fits its row and column.
-
-    Raises:
-        ConfigError: ``columns`` is under 1.
-        DataError: there are no pictures.
-    """
-    if columns < 1:
-        raise ConfigError(f"Expected at least 1 column, got {columns}.")
-    if not tiles:
-        raise DataError("Expected at least one picture for the contact sheet, got none.")
-    columns = min(columns, len(tiles))
-    widths = [max(tile.shape[1] for tile in tiles[column::columns]) for column in range(columns)]
-    starts = range(0, len(tiles), columns)
-    heights = [max(tile.shape[0] for tile in tiles[start : start + columns]) for start in starts]
-    lefts = np.cumsum([_GUTTER] + [width + _GUTTER for width in widths])
-    tops = np.cumsum([_GUTTER] + [height + _GUTTER for height in heights])
-    sheet = np.full((tops[-1], lefts[-1], 3), BACKGROUND, np.uint8)
-    for position, tile in enumerate(tiles):
-        top, left = tops[position // columns], lefts[position % columns]
-        sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
-    return sheet
 
 
 def mask_png(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
