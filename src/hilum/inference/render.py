@@ -22,7 +22,6 @@ from hilum.types import Prediction, Radiograph
 _HALO: Rgb = (0, 0, 0)
 _SHORT_SIDE, _LONG_SIDE = 512, 2048
 _HEAT_ALPHA = 0.45
-_GUTTER = 8
 _FRACTION_BITS = 4
 
 
