@@ -31,7 +31,7 @@ class CachedDataset(Dataset[Batch]):
         self, cache: Cache, records: Sequence[Record], class_names: Sequence[str], spec: PreprocessSpec
     ) -> None:
         self._cache = cache
-        self._spec = spec
+        self._grey, self._channels = spec.model_copy(update={"channels": 1}), spec.channels
         self.records = tuple(records)
         self.num_classes = len(class_names)
         number = {name: position for position, name in enumerate(class_names)}
@@ -44,12 +44,12 @@ class CachedDataset(Dataset[Batch]):
 
     def __getitems__(self, rows: list[int]) -> Batch:
         """The Batch of ``rows``; ``row`` in it numbers them as they stand in this data set."""
-        images = to_input(self._cache.images[rows], self._spec)  # (N, C, S, S)
+        grey = torch.from_numpy(to_input(self._cache.images[rows], self._grey))  # (N, 1, S, S)
         mask_row = self._cache.mask_row[rows]
         known = np.flatnonzero(mask_row >= 0)  # (M,)
         masks = self._cache.masks[mask_row[known]][:, None].astype(np.float32)  # (M, 1, S, S)
         return Batch(
-            image=torch.from_numpy(images),
+            image=grey.expand(-1, self._channels, -1, -1),  # channels repeat without a copy
             mask=torch.from_numpy(masks),
             mask_rows=torch.from_numpy(known),
             label=torch.from_numpy(self.labels[rows]),
