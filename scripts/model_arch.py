@@ -48,6 +48,7 @@ def main() -> None:
 
 def train(config: Config, root: Path) -> TrainedRun:
     """Train into ``root``, or go on with the run there, which must have the same settings."""
+    from hilum.cli.console import show_findings
     from hilum.cli.progress import StepBars, TrainingBars
     from hilum.training import pipeline
     from hilum.training.prepare import Step
@@ -62,7 +63,8 @@ def train(config: Config, root: Path) -> TrainedRun:
         return steps.begin(title)
 
     try:
-        return pipeline.train(config, folder, resume=folder.config.exists(), observer=bars, step=Step(begin))
+        step = Step(begin, show_findings)
+        return pipeline.train(config, folder, resume=folder.state.exists(), observer=bars, step=step)
     finally:
         bars.close()
         steps.close()

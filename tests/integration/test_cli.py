@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -210,6 +211,18 @@ def test_index_reports_odd_files_and_keeps_the_rest(hilum: Hilum, tmp_path: Path
         rows = {Path(row["image"]).name: row for row in csv.DictReader(stream)}
     assert set(rows) == {"good.png", "rgba.png", "cmyk.jpg", "sixteen-bit.png", "other.png"}
     assert [name for name, row in rows.items() if row["mask"]] == ["good.png"]
+
+
+def test_training_names_the_files_it_leaves_out(hilum: Hilum, phantoms: Path, tmp_path: Path) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(phantoms, data)
+    broken = sorted((data / "Normal" / "images").iterdir())[0]
+    broken.write_bytes(broken.read_bytes()[:200])
+    output = hilum("train", data, "--out", run, *TINY)
+    assert re.search(rf"error unreadable_image: 1 images .*{broken.name}", output)
+    kept = {finding["check"]: finding for finding in json.loads((run / "findings.json").read_text())}
+    assert kept["unreadable_image"]["records"] == [f"Normal/images/{broken.name}"]
+    assert broken.name not in (run / "index.csv").read_text()
 
 
 def test_predict_gives_every_odd_file_its_row(hilum: Hilum, trained_run: RunFolder, tmp_path: Path) -> None:

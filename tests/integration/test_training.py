@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from training_setup import BATCH, Killed, Killer, make_config, same_tensors, sna
 
 from hilum.config import Config
 from hilum.data.dataset import CachedDataset, EpochSampler, evaluation_loader
+from hilum.data.index import build_index, save_index
 from hilum.data.phantom import PHANTOM_CLASSES
-from hilum.errors import CheckpointError, ConfigError, DataError, OutputError
+from hilum.data.split import make_split, save_split
+from hilum.errors import CheckpointError, ConfigError, DataError, OutputError, SplitError
 from hilum.evaluation.score import run_split
 from hilum.models.build import build_model
 from hilum.models.losses import MultiTaskLoss, class_weights
@@ -325,6 +328,19 @@ def test_a_dry_run_counts_and_writes_nothing(phantoms: Path, tmp_path: Path, mon
     assert made.device == "cpu"
     assert 0 < made.seconds_per_step < 60
     assert made.seconds_total >= 3 * (made.images["train"] // BATCH) * made.seconds_per_step
+
+
+def test_a_split_file_goes_before_a_split_of_the_data_that_cannot_be_used(phantoms: Path, tmp_path: Path) -> None:
+    config = make_config(phantoms)
+    index = build_index(phantoms, check=False)
+    save_split(make_split(index, config.split), tmp_path / "split.json")
+    half = [replace(record, split="train") if row % 2 else record for row, record in enumerate(index.records)]
+    save_index(replace(index, records=tuple(half)), tmp_path / "half.csv")
+    halved = make_config(tmp_path / "half.csv")
+    with pytest.raises(SplitError, match="for all records or for none"):
+        plan(halved)
+    named = make_config(tmp_path / "half.csv", split={"split_file": tmp_path / "split.json"})
+    assert sum(plan(named).images.values()) == 48
 
 
 def test_a_dry_run_without_data_says_so(phantoms: Path) -> None:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hilum.types import Finding
 
 console = Console()
 
@@ -10,3 +18,11 @@ console = Console()
 def say(text: str) -> None:
     """Print one line of rich markup. It is never wrapped, so that a path in it can be copied."""
     console.print(text, highlight=False, soft_wrap=True)
+
+
+def show_findings(findings: Iterable[Finding]) -> None:
+    """Print findings, one line each; an error is red, a warning yellow."""
+    colours = {"error": "red", "warning": "yellow", "info": "dim"}
+    for finding in findings:
+        colour = colours[finding.severity]
+        say(f"[{colour}]{finding.severity}[/] {finding.check}: {escape(finding.message)}")

@@ -11,15 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from hilum.cli.app import new_typer
-from hilum.cli.console import console, say
+from hilum.cli.console import console, say, show_findings
 from hilum.cli.progress import counting
 from hilum.config import SplitConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from hilum.data.index import Index
-    from hilum.types import Finding
 
 app = new_typer()
 
@@ -62,6 +59,7 @@ def split(
     config = load_config(overrides={"split": settings})
     with counting("Finding files") as progress:
         built = build_index(data, classes=classes, check=False, progress=progress)
+    show_findings(built.findings)
     made = make_split(built, config.split)
     save_split(made, out)
     table = Table("class", "train", "val", "test", title=f"Split ({made.origin}), images")
@@ -84,14 +82,6 @@ def phantom(
     with counting("Drawing") as progress:
         write_phantoms(out, n, seed=seed, size=size, progress=progress)
     say(f"Drew {n} films in [bold]{escape(str(out))}[/]. Next: hilum train {escape(str(out))}")
-
-
-def show_findings(findings: Iterable[Finding]) -> None:
-    """Print findings, one line each; an error is red, a warning yellow."""
-    colours = {"error": "red", "warning": "yellow", "info": "dim"}
-    for finding in findings:
-        colour = colours[finding.severity]
-        say(f"[{colour}]{finding.severity}[/] {finding.check}: {escape(finding.message)}")
 
 
 def _table(built: Index) -> Table:

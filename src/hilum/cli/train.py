@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from hilum.cli.app import new_typer
-from hilum.cli.console import say
+from hilum.cli.console import say, show_findings
 from hilum.cli.options import with_settings
 from hilum.cli.progress import StepBars, TrainingBars
 from hilum.config import PresetName, load_config
@@ -143,7 +143,7 @@ def _train(settings: Config, root: Path, *, resume: bool) -> None:
         return steps.begin(title)
 
     try:
-        trained = run_training(settings, RunFolder(root), resume=resume, observer=bars, step=Step(begin))
+        trained = run_training(settings, RunFolder(root), resume=resume, observer=bars, step=Step(begin, show_findings))
     finally:
         bars.close()
         steps.close()
@@ -157,6 +157,7 @@ def _show_plan(settings: Config) -> None:
     from hilum.training.dry_run import plan
 
     made = plan(settings)
+    show_findings(made.findings)
     gib = 1 << 30
     say(f"Classes: {escape(', '.join(made.class_names))}")
     for name, count in made.images.items():

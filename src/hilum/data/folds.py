@@ -61,7 +61,7 @@ def _require_groups(records: Sequence[Record], names: Sequence[str]) -> None:
         raise SplitError(
             f"Expected at least 3 groups (or ungrouped images) of each class, one for each of train, val and test; "
             f"got {got}.",
-            cure="Add data, merge classes, or leave the class out with --classes.",
+            cure="Add data, merge classes, or name the others, each with --class.",
         )
 
 

@@ -16,13 +16,14 @@ from hilum.config import Config
 from hilum.data.augment import augment, draw_parameters
 from hilum.data.cache import cache_bytes
 from hilum.data.index import build_index
-from hilum.data.split import check_split, load_split, make_split, records_of
+from hilum.data.split import records_of
 from hilum.errors import ConfigError
 from hilum.models.build import build_model, count_parameters
 from hilum.models.losses import MultiTaskLoss
 from hilum.training.device import explaining_out_of_memory, open_fabric
 from hilum.training.optim import build_optimiser, check_batch_size
-from hilum.types import SPLIT_NAMES, Batch, SplitName
+from hilum.training.prepare import choose_split
+from hilum.types import SPLIT_NAMES, Batch, Finding, SplitName
 
 _WARM_UP, _TIMED = 1, 3
 
@@ -33,6 +34,7 @@ class Plan:
 
     Attributes:
         class_names: K names.
+        findings: files that are missing; nothing was decoded to find more.
         images, masks: per split.
         parameters: trainable ones.
         cache_bytes: disk the decoded images take.
@@ -43,6 +45,7 @@ class Plan:
     """
 
     class_names: tuple[str, ...]
+    findings: tuple[Finding, ...]
     images: Mapping[SplitName, int]
     masks: Mapping[SplitName, int]
     parameters: int
@@ -63,10 +66,7 @@ def plan(config: Config) -> Plan:
         raise ConfigError("Expected data to train on, got none.", cure="Name a folder: hilum train DATA.")
     check_batch_size(config)
     index = build_index(config.data, classes=config.classes, check=False)
-    split = make_split(index, config.split)
-    if config.split.split_file:
-        split = load_split(config.split.split_file)
-        check_split(index, split)
+    split = choose_split(index, config)
     rows = {name: records_of(index, split, name) for name in SPLIT_NAMES}
     images = {name: len(records) for name, records in rows.items()}
     masks = {name: sum(record.mask_path is not None for record in records) for name, records in rows.items()}
@@ -79,6 +79,7 @@ def plan(config: Config) -> Plan:
     per_epoch += images["val"] / config.training.batch_size * forward
     return Plan(
         class_names=index.class_names,
+        findings=index.findings,
         images=images,
         masks=masks,
         parameters=count_parameters(model),

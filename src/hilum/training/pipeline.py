@@ -169,8 +169,6 @@ def _draw_samples(model: nn.Module, dataset: CachedDataset, scores: Scores, path
 
 
 def _title(scores: Scores, row: int) -> str:
-    if not scores.class_names:
-        return scores.files[row]
     predicted = int(scores.probabilities[row].argmax())
     name = scores.class_names[predicted]
     truth = scores.class_names[scores.labels[row]] if scores.labels[row] >= 0 else "unknown"

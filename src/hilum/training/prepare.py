@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hilum.config import Config, PreprocessSpec
@@ -13,8 +13,9 @@ from hilum.data.dataset import CachedDataset
 from hilum.data.index import Index, build_index, load_index, save_index
 from hilum.data.split import Split, check_split, load_split, make_split, records_of, save_split
 from hilum.errors import ConfigError, DataError
+from hilum.storage import write_json
 from hilum.training.run_folder import RunFolder
-from hilum.types import SPLIT_NAMES, SplitName
+from hilum.types import SPLIT_NAMES, Finding, SplitName
 
 Progress = Callable[[int, int], None]
 """Called with (done, in all)."""
@@ -22,9 +23,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Step:
-    """How a long step reports: ``step("Checking files")`` gives the Progress to call, or None to stay silent."""
+    """How the steps around the training report; silent by default.
+
+    Attributes:
+        begin: a long step of that title begins; gives the Progress to call, or None.
+        found: what is wrong with the data's files. A file that is left out is never left out in silence.
+    """
 
     begin: Callable[[str], Progress | None] = lambda title: None
+    found: Callable[[Sequence[Finding]], None] = lambda findings: None
 
 
 @dataclass(frozen=True)
@@ -59,14 +66,25 @@ def index_and_split(config: Config, run: RunFolder, step: Step, *, anew: bool = 
     if config.data is None:
         raise ConfigError("Expected data to train on, got none.", cure="Name a folder: hilum train DATA.")
     index = build_index(config.data, classes=config.classes, progress=step.begin("Checking files"))
-    if config.split.split_file:
-        split = load_split(config.split.split_file)
-        check_split(index, split)
-    else:
-        split = make_split(index, config.split)
+    step.found(index.findings)
+    split = choose_split(index, config)
+    write_json(run.findings, [asdict(finding) for finding in index.findings])
     save_index(index, run.index)
     save_split(split, run.split)
     return index, split
+
+
+def choose_split(index: Index, config: Config) -> Split:
+    """The split of ``config.split.split_file`` where one is named, else the data's own, else a drawn one.
+
+    Raises:
+        SplitError: see load_split, check_split and make_split.
+    """
+    if config.split.split_file is None:
+        return make_split(index, config.split)
+    split = load_split(config.split.split_file)
+    check_split(index, split)
+    return split
 
 
 def prepare(config: Config, run: RunFolder, step: Step | None = None, *, anew: bool = False) -> PreparedData:

@@ -23,6 +23,11 @@ class RunFolder:
         return self.root / "index.csv"
 
     @property
+    def findings(self) -> Path:
+        """What was wrong with the data's files when they were indexed, as JSON."""
+        return self.root / "findings.json"
+
+    @property
     def split(self) -> Path:
         """Which record is in which split, as JSON with its hash."""
         return self.root / "split.json"
