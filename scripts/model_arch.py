@@ -50,8 +50,8 @@ def train(config: Config, root: Path) -> TrainedRun:
     """Train into ``root``, or go on with the run there, which must have the same settings."""
     from hilum.cli.console import show_findings
     from hilum.cli.progress import StepBars, TrainingBars
+    from hilum.steps import Step
     from hilum.training import pipeline
-    from hilum.training.prepare import Step
     from hilum.training.run_folder import RunFolder
 
     folder = RunFolder(root)
@@ -86,7 +86,8 @@ def leave_original_files(trained: TrainedRun, config: Config, save_dir: Path) ->
     write_bytes(save_dir / "training_curves.png", (folder.plots / "training_curves.png").read_bytes())
     summary: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
     counts = {f"{name}_samples": count for name, count in summary["images"].items()}
-    summary["final_classification_report"] = trained.report  # of the test split, as it says; the original's: val
+    measured = folder.results("test") / "classification_report.json"  # the original's: val
+    summary["final_classification_report"] = json.loads(measured.read_text(encoding="utf-8"))
     summary["dataset_info"] = {
         "total_samples": len(index.records),
         **counts,

@@ -16,6 +16,8 @@ SplitName: TypeAlias = Literal["train", "val", "test"]
 Severity: TypeAlias = Literal["info", "warning", "error"]
 Gray: TypeAlias = "NDArray[np.uint8] | NDArray[np.uint16]"
 
+Box: TypeAlias = tuple[float, float, float, float]
+
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
 
 
@@ -42,6 +44,8 @@ class Record:
 
     ``None`` means unknown, never zero: a radiograph without a mask has ``mask_path=None`` and takes no part
     in the segmentation loss. ``group`` joins images that must not cross a split (one patient, near-duplicates).
+    ``region_path`` (a mask of what the label stands for) and ``boxes`` (x, y, width, height, as fractions of the
+    image) are for measuring localisation; nothing is trained on them.
     """
 
     image_path: Path
@@ -50,6 +54,8 @@ class Record:
     group: str | None = None
     source: str | None = None
     split: SplitName | None = None
+    region_path: Path | None = None
+    boxes: tuple[Box, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,12 +116,16 @@ class Prediction:
         class_names: K names, the order of ``probabilities``.
         probabilities: (K,) float64, summing to 1, after temperature scaling.
         label: the class of the highest probability.
-        label_set: the classes of the conformal set; just ``(label,)`` where the bundle has no quantile.
+        label_set: the classes that are not ruled out at the bundle's ``label_set_level``, the most probable first
+            (hilum.inference.label_sets); just ``(label,)`` where the bundle has no quantiles.
         mask: (H0, W0) bool, lung at the file's own size.
         evidence: (K, h, w) float32 or None, see ModelOutput.
         lung_fraction: share of the image's pixels in ``mask``, in [0, 1].
-        findings: what the gate said (warnings only: errors make a Refusal).
+        findings: what the gate said (warnings only: errors make a Refusal), and ``low_confidence``, a warning, where
+            the prediction abstains.
         bundle_id: the bundle that answered.
+        abstained: whether the probability of ``label`` is below the bundle's ``abstention_threshold``: a person
+            should decide. ``label`` is then still the most probable class.
     """
 
     origin: str
@@ -128,6 +138,7 @@ class Prediction:
     lung_fraction: float
     bundle_id: str
     findings: tuple[Finding, ...] = ()
+    abstained: bool = False
 
 
 @dataclass(frozen=True)

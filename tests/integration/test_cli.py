@@ -22,6 +22,7 @@ from PIL import Image
 from hilum._version import __version__
 from hilum.cli.app import _COMMANDS
 from hilum.data.phantom import draw_phantom
+from hilum.evaluation.evaluate import load_report
 from hilum.export.bundle import load_bundle
 from hilum.training.run_folder import RunFolder
 
@@ -147,8 +148,14 @@ def test_from_phantoms_to_predictions(hilum: Hilum, tmp_path: Path, monkeypatch:
     digest = json.loads(Path("split.json").read_text())["digest"]
     assert json.loads((run / "split.json").read_text())["digest"] == digest
     assert load_bundle(run / "bundle").manifest.split_digest == digest
-    assert "Files in" in hilum("evaluate", run, "--split", "val", "--resamples", "100")
-    assert {"classification_report.json", "predictions.csv"} <= {path.name for path in (run / "val").iterdir()}
+    printed = hilum("evaluate", run, "--split", "val", "--resamples", "100")
+    assert printed.startswith("val split: ")
+    assert f"Report in {run}/val/report.html" in printed
+    for split in ("test", "val"):  # the first is train's own
+        left = {path.name for path in (run / split).iterdir()}
+        assert left >= {"report.json", "report.html", "evaluation.json", "predictions.csv", "plots"}
+        report = load_report(run / split / "report.json")
+        assert (report.split.name, report.split.digest) == (split, digest)
     assert "labels equal in 100%" in hilum("export", run, "--out", "model.hilum", "--name", "Demo")
     assert load_bundle(Path("model.hilum")).manifest.name == "Demo"
     for backend in ("onnx", "torch"):

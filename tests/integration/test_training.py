@@ -22,7 +22,6 @@ from hilum.data.index import build_index, save_index
 from hilum.data.phantom import PHANTOM_CLASSES
 from hilum.data.split import make_split, save_split
 from hilum.errors import CheckpointError, ConfigError, DataError, OutputError, SplitError
-from hilum.evaluation.score import run_split
 from hilum.models.build import build_model
 from hilum.models.losses import MultiTaskLoss, class_weights
 from hilum.training import loop
@@ -33,6 +32,7 @@ from hilum.training.observer import Silent
 from hilum.training.pipeline import TrainedRun, train
 from hilum.training.prepare import PreparedData
 from hilum.training.run_folder import RunFolder
+from hilum.training.validation import run_split
 
 # --- one whole run ------------------------------------------------------------------------------------------------
 
@@ -126,7 +126,7 @@ def test_an_attempt_that_failed_does_not_block_its_folder(phantoms: Path, tmp_pa
     with pytest.raises(DataError, match="at least 2 classes"):
         train(one_class, RunFolder(tmp_path))
     trained = train(config, RunFolder(tmp_path))
-    assert set(trained.report["intervals"]) >= {f"recall/{name}" for name in PHANTOM_CLASSES}
+    assert {f.class_name for f in trained.report.figures if f.metric == "recall"} == {*PHANTOM_CLASSES}
 
 
 # --- when it stops ------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -29,7 +30,9 @@ def manifest(name: str = "tiny") -> Manifest:
         model=ModelConfig(),
         temperature=1.5,
         gate=Thresholds(minimum_side=32),
-        conformal_quantiles={"0.9": 0.8125},
+        conformal_quantiles={"0.90": (0.8125, 1.0)},
+        abstention_threshold=0.625,
+        calibration={"images": 120},
         metrics={"test": {"accuracy": {"value": 0.1 + 0.2, "low": None, "high": 1.0, "n": 7}}},
     )
 
@@ -91,6 +94,44 @@ def test_a_folder_zipped_by_hand_is_a_bundle(folder: Path, tmp_path: Path) -> No
 def test_a_file_that_it_does_not_hold_is_a_bundle_error(folder: Path) -> None:
     with pytest.raises(BundleError, match=r"int8\.onnx"):
         load_bundle(folder).read("int8.onnx")
+
+
+def test_a_bundle_of_before_calibration_loads(folder: Path) -> None:
+    """As 0.2 wrote them: no quantiles, and none of the fields that came with them."""
+    raw = json.loads((folder / MANIFEST).read_text())
+    for field in ("label_set_level", "abstention_threshold", "calibration", "sources"):
+        del raw[field]
+    raw["conformal_quantiles"] = {}
+    blank = (json.dumps({**raw, "bundle_id": ""}, indent=2) + "\n").encode()
+    digest = hashlib.sha256(blank).hexdigest()
+    (folder / MANIFEST).write_bytes(blank.replace(b'"bundle_id": ""', f'"bundle_id": "{digest}"'.encode(), 1))
+    found = load_bundle(folder).manifest
+    assert found.bundle_id == digest
+    assert found.abstention_threshold is None
+    assert found.label_set_quantiles is None
+    assert found.calibration == {}
+
+
+def test_the_quantiles_of_label_sets_are_those_of_the_level() -> None:
+    assert manifest().label_set_quantiles == (0.8125, 1.0)
+    assert manifest().model_copy(update={"label_set_level": "0.99"}).label_set_quantiles is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"conformal_quantiles": {"0.90": (0.5,)}},
+        {"conformal_quantiles": {"0.90": (0.5, 1.5)}},
+        {"conformal_quantiles": {"0.90": (0.5, float("nan"))}},
+        {"abstention_threshold": 1.5},
+        {"temperature": 0.0},
+    ],
+)
+def test_impossible_numbers_are_refused(folder: Path, fields: dict[str, object]) -> None:
+    raw = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(raw | fields))
+    with pytest.raises(BundleError, match="Expected a manifest"):
+        load_bundle(folder)
 
 
 # Changed bytes

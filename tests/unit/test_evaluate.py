@@ -1,138 +1,425 @@
-"""The files of an evaluation: a round trip, no NaN, and partial knowledge."""
+"""The files of an evaluation: what they hold, the same report from them again, and partial knowledge."""
 
 from __future__ import annotations
 
-import dataclasses
+import csv
 import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import sklearn.metrics
+from report_writing import NAMES, made_up_scores, trust_parts
 
-from hilum.errors import DataError
-from hilum.evaluation.evaluate import read_predictions, summary_lines, write_evaluation, write_predictions
+from hilum.errors import ConfigError, DataError
+from hilum.evaluation.calibration import fit_calibration
+from hilum.evaluation.evaluate import (
+    MOST_FAILURES,
+    Evaluated,
+    build_report,
+    failures_of,
+    load_report,
+    read_evaluation,
+    write_evaluation,
+)
+from hilum.evaluation.limits import limits_of
+from hilum.evaluation.localisation_table import LocalisationRow, LocalisationTable
 from hilum.evaluation.metrics import Scores
+from hilum.evaluation.report import ModelRef, Report
+from hilum.evaluation.summary import summary_lines
 
-NAMES = ("COVID", "Lung, opaque", "Normal")
-COUNT = 40
-
-
-def _scores(**changes: Any) -> Scores:
-    generator = np.random.default_rng(0)
-    labels = generator.integers(0, 3, COUNT)
-    labels[:4] = -1
-    logits = generator.normal(size=(COUNT, 3)) + 2 * np.eye(3)[labels]
-    dice = np.where(np.arange(COUNT) % 3 == 0, generator.random(COUNT), np.nan)
-    fields: dict[str, Any] = {
-        "files": tuple(f'films, "{row}".png' for row in range(COUNT)), "labels": labels,
-        "probabilities": np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), "class_names": NAMES,
-        "groups": tuple(f"p{row // 2}" for row in range(COUNT)), "sources": ("kermany", None) * (COUNT // 2),
-        "dice": dice, "iou": dice / (2 - dice), "split": "test",
-    }  # fmt: skip
-    return Scores(**(fields | changes))
+MODEL = ModelRef(kind="run", name="one", id="f" * 64)
+FILES = {"report.json", "report.html", "predictions.csv", "evaluation.json", "plots", "classification_report.json"}
+Parts = dict[str, Any]
 
 
-def _assert_equal(left: Scores, right: Scores) -> None:
-    for field in dataclasses.fields(Scores):
-        np.testing.assert_array_equal(getattr(left, field.name), getattr(right, field.name), err_msg=field.name)
+def _localisation(scores: Scores) -> LocalisationTable:
+    random = np.random.default_rng(3)
+    return LocalisationTable(
+        tuple(
+            LocalisationRow(
+                scores.files[film], scores.groups[film], "COVID", "region", method,
+                *random.random(4).tolist(), float("nan") if method == "random in lung" else random.random(),
+            )
+            for film in range(3, 12)
+            for method in ("evidence", "grad-cam", "random in lung")
+        )
+    )  # fmt: skip
+
+
+def _unlabelled(scores: Scores) -> Scores:
+    return replace(scores, labels=np.full(len(scores.files), -1, np.int64))
+
+
+def _unmasked(scores: Scores) -> Scores:
+    nothing = np.full(len(scores.files), np.nan)
+    return replace(scores, dice=nothing, iou=nothing, hd95=nothing)
+
+
+def _evaluated(scores: Scores | None = None, **parts: Any) -> Evaluated:
+    """As a run's evaluation: calibrated on other images, with localisation and a source left out."""
+    scores = scores or made_up_scores()
+    fields: Parts = {
+        "digest": "d" * 64,
+        "calibration": fit_calibration(made_up_scores(seed=7), digest="d" * 64),
+        "localisation": _localisation(scores),
+        "same_sources": True,
+        "held_out": trust_parts()["held_out_sources"],
+    }
+    return Evaluated(scores, MODEL, **(fields | parts))
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slow part, from which no figure comes; tests/unit/test_plots.py has it."""
+    monkeypatch.setattr("hilum.evaluation.plots.write_plots", lambda *_: {})
 
 
 def _no_constant(name: str) -> None:
     raise AssertionError(f"{name} is not JSON")
 
 
-def test_report_says_what_was_measured_on_what(tmp_path: Path) -> None:
-    report = write_evaluation(_scores(), tmp_path / "test", resamples=100)
-    names = {path.name for path in (tmp_path / "test").iterdir()}
-    assert names == {"classification_report.json", "predictions.csv", "confusion_matrix.png", "roc_curves.png"}
-    text = (tmp_path / "test" / "classification_report.json").read_text()
-    assert json.loads(text, parse_constant=_no_constant) == report
-    counts = {key: report[key] for key in ("split", "images", "groups", "labelled", "with_masks")}
-    assert counts == {"split": "test", "images": 40, "groups": 20, "labelled": 36, "with_masks": 14}
-    assert sum(report[name]["support"] for name in NAMES) == 36
-    accuracy = report["intervals"]["accuracy"]
-    assert accuracy["value"] == pytest.approx(report["accuracy"])
-    assert accuracy["low"] < accuracy["value"] < accuracy["high"]
-    assert accuracy["n"] == 36
-    assert report["intervals"]["recall/COVID"]["value"] == pytest.approx(report["COVID"]["recall"])
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evaluated, Path, Report]:
+    """One evaluation with all parts; shared, so do not write into its folder."""
+    evaluated, folder = _evaluated(), tmp_path_factory.mktemp("evaluation") / "test"
+    return evaluated, folder, write_evaluation(evaluated, folder, resamples=60, seed=5)
 
 
-def test_same_seed_same_bytes(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        write_evaluation(_scores(), tmp_path / name, resamples=50, seed=5)
-    for name in ("classification_report.json", "predictions.csv"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+# --- what is written ----------------------------------------------------------------------------------------------
 
 
-def test_predictions_come_back_equal(tmp_path: Path) -> None:
-    scores = _scores()
-    write_predictions(scores, tmp_path / "predictions.csv")
-    header = (tmp_path / "predictions.csv").read_text().splitlines()[0]
-    assert header == 'file,label,group,source,prob_COVID,"prob_Lung, opaque",prob_Normal,dice,iou'
-    _assert_equal(read_predictions(tmp_path / "predictions.csv", "test"), scores)
+def test_the_files_are_there_and_json_has_no_nan(written: tuple[Evaluated, Path, Report]) -> None:
+    _, folder, report = written
+    assert {path.name for path in folder.iterdir()} == FILES | {"localisation.csv"}
+    for name in ("report.json", "evaluation.json", "classification_report.json"):
+        json.loads((folder / name).read_text(encoding="utf-8"), parse_constant=_no_constant)
+    assert load_report(folder / "report.json") == report
+    kinds = {path.suffix for path in (folder / "plots").iterdir()}
+    assert kinds == {".png", ".svg"}
+    assert "<html" in (folder / "report.html").read_text(encoding="utf-8")
 
 
-def test_summary_gives_every_number_its_interval_and_n(tmp_path: Path) -> None:
-    report = write_evaluation(_scores(), tmp_path, resamples=50)
-    head, *lines = summary_lines(report)
-    assert head == "test split: 40 images in 20 groups, 36 labelled, 14 with masks; 95% intervals"
-    assert [line.strip()[:22].strip() for line in lines] == [
-        "accuracy", "macro F1", "macro ROC-AUC", "COVID recall", "COVID precision", "Lung, opaque recall",
-        "Lung, opaque precision", "Normal recall", "Normal precision", "Dice", "IoU",
-    ]  # fmt: skip
-    assert all("n = " in line and "–" in line for line in lines)
-    assert summary_lines(json.loads((tmp_path / "classification_report.json").read_text())) == [head, *lines]
+def test_the_report_says_what_was_measured_on_what(written: tuple[Evaluated, Path, Report]) -> None:
+    evaluated, _, report = written
+    assert report.model == MODEL
+    assert report.split.model_dump() == {
+        "name": "test", "digest": "d" * 64, "images": 120, "groups": 60, "labelled": 117, "with_masks": 60,
+    }  # fmt: skip
+    assert report.settings.model_dump() == {"resamples": 60, "seed": 5, "level": 0.95}
+    assert report.class_names == NAMES
+    assert [entry["source"] for entry in report.held_out_sources] == ["south"]
+    assert report.calibration is not None
+    assert evaluated.calibration is not None
+    assert report.calibration["temperature"] == evaluated.calibration.temperature
+    assert [entry["level"] for entry in report.conformal] == ["0.90", "0.95", "0.99"]
+    assert report.selective is not None
+    assert report.localisation is not None
+    assert report.localisation["films"] == 9
 
 
-def test_absent_class_is_null_and_said_to_be_undefined(tmp_path: Path) -> None:
-    labels = np.where(np.arange(COUNT) % 2, 0, 2)
-    report = write_evaluation(_scores(labels=labels), tmp_path, resamples=50)
-    assert report["intervals"]["recall/Lung, opaque"] == {"value": None, "low": None, "high": None, "n": 0}
-    assert report["Lung, opaque"]["roc_auc"] is None
-    assert any("Lung, opaque recall" in line and "undefined, n = 0" in line for line in summary_lines(report))
+def test_figures_are_those_of_scikit_learn(written: tuple[Evaluated, Path, Report]) -> None:
+    evaluated, folder, report = written
+    known = evaluated.scores.labelled
+    labels, probabilities = evaluated.scores.labels[known], evaluated.scores.probabilities[known]
+    predicted = probabilities.argmax(axis=1)
+    expected = {
+        "accuracy": sklearn.metrics.accuracy_score(labels, predicted),
+        "balanced_accuracy": sklearn.metrics.balanced_accuracy_score(labels, predicted),
+        "macro_f1": sklearn.metrics.f1_score(labels, predicted, average="macro"),
+        "macro_roc_auc": sklearn.metrics.roc_auc_score(labels, probabilities, multi_class="ovr"),
+        "mcc": sklearn.metrics.matthews_corrcoef(labels, predicted),
+    }
+    for metric, value in expected.items():
+        figure = report.figure(metric)
+        assert figure is not None
+        assert figure.value == pytest.approx(value)
+        assert figure.low is not None
+        assert figure.high is not None
+        assert figure.low < value < figure.high
+        assert figure.n == 117
+    own = sklearn.metrics.classification_report(labels, predicted, target_names=list(NAMES), output_dict=True)
+    plain = json.loads((folder / "classification_report.json").read_text())
+    for name in NAMES:
+        assert {key: plain[name][key] for key in own[name]} == pytest.approx(own[name])
+        recall = report.figure("recall", name)
+        assert recall is not None
+        assert recall.value == pytest.approx(own[name]["recall"])
+        assert recall.n == own[name]["support"]
+    assert report.confusion_matrix is not None
+    np.testing.assert_array_equal(report.confusion_matrix, sklearn.metrics.confusion_matrix(labels, predicted))
+    dice = report.figure("dice")
+    assert dice is not None
+    assert dice.value == pytest.approx(np.nanmean(evaluated.scores.dice))
+    assert dice.n == 60
 
 
-def test_masks_alone(tmp_path: Path) -> None:
-    write_evaluation(_scores(), tmp_path, resamples=50)
-    scores = _scores(labels=np.full(COUNT, -1), class_names=(), probabilities=np.zeros((COUNT, 0)))
-    report = write_evaluation(scores, tmp_path, resamples=50)
-    assert {path.name for path in tmp_path.iterdir()} == {"classification_report.json", "predictions.csv"}
-    assert set(report["intervals"]) == {"dice", "iou"}
-    assert "accuracy" not in report
-    assert len(summary_lines(report)) == 3
-    _assert_equal(read_predictions(tmp_path / "predictions.csv", "test"), scores)
+def test_a_contrast_within_a_source_is_the_auc_of_those_films(written: tuple[Evaluated, Path, Report]) -> None:
+    evaluated, _, report = written
+    scores = evaluated.scores
+    assert scores.logits is not None
+    found = {(c.source, c.positive, c.negative): c for c in report.contrasts}
+    contrast = found["north", NAMES[0], NAMES[2]]
+    inside = np.array([source == "north" for source in scores.sources])
+    rows = inside & np.isin(scores.labels, (0, 2))
+    ranking = scores.logits[rows, 0] - scores.logits[rows, 2]
+    assert contrast.auc.value == pytest.approx(sklearn.metrics.roc_auc_score(scores.labels[rows] == 0, ranking))
+    assert contrast.n_positive == (inside & (scores.labels == 0)).sum()
+    assert contrast.n_negative == (inside & (scores.labels == 2)).sum()
+    assert contrast.auc.n == rows.sum()
 
 
-@pytest.mark.parametrize("labels", [None, np.full(COUNT, -1)])
-def test_no_masks(tmp_path: Path, labels: np.ndarray | None) -> None:
-    nothing = np.full(COUNT, np.nan)
-    changes = {"dice": nothing, "iou": nothing} | ({} if labels is None else {"labels": labels})
-    report = write_evaluation(_scores(**changes), tmp_path, resamples=50)
-    assert report["with_masks"] == 0
-    assert not {"dice", "iou"} & set(report["intervals"])
-    assert len(summary_lines(report)) == (10 if labels is None else 1)
+def test_limits_are_those_of_the_scores_and_of_what_the_model_saw(written: tuple[Evaluated, Path, Report]) -> None:
+    evaluated, folder, report = written
+    assert report.limits == limits_of(evaluated.scores, same_sources=True, calibrated=True)
+    assert any("sources that the model was trained on" in sentence for sentence in report.limits)
+    assert all(sentence in (folder / "report.html").read_text(encoding="utf-8") for sentence in report.limits)
+    bare = build_report(_evaluated(same_sources=False, calibration=None), resamples=20)
+    assert not any("sources that the model was trained on" in sentence for sentence in bare.limits)
+    assert any("not calibrated" in sentence for sentence in bare.limits)
+    assert bare.conformal == ()
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "no row"),
-        ("file,label,group,source,prob_a,dice,iou\n", "no row"),
-        ("file,label,prob_a\nx.png,a,1\n", "Expected columns"),
-        ("file,label,group,source,prob_a,dice,iou\nx.png,b,g,,1,,\n", "row 2"),
-        ("file,label,group,source,prob_a,dice,iou\nx.png,a,g,,1,\n", "Expected 7 cells"),
-        ("file,label,group,source,prob_a,dice,iou\nx.png,a,g,,one,,\n", "Expected numbers"),
-        ("file,label,group,source,prob_a,dice,iou\nx.png,a,g,,,,\n", "finite"),
-    ],
-)
-def test_a_table_that_is_no_prediction_is_refused(tmp_path: Path, text: str, words: str) -> None:
-    path = tmp_path / "predictions.csv"
-    path.write_text(text)
-    with pytest.raises(DataError, match=words):
-        read_predictions(path, "test")
+def test_failures_are_the_surest_errors_worst_first() -> None:
+    scores = made_up_scores(300)
+    every = sorted(
+        (
+            (-float(row.max()), file)
+            for file, label, row in zip(scores.files, scores.labels, scores.probabilities, strict=True)
+            if label >= 0 and row.argmax() != label
+        ),
+    )
+    found = failures_of(scores)
+    assert len(every) > len(found) == MOST_FAILURES
+    assert [(-failure.probability, failure.file) for failure in found] == every[:MOST_FAILURES]
+    assert all(failure.label != failure.predicted for failure in found)
+    assert failures_of(_unlabelled(scores)) == ()
+
+
+# --- the same again -----------------------------------------------------------------------------------------------
+
+
+VARIANTS: dict[str, Callable[[], Evaluated]] = {
+    "all": _evaluated,
+    "neither": lambda: _evaluated(calibration=None, localisation=None),
+    "no calibration": lambda: _evaluated(calibration=None),
+    "no localisation": lambda: _evaluated(localisation=None, held_out=()),
+    "no labels": lambda: _evaluated(_unlabelled(made_up_scores()), localisation=None),
+    "no masks": lambda: _evaluated(_unmasked(made_up_scores())),
+    "no distance": lambda: _evaluated(replace(made_up_scores(), hd95=np.full(120, np.nan))),
+    "no logits": lambda: _evaluated(replace(made_up_scores(), logits=None), calibration=None),
+    "no groups or sources": lambda: _evaluated(replace(made_up_scores(), groups=("",) * 120, sources=(None,) * 120)),
+    "an absent class": lambda: _evaluated(replace(made_up_scores(), labels=np.arange(120) % 2)),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("no_plots")
+@pytest.mark.parametrize("variant", list(VARIANTS))
+def test_the_files_give_the_same_report_to_the_byte(variant: str, tmp_path: Path) -> None:
+    write_evaluation(VARIANTS[variant](), tmp_path / "one", resamples=30, seed=9)
+    evaluated, settings = read_evaluation(tmp_path / "one")
+    write_evaluation(evaluated, tmp_path / "two", resamples=settings.resamples, seed=settings.seed)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+
+
+def test_a_table_with_its_settings_beside_it_is_the_folder(written: tuple[Evaluated, Path, Report]) -> None:
+    _, folder, report = written
+    evaluated, settings = read_evaluation(folder / "predictions.csv")
+    assert build_report(evaluated, resamples=settings.resamples, seed=settings.seed) == report
+
+
+def test_another_seed_gives_other_intervals_and_the_same_values() -> None:
+    one, two = (build_report(_evaluated(localisation=None), resamples=30, seed=seed) for seed in (0, 1))
+    assert [figure.value for figure in one.figures] == [figure.value for figure in two.figures]
+    assert [figure.low for figure in one.figures] != [figure.low for figure in two.figures]
+
+
+# --- partial knowledge --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_without_labels_the_lungs_alone_are_measured(tmp_path: Path) -> None:
+    report = write_evaluation(_evaluated(_unlabelled(made_up_scores()), localisation=None), tmp_path, resamples=20)
+    assert {path.name for path in tmp_path.iterdir()} == FILES - {"classification_report.json", "plots"}
+    assert {figure.metric for figure in report.figures} == {"dice", "iou", "hd95"}
+    assert report.confusion_matrix is report.calibration is report.selective is None
+    assert report.contrasts == report.conformal == report.failures == ()
+    assert report.split.labelled == 0
+    assert any("No image has a label" in sentence for sentence in report.limits)
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_without_masks_the_classes_alone_are_measured(tmp_path: Path) -> None:
+    report = write_evaluation(_evaluated(_unmasked(made_up_scores())), tmp_path, resamples=20)
+    assert not {"dice", "iou", "hd95"} & {figure.metric for figure in report.figures}
+    assert report.figure("accuracy") is not None
+    assert report.split.with_masks == 0
+    assert any("No image has a reference lung mask" in sentence for sentence in report.limits)
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_an_absent_class_is_null(tmp_path: Path) -> None:
+    labels = np.arange(120) % 2
+    report = write_evaluation(_evaluated(replace(made_up_scores(), labels=labels)), tmp_path, resamples=20)
+    recall = report.figure("recall", NAMES[2])
+    assert recall is not None
+    assert (recall.value, recall.low, recall.high, recall.n) == (None, None, None, 0)
+    text = (tmp_path / "report.json").read_text(encoding="utf-8")
+    json.loads(text, parse_constant=_no_constant)
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_another_tools_table_is_measured_as_it_is(tmp_path: Path) -> None:
+    scores = made_up_scores()
+    table = tmp_path / "theirs.csv"
+    with table.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["file", "label", *(f"prob_{name}" for name in NAMES)])
+        for file, label, row in zip(scores.files, scores.labels, scores.probabilities, strict=True):
+            writer.writerow([file, NAMES[label] if label >= 0 else "", *row.tolist()])
+    evaluated, settings = read_evaluation(table)
+    assert evaluated.model == ModelRef(kind="predictions", name="theirs.csv")
+    assert evaluated.calibration is None
+    assert settings.resamples == 1000
+    report = write_evaluation(evaluated, tmp_path / "out", resamples=20)
+    own = build_report(_evaluated(), resamples=20)
+    for metric in ("accuracy", "macro_roc_auc", "mcc"):
+        mine, other = report.figure(metric), own.figure(metric)
+        assert mine is not None
+        assert other is not None
+        assert mine.value == other.value
+    assert report.calibration is None
+    assert report.split.groups == 120
+    assert any("No groups" in sentence for sentence in report.limits)
+    assert any("No source is given" in sentence for sentence in report.limits)
+
+
+def test_what_an_earlier_evaluation_left_is_gone(tmp_path: Path) -> None:
+    write_evaluation(_evaluated(), tmp_path, resamples=20)
+    before = {path.name for path in (tmp_path / "plots").iterdir()}
+    assert {"localisation.csv", "classification_report.json"} <= {path.name for path in tmp_path.iterdir()}
+    fresh = tmp_path.with_name(tmp_path.name + "-fresh")
+    bare = _evaluated(_unlabelled(made_up_scores()), localisation=None)
+    for folder in (tmp_path, fresh):
+        write_evaluation(bare, folder, resamples=20)
+    left, own = ({str(p.relative_to(f)) for f2 in [f] for p in f2.rglob("*") if p.is_file()} for f in (tmp_path, fresh))
+    assert left == own
+    assert before - {Path(name).name for name in own}  # or nothing had to go
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------
+
+
+def _without(key: str) -> Callable[[Parts], object]:
+    return lambda content: {name: value for name, value in content.items() if name != key}
+
+
+def _with(**changes: Any) -> Callable[[Parts], object]:
+    return lambda content: content | changes
+
+
+ALTERED: dict[str, Callable[[Parts], object]] = {
+    "a list": lambda content: [content],
+    "no calibration": _without("calibration"),
+    "no settings": _without("settings"),
+    "no held_out": _without("held_out"),
+    "another kind of model": _with(model={"kind": "oracle", "name": "x"}),
+    "an unknown setting": _with(settings={"resamples": 20, "seed": 0, "level": 0.95, "method": "x"}),
+    "resamples in words": _with(settings={"resamples": "many", "seed": 0, "level": 0.95}),
+    "half a calibration": lambda content: content | {"calibration": {"temperature": 1.0}},
+    "a digest that is a number": _with(digest=5),
+    "held_out of words": _with(held_out=["south"]),
+    "a split that is a number": _with(split=5),
+}
+
+
+@pytest.mark.parametrize("change", list(ALTERED))
+def test_altered_settings_are_refused(change: str, written: tuple[Evaluated, Path, Report], tmp_path: Path) -> None:
+    _, folder, _ = written
+    content = json.loads((folder / "evaluation.json").read_text())
+    (tmp_path / "predictions.csv").write_bytes((folder / "predictions.csv").read_bytes())
+    (tmp_path / "evaluation.json").write_text(json.dumps(ALTERED[change](content)))
+    with pytest.raises(DataError) as caught:
+        read_evaluation(tmp_path)
+    assert caught.value.message
+
+
+def test_a_calibration_of_other_classes_is_refused(written: tuple[Evaluated, Path, Report], tmp_path: Path) -> None:
+    """Another table put beside the settings."""
+    (tmp_path / "evaluation.json").write_bytes((written[1] / "evaluation.json").read_bytes())
+    (tmp_path / "predictions.csv").write_text("file,label,prob_a,prob_b\nx.png,a,0.5,0.5\ny.png,b,0.5,0.5\n")
+    with pytest.raises(DataError, match="2 classes"):
+        read_evaluation(tmp_path)
+
+
+def test_settings_that_are_no_json_are_named(written: tuple[Evaluated, Path, Report], tmp_path: Path) -> None:
+    (tmp_path / "predictions.csv").write_bytes((written[1] / "predictions.csv").read_bytes())
+    (tmp_path / "evaluation.json").write_bytes(b"\xff{")
+    with pytest.raises(DataError, match=r"evaluation\.json") as caught:
+        read_evaluation(tmp_path)
+    assert "Evaluate again" in caught.value.cure
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere\.csv"):
-        read_predictions(tmp_path / "nowhere.csv", "test")
+        read_evaluation(tmp_path / "nowhere.csv")
+
+
+def test_a_report_of_another_form_is_named(written: tuple[Evaluated, Path, Report], tmp_path: Path) -> None:
+    content = json.loads((written[1] / "report.json").read_text())
+    (tmp_path / "report.json").write_text(json.dumps(content | {"format": "hilum-report-0"}))
+    with pytest.raises(DataError, match=r"report\.json"):
+        load_report(tmp_path / "report.json")
+    with pytest.raises(DataError, match=r"absent\.json"):
+        load_report(tmp_path / "absent.json")
+
+
+def test_a_refused_evaluation_writes_nothing(tmp_path: Path) -> None:
+    reserved = replace(made_up_scores(), class_names=("accuracy", *NAMES[1:]))
+    with pytest.raises(DataError, match="accuracy"):
+        write_evaluation(_evaluated(reserved), tmp_path / "out", resamples=20)
+    with pytest.raises(ConfigError):
+        write_evaluation(_evaluated(), tmp_path / "out", resamples=1)
+    assert not (tmp_path / "out").exists()
+
+
+# --- in a few lines -----------------------------------------------------------------------------------------------
+
+
+def test_the_summary_gives_every_number_its_interval_and_n(written: tuple[Evaluated, Path, Report]) -> None:
+    report = written[2]
+    head, *lines = summary_lines(report)
+    assert head == "test split: 120 images in 60 groups, 117 labelled, 60 with masks; 95% intervals"
+    end = lines.index("What these data cannot tell:")
+    assert lines[end + 1 :] == [f"  - {sentence}" for sentence in report.limits]
+    words = [re.split(r" {2,}", line.strip())[0] for line in lines[:end]]
+    assert words[:5] == ["accuracy", "balanced accuracy", "macro F1", "macro ROC-AUC", "MCC"]
+    assert {f"{name} {metric}" for name in NAMES for metric in ("recall", "precision")} <= set(words)
+    assert {"Dice", "IoU", "95% Hausdorff, pixels", "expected calibration error"} <= set(words)
+    assert [word for word in words if " within " in word] == [
+        f"{c.positive} against {c.negative} within {c.source}" for c in report.contrasts if c.source is not None
+    ]
+    assert all(re.search(r"–.*, n = \d+$", line) for line in lines[:end])
+    accuracy = report.figure("accuracy")
+    assert accuracy is not None
+    assert f"{accuracy.value:.3f} ({accuracy.low:.3f}–{accuracy.high:.3f}), n = 117" in lines[0]
+
+
+def test_the_summary_says_undefined_where_it_is(tmp_path: Path) -> None:
+    report = build_report(_evaluated(replace(made_up_scores(), labels=np.arange(120) % 2)), resamples=20)
+    (line,) = [line for line in summary_lines(report) if f"{NAMES[2]} recall" in line]
+    assert "undefined, n = 0" in line
+
+
+def test_the_summary_of_a_split_of_which_little_is_known() -> None:
+    scores = _unlabelled(_unmasked(made_up_scores()))
+    report = build_report(_evaluated(scores, localisation=None), resamples=20)
+    head, words, *limits = summary_lines(report)
+    assert head.startswith("test split: 120 images in 60 groups, 0 labelled, 0 with masks")
+    assert words == "What these data cannot tell:"
+    assert len(limits) == len(report.limits) >= 2

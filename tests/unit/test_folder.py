@@ -22,7 +22,7 @@ from hilum.inference.backends import BackendOutput
 from hilum.inference.folder import PARTIAL, TABLE, find_files, picture_names, predict_folder, sample_files
 from hilum.inference.predictor import Answer, Predictor, Source
 
-HEADER = ["file", "status", "label", "prob_dark", "prob_bright", "lung_fraction", "reason"]
+HEADER = ["file", "status", "label", "label_set", "prob_dark", "prob_bright", "lung_fraction", "reason"]
 
 
 class Bright:
@@ -205,9 +205,10 @@ def test_a_row_for_every_file(predictor: Predictor, tmp_path: Path) -> None:
     assert unreadable["status"] == "unreadable"
     assert str(torn) in unreadable["reason"]
     for row in (refused, unreadable):
-        assert row["label"] == row["prob_dark"] == row["prob_bright"] == row["lung_fraction"] == ""
+        assert row["label"] == row["label_set"] == row["prob_dark"] == row["prob_bright"] == row["lung_fraction"] == ""
     assert predicted["status"] == "predicted"
     assert predicted["reason"] == ""
+    assert predicted["label_set"] == predicted["label"]
     probabilities = {name: float(predicted[f"prob_{name}"]) for name in ("dark", "bright")}
     assert sum(probabilities.values()) == pytest.approx(1, abs=2e-6)
     assert predicted["label"] == max(probabilities, key=probabilities.__getitem__)
@@ -216,6 +217,26 @@ def test_a_row_for_every_file(predictor: Predictor, tmp_path: Path) -> None:
     assert result.statuses == {"refused": 1, "predicted": 1, "unreadable": 1}
     assert result.labels == {predicted["label"]: 1}
     assert [path.name for path in (tmp_path / "out").iterdir()] == [TABLE]
+
+
+def test_label_sets_and_abstention_have_their_cells(tmp_path: Path) -> None:
+    manifest = Manifest(
+        name="bright",
+        class_names=("dark", "bright"),
+        preprocess=PreprocessSpec(size=64),
+        model=ModelConfig(),
+        gate=Thresholds(minimum_side=48),
+        conformal_quantiles={"0.90": (1.0, 1.0)},
+        abstention_threshold=0.99,
+    )
+    predictor = Predictor(Bundle(manifest, {}, Path("bright")), backend=Bright())
+    result = predict_folder(predictor, [film(tmp_path / "film.png")], tmp_path / "out")
+    header, cells = rows_of(result.table)
+    row = dict(zip(header, cells, strict=True))
+    assert row["status"] == "predicted"
+    other = "bright" if row["label"] == "dark" else "dark"
+    assert row["label_set"] == f"{row['label']};{other}"
+    assert row["reason"].startswith("low confidence: probability 0.")
 
 
 def test_masks_and_overlays(predictor: Predictor, tmp_path: Path) -> None:

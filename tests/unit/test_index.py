@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from hilum.config import SplitConfig
+from hilum.config import PreprocessSpec, SplitConfig
+from hilum.data.cache import open_cache
 from hilum.data.index import Index, build_index, load_index, save_index
+from hilum.data.read import read_mask
 from hilum.data.split import make_split
 from hilum.errors import DataError
+from hilum.types import SPLIT_NAMES
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -209,6 +215,112 @@ def test_the_digest_is_that_of_the_rows_not_of_the_place(folders: Path, tmp_path
     assert build_index(moved, check=False).digest != before
 
 
+def _with_targets(folders: Path) -> Path:
+    draw_mask(folders / "COVID" / "regions" / "COVID-0.png")
+    return write_table(
+        folders / "targets.csv",
+        "image,mask,label,region,boxes",
+        "COVID/images/COVID-0.png,COVID/masks/COVID-0.png,COVID,COVID/regions/COVID-0.png,",
+        'COVID/images/COVID-1.png,,COVID,,"[[0.1, 0.2, 0.30000000000000004, 0.4], [0, 0, 1, 1]]"',
+        "Normal/images/Normal-0.png,,Normal,,[]",
+    )
+
+
+def test_regions_and_boxes_are_read_and_saved(folders: Path, tmp_path: Path) -> None:
+    index = build_index(_with_targets(folders))
+    first, second, third = index.records
+    assert (first.region_path, first.boxes) == (folders / "COVID/regions/COVID-0.png", ())
+    assert (second.region_path, second.boxes) == (None, ((0.1, 0.2, 0.30000000000000004, 0.4), (0.0, 0.0, 1.0, 1.0)))
+    assert (third.region_path, third.boxes) == (None, ())
+    for path in (folders / "index.csv", tmp_path / "elsewhere" / "index.csv"):
+        save_index(index, path)
+        assert load_index(path).records == index.records
+    with (folders / "index.csv").open() as stream:
+        assert next(csv.DictReader(stream))["region"] == "COVID/regions/COVID-0.png"
+
+
+def test_regions_and_boxes_change_no_digest_and_no_cache(folders: Path, tmp_path: Path) -> None:
+    table = _with_targets(folders)
+    index = build_index(table)
+    plain = write_table(
+        folders / "plain.csv",
+        "image,mask,label",
+        *(",".join(line.split(",")[:3]) for line in table.read_text().splitlines()[1:]),
+    )
+    bare = build_index(plain)
+    assert index.records != bare.records
+    assert index.digest == bare.digest
+    caches = [open_cache(each.records, PreprocessSpec(size=32), tmp_path / "cache") for each in (index, bare)]
+    assert caches[0].path == caches[1].path
+    assert len(caches[0].masks) == 1
+    given = []
+    for each in (index, bare):  # one class, a film of it in each split
+        rows = zip(each.records, SPLIT_NAMES, strict=True)
+        moved = tuple(replace(record, label="COVID", split=split) for record, split in rows)
+        given.append(replace(each, records=moved, class_names=("COVID",)))
+    assert make_split(given[0], SplitConfig()).digest == make_split(given[1], SplitConfig()).digest
+    # What the version before these columns gave; the digest names runs and splits that are already there.
+    cells = [[index.key(r), *_before(r.mask_path, r.label)] for r in index.records]
+    assert cells[0] == ["COVID/images/COVID-0.png", "COVID/masks/COVID-0.png", "COVID", None, None, None]
+    assert index.digest == hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+
+
+def _before(mask: Path | None, label: str | None) -> list[str | None]:
+    return ["COVID/masks/COVID-0.png" if mask else None, label, None, None, None]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "none",
+        "0.1 0.2 0.3 0.4",
+        "[0.1, 0.2, 0.3, 0.4]",
+        "[[0.1, 0.2, 0.3]]",
+        "[[0.1, 0.2, 0.3, 0.4, 0.5]]",
+        '[[0.1, 0.2, 0.3, "wide"]]',
+        "[[0.1, 0.2, 0.3, null]]",
+        "[[0.1, 0.2, 0.3, NaN]]",
+        "[[0.1, 0.2, 0.3, 1" + "0" * 400 + "]]",
+        "[" * 100_000,
+        "7",
+        "[[0.1, 0.2, 0.3, 0]]",
+        "[[-0.1, 0.2, 0.3, 0.4]]",
+        "[[12, 20, 30, 40]]",
+        "[[0.5, 0, 0.9, 0.1]]",
+        "[[0, 0.5, 0.1, 0.9]]",
+    ],
+)
+def test_malformed_boxes_name_the_line(tmp_path: Path, cell: str) -> None:
+    quoted = '"' + cell.replace('"', '""') + '"'
+    with pytest.raises(DataError, match=r"Expected boxes .*index\.csv, line 3, got"):
+        build_index(write_table(tmp_path / "index.csv", "image,boxes", "a.png,", f"b.png,{quoted}"))
+
+
+def test_a_box_may_end_a_pixel_outside(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    table = write_table(tmp_path / "index.csv", "image,boxes", 'a.png,"[[0.5, 0.5, 0.505, 0.505]]"')
+    assert build_index(table).records[0].boxes == ((0.5, 0.5, 0.505, 0.505),)
+
+
+def test_an_absent_region_is_named_and_the_record_stays(folders: Path) -> None:
+    table = _with_targets(folders)
+    (folders / "COVID/regions/COVID-0.png").unlink()
+    (folders / "COVID/masks/COVID-0.png").unlink()
+    index = build_index(table)
+    assert checks(index) == {"missing_mask": "warning", "missing_region": "warning"}
+    assert len(index.records) == 3
+    assert (index.records[0].mask_path, index.records[0].region_path) == (None, None)
+    assert "COVID-0.png" in index.findings[1].message
+
+
+def test_the_regions_of_phantoms_are_picked_up(phantoms: Path) -> None:
+    records = build_index(phantoms, check=False).records
+    assert len(records) == 48
+    for record in records:
+        assert record.region_path == record.image_path.parents[1] / "regions" / record.image_path.name
+        assert read_mask(record.region_path).any() == (record.label != "Normal")
+
+
 def test_progress_counts_up_to_all(folders: Path) -> None:
     seen: list[tuple[int, int]] = []
     build_index(folders, progress=lambda done, total: seen.append((done, total)))
@@ -223,6 +335,8 @@ def test_the_real_radiographs() -> None:
     assert len(index.records) == 18_220
     assert index.left_out == {"Other": 256}
     assert sum(record.mask_path is not None for record in index.records) == 3_440
+    assert sum(record.region_path is not None for record in index.records) == 44
+    assert sum(bool(record.boxes) for record in index.records) == 71
     split = make_split(index, SplitConfig())
     assert split.origin == "given"
     assert sum(split.counts["test"].values()) == 2_777

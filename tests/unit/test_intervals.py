@@ -6,11 +6,21 @@ import dataclasses
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    matthews_corrcoef,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
 
 from hilum.errors import ConfigError
 from hilum.evaluation import intervals
-from hilum.evaluation.intervals import Interval, bootstrap_intervals, resampled_weights
+from hilum.evaluation.figures import Key, figures_of, statistics_of
+from hilum.evaluation.intervals import Interval, bootstrap, resampled_weights
 from hilum.evaluation.metrics import Scores, class_metrics
 
 
@@ -34,6 +44,16 @@ def _scores(
     )
 
 
+def bootstrap_intervals(scores: Scores, **settings: int) -> dict[str, Interval]:
+    """The figures over all sources, named ``metric`` or ``metric/class``."""
+    found = figures_of(scores, **settings)
+    return {_name(key): interval for key, interval in found.items() if key.source is None and key.versus is None}
+
+
+def _name(key: Key) -> str:
+    return key.metric if key.class_name is None else f"{key.metric}/{key.class_name}"
+
+
 def _one_class(right: np.ndarray, groups: np.ndarray) -> Scores:
     """Two classes, of which only the first has images: accuracy is the mean of ``right``."""
     nothing = np.full(right.size, np.nan)
@@ -49,13 +69,19 @@ def test_resampled_statistics_agree_with_weighted_scikit_learn() -> None:
     known = scores.labelled
     labels, predicted, probabilities = scores.labels[known], scores.predicted[known], scores.probabilities[known]
     (weights,) = resampled_weights(scores.clusters(), 4, seed=7)
-    ours = intervals._statistics(scores, weights)
+    ours = {_name(key): values for key, values in statistics_of(scores)(weights).items() if key.versus is None}
     for row, all_weights in enumerate(weights):
         own = {"sample_weight": all_weights[known]}
         expected = {
             "accuracy": accuracy_score(labels, predicted, **own),
             "macro_f1": f1_score(labels, predicted, average="macro", **own),
             "macro_roc_auc": np.mean([roc_auc_score(labels == k, probabilities[:, k], **own) for k in range(3)]),
+            "mcc": matthews_corrcoef(labels, predicted, **own),
+            "mcc/b": matthews_corrcoef(labels == 1, predicted == 1, **own),
+            "balanced_accuracy": balanced_accuracy_score(labels, predicted, **own),
+            "balanced_accuracy/c": balanced_accuracy_score(labels == 2, predicted == 2, **own),
+            "specificity/a": recall_score(labels != 0, predicted != 0, **own),
+            "pr_auc/c": average_precision_score(labels == 2, probabilities[:, 2], **own),
             "recall/b": recall_score(labels, predicted, average=None, **own)[1],
             "precision/c": precision_score(labels, predicted, average=None, **own)[2],
             "f1/a": f1_score(labels, predicted, average=None, **own)[0],
@@ -145,15 +171,43 @@ def test_one_group_has_no_interval() -> None:
 
 
 def test_what_is_not_known_is_not_there() -> None:
-    assert set(bootstrap_intervals(_scores(labelled=0), resamples=10)) == {"dice", "iou"}
+    assert set(bootstrap_intervals(_scores(labelled=0), resamples=10)) == {"dice", "iou"}  # hd95 was not measured
     assert not {"dice", "iou"} & set(bootstrap_intervals(_scores(masked=0), resamples=10))
     assert bootstrap_intervals(_scores(labelled=0, masked=0), resamples=10) == {}
 
 
 def test_an_interval_reads_as_it_is_published() -> None:
-    assert str(Interval(0.9117, 0.9049, 0.9188, 2777)) == "0.912 (0.905–0.919), n = 2777"
+    assert str(Interval(0.9117, 0.9049, 0.9188, 2777)) == "0.912 (0.905–0.919), n = 2,777"
 
 
 def test_too_few_resamples_are_refused() -> None:
     with pytest.raises(ConfigError, match="at least 2 resamples, got 1"):
         bootstrap_intervals(_scores(), resamples=1)
+
+
+def test_every_resample_has_every_stratum_as_often_as_the_split() -> None:
+    clusters = np.arange(40)
+    strata = np.repeat([0, 1], [37, 3])
+    (weights,) = resampled_weights(clusters, 200, seed=0, strata=strata)
+    assert np.all(weights[:, strata == 1].sum(axis=1) == 3)
+    assert np.all(weights[:, strata == 0].sum(axis=1) == 37)
+    assert np.ptp(weights[:, 39]) > 0
+    (free,) = resampled_weights(clusters, 200, seed=0)
+    assert np.any(free[:, strata == 1].sum(axis=1) == 0)
+
+
+def test_a_group_belongs_to_the_commonest_stratum_of_its_images() -> None:
+    clusters, strata = np.array([0, 0, 0, 1, 2]), np.array([0, 0, 1, 1, 1])
+    (weights,) = resampled_weights(clusters, 50, seed=0, strata=strata)
+    assert np.all(weights[:, 0] == 1)  # alone in its stratum
+    assert np.all(weights[:, 3] + weights[:, 4] == 2)
+
+
+@pytest.mark.parametrize(("value", "low", "high"), [(1.0, 0.8316, 1.0), (0.0, 0.0, 0.1684)])
+def test_twenty_of_twenty_has_the_exact_binomial_bound(value: float, low: float, high: float) -> None:
+    right = np.full(40, value)
+    every = np.ones(40, np.bool_)
+    found = bootstrap(lambda w: {"share": w @ right / w.sum(axis=1)}, {"share": every}, np.repeat(np.arange(20), 2))
+    assert found["share"].low == pytest.approx(low, abs=1e-4)  # R: binom.test(20, 20)$conf.int
+    assert found["share"].high == pytest.approx(high, abs=1e-4)
+    assert found["share"].n == 40

@@ -41,8 +41,8 @@ PUBLIC_NAMES = {
 
 # From the bottom: a part imports its own layer and those below it.
 LAYERS = (
-    {"types", "errors", "storage"},
-    {"preprocess", "config"},
+    {"types", "errors", "storage", "steps"},
+    {"preprocess", "config", "document"},
     {"models", "data", "gate"},
     {"training", "evaluation", "audit", "export", "inference"},
     {"cli", "serving"},
@@ -57,11 +57,19 @@ TRAIN_ONLY = {
 TRAIN_PART = (
     "hilum.models",
     "hilum.training",
-    "hilum.evaluation",
+    "hilum.audit.probes",
     "hilum.data.dataset",
     "hilum.data.augment",
-    "hilum.data.split",
     "hilum.data.folds",
+    "hilum.evaluation.calibration",
+    "hilum.evaluation.compare",
+    "hilum.evaluation.conformal",
+    "hilum.evaluation.delong",
+    "hilum.evaluation.evaluate",
+    "hilum.evaluation.gradcam",
+    "hilum.evaluation.measure",
+    "hilum.evaluation.plots",
+    "hilum.evaluation.selective",
     "hilum.export.onnx",
     "hilum.export.parity",
 )

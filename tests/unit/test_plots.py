@@ -6,15 +6,24 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
+from report_writing import made_up_scores, report_of, trust_parts
+from sklearn.metrics import auc
 
 from hilum.errors import DataError, OutputError
-from hilum.evaluation.intervals import Interval
 from hilum.evaluation.metrics import Scores
-from hilum.evaluation.plots import confusion_matrix_plot, roc_curves_plot, sample_overlays, training_curves
+from hilum.evaluation.plots import sample_overlays, training_curves, write_plots
+from hilum.evaluation.plots.canvas import save_both
+from hilum.evaluation.plots.classes import confusion_matrix, precision_recall_curves, roc_curves
+from hilum.evaluation.plots.forest import Line, contrast_lines, forest, source_lines
+from hilum.evaluation.plots.probabilities import conformal_coverage, reliability, risk_coverage
+from hilum.evaluation.plots.write import PLOTS
+from hilum.evaluation.report import Estimate
 
 CURVES = {"training_curves", "loss", "cls_loss", "seg_loss", "accuracy", "dice", "val_auc"}
 BLUE, VERMILION, ORANGE, SKY = (0, 114, 178), (213, 94, 0), (230, 159, 0), (86, 180, 233)
@@ -76,30 +85,137 @@ def test_training_curves_refuse_no_epoch(tmp_path: Path) -> None:
         training_curves([], tmp_path)
 
 
+def _drawn(figure: Figure, tmp_path: Path) -> Path:
+    """The figure as PNG."""
+    save_both(figure, tmp_path / "drawn")
+    return tmp_path / "drawn.png"
+
+
+def _line(figure: Figure, label: str) -> tuple[list[float], list[float]]:
+    """The points of the line whose label begins so."""
+    line = next(line for axes in figure.axes for line in axes.lines if str(line.get_label()).startswith(label))
+    x, y = (np.asarray(values, np.float64).tolist() for values in line.get_data())
+    return x, y
+
+
+def test_all_plots_are_written_as_png_and_svg(tmp_path: Path) -> None:
+    scores = made_up_scores()
+    drawn = write_plots(scores, report_of(scores, **trust_parts()), tmp_path)
+    assert tuple(drawn) == PLOTS
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{kind}" for name in PLOTS for kind in ("png", "svg")}
+    for name, text in drawn.items():
+        assert (tmp_path / f"{name}.svg").read_text(encoding="utf-8") == text
+        assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
+        assert "<!DOCTYPE" not in text
+        assert _pixels_of(tmp_path / f"{name}.png", (255, 255, 255)) > 1000
+
+
+def test_plots_that_a_report_lacks_are_removed(tmp_path: Path) -> None:
+    scores = made_up_scores()
+    full, bare = report_of(scores, **trust_parts()), report_of(scores, contrasts=())
+    first = write_plots(scores, full, tmp_path)
+    (tmp_path / "mine.png").write_text("stays")
+    drawn = write_plots(scores, bare, tmp_path)
+    names = {"confusion_matrix", "roc_curves", "precision_recall_curves", "sources"}
+    assert set(drawn) == names
+    assert {path.stem for path in tmp_path.iterdir()} == names | {"mine"}
+    assert drawn["roc_curves"] == first["roc_curves"]  # the same bytes again
+
+
 def test_confusion_matrix_is_drawn_with_a_class_without_images(tmp_path: Path) -> None:
-    path = tmp_path / "confusion.png"
-    confusion_matrix_plot([[5, 1, 0], [0, 0, 0], [2, 0, 9]], ("a", "b_{$", "c"), path, split="test")
-    assert _pixels_of(path, (8, 48, 107), 60) > 1000  # the dark end of the colour map
+    figure = confusion_matrix([[5, 1, 0], [0, 0, 0], [2, 0, 9]], ("a", "b_{$", "c"), split="test")
+    assert [text.get_text() for text in figure.axes[0].texts[:4]] == ["5\n83.3%", "1\n16.7%", "0\n0.0%", "0\n–"]
+    assert _pixels_of(_drawn(figure, tmp_path), (8, 48, 107), 60) > 1000  # the dark end of the colour map
 
 
 @pytest.mark.parametrize(("matrix", "names"), [([[1, 0], [0, 1]], ("a", "b", "c")), ([[1, 2]], ("a",)), ([], ())])
-def test_confusion_matrix_refuses(tmp_path: Path, matrix: list[list[int]], names: tuple[str, ...]) -> None:
+def test_confusion_matrix_refuses(matrix: list[list[int]], names: tuple[str, ...]) -> None:
     with pytest.raises(DataError, match="Expected a matrix"):
-        confusion_matrix_plot(matrix, names, tmp_path / "confusion.png")
+        confusion_matrix(matrix, names)
 
 
-def test_roc_curves_leave_out_an_absent_class(tmp_path: Path) -> None:
-    intervals = {"roc_auc/a": Interval(0.5, 0.4, 0.6, 3)}
-    roc_curves_plot(_scores([0, 0, 1, 1, 0, -1]), tmp_path / "two.png", intervals)
-    roc_curves_plot(_scores([0, 0, 2, 2, 1, -1]), tmp_path / "three.png")
-    green = (0, 158, 115)
-    assert _pixels_of(tmp_path / "two.png", BLUE) > 100
-    assert _pixels_of(tmp_path / "two.png", green) < _pixels_of(tmp_path / "three.png", green) / 2
+def test_curves_enclose_the_areas_of_the_report(tmp_path: Path) -> None:
+    scores = made_up_scores()
+    report = report_of(scores)
+    roc, ranked = roc_curves(scores, report), precision_recall_curves(scores, report)
+    for name in scores.class_names:
+        area, precision = report.figure("roc_auc", name), report.figure("pr_auc", name)
+        assert area is not None
+        assert precision is not None
+        x, y = _line(roc, f"{name}: {area.value:.3f} ({area.low:.3f}–{area.high:.3f}), n = {area.n}")
+        assert auc(x, y) == pytest.approx(area.value)
+        recall, found = _line(ranked, f"{name}: {precision.value:.3f}")
+        assert -np.sum(np.diff(recall) * found[:-1]) == pytest.approx(precision.value)
+    _drawn(ranked, tmp_path)
 
 
-def test_roc_curves_refuse_unlabelled_images(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="at least one labelled"):
-        roc_curves_plot(_scores([-1, -1]), tmp_path / "roc.png")
+def test_curves_leave_out_an_absent_class(tmp_path: Path) -> None:
+    scores = _scores([0, 0, 1, 1, 0, -1])
+    report = report_of(scores)
+    for figure in (roc_curves(scores, report), precision_recall_curves(scores, report)):
+        assert _line(figure, "c: no area") == ([], [])
+        assert len(_line(figure, "a: ")[0]) > 1
+        _drawn(figure, tmp_path)
+
+
+def test_curves_refuse_unlabelled_images() -> None:
+    scores = _scores([-1, -1])
+    for draw in (roc_curves, precision_recall_curves):
+        with pytest.raises(DataError, match="at least one labelled"):
+            draw(scores, report_of(scores))
+
+
+def test_reliability_shows_both_states_and_their_intervals() -> None:
+    calibration = trust_parts()["calibration"]
+    figure = reliability(calibration, split="test")
+    confidence, accuracy = _line(figure, "before: ECE 0.100")
+    assert confidence == [0.4, 0.6, 0.8, 0.9]
+    assert accuracy == pytest.approx([0.3, 0.5, 0.7, 0.8])
+    assert _line(figure, "after: ECE 0.040")[0] == confidence
+    upright = [line.get_ydata() for line in figure.axes[0].lines if len(set(np.asarray(line.get_xdata()))) == 1]
+    assert np.allclose(upright[0], (0.25, 0.35))
+    assert len(upright) == 8
+    alone = reliability({**calibration, "temperature": 1.0})
+    assert _line(alone, "as the network gives them: ECE 0.100")[0] == confidence
+
+
+def test_risk_coverage_marks_the_threshold() -> None:
+    selective = trust_parts()["selective"]
+    figure = risk_coverage(selective, split="test")
+    assert _line(figure, "area 0.080") == (selective["coverage"], selective["risk"])
+    x, y = _line(figure, "confidence ≥ 0.80")
+    assert (x, y) == ([0.5], [pytest.approx(0.05)])
+    assert len(risk_coverage({**selective, "threshold": None}).axes[0].lines) == 1
+
+
+def test_coverage_of_sets_is_drawn_against_what_was_asked() -> None:
+    levels = trust_parts()["conformal"]
+    figure = conformal_coverage(levels, split="test")
+    asked = [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_linestyle() == "--"]  # type: ignore[index]
+    assert asked == [0.9, 0.95, 0.99]
+    dots = [float(line.get_ydata()[0]) for line in figure.axes[0].lines if line.get_marker() == "o"]  # type: ignore[index]
+    assert dots == pytest.approx(asked)
+    with pytest.raises(DataError, match="at least one level"):
+        conformal_coverage([])
+
+
+def test_a_forest_plot_has_a_dot_and_a_bar_per_figure(tmp_path: Path) -> None:
+    report = report_of(made_up_scores())
+    lines = contrast_lines(report)
+    assert len(lines) == 3 * 3
+    assert lines[0].name == "COVID / Normal & well, all sources"
+    figure = forest(
+        [*lines, Line("undefined", Estimate(value=None, low=None, high=None, n=0))], title="t", abscissa="a"
+    )
+    drawn = figure.axes[0].lines
+    bars = [np.asarray(line.get_xdata()).tolist() for line in drawn if line.get_marker() == "None"]
+    dots = [float(np.asarray(line.get_xdata())[0]) for line in drawn if line.get_marker() == "o"]
+    assert bars == [[line.estimate.low, line.estimate.high] for line in lines]
+    assert dots == [line.estimate.value for line in lines]
+    assert [line.name for line in source_lines(report)] == ["all sources", "within north", "within south"]
+    assert _pixels_of(_drawn(figure, tmp_path), BLUE) > 100
+    with pytest.raises(DataError, match="at least one line"):
+        forest([], title="t", abscissa="a")
 
 
 def test_sample_overlays_outline_what_is_known(tmp_path: Path) -> None:
@@ -137,6 +253,6 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_pyplot_and_torch_stay_out() -> None:
-    code = "import sys, hilum.evaluation.evaluate; print({'matplotlib.pyplot', 'torch'} & set(sys.modules))"
+    code = "import sys, hilum.evaluation.plots; print({'matplotlib.pyplot', 'torch'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "set()"

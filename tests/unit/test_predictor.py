@@ -135,6 +135,55 @@ def test_a_radiograph_is_a_source_too() -> None:
     assert answered(predictor().predict(radiograph)).origin == "upload 7"
 
 
+# Label sets and abstention
+
+
+def test_the_label_set_is_of_the_bundles_level(tmp_path: Path) -> None:
+    path = write(tmp_path / "film.png", phantom())
+    plain = answered(predictor().predict(path))
+    likely, other = plain.label, next(name for name in NAMES if name != plain.label)
+    score = float(1 - plain.probabilities[NAMES.index(other)])
+    assert 0.5 < score < 0.999
+    quantiles = {"0.90": (score - 0.01,) * 2, "0.95": (score + 0.001,) * 2, "0.99": (1.0, 1.0)}
+    sets = {
+        level: answered(predictor(conformal_quantiles=quantiles, label_set_level=level).predict(path)).label_set
+        for level in ("0.90", "0.95", "0.99", "0.80")
+    }
+    alone, both = (likely,), (likely, other)
+    assert sets == {"0.90": alone, "0.95": both, "0.99": both, "0.80": alone}
+    assert answered(predictor(conformal_quantiles=quantiles).predict(path)).label_set == alone  # 0.90
+    assert answered(predictor(conformal_quantiles={"0.90": (0.0, 0.0)}).predict(path)).label_set == alone
+
+
+def test_each_class_has_its_own_quantile(tmp_path: Path) -> None:
+    path = write(tmp_path / "film.png", phantom())
+    dark, bright = (
+        answered(predictor(conformal_quantiles={"0.90": quantiles}).predict(path)).label_set
+        for quantiles in ((1.0, 0.0), (0.0, 1.0))
+    )
+    label = answered(predictor().predict(path)).label
+    assert {*dark} == {"dark", label}
+    assert {*bright} == {"bright", label}
+    assert dark != bright
+
+
+def test_a_prediction_below_the_threshold_abstains_and_says_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "film.png", phantom())
+    plain = answered(predictor().predict(path))
+    best = float(plain.probabilities.max())
+    assert not plain.abstained
+    assert not answered(predictor(abstention_threshold=best).predict(path)).abstained  # at the threshold it answers
+    doubtful = answered(predictor(abstention_threshold=best + 0.001).predict(path))
+    assert doubtful.abstained
+    assert doubtful.label == plain.label
+    (finding,) = doubtful.findings
+    assert (finding.check, finding.severity, finding.records) == ("low_confidence", "warning", (str(path),))
+    assert f"{best:.4g}" in finding.message
+    assert f"{best + 0.001:.4g}" in finding.message
+    temperate = answered(predictor(abstention_threshold=best, temperature=3.0).predict(path))
+    assert temperate.abstained  # the probability after temperature counts
+
+
 # Depth and format
 
 

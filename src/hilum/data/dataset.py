@@ -30,7 +30,8 @@ class CachedDataset(Dataset[Batch]):
     def __init__(
         self, cache: Cache, records: Sequence[Record], class_names: Sequence[str], spec: PreprocessSpec
     ) -> None:
-        self._cache = cache
+        self._cache, self._rows = cache, np.arange(len(records))
+        self._class_names, self._spec = class_names, spec
         self._grey, self._channels = spec.model_copy(update={"channels": 1}), spec.channels
         self.records = tuple(records)
         self.num_classes = len(class_names)
@@ -42,10 +43,17 @@ class CachedDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.records)
 
+    def subset(self, rows: Sequence[int]) -> CachedDataset:
+        """The data set of these rows alone, in their order, over the same cache."""
+        part = CachedDataset(self._cache, [self.records[row] for row in rows], self._class_names, self._spec)
+        part._rows = self._rows[list(rows)]
+        return part
+
     def __getitems__(self, rows: list[int]) -> Batch:
         """The Batch of ``rows``; ``row`` in it numbers them as they stand in this data set."""
-        grey = torch.from_numpy(to_input(self._cache.images[rows], self._grey))  # (N, 1, S, S)
-        mask_row = self._cache.mask_row[rows]
+        own = self._rows[rows]
+        grey = torch.from_numpy(to_input(self._cache.images[own], self._grey))  # (N, 1, S, S)
+        mask_row = self._cache.mask_row[own]
         known = np.flatnonzero(mask_row >= 0)  # (M,)
         masks = self._cache.masks[mask_row[known]][:, None].astype(np.float32)  # (M, 1, S, S)
         return Batch(

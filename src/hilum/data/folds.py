@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from hilum.config import SplitConfig
+from hilum.data.split import NO_LABEL
 from hilum.errors import SplitError
 from hilum.types import SPLIT_NAMES, Record, SplitName
-
-NO_LABEL = "(no label)"
 
 _MOST_FOLDS = 100
 _DRAWS = 256

@@ -95,7 +95,7 @@ def build_index(
 
 
 def save_index(index: Index, path: Path) -> None:
-    """Write the records as CSV (``image, mask, label, group, source, split``), atomically.
+    """Write the records as CSV (``image, mask, label, group, source, split, region, boxes``), atomically.
 
     Paths inside the CSV's folder are written relative to it, others absolute. Findings are not written.
 
@@ -103,7 +103,10 @@ def save_index(index: Index, path: Path) -> None:
         OutputError: the file cannot be written.
     """
     folder = path.parent.resolve()
-    rows = [[name_of(record.image_path, folder), *_cells(record, folder, inside=True)] for record in index.records]
+    rows = [
+        [name_of(record.image_path, folder), *_cells(record, folder, inside=True), *_targets(record, folder)]
+        for record in index.records
+    ]
     write_csv(path, COLUMNS, rows)
 
 
@@ -124,6 +127,12 @@ def _cells(record: Record, folder: Path, *, inside: bool = False) -> list[str | 
         if not inside and record.mask_path.anchor == folder.anchor:
             mask = Path(os.path.relpath(record.mask_path, folder)).as_posix()
     return [mask, record.label, record.group, record.source, record.split]
+
+
+def _targets(record: Record, folder: Path) -> list[str | None]:
+    """The cells ``region`` and ``boxes``. They are no part of the digest: nothing is trained on them."""
+    region = name_of(record.region_path, folder) if record.region_path is not None else None
+    return [region, json.dumps(record.boxes) if record.boxes else None]
 
 
 def _table_of(data: Path) -> Path | None:

@@ -101,23 +101,29 @@ def check_records(
 
 
 def drop_absent(records: Sequence[Record], *, root: Path | None = None) -> Checked:
-    """Take out the records whose image does not exist (``error``), and the masks that do not (``warning``)."""
+    """Take out the records whose image does not exist (``error``), and masks and regions that do not (``warning``)."""
     kept: list[Record] = []
     images: list[tuple[str, str]] = []
     masks: list[tuple[str, str]] = []
+    regions: list[tuple[str, str]] = []
     for record in records:
         if not record.image_path.is_file():
             images.append((name_of(record.image_path, root), ""))
-        elif record.mask_path is not None and not record.mask_path.is_file():
+            continue
+        if record.mask_path is not None and not record.mask_path.is_file():
             masks.append((name_of(record.mask_path, root), ""))
-            kept.append(replace(record, mask_path=None))
-        else:
-            kept.append(record)
+            record = replace(record, mask_path=None)
+        if record.region_path is not None and not record.region_path.is_file():
+            regions.append((name_of(record.region_path, root), ""))
+            record = replace(record, region_path=None)
+        kept.append(record)
     findings = []
     if images:
         findings.append(gather("missing_file", "error", images, "images do not exist and are left out"))
     if masks:
         findings.append(gather("missing_mask", "warning", masks, "masks do not exist and are not used"))
+    if regions:
+        findings.append(gather("missing_region", "warning", regions, "regions do not exist and are not used"))
     return Checked(tuple(kept), tuple(findings))
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from hilum.config import SplitConfig
-from hilum.data.folds import NO_LABEL, draw_split
 from hilum.data.index import Index
 from hilum.errors import SplitError
 from hilum.storage import sha256_text, write_json
 from hilum.types import SPLIT_NAMES, Record, SplitName
 
 FORMAT = "hilum-split-1"
+NO_LABEL = "(no label)"
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ def make_split(index: Index, config: SplitConfig) -> Split:
         assignment = {index.key(record): cast("SplitName", record.split) for record in given}
         split = _seal(index, assignment, seed=None, fractions={})
     else:
+        from hilum.data.folds import draw_split  # needs scikit-learn, which a given split does not
+
         fractions = {"val": config.val_fraction, "test": config.test_fraction}
         split = _seal(
             index,

@@ -1,20 +1,24 @@
-"""The CSV form of the index: ``image, mask, label, group, source, split``."""
+"""The CSV form of the index: ``image, mask, label, group, source, split, region, boxes``."""
 
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from hilum.errors import DataError
-from hilum.types import SPLIT_NAMES, Record
+from hilum.types import SPLIT_NAMES, Box, Record
 
-COLUMNS = ("image", "mask", "label", "group", "source", "split")
+COLUMNS = ("image", "mask", "label", "group", "source", "split", "region", "boxes")
 LAYOUT = """Lay the files out as
     DATA/<class>/images/<name>.png
     DATA/<class>/masks/<name>.png    (optional, same name; any image suffix)
-or give a CSV file with the columns image, mask, label, group, source, split (only image is compulsory)."""
+or give a CSV file with the columns image, mask, label, group, source, split (only image is compulsory;
+region and boxes may be there, for measuring localisation)."""
+
+_OVERHANG = 0.01  # of the image: a box drawn at another size can end a pixel outside
 
 
 def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -78,7 +82,7 @@ def _record_of(row: Mapping[str, str], folder: Path, where: str) -> Record:
             f"Expected a split of {', '.join(SPLIT_NAMES)} or an empty cell in {where}, got {split!r}.",
             cure="Correct the cell; empty cells in the whole column let hilum draw the split.",
         )
-    mask = row.get("mask")
+    mask, region = row.get("mask"), row.get("region")
     return Record(
         image_path=_absolute(folder, row["image"]),
         mask_path=_absolute(folder, mask) if mask else None,
@@ -86,7 +90,32 @@ def _record_of(row: Mapping[str, str], folder: Path, where: str) -> Record:
         group=row.get("group") or None,
         source=row.get("source") or None,
         split=split,
+        region_path=_absolute(folder, region) if region else None,
+        boxes=_boxes(row.get("boxes", ""), where),
     )
+
+
+def _boxes(cell: str, where: str) -> tuple[Box, ...]:
+    """``[[x, y, width, height], ...]``, fractions of the image; empty for none."""
+    if not cell:
+        return ()
+    try:
+        boxes: list[Box] = [(float(x), float(y), float(w), float(h)) for x, y, w, h in json.loads(cell)]
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise DataError(
+            f"Expected boxes as [[x, y, width, height], ...] in {where}, got {cell!r:.80}.", cure="Correct the cell."
+        ) from error
+    if not all(0 <= x < 1 and 0 <= y < 1 and 0 < w <= 1 and 0 < h <= 1 for x, y, w, h in boxes):
+        raise DataError(
+            f"Expected boxes as fractions of the image, in [0, 1], in {where}, got {cell!r:.80}.",
+            cure="Divide pixels by the image's width and height.",
+        )
+    if not all(x + w <= 1 + _OVERHANG and y + h <= 1 + _OVERHANG for x, y, w, h in boxes):
+        raise DataError(
+            f"Expected boxes that end inside the image in {where}, got {cell!r:.80}.",
+            cure="Give x, y, width and height, not two corners.",
+        )
+    return tuple(boxes)
 
 
 def _absolute(folder: Path, cell: str) -> Path:

@@ -1,173 +1,285 @@
-"""The files of an evaluated split: report, predictions and plots, and the lines that a command prints."""
+"""From scores to a report and its files; and the same again from the files alone."""
 
 from __future__ import annotations
 
-import csv
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
+from hilum._version import __version__
 from hilum.errors import DataError
-from hilum.evaluation.intervals import Interval, bootstrap_intervals
-from hilum.evaluation.metrics import FloatArray, Scores, class_metrics, none_if_nan
-from hilum.evaluation.plots import confusion_matrix_plot, roc_curves_plot
-from hilum.storage import write_csv, write_json
+from hilum.evaluation.calibration import Calibration, calibration_result
+from hilum.evaluation.conformal import conformal_results
+from hilum.evaluation.figures import Key, figures_of
+from hilum.evaluation.intervals import LEVEL, Interval
+from hilum.evaluation.limits import limits_of
+from hilum.evaluation.localisation import localisation_result
+from hilum.evaluation.localisation_table import LocalisationTable
+from hilum.evaluation.metrics import Scores, class_metrics, confusion_counts
+from hilum.evaluation.predictions import PREDICTIONS_FILE, read_predictions, write_predictions
+from hilum.evaluation.report import (
+    Contrast,
+    Estimate,
+    Failure,
+    Figure,
+    ModelRef,
+    Part,
+    Report,
+    Settings,
+    SplitRef,
+    as_json,
+)
+from hilum.evaluation.selective import selective_result
+from hilum.storage import write_json, write_text
 
-REPORT_FILE = "classification_report.json"
-PREDICTIONS_FILE = "predictions.csv"
-CONFUSION_FILE = "confusion_matrix.png"
-ROC_FILE = "roc_curves.png"
-
-_PREFIX = "prob_"
-_LEADING = ("file", "label", "group", "source")
-_TRAILING = ("dice", "iou")
+REPORT_FILE = "report.json"
+PAGE_FILE = "report.html"
+CLASSIFICATION_FILE = "classification_report.json"
+SETTINGS_FILE = "evaluation.json"
+LOCALISATION_FILE = "localisation.csv"
+MOST_FAILURES = 12
 
 
-def write_evaluation(scores: Scores, folder: Path, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
-    """Write all that is known of an evaluated split into ``folder``, and return the report.
+@dataclass(frozen=True)
+class Evaluated:
+    """Everything that a report is computed from; what stands in the files beside it, and nothing else.
 
-    Files: ``classification_report.json``, ``predictions.csv`` and, where an image has a label,
-    ``confusion_matrix.png`` and ``roc_curves.png``; where none has, plots of an earlier evaluation are removed.
+    Attributes:
+        scores: the split, its probabilities after temperature.
+        model: what was evaluated.
+        digest: of the split; None where the data brought none.
+        calibration: what was fitted on other images; None where nothing was.
+        localisation: per film and method, where regions or boxes are given.
+        same_sources: whether the model was trained on films of the same sources.
+        held_out: what leaving one source out gave, see hilum.training.held_out.
+    """
 
-    The report holds what ``class_metrics`` gives (where an image has a label) and ``split``, ``images``,
-    ``groups``, ``labelled``, ``with_masks`` (counts) and ``intervals``: name to ``{value, low, high, n}``, as
-    ``bootstrap_intervals`` names them. What is undefined is None; there is no NaN in it.
+    scores: Scores
+    model: ModelRef
+    digest: str | None = None
+    calibration: Calibration | None = None
+    localisation: LocalisationTable | None = None
+    same_sources: bool = False
+    held_out: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
+
+
+class SettingsFile(Part):
+    """The form of ``evaluation.json``: what a report needs beside the tables."""
+
+    model: ModelRef
+    split: str
+    digest: str | None
+    settings: Settings
+    calibration: Calibration | None
+    same_sources: bool
+    held_out: tuple[dict[str, Any], ...]
+
+
+def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) -> Report:
+    """All figures of an evaluated split, each with its interval and n.
 
     Raises:
-        DataError: a class has a name that the report uses itself.
+        ConfigError: ``resamples`` is below 2.
+    """
+    scores, calibration = evaluated.scores, evaluated.calibration
+    figures = figures_of(scores, resamples=resamples, seed=seed)
+    again = {"resamples": resamples, "seed": seed}
+    known = scores.labelled
+    known_logits = scores.logits is not None and bool(known.any())
+    return Report(
+        hilum_version=__version__,
+        model=evaluated.model,
+        split=_split_ref(scores, evaluated.digest),
+        settings=Settings(resamples=resamples, seed=seed, level=LEVEL),
+        class_names=scores.class_names,
+        figures=tuple(_figure(key, interval) for key, interval in figures.items() if key.versus is None),
+        confusion_matrix=_confusion_matrix(scores),
+        contrasts=tuple(_contrast(scores, key, interval) for key, interval in figures.items() if key.versus),
+        calibration=as_json(calibration_result(scores, calibration, **again)) if known_logits else None,
+        conformal=tuple(as_json(conformal_results(scores, calibration, **again)))
+        if calibration and known.any()
+        else (),
+        selective=as_json(selective_result(scores, calibration, **again)) if known.any() else None,
+        localisation=as_json(localisation_result(evaluated.localisation, **again)) if evaluated.localisation else None,
+        held_out_sources=tuple(as_json(evaluated.held_out)),
+        limits=limits_of(scores, same_sources=evaluated.same_sources, calibrated=calibration is not None),
+        failures=failures_of(scores),
+    )
+
+
+def write_evaluation(
+    evaluated: Evaluated,
+    folder: Path,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    pictures: Mapping[str, bytes] | None = None,
+) -> Report:
+    """Write all that is known of an evaluated split into ``folder``, and return the report.
+
+    ``report.json``, ``report.html``, ``predictions.csv``, ``evaluation.json`` (settings and calibration: with the
+    table it gives the same report again), ``localisation.csv`` where there is any, ``plots/`` as PNG and SVG, and
+    ``classification_report.json`` in scikit-learn's form.
+
+    Args:
+        evaluated: what was measured.
+        folder: made if absent; files of an earlier evaluation in it are replaced.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+        pictures: PNG by file name, shown beside the failures.
+
+    Raises:
+        DataError: a class has a name that classification_report.json uses itself.
         ConfigError: ``resamples`` is below 2.
         OutputError: the folder cannot be written.
     """
-    labelled = bool(scores.labelled.any())
-    report = class_metrics(scores.labels, scores.probabilities, scores.class_names) if labelled else {}
-    intervals = bootstrap_intervals(scores, resamples=resamples, seed=seed)
-    report["split"] = scores.split
-    report["images"] = len(scores.files)
-    report["groups"] = int(scores.clusters().max()) + 1
-    report["labelled"] = int(scores.labelled.sum())
-    report["with_masks"] = int(scores.masked.sum())
-    report["intervals"] = {name: _to_json(interval) for name, interval in intervals.items()}
+    from hilum.evaluation.page import write_page
+    from hilum.evaluation.plots import write_plots
+
+    scores = evaluated.scores
+    plain = None
+    if scores.labelled.any():
+        plain = class_metrics(scores.labels, scores.probabilities, scores.class_names)
+    report = build_report(evaluated, resamples=resamples, seed=seed)
     write_predictions(scores, folder / PREDICTIONS_FILE)
-    if labelled:
-        matrix = report["confusion_matrix"]
-        confusion_matrix_plot(matrix, scores.class_names, folder / CONFUSION_FILE, split=scores.split)
-        roc_curves_plot(scores, folder / ROC_FILE, intervals)
-    else:
-        for name in (CONFUSION_FILE, ROC_FILE):
-            (folder / name).unlink(missing_ok=True)
-    write_json(folder / REPORT_FILE, report)  # last: a report stands for a finished evaluation
+    write_json(folder / SETTINGS_FILE, _settings(evaluated, resamples, seed))
+    if evaluated.localisation is not None:
+        evaluated.localisation.write(folder / LOCALISATION_FILE)
+    if plain is not None:
+        write_json(folder / CLASSIFICATION_FILE, plain)
+    for name in _left_over(evaluated):
+        (folder / name).unlink(missing_ok=True)
+    plots = write_plots(scores, report, folder / "plots")
+    write_page(report, folder, plots=plots, pictures=pictures or {})
+    write_text(folder / REPORT_FILE, report.model_dump_json(indent=2) + "\n")  # last: it stands for a whole evaluation
     return report
 
 
-def summary_lines(report: dict[str, Any]) -> list[str]:
-    """A report in a few lines for a terminal, each number with its 95% interval and n.
+def read_evaluation(path: Path) -> tuple[Evaluated, Settings]:
+    """What an evaluation left: its folder, or its ``predictions.csv``, with ``evaluation.json`` beside it.
 
-    Args:
-        report: what ``write_evaluation`` returned, or read back from classification_report.json.
-    """
-    intervals = {name: _from_json(entry) for name, entry in report["intervals"].items()}
-    entries: list[tuple[str, str]] = []
-    for name, words in (("accuracy", "accuracy"), ("macro_f1", "macro F1"), ("macro_roc_auc", "macro ROC-AUC")):
-        if name in intervals:
-            entries.append((words, str(intervals[name])))
-    for name in report.get("class_names", ()):
-        entries.append((f"{name} recall", str(intervals[f"recall/{name}"])))
-        entries.append((f"{name} precision", str(intervals[f"precision/{name}"])))
-    entries += [
-        (words, str(intervals[name])) for name, words in (("dice", "Dice"), ("iou", "IoU")) if name in intervals
-    ]
-    width = max((len(words) for words, _ in entries), default=0)
-    head = (
-        f"{report['split']} split: {report['images']} images in {report['groups']} groups, "
-        f"{report['labelled']} labelled, {report['with_masks']} with masks; 95% intervals"
-    )
-    return [head, *(f"  {words:<{width}}  {text}" for words, text in entries)]
-
-
-def write_predictions(scores: Scores, path: Path) -> None:
-    """Write one row per image: ``file, label, group, source, prob_<class>..., dice, iou``; unknown is empty.
+    Another tool's table alone will do: there is then no calibration, and the model is the table.
 
     Raises:
-        OutputError: the file cannot be written.
+        DataError: a file cannot be read, or is not what its name says.
     """
-    header = [*_LEADING, *(_PREFIX + name for name in scores.class_names), *_TRAILING]
-    labels = [scores.class_names[label] if label >= 0 else None for label in scores.labels]
-    columns = zip(
-        scores.files, labels, scores.groups, scores.sources, scores.probabilities.tolist(),
-        scores.dice.tolist(), scores.iou.tolist(), strict=True,
-    )  # fmt: skip
-    rows = (
-        [file, label, group, source, *row, none_if_nan(dice), none_if_nan(iou)]
-        for file, label, group, source, row, dice, iou in columns
-    )
-    write_csv(path, header, rows)
-
-
-def read_predictions(path: Path, split: str) -> Scores:
-    """Read ``predictions.csv`` back, equal to what was written.
-
-    Args:
-        path: the file.
-        split: the name of the split that it is of; the file does not say.
-
-    Raises:
-        DataError: the file cannot be read, has other columns or no row, or a cell is not what its column holds.
-    """
-    header, rows = _read_table(path)
-    class_names = tuple(name.removeprefix(_PREFIX) for name in header[len(_LEADING) : -len(_TRAILING)])
-    expected = (*_LEADING, *(_PREFIX + name for name in class_names), *_TRAILING)
-    if header != expected:
-        raise DataError(
-            f"Expected columns {', '.join((*_LEADING, _PREFIX + '<class>...', *_TRAILING))} in {path}, "
-            f"got {', '.join(header)}.",
-            cure="Give the predictions.csv that `hilum evaluate` wrote.",
+    table = path / PREDICTIONS_FILE if path.is_dir() else path
+    beside = table.with_name(SETTINGS_FILE)
+    if not beside.is_file():
+        scores = read_predictions(table, "test")
+        return Evaluated(scores, ModelRef(kind="predictions", name=table.name)), Settings(
+            resamples=1000, seed=0, level=LEVEL
         )
-    index = {"": -1} | {name: k for k, name in enumerate(class_names)}
-    for line, row in enumerate(rows, start=2):
-        if len(row) != len(header) or row[1] not in index:
-            raise DataError(
-                f"Expected {len(header)} cells and a label of {list(class_names)} in row {line} of {path}, got {row}."
-            )
-    return Scores(
-        files=tuple(row[0] for row in rows),
-        labels=np.array([index[row[1]] for row in rows], dtype=np.int64),
-        probabilities=_numbers([row[len(_LEADING) : -len(_TRAILING)] for row in rows], path),
-        class_names=class_names,
-        groups=tuple(row[2] for row in rows),
-        sources=tuple(row[3] or None for row in rows),
-        dice=_numbers([row[-2:-1] for row in rows], path)[:, 0],
-        iou=_numbers([row[-1:] for row in rows], path)[:, 0],
-        split=split,
+    cure = "Evaluate again, or move the file away to read the table alone."
+    try:
+        content = SettingsFile.model_validate_json(beside.read_bytes())
+    except ValidationError as error:
+        reason = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise DataError(f"Expected the settings of an evaluation in {beside}, got {reason}.", cure=cure) from error
+    scores = read_predictions(table, content.split)
+    classes = len(scores.class_names)
+    if content.calibration and any(len(of) != classes for of in content.calibration.quantiles.values()):
+        raise DataError(f"Expected a calibration of {classes} classes in {beside}, as in {table}.", cure=cure)
+    localised = table.with_name(LOCALISATION_FILE)
+    evaluated = Evaluated(
+        scores=scores,
+        model=content.model,
+        digest=content.digest,
+        calibration=content.calibration,
+        localisation=LocalisationTable.read(localised) if localised.is_file() else None,
+        same_sources=content.same_sources,
+        held_out=content.held_out,
+    )
+    return evaluated, content.settings
+
+
+def load_report(path: Path) -> Report:
+    """Read ``report.json`` and check it against its schema.
+
+    Raises:
+        DataError: it cannot be read or is of another form.
+    """
+    try:
+        return Report.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"Expected a report in {path}, got: {str(error).splitlines()[0]}.") from error
+
+
+def failures_of(scores: Scores) -> tuple[Failure, ...]:
+    """The errors of highest probability, worst first, at most MOST_FAILURES."""
+    predicted = scores.predicted
+    confidence = scores.probabilities.max(axis=1)
+    wrong = np.flatnonzero(scores.labelled & (predicted != scores.labels))
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST_FAILURES]
+    names = scores.class_names
+    return tuple(
+        Failure(
+            file=scores.files[row],
+            label=names[scores.labels[row]],
+            predicted=names[predicted[row]],
+            probability=float(confidence[row]),
+        )
+        for row in worst
     )
 
 
-def _read_table(path: Path) -> tuple[tuple[str, ...], list[list[str]]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            header, *rows = list(csv.reader(stream)) or [[]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"Expected a table of predictions at {path}, got: {error}.") from error
-    if not rows:
-        raise DataError(f"Expected a header and at least one row in {path}, got {len(header)} columns and no row.")
-    return tuple(header), rows
+def _split_ref(scores: Scores, digest: str | None) -> SplitRef:
+    return SplitRef(
+        name=scores.split,
+        digest=digest,
+        images=len(scores.files),
+        groups=int(scores.clusters().max()) + 1,
+        labelled=int(scores.labelled.sum()),
+        with_masks=int(scores.masked.sum()),
+    )
 
 
-def _numbers(cells: Sequence[Sequence[str]], path: Path) -> FloatArray:
-    """Cells as float64, NaN where empty."""
-    try:
-        return np.array([[float(cell or math.nan) for cell in row] for row in cells], dtype=np.float64)
-    except ValueError as error:
-        raise DataError(f"Expected numbers in the columns of numbers of {path}: {error}.") from error
+def _figure(key: Key, interval: Interval) -> Figure:
+    return Figure(metric=key.metric, class_name=key.class_name, source=key.source, **vars(interval))
 
 
-def _to_json(interval: Interval) -> dict[str, float | int | None]:
-    low, high = none_if_nan(interval.low), none_if_nan(interval.high)
-    return {"value": none_if_nan(interval.value), "low": low, "high": high, "n": interval.n}
+def _contrast(scores: Scores, key: Key, interval: Interval) -> Contrast:
+    inside = np.array([key.source is None or source == key.source for source in scores.sources])
+    counts = [
+        int(np.count_nonzero(inside & (scores.labels == scores.class_names.index(str(name)))))
+        for name in (key.class_name, key.versus)
+    ]
+    return Contrast(
+        source=key.source,
+        positive=str(key.class_name),
+        negative=str(key.versus),
+        n_positive=counts[0],
+        n_negative=counts[1],
+        auc=Estimate(**vars(interval)),
+    )
 
 
-def _from_json(entry: dict[str, Any]) -> Interval:
-    value, low, high = (math.nan if entry[key] is None else entry[key] for key in ("value", "low", "high"))
-    return Interval(value, low, high, entry["n"])
+def _confusion_matrix(scores: Scores) -> tuple[tuple[int, ...], ...] | None:
+    known = scores.labelled
+    if not known.any():
+        return None
+    counts = confusion_counts(scores.labels[known], scores.predicted[known], len(scores.class_names))[0]
+    return tuple(tuple(row) for row in counts.astype(int).tolist())
+
+
+def _settings(evaluated: Evaluated, resamples: int, seed: int) -> dict[str, Any]:
+    return SettingsFile(
+        model=evaluated.model,
+        split=evaluated.scores.split,
+        digest=evaluated.digest,
+        settings=Settings(resamples=resamples, seed=seed, level=LEVEL),
+        calibration=evaluated.calibration,
+        same_sources=evaluated.same_sources,
+        held_out=tuple(as_json(evaluated.held_out)),
+    ).model_dump()
+
+
+def _left_over(evaluated: Evaluated) -> list[str]:
+    """What an earlier evaluation may have left that this one does not have."""
+    labelled = bool(evaluated.scores.labelled.any())
+    absent = {LOCALISATION_FILE: evaluated.localisation is None, CLASSIFICATION_FILE: not labelled}
+    return [name for name, gone in absent.items() if gone]

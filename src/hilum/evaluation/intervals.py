@@ -1,33 +1,32 @@
-"""Confidence intervals by the bootstrap, resampling whole groups.
+"""Confidence intervals by the bootstrap, resampling whole groups within strata.
 
 Images of one patient are not independent, so groups are drawn, not images: the cluster bootstrap (Field & Welsh
-2007, J. R. Statist. Soc. B 69:369), with the percentile interval (Efron & Tibshirani 1993, An Introduction to the
-Bootstrap, chapter 13). A resample is a vector of image weights, which lets all statistics be computed in bulk.
+2007, J. R. Statist. Soc. B 69:369). Groups are drawn within strata (one per class), so that every resample has every
+class. A resample is a vector of image weights, which lets all statistics be computed in bulk.
+
+A figure with bounds gets the bootstrap's standard error on the logit scale and Student's t (Efron & Tibshirani 1993,
+An Introduction to the Bootstrap, chapters 12 and 13); one without gets the percentile interval. Percentiles alone
+are too narrow near a bound and for few groups: benchmarks/coverage.py has both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hilum.errors import ConfigError
-from hilum.evaluation.metrics import (
-    FloatArray,
-    Scores,
-    confusion_counts,
-    confusion_rates,
-    divide,
-    nan_mean,
-    one_vs_rest_auc,
-)
+from hilum.evaluation.metrics import FloatArray
 
 LEVEL = 0.95
 """Confidence level of every interval."""
 
 _CHUNK_CELLS = 1 << 19  # weights held at once, 4 MiB: the statistics need a few arrays of this size
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,10 @@ class Interval:
 
     Attributes:
         value: the statistic on the split itself; NaN where it is undefined.
-        low: 2.5th percentile of the resamples; NaN where fewer than two groups bear on the statistic, since
-            nothing can then be said of its spread.
-        high: 97.5th percentile, likewise.
-        n: how many images the statistic rests on, see ``bootstrap_intervals``.
+        low: lower bound; NaN where fewer than two groups bear on the statistic, since nothing can then be said
+            of its spread.
+        high: upper bound, likewise.
+        n: how many images the statistic rests on.
     """
 
     value: float
@@ -49,25 +48,36 @@ class Interval:
 
     def __str__(self) -> str:
         if np.isnan(self.value):
-            return f"undefined, n = {self.n}"
+            return f"undefined, n = {self.n:,}"
         if np.isnan(self.low):
-            return f"{self.value:.3f} (no interval from one group), n = {self.n}"
-        return f"{self.value:.3f} ({self.low:.3f}–{self.high:.3f}), n = {self.n}"
+            return f"{self.value:.3f} (no interval from one group), n = {self.n:,}"
+        return f"{self.value:.3f} ({self.low:.3f}–{self.high:.3f}), n = {self.n:,}"
 
 
-def bootstrap_intervals(scores: Scores, *, resamples: int = 1000, seed: int = 0) -> dict[str, Interval]:
-    """The 95% interval of every statistic that the split allows.
+def bootstrap(
+    statistics: Callable[[FloatArray], Mapping[Key, FloatArray]],
+    rests_on: Mapping[Key, NDArray[np.bool_]],
+    clusters: NDArray[np.int64],
+    *,
+    strata: NDArray[np.int64] | None = None,
+    bounds: Mapping[Key, tuple[float, float]] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[Key, Interval]:
+    """The 95% interval of many statistics at once.
 
-    Where images are labelled: ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``macro_roc_auc`` (n: labelled
-    images), and per class ``roc_auc/NAME``, ``recall/NAME``, ``f1/NAME`` (n: images of the class) and
-    ``precision/NAME`` (n: images predicted as the class). Where images have masks: mean ``dice`` and ``iou``
-    (n: images with a mask). Resamples in which a statistic is undefined are left out of its percentiles.
-
-    A percentile interval never leaves the values seen: of a statistic that is 1 on the split it is 1–1, however
-    small n is. Read it together with n.
+    Resamples in which a statistic is undefined are left out. A statistic that is 0 or 1 on the
+    split has no spread over the resamples; its other bound is then the exact binomial one with as many trials as
+    groups bear on it (Clopper & Pearson 1934, Biometrika 26:404), so that 20 of 20 is 0.832–1, not 1–1.
 
     Args:
-        scores: the evaluated split.
+        statistics: from weights (R, N) float64, how often each image counts, to (R,) float64 per statistic;
+            NaN where it is undefined.
+        rests_on: per statistic, which images (N,) bear on it: its n, and its groups.
+        clusters: (N,) int64 from 0 to G - 1, the group of each image.
+        strata: (N,) int64, see resampled_weights.
+        bounds: per statistic, the least and the greatest value that it can have; the greatest may be infinite. Its
+            interval stays inside. Those that are not named get the percentile interval.
         resamples: how many times the groups are drawn.
         seed: of the draws; equal seeds give equal intervals.
 
@@ -76,77 +86,98 @@ def bootstrap_intervals(scores: Scores, *, resamples: int = 1000, seed: int = 0)
     """
     if resamples < 2:
         raise ConfigError(f"Expected at least 2 resamples, got {resamples}.", cure="1000 is usual.")
-    clusters = scores.clusters()
-    values = _statistics(scores, np.ones((1, len(scores.files))))
-    draws: dict[str, list[FloatArray]] = {name: [] for name in values}
-    for weights in resampled_weights(clusters, resamples, seed):
-        for name, statistic in _statistics(scores, weights).items():
-            draws[name].append(statistic)
+    values = statistics(np.ones((1, clusters.size)))
+    draws: dict[Key, list[FloatArray]] = {key: [] for key in rests_on}
+    for weights in resampled_weights(clusters, resamples, seed, strata=strata):
+        drawn = statistics(weights)
+        for key, chunks in draws.items():
+            chunks.append(drawn[key])
+    known = bounds or {}
     return {
-        name: _interval(float(values[name][0]), np.concatenate(draws[name]), clusters[rows])
-        for name, rows in _rests_on(scores).items()
+        key: _interval(float(values[key][0]), np.concatenate(draws[key]), clusters[rows], known.get(key))
+        for key, rows in rests_on.items()
     }
 
 
-def resampled_weights(clusters: NDArray[np.int64], resamples: int, seed: int) -> Iterator[FloatArray]:
+def resampled_weights(
+    clusters: NDArray[np.int64], resamples: int, seed: int, *, strata: NDArray[np.int64] | None = None
+) -> Iterator[FloatArray]:
     """How often each image is drawn, in chunks (r, N) float64 that add up to ``resamples`` rows.
 
-    G groups are drawn with replacement from the G there are; all images of a group are drawn as often as it is.
+    Of the G_s groups of a stratum, G_s are drawn with replacement; all images of a group are drawn as often as it.
 
     Args:
         clusters: (N,) int64 from 0 to G - 1, the group of each image.
         resamples: R, how many rows in all.
         seed: of the draws.
+        strata: (N,) int64, any numbers; a group belongs to the commonest stratum of its images, the lowest of
+            equals. One stratum by default.
     """
-    generator = np.random.default_rng(seed)
     groups = int(clusters.max()) + 1
+    members = _members(clusters, np.zeros_like(clusters) if strata is None else strata)
+    generators = [np.random.default_rng((seed, stratum)) for stratum in range(len(members))]  # chunks change no draw
     rows = max(1, _CHUNK_CELLS // clusters.size)
     for start in range(0, resamples, rows):
         chunk = min(rows, resamples - start)
-        drawn = generator.integers(groups, size=(chunk, groups)) + np.arange(chunk)[:, None] * groups
-        times = np.bincount(drawn.ravel(), minlength=chunk * groups).reshape(chunk, groups)  # (r, G)
-        yield times[:, clusters].astype(np.float64)  # (r, N)
+        offset = np.arange(chunk)[:, None] * groups
+        times = np.zeros(chunk * groups, np.int64)
+        for own, generator in zip(members, generators, strict=True):  # groups of one stratum
+            drawn = own[generator.integers(own.size, size=(chunk, own.size))] + offset
+            times += np.bincount(drawn.ravel(), minlength=chunk * groups)
+        yield times.reshape(chunk, groups)[:, clusters].astype(np.float64)  # (r, G) -> (r, N)
 
 
-def _statistics(scores: Scores, weights: FloatArray) -> dict[str, FloatArray]:
-    """Every statistic as (R,) float64 for R weightings (R, N); the keys are those of _rests_on."""
-    statistics: dict[str, FloatArray] = {}
-    known, masked = scores.labelled, scores.masked
-    if known.any():
-        own, labels, predicted = weights[:, known], scores.labels[known], scores.predicted[known]
-        rates = confusion_rates(confusion_counts(labels, predicted, len(scores.class_names), own))
-        areas = one_vs_rest_auc(labels, scores.probabilities[known], own)  # (R, K)
-        statistics["accuracy"] = rates.accuracy
-        statistics["balanced_accuracy"] = nan_mean(rates.recall)
-        statistics["macro_f1"] = nan_mean(rates.f1)
-        statistics["macro_roc_auc"] = nan_mean(areas)
-        columns = {"roc_auc": areas, "precision": rates.precision, "recall": rates.recall, "f1": rates.f1}
-        for k, name in enumerate(scores.class_names):
-            statistics.update({f"{key}/{name}": column[:, k] for key, column in columns.items()})
-    if masked.any():
-        own = weights[:, masked]
-        statistics["dice"] = divide(own @ scores.dice[masked], own.sum(axis=1))
-        statistics["iou"] = divide(own @ scores.iou[masked], own.sum(axis=1))
-    return statistics
+def _members(clusters: NDArray[np.int64], strata: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The groups of each stratum."""
+    names, code = np.unique(strata, return_inverse=True)
+    counts = np.zeros((int(clusters.max()) + 1, names.size), np.int64)
+    np.add.at(counts, (clusters, code), 1)
+    own = counts.argmax(axis=1)  # (G,)
+    return [np.flatnonzero(own == stratum) for stratum in np.unique(own)]
 
 
-def _rests_on(scores: Scores) -> dict[str, NDArray[np.bool_]]:
-    """Which images (N,) each statistic rests on: its n."""
-    rows: dict[str, NDArray[np.bool_]] = {}
-    known, masked = scores.labelled, scores.masked
-    if known.any():
-        rows.update(dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc"), known))
-        for k, name in enumerate(scores.class_names):
-            rows.update(dict.fromkeys((f"roc_auc/{name}", f"recall/{name}", f"f1/{name}"), scores.labels == k))
-            rows[f"precision/{name}"] = known & (scores.predicted == k)
-    if masked.any():
-        rows.update(dict.fromkeys(("dice", "iou"), masked))
-    return rows
-
-
-def _interval(value: float, draws: FloatArray, clusters: NDArray[np.int64]) -> Interval:
+def _interval(
+    value: float, draws: FloatArray, clusters: NDArray[np.int64], bounds: tuple[float, float] | None
+) -> Interval:
     defined = draws[np.isfinite(draws)]
-    if np.isnan(value) or np.unique(clusters).size < 2 or not defined.size:
+    groups = np.unique(clusters).size
+    if np.isnan(value) or groups < 2 or not defined.size:
         return Interval(value, np.nan, np.nan, clusters.size)
-    low, high = np.percentile(defined, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
-    return Interval(value, float(low), float(high), clusters.size)
+    if bounds is not None and bounds[0] < value < bounds[1]:
+        low, high = _within_bounds(value, defined, groups, bounds)
+        return Interval(value, low, high, clusters.size)
+    low, high = (float(bound) for bound in np.percentile(defined, [50 * (1 - LEVEL), 50 * (1 + LEVEL)]))
+    least, greatest = bounds or (0.0, 1.0)
+    if low == high and value in (least, greatest) and np.isfinite(greatest):
+        room = (greatest - least) * (1 - (0.5 * (1 - LEVEL)) ** (1 / groups))
+        low, high = (greatest - room, greatest) if value == greatest else (least, least + room)
+    return Interval(value, low, high, clusters.size)
+
+
+def _within_bounds(value: float, draws: FloatArray, groups: int, bounds: tuple[float, float]) -> tuple[float, float]:
+    """Value and standard error on the logit scale (the log scale without an upper bound), and Student's t.
+
+    The standard error is the spread of the resamples there. It leaves out those at a bound, which makes it too small
+    where they are many; so it is at least what the delta method makes of the spread on the plain scale.
+    """
+    from scipy.special import stdtrit  # late: what the lean install bootstraps has no bounds
+
+    least, greatest = bounds
+
+    def to_scale(x: FloatArray) -> FloatArray:
+        upper = np.log(greatest - x) if np.isfinite(greatest) else 0.0
+        return np.asarray(np.log(x - least) - upper)
+
+    slope = 1 / (value - least) + (1 / (greatest - value) if np.isfinite(greatest) else 0.0)
+    inside = draws[(draws > least) & (draws < greatest)]
+    error = max(slope * float(draws.std()), float(to_scale(inside).std()) if inside.size else 0.0)
+    reach = float(stdtrit(groups - 1, 0.5 * (1 + LEVEL))) * error
+    centre = float(to_scale(np.array(value)))
+    low, high = (_from_scale(centre + step, least, greatest) for step in (-reach, reach))
+    return low, high
+
+
+def _from_scale(x: float, least: float, greatest: float) -> float:
+    if not np.isfinite(greatest):
+        return float(least + np.exp(x))
+    return float(least + (greatest - least) / (1 + np.exp(-x)))

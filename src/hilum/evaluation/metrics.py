@@ -38,6 +38,9 @@ class Scores:
         dice: (N,) float64 in [0, 1], NaN where the image has no reference mask.
         iou: (N,) float64 in [0, 1], NaN where ``dice`` is.
         split: the name of the split, as printed beside every number.
+        logits: (N, K) float64 before temperature and softmax; None where only probabilities are known.
+        hd95: (N,) float64, 95th percentile of the Hausdorff distance in pixels of the network's square, NaN where
+            ``dice`` is; None where it was not measured.
 
     Raises:
         DataError: lengths differ, a value is out of range, or there is no image.
@@ -52,6 +55,8 @@ class Scores:
     dice: FloatArray
     iou: FloatArray
     split: str
+    logits: FloatArray | None = None
+    hd95: FloatArray | None = None
 
     def __post_init__(self) -> None:
         count, classes = len(self.files), len(self.class_names)
@@ -63,6 +68,10 @@ class Scores:
         _check_shape("labels", self.labels, (count,))
         _check_shape("dice", self.dice, (count,))
         _check_shape("iou", self.iou, (count,))
+        if self.logits is not None:
+            _check_shape("logits", self.logits, (count, classes))
+        if self.hd95 is not None:
+            _check_shape("hd95", self.hd95, (count,))
         _check_labels_and_probabilities(self.labels, self.probabilities, classes)
         if classes and not np.allclose(self.probabilities.sum(axis=1), 1, atol=1e-2):
             raise DataError("Expected probabilities that sum to 1 per image.", cure="Apply softmax to the logits.")
@@ -220,18 +229,20 @@ def one_vs_rest_auc(
     or its rest has no weight.
     """
     weights = np.ones((1, labels.size)) if weights is None else weights
-    areas = np.full((weights.shape[0], probabilities.shape[1]), np.nan)
-    for k in range(probabilities.shape[1]):
-        positive, rest = np.flatnonzero(labels == k), np.flatnonzero(labels != k)
-        rest = rest[np.argsort(probabilities[rest, k])]
-        below = np.searchsorted(probabilities[rest, k], probabilities[positive, k], side="left")
-        up_to = np.searchsorted(probabilities[rest, k], probabilities[positive, k], side="right")
-        beaten = np.zeros((weights.shape[0], rest.size + 1))
-        np.cumsum(weights[:, rest], axis=1, out=beaten[:, 1:])
-        own = weights[:, positive]
-        won = np.einsum("rp,rp->r", own, beaten[:, below] + beaten[:, up_to]) / 2
-        areas[:, k] = divide(won, own.sum(axis=1) * beaten[:, -1])
-    return areas
+    areas = [weighted_auc(labels == k, probabilities[:, k], weights) for k in range(probabilities.shape[1])]
+    return np.stack(areas, axis=1) if areas else np.full((weights.shape[0], 0), np.nan)
+
+
+def weighted_auc(positive: NDArray[np.bool_], scores: FloatArray, weights: FloatArray) -> FloatArray:
+    """ROC-AUC (R,) of ``scores`` (N,) for telling ``positive`` (N,) from the rest; see one_vs_rest_auc."""
+    own, rest = np.flatnonzero(positive), np.flatnonzero(~positive)
+    rest = rest[np.argsort(scores[rest])]
+    below = np.searchsorted(scores[rest], scores[own], side="left")
+    up_to = np.searchsorted(scores[rest], scores[own], side="right")
+    beaten = np.zeros((weights.shape[0], rest.size + 1))
+    np.cumsum(weights[:, rest], axis=1, out=beaten[:, 1:])
+    won = np.einsum("rp,rp->r", weights[:, own], beaten[:, below] + beaten[:, up_to]) / 2
+    return divide(won, weights[:, own].sum(axis=1) * beaten[:, -1])
 
 
 def divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import BundleError
@@ -43,17 +43,41 @@ class Manifest(BaseModel):
     model: ModelConfig
     temperature: float = Field(1.0, gt=0, description="Logits are divided by this before softmax.")
     mask_threshold: float = Field(0.5, gt=0, lt=1, description="Lung where the probability is above this.")
-    conformal_quantiles: dict[str, float] = Field(default_factory=dict, description="Coverage to quantile.")
+    conformal_quantiles: dict[str, tuple[float, ...]] = Field(
+        default_factory=dict, description="Coverage to K quantiles, one per class: hilum.inference.label_sets."
+    )
+    label_set_level: str = Field("0.90", description="The coverage of the label sets that predictions carry.")
+    abstention_threshold: float | None = Field(
+        None, ge=0, le=1, description="Below this probability of the label a prediction abstains; None: never."
+    )
+    calibration: dict[str, Any] = Field(
+        default_factory=dict, description="What temperature, quantiles and threshold were fitted on."
+    )
     gate: Thresholds = Field(default_factory=Thresholds, description="Bounds of the gate's checks.")
     outputs: dict[str, str] = Field(default_factory=dict, description="The ONNX graph's outputs and what they are.")
     opset: int = 17
     metrics: dict[str, Any] = Field(default_factory=dict, description="Each with its interval, n and split.")
     parity: dict[str, Any] = Field(default_factory=dict, description="Largest differences PyTorch - ONNX Runtime.")
+    sources: tuple[str, ...] = Field((), description="Sources of the films it was trained on; empty: not known.")
     split_digest: str | None = None
     index_digest: str | None = None
     hilum_version: str = ""
     created: str = Field("", description="UTC, ISO 8601.")
     files: dict[str, str] = Field(default_factory=dict, description="File name to SHA-256.")
+
+    @model_validator(mode="after")
+    def _check_quantiles(self) -> Manifest:
+        for level, quantiles in self.conformal_quantiles.items():
+            if len(quantiles) != len(self.class_names) or not all(0 <= quantile <= 1 for quantile in quantiles):
+                raise ValueError(
+                    f"Expected {len(self.class_names)} quantiles in [0, 1] at coverage {level}, got {quantiles}."
+                )
+        return self
+
+    @property
+    def label_set_quantiles(self) -> tuple[float, ...] | None:
+        """Those at ``label_set_level``; None where there are none."""
+        return self.conformal_quantiles.get(self.label_set_level)
 
     def sealed(self, files: Mapping[str, bytes]) -> Manifest:
         """With the digests of ``files`` and the bundle_id over all of it."""

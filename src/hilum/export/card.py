@@ -35,11 +35,12 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
         "",
         "| figure | value | 95% interval | n |",
         "|---|---|---|---|",
-        *[_row(name, entry) for name, entry in manifest.metrics.get("test", {}).items()],
+        *[_row(figure) for figure in manifest.metrics.get("test", []) if figure["source"] is None],
         "",
         "Intervals are percentile bootstraps clustered by group. The test split comes from the same sources as the "
         "training split; figures on films from elsewhere are likely to be lower.",
         "",
+        *_calibration(manifest),
         "## What it cannot tell",
         "",
         "Where class and source go together in the training data, the network may have learned the source. "
@@ -49,12 +50,28 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _calibration(manifest: Manifest) -> list[str]:
+    facts = manifest.calibration
+    if not facts:
+        return []
+    threshold = manifest.abstention_threshold
+    abstains = "It never abstains" if threshold is None else f"It abstains below a probability of {threshold:.3f}"
+    return [
+        "## Calibration",
+        "",
+        f"Fitted on {facts['images']:,} images of {facts['groups']:,} groups (split {facts['split']}). Temperature "
+        f"{manifest.temperature:.3f}; label sets at {manifest.label_set_level} coverage, per class. {abstains}.",
+        "",
+    ]
+
+
 def _slashed(counts: Mapping[str, int] | None) -> str:
     if counts is None:
         return "unknown"
     return " / ".join(f"{counts[name]:,}" for name in ("train", "val", "test"))
 
 
-def _row(name: str, entry: Mapping[str, Any]) -> str:
-    value, low, high = (f"{entry[key]:.3f}" if entry[key] is not None else "-" for key in ("value", "low", "high"))
-    return f"| {name} | {value} | {low}–{high} | {entry['n']:,} |"
+def _row(figure: Mapping[str, Any]) -> str:
+    value, low, high = (f"{figure[key]:.3f}" if figure[key] is not None else "-" for key in ("value", "low", "high"))
+    name = figure["metric"] if figure["class_name"] is None else f"{figure['metric']}, {figure['class_name']}"
+    return f"| {name} | {value} | {low}–{high} | {figure['n']:,} |"

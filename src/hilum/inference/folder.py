@@ -76,11 +76,13 @@ def predict_folder(
 ) -> FolderResult:
     """Predict on every file and write ``predictions.csv``, with overlays and masks where asked for.
 
-    The table has ``file, status, label, prob_<class>..., lung_fraction, reason``; status is ``predicted``,
-    ``refused`` (by the gate) or ``unreadable``. It grows as ``predictions.partial.csv`` and gets its name once
-    complete, so that a killed run leaves what it had done, under a name that says so. Overlays and masks are
-    PNGs under ``overlays/`` and ``masks/``, in the folders that the inputs came from; a mask is 0/255 at the
-    file's own size.
+    The table has ``file, status, label, label_set, prob_<class>..., lung_fraction, reason``; status is ``predicted``,
+    ``refused`` (by the gate) or ``unreadable``. ``label_set`` is class names with ``;`` between, the most probable
+    first. The reason of a predicted file is its warnings, such as that of a prediction that abstains.
+
+    The table grows as ``predictions.partial.csv`` and gets its name once complete, so that a killed run leaves what
+    it had done, under a name that says so. Overlays and masks are PNGs under ``overlays/`` and ``masks/``, in the
+    folders that the inputs came from; a mask is 0/255 at the file's own size.
 
     Args:
         predictor: answers.
@@ -99,9 +101,7 @@ def predict_folder(
     class_names = predictor.manifest.class_names
     with _opened(partial) as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(
-            ["file", "status", "label", *[f"prob_{name}" for name in class_names], "lung_fraction", "reason"]
-        )
+        writer.writerow(_header(class_names))
         for done, (file, answer) in enumerate(zip(files, predictor.predict_many(files), strict=True), start=1):
             writer.writerow(_row(file, answer, len(class_names)))
             stream.flush()
@@ -166,13 +166,19 @@ def _absolute(file: Path) -> Path:
     return Path(os.path.normpath(file.absolute()))
 
 
+def _header(class_names: Sequence[str]) -> list[str]:
+    probabilities = [f"prob_{name}" for name in class_names]
+    return ["file", "status", "label", "label_set", *probabilities, "lung_fraction", "reason"]
+
+
 def _row(file: Path, answer: Answer, num_classes: int) -> list[object]:
     result = answer.result
     if not isinstance(result, Prediction):
-        return [file, result.status, "", *[""] * num_classes, "", result.reason]
+        return [file, result.status, "", "", *[""] * num_classes, "", result.reason]
     probabilities = [f"{value:.6f}" for value in result.probabilities]
     reason = "; ".join(finding.message for finding in result.findings)
-    return [file, "predicted", result.label, *probabilities, f"{result.lung_fraction:.4f}", reason]
+    label_set = ";".join(result.label_set)
+    return [file, "predicted", result.label, label_set, *probabilities, f"{result.lung_fraction:.4f}", reason]
 
 
 def _draw(

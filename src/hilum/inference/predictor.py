@@ -17,6 +17,7 @@ from hilum.errors import ReadError
 from hilum.export.bundle import Bundle
 from hilum.gate import ClassicGate, Gate
 from hilum.inference.backends import Backend, BackendName, BackendOutput, open_backend
+from hilum.inference.label_sets import label_set
 from hilum.inference.softmax import softmax
 from hilum.preprocess import preprocess, restore_probability
 from hilum.types import Finding, Prediction, Radiograph, Refusal
@@ -42,7 +43,7 @@ class Predictor:
     """A bundle, an engine and a gate, opened once and used for any number of films.
 
     Args:
-        bundle: gives preprocessing, class names, temperature and thresholds.
+        bundle: gives preprocessing, class names, temperature, quantiles and thresholds.
         backend: the engine; ONNX Runtime on the CPU by default.
         gate: refuses what the model should not answer on; the bundle's own by default.
         batch_size: films in one forward pass.
@@ -101,18 +102,28 @@ class Predictor:
         lung = restore_probability(output.segmentation[row, 0], item.radiograph.shape, manifest.preprocess)
         mask = np.asarray(lung > manifest.mask_threshold)
         label = manifest.class_names[int(probabilities.argmax())]
+        doubt = _low_confidence(float(probabilities.max()), manifest.abstention_threshold, item.radiograph.origin)
         return Prediction(
             origin=item.radiograph.origin,
             class_names=manifest.class_names,
             probabilities=probabilities,
             label=label,
-            label_set=(label,),
+            label_set=label_set(probabilities, manifest.class_names, manifest.label_set_quantiles),
             mask=mask,
             evidence=None if output.evidence is None else output.evidence[row],
             lung_fraction=float(mask.mean()),
             bundle_id=manifest.bundle_id,
-            findings=item.findings,
+            findings=item.findings + doubt,
+            abstained=bool(doubt),
         )
+
+
+def _low_confidence(probability: float, threshold: float | None, origin: str) -> tuple[Finding, ...]:
+    """The finding of a prediction that abstains; none where it answers. A probability at the threshold answers."""
+    if threshold is None or probability >= threshold:
+        return ()
+    message = f"low confidence: probability {probability:.4g}, expected at least {threshold:.4g}; not to be relied on"
+    return (Finding("low_confidence", "warning", message, (origin,) if origin else ()),)
 
 
 def _ahead(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 
-def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float64]:
+def softmax(logits: NDArray[np.floating[Any]], temperature: float = 1.0) -> NDArray[np.float64]:
     """(N, K) logits to (N, K) probabilities after division by the temperature (Guo et al. 2017).
 
     Computed in float64, so that two backends differ by their logits alone.

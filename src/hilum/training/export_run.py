@@ -18,13 +18,17 @@ from hilum.data.index import Index
 from hilum.data.read import read_radiograph
 from hilum.data.split import Split, records_of
 from hilum.errors import CheckpointError
+from hilum.evaluation.calibration import with_calibration
+from hilum.evaluation.evaluate import REPORT_FILE, load_report
 from hilum.export.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, write_bundle
 from hilum.export.card import model_card
 from hilum.export.onnx import OUTPUTS, export_onnx
 from hilum.export.parity import TOLERANCE, Parity, compare, random_batches, require_parity
 from hilum.inference.backends import OnnxBackend, TorchBackend
 from hilum.preprocess import preprocess
-from hilum.training.prepare import Step, index_and_split
+from hilum.steps import Step
+from hilum.training.evaluate_run import subject_of
+from hilum.training.prepare import index_and_split
 from hilum.training.run_folder import RunFolder
 from hilum.training.runs import load_model, open_run
 from hilum.types import Record
@@ -71,6 +75,8 @@ def export_run(
     require_parity(parity_on_files)
     manifest = _describe(run, config, index, split, name or root.resolve().name, opset, graph)
     manifest = manifest.model_copy(update={"parity": _parity_entry(parity, parity_on_files)})
+    if (calibration := subject_of(run, config, index, split, step).calibration) is not None:
+        manifest = with_calibration(manifest, calibration)
     card = model_card(manifest, _data_facts(run, config, index, split))
     contents = {ONNX_MODEL: graph, WEIGHTS: save(model.state_dict()), MODEL_CARD: card.encode()}
     return write_bundle(out, manifest, contents)
@@ -87,12 +93,19 @@ def _describe(
         model=config.model.model_copy(update={"encoder_weights": None}),  # a path of the training machine
         outputs={output: OUTPUTS[output] for output in names},
         opset=opset,
-        metrics={"test": _summary(run).get("test", {})},
+        metrics={"test": _figures(run)},
+        sources=tuple(sorted({r.source for r in records_of(index, split, "train") if r.source is not None})),
         split_digest=split.digest,
         index_digest=index.digest,
         hilum_version=__version__,
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
+
+
+def _figures(run: RunFolder) -> list[dict[str, Any]]:
+    """What the run's last evaluation on its test split gave; empty where it has not been evaluated."""
+    report = run.results("test") / REPORT_FILE
+    return [figure.model_dump() for figure in load_report(report).figures] if report.is_file() else []
 
 
 def _summary(run: RunFolder) -> dict[str, Any]:

@@ -6,8 +6,6 @@ import platform
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,27 +13,23 @@ from torch import nn
 
 from hilum._version import __version__
 from hilum.config import Config, save_config
-from hilum.data.dataset import CachedDataset, evaluation_loader
+from hilum.data.dataset import CachedDataset
 from hilum.data.index import Index
 from hilum.data.split import Split
 from hilum.errors import CheckpointError, OutputError
-from hilum.evaluation.evaluate import write_evaluation
-from hilum.evaluation.metrics import Scores
-from hilum.evaluation.plots import sample_overlays, training_curves
-from hilum.evaluation.score import MASK_PROBABILITY, run_split
+from hilum.evaluation.plots import training_curves
+from hilum.evaluation.report import Report
 from hilum.models.build import build_model, count_parameters, load_pretrained
-from hilum.models.losses import MultiTaskLoss
+from hilum.steps import Step
 from hilum.storage import sha256_text, write_json
-from hilum.training.checkpoint import load_weights
 from hilum.training.device import device_of
+from hilum.training.evaluate_run import evaluate_run
 from hilum.training.loop import Progress, fit
 from hilum.training.observer import Silent, TrainingObserver
-from hilum.training.prepare import Step, index_and_split, open_dataset, prepare
+from hilum.training.prepare import prepare
 from hilum.training.run_folder import RunFolder
-from hilum.training.runs import load_model, open_run
+from hilum.training.runs import open_run
 from hilum.types import SPLIT_NAMES, SplitName
-
-_SAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,7 @@ class TrainedRun:
 
     run: RunFolder
     progress: Progress
-    report: dict[str, Any]
+    report: Report
 
 
 def train(
@@ -67,7 +61,7 @@ def train(
     Raises:
         OutputError: the folder already holds a run and ``resume`` is False.
         CheckpointError: the run to resume has other settings; nothing is changed.
-        HilumError: see prepare, fit, write_evaluation and export_run.
+        HilumError: see prepare, fit, evaluate_run and export_run.
     """
     if not resume and run.state.exists():
         raise OutputError(
@@ -97,82 +91,12 @@ def train(
         identity=_identity(config, data.index, data.split),
     )
     training_curves([asdict(row) for row in progress.rows], run.plots)
-    load_weights(model, run.best)
-    report = evaluate_model(model, config, data.datasets["test"], data.index, run, "test")
+    report = evaluate_run(run.root, step=step)
     _write_summary(run, config, data.datasets, data.index, data.split, model, progress, report, origin, started)
     from hilum.training.export_run import export_run  # late: exporting imports onnx, which training does not need
 
     export_run(run.root, run.bundle, step=step)
     return TrainedRun(run, progress, report)
-
-
-def evaluate_run(
-    root: Path, split_name: SplitName = "test", *, resamples: int = 1000, step: Step | None = None
-) -> dict[str, Any]:
-    """Measure a run's best weights on one of its splits; files go to the run's folder ``<split>/``."""
-    run, config = open_run(root)
-    step = step or Step()
-    index, split = index_and_split(config, run, step)
-    dataset = open_dataset(index, split, split_name, config.preprocess, step.begin(f"Decoding {split_name}"))
-    model = load_model(run, config, len(index.class_names))
-    return evaluate_model(model, config, dataset, index, run, split_name, resamples=resamples)
-
-
-def evaluate_model(
-    model: nn.Module,
-    config: Config,
-    dataset: CachedDataset,
-    index: Index,
-    run: RunFolder,
-    split_name: SplitName,
-    *,
-    resamples: int = 1000,
-) -> dict[str, Any]:
-    """Score ``model`` on ``dataset`` in full precision, which is what the export carries; write the results."""
-    device = device_of(config)
-    model.to(device).eval()
-    batches = evaluation_loader(dataset, config.training.batch_size, config.training.workers)
-    output = run_split(model, batches, MultiTaskLoss(config.loss), device)
-    records = dataset.records
-    scores = Scores(
-        files=tuple(index.key(record) for record in records),
-        labels=output.labels,
-        probabilities=output.probabilities,
-        class_names=index.class_names,
-        groups=tuple(record.group or "" for record in records),
-        sources=tuple(record.source for record in records),
-        dice=output.dice,
-        iou=output.iou,
-        split=split_name,
-    )
-    report = write_evaluation(scores, run.results(split_name), resamples=resamples)
-    _draw_samples(model, dataset, scores, run.results(split_name) / "sample_overlays.png", device)
-    return report
-
-
-@torch.inference_mode()
-def _draw_samples(model: nn.Module, dataset: CachedDataset, scores: Scores, path: Path, device: torch.device) -> None:
-    """Overlays of a few images, chosen by a fixed seed; half of them with a reference mask where there are any."""
-    random = np.random.default_rng(0)
-    masked = np.flatnonzero(~np.isnan(scores.dice))
-    first = random.choice(masked, min(_SAMPLES // 2, len(masked)), replace=False)
-    rest = np.setdiff1d(np.arange(len(dataset)), first)
-    rows = [*first.tolist(), *random.choice(rest, min(_SAMPLES - len(first), len(rest)), replace=False).tolist()]
-    batch = dataset.__getitems__(rows)
-    logits = model(batch.image.to(device)).mask_logits[:, 0].cpu().numpy()
-    targets: list[np.ndarray[Any, np.dtype[np.bool_]] | None] = [None] * len(rows)
-    for place, mask in zip(batch.mask_rows.tolist(), batch.mask, strict=True):
-        targets[place] = mask[0].numpy() > MASK_PROBABILITY
-    titles = [_title(scores, row) for row in rows]
-    images = np.rint(batch.image[:, 0].numpy() * 255).astype(np.uint8)
-    sample_overlays(images, logits > 0, targets, titles, path, split=scores.split)
-
-
-def _title(scores: Scores, row: int) -> str:
-    predicted = int(scores.probabilities[row].argmax())
-    name = scores.class_names[predicted]
-    truth = scores.class_names[scores.labels[row]] if scores.labels[row] >= 0 else "unknown"
-    return f"{name} {scores.probabilities[row, predicted]:.0%}\nlabel: {truth}"
 
 
 def _identity(config: Config, index: Index, split: Split) -> str:
@@ -192,7 +116,7 @@ def _write_summary(
     split: Split,
     model: nn.Module,
     progress: Progress,
-    report: dict[str, Any],
+    report: Report,
     pretrained: str | None,
     started: float,
 ) -> None:
@@ -219,6 +143,6 @@ def _write_summary(
             "best_val_auc": None if np.isnan(best.val_auc) else best.val_auc,
             "training_seconds": round(sum(row.seconds for row in progress.rows), 1),
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-            "test": report["intervals"],
+            "test": [figure.model_dump() for figure in report.figures],
         },
     )

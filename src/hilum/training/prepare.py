@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from hilum.config import Config, PreprocessSpec
-from hilum.data.cache import open_cache
+from hilum.data.cache import cache_folder, open_cache
 from hilum.data.dataset import CachedDataset
 from hilum.data.index import Index, build_index, load_index, save_index
 from hilum.data.split import Split, check_split, load_split, make_split, records_of, save_split
 from hilum.errors import ConfigError, DataError
+from hilum.steps import Progress, Step
 from hilum.storage import write_json
 from hilum.training.run_folder import RunFolder
-from hilum.types import SPLIT_NAMES, Finding, SplitName
-
-Progress = Callable[[int, int], None]
-"""Called with (done, in all)."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """How the steps around the training report; silent by default.
-
-    Attributes:
-        begin: a long step of that title begins; gives the Progress to call, or None.
-        found: what is wrong with the data's files. A file that is left out is never left out in silence.
-    """
-
-    begin: Callable[[str], Progress | None] = lambda title: None
-    found: Callable[[Sequence[Finding]], None] = lambda findings: None
+from hilum.types import SPLIT_NAMES, SplitName
 
 
 @dataclass(frozen=True)
@@ -41,13 +24,6 @@ class PreparedData:
     index: Index
     split: Split
     datasets: Mapping[SplitName, CachedDataset]
-
-
-def cache_folder() -> Path:
-    """Where decoded images are kept: ``$HILUM_CACHE``, else ``hilum`` in the user's cache folder."""
-    if own := os.environ.get("HILUM_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hilum"
 
 
 def index_and_split(config: Config, run: RunFolder, step: Step, *, anew: bool = False) -> tuple[Index, Split]:

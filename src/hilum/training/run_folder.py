@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from hilum.storage import sha256_text
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -65,6 +67,16 @@ class RunFolder:
     def tensorboard(self) -> Path:
         """TensorBoard's event files."""
         return self.root / "tensorboard"
+
+    @property
+    def calibration(self) -> Path:
+        """What was fitted on the validation split, as JSON, with the SHA-256 of the weights it is of."""
+        return self.root / "calibration.json"
+
+    def held_out(self, source: str) -> Path:
+        """The run that was trained without ``source``; its name as a folder can have it."""
+        plain = "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in source)
+        return self.root / "held_out" / f"{plain}-{sha256_text(source)[:8]}"
 
     @property
     def bundle(self) -> Path:

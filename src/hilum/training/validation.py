@@ -1,4 +1,4 @@
-"""Run a network over a split, once, and keep what every figure is computed from."""
+"""The validation after each epoch: a network over a split, its losses and what the journal shows."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from hilum.evaluation.metrics import dice_and_iou
 from hilum.inference.softmax import softmax
 from hilum.models.losses import MultiTaskLoss
 from hilum.types import Batch, ModelOutput
-
-MASK_PROBABILITY = 0.5
-"""A pixel is lung where its probability is above this, at the network's own size."""
 
 
 @dataclass(frozen=True)

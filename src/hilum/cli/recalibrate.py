@@ -1,0 +1,75 @@
+"""``hilum recalibrate``: a bundle fitted to local images without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from hilum.cli.app import new_typer
+from hilum.cli.console import console, say, show_findings
+from hilum.cli.progress import StepBars
+from hilum.types import SplitName
+
+if TYPE_CHECKING:
+    from hilum.training.recalibrate import Recalibration
+
+app = new_typer()
+
+
+@app.command()
+def recalibrate(
+    bundle: Annotated[Path, typer.Argument(help="The bundle: a folder or a .hilum file.")],
+    data: Annotated[Path, typer.Argument(help="Labelled local images: a folder of class folders, or a CSV.")],
+    out: Annotated[Path, typer.Option(help="The bundle to write: a folder or a .hilum file.")],
+    classes: Annotated[list[str] | None, typer.Option("--class", help="Keep only this class; repeat for more.")] = None,
+    split: Annotated[SplitName | None, typer.Option(help="Only the images of this split of the data.")] = None,
+    target_accuracy: Annotated[
+        float, typer.Option(min=0.5, max=0.999, help="Of the images answered: sets the abstention threshold.")
+    ] = 0.95,
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples behind the intervals.")] = 1000,
+) -> None:
+    """Fit a bundle's temperature, label sets and abstention on 100 or more local images, without training."""
+    steps = StepBars()
+    from hilum.steps import Step
+    from hilum.training.recalibrate import recalibrate as refit
+
+    try:
+        result = refit(
+            bundle,
+            data,
+            out,
+            classes=classes,
+            split=split,
+            target_accuracy=target_accuracy,
+            resamples=resamples,
+            step=Step(steps.begin, show_findings),
+        )
+    finally:
+        steps.close()
+    _show(result)
+    say(f"Wrote bundle {result.manifest.bundle_id[:12]} to [bold]{escape(str(out))}[/].")
+
+
+def _show(result: Recalibration) -> None:
+    calibration = result.calibration
+    table = Table("figure", "before", "after", title=f"{calibration.n:,} images, {calibration.groups:,} groups")
+    for name, title in (("ece", "ECE"), ("brier", "Brier score"), ("nll", "log-likelihood, negative")):
+        table.add_row(title, str(getattr(result.before, name)), str(getattr(result.after, name)))
+    console.print(table)
+    say("After: each image at a temperature fitted on the others, in five folds of whole groups; 95% intervals.")
+    threshold = calibration.abstention_threshold
+    say(f"Temperature {calibration.temperature:.3f}.")
+    if threshold is None:
+        say(
+            f"No abstention threshold: none is proved to reach an accuracy of {calibration.target_accuracy:.0%} on "
+            "these images."
+        )
+    else:
+        say(f"Abstains below a probability of {threshold:.3f}, to reach {calibration.target_accuracy:.0%} accuracy.")
+    for level, quantiles in calibration.quantiles.items():
+        if unbounded := [n for n, q in zip(result.images, quantiles, strict=True) if q == 1]:
+            say(f"Label sets at {float(level):.0%} always hold {escape(', '.join(unbounded))}: too few groups.")

@@ -1,0 +1,224 @@
+"""Phantoms with a planted confound: something beside the lung that goes with the class as strongly as asked.
+
+Each film has the confound or not. With strength s, P(present | class 1) = 0.5 + s / 2 and P(present | class 0) =
+0.5 - s / 2, so that its presence alone tells the classes with AUC 0.5 + s / 2; with s = 0 it is there at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hilum.data.phantom import METADATA_COLUMNS, draw_phantom
+from hilum.errors import ConfigError, OutputError
+from hilum.storage import write_bytes, write_csv
+
+Confound: TypeAlias = Literal["marker", "border", "resolution", "noise", "scale"]
+CONFOUNDS: tuple[Confound, ...] = get_args(Confound)
+CONFOUNDED_CLASSES = ("Normal", "COVID")
+"""Class 0 and class 1."""
+
+MOST_FILMS = 3
+"""Films of one patient, at most, as in hilum.data.phantom.write_phantoms."""
+
+_PATIENTS, _PRESENCE, _PLANT = range(20, 23)  # independent streams of random numbers
+
+Film: TypeAlias = "NDArray[np.uint8]"
+Mask: TypeAlias = "NDArray[np.bool_]"
+
+
+@dataclass(frozen=True, eq=False)
+class ConfoundedPhantoms:
+    """N films of two classes.
+
+    Attributes:
+        images: (N, S, S) uint8.
+        lungs: (N, S, S) bool, the lung masks; they move with the chest where the confound is ``scale``.
+        regions: (N, S, S) bool, the opacities, likewise.
+        labels: (N,) int64, 0 or 1, see CONFOUNDED_CLASSES; the classes take turns by patient.
+        groups: N names, one per patient, who has one to three films of one class.
+        present: (N,) bool, which films have the confound.
+    """
+
+    images: NDArray[np.uint8]
+    lungs: NDArray[np.bool_]
+    regions: NDArray[np.bool_]
+    labels: NDArray[np.int64]
+    groups: tuple[str, ...]
+    present: NDArray[np.bool_]
+
+
+def confounded_phantoms(n: int, kind: Confound, strength: float, seed: int, size: int = 64) -> ConfoundedPhantoms:
+    """Draw ``n`` films of two classes with one confound, the same for the same arguments.
+
+    Raises:
+        ConfigError: an unknown kind, a strength outside [0, 1], n below 2, a negative seed or a size below 32.
+    """
+    _check(n, kind, strength, seed)
+    labels, patients = plan_patients(n, np.random.default_rng((_PATIENTS, seed)))
+    present = draw_presence(labels, strength, np.random.default_rng((_PRESENCE, seed)))
+    first = seed * 1_000_000
+    films = []
+    for row in range(n):
+        label = CONFOUNDED_CLASSES[labels[row]]
+        phantom = draw_phantom(first + row, label, size=size, patient=first + int(patients[row]))
+        rng = np.random.default_rng((_PLANT, seed, row))
+        masks = (phantom.lung_mask, phantom.region_mask)
+        films.append(plant(phantom.image, masks, kind, bool(present[row]), rng))
+    return ConfoundedPhantoms(
+        images=np.stack([image for image, _ in films]),
+        lungs=np.stack([masks[0] for _, masks in films]),
+        regions=np.stack([masks[1] for _, masks in films]),
+        labels=labels,
+        groups=tuple(f"phantom-{first + patient}" for patient in patients.tolist()),
+        present=present,
+    )
+
+
+def plan_patients(n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Labels (N,) and patients (N,), both int64: patients of one to three films, the two classes in turn."""
+    films = rng.integers(1, MOST_FILMS + 1, n)
+    patients = np.repeat(np.arange(n), films)[:n]
+    return patients % 2, patients
+
+
+def draw_presence(labels: NDArray[np.int64], strength: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """(N,) bool, for each film on its own: P(present | label 1) = 0.5 + strength / 2, the rest for label 0."""
+    chance = 0.5 + strength / 2 * np.where(labels == 1, 1, -1)
+    present: NDArray[np.bool_] = rng.random(labels.size) < chance
+    return present
+
+
+def plant(
+    image: Film, masks: Sequence[Mask], kind: Confound, present: bool, rng: np.random.Generator
+) -> tuple[Film, tuple[Mask, ...]]:
+    """The film with the confound, or the film as it is where it is not ``present``.
+
+    Only ``scale`` touches a film without it: both kinds are resampled, so that the resampling does not tell them.
+
+    Args:
+        image: (S, S) uint8.
+        masks: any number of (S, S) bool that move with the chest; the first is the lungs.
+
+    Returns:
+        The image (S, S) uint8 and the masks (S, S) bool.
+
+    Raises:
+        ConfigError: an unknown kind.
+    """
+    if kind == "scale":
+        return _scale(image, masks, rng.uniform(0.78, 0.85) if present else rng.uniform(0.95, 1.0))
+    if kind not in _PLANTED:
+        raise ConfigError(f"Expected a confound out of {', '.join(CONFOUNDS)}, got {kind}.")
+    return (_PLANTED[kind](image, masks[0], rng) if present else image), tuple(masks)
+
+
+def write_confounded(
+    out: Path,
+    n: int,
+    kind: Confound,
+    strength: float,
+    *,
+    seed: int = 0,
+    size: int = 256,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write confounded_phantoms in the layout of hilum.data.phantom.write_phantoms, with ``confound`` as a column.
+
+    ``OUT/<class>/{images,masks,regions}/<stem>.png`` and ``OUT/metadata.csv``, written last. Every film has its
+    lung mask.
+
+    Returns:
+        The path of the table.
+
+    Raises:
+        ConfigError: see confounded_phantoms.
+        OutputError: ``out`` has something in it, or cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"Expected a new or empty folder, got {out}.", cure="Choose another folder.")
+    films = confounded_phantoms(n, kind, strength, seed, size)
+    rows = []
+    for row in range(n):
+        label = CONFOUNDED_CLASSES[films.labels[row]]
+        pictures: dict[str, NDArray[Any]] = {
+            "images": films.images[row],
+            "masks": films.lungs[row] * np.uint8(255),
+            "regions": films.regions[row] * np.uint8(255),
+        }
+        paths = {folder: f"{label}/{folder}/{label}-{row + 1:05d}.png" for folder in pictures}
+        for folder, pixels in pictures.items():
+            write_bytes(out / paths[folder], cv2.imencode(".png", pixels)[1].tobytes())
+        cells = (paths["images"], paths["masks"], label, films.groups[row], "phantom", paths["regions"])
+        rows.append((*cells, kind if films.present[row] else ""))
+        if progress is not None:
+            progress(row + 1, n)
+    table = out / "metadata.csv"
+    write_csv(table, (*METADATA_COLUMNS, "confound"), rows)
+    return table
+
+
+def _check(n: int, kind: str, strength: float, seed: int) -> None:
+    if kind not in CONFOUNDS:
+        raise ConfigError(f"Expected a confound out of {', '.join(CONFOUNDS)}, got {kind}.")
+    if not 0 <= strength <= 1:
+        raise ConfigError(f"Expected a strength in [0, 1], got {strength}.", cure="0 is none, 1 tells every film.")
+    if n < len(CONFOUNDED_CLASSES) or seed < 0:
+        raise ConfigError(f"Expected at least 2 films and a seed of at least 0, got n={n} and seed={seed}.")
+
+
+def _marker(image: Film, lungs: Mask, rng: np.random.Generator) -> Film:
+    """A bright block in the upper left corner, a sixteenth of the side, never over the lungs."""
+    size = image.shape[0]
+    side = max(2, round(size / 16))
+    top, left = rng.integers(1, max(2, round(size / 20)) + 1, 2)
+    block = np.zeros_like(lungs)
+    block[top : top + side, left : left + side] = True
+    return np.where(block & ~lungs, np.uint8(rng.integers(225, 256)), image)
+
+
+def _border(image: Film, lungs: Mask, rng: np.random.Generator) -> Film:
+    """A frame of a twentieth of the side, drawn half-way towards one grey."""
+    width = max(2, round(image.shape[0] / 20))
+    frame = np.ones_like(lungs)
+    frame[width:-width, width:-width] = False
+    toned = np.rint(0.5 * image + 0.5 * rng.uniform(90, 130)).astype(np.uint8)
+    return np.where(frame & ~lungs, toned, image)
+
+
+def _resolution(image: Film, lungs: Mask, rng: np.random.Generator) -> Film:
+    """Down to about 0.6 of the side and up again: a film that was once stored smaller."""
+    size = image.shape[0]
+    small = round(size * rng.uniform(0.55, 0.65))
+    shrunk = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(shrunk, (size, size), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _noise(image: Film, lungs: Mask, rng: np.random.Generator) -> Film:
+    """Additive white noise of a standard deviation of 7 to 9 grey levels."""
+    noisy = image + rng.uniform(7, 9) * rng.standard_normal(image.shape)
+    return np.rint(np.clip(noisy, 0, 255)).astype(np.uint8)
+
+
+def _scale(image: Film, masks: Sequence[Mask], zoom: float) -> tuple[Film, tuple[Mask, ...]]:
+    """The chest smaller within its frame, as a child's on an adult's cassette; the edge goes on beyond it."""
+    size = image.shape[0]
+    centre = (size - 1) / 2
+    move = np.array([[zoom, 0, centre * (1 - zoom)], [0, zoom, centre * (1 - zoom)]])
+    moved = cv2.warpAffine(image, move, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    shapes = [cv2.warpAffine(mask.astype(np.uint8), move, (size, size), flags=cv2.INTER_NEAREST) for mask in masks]
+    return np.asarray(moved, np.uint8), tuple(shape > 0 for shape in shapes)
+
+
+_PLANTED: dict[str, Callable[[Film, Mask, np.random.Generator], Film]] = {
+    "marker": _marker,
+    "border": _border,
+    "resolution": _resolution,
+    "noise": _noise,
+}

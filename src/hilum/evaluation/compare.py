@@ -1,0 +1,245 @@
+"""Two models on the same images: DeLong's test for the AUCs, the paired bootstrap for the rest.
+
+Every difference is B less A. Groups are drawn once and count alike for both models, so that what the two have in
+common cancels out of the interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hilum.errors import DataError
+from hilum.evaluation.delong import DeLongTest, delong_test, holm
+from hilum.evaluation.figures import OVERALL, OVERLAP, Key, rests_on, statistics_of
+from hilum.evaluation.intervals import LEVEL, bootstrap
+from hilum.evaluation.metrics import FloatArray, Scores
+from hilum.evaluation.pairing import aligned
+from hilum.evaluation.predictions import PREDICTIONS_FILE, read_predictions
+from hilum.evaluation.report import as_json
+from hilum.storage import write_json
+from hilum.training.run_folder import RunFolder
+
+_LOWER_IS_BETTER = frozenset({"hd95"})
+_UNDEFINED = DeLongTest(*[math.nan] * 8)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One figure of both models, and the difference with its 95% interval.
+
+    Attributes:
+        metric, class_name, source, versus: see hilum.evaluation.figures.Key.
+        a, b: the figure of either model; NaN where it is undefined.
+        difference: ``b - a``.
+        low, high: its 95% interval; NaN where fewer than two groups bear on it.
+        n: how many images it rests on.
+        method: ``delong`` or ``bootstrap``.
+        p: two-sided, of DeLong's test; None for the bootstrap.
+        p_holm: ``p`` adjusted for the number of tests of its kind: one-vs-rest AUCs, or contrasts within sources.
+    """
+
+    metric: str
+    class_name: str | None
+    source: str | None
+    versus: str | None
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+    n: int
+    method: str
+    p: float | None = None
+    p_holm: float | None = None
+
+    @property
+    def better(self) -> str | None:
+        """``A`` or ``B`` where the data tell: the adjusted p is below 0.05, or the interval leaves out 0."""
+        by_interval = self.low > 0 or self.high < 0
+        if not (by_interval if self.p_holm is None else self.p_holm < 1 - LEVEL):
+            return None
+        return "B" if (self.difference > 0) != (self.metric in _LOWER_IS_BETTER) else "A"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models, A and B, on one set of images.
+
+    Attributes:
+        split: the name of the split.
+        images, groups: their numbers.
+        resamples, seed: of the bootstrap.
+        differences: one per figure.
+    """
+
+    split: str
+    images: int
+    groups: int
+    resamples: int
+    seed: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def headline(self) -> tuple[Difference, ...]:
+        """The differences to show first: figures over all images, and every AUC that was tested."""
+        plain = {Key(metric) for metric in (*OVERALL, *OVERLAP)}
+        return tuple(d for d in self.differences if d.p is not None or _key(d) in plain)
+
+
+def compare(a: Scores, b: Scores, *, resamples: int = 1000, seed: int = 0) -> Comparison:
+    """Compare two models on the same images, matched by file name; order, and the order of classes, may differ.
+
+    The one-vs-rest AUC of each class, and of each pair of classes inside a source that has both, get DeLong's test
+    (hilum.evaluation.delong), with p values adjusted by Holm's method. Every other figure of
+    hilum.evaluation.figures gets the paired bootstrap. Dice, IoU and the Hausdorff distance are compared over the
+    images where both have them. Groups and sources are those of either table, where just one gives them.
+
+    Raises:
+        DataError: files, labels, classes, groups or sources of the two differ, or a file is there twice.
+        ConfigError: ``resamples`` is below 2.
+    """
+    a, b = aligned(a, b)
+    of_b = rests_on(b)
+    keys = [key for key in rests_on(a) if key in of_b]
+    tested = [key for key in keys if key.metric == "roc_auc" and (key.versus is None or key.source is not None)]
+    found = dict(_bootstrapped(a, b, [key for key in keys if key not in tested], resamples, seed))
+    found.update(_tested(a, b, [key for key in tested if key.versus is None]))
+    found.update(_tested(a, b, [key for key in tested if key.versus is not None]))
+    differences = tuple(found[key] for key in keys)
+    return Comparison(a.split, len(a.files), int(a.clusters().max()) + 1, resamples, seed, differences)
+
+
+def open_scores(path: Path, split: str = "test") -> Scores:
+    """The scores in a predictions.csv, in a folder that holds one, or in a run's folder, there of ``split``.
+
+    Raises:
+        DataError: there is no such file, or it is not what hilum.evaluation.predictions reads.
+    """
+    places = (path, path / PREDICTIONS_FILE, RunFolder(path).results(split) / PREDICTIONS_FILE)
+    for place in places:
+        if place.is_file():
+            return read_predictions(place, split)
+    raise DataError(
+        f"Expected a {PREDICTIONS_FILE}, its folder or a run's folder with {split}/{PREDICTIONS_FILE}, got {path}.",
+        cure=f"Write it with: hilum evaluate {path} --split {split}",
+    )
+
+
+def write_comparison(comparison: Comparison, path: Path, *, names: tuple[str, str]) -> None:
+    """Write all differences as JSON; what is undefined is null.
+
+    Args:
+        comparison: from compare.
+        path: the file.
+        names: of A and B, for the reader.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    write_json(path, as_json({"a": names[0], "b": names[1], "verdict": verdict(comparison), **asdict(comparison)}))
+
+
+def verdict(comparison: Comparison) -> str:
+    """The comparison in one sentence: which model is better in what, or that the data cannot tell."""
+    told: dict[str, list[str]] = {"A": [], "B": []}
+    for difference in comparison.headline:
+        if difference.better is not None:
+            told[difference.better].append(figure_name(difference))
+    on = f"on these {comparison.images:,} images in {comparison.groups:,} groups"
+    if not told["A"] and not told["B"]:
+        return f"The data cannot tell A and B apart {on}: no difference is clear of 0."
+    parts = [f"{model} is better in {_listed(names)}" for model, names in told.items() if names]
+    rest = len(comparison.headline) - len(told["A"]) - len(told["B"])
+    tail = f"; in the other {rest} figures the data cannot tell them apart" if rest else ""
+    return f"{', and '.join(parts)}, {on}{tail}."
+
+
+def figure_name(difference: Difference) -> str:
+    """A figure in words: ``ROC-AUC of COVID against Normal within hospital-1``."""
+    words = _WORDS.get(difference.metric, difference.metric.replace("_", " "))
+    if difference.class_name is not None:
+        words += f" of {difference.class_name}"
+    if difference.versus is not None:
+        words += f" against {difference.versus}"
+    return words if difference.source is None else f"{words} within {difference.source}"
+
+
+_WORDS = {
+    "macro_f1": "macro-F1", "macro_roc_auc": "macro ROC-AUC", "macro_pr_auc": "macro PR-AUC", "mcc": "MCC",
+    "f1": "F1", "roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "dice": "Dice", "iou": "IoU",
+    "hd95": "95% Hausdorff distance",
+}  # fmt: skip
+
+
+def _bootstrapped(a: Scores, b: Scores, keys: Sequence[Key], resamples: int, seed: int) -> list[tuple[Key, Difference]]:
+    of_a, of_b = statistics_of(a), statistics_of(b)
+    rows_a, rows_b = rests_on(a), rests_on(b)
+    alone = np.ones((1, len(a.files)))
+    value_a, value_b = of_a(alone), of_b(alone)
+
+    def halfway(weights: FloatArray) -> dict[Key, FloatArray]:
+        # bootstrap takes a figure of 0 or 1 without spread for a share; differences of 0 are moved to 0.5.
+        drawn_a, drawn_b = of_a(weights), of_b(weights)
+        return {key: (1 + (drawn_b[key] - drawn_a[key])) / 2 for key in keys}
+
+    rows = {key: rows_a[key] | rows_b[key] for key in keys}
+    within = {key: (-0.5, 1.5) if key.metric == "mcc" else (0.0, 1.0) for key in keys if key.metric != "hd95"}
+    intervals = bootstrap(halfway, rows, a.clusters(), strata=a.labels, bounds=within, resamples=resamples, seed=seed)
+    return [
+        (key, Difference(
+            *key, a=float(value_a[key][0]), b=float(value_b[key][0]),
+            difference=float(value_b[key][0] - value_a[key][0]),
+            low=2 * intervals[key].low - 1, high=2 * intervals[key].high - 1, n=intervals[key].n, method="bootstrap",
+        ))
+        for key in keys
+    ]  # fmt: skip
+
+
+def _tested(a: Scores, b: Scores, keys: Sequence[Key]) -> list[tuple[Key, Difference]]:
+    """DeLong's test of each AUC, adjusted for their number; NaN where there are images of one kind only."""
+    rows_of, clusters = rests_on(a), a.clusters()
+    results: list[DeLongTest] = []
+    for key in keys:
+        rows = a.labelled if key.versus is None else rows_of[key]
+        positive = a.labels[rows] == a.class_names.index(str(key.class_name))
+        if positive.all() or not positive.any():
+            results.append(_UNDEFINED)
+        else:
+            results.append(delong_test(positive, _ranking(a, key, rows), _ranking(b, key, rows), clusters[rows]))
+    adjusted = holm([test.p for test in results])
+    return [
+        (
+            key,
+            Difference(
+                *key, a=test.auc_a, b=test.auc_b, difference=test.difference, low=test.low, high=test.high,
+                n=int(rows_of[key].sum()), method="delong", p=test.p, p_holm=p_holm,
+            ),
+        )
+        for key, test, p_holm in zip(keys, results, adjusted, strict=True)
+    ]  # fmt: skip
+
+
+def _ranking(scores: Scores, key: Key, rows: NDArray[np.bool_]) -> FloatArray:
+    """What hilum.evaluation.figures ranks by: the class's probability; of a pair, the first given one of the two."""
+    own = scores.class_names.index(str(key.class_name))
+    if key.versus is None:
+        return np.asarray(scores.probabilities[rows, own])
+    other = scores.class_names.index(key.versus)
+    if scores.logits is not None:
+        return np.asarray(scores.logits[rows, own] - scores.logits[rows, other])
+    first, second = scores.probabilities[rows, own], scores.probabilities[rows, other]
+    return np.where(first + second > 0, first / np.maximum(first + second, 1e-300), 0.5)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _key(difference: Difference) -> Key:
+    return Key(difference.metric, difference.class_name, difference.source, difference.versus)

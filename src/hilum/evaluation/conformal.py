@@ -1,0 +1,147 @@
+"""Split-conformal label sets: quantiles fitted on validation, coverage measured on test.
+
+Each class has its own quantile (Mondrian or class-conditional conformal prediction: Vovk 2012, ACML; Sadinle, Lei &
+Wasserman 2019): with one quantile for all, a rare class can be covered far less often than the level says while the
+common ones make up for it, and the rare class is the one that matters. The price is that a class needs 9, 19 or 99
+groups for 90, 95 or 99%; with fewer its quantile is 1, which keeps it in every set.
+
+Images of one patient are not exchangeable, patients are. So every group counts once, its images sharing its weight:
+hierarchical conformal prediction (Lee, Barber & Willett 2023, arXiv:2306.06342), whose sets cover an image drawn from a
+new group of the class with at least the probability asked for. The guarantee holds for groups exchangeable with those
+of the calibration: not for films of another hospital, and only nearly where the same images chose the temperature or
+the epoch. What counts is the coverage measured on test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hilum.errors import DataError
+from hilum.evaluation.intervals import Interval, bootstrap
+from hilum.evaluation.metrics import FloatArray, Scores, divide
+from hilum.inference import label_sets
+from hilum.inference.label_sets import LEVELS
+
+if TYPE_CHECKING:
+    from hilum.evaluation.calibration import Calibration
+
+_COVERAGE, _SIZE, _SOURCE = "coverage", "mean_size", "source"
+
+
+@dataclass(frozen=True)
+class ConformalResult:
+    """The label sets of one level, measured.
+
+    Attributes:
+        level: the coverage asked for, ``0.90``.
+        quantiles: class to its quantile, in [0, 1]; 1 keeps the class in every set.
+        coverage: share of images whose set has their label.
+        coverage_by_class: the same over the images of each class.
+        coverage_by_source: the same over the images of each source; empty where all come from one. A source that the
+            calibration has little of shows here.
+        mean_size: classes in a set, from 1 to K.
+        sizes: how many images have a set of 1, 2, ... K classes.
+    """
+
+    level: str
+    quantiles: dict[str, float]
+    coverage: Interval
+    coverage_by_class: dict[str, Interval]
+    coverage_by_source: dict[str, Interval]
+    mean_size: Interval
+    sizes: tuple[int, ...]
+
+
+def fit_quantiles(
+    probabilities: FloatArray, labels: NDArray[np.int64], clusters: NDArray[np.int64], levels: Sequence[str] = LEVELS
+) -> dict[str, tuple[float, ...]]:
+    """The quantile of every class at every level.
+
+    For the G groups of a class it is the least score that a weight of (G + 1) * level lies at or below, where each
+    group has weight 1, shared by its images of the class, and a new group's weight lies at infinity. With one image
+    per group this is the ceil((G + 1) * level)-th smallest score.
+
+    Args:
+        probabilities: (N, K) float64 in [0, 1], after temperature scaling.
+        labels: (N,) int64 in [-1, K); rows of -1 are left out.
+        clusters: (N,) int64, the group of each image.
+        levels: coverages in (0, 1), as text.
+
+    Returns:
+        Level to K quantiles in [0, 1]; 1 where the class has too few groups.
+    """
+    by_class = [_class_scores(probabilities[:, k], labels == k, clusters) for k in range(probabilities.shape[1])]
+    return {level: tuple(_quantile(*own, float(level)) for own in by_class) for level in levels}
+
+
+def conformal_results(
+    scores: Scores, calibration: Calibration, *, resamples: int = 1000, seed: int = 0
+) -> tuple[ConformalResult, ...]:
+    """What the label sets of a calibration are worth on other images than it was fitted on, level by level.
+
+    Coverage is the share of images, each counting once; its 95% interval is clustered by group.
+
+    Args:
+        scores: of a split, with its probabilities at the calibration's temperature.
+        calibration: from hilum.evaluation.calibration.fit_calibration.
+        resamples, seed: of the bootstrap.
+
+    Raises:
+        DataError: no image is labelled.
+    """
+    if not scores.labelled.any():
+        raise DataError("Expected labelled images to measure coverage on, got none.")
+    return tuple(_measure(scores, level, values, resamples, seed) for level, values in calibration.quantiles.items())
+
+
+def _class_scores(
+    probability: FloatArray, rows: NDArray[np.bool_], clusters: NDArray[np.int64]
+) -> tuple[FloatArray, FloatArray, int]:
+    """Of one class: its images' scores in ascending order, the weight at or below each, and G."""
+    own = label_sets.scores(probability[rows])
+    group, size = np.unique(clusters[rows], return_inverse=True, return_counts=True)[1:]
+    order = np.argsort(own)
+    return own[order], np.cumsum((1 / size)[group][order]), size.size
+
+
+def _quantile(ascending: FloatArray, below: FloatArray, groups: int, level: float) -> float:
+    needed = (groups + 1) * level - 1e-9  # sums of shares are not exact
+    place = int(np.searchsorted(below, needed))
+    return float(ascending[place]) if place < ascending.size else 1.0
+
+
+def _measure(scores: Scores, level: str, quantiles: Sequence[float], resamples: int, seed: int) -> ConformalResult:
+    known, class_names = scores.labelled, scores.class_names
+    labels = scores.labels[known]
+    inside = label_sets.label_sets(scores.probabilities[known], quantiles)
+    size, most = inside.sum(axis=1), max(1, len(class_names) - 1)
+    covered = inside[np.arange(labels.size), labels]
+    every = np.ones(labels.size, np.bool_)
+    rows = {(_COVERAGE, ""): every, (_SIZE, ""): every}
+    rows |= {(_COVERAGE, name): labels == k for k, name in enumerate(class_names)}
+    origin = np.array([source or "" for source in scores.sources])[known]
+    sources = [str(name) for name in np.unique(origin) if name] if np.unique(origin).size > 1 else []
+    rows |= {(_SOURCE, name): origin == name for name in sources}
+    # Sizes as shares of what may be added to one class, in [0, 1], where the bootstrap knows the bounds.
+    values = {key: (size - 1) / most if key[0] == _SIZE else covered.astype(np.float64) for key in rows}
+
+    def statistics(weights: FloatArray) -> dict[tuple[str, str], FloatArray]:
+        return {key: divide(weights[:, r] @ values[key][r], weights[:, r].sum(axis=1)) for key, r in rows.items()}
+
+    clusters = np.unique(scores.clusters()[known], return_inverse=True)[1].astype(np.int64)
+    found = bootstrap(statistics, rows, clusters, strata=labels, resamples=resamples, seed=seed)
+    added = found[_SIZE, ""]
+    return ConformalResult(
+        level=level,
+        quantiles=dict(zip(class_names, quantiles, strict=True)),
+        coverage=found[_COVERAGE, ""],
+        coverage_by_class={name: found[_COVERAGE, name] for name in class_names},
+        coverage_by_source={name: found[_SOURCE, name] for name in sources},
+        mean_size=Interval(1 + most * added.value, 1 + most * added.low, 1 + most * added.high, added.n),
+        sizes=tuple(np.bincount(size, minlength=len(class_names) + 1)[1:].tolist()),
+    )

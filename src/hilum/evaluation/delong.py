@@ -1,0 +1,157 @@
+"""DeLong's test: two ROC curves on the same images.
+
+The variance of an AUC from its structural components (DeLong, DeLong & Clarke-Pearson 1988, Biometrics 44:837), which
+are computed from sorted scores in O(N log N) as by Sun & Xu (2014, IEEE Signal Process. Lett. 21:1389). The components
+are summed within groups (Obuchowski 1997, Biometrics 53:567), since images of one patient are not independent; where
+every image is a group of its own, that is DeLong's variance to the last term.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hilum.errors import DataError
+from hilum.evaluation.intervals import LEVEL
+from hilum.evaluation.metrics import FloatArray
+
+_ROUNDING = 1e-24  # a variance below it is that of components which are all alike
+
+
+class Components(NamedTuple):
+    """Structural components of M rankings of m positive and n negative images; the AUC is the mean of either."""
+
+    positive: FloatArray  # (M, m) in [0, 1]: share of the negatives that each positive beats, ties one half
+    negative: FloatArray  # (M, n) in [0, 1]: share of the positives that beat each negative, ties one half
+
+
+@dataclass(frozen=True)
+class DeLongTest:
+    """The difference of two AUCs on the same images.
+
+    ``standard_error``, ``z``, ``p`` and the bounds are NaN where fewer than two groups have a positive or a negative
+    image, or where the components do not vary although the AUCs differ: nothing can then be said of the spread.
+
+    Attributes:
+        auc_a, auc_b: the two AUCs, in [0, 1].
+        difference: ``auc_b - auc_a``.
+        standard_error: of the difference.
+        z: difference over its standard error; 0 where the two rank alike.
+        p: two-sided, from the normal distribution.
+        low, high: the 95% interval of the difference, ``difference -+ 1.96 standard_error``.
+    """
+
+    auc_a: float
+    auc_b: float
+    difference: float
+    standard_error: float
+    z: float
+    p: float
+    low: float
+    high: float
+
+
+def delong_test(
+    positive: NDArray[np.bool_], scores_a: FloatArray, scores_b: FloatArray, clusters: NDArray[np.int64] | None = None
+) -> DeLongTest:
+    """Test whether two models' AUCs on the same images differ.
+
+    Args:
+        positive: (N,) bool, of both kinds.
+        scores_a, scores_b: (N,) float64, higher where the image is likelier to be positive; no NaN.
+        clusters: (N,) int64, the group of each image; every image is its own by default.
+
+    Raises:
+        DataError: shapes differ, a score is NaN, or there is no positive or no negative image.
+    """
+    components = structural_components(positive, np.stack([scores_a, scores_b]))
+    auc_a, auc_b = (float(row.mean()) for row in components.positive)
+    # The components of the difference, so that two equal rankings have a variance of exactly zero.
+    apart = Components(*(part[1:] - part[:1] for part in components))
+    variance = float(_covariance(apart, positive, clusters)[0, 0])
+    difference = auc_b - auc_a
+    if not any(part.any() for part in apart):
+        return DeLongTest(auc_a, auc_b, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+    error = math.sqrt(variance) if variance > _ROUNDING else math.nan
+    z = difference / error
+    reach = NormalDist().inv_cdf((1 + LEVEL) / 2) * error
+    return DeLongTest(
+        auc_a, auc_b, difference, error, z, math.erfc(abs(z) / math.sqrt(2)), difference - reach, difference + reach
+    )
+
+
+def auc_covariance(
+    positive: NDArray[np.bool_], scores: FloatArray, clusters: NDArray[np.int64] | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """The AUCs (M,) of M rankings (M, N) of the same images, and their covariance (M, M); see delong_test.
+
+    The covariance is NaN where fewer than two groups have a positive or a negative image.
+    """
+    components = structural_components(positive, scores)
+    return components.positive.mean(axis=1), _covariance(components, positive, clusters)
+
+
+def structural_components(positive: NDArray[np.bool_], scores: FloatArray) -> Components:
+    """The components of ``scores`` (M, N), M rankings of N images, ``positive`` (N,) bool.
+
+    Raises:
+        DataError: shapes differ, a score is NaN, or there is no positive or no negative image.
+    """
+    if scores.ndim != 2 or scores.shape[1:] != positive.shape:
+        raise DataError(f"Expected scores (M, N) of N = {positive.size} images, got {scores.shape}.")
+    if np.isnan(scores).any():
+        raise DataError("Expected scores that rank the images, got NaN.")
+    if positive.all() or not positive.any():
+        raise DataError(f"Expected images of both kinds, got {positive.sum()} positive of {positive.size}.")
+    own, rest = np.sort(scores[:, positive]), np.sort(scores[:, ~positive])
+    beats = [_below(rest[m], row[positive]) for m, row in enumerate(scores)]
+    beaten = [1 - _below(own[m], row[~positive]) for m, row in enumerate(scores)]
+    return Components(np.stack(beats), np.stack(beaten))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P values adjusted for their number (Holm 1979, Scand. J. Stat. 6:65), in the order given; NaN is left out."""
+    adjusted = [math.nan] * len(p_values)
+    order = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
+    largest = 0.0
+    for rank, (p, place) in enumerate(order):
+        largest = max(largest, min(1.0, p * (len(order) - rank)))
+        adjusted[place] = largest
+    return adjusted
+
+
+def _below(ordered: FloatArray, values: FloatArray) -> FloatArray:
+    """The share of ``ordered`` below each value, equal ones counted half: midranks, less those among its own kind."""
+    left = np.searchsorted(ordered, values, side="left")
+    right = np.searchsorted(ordered, values, side="right")
+    return np.asarray((left + right) / (2 * ordered.size), np.float64)
+
+
+def _covariance(components: Components, positive: NDArray[np.bool_], clusters: NDArray[np.int64] | None) -> FloatArray:
+    """Obuchowski's covariance (M, M) of the means of the components, with the sums within groups."""
+    names = np.arange(positive.size) if clusters is None else clusters
+    code = np.unique(names, return_inverse=True)[1]
+    groups = int(code.max()) + 1
+    kinds = (positive, ~positive)
+    means = components.positive.mean(axis=1, keepdims=True)  # (M, 1); the negative ones have the same
+    sums = [_group_sums(part - means, code[kind], groups) for part, kind in zip(components, kinds, strict=True)]
+    having = [np.unique(code[kind]).size for kind in kinds]
+    if min(having) < 2:
+        return np.full((means.size, means.size), np.nan)
+    first, second = (
+        total @ total.T * count / (count - 1) / kind.sum() ** 2
+        for total, count, kind in zip(sums, having, kinds, strict=True)
+    )
+    both = sums[0] @ sums[1].T * groups / (groups - 1) / (positive.sum() * (~positive).sum())
+    return np.asarray(first + second + both + both.T, np.float64)
+
+
+def _group_sums(centred: FloatArray, code: NDArray[np.int64], groups: int) -> FloatArray:
+    """Sums (M, G) of centred components (M, n) over the images of each group."""
+    return np.stack([np.bincount(code, row, minlength=groups) for row in centred])

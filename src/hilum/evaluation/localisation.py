@@ -1,0 +1,281 @@
+"""Does the map point at the finding? Measured where people have marked regions or boxes.
+
+Each film gives one row per method: the network's own ``evidence``, ``grad-cam`` on the same network, and ``random in
+lung``, a map that is the same everywhere in the lung. Only the positive part of a map counts; it is taken first, then
+enlarged linearly to the network's square, for every method alike. Where one linear layer follows the pooling
+(``encoder-unet``), Grad-CAM is by construction the positive part of the evidence, so that the two differ by nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hilum.config import PreprocessSpec
+from hilum.data.read import read_mask, read_radiograph
+from hilum.evaluation.intervals import Interval, bootstrap
+from hilum.evaluation.localisation_table import MEASURES, LocalisationRow, LocalisationTable
+from hilum.evaluation.metrics import FloatArray, Scores, nan_mean
+from hilum.inference.backends import Backend
+from hilum.preprocess import fit_mask, to_input
+from hilum.types import Box, Record
+
+if TYPE_CHECKING:
+    from torch import nn
+
+THRESHOLD = 0.5
+"""The region of a map is where it is at least this share of its peak."""
+EVIDENCE, GRAD_CAM, RANDOM = "evidence", "grad-cam", "random in lung"
+
+Mask = NDArray[np.bool_]
+Map = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A measure of one method less that of another on the same films, in the same resamples."""
+
+    measure: str
+    method: str
+    against: str
+    difference: Interval
+
+
+@dataclass(frozen=True)
+class LocalisationResult:
+    """Means over films, with intervals clustered by group.
+
+    Attributes:
+        films: how many have a target.
+        kinds: ``region`` and ``boxes``, and the films of each.
+        methods: method to measure to its mean; the measures are those of ``measures_of``. One that no film defines is
+            left out: ``inside_lung`` of ``random in lung``, which is 1 by definition.
+        by_kind: the same within each kind, where there are two.
+        differences: evidence less each of the others, over the films on which both are defined.
+    """
+
+    films: int
+    kinds: dict[str, int]
+    methods: dict[str, dict[str, Interval]]
+    by_kind: dict[str, dict[str, dict[str, Interval]]]
+    differences: tuple[Difference, ...]
+
+
+def localise(
+    records: Sequence[Record],
+    images: NDArray[np.uint8],
+    lungs: Mask,
+    scores: Scores,
+    spec: PreprocessSpec,
+    *,
+    backend: Backend,
+    network: nn.Module | None = None,
+    of: Literal["label", "predicted"] = "label",
+) -> LocalisationTable | None:
+    """Measure the maps on the labelled films that have a region or boxes; None where there is no such film.
+
+    A region without a pixel in the network's square (too small for it, or empty) counts as none.
+
+    Args:
+        records: N records.
+        images: (N, S, S) uint8, fitted.
+        lungs: (N, S, S) bool.
+        scores: of the same records.
+        spec: the network's preprocessing.
+        backend: gives the evidence, where the network has it.
+        network: the same in PyTorch, for Grad-CAM; None leaves that out.
+        of: whose map: that of the film's own label, which is what people marked, or of the most probable class.
+
+    Raises:
+        ReadError: a region, or an image whose boxes are to be drawn, cannot be read.
+        ConfigError: Grad-CAM does not know the network.
+    """
+    targets = {
+        row: target
+        for row, record in enumerate(records)
+        if scores.labels[row] >= 0 and (target := target_of(record, spec)) is not None and target.any()
+    }
+    if not targets:
+        return None
+    rows = np.array(list(targets), np.int64)
+    classes = (scores.labels if of == "label" else scores.predicted)[rows]
+    maps = _maps(to_input(images[rows], spec), classes, backend, network)
+    found: list[LocalisationRow] = []
+    for place, row in enumerate(rows.tolist()):
+        record, lung = records[row], lungs[row]
+        for method, own in maps.items():
+            measures = measures_of(enlarged(own[place], spec.size), targets[row], lung)
+            found.append(_row(scores, row, record, method, measures))
+        found.append(_row(scores, row, record, RANDOM, random_in_lung(targets[row], lung)))
+    return LocalisationTable(tuple(found))
+
+
+def target_of(record: Record, spec: PreprocessSpec) -> Mask | None:
+    """What people marked, (S, S) bool in the network's square: the region, else the union of the boxes, else None.
+
+    Raises:
+        ReadError: the region, or the image whose size the boxes need, cannot be read.
+    """
+    if record.region_path is not None:
+        return fit_mask(read_mask(record.region_path), spec)
+    if record.boxes:
+        return fit_mask(drawn(record.boxes, read_radiograph(record.image_path).shape), spec)
+    return None
+
+
+def drawn(boxes: Sequence[Box], shape: tuple[int, int]) -> Mask:
+    """Boxes as fractions of an image to the mask (H, W) of their union."""
+    mask = np.zeros(shape, np.bool_)
+    for x, y, width, height in boxes:
+        top, bottom = min(round(y * shape[0]), shape[0] - 1), round((y + height) * shape[0])
+        left, right = min(round(x * shape[1]), shape[1] - 1), round((x + width) * shape[1])
+        mask[top : max(bottom, top + 1), left : max(right, left + 1)] = True  # at least one pixel
+    return mask
+
+
+def enlarged(saliency: Map, size: int) -> Map:
+    """The positive part of a map (h, w), enlarged linearly to (size, size) float32."""
+    # In this order for evidence as for Grad-CAM, whose maps come rectified: else the two differ by the resampling.
+    positive = np.maximum(saliency, 0).astype(np.float32)
+    return np.asarray(cv2.resize(positive, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def measures_of(saliency: Map, target: Mask, lung: Mask) -> dict[str, float]:
+    """How well one map points at one target; all in [0, 1].
+
+    ``hit``: the pointing game (Zhang et al. 2018, IJCV 126:1084) without tolerance: whether the maximum lies in the
+    target; of several equal maxima, the share that does. ``dice`` and ``iou``: of the map's region (THRESHOLD) with
+    the target.
+    ``energy``: share of the map in the target (Wang et al. 2020, CVPR Workshops). ``inside_lung``: share of it in the
+    lung. A map without a positive value misses: hit, dice, iou and energy are 0, inside_lung is NaN.
+
+    Args:
+        saliency: (S, S) float32; its negative part is left out.
+        target, lung: (S, S) bool.
+    """
+    positive = np.maximum(saliency, 0).astype(np.float64)
+    peak, total = positive.max(), positive.sum()
+    if peak <= 0:
+        return {"hit": 0.0, "dice": 0.0, "iou": 0.0, "energy": 0.0, "inside_lung": float("nan")}
+    region = positive >= THRESHOLD * peak
+    both = np.count_nonzero(region & target)
+    either = np.count_nonzero(region | target)
+    return {
+        "hit": float(target[positive == peak].mean()),
+        "dice": 2 * both / (both + either),
+        "iou": both / either,
+        "energy": float(positive[target].sum() / total),
+        "inside_lung": float(positive[lung].sum() / total),
+    }
+
+
+def random_in_lung(target: Mask, lung: Mask) -> dict[str, float]:
+    """``measures_of`` for a map that is the same everywhere in the lung and nothing outside.
+
+    ``hit`` and ``energy`` are then the share of the lung that is target: exactly the chance of a random point of the
+    lung. ``dice`` and ``iou`` are those of the whole lung. ``inside_lung`` is 1 by definition, hence no measurement:
+    NaN. Without a lung all are NaN.
+
+    Args:
+        target, lung: (S, S) bool.
+    """
+    undefined = dict.fromkeys(MEASURES, float("nan"))
+    if not lung.any():
+        return undefined
+    return measures_of(lung.astype(np.float32), target, lung) | {"inside_lung": float("nan")}
+
+
+def localisation_result(table: LocalisationTable, *, resamples: int = 1000, seed: int = 0) -> LocalisationResult:
+    """The means of a table with 95% intervals, groups resampled within labels; differences are paired.
+
+    Raises:
+        ConfigError: ``resamples`` is below 2.
+    """
+    values, groups, kinds = table.arrays()  # method -> (F, M)
+    methods, names = list(values), sorted({*kinds.tolist()})
+    parts = ["", *names] if len(names) > 1 else [""]
+    others = [method for method in methods if method != EVIDENCE] if EVIDENCE in values else []
+    columns: dict[_Key, FloatArray] = {}  # (F,) each
+    for column, measure in enumerate(MEASURES):
+        for part in parts:
+            inside = kinds == part if part else np.ones(len(kinds), np.bool_)
+            for method in methods:
+                columns[_Key(part, method, measure)] = np.where(inside, values[method][:, column], np.nan)
+        for other in others:
+            # bootstrap takes a mean of 0 or 1 without spread for a share; differences of 0 are moved to 0.5.
+            less = values[EVIDENCE][:, column] - values[other][:, column]
+            columns[_Key("less", other, measure)] = (1 + less) / 2
+    defined = {key: ~np.isnan(column) for key, column in columns.items() if not np.isnan(column).all()}
+
+    def statistics(weights: FloatArray) -> dict[_Key, FloatArray]:
+        return {key: nan_mean(columns[key], weights) for key in defined}
+
+    clusters, strata = (
+        np.unique(each, return_inverse=True)[1].astype(np.int64) for each in (groups, _labels(table, methods[0]))
+    )
+    found = bootstrap(statistics, defined, clusters, strata=strata, resamples=resamples, seed=seed)
+
+    def means(part: str) -> dict[str, dict[str, Interval]]:
+        keys = {method: [_Key(part, method, measure) for measure in MEASURES] for method in methods}
+        return {method: {key.measure: found[key] for key in own if key in found} for method, own in keys.items()}
+
+    return LocalisationResult(
+        films=len(groups),
+        kinds={name: int(np.count_nonzero(kinds == name)) for name in names},
+        methods=means(""),
+        by_kind={part: means(part) for part in parts[1:]},
+        differences=tuple(
+            Difference(measure, EVIDENCE, other, _spread(found[key]))
+            for other in others
+            for measure in MEASURES
+            if (key := _Key("less", other, measure)) in found
+        ),
+    )
+
+
+class _Key(NamedTuple):
+    part: str  # a kind, "" for all films, or "less" for evidence less the method
+    method: str
+    measure: str
+
+
+def _spread(halved: Interval) -> Interval:
+    """From (1 + difference) / 2 back to the difference, without the rounding of float32 maps."""
+    value, low, high = (round(2 * bound - 1, 6) + 0.0 for bound in (halved.value, halved.low, halved.high))
+    return Interval(value, low, high, halved.n)
+
+
+def _labels(table: LocalisationTable, method: str) -> list[str]:
+    return [row.label for row in table.rows if row.method == method]
+
+
+def _maps(
+    inputs: NDArray[np.float32], classes: NDArray[np.int64], backend: Backend, network: nn.Module | None
+) -> Mapping[str, NDArray[np.float32]]:
+    """Method to its maps (M, h, w), each of one class (M,)."""
+    maps: dict[str, NDArray[np.float32]] = {}
+    parts = [backend.run(inputs[start : start + 16]).evidence for start in range(0, len(inputs), 16)]
+    known = [part for part in parts if part is not None]
+    if len(known) == len(parts):
+        maps[EVIDENCE] = np.concatenate(known)[np.arange(len(classes)), classes]
+    if network is not None:
+        from hilum.evaluation.gradcam import grad_cam  # late: it imports torch
+
+        maps[GRAD_CAM] = grad_cam(network, inputs, classes)
+    return maps
+
+
+def _row(scores: Scores, row: int, record: Record, method: str, measures: Mapping[str, float]) -> LocalisationRow:
+    return LocalisationRow(
+        file=scores.files[row],
+        group=scores.groups[row] or scores.files[row],
+        label=scores.class_names[scores.labels[row]],
+        kind="region" if record.region_path is not None else "boxes",
+        method=method,
+        **measures,
+    )

@@ -1,0 +1,92 @@
+"""``localisation.csv``: one row per film and method, from which the figures of localisation are computed again."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hilum.errors import DataError
+from hilum.evaluation.metrics import FloatArray, none_if_nan
+from hilum.storage import write_csv
+
+MEASURES = ("hit", "dice", "iou", "energy", "inside_lung")
+
+
+@dataclass(frozen=True)
+class LocalisationRow:
+    """One map against what people marked on one film; the measures are those of localisation.measures_of."""
+
+    file: str
+    group: str
+    label: str
+    kind: str
+    method: str
+    hit: float
+    dice: float
+    iou: float
+    energy: float
+    inside_lung: float
+
+
+@dataclass(frozen=True)
+class LocalisationTable:
+    """All rows, film by film; every film has every method."""
+
+    rows: tuple[LocalisationRow, ...]
+
+    def arrays(self) -> tuple[dict[str, FloatArray], NDArray[np.str_], NDArray[np.str_]]:
+        """Method to its measures (F, M) in the order of MEASURES; the group (F,) and the kind (F,) of each film."""
+        methods = list(dict.fromkeys(row.method for row in self.rows))
+        films = [row for row in self.rows if row.method == methods[0]]
+        values = {
+            method: np.array([[getattr(row, name) for name in MEASURES] for row in self.rows if row.method == method])
+            for method in methods
+        }
+        return values, np.array([row.group for row in films]), np.array([row.kind for row in films])
+
+    def write(self, path: Path) -> None:
+        """Write the table; a measure that is undefined is empty.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        header = [field.name for field in fields(LocalisationRow)]
+        write_csv(
+            path,
+            header,
+            ([none_if_nan(cell) if isinstance(cell, float) else cell for cell in astuple(row)] for row in self.rows),
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> LocalisationTable:
+        """Read back what ``write`` wrote, equal to the bit.
+
+        Raises:
+            DataError: it is no such table.
+        """
+        try:
+            with path.open(newline="", encoding="utf-8") as stream:
+                return cls(tuple(_row(cells) for cells in csv.DictReader(stream, strict=True)))
+        except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
+            raise DataError(f"Expected a table of localisation in {path}, got: {error!r}.") from error
+
+
+def _row(cells: dict[str, str]) -> LocalisationRow:
+    hit, dice, iou, energy, inside_lung = (float(cells[name] or math.nan) for name in MEASURES)
+    return LocalisationRow(
+        cells["file"],
+        cells["group"],
+        cells["label"],
+        cells["kind"],
+        cells["method"],
+        hit,
+        dice,
+        iou,
+        energy,
+        inside_lung,
+    )

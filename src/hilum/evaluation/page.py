@@ -1,0 +1,241 @@
+"""A report as a page that a person reads: the headline first, then what the data cannot tell, then the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hilum.document import data_uri, write_document
+from hilum.evaluation.report import Figure, Report
+
+PAGE_FILE = "report.html"
+
+_OVERALL = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_roc_auc": "Macro ROC-AUC",
+    "macro_f1": "Macro F1",
+    "mcc": "MCC",
+    "dice": "Lung Dice",
+}
+# metric of a class, the same over all classes, its heading, where its axis begins
+_COLUMNS = (
+    ("recall", "balanced_accuracy", "Recall (sensitivity)", 0),
+    ("specificity", "macro_specificity", "Specificity", 0),
+    ("precision", "macro_precision", "Precision", 0),
+    ("f1", "macro_f1", "F1", 0),
+    ("roc_auc", "macro_roc_auc", "ROC-AUC", 0),
+    ("pr_auc", "macro_pr_auc", "PR-AUC", 0),
+    ("balanced_accuracy", None, "Balanced accuracy", 0),
+    ("mcc", "mcc", "MCC", -1),
+)
+
+_MEASURES = {
+    "hit": "Pointing game",
+    "dice": "Dice with the target",
+    "iou": "IoU with the target",
+    "energy": "Share in the target",
+    "inside_lung": "Share inside the lung",
+}
+
+
+def write_page(
+    report: Report, folder: Path, *, plots: Mapping[str, str | bytes], pictures: Mapping[str, bytes]
+) -> Path:
+    """Write ``report.html``: one file that needs no other, and asks for nothing over the network.
+
+    Args:
+        report: what is told.
+        folder: made if absent.
+        plots: name (hilum.evaluation.plots) to SVG or PNG.
+        pictures: PNG by file name, shown beside the failures of these files.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    path = folder / PAGE_FILE
+    write_document(path, "evaluation.html.j2", page_context(report, plots, pictures))
+    return path
+
+
+def page_context(report: Report, plots: Mapping[str, str | bytes], pictures: Mapping[str, bytes]) -> dict[str, Any]:
+    """What the template names; see write_page."""
+    content = report.model_dump(mode="json")
+    rows = {
+        "classes": _class_rows(report),
+        "sources": _source_rows(report),
+        "contrasts": _contrast_groups(content["contrasts"]),
+        "segmentation": _overlap_rows(report),
+    }
+    return {
+        "kind": "Evaluation",
+        "title": f"{report.model.name}, {report.split.name} split",
+        "report": content,
+        "headline": _headline(report),
+        "others": _others(report),
+        "columns_of": [(heading, start) for _, _, heading, start in _COLUMNS],
+        "chance": 1 / max(1, len(report.class_names)),
+        "hd95_end": _round_up(max((f.high or f.value or 0 for f in report.figures if f.metric == "hd95"), default=0)),
+        "conformal": [_label_sets(result) for result in content["conformal"]],
+        "failures": [
+            {**failure, "picture": data_uri(pictures[failure["file"]]) if failure["file"] in pictures else None}
+            for failure in content["failures"]
+        ],
+        "localisation": _localisation(content["localisation"]),
+        "plots": {name: data_uri(picture) for name, picture in plots.items()},
+        "sections": _sections(report, rows),
+        **rows,
+    }
+
+
+def _sections(report: Report, rows: Mapping[str, Any]) -> dict[str, str]:
+    """Anchor to heading, in reading order: only what the report has something to say of."""
+    known = report.confusion_matrix is not None
+    every = {
+        "result": ("Result", True),
+        "limits": ("What these data cannot tell", bool(report.limits)),
+        "classes": ("Classes", known),
+        "sources": ("Sources", bool(rows["sources"] or rows["contrasts"])),
+        "calibration": ("Calibration", report.calibration is not None),
+        "sets": ("Label sets", bool(report.conformal)),
+        "abstention": ("Abstention", report.selective is not None),
+        "segmentation": ("Lung masks", bool(rows["segmentation"])),
+        "localisation": ("Localisation", report.localisation is not None),
+        "held-out": ("Sources left out", bool(report.held_out_sources)),
+        "failures": ("Failures", known),
+        "method": ("How this was made", True),
+    }
+    return {anchor: heading for anchor, (heading, present) in every.items() if present}
+
+
+def _headline(report: Report) -> dict[str, Any] | None:
+    """Balanced accuracy, since accuracy follows the commonest class; the mean Dice where there is no label."""
+    classes = len(report.class_names)
+    if (figure := report.figure("balanced_accuracy")) is not None and figure.value is not None:
+        note = f"Mean of the recalls of {classes} classes. A guess would reach {1 / classes:.3f} (dashed)."
+        return {"name": "Balanced accuracy", "figure": figure.model_dump(), "note": note, "chance": 1 / classes}
+    if (figure := report.figure("dice")) is not None and figure.value is not None:
+        note = "Mean Dice of the predicted with the reference lung masks."
+        return {"name": "Lung Dice", "figure": figure.model_dump(), "note": note, "chance": None}
+    return None
+
+
+def _others(report: Report) -> list[dict[str, Any]]:
+    head = _headline(report)
+    found = [(name, report.figure(metric)) for metric, name in _OVERALL.items()]
+    return [
+        {"name": name, "figure": figure.model_dump()}
+        for name, figure in found
+        if figure is not None and head is not None and name != head["name"]
+    ]
+
+
+def _class_rows(report: Report) -> list[dict[str, Any]]:
+    rows = [
+        {"name": name, "total": False, "cells": [_dump(report.figure(metric, name)) for metric, _, _, _ in _COLUMNS]}
+        for name in report.class_names
+    ]
+    overall = [None if metric is None else _dump(report.figure(metric)) for _, metric, _, _ in _COLUMNS]
+    for row, name in zip(rows, report.class_names, strict=True):
+        figure = report.figure("recall", name)
+        row["n"] = None if figure is None else figure.n
+    return [*rows, {"name": "All classes", "total": True, "cells": overall, "n": report.split.labelled}]
+
+
+def _source_rows(report: Report) -> list[dict[str, Any]]:
+    """All sources, then each; empty where nothing is known within a source."""
+    names = list(dict.fromkeys(f.source for f in report.figures if f.source is not None and f.metric == "accuracy"))
+    if not names:
+        return []
+    return [
+        {
+            "name": "All sources" if source is None else source,
+            "total": source is None,
+            "accuracy": _dump(report.figure("accuracy", None, source)),
+            "balanced_accuracy": _dump(report.figure("balanced_accuracy", None, source)),
+            "recalls": [_dump(report.figure("recall", name, source)) for name in report.class_names],
+        }
+        for source in [*names, None]
+    ]
+
+
+def _contrast_groups(contrasts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The contrasts by pair of classes, over all sources first; a pair that shares no source is said to."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for contrast in contrasts:
+        groups.setdefault((contrast["positive"], contrast["negative"]), []).append(contrast)
+    within_any = any(contrast["source"] is not None for contrast in contrasts)
+    return [
+        {
+            "pair": f"{positive} against {negative}",
+            "rows": sorted(rows, key=lambda contrast: contrast["source"] is not None),
+            "apart": within_any and all(contrast["source"] is None for contrast in rows),
+        }
+        for (positive, negative), rows in groups.items()
+    ]
+
+
+def _overlap_rows(report: Report) -> list[dict[str, Any]]:
+    """Overall, per class, per source, of all that is measured on masks."""
+    places = list(dict.fromkeys((f.class_name, f.source) for f in report.figures if f.metric == "dice"))
+    rows = []
+    for class_name, source in sorted(places, key=lambda key: (key[1] is not None, key[0] is not None)):
+        name = class_name or (f"within {source}" if source is not None else "All images")
+        found = {metric: _dump(report.figure(metric, class_name, source)) for metric in ("dice", "iou", "hd95")}
+        rows.append({"name": name, **found})
+    return rows
+
+
+def _label_sets(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A level, its title, and the classes that it never rules out: a quantile of 1 comes from too few groups."""
+    always = [name for name, quantile in result["quantiles"].items() if quantile is not None and quantile >= 1]
+    return {**result, "title": f"{float(result['level']):.0%}", "always": always}
+
+
+def _localisation(content: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A table of methods by measures over all films, one for each kind of target, and the differences."""
+    if content is None:
+        return None
+    kinds = {"": content["methods"], **content["by_kind"]}
+    measures = list(dict.fromkeys(name for methods in kinds.values() for own in methods.values() for name in own))
+    return {
+        "films": content["films"],
+        "kinds": content["kinds"],
+        "measures": [_MEASURES.get(name, name.replace("_", " ").capitalize()) for name in measures],
+        "tables": [
+            {
+                "kind": kind,
+                "rows": [{"name": m, "cells": [own.get(key) for key in measures]} for m, own in rows.items()],
+            }
+            for kind, rows in kinds.items()
+        ],
+        "identical": _identical(content["differences"]),
+        "differences": [
+            {**row, "name": _MEASURES.get(row["measure"], row["measure"])} for row in content["differences"]
+        ],
+    }
+
+
+def _identical(differences: list[dict[str, Any]]) -> list[str]:
+    """Methods that gave the same map as the evidence on every film, as Grad-CAM must where the classifier is linear."""
+    others = dict.fromkeys(row["against"] for row in differences)
+    values = {name: [row["difference"] for row in differences if row["against"] == name] for name in others}
+    return [name for name, own in values.items() if all(v["value"] == v["low"] == 0 for v in own)]
+
+
+def _dump(figure: Figure | None) -> dict[str, Any] | None:
+    return None if figure is None else figure.model_dump()
+
+
+def _round_up(value: float) -> int:
+    """The end of an axis: the next 1, 2 or 5 times a power of ten."""
+    step = 1
+    while True:
+        for factor in (1, 2, 5):
+            if value <= factor * step:
+                return factor * step
+        step *= 10

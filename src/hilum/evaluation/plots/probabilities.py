@@ -1,0 +1,145 @@
+"""Plots of what probabilities are worth: reliability, label sets, and answering only where confident."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from hilum.errors import DataError
+from hilum.evaluation.plots.canvas import (
+    BLUE,
+    PALETTE,
+    SIDE,
+    VERMILION,
+    label_axes,
+    literal,
+    new_figure,
+    title_of,
+)
+
+_MARKERS = "osD^vPX*"
+
+
+def reliability(calibration: Mapping[str, Any], *, split: str = "") -> Figure:
+    """The reliability diagram (Murphy & Winkler 1977) before and after temperature scaling.
+
+    Args:
+        calibration: a hilum.evaluation.calibration.CalibrationResult as JSON.
+        split: named in the title.
+
+    Raises:
+        DataError: there is no bin.
+    """
+    states = [("before", calibration["before"], VERMILION), ("after", calibration["after"], BLUE)]
+    if calibration["temperature"] == 1:
+        states = [("as the network gives them", calibration["before"], BLUE)]
+    if not all(state["bins"] for _, state, _ in states):
+        raise DataError("Expected at least one bin for a reliability diagram, got none.")
+    figure = new_figure()
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=(0, (1, 3)), label="perfect")
+    for (name, state, colour), marker in zip(states, "so", strict=False):
+        accuracies = [(b["confidence"], b["accuracy"]) for b in state["bins"] if b["accuracy"]["value"] is not None]
+        label = f"{name}: ECE {_decimals(state['ece']['value'])}"
+        axes.plot(
+            [confidence for confidence, _ in accuracies],
+            [accuracy["value"] for _, accuracy in accuracies],
+            color=colour,
+            marker=marker,
+            markersize=4,
+            linewidth=1.2,
+            linestyle="--" if name == "before" else "-",
+            label=label,
+        )
+        for confidence, accuracy in accuracies:
+            if accuracy["low"] is not None:
+                axes.plot([confidence] * 2, [accuracy["low"], accuracy["high"]], color=colour, linewidth=0.8)
+    counts = [b["accuracy"]["n"] for b in calibration["after"]["bins"]]
+    each = f"each dot is about {round(np.mean(counts)):,} images"
+    title = title_of("Reliability", split, sum(counts)) + f"\n{each}"
+    label_axes(axes, title, "confidence (highest probability)", "accuracy (share that is right)")
+    axes.set(xlim=(0, 1.01), ylim=(-0.01, 1.01))
+    axes.legend(fontsize=8, loc="upper left")
+    return figure
+
+
+def risk_coverage(selective: Mapping[str, Any], *, split: str = "") -> Figure:
+    """How the share of errors falls as the least confident images are left to a person; the threshold is marked.
+
+    Args:
+        selective: a hilum.evaluation.selective.SelectiveResult as JSON.
+        split: named in the title.
+
+    Raises:
+        DataError: the curve has no point.
+    """
+    coverage, risk, area = selective["coverage"], selective["risk"], selective["aurc"]
+    if not coverage:
+        raise DataError("Expected at least one point of a risk-coverage curve, got none.")
+    figure = new_figure(SIDE, 0.8 * SIDE)
+    axes = figure.subplots()
+    axes.plot(coverage, risk, color=BLUE, linewidth=1.6, label=f"area {_decimals(area['value'])}")
+    answered, accuracy = selective["answered"]["value"], selective["accuracy"]["value"]
+    threshold = selective["threshold"]
+    if threshold is not None and answered is not None and accuracy is not None:
+        label = f"confidence ≥ {threshold:.2f}:\n{answered:.0%} answered, {1 - accuracy:.1%} wrong"
+        axes.plot([answered], [1 - accuracy], "D", color=VERMILION, markersize=6, clip_on=False, label=label)
+    label_axes(
+        axes,
+        title_of("Risk and coverage", split, area["n"]),
+        "coverage (share of images answered)",
+        "risk (share of these that is wrong)",
+    )
+    axes.set(xlim=(0, 1.01), ylim=(0, None))
+    axes.set_ylim(top=max(0.02, 1.08 * axes.get_ylim()[1]))
+    axes.legend(fontsize=8, loc="upper left")
+    return figure
+
+
+def conformal_coverage(conformal: Sequence[Mapping[str, Any]], *, split: str = "") -> Figure:
+    """Coverage of the label sets against the coverage asked for, over all images and per class, with intervals.
+
+    Args:
+        conformal: hilum.evaluation.conformal.ConformalResult as JSON, one per level.
+        split: named in the title.
+
+    Raises:
+        DataError: there is no level.
+    """
+    if not conformal:
+        raise DataError("Expected at least one level of label sets, got none.")
+    figure = new_figure(SIDE, SIDE)
+    axes = figure.subplots()
+    names = ["all classes", *conformal[0]["coverage_by_class"]]
+    spread = 0.7 / len(names)
+    least = 1.0
+    for place, result in enumerate(conformal):
+        axes.plot([place - 0.42, place + 0.42], [float(result["level"])] * 2, color="0.35", linestyle=(0, (4, 2)))
+        for k, name in enumerate(names):
+            estimate = result["coverage"] if k == 0 else result["coverage_by_class"][name]
+            if estimate["value"] is None:
+                continue
+            x = place + (k - (len(names) - 1) / 2) * spread
+            colour = "black" if k == 0 else PALETTE[(k - 1) % len(PALETTE)]
+            label = None if place else f"{literal(name)}, n = {estimate['n']:,}"
+            axes.plot([x], [estimate["value"]], _MARKERS[k % len(_MARKERS)], color=colour, markersize=5, label=label)
+            if estimate["low"] is not None:
+                axes.plot([x] * 2, [estimate["low"], estimate["high"]], color=colour, linewidth=1)
+            least = min(least, estimate["value"] if estimate["low"] is None else estimate["low"])
+    label_axes(
+        axes,
+        title_of("Coverage of the label sets", split, conformal[0]["coverage"]["n"]),
+        "coverage asked for (dashed line)",
+        "coverage measured (95% interval)",
+    )
+    axes.set_xticks(range(len(conformal)), [f"{float(result['level']):.0%}" for result in conformal])
+    axes.set_ylim(max(-0.01, least - 0.03), 1.005)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    return figure
+
+
+def _decimals(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"

@@ -1,0 +1,75 @@
+"""All plots of an evaluated split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from hilum.evaluation.metrics import Scores
+from hilum.evaluation.plots.canvas import save_both
+from hilum.evaluation.plots.classes import confusion_matrix, precision_recall_curves, roc_curves
+from hilum.evaluation.plots.forest import contrast_lines, forest, source_lines
+from hilum.evaluation.plots.probabilities import conformal_coverage, reliability, risk_coverage
+from hilum.evaluation.report import Report
+
+PLOTS = (
+    "confusion_matrix",
+    "roc_curves",
+    "precision_recall_curves",
+    "contrasts",
+    "sources",
+    "reliability",
+    "conformal_coverage",
+    "risk_coverage",
+)
+"""Names of the files, without suffix."""
+
+
+def write_plots(scores: Scores, report: Report, folder: Path) -> dict[str, str]:
+    """Draw what the report has, each plot as PNG and SVG; plots of an earlier evaluation that it lacks are removed.
+
+    Args:
+        scores: the evaluated split.
+        report: the figures of the same split.
+        folder: made if absent.
+
+    Returns:
+        Name of PLOTS to its SVG, in the order of PLOTS.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    drawing = _drawings(scores, report)
+    drawn: dict[str, str] = {}
+    for name in PLOTS:
+        if name in drawing:
+            drawn[name] = save_both(drawing[name](), folder / name)
+        else:
+            for suffix in (".png", ".svg"):
+                (folder / f"{name}{suffix}").unlink(missing_ok=True)
+    return drawn
+
+
+def _drawings(scores: Scores, report: Report) -> dict[str, Callable[[], Figure]]:
+    """What can be drawn, by name of PLOTS."""
+    split = report.split.name
+    found: dict[str, Callable[[], Figure]] = {}
+    if (matrix := report.confusion_matrix) is not None:
+        found["confusion_matrix"] = lambda: confusion_matrix(matrix, report.class_names, split=split)
+        found["roc_curves"] = lambda: roc_curves(scores, report)
+        found["precision_recall_curves"] = lambda: precision_recall_curves(scores, report)
+    if contrasts := contrast_lines(report):
+        title = f"One class against one other, {split} split; dashed: a guess"
+        found["contrasts"] = lambda: forest(contrasts, title=title, abscissa="ROC-AUC (95% interval)", reference=0.5)
+    if sources := source_lines(report):
+        by_source = f"Balanced accuracy by source, {split} split"
+        found["sources"] = lambda: forest(sources, title=by_source, abscissa="mean recall (95% interval)")
+    if (calibration := report.calibration) is not None:
+        found["reliability"] = lambda: reliability(calibration, split=split)
+    if report.conformal:
+        found["conformal_coverage"] = lambda: conformal_coverage(report.conformal, split=split)
+    if (selective := report.selective) is not None:
+        found["risk_coverage"] = lambda: risk_coverage(selective, split=split)
+    return found

@@ -1,0 +1,119 @@
+"""``predictions.csv``: one row per image, from which every figure of a report can be computed again."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hilum.errors import DataError
+from hilum.evaluation.metrics import FloatArray, Scores, none_if_nan
+from hilum.storage import write_csv
+
+PREDICTIONS_FILE = "predictions.csv"
+
+_FACTS = ("file", "label", "group", "source")
+_OVERLAP = ("dice", "iou", "hd95")
+_PROBABILITY, _LOGIT = "prob_", "logit_"
+
+
+def write_predictions(scores: Scores, path: Path) -> None:
+    """Write ``file, label, group, source, prob_<class>..., logit_<class>..., dice, iou, hd95``; unknown is empty.
+
+    Numbers are written so that they read back equal to the bit. ``logit_`` columns are there where logits are known,
+    ``hd95`` where it was measured.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    logits = np.zeros((len(scores.files), 0)) if scores.logits is None else scores.logits
+    overlap = [scores.dice, scores.iou] + ([] if scores.hd95 is None else [scores.hd95])
+    header = [*_FACTS, *(_PROBABILITY + name for name in scores.class_names)]
+    header += [_LOGIT + name for name in scores.class_names[: logits.shape[1]]] + [*_OVERLAP[: len(overlap)]]
+    labels = [scores.class_names[label] if label >= 0 else None for label in scores.labels]
+    numbers = np.column_stack([scores.probabilities, logits, *overlap]).tolist()
+    rows = (
+        [file, label, group, source, *map(none_if_nan, values)]
+        for file, label, group, source, values in zip(
+            scores.files, labels, scores.groups, scores.sources, numbers, strict=True
+        )
+    )
+    write_csv(path, header, rows)
+
+
+def read_predictions(path: Path, split: str) -> Scores:
+    """Read ``predictions.csv`` back, equal to what was written; or another tool's, with fewer columns.
+
+    Only ``file``, ``label`` and one ``prob_<class>`` column per class are compulsory; they are in any order.
+
+    Args:
+        path: the file.
+        split: the name of the split that it is of; the file does not say.
+
+    Raises:
+        DataError: the file cannot be read, lacks columns or rows, or a cell is not what its column holds.
+    """
+    header, rows = _read_table(path)
+    class_names = tuple(name.removeprefix(_PROBABILITY) for name in header if name.startswith(_PROBABILITY))
+    place = {name: column for column, name in enumerate(header)}
+    if not class_names or not {"file", "label"} <= place.keys() or len(place) < len(header):
+        raise DataError(
+            f"Expected columns file, label and prob_<class>... (group, source, logit_<class>..., dice, iou, hd95 may "
+            f"be there), each once, in {path}, got {', '.join(header)}.",
+            cure="Give the predictions.csv that `hilum evaluate` wrote.",
+        )
+    _check_rows(rows, header, {*class_names, ""}, place["label"], path)
+
+    def texts(name: str) -> list[str]:
+        return [row[place[name]] if name in place else "" for row in rows]
+
+    def numbers(names: Sequence[str]) -> FloatArray:
+        return _numbers([[row[place[name]] if name in place else "" for name in names] for row in rows], path)
+
+    index = {"": -1} | {name: k for k, name in enumerate(class_names)}
+    has_logits = all(_LOGIT + name in place for name in class_names)
+    overlap = numbers(_OVERLAP)
+    return Scores(
+        files=tuple(texts("file")),
+        labels=np.array([index[label] for label in texts("label")], dtype=np.int64),
+        probabilities=numbers([_PROBABILITY + name for name in class_names]),
+        class_names=class_names,
+        groups=tuple(texts("group")),
+        sources=tuple(source or None for source in texts("source")),
+        dice=overlap[:, 0],
+        iou=overlap[:, 1],
+        split=split,
+        logits=numbers([_LOGIT + name for name in class_names]) if has_logits else None,
+        hd95=overlap[:, 2] if "hd95" in place else None,
+    )
+
+
+def _read_table(path: Path) -> tuple[tuple[str, ...], list[list[str]]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            header, *rows = list(csv.reader(stream)) or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"Expected a table of predictions at {path}, got: {error}.") from error
+    if not rows:
+        raise DataError(f"Expected a header and at least one row in {path}, got {len(header)} columns and no row.")
+    return tuple(header), rows
+
+
+def _check_rows(rows: list[list[str]], header: tuple[str, ...], labels: set[str], column: int, path: Path) -> None:
+    for line, row in enumerate(rows, start=2):
+        if len(row) != len(header) or row[column] not in labels:
+            raise DataError(
+                f"Expected {len(header)} cells and a label of {sorted(labels - {''})} in row {line} of {path}, "
+                f"got {row}."
+            )
+
+
+def _numbers(cells: Sequence[Sequence[str]], path: Path) -> FloatArray:
+    """Cells as float64, NaN where empty."""
+    try:
+        return np.array([[float(cell or math.nan) for cell in row] for row in cells], dtype=np.float64)
+    except ValueError as error:
+        raise DataError(f"Expected numbers in the columns of numbers of {path}: {error}.") from error

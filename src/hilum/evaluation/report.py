@@ -1,0 +1,134 @@
+"""The form of ``report.json``: what ``hilum evaluate`` says of a split, checked against this schema when written.
+
+A number that is undefined is null. ``Report.model_json_schema()`` is the JSON Schema.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+
+def _none_if_nan(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+Number = Annotated[float | None, BeforeValidator(_none_if_nan)]
+
+
+class Part(BaseModel):
+    """A part of a report: frozen, and no key is unknown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Estimate(Part):
+    """A value, its 95% interval, and how many images it rests on."""
+
+    value: Number
+    low: Number
+    high: Number
+    n: int
+
+
+class Figure(Estimate):
+    """One figure of hilum.evaluation.figures: its Key and its interval."""
+
+    metric: str
+    class_name: str | None = None
+    source: str | None = None
+
+
+class Contrast(Part):
+    """ROC-AUC of one class against one other, inside a source, or over all (source is null)."""
+
+    source: str | None
+    positive: str
+    negative: str
+    n_positive: int
+    n_negative: int
+    auc: Estimate
+
+
+class ModelRef(Part):
+    """What was evaluated."""
+
+    kind: Literal["run", "bundle", "predictions"]
+    name: str
+    id: str | None = None
+
+
+class SplitRef(Part):
+    """What it was evaluated on."""
+
+    name: str
+    digest: str | None
+    images: int
+    groups: int
+    labelled: int
+    with_masks: int
+
+
+class Settings(Part):
+    """How the intervals were made."""
+
+    resamples: int
+    seed: int
+    level: float
+
+
+class Failure(Part):
+    """An error of high confidence: what the reader should look at."""
+
+    file: str
+    label: str
+    predicted: str
+    probability: float
+
+
+class Report(Part):
+    """All that is known of an evaluated split.
+
+    The parts without a schema of their own are dataclasses of the modules that compute them, as JSON:
+    ``calibration`` of hilum.evaluation.calibration, ``conformal`` of .conformal, ``selective`` of .selective,
+    ``localisation`` of .localisation, ``held_out_sources`` of hilum.training.held_out.
+    """
+
+    format: Literal["hilum-report-1"] = "hilum-report-1"
+    hilum_version: str
+    model: ModelRef
+    split: SplitRef
+    settings: Settings
+    class_names: tuple[str, ...]
+    figures: tuple[Figure, ...]
+    confusion_matrix: tuple[tuple[int, ...], ...] | None
+    contrasts: tuple[Contrast, ...] = ()
+    calibration: dict[str, Any] | None = None
+    conformal: tuple[dict[str, Any], ...] = ()
+    selective: dict[str, Any] | None = None
+    localisation: dict[str, Any] | None = None
+    held_out_sources: tuple[dict[str, Any], ...] = ()
+    limits: tuple[str, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+    def figure(self, metric: str, class_name: str | None = None, source: str | None = None) -> Figure | None:
+        """One figure, or None where the split does not have it."""
+        wanted = (metric, class_name, source)
+        return next((f for f in self.figures if (f.metric, f.class_name, f.source) == wanted), None)
+
+
+def as_json(value: Any) -> Any:
+    """Dataclasses, mappings, sequences and NumPy scalars as what JSON has; NaN becomes None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return as_json(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(item) for item in value]
+    if hasattr(value, "tolist"):  # a NumPy scalar or array
+        return as_json(value.tolist())
+    return _none_if_nan(value)

@@ -1,0 +1,48 @@
+"""Conformal label sets: the classes that a probability does not rule out. The one home of their score.
+
+The score of a class is 1 - p (Sadinle, Lei & Wasserman 2019, J. Am. Stat. Assoc. 114:223); a class is in the set where
+its score is at most the quantile of that class. How the quantiles are found: hilum.evaluation.conformal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEVELS = ("0.90", "0.95", "0.99")
+"""Coverages for which a calibration has quantiles; the keys of ``Manifest.conformal_quantiles``."""
+
+
+def scores(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The score of every class, 1 - p, in [0, 1]; any shape, the same as ``probabilities``."""
+    return 1 - probabilities
+
+
+def label_sets(probabilities: NDArray[np.float64], quantiles: Sequence[float]) -> NDArray[np.bool_]:
+    """Which classes are in the label set of each image: (N, K) bool. The most probable class always is.
+
+    Args:
+        probabilities: (N, K) float64 in [0, 1], after temperature scaling.
+        quantiles: K values in [0, 1], one per class; 1 keeps the class in every set.
+    """
+    inside = scores(probabilities) <= np.asarray(quantiles, np.float64)
+    inside[np.arange(len(probabilities)), probabilities.argmax(axis=1)] = True
+    return inside
+
+
+def label_set(
+    probabilities: NDArray[np.float64], class_names: Sequence[str], quantiles: Sequence[float] | None
+) -> tuple[str, ...]:
+    """The label set of one image, the most probable class first; just that class where there are no quantiles.
+
+    Args:
+        probabilities: (K,) float64 in [0, 1], after temperature scaling.
+        class_names: K names.
+        quantiles: see label_sets, or None.
+    """
+    if quantiles is None:
+        return (class_names[int(probabilities.argmax())],)
+    inside = label_sets(probabilities[None], quantiles)[0]
+    return tuple(class_names[k] for k in np.argsort(-probabilities, kind="stable") if inside[k])

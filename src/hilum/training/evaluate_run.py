@@ -1,0 +1,158 @@
+"""Measure what there is: a run on one of its splits, or a bundle on any data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hilum.config import Config
+from hilum.data.index import Index, build_index
+from hilum.data.split import Split, make_split, records_of
+from hilum.errors import DataError
+from hilum.evaluation.calibration import (
+    Calibration,
+    calibration_from_json,
+    calibration_of,
+    calibration_to_json,
+    fit_calibration,
+)
+from hilum.evaluation.measure import Subject, measure, score
+from hilum.evaluation.report import ModelRef, Report
+from hilum.export.bundle import load_bundle
+from hilum.inference.backends import TorchBackend, open_backend
+from hilum.steps import Step
+from hilum.storage import sha256_file, sha256_text, write_json
+from hilum.training.device import device_of
+from hilum.training.prepare import index_and_split
+from hilum.training.run_folder import RunFolder
+from hilum.training.runs import load_model, open_run
+from hilum.types import Record, SplitName
+
+
+def evaluate_run(
+    root: Path,
+    split_name: SplitName = "test",
+    *,
+    held_out: Sequence[dict[str, Any]] = (),
+    resamples: int = 1000,
+    seed: int = 0,
+    out: Path | None = None,
+    step: Step | None = None,
+) -> Report:
+    """Measure a run's best weights on one of its splits; files go to the run's folder ``<split>/``, or to ``out``.
+
+    The calibration is fitted on the validation split, once for each set of weights.
+
+    Raises:
+        CheckpointError: the folder holds no run, or one without weights.
+        HilumError: see index_and_split and measure.
+    """
+    run, config = open_run(root)
+    step = step or Step()
+    index, split = index_and_split(config, run, step)
+    subject = subject_of(run, config, index, split, step)
+    return measure(
+        subject, index, records_of(index, split, split_name), out or run.results(split_name),
+        split=split_name, digest=split.digest, held_out=held_out, resamples=resamples, seed=seed, step=step,
+    )  # fmt: skip
+
+
+def subject_of(run: RunFolder, config: Config, index: Index, split: Split, step: Step) -> Subject:
+    """A run's network with its best weights, calibrated on its validation split."""
+    model = load_model(run, config, len(index.class_names))
+    subject = Subject(
+        model=ModelRef(kind="run", name=run.root.resolve().name, id=sha256_file(run.best)),
+        backend=TorchBackend(model, str(device_of(config))),
+        class_names=index.class_names,
+        spec=config.preprocess,
+        network=model,
+        sources=frozenset(record.source for record in records_of(index, split, "train") if record.source is not None),
+    )
+    return Subject(**{**vars(subject), "calibration": _calibration(run, subject, index, split, step)})
+
+
+def evaluate_bundle(
+    path: Path,
+    data: Path,
+    out: Path,
+    *,
+    split_name: SplitName | None = None,
+    classes: Sequence[str] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    step: Step | None = None,
+) -> Report:
+    """Measure a bundle on a folder or table of films, through ONNX Runtime; files go to ``out``.
+
+    Args:
+        path: the bundle.
+        data: see build_index; labels must be among the bundle's classes.
+        out: a folder, made if absent.
+        split_name: only the records of that split of the data's own ``split`` column; all records by default.
+        classes: keep only these labels.
+        resamples, seed: of the bootstrap.
+        step: is told of the long parts.
+
+    Raises:
+        BundleError: it cannot be opened.
+        DataError: no record is left, or a label is none of the bundle's.
+    """
+    step = step or Step()
+    bundle = load_bundle(path)
+    index = build_index(data, classes=classes, progress=step.begin("Checking files"))
+    step.found(index.findings)
+    records, digest = _records(index, split_name)
+    manifest = bundle.manifest
+    subject = Subject(
+        model=ModelRef(kind="bundle", name=manifest.name, id=manifest.bundle_id),
+        backend=open_backend(bundle),
+        class_names=manifest.class_names,
+        spec=manifest.preprocess,
+        network=TorchBackend.from_bundle(bundle).model,
+        mask_threshold=manifest.mask_threshold,
+        calibration=calibration_of(manifest),
+        sources=frozenset(manifest.sources) if manifest.sources else None,
+    )
+    return measure(
+        subject,
+        index,
+        records,
+        out,
+        split=split_name or "all",
+        digest=digest,
+        resamples=resamples,
+        seed=seed,
+        step=step,
+    )
+
+
+def _records(index: Index, split_name: SplitName | None) -> tuple[tuple[Record, ...], str]:
+    """The records asked for and what they are called by: the split's digest, or that over all keys."""
+    if split_name is None:
+        return index.records, sha256_text(json.dumps(sorted(index.key(record) for record in index.records)))
+    if any(record.split is None for record in index.records):
+        raise DataError(
+            f"Expected a `split` column in the data to measure on their {split_name} split, got none or a part of one.",
+            cure="Leave --split out to measure on all films, or give a CSV with a split.",
+        )
+    split = make_split(index, Config().split)
+    return records_of(index, split, split_name), split.digest
+
+
+def _calibration(run: RunFolder, subject: Subject, index: Index, split: Split, step: Step) -> Calibration | None:
+    """The calibration kept in the run's folder if it is of these weights, else a new one, which is then kept.
+
+    None where the validation split has labelled films of fewer than two classes.
+    """
+    if run.calibration.is_file():
+        content = json.loads(run.calibration.read_text(encoding="utf-8"))
+        if content.pop("weights", None) == subject.model.id:
+            return calibration_from_json(content)
+    scores, _, _ = score(subject, index, records_of(index, split, "val"), "val", step)
+    if len({*scores.labels[scores.labelled].tolist()}) < 2:
+        return None
+    fitted = fit_calibration(scores, digest=split.digest)
+    write_json(run.calibration, {**calibration_to_json(fitted), "weights": subject.model.id})
+    return fitted

@@ -1,0 +1,179 @@
+"""Leave one source out: train again without it, and see how far the figures on its films fall.
+
+The network was trained on films of every source that it is tested on, so its figures say little of another hospital.
+Here each source in turn plays the other hospital (Zech et al. 2018, PLoS Med. 15:e1002683).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hilum.config import Config
+from hilum.data.dataset import CachedDataset
+from hilum.data.index import Index
+from hilum.data.split import Split, records_of
+from hilum.errors import DataError
+from hilum.evaluation.figures import Key, statistics_of
+from hilum.evaluation.intervals import Interval, bootstrap
+from hilum.evaluation.measure import Subject, score
+from hilum.evaluation.metrics import FloatArray, Scores
+from hilum.evaluation.report import ModelRef
+from hilum.inference.backends import TorchBackend
+from hilum.models.build import build_model, load_pretrained
+from hilum.steps import Step
+from hilum.storage import sha256_text
+from hilum.training.checkpoint import load_weights
+from hilum.training.device import device_of
+from hilum.training.evaluate_run import subject_of
+from hilum.training.loop import fit
+from hilum.training.observer import Silent, TrainingObserver
+from hilum.training.prepare import PreparedData, prepare
+from hilum.training.run_folder import RunFolder
+from hilum.training.runs import open_run
+from hilum.types import SplitName
+
+_METRICS = ("accuracy", "balanced_accuracy")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One source left out of training, and both networks on its test films.
+
+    Attributes:
+        source: its name.
+        trained_on: training films that were left.
+        accuracy, balanced_accuracy: of the network that never saw the source.
+        accuracy_with, balanced_accuracy_with: of the run's own network, which did.
+        fall: accuracy with less accuracy without, on the same films in the same resamples.
+    """
+
+    source: str
+    trained_on: int
+    accuracy: Interval
+    balanced_accuracy: Interval
+    accuracy_with: Interval
+    balanced_accuracy_with: Interval
+    fall: Interval
+
+
+def leave_sources_out(
+    root: Path,
+    sources: Sequence[str] = (),
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    step: Step | None = None,
+    observer: TrainingObserver | None = None,
+) -> tuple[HeldOut, ...]:
+    """Train a run's settings again without each source, and measure on its test films.
+
+    Every such training is a run of its own in the folder ``held_out/``; a killed one goes on where it stopped, and a
+    finished one is not repeated.
+
+    Args:
+        root: the run's folder.
+        sources: those to leave out; by default all that have labelled test films, and can be left out.
+        resamples, seed: of the bootstrap.
+        step, observer: are told of the work.
+
+    Raises:
+        DataError: there is no such source, or without it a class would have no film to train or validate on.
+    """
+    run, config = open_run(root)
+    step = step or Step()
+    data = prepare(config, run, step)
+    chosen = list(sources) or [name for name in _sources(data) if not _obstacle(data, name)]
+    if not chosen:
+        raise DataError(
+            "Expected a source that can be left out, got none: each either has no labelled test film, or is all that "
+            "some class has.",
+            cure="Give a `source` column with several sources per class.",
+        )
+    for name in chosen:
+        if obstacle := _obstacle(data, name):
+            raise DataError(f"Expected a source that can be left out, got {name}: {obstacle}", cure="Choose another.")
+    usual = subject_of(run, config, data.index, data.split, step)
+    return tuple(_leave_out(name, data, config, run, usual, resamples, seed, step, observer) for name in chosen)
+
+
+def _leave_out(
+    source: str,
+    data: PreparedData,
+    config: Config,
+    run: RunFolder,
+    usual: Subject,
+    resamples: int,
+    seed: int,
+    step: Step,
+    observer: TrainingObserver | None,
+) -> HeldOut:
+    train, val = _without(data.datasets["train"], source), _without(data.datasets["val"], source)
+    folder = RunFolder(run.held_out(source))
+    step.begin(f"Training without {source}")
+    torch.manual_seed(config.training.seed)
+    model = build_model(config.model, config.preprocess, len(data.index.class_names))
+    load_pretrained(model, config.model)
+    identity = sha256_text(f"{usual.model.id} {data.index.digest} {data.split.digest} {source}")
+    fit(model, train, val, config, folder, observer or Silent(), identity=identity)
+    load_weights(model, folder.best)
+    other = Subject(
+        model=ModelRef(kind="run", name=f"without {source}"),
+        backend=TorchBackend(model, str(device_of(config))),
+        class_names=usual.class_names,
+        spec=usual.spec,
+    )
+    records = [r for r in records_of(data.index, data.split, "test") if r.source == source and r.label is not None]
+    without, _, _ = score(other, data.index, records, "test", step)
+    within, _, _ = score(usual, data.index, records, "test", step)
+    return _compare(source, len(train), without, within, resamples, seed)
+
+
+def _compare(source: str, trained_on: int, without: Scores, within: Scores, resamples: int, seed: int) -> HeldOut:
+    """Both networks on the same films, in the same resamples."""
+    each = {"": statistics_of(without), "_with": statistics_of(within)}
+
+    def statistics(weights: FloatArray) -> dict[str, FloatArray]:
+        found = {name: of(weights) for name, of in each.items()}
+        values = {metric + name: found[name][Key(metric)] for name in each for metric in _METRICS}
+        return values | {"fall": values["accuracy_with"] - values["accuracy"]}
+
+    every = np.ones(len(without.files), np.bool_)
+    keys = [*(metric + name for name in each for metric in _METRICS), "fall"]
+    intervals = bootstrap(
+        statistics,
+        dict.fromkeys(keys, every),
+        without.clusters(),
+        strata=without.labels,
+        resamples=resamples,
+        seed=seed,
+    )
+    return HeldOut(source=source, trained_on=trained_on, **intervals)
+
+
+def _without(dataset: CachedDataset, source: str) -> CachedDataset:
+    return dataset.subset([row for row, record in enumerate(dataset.records) if record.source != source])
+
+
+def _sources(data: PreparedData) -> list[str]:
+    return sorted({record.source for record in data.index.records if record.source is not None})
+
+
+def _obstacle(data: PreparedData, source: str) -> str:
+    """Why a source cannot be left out; empty where it can."""
+    index: Index = data.index
+    split: Split = data.split
+    if source not in _sources(data):
+        return f"the data have the sources {', '.join(_sources(data)) or '(none)'}."
+    if not any(r.source == source and r.label is not None for r in records_of(index, split, "test")):
+        return "it has no labelled film in the test split."
+    parts: tuple[SplitName, ...] = ("train", "val")
+    for name in parts:
+        left = {r.label for r in data.datasets[name].records if r.source != source}
+        if lost := [label for label in index.class_names if label not in left]:
+            return f"without it {', '.join(lost)} has no film in the {name} split."
+    return ""

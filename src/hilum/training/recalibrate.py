@@ -1,0 +1,238 @@
+"""Fit a bundle's calibration anew on local images; its network stays as it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hilum.data.cache import cache_folder, open_cache
+from hilum.data.index import Index, build_index
+from hilum.errors import DataError
+from hilum.evaluation.calibration import (
+    Calibration,
+    CalibrationFigures,
+    calibration_figures,
+    fit_calibration,
+    fit_temperature,
+    logits_of,
+    with_calibration,
+)
+from hilum.evaluation.metrics import FloatArray, Scores
+from hilum.evaluation.scoring import score_records
+from hilum.evaluation.selective import TARGET_ACCURACY
+from hilum.export.bundle import MODEL_CARD, ONNX_MODEL, Bundle, Manifest, load_bundle, write_bundle
+from hilum.inference.backends import OnnxBackend
+from hilum.steps import Step
+from hilum.types import Finding, Record, SplitName
+
+MIN_IMAGES = 100
+FOLDS = 5
+
+_FIGURES = ("ece", "brier", "nll")
+_HEADING = "## Calibration"
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """What a recalibration did.
+
+    Attributes:
+        manifest: of the new bundle, sealed.
+        calibration: what was fitted, on all of the images.
+        before: the images at the old bundle's temperature.
+        after: the same images, each at a temperature fitted on the other folds, none of its group among them.
+        images: labelled images per class.
+    """
+
+    manifest: Manifest
+    calibration: Calibration
+    before: CalibrationFigures
+    after: CalibrationFigures
+    images: Mapping[str, int]
+
+
+def recalibrate(
+    path: Path,
+    data: Path,
+    out: Path,
+    *,
+    classes: Sequence[str] | None = None,
+    split: SplitName | None = None,
+    min_images: int = MIN_IMAGES,
+    target_accuracy: float = TARGET_ACCURACY,
+    resamples: int = 1000,
+    step: Step | None = None,
+) -> Recalibration:
+    """Fit temperature, quantiles and abstention threshold on labelled images, and write the bundle with them.
+
+    Nothing is trained: the network's files are the old bundle's to the byte, the manifest and the model card change.
+    What the new temperature is worth is measured by cross-fitting, five folds of whole groups.
+
+    Args:
+        path: the bundle.
+        data: a folder of class folders or a CSV, of images that the network was not trained on.
+        out: the bundle to write: a folder, or a ``.hilum`` file.
+        classes: keep only these labels of the data; all by default.
+        split: only the images whose ``split`` is this one.
+        min_images: the least number of labelled images.
+        target_accuracy: of the images answered, for the threshold, in (0, 1).
+        resamples: of the bootstrap.
+        step: is told of the long parts, and of what is wrong with the data.
+
+    Raises:
+        BundleError: the bundle cannot be opened.
+        DataError: a label is none of the bundle's classes, there are fewer than ``min_images`` labelled images, of
+            fewer than 5 groups or 2 classes, or they are what the bundle was trained on.
+        OutputError: ``out`` cannot be written.
+    """
+    step = step or Step()
+    bundle = load_bundle(path)
+    index = build_index(data, classes=classes, progress=step.begin("Checking files"))
+    step.found(index.findings)
+    _refuse_training_data(bundle.manifest, index, split)
+    records = _labelled(index, bundle.manifest.class_names, split, min_images)
+    scores = _score(bundle, index, records, split, step)
+    images = {name: int((scores.labels == k).sum()) for k, name in enumerate(scores.class_names)}
+    step.found(_absent_classes(images))
+    step.begin("Fitting")
+    return _refit(bundle, scores, index.digest, images, out, target_accuracy, resamples)
+
+
+def cross_fitted(logits: FloatArray, labels: NDArray[np.int64], clusters: NDArray[np.int64]) -> FloatArray:
+    """Logits (N, K), each divided by the temperature fitted on the four folds that its group is not in.
+
+    Groups are dealt into the folds by the class of their first image, in a random order (seed 0).
+
+    Raises:
+        DataError: there are fewer than 5 groups, or the labels of four folds are of one class.
+    """
+    groups, first = np.unique(clusters, return_index=True)
+    if groups.size < FOLDS:
+        raise DataError(
+            f"Expected at least {FOLDS} groups to measure a new temperature on, got {groups.size}.",
+            cure="Use images of more patients, or correct the `group` column.",
+        )
+    shuffled = np.random.default_rng(0).permutation(groups.size)
+    order = shuffled[np.argsort(labels[first][shuffled], kind="stable")]
+    fold_of_group = np.empty(groups.size, np.int64)
+    fold_of_group[order] = np.arange(groups.size) % FOLDS
+    fold = fold_of_group[np.searchsorted(groups, clusters)]  # (N,)
+    divided = np.empty_like(logits)
+    for held_out in range(FOLDS):
+        rows = fold == held_out
+        divided[rows] = logits[rows] / fit_temperature(logits[~rows], labels[~rows])
+    return divided
+
+
+def _refuse_training_data(manifest: Manifest, index: Index, split: SplitName | None) -> None:
+    if manifest.index_digest == index.digest and split in (None, "train"):
+        raise DataError(
+            "Expected images that the network was not trained on, got the index of its training data.",
+            cure="Name other data, or --split val where the data have a `split` column.",
+        )
+
+
+def _labelled(
+    index: Index, class_names: tuple[str, ...], split: SplitName | None, min_images: int
+) -> tuple[Record, ...]:
+    if unknown := sorted(set(index.class_names) - set(class_names)):
+        raise DataError(
+            f"Expected labels among the bundle's classes {', '.join(class_names)}, got {', '.join(unknown)}.",
+            cure="Name the classes to keep, each with --class, or rename the folders.",
+        )
+    # Without the masks, which a calibration has no use for.
+    records = tuple(replace(r, mask_path=None) for r in index.records if r.label and split in (None, r.split))
+    if len(records) < min_images:
+        where = f" in the split {split}" if split else ""
+        raise DataError(
+            f"Expected at least {min_images} labelled images{where} to calibrate on, got {len(records)}.",
+            cure="Add labelled images: over fewer, a temperature and quantiles are chance.",
+        )
+    return records
+
+
+def _score(bundle: Bundle, index: Index, records: tuple[Record, ...], split: SplitName | None, step: Step) -> Scores:
+    manifest = bundle.manifest
+    cache = open_cache(records, manifest.preprocess, cache_folder(), progress=step.begin("Decoding"))
+    return score_records(
+        OnnxBackend(bundle.read(ONNX_MODEL)),
+        cache,
+        records,
+        [index.key(record) for record in records],
+        manifest.class_names,
+        manifest.preprocess,
+        split=split or "all",
+        temperature=manifest.temperature,
+        mask_threshold=manifest.mask_threshold,
+        progress=step.begin("Scoring"),
+    ).scores
+
+
+def _absent_classes(images: Mapping[str, int]) -> tuple[Finding, ...]:
+    absent = [name for name, count in images.items() if not count]
+    message = f"no image of {', '.join(absent)}: nothing rules these classes out, they will be in every label set"
+    return (Finding("class_without_images", "warning", message),) if absent else ()
+
+
+def _refit(
+    bundle: Bundle,
+    scores: Scores,
+    digest: str,
+    images: Mapping[str, int],
+    out: Path,
+    target_accuracy: float,
+    resamples: int,
+) -> Recalibration:
+    manifest, logits, labels, clusters = bundle.manifest, logits_of(scores), scores.labels, scores.clusters()
+    before = calibration_figures(logits / manifest.temperature, labels, clusters, resamples=resamples)
+    after = calibration_figures(cross_fitted(logits, labels, clusters), labels, clusters, resamples=resamples)
+    calibration = fit_calibration(scores, digest=digest, target_accuracy=target_accuracy)
+    facts: dict[str, Any] = {
+        "classes": dict(images),
+        "recalibrated_from": manifest.bundle_id,
+        "before": _figures(before),
+        "after_cross_fitted": _figures(after),
+    }
+    described = with_calibration(manifest, calibration, **facts)
+    files = {name: bundle.read(name) for name in manifest.files}
+    card = _card(files.get(MODEL_CARD, b"").decode(errors="replace"), manifest, calibration, before, after)
+    sealed = write_bundle(out, described, {**files, MODEL_CARD: card.encode()})
+    return Recalibration(sealed, calibration, before, after, images)
+
+
+def _figures(figures: CalibrationFigures) -> dict[str, Any]:
+    """The three figures with their intervals; what is undefined is None."""
+    entries = {name: asdict(getattr(figures, name)) for name in _FIGURES}
+    return {
+        name: {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in entry.items()}
+        for name, entry in entries.items()
+    }
+
+
+def _card(
+    old: str, manifest: Manifest, calibration: Calibration, before: CalibrationFigures, after: CalibrationFigures
+) -> str:
+    """The old model card with a section on the calibration, in place of one that it may have."""
+    threshold = calibration.abstention_threshold
+    abstains = "never" if threshold is None else f"below a probability of {threshold:.3f}"
+    lines = [
+        _HEADING,
+        "",
+        f"Fitted anew on {calibration.n:,} images of {calibration.groups:,} groups (split {calibration.split}, index "
+        f"SHA-256 {calibration.digest}), from bundle {manifest.bundle_id[:12]}. Temperature {manifest.temperature:.3f} "
+        f"before, {calibration.temperature:.3f} now; it abstains {abstains}. Figures elsewhere in this card are of the "
+        "temperature before.",
+        "",
+        "| figure | before | after, cross-fitted in five folds of groups |",
+        "|---|---|---|",
+        *[f"| {name} | {getattr(before, name)} | {getattr(after, name)} |" for name in _FIGURES],
+        "",
+    ]
+    kept = re.sub(rf"^{_HEADING}\n.*?(?=^## |\Z)", "", old, flags=re.MULTILINE | re.DOTALL)
+    return kept.rstrip("\n") + "\n\n" + "\n".join(lines)

@@ -1,0 +1,302 @@
+"""`hilum evaluate` and `hilum compare`: a run, its bundle, another tool's table, and sources left out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from training_setup import make_config
+
+from hilum.data.index import load_index, save_index
+from hilum.data.phantom import write_phantoms
+from hilum.data.split import load_split
+from hilum.evaluation.compare import open_scores
+from hilum.evaluation.evaluate import load_report
+from hilum.export.bundle import load_bundle
+from hilum.training.pipeline import train
+from hilum.training.run_folder import RunFolder
+
+FEW = ("--resamples", "100")
+
+Hilum = Callable[..., str]
+
+
+def refused(hilum: Hilum, *arguments: str | Path) -> str:
+    """What a command says that must fail: exit code 2, one line that begins with Error, no traceback."""
+    output = hilum(*arguments, code=2)
+    assert len([line for line in output.splitlines() if line.startswith("Error: ")]) == 1, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def run(trained_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The shared run, copied: an evaluation writes into it."""
+    return RunFolder(Path(shutil.copytree(trained_run.root, tmp_path_factory.mktemp("evaluated") / "run")))
+
+
+@pytest.fixture(scope="module")
+def films(run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run's films as a table elsewhere, with the run's split in it."""
+    index, split = load_index(run.index), load_split(run.split)
+    records = tuple(replace(record, split=split.assignment[index.key(record)]) for record in index.records)
+    table = tmp_path_factory.mktemp("films") / "films.csv"
+    save_index(replace(index, records=records), table)
+    return table
+
+
+@pytest.fixture(scope="module")
+def results(hilum: Hilum, run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run measured on its test split; read it, never write into it."""
+    folder = tmp_path_factory.mktemp("results") / "run"
+    hilum("evaluate", run.root, "--out", folder, *FEW)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def of_bundle(hilum: Hilum, run: RunFolder, films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its bundle measured on the same films; read it, never write into it."""
+    folder = tmp_path_factory.mktemp("results") / "bundle"
+    printed = hilum("evaluate", run.bundle, films, "--split", "test", "--out", folder, *FEW)
+    assert printed.splitlines()[0].startswith("test split: ")
+    return folder
+
+
+# --- a run and its bundle -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_bundle_measures_as_the_run_that_it_came_from(results: Path, of_bundle: Path, run: RunFolder) -> None:
+    mine, other = open_scores(results), open_scores(of_bundle)
+    assert mine.files == other.files
+    assert mine.groups == other.groups
+    np.testing.assert_array_equal(mine.labels, other.labels)
+    np.testing.assert_allclose(mine.probabilities, other.probabilities, atol=1e-4)
+    np.testing.assert_allclose(mine.dice, other.dice, atol=1e-3)
+    one, two = load_report(results / "report.json"), load_report(of_bundle / "report.json")
+    assert (one.model.kind, two.model.kind) == ("run", "bundle")
+    assert two.model.id == load_bundle(run.bundle).manifest.bundle_id
+    assert one.split == two.split  # the digest too: the bundle's table has the run's split
+    assert one.limits == two.limits
+    assert any("sources that the model was trained on" in sentence for sentence in two.limits)
+    for report in (one, two):
+        assert report.localisation is not None  # phantoms have regions
+        assert "grad-cam" in report.localisation["methods"]
+
+
+@pytest.mark.slow
+def test_the_bundle_carries_the_runs_calibration(results: Path, of_bundle: Path, run: RunFolder) -> None:
+    kept = json.loads(run.calibration.read_text(encoding="utf-8"))
+    manifest = load_bundle(run.bundle).manifest
+    assert kept["temperature"] != 1
+    assert manifest.temperature == kept["temperature"]
+    assert manifest.calibration
+    for folder in (results, of_bundle):
+        report = load_report(folder / "report.json")
+        assert report.calibration is not None
+        assert report.calibration["temperature"] == kept["temperature"]
+        scores = open_scores(folder)
+        assert scores.logits is not None
+        raised = np.exp(scores.logits / kept["temperature"])
+        np.testing.assert_allclose(scores.probabilities, raised / raised.sum(axis=1, keepdims=True), atol=1e-9)
+
+
+@pytest.mark.slow
+def test_a_bundle_on_all_films_of_a_folder_and_on_one_class(
+    hilum: Hilum, run: RunFolder, phantoms: Path, tmp_path: Path
+) -> None:
+    printed = hilum("evaluate", run.bundle, phantoms, "--class", "Normal", "--out", tmp_path / "one", *FEW)
+    report = load_report(tmp_path / "one" / "report.json")
+    assert printed.startswith("all split: 12 images")
+    assert report.class_names == ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")  # the bundle's, not the data's
+    assert report.split.images == report.split.labelled == 12
+    recall = report.figure("recall", "COVID")
+    assert recall is not None
+    assert (recall.value, recall.n) == (None, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", [".", "predictions.csv"])
+def test_the_files_give_the_same_report(
+    given: str, hilum: Hilum, results: Path, of_bundle: Path, tmp_path: Path
+) -> None:
+    for folder in (results, of_bundle):
+        out = tmp_path / folder.name
+        hilum("evaluate", "--from-predictions", folder / given, "--out", out)
+        for name in ("report.json", "predictions.csv", "evaluation.json", "localisation.csv"):
+            assert (out / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_another_tools_table_goes_into_the_folder_evaluation(
+    hilum: Hilum, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"{row}.png,{'ab'[row % 2]},{row / 20},{1 - row / 20}\n" for row in range(20))
+    Path("theirs.csv").write_text(f"file,label,prob_a,prob_b\n{rows}")
+    printed = hilum("evaluate", "--from-predictions", "theirs.csv")
+    assert printed.startswith("test split: 20 images in 20 groups, 20 labelled, 0 with masks")
+    report = load_report(Path("evaluation", "report.json"))
+    assert report.model.name == "theirs.csv"
+    accuracy = report.figure("accuracy")
+    assert accuracy is not None
+    assert accuracy.value == pytest.approx(np.mean([(row / 20 < 0.5) == row % 2 for row in range(20)]), abs=0.051)
+
+
+@pytest.mark.slow
+def test_compare_tells_of_two_folders(hilum: Hilum, results: Path, of_bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "comparison.json"
+    printed = hilum("compare", results, of_bundle, "--out", out, *FEW)
+    assert "cannot tell A and B apart" in " ".join(printed.split())
+    assert f"A: {results}" in printed
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert (found["a"], found["b"]) == (str(results), str(of_bundle))
+    (accuracy,) = [d for d in found["headline"] if (d["metric"], d["class_name"]) == ("accuracy", None)]
+    report = load_report(results / "report.json").figure("accuracy")
+    assert report is not None
+    assert accuracy["a"] == pytest.approx(report.value)
+    assert accuracy["difference"] == pytest.approx(accuracy["b"] - accuracy["a"])
+
+
+# --- sources left out ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_sources(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run on two classes that come from `north` and `south` in each split, and from `west` in training alone."""
+    folder = tmp_path_factory.mktemp("sources")
+    write_phantoms(folder / "data", 48, size=32, classes=("COVID", "Normal"))
+    index = load_index(folder / "data" / "metadata.csv")
+    groups = {name: sorted({r.group for r in index.records if r.label == name}) for name in index.class_names}
+    assert min(map(len, groups.values())) >= 7
+    records = []
+    for record in index.records:
+        place = groups[str(record.label)].index(record.group)
+        source, split = ("north", "south")[place % 2], ("train", "val", "test")[place // 2 % 3]
+        records.append(
+            replace(record, source="west", split="train") if place == 6 else replace(record, source=source, split=split)
+        )
+    save_index(replace(index, records=tuple(records)), folder / "films.csv")
+    return train(make_config(folder / "films.csv", training={"epochs": 1}), RunFolder(folder / "run")).run
+
+
+@pytest.mark.slow
+def test_a_source_is_left_out_and_the_training_is_kept(
+    hilum: Hilum, two_sources: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = two_sources
+    printed = hilum("evaluate", run.root, "--leave-out", "south", *FEW)
+    assert "epoch   1/1" in printed
+    first = (run.results("test") / "report.json").read_bytes()
+    (found,) = load_report(run.results("test") / "report.json").held_out_sources
+    records = load_index(run.index).records
+    tested = [r for r in records if (r.source, r.split) == ("south", "test")]
+    assert found["source"] == "south"
+    assert found["trained_on"] == sum(r.split == "train" and r.source != "south" for r in records)
+    assert found["fall"]["n"] == found["accuracy"]["n"] == len(tested)
+    assert found["fall"]["value"] == pytest.approx(found["accuracy_with"]["value"] - found["accuracy"]["value"])
+    scores = open_scores(run.results("test"))
+    own = np.array([source == "south" for source in scores.sources])
+    right = scores.predicted[own] == scores.labels[own]
+    assert found["accuracy_with"]["value"] == pytest.approx(right.mean())
+    assert "south" in (run.results("test") / "report.html").read_text(encoding="utf-8")
+
+    weights = run.held_out("south")
+    before = (RunFolder(weights).best.stat().st_mtime_ns, RunFolder(weights).best.read_bytes())
+    assert before[1] != run.best.read_bytes()
+    monkeypatch.chdir(run.root)  # called by another name, it is the same run
+    again = hilum("evaluate", ".", "--leave-out", "south", *FEW)
+    assert "epoch" not in again
+    assert (RunFolder(weights).best.stat().st_mtime_ns, RunFolder(weights).best.read_bytes()) == before
+    assert (run.results("test") / "report.json").read_bytes() == first
+
+
+@pytest.mark.slow
+def test_every_source_that_can_be_is_left_out(hilum: Hilum, two_sources: RunFolder, tmp_path: Path) -> None:
+    hilum("evaluate", two_sources.root, "--leave-one-source-out", "--out", tmp_path / "all", *FEW)
+    report = load_report(tmp_path / "all" / "report.json")
+    assert [found["source"] for found in report.held_out_sources] == ["north", "south"]  # west has no test film
+    hilum("evaluate", "--from-predictions", tmp_path / "all", "--out", tmp_path / "again")
+    assert (tmp_path / "again" / "report.json").read_bytes() == (tmp_path / "all" / "report.json").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [("west", "no labelled film in the test split"), ("east", "the data have the sources north, south, west")],
+)
+def test_a_source_that_cannot_be_left_out_is_named(
+    source: str, words: str, hilum: Hilum, two_sources: RunFolder, tmp_path: Path
+) -> None:
+    output = refused(hilum, "evaluate", two_sources.root, "--leave-out", source, "--out", tmp_path / "out")
+    assert f"got {source}: " in output
+    assert words in output
+    assert not (tmp_path / "out").exists()
+    assert not two_sources.held_out(source).exists()
+
+
+@pytest.mark.slow
+def test_the_only_source_cannot_be_left_out(hilum: Hilum, run: RunFolder) -> None:
+    output = refused(hilum, "evaluate", run.root, "--leave-out", "phantom")
+    assert "without it COVID, Lung_Opacity, Normal, Viral Pneumonia has no film in the train split" in output
+    assert "got none" in refused(hilum, "evaluate", run.root, "--leave-one-source-out")
+    assert not (run.root / "held_out").exists()
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------
+
+Words = list[str | Path]
+
+REFUSALS: dict[str, tuple[Callable[[RunFolder, Path], Words], str]] = {
+    "nothing": (lambda run, data: [], "a run or a bundle"),
+    "no run": (lambda run, data: [data], "Expected a run's folder"),
+    "no such run": (lambda run, data: [data / "absent"], "Expected a run's folder"),
+    "bundle alone": (lambda run, data: [run.bundle], "got no DATA"),
+    "bundle and --leave-out": (lambda run, data: [run.bundle, data, "--leave-out", "phantom"], "got --leave-out"),
+    "run and DATA": (lambda run, data: [run.root, data], "Expected a run alone"),
+    "run and --class": (lambda run, data: [run.root, "--class", "Normal"], "Expected a run alone"),
+    "table and run": (lambda run, data: [run.root, "--from-predictions", run.results("test")], "alone"),
+    "table and --split": (lambda run, data: ["--from-predictions", run.results("test"), "--split", "val"], "alone"),
+    "table and --leave-out": (
+        lambda run, data: ["--from-predictions", run.results("test"), "--leave-one-source-out"],
+        "alone",
+    ),
+    "no table": (lambda run, data: ["--from-predictions", data / "absent"], "absent"),
+    "another table": (lambda run, data: ["--from-predictions", data / "metadata.csv"], "prob_<class>"),
+    "no split column": (lambda run, data: [run.bundle, data, "--split", "test"], "`split` column"),
+    "no data": (lambda run, data: [run.bundle, data / "absent"], "does not exist"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", list(REFUSALS))
+def test_a_wrong_combination_is_one_message(
+    case: str, hilum: Hilum, run: RunFolder, phantoms: Path, tmp_path: Path
+) -> None:
+    words, message = REFUSALS[case]
+    assert message in refused(hilum, "evaluate", *words(run, phantoms), "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_class_that_the_bundle_does_not_know_is_named(hilum: Hilum, run: RunFolder, tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "data", 4, size=64, classes=("COVID", "Normal"))
+    (tmp_path / "data" / "Normal").rename(tmp_path / "data" / "Healthy")
+    (tmp_path / "data" / "metadata.csv").unlink()
+    output = refused(hilum, "evaluate", run.bundle, tmp_path / "data", "--out", tmp_path / "out")
+    assert "Healthy" in output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_two_folders_of_other_films_cannot_be_compared(hilum: Hilum, results: Path, tmp_path: Path) -> None:
+    with (results / "predictions.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))
+    with (tmp_path / "predictions.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([rows[0], *(["other/" + row[0], *row[1:]] for row in rows[1:])])
+    assert "files" in refused(hilum, "compare", results, tmp_path)
+    assert "hilum evaluate" in refused(hilum, "compare", results, tmp_path / "absent")

@@ -1,0 +1,232 @@
+"""Two models on one set: alignment, DeLong and the paired bootstrap, the sentence, and the command."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, roc_auc_score
+from typer.testing import CliRunner
+
+from hilum.cli.compare import app
+from hilum.errors import DataError
+from hilum.evaluation.compare import Comparison, Difference, compare, figure_name, open_scores, verdict
+from hilum.evaluation.delong import delong_test, holm
+from hilum.evaluation.figures import Key, statistics_of
+from hilum.evaluation.intervals import resampled_weights
+from hilum.evaluation.metrics import Scores
+from hilum.evaluation.predictions import write_predictions
+from hilum.inference.softmax import softmax
+
+
+def _scores(signal: float = 1.0, seed: int = 0, count: int = 150) -> Scores:
+    """Three classes, two of them in two sources; the truth is the same for every seed."""
+    truth, own = np.random.default_rng(99), np.random.default_rng(seed)
+    labels = truth.integers(0, 3, count)
+    sources = np.where(labels == 2, "east", np.array(["east", "west"])[truth.integers(0, 2, count)])
+    masked = truth.random(count) < 0.5
+    logits = signal * np.eye(3)[labels] + truth.normal(size=(count, 3)) / 2 + own.normal(size=(count, 3)) / 2
+    dice = np.where(masked, 0.8 + 0.15 * own.random(count), np.nan)
+    return Scores(
+        files=tuple(f"{row}.png" for row in range(count)), labels=np.where(truth.random(count) < 0.95, labels, -1),
+        probabilities=softmax(logits), class_names=tuple("abc"), groups=tuple(f"g{row // 2}" for row in range(count)),
+        sources=tuple(map(str, sources)), dice=dice, iou=dice / (2 - dice), split="test", logits=logits,
+        hd95=np.where(masked, 10 * own.random(count), np.nan),
+    )  # fmt: skip
+
+
+def _shuffled(scores: Scores, seed: int = 0) -> Scores:
+    """The same, in another order of files and of classes."""
+    order = np.random.default_rng(seed).permutation(len(scores.files))
+    columns = [2, 0, 1]
+    assert scores.logits is not None
+    assert scores.hd95 is not None
+    return replace(
+        scores, files=tuple(scores.files[row] for row in order),
+        labels=np.array([1, 2, 0, -1])[scores.labels[order]], probabilities=scores.probabilities[order][:, columns],
+        logits=scores.logits[order][:, columns], class_names=tuple(scores.class_names[k] for k in columns),
+        groups=tuple(scores.groups[row] for row in order), sources=tuple(scores.sources[row] for row in order),
+        dice=scores.dice[order], iou=scores.iou[order], hd95=scores.hd95[order],
+    )  # fmt: skip
+
+
+def _found(comparison: Comparison) -> dict[Key, Difference]:
+    return {Key(d.metric, d.class_name, d.source, d.versus): d for d in comparison.differences}
+
+
+def test_order_of_files_and_classes_changes_nothing() -> None:
+    a, b = _scores(seed=1), _scores(1.3, seed=2)
+    plain, shuffled = _found(compare(a, b, resamples=50)), _found(compare(a, _shuffled(b), resamples=50))
+    assert plain.keys() == shuffled.keys()
+    for key, difference in plain.items():
+        for name in ("a", "b", "difference", "low", "high"):
+            assert getattr(difference, name) == pytest.approx(getattr(shuffled[key], name), abs=1e-12), key
+
+
+@pytest.mark.parametrize("with_logits", [True, False])
+def test_every_figure_is_that_of_either_model_and_aucs_have_delongs_test(with_logits: bool) -> None:
+    a, b = _scores(seed=1), _scores(1.3, seed=2)
+    if not with_logits:
+        a, b = replace(a, logits=None), replace(b, logits=None)
+    found = _found(compare(a, b, resamples=50))
+    alone = np.ones((1, len(a.files)))
+    of_a, of_b = statistics_of(a)(alone), statistics_of(b)(alone)
+    assert found.keys() == of_a.keys()
+    for key, difference in found.items():
+        assert difference.a == pytest.approx(of_a[key][0], abs=1e-12), key
+        assert difference.b == pytest.approx(of_b[key][0], abs=1e-12), key
+        assert difference.difference == pytest.approx(difference.b - difference.a, abs=1e-12)
+        assert difference.low < difference.high, key
+    tested = {key for key, difference in found.items() if difference.method == "delong"}
+    contrasts = {Key("roc_auc", "a", "east", "b"), Key("roc_auc", "a", "west", "b")}
+    contrasts |= {Key("roc_auc", "a", "east", "c"), Key("roc_auc", "b", "east", "c")}
+    assert tested == {Key("roc_auc", name) for name in "abc"} | contrasts
+    assert all((found[key].p is not None) == (key in tested) for key in found)
+
+
+def test_delongs_test_is_clustered_and_adjusted_by_holm() -> None:
+    a, b = _scores(seed=1), _scores(1.3, seed=2)
+    found = _found(compare(a, b, resamples=10))
+    rows, groups = a.labelled, np.array([int(name[1:]) for name in a.groups])
+    expected = [
+        delong_test(a.labels[rows] == k, a.probabilities[rows, k], b.probabilities[rows, k], groups[rows])
+        for k in range(3)
+    ]
+    own = [found[Key("roc_auc", name)] for name in "abc"]
+    assert [d.p for d in own] == pytest.approx([test.p for test in expected])
+    assert [d.low for d in own] == pytest.approx([test.low for test in expected])
+    assert [d.high for d in own] == pytest.approx([test.high for test in expected])
+    assert [d.p_holm for d in own] == pytest.approx(holm([test.p for test in expected]))
+    assert own[1].b == pytest.approx(roc_auc_score(a.labels[rows] == 1, b.probabilities[rows, 1]))
+    contrasts = [d for d in found.values() if d.versus is not None and d.source is not None]
+    assert [d.p_holm for d in contrasts] == holm([math.nan if d.p is None else d.p for d in contrasts])
+
+
+def test_bootstrap_is_paired() -> None:
+    a, b = _scores(seed=1), _scores(1.3, seed=2)
+    found = _found(compare(a, b, resamples=400, seed=5))[Key("accuracy")]
+    known = a.labelled
+
+    def accuracies(scores: Scores, seed: int) -> np.ndarray:
+        chunks = resampled_weights(a.clusters(), 400, seed, strata=a.labels)
+        own, predicted = scores.labels[known], scores.predicted[known]
+        return np.array([accuracy_score(own, predicted, sample_weight=w[known]) for chunk in chunks for w in chunk])
+
+    paired = np.std(accuracies(b, 5) - accuracies(a, 5))
+    apart = np.std(accuracies(b, 6) - accuracies(a, 5))
+    width = found.high - found.low
+    assert width == pytest.approx(2 * 1.96 * paired, rel=0.1)
+    assert width < 0.85 * 2 * 1.96 * apart
+
+
+def test_a_model_does_not_differ_from_itself() -> None:
+    a = _scores()
+    comparison = compare(a, _shuffled(a), resamples=20)
+    for difference in comparison.differences:
+        assert (difference.difference, difference.low, difference.high) == (0, 0, 0)
+        assert difference.p in (None, 1)
+        assert difference.better is None
+    assert verdict(comparison) == (
+        "The data cannot tell A and B apart on these 150 images in 75 groups: no difference is clear of 0."
+    )
+
+
+def test_the_better_model_is_named_where_the_data_tell() -> None:
+    poor, good = _scores(0.5, seed=1), _scores(2.5, seed=2)
+    good = replace(good, dice=poor.dice, iou=poor.iou, hd95=np.asarray(poor.hd95) + 1)
+    said = verdict(compare(poor, good, resamples=200))
+    assert said.startswith("A is better in 95% Hausdorff distance, and B is better in accuracy, balanced accuracy, ")
+    assert "ROC-AUC of a, ROC-AUC of b" in said
+    assert said.endswith("in the other 2 figures the data cannot tell them apart.")  # Dice and IoU
+    turned = verdict(compare(good, poor, resamples=200))
+    assert turned.startswith("A is better in accuracy")
+    assert "B is better in 95% Hausdorff distance" in turned
+
+
+def test_masks_are_compared_where_both_have_them() -> None:
+    a, b = _scores(seed=1), _scores(seed=2)
+    fewer = np.where(np.arange(150) < 100, b.dice, np.nan)
+    b = replace(b, dice=fewer, iou=fewer / (2 - fewer), hd95=None)
+    found = _found(compare(a, b, resamples=20))
+    both = ~np.isnan(fewer)
+    assert found[Key("dice")].n == both.sum()
+    assert found[Key("dice")].a == pytest.approx(a.dice[both].mean())
+    assert Key("hd95") not in found
+
+
+def test_groups_and_sources_come_from_the_table_that_has_them() -> None:
+    a, b = _scores(seed=1), _scores(1.3, seed=2)
+    bare = replace(a, groups=("",) * 150, sources=(None,) * 150)
+    assert compare(bare, b, resamples=20) == compare(a, b, resamples=20)
+    assert compare(a, replace(b, groups=("",) * 150), resamples=20) == compare(a, b, resamples=20)
+    assert compare(bare, replace(b, groups=("",) * 150), resamples=20).groups == 150
+
+
+def test_a_class_without_images_is_undefined() -> None:
+    a, b = _scores(seed=1), _scores(seed=2)
+    labels = np.where(a.labels == 2, -1, a.labels)
+    found = _found(compare(replace(a, labels=labels), replace(b, labels=labels), resamples=20))
+    empty = found[Key("roc_auc", "c")]
+    assert np.isnan([empty.a, empty.difference, empty.low, empty.p, empty.p_holm]).all()
+    assert empty.better is None
+    assert (
+        found[Key("roc_auc", "a")].p_holm
+        == max(  # of two tests, not of three
+            p for p in holm([found[Key("roc_auc", name)].p or math.nan for name in "ab"])[:1]
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"files": ("x.png", *_scores().files[1:])}, r"1 of A alone \(0.png\) and 1 of B alone \(x.png\); 149 are"),
+        ({"files": ("1.png", *_scores().files[1:])}, "every file once in B, got 1.png twice"),
+        ({"labels": (_scores().labels + 2) % 3}, r"same labels for the same files, got 150 that differ \(0.png: "),
+        ({"class_names": ("a", "b", "d")}, "same classes, got a, b, c and a, b, d"),
+        ({"groups": ("other", *_scores().groups[1:])}, r"same groups .* 1 that differ \(0.png: g0 and other\)"),
+        ({"sources": ("north", *_scores().sources[1:])}, "same sources"),
+    ],
+)  # fmt: skip
+def test_what_is_not_the_same_set_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        compare(_scores(), replace(_scores(), **change), resamples=10)  # type: ignore[arg-type]
+
+
+def test_scores_are_found_in_a_file_a_folder_and_a_run(tmp_path: Path) -> None:
+    scores = _scores()
+    write_predictions(scores, tmp_path / "run" / "val" / "predictions.csv")
+    for path in ("run", "run/val", "run/val/predictions.csv"):
+        found = open_scores(tmp_path / path, "val")
+        assert found.files == scores.files
+        assert found.split == "val"
+    with pytest.raises(DataError, match=r"with test/predictions.csv, got .*run"):
+        open_scores(tmp_path / "run", "test")
+
+
+def test_figures_in_words() -> None:
+    numbers = {"a": 0.5, "b": 0.5, "difference": 0.0, "low": 0.0, "high": 0.0, "n": 1, "method": "delong"}
+    contrast = Difference("roc_auc", "COVID", "h1", "Normal", **numbers)  # type: ignore[arg-type]
+    assert figure_name(contrast) == "ROC-AUC of COVID against Normal within h1"
+    assert figure_name(Difference("macro_precision", None, None, None, **numbers)) == "macro precision"  # type: ignore[arg-type]
+
+
+def test_command_prints_the_table_and_writes_json(tmp_path: Path) -> None:
+    write_predictions(_scores(0.5, seed=1), tmp_path / "one" / "test" / "predictions.csv")
+    write_predictions(_shuffled(_scores(2.5, seed=2)), tmp_path / "two.csv")
+    out = tmp_path / "compared.json"
+    command = [str(tmp_path / "one"), str(tmp_path / "two.csv"), "--out", str(out), "--resamples", "100"]
+    result = CliRunner().invoke(app, command, env={"COLUMNS": "160"}, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "test split: 150 images in 75 groups; differences are B less A" in result.output
+    assert "< 0.001" in result.output
+    assert "B is better in accuracy" in result.output
+    content = json.loads(out.read_text(encoding="utf-8"))
+    accuracy = next(d for d in content["differences"] if d["metric"] == "accuracy" and d["source"] is None)
+    assert accuracy["difference"] == pytest.approx(accuracy["b"] - accuracy["a"])
+    assert content["verdict"] in result.output.replace("\n", "")
+    assert (content["images"], content["resamples"]) == (150, 100)

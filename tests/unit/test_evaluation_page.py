@@ -1,0 +1,179 @@
+"""The page of an evaluation: what it says, in which order, and what it leaves out."""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report_writing import estimate, film_png, made_up_scores, report_of, trust_parts
+
+from hilum.document import bounds, external_references, number
+from hilum.errors import OutputError
+from hilum.evaluation.metrics import Scores
+from hilum.evaluation.page import PAGE_FILE, write_page
+from hilum.evaluation.report import Report
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg"/>'
+
+
+def _page(report: Report, folder: Path, **given: object) -> str:
+    path = write_page(report, folder, **{"plots": {}, "pictures": {}, **given})  # type: ignore[arg-type]
+    assert path == folder / PAGE_FILE
+    return path.read_text(encoding="utf-8")
+
+
+def _headings(html: str) -> list[str]:
+    return re.findall(r'<section id="([a-z-]+)">', html)
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return report_of(made_up_scores(), **trust_parts())
+
+
+def test_sections_come_in_the_order_of_reading(report: Report, tmp_path: Path) -> None:
+    html = _page(report, tmp_path)
+    order = ["result", "limits", "classes", "sources", "calibration", "sets", "abstention", "segmentation"]
+    assert _headings(html) == [*order, "held-out", "failures", "method"]
+    assert re.findall(r'<li><a href="#([a-z-]+)">', html) == _headings(html)
+
+
+def test_the_headline_is_first_with_its_interval_and_n(report: Report, tmp_path: Path) -> None:
+    html = _page(report, tmp_path)
+    figure = report.figure("balanced_accuracy")
+    assert figure is not None
+    assert figure.value is not None
+    start = html.index('class="value"')
+    head = html[start : start + 600]
+    assert f">{figure.value:.3f}<" in head
+    assert f"95% interval {figure.low:.3f}–{figure.high:.3f}, n = {figure.n}" in head
+    assert start < html.index("<table")
+
+
+def test_every_figure_of_the_classes_is_there_with_its_interval(report: Report, tmp_path: Path) -> None:
+    html = _page(report, tmp_path)
+    shown = [f for f in report.figures if f.class_name is not None and f.source is None]
+    assert len(shown) > 20
+    for figure in shown:
+        digits = 2 if figure.metric == "hd95" else 3
+        if figure.value is not None:
+            assert f"<b>{number(figure.value, digits)}</b>" in html, figure
+            assert f"<small>{bounds(figure.model_dump(), digits)}</small>" in html, figure
+
+
+def test_names_are_escaped(report: Report, tmp_path: Path) -> None:
+    html = _page(report, tmp_path)
+    assert "<script" not in html
+    assert "images/&lt;script&gt;.png" in html
+    assert "Normal &amp; well" in html
+    assert "COVID and Viral Pneumonia &lt;b&gt;." in html
+
+
+def test_it_is_self_contained_with_plots_and_pictures(report: Report, tmp_path: Path) -> None:
+    png = film_png(0)
+    html = _page(report, tmp_path, plots={"reliability": SVG, "roc_curves": png}, pictures={"images/film-1.png": png})
+    assert external_references(html) == set()
+    assert html.count(base64.b64encode(SVG.encode()).decode()) == 1
+    assert html.count(base64.b64encode(png).decode()) == 2  # the curves and the failure
+    assert html.count("no picture") == 1  # the other failure
+    assert all(re.search(r'alt="[^"]', tag) for tag in re.findall(r"<img[^>]*>", html))
+    assert "http" not in re.sub(r"http-equiv", "", html)
+
+
+def test_contrasts_stand_within_sources(report: Report, tmp_path: Path) -> None:
+    html = _page(report, tmp_path)
+    assert html.count("within north") == 3 + 1  # three pairs, and the masks
+    one_source = report.model_copy(
+        update={"contrasts": tuple(c for c in report.contrasts if c.source is None or c.positive == "COVID")}
+    )
+    assert _page(one_source, tmp_path).count("no source has both") == 1
+    assert html.count("no source has both") == 0
+
+
+def test_temperature_and_threshold_in_words(report: Report, tmp_path: Path) -> None:
+    html = _page(report, tmp_path)
+    assert "temperature of 1.370" in html
+    assert "Below a confidence of 0.800" in html
+    assert html.count("Viral Pneumonia stays in every set") == 3
+    assert report.calibration is not None
+    assert report.selective is not None
+    bare = report.model_copy(
+        update={
+            "calibration": {**report.calibration, "temperature": 1.0},
+            "selective": {**report.selective, "threshold": None},
+        }
+    )
+    html = _page(bare, tmp_path)
+    assert "No temperature was fitted" in html
+    assert "every image is answered" in html
+    assert ">After<" not in html
+
+
+def test_a_fall_below_zero_has_a_true_minus(report: Report, tmp_path: Path) -> None:
+    assert "<b>−0.020</b>" in _page(report, tmp_path)
+
+
+def test_what_was_not_measured_is_left_out(tmp_path: Path) -> None:
+    scores = made_up_scores()
+    unlabelled = Scores(**{**vars(scores), "labels": np.full(len(scores.files), -1)})
+    html = _page(report_of(unlabelled), tmp_path)
+    assert _headings(html) == ["result", "segmentation", "method"]
+    assert "Lung Dice" in html
+    nothing = Scores(
+        **{**vars(unlabelled), "dice": np.full(120, np.nan), "iou": np.full(120, np.nan), "hd95": np.full(120, np.nan)}
+    )
+    html = _page(report_of(nothing), tmp_path)
+    assert _headings(html) == ["result", "method"]
+    assert "nothing could be measured" in html
+
+
+def test_no_failure_is_said(tmp_path: Path) -> None:
+    assert "No labelled image was classified wrongly." in _page(report_of(made_up_scores()), tmp_path)
+
+
+def test_localisation_shows_each_measure_of_each_method(report: Report, tmp_path: Path) -> None:
+    methods = {
+        name: {"hit": estimate(v), "dice": estimate(v / 2)} for name, v in (("evidence", 0.61), ("grad-cam", 0.47))
+    }
+    found = {
+        "films": 40,
+        "kinds": {"region": 30, "boxes": 10},
+        "methods": methods,
+        "by_kind": {"boxes": {"evidence": {"hit": estimate(0.33)}}},
+        "differences": [
+            {"measure": "hit", "method": "evidence", "against": "grad-cam", "difference": estimate(0.14)},
+        ],
+    }
+    html = _page(report.model_copy(update={"localisation": found}), tmp_path)
+    text = re.sub(r"<svg.*?</svg>|<[^>]+>", " ", html, flags=re.DOTALL)
+    text = re.sub(r"\s+", " ", text)
+    assert "Method Pointing game Dice with the target n evidence 0.610 0.560–0.660 0.305" in text
+    assert "Films with boxes Method Pointing game Dice with the target n evidence 0.330 0.280–0.380 – 40" in text
+    assert "Pointing game: evidence less grad-cam 0.140 0.090–0.190" in text
+
+
+def test_figures_stand_below_their_headings(report: Report, tmp_path: Path) -> None:
+    html = _page(report, tmp_path)
+    table = html[html.index("<table") : html.index("</table>")]
+    heads = re.findall(r'<th scope="col"[^>]*>([^<]+)</th>', table)
+    row = next(row for row in table.split("<tr") if f">{report.class_names[0]}<" in row)
+    wanted = ("recall", "specificity", "precision", "f1", "roc_auc", "pr_auc", "balanced_accuracy", "mcc")
+    names = ("Recall (sensitivity)", "Specificity", "Precision", "F1", "ROC-AUC", "PR-AUC", "Balanced accuracy", "MCC")
+    figures = [report.figure(metric, report.class_names[0]) for metric in wanted]
+    assert heads == ["Class", "n", *names]
+    assert re.findall(r"<b>([^<]+)</b>", row) == [number(figure.value) for figure in figures if figure is not None]
+
+
+def test_one_class_and_many_classes(tmp_path: Path) -> None:
+    for names in (("only",), tuple(f"class {k}" for k in range(12))):
+        html = _page(report_of(made_up_scores(60, names)), tmp_path)
+        assert all(name in html for name in names)
+
+
+def test_an_unwritable_folder_is_named(report: Report, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="writable folder"):
+        _page(report, tmp_path / "file")

@@ -1,0 +1,324 @@
+"""Maps whose measures are known: against closed forms, scikit-learn, PyTorch and loops over pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import astuple, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import f1_score, jaccard_score
+from torch.nn import functional
+
+from hilum.config import PreprocessSpec
+from hilum.data.phantom import draw_phantom
+from hilum.errors import DataError
+from hilum.evaluation.localisation import (
+    EVIDENCE,
+    GRAD_CAM,
+    RANDOM,
+    drawn,
+    enlarged,
+    localisation_result,
+    localise,
+    measures_of,
+    random_in_lung,
+    target_of,
+)
+from hilum.evaluation.localisation_table import MEASURES, LocalisationRow, LocalisationTable
+from hilum.evaluation.metrics import Scores
+from hilum.inference.backends import BackendOutput
+from hilum.preprocess import placement
+from hilum.types import Record
+
+SPEC = PreprocessSpec(size=64)
+CLASSES = ("COVID", "Normal")
+
+
+class _Engine:
+    """A backend that answers with given maps, (N, K, h, w), in the order in which films come."""
+
+    def __init__(self, evidence: NDArray[np.float32] | None) -> None:
+        self._evidence, self._at = evidence, 0
+
+    def run(self, images: NDArray[np.float32]) -> BackendOutput:
+        n, start = len(images), self._at
+        self._at += n
+        own = None if self._evidence is None else self._evidence[start : self._at]
+        return BackendOutput(np.zeros((n, 1, 64, 64), np.float32), np.zeros((n, 2), np.float32), own)
+
+
+def _scores(labels: Sequence[int], predicted: Sequence[int] | None = None, groups: Sequence[str] = ()) -> Scores:
+    n = len(labels)
+    nothing = np.full(n, np.nan)
+    return Scores(
+        files=tuple(f"{row}.png" for row in range(n)),
+        labels=np.array(labels, np.int64),
+        probabilities=np.eye(2)[list(labels if predicted is None else predicted)],
+        class_names=CLASSES,
+        groups=tuple(groups) or ("",) * n,
+        sources=(None,) * n,
+        dice=nothing,
+        iou=nothing,
+        split="test",
+    )
+
+
+def _mask(top: int, bottom: int, left: int, right: int, size: int = 64) -> NDArray[np.bool_]:
+    mask = np.zeros((size, size), np.bool_)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def _target(record: Record) -> NDArray[np.bool_]:
+    target = target_of(record, SPEC)
+    assert target is not None
+    return target
+
+
+def _write(path: Path, pixels: NDArray[np.generic]) -> Path:
+    scaled = np.asarray(pixels * 255 if pixels.dtype == np.bool_ else pixels, np.uint8)
+    assert cv2.imwrite(str(path), scaled)
+    return path
+
+
+def _row(
+    film: int, method: str, hit: float, *, group: str = "", kind: str = "region", rest: float = 0.5
+) -> LocalisationRow:
+    return LocalisationRow(f"{film}.png", group or f"{film}.png", "COVID", kind, method, hit, rest, rest, rest, rest)
+
+
+def test_measures_in_closed_form() -> None:
+    target, lung = _mask(0, 4, 0, 4, 8), _mask(0, 8, 0, 4, 8)
+    saliency = np.zeros((8, 8), np.float32)
+    saliency[0, 0], saliency[7, 0], saliency[7, 7], saliency[3, 3] = 4, 2, 1, -50
+    # At half of the peak the region is two pixels, one of them in the target of 16; 4 of 7 in it, 6 of 7 in the lung.
+    expected = {"hit": 1, "dice": 2 * 1 / (2 + 16), "iou": 1 / 17, "energy": 4 / 7, "inside_lung": 6 / 7}
+    assert measures_of(saliency, target, lung) == pytest.approx(expected)
+    assert set(expected) == set(MEASURES)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_measures_against_a_loop_and_scikit_learn(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    saliency = random.normal(size=(16, 16)).astype(np.float32)
+    target, lung = random.random((16, 16)) < 0.3, random.random((16, 16)) < 0.5
+    peak, total, in_target, in_lung, at = 0.0, 0.0, 0.0, 0.0, (0, 0)
+    for row in range(16):
+        for column in range(16):
+            value = max(float(saliency[row, column]), 0.0)
+            if value > peak:
+                peak, at = value, (row, column)
+            total += value
+            in_target += value * target[row, column]
+            in_lung += value * lung[row, column]
+    region = saliency >= peak / 2
+    expected = {
+        "hit": float(target[at]),
+        "dice": f1_score(target.ravel(), region.ravel()),
+        "iou": jaccard_score(target.ravel(), region.ravel()),
+        "energy": in_target / total,
+        "inside_lung": in_lung / total,
+    }
+    assert measures_of(saliency, target, lung) == pytest.approx(expected, rel=1e-5)
+
+
+def test_of_equal_maxima_the_share_in_the_target_counts() -> None:
+    saliency = np.zeros((8, 8), np.float32)
+    saliency[0, :] = 1
+    assert measures_of(saliency, _mask(0, 8, 0, 2, 8), _mask(0, 8, 0, 8, 8))["hit"] == 0.25
+
+
+def test_a_map_without_a_positive_value_misses() -> None:
+    target = _mask(0, 4, 0, 4, 8)
+    for saliency in (np.zeros((8, 8), np.float32), np.full((8, 8), -1, np.float32)):
+        found = measures_of(saliency, target, target)
+        assert math.isnan(found.pop("inside_lung"))
+        assert found == {"hit": 0, "dice": 0, "iou": 0, "energy": 0}
+
+
+def test_enlarging_rectifies_first_and_is_that_of_pytorch() -> None:
+    saliency = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
+    coarse = torch.relu(torch.from_numpy(saliency))[None, None]
+    expected = functional.interpolate(coarse, size=(64, 64), mode="bilinear", align_corners=False)[0, 0]
+    np.testing.assert_allclose(enlarged(saliency, 64), expected.numpy(), atol=1e-5)
+
+
+def test_random_in_lung_is_the_chance_of_a_point_drawn_in_the_lung() -> None:
+    lung, target = _mask(0, 10, 0, 10, 32), _mask(5, 25, 0, 6, 32)  # areas 100 and 120, 30 in common
+    found = random_in_lung(target, lung)
+    assert math.isnan(found.pop("inside_lung"))
+    assert found == pytest.approx({"hit": 0.3, "dice": 60 / 220, "iou": 30 / 190, "energy": 0.3})
+    rows, columns = np.nonzero(lung)
+    point = np.random.default_rng(0).integers(len(rows), size=20_000)
+    assert target[rows[point], columns[point]].mean() == pytest.approx(0.3, abs=0.015)
+    assert all(math.isnan(value) for value in random_in_lung(target, np.zeros_like(lung)).values())
+
+
+def test_boxes_are_drawn_as_their_union_with_x_along_the_width() -> None:
+    boxes = ((0.5, 0.0, 0.25, 0.5), (0.6, 0.1, 0.3, 0.2))
+    mask = drawn(boxes, (20, 40))
+    for row in range(20):
+        for column in range(40):
+            x, y = (column + 0.5) / 40, (row + 0.5) / 20
+            assert mask[row, column] == any(a <= x < a + w and b <= y < b + h for a, b, w, h in boxes)
+    assert np.argwhere(drawn(((0.999, 0.999, 0.001, 0.001),), (20, 40))).tolist() == [[19, 39]]
+    assert drawn(((0.0, 0.0, 1.0, 1.0),), (20, 40)).all()
+
+
+def test_targets_lie_where_the_image_lies_in_the_square(tmp_path: Path) -> None:
+    image = _write(tmp_path / "image.png", np.full((100, 200), 90, np.uint8))
+    top, left, height, width = placement((100, 200), SPEC)
+    assert (top, left, height, width) == (16, 0, 32, 64)
+    from_boxes = _target(Record(image, boxes=((0.5, 0.0, 0.5, 0.5),)))
+    assert np.array_equal(from_boxes, _mask(16, 32, 32, 64))
+    region = np.zeros((100, 200), np.bool_)
+    region[50:, :100] = True
+    record = Record(image, region_path=_write(tmp_path / "region.png", region), boxes=((0.5, 0.0, 0.5, 0.5),))
+    from_region = _target(record)
+    assert np.array_equal(from_region, _mask(32, 48, 0, 32))  # a region goes before boxes
+    assert target_of(Record(image), SPEC) is None
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> tuple[list[Record], NDArray[np.uint8], NDArray[np.bool_]]:
+    """Three phantoms with opacities, one without; their fitted images and lungs."""
+    records, images, lungs = [], [], []
+    for seed, label in enumerate(("COVID", "COVID", "COVID", "Normal")):
+        phantom = draw_phantom(seed, label, size=64)
+        image = _write(tmp_path / f"{seed}.png", phantom.image)
+        region = _write(tmp_path / f"region-{seed}.png", phantom.region_mask)
+        records.append(Record(image, label=label, region_path=region))
+        images.append(phantom.image)
+        lungs.append(phantom.lung_mask)
+    return records, np.stack(images), np.stack(lungs)
+
+
+def test_a_map_that_is_the_region_finds_all_and_its_opposite_nothing(
+    films: tuple[list[Record], NDArray[np.uint8], NDArray[np.bool_]],
+) -> None:
+    records, images, lungs = films
+    regions = np.stack([_target(record) for record in records[:3]]).astype(np.float32)
+    evidence = np.stack([regions, 1 - regions], axis=1)  # the second class points everywhere else
+    scores = _scores([0, 0, 0, 1], predicted=[0, 0, 1, 1], groups=["p", "p", "", ""])
+    table = localise(records, images, lungs, scores, SPEC, backend=_Engine(evidence))
+    assert table is not None
+    own = [row for row in table.rows if row.method == EVIDENCE]
+    assert [row.file for row in own] == ["0.png", "1.png", "2.png"]  # the Normal one has an empty region
+    assert [row.group for row in own] == ["p", "p", "2.png"]
+    assert [(row.hit, row.dice, row.iou, row.energy) for row in own] == [(1, 1, 1, 1)] * 3
+    for row, region, lung in zip(own, regions > 0, lungs, strict=False):
+        assert row.inside_lung == pytest.approx((region & lung).sum() / region.sum())
+    for row, region, lung in zip((r for r in table.rows if r.method == RANDOM), regions > 0, lungs, strict=False):
+        assert row.hit == pytest.approx((region & lung).sum() / lung.sum())
+    predicted = localise(records, images, lungs, scores, SPEC, backend=_Engine(evidence), of="predicted")
+    assert predicted is not None
+    assert [row.hit for row in predicted.rows if row.method == EVIDENCE] == [1, 1, 0]
+
+
+def test_only_labelled_films_with_a_target_are_measured(
+    films: tuple[list[Record], NDArray[np.uint8], NDArray[np.bool_]],
+) -> None:
+    records, images, lungs = films
+    assert localise(records, images, lungs, _scores([-1, -1, -1, 1]), SPEC, backend=_Engine(None)) is None
+    bare = [replace(record, region_path=None) for record in records]
+    assert localise(bare, images, lungs, _scores([0, 0, 0, 1]), SPEC, backend=_Engine(None)) is None
+    bare[1] = replace(bare[1], boxes=((0.25, 0.25, 0.5, 0.5),))
+    table = localise(bare, images, lungs, _scores([0, 0, 0, 1]), SPEC, backend=_Engine(None))
+    assert table is not None  # without evidence and network, random alone is left
+    assert [(row.file, row.kind, row.method) for row in table.rows] == [("1.png", "boxes", RANDOM)]
+    assert table.rows[0].hit == pytest.approx(lungs[1, 16:48, 16:48].sum() / lungs[1].sum())
+
+
+def test_evidence_and_grad_cam_of_a_linear_head_differ_by_nothing(
+    films: tuple[list[Record], NDArray[np.uint8], NDArray[np.bool_]],
+) -> None:
+    from hilum.config import ModelConfig
+    from hilum.inference.backends import TorchBackend
+    from hilum.models.build import build_model
+
+    records, images, lungs = films
+    torch.manual_seed(1)
+    config = ModelConfig(name="encoder-unet", encoder="tf_efficientnet_lite0", pretrained=False)
+    network = build_model(config, SPEC, 2).train()
+    with torch.no_grad():
+        network(torch.rand(4, 1, 64, 64))  # fills the running statistics
+    backend = TorchBackend(network)
+    table = localise(records, images, lungs, _scores([0, 0, 0, 1]), SPEC, backend=backend, network=network)
+    assert table is not None
+    result = localisation_result(table, resamples=50)
+    assert list(result.methods) == [EVIDENCE, GRAD_CAM, RANDOM]
+    equal = [each.difference for each in result.differences if each.against == GRAD_CAM]
+    assert len(equal) >= len(MEASURES) - 1
+    assert {(each.value, each.low, each.high) for each in equal} == {(0.0, 0.0, 0.0)}
+
+
+def test_means_differences_and_kinds() -> None:
+    random = np.random.default_rng(0)
+    own, other = random.random((2, 40))
+    rows = []
+    for film in range(40):
+        kind = "region" if film < 25 else "boxes"
+        rows += [_row(film, EVIDENCE, own[film], kind=kind), _row(film, RANDOM, other[film], kind=kind)]
+    result = localisation_result(LocalisationTable(tuple(rows)), resamples=4000)
+    assert (result.films, result.kinds) == (40, {"boxes": 15, "region": 25})
+    for method, values in ((EVIDENCE, own), (RANDOM, other)):
+        assert result.methods[method]["hit"].value == pytest.approx(values.mean())
+        assert result.by_kind["region"][method]["hit"].value == pytest.approx(values[:25].mean())
+        assert result.by_kind["boxes"][method]["hit"].value == pytest.approx(values[25:].mean())
+        assert result.by_kind["boxes"][method]["hit"].n == 15
+    (difference,) = [each.difference for each in result.differences if each.measure == "hit"]
+    paired = own - other
+    reach = 1.96 * paired.std() / math.sqrt(40)  # far from a bound, the percentiles are those of the normal
+    assert difference.value == pytest.approx(paired.mean(), abs=1e-5)
+    assert difference.low == pytest.approx(paired.mean() - reach, abs=0.02)
+    assert difference.high == pytest.approx(paired.mean() + reach, abs=0.02)
+
+
+def test_a_group_counts_once_however_many_films_it_has() -> None:
+    hits = np.random.default_rng(0).random(12)
+    once = LocalisationTable(tuple(_row(film, EVIDENCE, hits[film], group=f"p{film}") for film in range(12)))
+    often = [_row(film, EVIDENCE, hits[film % 12], group=f"p{film % 12}") for film in range(60)]
+    a, b = (localisation_result(table).methods[EVIDENCE]["hit"] for table in (once, LocalisationTable(tuple(often))))
+    assert (b.value, b.low, b.high) == pytest.approx((a.value, a.low, a.high))
+    assert (a.n, b.n) == (12, 60)
+
+
+def test_differences_are_over_the_films_on_which_both_are_defined() -> None:
+    rows = []
+    for film, (own, other) in enumerate([(0.9, 0.5), (math.nan, 0.1), (0.7, 0.5), (0.8, 0.5)]):
+        rows += [replace(_row(film, method, 1.0), inside_lung=v) for method, v in ((EVIDENCE, own), (GRAD_CAM, other))]
+        rows.append(replace(_row(film, RANDOM, 0.2), inside_lung=math.nan))
+    result = localisation_result(LocalisationTable(tuple(rows)), resamples=50)
+    assert "inside_lung" not in result.methods[RANDOM]  # no film defines it
+    assert (result.methods[EVIDENCE]["inside_lung"].n, result.methods[GRAD_CAM]["inside_lung"].n) == (3, 4)
+    found = {(each.measure, each.against): each.difference for each in result.differences}
+    assert ("inside_lung", RANDOM) not in found
+    inside = found["inside_lung", GRAD_CAM]
+    assert inside.value == pytest.approx(0.3)  # with the second film on one side alone it would be 0.4
+    assert inside.n == 3
+    hit = found["hit", GRAD_CAM]
+    assert (hit.value, hit.low, hit.high) == (0.0, 0.0, 0.0)  # not a share of 0, which has an upper bound
+
+
+def test_a_table_reads_back_to_the_bit_and_gives_the_same_result(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = [
+        _row(film, method, random.random(), rest=random.random()) for film in range(6) for method in (EVIDENCE, RANDOM)
+    ]
+    rows[3] = replace(rows[3], inside_lung=math.nan)
+    table = LocalisationTable(tuple(rows))
+    table.write(tmp_path / "localisation.csv")
+    read = LocalisationTable.read(tmp_path / "localisation.csv")
+    for before, after in zip(table.rows, read.rows, strict=True):
+        assert astuple(before)[:5] == astuple(after)[:5]
+        np.testing.assert_array_equal(astuple(before)[5:], astuple(after)[5:])
+    assert localisation_result(read, resamples=50) == localisation_result(table, resamples=50)
+    (tmp_path / "other.csv").write_text("file,group\na,b\n")
+    with pytest.raises(DataError, match=r"table of localisation in .*other\.csv"):
+        LocalisationTable.read(tmp_path / "other.csv")

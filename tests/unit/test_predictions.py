@@ -1,0 +1,90 @@
+"""predictions.csv: a round trip to the bit, other tools' tables, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hilum.errors import DataError
+from hilum.evaluation.metrics import Scores
+from hilum.evaluation.predictions import read_predictions, write_predictions
+
+NAMES = ("COVID", "Lung, opaque", "Normal")
+COUNT = 40
+
+
+def _scores(**changes: Any) -> Scores:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, COUNT)
+    labels[:4] = -1
+    logits = generator.normal(size=(COUNT, 3)) + 2 * np.eye(3)[labels]
+    dice = np.where(np.arange(COUNT) % 3 == 0, generator.random(COUNT), np.nan)
+    fields: dict[str, Any] = {
+        "files": tuple(f'films, "{row}".png' for row in range(COUNT)), "labels": labels,
+        "probabilities": np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), "class_names": NAMES,
+        "groups": tuple(f"p{row // 2}" for row in range(COUNT)), "sources": ("kermany", None) * (COUNT // 2),
+        "dice": dice, "iou": dice / (2 - dice), "split": "test", "logits": logits, "hd95": 30 * dice,
+    }  # fmt: skip
+    return Scores(**(fields | changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"logits": None},
+        {"hd95": None},
+        {"labels": np.full(COUNT, -1)},
+        {"groups": ("",) * COUNT, "sources": (None,) * COUNT},
+    ],
+)
+def test_what_is_written_reads_back_equal_to_the_bit(tmp_path: Path, changes: dict[str, Any]) -> None:
+    scores = _scores(**changes)
+    write_predictions(scores, tmp_path / "predictions.csv")
+    again = read_predictions(tmp_path / "predictions.csv", "test")
+    for field in dataclasses.fields(Scores):
+        np.testing.assert_array_equal(getattr(again, field.name), getattr(scores, field.name), err_msg=field.name)
+
+
+def test_another_tools_table_needs_file_label_and_probabilities_alone(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.csv"
+    path.write_text("prob_b,file,prob_a,label,site\n0.25,1.png,0.75,a,x\n1,2.png,0,,y\n")
+    scores = read_predictions(path, "external")
+    assert scores.class_names == ("b", "a")
+    assert scores.labels.tolist() == [1, -1]
+    assert scores.predicted.tolist() == [1, 0]
+    assert scores.groups == ("", "")
+    assert scores.logits is None
+    assert scores.hd95 is None
+    assert not scores.masked.any()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no row"),
+        ("file,label,prob_a\n", "no row"),
+        ("file,prob_a\nx,1\n", "Expected columns file, label"),
+        ("file,label\nx,\n", "Expected columns file, label"),
+        ("file,label,prob_a,prob_a\nx,a,1,1\n", "each once"),
+        ("file,label,prob_a\nx,b,1\n", "row 2"),
+        ("file,label,prob_a\nx,a\n", "row 2"),
+        ("file,label,prob_a\nx,a,much\n", "Expected numbers"),
+        ("file,label,prob_a,prob_b\nx,a,0.9,0.9\n", "sum to 1"),
+        ("file,label,prob_a,prob_b\nx,a,,1\n", "finite"),
+    ],
+)
+def test_a_table_of_something_else_is_refused_with_its_reason(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "odd.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_predictions(path, "test")
+
+
+def test_no_table_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="Expected a table of predictions"):
+        read_predictions(tmp_path / "nowhere.csv", "test")

@@ -1,0 +1,161 @@
+"""Risk and coverage against plain loops, and a threshold that keeps its promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from hilum.errors import DataError
+from hilum.evaluation.calibration import Calibration
+from hilum.evaluation.metrics import Scores
+from hilum.evaluation.selective import choose_threshold, selective_result
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+
+def binary(confidence: Floats, right: NDArray[np.bool_]) -> tuple[Floats, Labels]:
+    """Probabilities (N, 2) of class 0 with that confidence (above 0.5), and labels that make it right or wrong."""
+    return np.stack([confidence, 1 - confidence], axis=1), np.where(right, 0, 1).astype(np.int64)
+
+
+def make_scores(probabilities: Floats, labels: Labels, groups: tuple[str, ...] | None = None) -> Scores:
+    count = len(labels)
+    nothing = np.full(count, np.nan)
+    names = tuple(f"{row}.png" for row in range(count))
+    return Scores(
+        names, labels, probabilities, ("a", "b"), groups or ("",) * count, (None,) * count, nothing, nothing, "test"
+    )
+
+
+def at(threshold: float | None) -> Calibration:
+    return Calibration(1.0, {}, threshold, 0.95, 100, 100, "val")
+
+
+def noisy(count: int, seed: int) -> tuple[Floats, NDArray[np.bool_]]:
+    """Confidences, and whether each is right, with a chance equal to the confidence."""
+    rng = np.random.default_rng(seed)
+    confidence = rng.uniform(0.5, 1, count)
+    return confidence, rng.random(count) < confidence
+
+
+# The curve
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_curve_and_its_area_match_a_plain_loop(ties: bool) -> None:
+    confidence, right = noisy(150, 0)
+    confidence = np.round(confidence, 1) if ties else confidence
+    confidence = np.maximum(confidence, 0.6)
+    result = selective_result(make_scores(*binary(confidence, right)), None, resamples=100)
+    levels = sorted(set(confidence), reverse=True)
+    expected = [(np.mean(confidence >= level), np.mean(~right[confidence >= level]), level) for level in levels]
+    np.testing.assert_allclose(np.stack([result.coverage, result.risk, result.thresholds], axis=1), expected)
+    area = np.mean([np.mean(~right[confidence >= own]) for own in confidence])
+    assert result.aurc.value == pytest.approx(area)
+    assert result.aurc.low < result.aurc.value < result.aurc.high
+    assert result.aurc.n == 150
+    assert result.threshold is None
+    assert result.answered.value == 1
+    assert result.accuracy.value == pytest.approx(right.mean())
+
+
+def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
+    confidence, right = noisy(5000, 1)
+    result = selective_result(make_scores(*binary(confidence, right)), None, resamples=2)
+    assert len(result.coverage) == len(result.risk) == len(result.thresholds) == 200
+    assert result.coverage[0] == 1 / 5000
+    assert result.coverage[-1] == 1
+    assert result.risk[-1] == pytest.approx(1 - right.mean())
+    assert np.all(np.diff(result.coverage) > 0)
+    assert np.all(np.diff(result.thresholds) < 0)
+
+
+def test_a_threshold_is_measured_on_what_it_answers() -> None:
+    confidence, right = noisy(400, 2)
+    probabilities, labels = binary(confidence, right)
+    labels[:30] = -1
+    result = selective_result(make_scores(probabilities, labels), at(0.8), resamples=300)
+    answered = confidence[30:] >= 0.8
+    assert result.answered.value == pytest.approx(answered.mean())
+    assert result.answered.n == 370
+    assert result.accuracy.value == pytest.approx(right[30:][answered].mean())
+    assert result.accuracy.n == answered.sum()
+    assert result.accuracy.low < result.accuracy.value < result.accuracy.high
+
+
+def test_where_nothing_is_answered_accuracy_is_undefined() -> None:
+    confidence, right = noisy(50, 3)
+    result = selective_result(make_scores(*binary(confidence * 0.9, right)), at(0.95), resamples=50)
+    assert result.answered.value == 0
+    assert np.isnan(result.accuracy.value)
+    assert result.accuracy.n == 0
+
+
+def test_groups_widen_the_interval() -> None:
+    confidence, right = noisy(40, 4)
+    confidence, right = np.repeat(confidence, 8), np.repeat(right, 8)
+    probabilities, labels = binary(confidence, right)
+    alone = selective_result(make_scores(probabilities, labels), None)
+    together = selective_result(make_scores(probabilities, labels, tuple(f"p{row // 8}" for row in range(320))), None)
+    assert together.aurc.value == alone.aurc.value
+    assert together.aurc.high - together.aurc.low > 2 * (alone.aurc.high - alone.aurc.low)
+
+
+# The threshold
+
+
+def test_the_threshold_answers_most_of_what_the_bound_allows() -> None:
+    confidence, right = noisy(3000, 5)
+    found = choose_threshold(*binary(confidence, right), np.arange(3000), target=0.9)
+    ranked = np.sort(confidence)
+    candidates = [0.0, *(ranked[int(np.ceil(share * 2999))] for share in np.arange(1, 10) / 10)]
+    proved = [
+        threshold
+        for threshold in candidates
+        if binomtest(int(right[confidence >= threshold].sum()), int((confidence >= threshold).sum()))
+        .proportion_ci(1 - 2 * 0.005, method="exact")
+        .low
+        >= 0.9
+    ]
+    assert found == pytest.approx(min(proved))
+    assert 0.7 < min(proved) < 1
+
+
+def test_zero_where_all_may_be_answered_and_none_where_the_target_is_out_of_reach() -> None:
+    confidence = np.linspace(0.6, 0.99, 104)
+    probabilities, labels = binary(confidence, np.ones(104, np.bool_))
+    assert choose_threshold(probabilities, labels, np.arange(104)) == 0
+    assert choose_threshold(probabilities[1:], labels[1:], np.arange(103)) is None  # 0.005 ** (1 / 103) < 0.95
+    assert choose_threshold(probabilities, 1 - labels, np.arange(104)) is None
+
+
+def test_copies_of_an_image_prove_nothing_more() -> None:
+    confidence = np.linspace(0.6, 0.99, 60)
+    probabilities, labels = binary(confidence, np.ones(60, np.bool_))
+    rows = np.repeat(np.arange(60), 10)
+    assert choose_threshold(probabilities[rows], labels[rows], np.arange(600)) == 0
+    assert choose_threshold(probabilities[rows], labels[rows], rows) is None
+
+
+def test_the_promise_is_kept() -> None:
+    """Over 200 validation sets the true accuracy above the threshold falls short in less than 5%."""
+    short = found = 0
+    for seed in range(200):
+        confidence, right = noisy(800, 1000 + seed)
+        threshold = choose_threshold(*binary(confidence, right), np.arange(800), target=0.9)
+        if threshold is not None:
+            found += 1
+            short += (max(threshold, 0.5) + 1) / 2 < 0.9  # the mean confidence above it, which is the accuracy
+    assert found > 100
+    assert short <= 0.05 * 200
+
+
+def test_without_labels_there_is_nothing_to_choose_by() -> None:
+    probabilities = np.full((5, 2), 0.5)
+    with pytest.raises(DataError, match="labelled"):
+        choose_threshold(probabilities, np.full(5, -1), np.arange(5))
+    with pytest.raises(DataError, match="labelled"):
+        selective_result(make_scores(probabilities, np.full(5, -1)), None)
