@@ -1,0 +1,159 @@
+"""Films with their lungs taken away, or with nothing but their lungs: one pure function per treatment.
+
+Each takes a fitted film (S, S) uint8 and its lung mask (S, S) bool and returns a new (S, S) uint8, as DeGrave et al.
+(2021, Nat. Mach. Intell. 3:610) and Maguolo & Nanni (2021, Inf. Fusion 76:1) did to show that networks read hospitals.
+Lengths are shares of the side S. But for ``erase_blur``, what is erased has no say in what comes out, except by its
+outline. The padding of a film is never painted on, except by ``lungs_only``, which hides it too.
+A film whose mask is empty comes back unchanged: it must not be counted, see ``has_lungs``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image: TypeAlias = NDArray[np.uint8]
+Mask: TypeAlias = NDArray[np.bool_]
+
+DILATION = 0.05
+"""The mask grows by this before it is erased: its own edge is uncertain, and the edge of the lung is lung."""
+RING = 0.05
+"""Width of the surroundings whose mean fills the lungs."""
+BLUR = 0.10
+"""Standard deviation of the Gaussian that blurs the lungs."""
+BORDER = 0.10
+"""Width of the border that is kept, of the film's own height and width."""
+EDGE = 0.01
+"""Standard deviation of the soft edge of transplanted lungs."""
+MINIMUM_LUNG = 0.05
+"""A mask that covers less of the square is not a pair of lungs; erasing it would leave most of them."""
+GREY = 128
+"""What fills the erased part: mid grey, since 0 is what padding and clear lung look like. ``erase_mean`` fills with the
+grey around it, which is likelier to be seen on a film, but carries what is around into what is erased."""
+
+
+class Frame(NamedTuple):
+    """The part of the square that the film fills, in pixels; ``bottom`` and ``right`` are past the end."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """The index of the film's pixels."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+def film_frame(image: Image) -> Frame:
+    """The smallest box around all pixels above 0: the placement of a padded film, less its black edges, if any."""
+    rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
+    if not rows.size:
+        return Frame(0, 0, 0, 0)
+    return Frame(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+
+def has_lungs(lungs: Mask) -> NDArray[np.bool_]:
+    """(N,) bool: which of N masks (N, S, S) cover at least MINIMUM_LUNG of the square."""
+    share = np.count_nonzero(lungs, axis=(1, 2)) / max(1, lungs.shape[1] * lungs.shape[2])
+    return np.asarray(share >= MINIMUM_LUNG)
+
+
+def dilate(lung: Mask, share: float = DILATION) -> Mask:
+    """The mask grown by a disc of radius ``share`` of the side, at least one pixel."""
+    radius = max(1, round(share * lung.shape[0]))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    return cv2.dilate(lung.astype(np.uint8), disc) > 0
+
+
+def erase_fill(image: Image, lung: Mask) -> Image:
+    """The dilated lungs filled with GREY. No film looks so: a network may answer at random to it."""
+    return _filled(image, _area(image, lung), GREY)
+
+
+def erase_blur(image: Image, lung: Mask) -> Image:
+    """The dilated lungs blurred (BLUR), the film sharp around them, the edge soft.
+
+    Texture and outlines go; how dense the lung is on average stays.
+    """
+    if not lung.any():
+        return np.array(image)
+    weight = np.zeros(image.shape, np.float32)
+    inside = film_frame(image).inside
+    weight[inside] = _soft(dilate(lung), DILATION / 3)[inside]  # three deviations: 1 at the edge of the lung
+    return _blend(weight, _blur(image.astype(np.float32), BLUR), image)
+
+
+def erase_mean(image: Image, lung: Mask) -> Image:
+    """The dilated lungs filled with the mean of the ring around them (RING wide), black pixels left out."""
+    area = _area(image, lung)
+    ring = dilate(dilate(lung), RING) & ~dilate(lung) & (image > 0)
+    return _filled(image, area, _mean(image, ring))
+
+
+def lungs_only(image: Image, lung: Mask) -> Image:
+    """All but the lungs filled with GREY; the mask is not dilated, so that nothing else is seen."""
+    if not lung.any():
+        return np.array(image)
+    return _filled(image, ~lung, GREY)
+
+
+def border_only(image: Image, lung: Mask) -> Image:
+    """All but the film's border (BORDER wide), less the dilated lungs, filled with GREY."""
+    if not lung.any():
+        return np.array(image)
+    top, left, bottom, right = film_frame(image)
+    high, wide = round(BORDER * (bottom - top)), round(BORDER * (right - left))
+    erased = _area(image, lung)
+    erased[top + high : bottom - high, left + wide : right - wide] = True
+    return _filled(image, erased, GREY)
+
+
+def swap_background(image: Image, lung: Mask, other: Image, other_lung: Mask) -> Image:
+    """The lungs of ``image``, soft-edged (EDGE), at their own place over ``other`` with its own lungs erased.
+
+    The lungs of ``other`` are erased by ``erase_mean``. Grey levels are kept on both sides of the seam.
+    """
+    if not lung.any() or not other_lung.any():
+        return np.array(image)
+    return _blend(_soft(lung, EDGE), image, erase_mean(other, other_lung))
+
+
+def _area(image: Image, lung: Mask) -> Mask:
+    """The dilated lungs inside the film's frame."""
+    area = np.zeros_like(lung)
+    if lung.any():
+        inside = film_frame(image).inside
+        area[inside] = dilate(lung)[inside]
+    return area
+
+
+def _filled(image: Image, where: Mask, grey: int) -> Image:
+    filled = np.array(image)
+    filled[where] = grey
+    return filled
+
+
+def _mean(image: Image, where: Mask) -> int:
+    """The rounded mean of the pixels at ``where``; GREY if there are none."""
+    return round(float(image[where].mean())) if where.any() else GREY
+
+
+def _soft(mask: Mask, sigma: float) -> NDArray[np.float32]:
+    """(S, S) float32 in [0, 1]: the mask with a Gaussian edge."""
+    return _blur(mask.astype(np.float32), sigma)
+
+
+def _blur(pixels: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Gaussian of a standard deviation of ``sigma`` of the side."""
+    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigma * pixels.shape[0]), np.float32)
+
+
+def _blend(weight: NDArray[np.float32], front: Image | NDArray[np.float32], back: Image) -> Image:
+    """``front`` where the weight is 1, ``back`` where it is 0."""
+    mixed = weight * front.astype(np.float32) + (1 - weight) * back.astype(np.float32)
+    return np.asarray(np.rint(np.clip(mixed, 0, 255)), np.uint8)

@@ -1,0 +1,178 @@
+"""What crosses where it must not: films between splits, patients between splits, one film under two labels.
+
+A test image whose copy, or whose patient, was trained on is remembered, not recognised (Roberts et al. 2021, Nature
+Machine Intelligence 3:199).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from hilum.audit.duplicates import Pair, joined
+from hilum.errors import DataError
+from hilum.types import SPLIT_NAMES, Finding, Record, Severity, SplitName
+
+_SHOWN = 3
+
+
+class _Data(NamedTuple):
+    records: Sequence[Record]
+    names: Sequence[str]
+    splits: Sequence[SplitName | None]
+
+
+def leak_findings(
+    records: Sequence[Record], names: Sequence[str], pairs: Sequence[Pair], splits: Sequence[SplitName | None]
+) -> tuple[Finding, ...]:
+    """What the duplicates, groups, labels and splits say together, errors first; one Finding per check.
+
+    - ``duplicate_across_splits`` (error): images of one film are in two splits.
+    - ``group_across_splits`` (error): images of one group are in two splits.
+    - ``label_conflict`` (error): images of one film have different labels.
+    - ``duplicate_across_groups`` (warning): images of one film have no common group, so that a split may part them.
+    - ``duplicate_within_split`` (warning): images of one film are in one split; without splits, in the data.
+
+    Images are of one film when pairs join them, directly or through others. The checks across splits are not run
+    where no image has a split; images without one take no part in them.
+
+    Args:
+        records: N, in the order of the pairs' rows.
+        names: N, what to call each in the findings.
+        pairs: as find_duplicates gives them.
+        splits: N names, None where there is none.
+
+    Raises:
+        DataError: the lengths differ.
+    """
+    if not len(records) == len(names) == len(splits):
+        lengths = f"{len(records)}, {len(names)} and {len(splits)}"
+        raise DataError(f"Expected as many names and splits as records, got {lengths}.")
+    data = _Data(records, names, splits)
+    films = _films(pairs, len(records))
+    groups = _groups(records)
+    found = (
+        _across_splits(data, films),
+        _groups_across_splits(data, groups),
+        _conflict(data, films),
+        _across_groups(data, films),
+        _within(data, films),
+    )
+    return tuple(finding for finding in found if finding is not None)
+
+
+def _films(pairs: Sequence[Pair], count: int) -> list[list[int]]:
+    """The rows of each film that is there more than once."""
+    members: defaultdict[int, list[int]] = defaultdict(list)
+    for row, cluster in enumerate(joined(pairs, count).tolist()):
+        members[cluster].append(row)
+    return [rows for rows in members.values() if len(rows) > 1]
+
+
+def _groups(records: Sequence[Record]) -> list[list[int]]:
+    """The rows of each group."""
+    members: defaultdict[str, list[int]] = defaultdict(list)
+    for row, record in enumerate(records):
+        if record.group is not None:
+            members[record.group].append(row)
+    return list(members.values())
+
+
+def _across_splits(data: _Data, films: list[list[int]]) -> Finding | None:
+    hits = _crossing(data, films)
+    text = (
+        f"{_standing(len(hits), 'film')} in more than one split ({_between(data, hits)}): a model is tested on what "
+        "it was trained on. Give their images one `group` and draw the split again."
+    )
+    return _finding("duplicate_across_splits", "error", data, hits, text, lambda row: str(data.splits[row]))
+
+
+def _groups_across_splits(data: _Data, groups: list[list[int]]) -> Finding | None:
+    hits = _crossing(data, groups)
+    text = (
+        f"{_standing(len(hits), 'group')} in more than one split ({_between(data, hits)}): patients are tested on "
+        "whom the model was trained. Draw the split by group."
+    )
+    return _finding("group_across_splits", "error", data, hits, text, lambda row: str(data.splits[row]))
+
+
+def _conflict(data: _Data, films: list[list[int]]) -> Finding | None:
+    labels = [[data.records[row].label for row in rows] for rows in films]
+    hits = [rows for rows, own in zip(films, labels, strict=True) if len({*own} - {None}) > 1]
+    text = (
+        f"{_standing(len(hits), 'film')} under more than one label: at most one of them is right. Keep the image "
+        "whose label is known to be true, or none."
+    )
+    return _finding("label_conflict", "error", data, hits, text, lambda row: str(data.records[row].label))
+
+
+def _across_groups(data: _Data, films: list[list[int]]) -> Finding | None:
+    groups = [[data.records[row].group for row in rows] for rows in films]
+    hits = [rows for rows, own in zip(films, groups, strict=True) if len({*own}) > 1 or own[0] is None]
+    text = (
+        f"{_standing(len(hits), 'film')} in images without a common group, which a split may part. Give them one "
+        "`group` before splitting."
+    )
+    return _finding(
+        "duplicate_across_groups", "warning", data, hits, text, lambda row: data.records[row].group or "no group"
+    )
+
+
+def _within(data: _Data, films: list[list[int]]) -> Finding | None:
+    has_splits = any(split is not None for split in data.splits)
+    hits: list[list[int]] = []
+    surplus = Counter[str]()
+    for rows in films:
+        together: defaultdict[str | None, list[int]] = defaultdict(list)
+        for row in rows:
+            together[data.splits[row]].append(row)
+        kept = {split: own for split, own in together.items() if len(own) > 1 and (split or not has_splits)}
+        hits += kept.values()
+        surplus.update({split or "": len(own) - 1 for split, own in kept.items()})
+    more = ", ".join(f"{surplus[name]:,} in {name}" for name in SPLIT_NAMES if surplus[name])
+    where = "more than once in one split" if has_splits else "more than once in the data"
+    text = (
+        f"{_standing(len(hits), 'film')} {where}, {more or f'{surplus.total():,} images'} too many: they count as "
+        "often as they stand there, and n is smaller than it looks. Keep one image of each."
+    )
+    return _finding("duplicate_within_split", "warning", data, hits, text)
+
+
+def _crossing(data: _Data, sets: Iterable[list[int]]) -> list[list[int]]:
+    """Those of the sets of rows that are in two splits or more, without their rows that have none."""
+    known = ([row for row in rows if data.splits[row] is not None] for rows in sets)
+    return [rows for rows in known if len({data.splits[row] for row in rows}) > 1]
+
+
+def _between(data: _Data, hits: list[list[int]]) -> str:
+    """Which splits share how many: ``train and test 12, train and val 3``."""
+    ways = Counter(tuple(name for name in SPLIT_NAMES if name in {data.splits[r] for r in rows}) for rows in hits)
+    return ", ".join(f"{' and '.join(way)} {times:,}" for way, times in ways.most_common())
+
+
+def _finding(
+    check: str,
+    severity: Severity,
+    data: _Data,
+    hits: Sequence[Sequence[int]],
+    text: str,
+    detail: Callable[[int], str] | None = None,
+) -> Finding | None:
+    """``text`` and the first sets, two images each; None without a hit."""
+    if not hits:
+        return None
+    examples = []
+    for rows in hits[:_SHOWN]:
+        # The first two that differ show the point better than the first two.
+        first = rows[0]
+        other = next((row for row in rows[1:] if detail and detail(row) != detail(first)), rows[1])
+        shown = [f"{data.names[row]} ({detail(row)})" if detail else data.names[row] for row in (first, other)]
+        examples.append(" and ".join(shown))
+    more = f"; and {len(hits) - _SHOWN:,} more" if len(hits) > _SHOWN else ""
+    named = tuple(data.names[row] for rows in hits for row in rows)
+    return Finding(check, severity, f"{text} First: {'; '.join(examples)}{more}.", named)
+
+
+def _standing(number: int, thing: str) -> str:
+    return f"{number:,} {thing} stands" if number == 1 else f"{number:,} {thing}s stand"

@@ -1,0 +1,400 @@
+"""Does the network need the lungs? What it still gets right when they are erased, alone, or over another background.
+
+After DeGrave, Janizek & Lee (2021, Nat. Mach. Intell. 3:610) and Maguolo & Nanni (2021, Inf. Fusion 76:1).
+
+The **shortcut index** of a way of erasing is (e - m) / (a - m): a the accuracy on intact films, e on films without
+lungs, m the share of the commonest class. 0: without the lungs the network does no better than a guess; 1: it does not
+need them. The headline is that of ``erased_mean``. Blurring leaves the mean density of the lung, which an honest
+network may read, so the worst of the three would accuse it; a constant makes a film unlike any that the network has
+seen, so that it may call them all alike, and the index is low for no good reason. The mean of the surroundings does
+neither, but carries their grey to where a network looks for lungs. Hence the finding asks that ``erased_fill`` bears it
+out, by its AUC, which is blind to calling them all alike. All three, and the index of their mean accuracy, are given.
+
+The **balanced index** is the same with balanced accuracy and a chance of 1/K: it also answers where the classes are so
+uneven that the commonest one leaves nothing to gain. A network that reads the heart, the bones or the age of the
+patient has an index above 0 too: it says that the lungs are not needed, not why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hilum.audit import erasure
+from hilum.audit.erasure import Image, Mask, has_lungs
+from hilum.config import PreprocessSpec
+from hilum.errors import DataError
+from hilum.evaluation.intervals import Interval, bootstrap
+from hilum.evaluation.metrics import FloatArray, confusion_counts, confusion_rates, divide, nan_mean, one_vs_rest_auc
+from hilum.inference.backends import Backend, BackendOutput
+from hilum.inference.softmax import softmax
+from hilum.preprocess import to_input
+from hilum.steps import Progress
+from hilum.types import Finding, Severity
+
+Rows: TypeAlias = NDArray[np.int64]
+
+ERASURES = {
+    "erased_mean": erasure.erase_mean,
+    "erased_fill": erasure.erase_fill,
+    "erased_blur": erasure.erase_blur,
+}
+HEADLINE, CHECK = "erased_mean", "erased_fill"
+PARTS = {"lungs_only": erasure.lungs_only, "border_only": erasure.border_only}
+SWAPPED, SWAPPED_SAME = "background_other_class", "background_same_class"
+TREATMENTS = ("intact", *ERASURES, *PARTS, SWAPPED, SWAPPED_SAME)
+
+ERROR_INDEX = 0.25
+"""A headline index surely above this is an error."""
+WARNING_INDEX = 0.10
+"""A headline index surely above this is a warning."""
+WARNING_AUC = 0.60
+"""An AUC without lungs surely above this is a warning, whatever the index."""
+WARNING_SWAP = 0.05
+"""A loss of accuracy to the background's class surely above this is a warning."""
+
+
+@dataclass(frozen=True)
+class TreatedScore:
+    """What the network scores on the films after one treatment.
+
+    Attributes:
+        treatment: one of TREATMENTS.
+        accuracy: against the film's label; with a swapped background, that of the lungs.
+        balanced_accuracy: mean recall over the classes.
+        auc: macro one-against-the-rest ROC-AUC.
+        index, balanced_index: the shortcut indices, for the ways of erasing alone; NaN where the network does no
+            better than the guess on intact films.
+        follows_background: share given the background's label, for swapped backgrounds alone.
+    """
+
+    treatment: str
+    accuracy: Interval
+    balanced_accuracy: Interval
+    auc: Interval
+    index: Interval | None = None
+    balanced_index: Interval | None = None
+    follows_background: Interval | None = None
+
+
+@dataclass(frozen=True)
+class ModelShortcuts:
+    """What audit_model found. All intervals rest on the same films and the same resamples.
+
+    Attributes:
+        films: how many labelled films have lungs to erase.
+        left_out: how many labelled films have not, and were left out.
+        classes: how many classes have films.
+        majority_class: the commonest class of ``films``.
+        majority_share: its share, in [0, 1].
+        scores: one per treatment, in the order of TREATMENTS; without the swaps where there is one class alone.
+        shortcut_index, balanced_index: of HEADLINE.
+        mean_index: of the mean accuracy over the three ways of erasing.
+        background_effect: accuracy over a background of the same class less that over another class's, so that
+            what the cutting itself costs is not counted; None where there is one class alone.
+    """
+
+    films: int
+    left_out: int
+    classes: int
+    majority_class: str
+    majority_share: float
+    scores: tuple[TreatedScore, ...]
+    shortcut_index: Interval
+    balanced_index: Interval
+    mean_index: Interval
+    background_effect: Interval | None
+
+    def score(self, treatment: str) -> TreatedScore:
+        """The score of one of TREATMENTS."""
+        return next(score for score in self.scores if score.treatment == treatment)
+
+
+class _Films(NamedTuple):
+    """M films that count; a rank is a place among them."""
+
+    images: NDArray[np.uint8]  # (N, S, S)
+    lungs: Mask  # (N, S, S)
+    rows: Rows  # (M,) of the N
+    labels: NDArray[np.int64]  # (M,)
+    partners: dict[str, Rows]  # (M,) ranks, per swap
+
+    @property
+    def treatments(self) -> tuple[str, ...]:
+        """TREATMENTS, less the swaps where they have no partners."""
+        swaps = (SWAPPED, SWAPPED_SAME)
+        return tuple(name for name in TREATMENTS if name in self.partners or name not in swaps)
+
+    def film(self, rank: int) -> tuple[Image, Mask]:
+        """The film and its lungs."""
+        return self.images[self.rows[rank]], self.lungs[self.rows[rank]]
+
+    def treat(self, name: str) -> Callable[[int], Image]:
+        """From the rank of a film to the treated film."""
+        if name == "intact":
+            return lambda rank: self.film(rank)[0]
+        if name in self.partners:
+            givers = self.partners[name]
+            return lambda rank: erasure.swap_background(*self.film(rank), *self.film(givers[rank]))
+        treat = {**ERASURES, **PARTS}[name]
+        return lambda rank: treat(*self.film(rank))
+
+
+def audit_model(
+    backend: Backend,
+    images: NDArray[np.uint8],
+    lungs: Mask,
+    labels: NDArray[np.int64],
+    class_names: tuple[str, ...],
+    clusters: NDArray[np.int64],
+    spec: PreprocessSpec,
+    *,
+    temperature: float = 1.0,
+    batch_size: int = 32,
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> ModelShortcuts:
+    """Score ``backend`` on the films after each of TREATMENTS.
+
+    Every treatment is scored on the same films: labelled, with a mask of at least MINIMUM_LUNG of the square. Intervals
+    are at 95%, clustered by group within classes; that a swapped film has two groups is not modelled. One batch of
+    treated films is held at a time.
+
+    Args:
+        backend: the engine.
+        images: (N, S, S) uint8 fitted films, from fit_image with ``spec``; may be memory-mapped.
+        lungs: (N, S, S) bool: the reference mask where there is one, else the predicted one.
+        labels: (N,) int64 in [-1, K); rows of -1 are left out.
+        class_names: K names, the order of the logits.
+        clusters: (N,) int64, the group of each film.
+        spec: the network's preprocessing.
+        temperature: logits are divided by it before softmax.
+        resamples, seed: of the bootstrap; the seed also draws the backgrounds.
+        progress: called with (films done, films in all), treatments together.
+
+    Raises:
+        DataError: the lengths differ, no film is left, or the network's answer is not finite.
+    """
+    if not len(images) == len(lungs) == labels.size == clusters.size:
+        raise DataError(
+            f"Expected as many masks, labels and groups as films, got {len(images)} films, {len(lungs)} masks, "
+            f"{labels.size} labels and {clusters.size} groups."
+        )
+    rows: Rows = np.flatnonzero((labels >= 0) & has_lungs(lungs))
+    if not rows.size:
+        raise DataError(
+            "Expected labelled films with a lung mask to erase, got none.",
+            cure="Give masks, or a model that finds the lungs.",
+        )
+    films = _Films(images, lungs, rows, labels[rows], _partners(labels[rows], np.random.default_rng(seed)))
+    probabilities = {}
+    for step, name in enumerate(films.treatments):
+        logits = []
+        for batch, output in run_changed(backend, rows.size, films.treat(name), spec, len(class_names), batch_size):
+            logits.append(output.classification)
+            if progress:
+                progress(step * rows.size + batch.stop, len(films.treatments) * rows.size)
+        probabilities[name] = softmax(np.concatenate(logits), temperature)
+    group = np.unique(clusters[rows], return_inverse=True)[1].astype(np.int64)
+    found = _intervals(films, probabilities, group, resamples, seed)
+    return _result(films, class_names, found, left_out=int(np.count_nonzero(labels >= 0)) - rows.size)
+
+
+def run_changed(
+    backend: Backend, count: int, change: Callable[[int], Image], spec: PreprocessSpec, classes: int, batch_size: int
+) -> Iterator[tuple[slice, BackendOutput]]:
+    """The engine's output for ``change(0)``, ..., ``change(count - 1)``, films (S, S) uint8 that are made as needed.
+
+    Raises:
+        DataError: the logits are not (n, ``classes``) or not finite.
+    """
+    for start in range(0, count, batch_size):
+        batch = slice(start, min(start + batch_size, count))
+        output = backend.run(to_input(np.stack([change(row) for row in range(batch.start, batch.stop)]), spec))
+        logits = output.classification
+        if logits.shape[1:] != (classes,) or not np.isfinite(logits).all():
+            raise DataError(
+                f"Expected {classes} finite logits per film, got an array {logits.shape} with "
+                f"{np.count_nonzero(~np.isfinite(logits))} that are not finite.",
+                cure="Check that the model is the one of these classes.",
+            )
+        yield batch, output
+
+
+def _partners(labels: NDArray[np.int64], generator: np.random.Generator) -> dict[str, Rows]:
+    """Per swap, the film that gives each film its background; another class is drawn evenly, then one of its films.
+
+    Empty where there is one class alone.
+    """
+    members = {int(k): np.flatnonzero(labels == k) for k in np.unique(labels)}
+    if len(members) < 2:
+        return {}
+    other, same = np.zeros_like(labels), np.zeros_like(labels)
+    for row, label in enumerate(labels.tolist()):
+        other[row] = generator.choice(members[int(generator.choice([k for k in members if k != label]))])
+        mates = members[label][members[label] != row]
+        same[row] = generator.choice(mates) if mates.size else row
+    return {SWAPPED: other, SWAPPED_SAME: same}
+
+
+def _intervals(
+    films: _Films, probabilities: dict[str, FloatArray], clusters: NDArray[np.int64], resamples: int, seed: int
+) -> dict[tuple[str, str], Interval]:
+    """Every statistic of every treatment, on the same resamples."""
+    labels, partners = films.labels, films.partners
+    classes = probabilities["intact"].shape[1]
+
+    def statistics(weights: FloatArray) -> dict[tuple[str, str], FloatArray]:
+        values: dict[tuple[str, str], FloatArray] = {}
+        true = np.stack([weights[:, labels == k].sum(axis=1) for k in range(classes)], axis=1)  # (R, K)
+        majority = true.max(axis=1) / true.sum(axis=1)
+        chance = 1 / np.count_nonzero(true, axis=1)
+        for name, scores in probabilities.items():
+            predicted = scores.argmax(axis=1)
+            rates = confusion_rates(confusion_counts(labels, predicted, classes, weights))
+            values[name, "accuracy"] = rates.accuracy
+            values[name, "balanced"] = nan_mean(rates.recall)
+            values[name, "auc"] = nan_mean(one_vs_rest_auc(labels, scores, weights))
+            if name in partners:
+                follows = (predicted == labels[partners[name]]).astype(np.float64)
+                values[name, "follows"] = weights @ follows / weights.sum(axis=1)
+        for key in ("accuracy", "balanced"):
+            values["erased", key] = np.mean([values[name, key] for name in ERASURES], axis=0)
+        for name in (*ERASURES, "erased"):
+            for index, key, guess in (("index", "accuracy", majority), ("balanced_index", "balanced", chance)):
+                values[name, index] = _index(values[name, key], values["intact", key], guess)
+        if partners:
+            values[SWAPPED, "effect"] = values[SWAPPED_SAME, "accuracy"] - values[SWAPPED, "accuracy"]
+        return values
+
+    every = np.ones(labels.size, np.bool_)
+    keys = statistics(np.ones((1, labels.size)))
+    return bootstrap(statistics, dict.fromkeys(keys, every), clusters, strata=labels, resamples=resamples, seed=seed)
+
+
+def _index(erased: FloatArray, intact: FloatArray, guess: FloatArray) -> FloatArray:
+    """(erased - guess) / (intact - guess), NaN where the intact films do no better than the guess."""
+    gain = intact - guess
+    return divide(erased - guess, np.where(gain > 1e-9, gain, 0.0))
+
+
+def _result(
+    films: _Films, class_names: tuple[str, ...], found: dict[tuple[str, str], Interval], left_out: int
+) -> ModelShortcuts:
+    counts = np.bincount(films.labels, minlength=len(class_names))
+    return ModelShortcuts(
+        films=films.rows.size,
+        left_out=left_out,
+        classes=int(np.count_nonzero(counts)),
+        majority_class=class_names[int(counts.argmax())],
+        majority_share=float(counts.max() / films.rows.size),
+        scores=tuple(_score(name, found) for name in films.treatments),
+        shortcut_index=found[HEADLINE, "index"],
+        balanced_index=found[HEADLINE, "balanced_index"],
+        mean_index=found["erased", "index"],
+        background_effect=found.get((SWAPPED, "effect")),
+    )
+
+
+def _score(name: str, found: dict[tuple[str, str], Interval]) -> TreatedScore:
+    erased = name in ERASURES
+    return TreatedScore(
+        treatment=name,
+        accuracy=found[name, "accuracy"],
+        balanced_accuracy=found[name, "balanced"],
+        auc=found[name, "auc"],
+        index=found[name, "index"] if erased else None,
+        balanced_index=found[name, "balanced_index"] if erased else None,
+        follows_background=found.get((name, "follows")),
+    )
+
+
+def model_findings(result: ModelShortcuts) -> tuple[Finding, ...]:
+    """What audit_model found, in words, errors first.
+
+    ``model_shortcut``: the headline index, or the balanced one where that is undefined. An error where it is surely
+    (lower bound) above ERROR_INDEX and both AUCs without lungs, of HEADLINE and CHECK, surely above 0.5; a warning
+    where it is surely above WARNING_INDEX, both AUCs above WARNING_AUC, or nothing can be said; else info.
+    ``border_alone`` and ``background_swap``: warnings, the latter an error where more films follow the background
+    than the lungs.
+    """
+    findings = [_index_finding(result), *_border_finding(result), *_swap_finding(result)]
+    if result.left_out:
+        message = (
+            f"{result.left_out:,} labelled films have no lung mask to erase; the figures rest on {result.films:,}."
+        )
+        findings.append(Finding("model_left_out", "info", message))
+    return tuple(sorted(findings, key=lambda finding: ("error", "warning", "info").index(finding.severity)))
+
+
+def _index_finding(result: ModelShortcuts) -> Finding:
+    score, films = result.score(HEADLINE), f"{result.films:,} films"
+    majority = f"the commonest class alone ({result.majority_class}) gives {result.majority_share:.0%}"
+    index, word = result.shortcut_index, "Shortcut index"
+    if np.isnan(index.value):
+        index, word = result.balanced_index, "Balanced shortcut index"
+    if np.isnan(index.value):
+        accuracy = result.score("intact").accuracy
+        message = f"The model is right on {percent(accuracy)} of {films}; {majority}. There is no skill to explain."
+        return Finding("model_shortcut", "warning", message)
+    erased = f"With the lungs erased the model is still right on {percent(score.accuracy)} of {films}; {majority}."
+    check = result.score(CHECK).auc
+    aucs = f"AUC without lungs {number(score.auc)}, with a constant grey in their place {number(check)}."
+    least = float(np.minimum(score.auc.low, check.low))
+    severity: Severity = "warning"
+    if np.isnan([index.low, least]).any():
+        meaning = "there are too few groups of films to say more."
+    elif index.low > ERROR_INDEX and least > 0.5:
+        severity, meaning = "error", f"{min(index.value, 1):.0%} of its gain over a guess does not need the lungs."
+    elif index.low > WARNING_INDEX and least <= 0.5:
+        meaning = "it may have read the grey that filled the lungs, since a constant one does not bear it out."
+    elif index.low > WARNING_INDEX or least > WARNING_AUC:
+        meaning = "a part of what it knows does not come from the lungs."
+    else:
+        severity, meaning = "info", "little of what it knows is seen to come from elsewhere."
+    return Finding("model_shortcut", severity, f"{erased} {word} {number(index)}: {meaning} {aucs}")
+
+
+def _border_finding(result: ModelShortcuts) -> Iterator[Finding]:
+    score = result.score("border_only")
+    if score.auc.low > WARNING_AUC:
+        message = (
+            f"From the border of the film alone the model tells the classes with AUC {number(score.auc)} and is right "
+            f"on {percent(score.accuracy)} of {result.films:,} films."
+        )
+        yield Finding("border_alone", "warning", message)
+
+
+def _swap_finding(result: ModelShortcuts) -> Iterator[Finding]:
+    effect = result.background_effect
+    if effect is None or not effect.low > WARNING_SWAP:
+        return
+    score, same = result.score(SWAPPED), result.score(SWAPPED_SAME)
+    follows = score.follows_background
+    if follows is None:
+        return
+    message = (
+        f"Over a background of another class the model is right on {percent(score.accuracy)} of {result.films:,} "
+        f"films, over one of the same class on {percent(same.accuracy)}; it names the background's class on "
+        f"{percent(follows)}."
+    )
+    yield Finding("background_swap", "error" if follows.value > score.accuracy.value else "warning", message)
+
+
+def percent(interval: Interval) -> str:
+    """``78.0% (76.1–80.2%)``."""
+    if np.isnan(interval.low):
+        return f"{interval.value:.1%} (no interval)"
+    return f"{interval.value:.1%} ({100 * interval.low:.1f}–{interval.high:.1%})"
+
+
+def number(interval: Interval) -> str:
+    """``0.60 (0.55–0.64)``."""
+    if np.isnan(interval.low):
+        return f"{interval.value:.2f} (no interval)"
+    return f"{interval.value:.2f} ({interval.low:.2f}–{interval.high:.2f})"

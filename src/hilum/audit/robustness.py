@@ -1,0 +1,289 @@
+"""How far a network's answers move when films change as films do: eight changes at five strengths.
+
+After Hendrycks & Dietterich (2019, ICLR). Changes are made to the fitted film, inside its frame, so that padding stays
+black; rotation, scale and shift move the whole square, as training's augmentation does, and bring in black.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hilum.audit.erasure import Image, Mask, film_frame
+from hilum.audit.model_shortcuts import number, percent, run_changed
+from hilum.config import PreprocessSpec
+from hilum.errors import ConfigError, DataError
+from hilum.evaluation.intervals import Interval, bootstrap
+from hilum.evaluation.metrics import FloatArray, dice_and_iou, nan_mean, one_vs_rest_auc
+from hilum.inference.backends import Backend
+from hilum.inference.softmax import softmax
+from hilum.steps import Progress
+from hilum.types import Finding
+
+Pass: TypeAlias = tuple[str, int]
+
+INTACT = "intact"
+LEVELS = 5
+STATISTICS = ("accuracy", "auc", "kept", "drop", "mask_dice")
+MILD = 2
+"""Up to this level a film is one that any reader would take."""
+WARNING_DROP = 0.05
+"""A loss of accuracy at a mild level that is surely above this is a warning."""
+
+
+class Scale(NamedTuple):
+    """The strengths of one change, mildest first."""
+
+    unit: str
+    strengths: tuple[float, float, float, float, float]
+
+
+CHANGES = {
+    "noise": Scale("grey levels, standard deviation", (2, 5, 10, 20, 40)),
+    "blur": Scale("pixels of a side of 256, standard deviation", (1, 1.5, 2, 3, 4)),
+    "gamma": Scale("exponent, or its inverse", (1.1, 1.25, 1.5, 2, 2.5)),
+    "contrast": Scale("factor about the mean, or its inverse", (1.1, 1.25, 1.5, 2, 3)),
+    "jpeg": Scale("quality", (80, 50, 30, 15, 5)),
+    "rotation": Scale("degrees, either way", (3, 6, 12, 20, 30)),
+    "scale": Scale("factor, or its inverse", (1.05, 1.1, 1.2, 1.35, 1.5)),
+    "shift": Scale("share of the side, one of four ways", (0.02, 0.05, 0.1, 0.15, 0.2)),
+}
+"""Where a change goes both ways, the way is drawn for each film, the same for all changes and strengths."""
+
+
+@dataclass(frozen=True)
+class RobustnessPoint:
+    """What the network scores on films changed in one way, at one strength.
+
+    Attributes:
+        change: one of CHANGES, or INTACT.
+        level: 1 (mildest) to 5; 0 for INTACT.
+        strength: in ``unit``.
+        unit: see CHANGES.
+        accuracy: against the film's label.
+        auc: macro one-against-the-rest ROC-AUC.
+        kept: share of films whose predicted label is that of the intact film.
+        drop: accuracy on the intact films less ``accuracy``, on the same resamples.
+        mask_dice: mean Dice of the predicted lungs with those of the intact film, moved alike.
+    """
+
+    change: str
+    level: int
+    strength: float
+    unit: str
+    accuracy: Interval
+    auc: Interval
+    kept: Interval
+    drop: Interval
+    mask_dice: Interval
+
+
+def robustness(
+    backend: Backend,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    class_names: tuple[str, ...],
+    clusters: NDArray[np.int64],
+    spec: PreprocessSpec,
+    *,
+    limit: int = 500,
+    temperature: float = 1.0,
+    mask_threshold: float = 0.5,
+    batch_size: int = 32,
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[RobustnessPoint, ...]:
+    """Score ``backend`` on the same films intact and after each of CHANGES at each strength: 41 passes.
+
+    Intervals are at 95%, clustered by group within classes, their n is the number of films used.
+
+    Args:
+        backend: the engine.
+        images, labels, class_names, clusters, spec: as for hilum.audit.model_shortcuts.audit_model.
+        limit: use at most so many films, drawn at random in the proportions of the classes.
+        temperature: logits are divided by it before softmax.
+        mask_threshold: lung where the probability is above it.
+        resamples, seed: of the bootstrap; the seed also draws the films and the noise.
+        progress: called with (passes done, passes in all).
+
+    Returns:
+        INTACT, then CHANGES in their order, mildest first.
+
+    Raises:
+        ConfigError: ``limit`` is below 1.
+        DataError: the lengths differ, no film is labelled, or the network's answer is not finite.
+    """
+    if not len(images) == labels.size == clusters.size:
+        shapes = f"{len(images)} films, {labels.size} labels and {clusters.size} groups"
+        raise DataError(f"Expected as many labels and groups as films, got {shapes}.")
+    rows = _chosen(labels, limit, seed)
+    passes = [(INTACT, 0), *((change, level) for change in CHANGES for level in range(1, LEVELS + 1))]
+    answers: dict[Pass, tuple[FloatArray, FloatArray]] = {}  # probabilities (N, K), mask Dice (N,)
+    lungs = np.zeros((rows.size, spec.size, spec.size), np.bool_)  # of the intact films
+    for step, key in enumerate(passes):
+        logits, agreement, change = [], [], _changed(images, rows, *key, seed)
+        for batch, output in run_changed(backend, rows.size, change, spec, len(class_names), batch_size):
+            logits.append(output.classification)
+            found = output.segmentation[:, 0] > mask_threshold
+            if key[0] == INTACT:
+                lungs[batch] = found
+            moved = [move_mask(lungs[rank], *key, int(rows[rank]), seed) for rank in range(batch.start, batch.stop)]
+            agreement.append(dice_and_iou(found, np.stack(moved))[0])
+        answers[key] = softmax(np.concatenate(logits), temperature), np.concatenate(agreement)
+        if progress:
+            progress(step + 1, len(passes))
+    intervals = _intervals(labels[rows], answers, clusters[rows], resamples, seed)
+    return tuple(_point(key, intervals) for key in passes)
+
+
+def change_film(image: Image, change: str, level: int, row: int = 0, seed: int = 0) -> Image:
+    """One film (S, S) uint8 after one of CHANGES at ``level`` 0 (not at all) to 5; the same for the same arguments.
+
+    Args:
+        row, seed: draw the noise, and which way a change goes that goes both ways.
+    """
+    matrix = movement(change, level, image.shape[0], row, seed)
+    if matrix is not None:
+        return np.asarray(cv2.warpAffine(image, matrix, image.shape[::-1], flags=cv2.INTER_LINEAR), np.uint8)
+    changed = np.array(image)
+    inside = film_frame(image).inside
+    film = changed[inside]
+    if not level or not film.size:
+        return changed
+    strength = CHANGES[change].strengths[level - 1]
+    power = strength ** _ways(row, seed)[0]  # of gamma and contrast
+    grey = film.astype(np.float32)
+    if change == "noise":
+        grey += np.float32(strength) * np.random.default_rng([seed, row, level]).standard_normal(film.shape, np.float32)
+    elif change == "blur":
+        grey = cv2.GaussianBlur(grey, (0, 0), strength * image.shape[0] / 256)  # type: ignore[assignment]
+    elif change == "gamma":
+        grey = 255 * (grey / 255) ** np.float32(power)
+    elif change == "contrast":
+        grey = grey.mean() + np.float32(power) * (grey - grey.mean())
+    else:
+        coded = cv2.imencode(".jpg", film, [cv2.IMWRITE_JPEG_QUALITY, int(strength)])[1]
+        grey = np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.float32)
+    changed[inside] = np.rint(np.clip(grey, 0, 255))
+    return changed
+
+
+def movement(change: str, level: int, side: int, row: int = 0, seed: int = 0) -> NDArray[np.float64] | None:
+    """The (2, 3) affine matrix, from old to new pixel coordinates (x, y), of a change that moves the film, else None.
+
+    Rotation (anticlockwise or clockwise) and scale are about the centre of the square; a shift goes right, left, down
+    or up.
+    """
+    if not level or change not in ("rotation", "scale", "shift"):
+        return None
+    strength = CHANGES[change].strengths[level - 1]
+    way, axis = _ways(row, seed)
+    centre = (side - 1) / 2
+    if change == "rotation":
+        return np.asarray(cv2.getRotationMatrix2D((centre, centre), way * strength, 1.0), np.float64)
+    if change == "scale":
+        return np.asarray(cv2.getRotationMatrix2D((centre, centre), 0.0, strength**way), np.float64)
+    matrix = np.eye(2, 3)
+    matrix[axis, 2] = way * strength * side
+    return matrix
+
+
+def move_mask(mask: Mask, change: str, level: int, row: int = 0, seed: int = 0) -> Mask:
+    """A mask (S, S) bool moved as change_film moves the film, nearest; itself where the change moves nothing."""
+    matrix = movement(change, level, mask.shape[0], row, seed)
+    if matrix is None:
+        return mask
+    return cv2.warpAffine(mask.astype(np.uint8), matrix, mask.shape[::-1], flags=cv2.INTER_NEAREST) > 0
+
+
+def robustness_findings(points: tuple[RobustnessPoint, ...]) -> tuple[Finding, ...]:
+    """A warning for each change that costs more than WARNING_DROP (lower bound) at a mild level; info if none does."""
+    intact = next(point for point in points if point.change == INTACT)
+    findings = []
+    for change in CHANGES:
+        mild = [point for point in points if point.change == change and point.level <= MILD]
+        lost = next((point for point in mild if point.drop.low > WARNING_DROP), None)
+        if lost is None:
+            continue
+        message = (
+            f"The mild change {change}, {lost.strength:g} ({lost.unit}), takes the accuracy from "
+            f"{percent(intact.accuracy)} to {percent(lost.accuracy)}, a loss of {number(lost.drop)}, on "
+            f"{lost.accuracy.n:,} films."
+        )
+        findings.append(Finding("robustness", "warning", message))
+    if findings:
+        return tuple(findings)
+    worst = max((point for point in points if 0 < point.level <= MILD), key=lambda point: point.drop.value)
+    message = (
+        f"No mild change surely costs more than {WARNING_DROP:.0%} of accuracy, on {intact.accuracy.n:,} films; the "
+        f"costliest is {worst.change}, {worst.strength:g} ({worst.unit}): {number(worst.drop)}."
+    )
+    return (Finding("robustness", "info", message),)
+
+
+def _ways(row: int, seed: int) -> tuple[int, int]:
+    """Which way the changes go for a film, -1 or 1, and along which axis, 0 (x) or 1 (y)."""
+    # Drawn, not alternating: the classes of a table's rows may alternate too.
+    way, axis = np.random.default_rng([seed, row]).integers(2, size=2).tolist()
+    return 2 * way - 1, axis
+
+
+def _chosen(labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:
+    """At most ``limit`` labelled rows, ascending: every n-th of a list that is sorted by label, else shuffled."""
+    if limit < 1:
+        raise ConfigError(f"Expected a limit of at least 1 film, got {limit}.", cure="500 is usual.")
+    known = np.random.default_rng(seed).permutation(np.flatnonzero(labels >= 0))
+    if not known.size:
+        raise DataError("Expected labelled films to measure robustness on, got none.")
+    ordered = known[np.argsort(labels[known], kind="stable")]
+    count = min(limit, known.size)
+    places = (np.arange(count) + 0.5) * known.size / count
+    return np.sort(ordered[places.astype(np.int64)])
+
+
+def _changed(
+    images: NDArray[np.uint8], rows: NDArray[np.int64], change: str, level: int, seed: int
+) -> Callable[[int], Image]:
+    return lambda rank: change_film(images[rows[rank]], change, level, int(rows[rank]), seed)
+
+
+def _intervals(
+    labels: NDArray[np.int64],
+    answers: dict[Pass, tuple[FloatArray, FloatArray]],
+    clusters: NDArray[np.int64],
+    resamples: int,
+    seed: int,
+) -> dict[tuple[Pass, str], Interval]:
+    """Every statistic of every pass, on the same resamples."""
+    predicted = {key: scores.argmax(axis=1) for key, (scores, _) in answers.items()}
+    origin = predicted[INTACT, 0]
+    group = np.unique(clusters, return_inverse=True)[1].astype(np.int64)
+
+    def statistics(weights: FloatArray) -> dict[tuple[Pass, str], FloatArray]:
+        total = weights.sum(axis=1)
+        values = {}
+        for key, (scores, dice) in answers.items():
+            right = (predicted[key] == labels).astype(np.float64)
+            values[key, "accuracy"] = weights @ right / total
+            values[key, "auc"] = nan_mean(one_vs_rest_auc(labels, scores, weights))
+            values[key, "kept"] = weights @ (predicted[key] == origin) / total
+            values[key, "drop"] = weights @ ((origin == labels) - right) / total
+            values[key, "mask_dice"] = weights @ dice / total
+        return values
+
+    every = np.ones(labels.size, np.bool_)
+    keys = [(key, name) for key in answers for name in STATISTICS]
+    return bootstrap(statistics, dict.fromkeys(keys, every), group, strata=labels, resamples=resamples, seed=seed)
+
+
+def _point(key: Pass, found: dict[tuple[Pass, str], Interval]) -> RobustnessPoint:
+    change, level = key
+    scale = CHANGES.get(change)
+    strength, unit = (scale.strengths[level - 1], scale.unit) if scale else (0.0, "")
+    return RobustnessPoint(change, level, strength, unit, *(found[key, name] for name in STATISTICS))

@@ -1,0 +1,282 @@
+"""The audit: of the files, of what the data let a model cheat by, and of whether a model does."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hilum._version import __version__
+from hilum.audit.duplicates import Pair, find_duplicates, summarise
+from hilum.audit.erasure import has_lungs
+from hilum.audit.leakage import leak_findings
+from hilum.audit.model_shortcuts import audit_model, model_findings
+from hilum.audit.report import AuditFinding, AuditReport, DataFacts
+from hilum.audit.robustness import robustness, robustness_findings
+from hilum.audit.scan import Scan, lung_finder, scan
+from hilum.data.cache import cache_folder, open_cache
+from hilum.data.index import Index, build_index
+from hilum.data.read import read_radiograph
+from hilum.data.split import load_split
+from hilum.errors import DataError
+from hilum.evaluation.report import as_json
+from hilum.evaluation.scoring import score_records
+from hilum.export.bundle import Bundle, load_bundle
+from hilum.inference.backends import Backend, open_backend
+from hilum.preprocess import to_uint8
+from hilum.steps import Step
+from hilum.storage import write_text
+from hilum.types import Finding, Record, SplitName
+
+REPORT_FILE = "audit.json"
+PAGE_FILE = "audit.html"
+MOST_RECORDS = 100
+MOST_PAIRS = 12
+_PICTURE_SIDE = 256
+_RANK = {"error": 0, "warning": 1, "info": 2}
+
+
+@dataclass
+class _Parts:
+    """What the parts of an audit leave, as they are run."""
+
+    findings: list[Finding] = field(default_factory=list)
+    sections: dict[str, Any] = field(default_factory=dict)
+    not_run: dict[str, str] = field(default_factory=dict)
+    pictures: dict[str, bytes] = field(default_factory=dict)
+
+
+def audit(
+    data: Path,
+    out: Path,
+    *,
+    model: Path | None = None,
+    classes: Sequence[str] | None = None,
+    split_file: Path | None = None,
+    films: int = 500,
+    permutations: int = 199,
+    resamples: int = 1000,
+    seed: int = 0,
+    step: Step | None = None,
+) -> AuditReport:
+    """Audit a data set, and a model on it; ``audit.json`` and ``audit.html`` go into ``out``.
+
+    Args:
+        data, out: see build_index; a folder, made if absent.
+        model: a bundle, measured on the test split, or on all films where the data have none; its lung masks stand in
+            for those that the data lack.
+        classes: keep only these labels.
+        split_file: a split.json of ``hilum split``, where the data have no ``split`` column.
+        films: of the robustness to changes, at most; 0 leaves that part out.
+        permutations, resamples, seed: of the labels for the probes' chance bands; of the bootstrap; of both.
+        step: is told of the long parts.
+
+    Raises:
+        DataError: there is nothing to audit, or the model knows other classes.
+        BundleError: the model cannot be opened.
+        OutputError: ``out`` cannot be written.
+    """
+    started = time.monotonic()
+    step = step or Step()
+    bundle = load_bundle(model) if model is not None else None
+    backend = open_backend(bundle) if bundle is not None else None
+    index = _index(data, classes, split_file)
+    step.found(index.findings)
+    names = [index.key(record) for record in index.records]
+    finder = None
+    if bundle is not None and backend is not None:
+        manifest = bundle.manifest
+        finder = lung_finder(backend, manifest.preprocess, manifest.mask_threshold)
+    scanned = scan(index.records, names, find_lungs=finder, progress=step.begin("Reading films"))
+    records = [index.records[row] for row in scanned.rows]
+    parts = _Parts(findings=[*index.findings, *scanned.findings])
+    _duplicates(parts, records, [names[row] for row in scanned.rows], scanned, step)
+    _probes(parts, records, index.class_names, scanned, permutations, seed, step)
+    if bundle is not None and backend is not None:
+        _model(parts, index, bundle, backend, films, resamples, seed, step)
+    else:
+        parts.not_run["model"] = "No model was given: name a bundle with --model."
+    report = AuditReport(
+        hilum_version=__version__,
+        data=_facts(data, index, scanned),
+        findings=tuple(_ranked(parts.findings)),
+        not_run=parts.not_run,
+        seconds=round(time.monotonic() - started, 1),
+        **parts.sections,
+    )
+    _write(report, out, parts.pictures)
+    return report
+
+
+def _index(data: Path, classes: Sequence[str] | None, split_file: Path | None) -> Index:
+    index = build_index(data, classes=classes, check=False)
+    if split_file is None:
+        return index
+    assignment = load_split(split_file).assignment
+    keys = [index.key(record) for record in index.records]
+    if missing := [key for key in keys if key not in assignment]:
+        raise DataError(
+            f"Expected every film in {split_file}, got {len(missing)} that are not there (first: {missing[0]}).",
+            cure="Give the split of the same data.",
+        )
+    return replace(
+        index, records=tuple(replace(r, split=assignment[key]) for r, key in zip(index.records, keys, strict=True))
+    )
+
+
+def _duplicates(parts: _Parts, records: Sequence[Record], names: Sequence[str], scanned: Scan, step: Step) -> None:
+    pairs = find_duplicates(scanned.prints, scanned.sha256, progress=step.begin("Comparing films"))
+    splits = [record.split for record in records]
+    parts.findings += leak_findings(records, names, pairs, splits)
+    parts.sections["duplicates"] = {
+        **as_json(summarise(pairs, records, splits)),
+        "pairs": [_pair(pair, names) for pair in pairs[: 10 * MOST_RECORDS]],
+    }
+    for pair in _telling(pairs, records)[:MOST_PAIRS]:
+        one, other = (records[place].image_path for place in (pair.first, pair.second))
+        parts.pictures[f"{names[pair.first]}\n{names[pair.second]}"] = _side_by_side(one, other)
+
+
+def _probes(
+    parts: _Parts,
+    records: Sequence[Record],
+    class_names: tuple[str, ...],
+    scanned: Scan,
+    permutations: int,
+    seed: int,
+    step: Step,
+) -> None:
+    if len(class_names) < 2:
+        parts.not_run["probes"] = f"Probes tell classes apart, the data have {len(class_names)}."
+        return
+    try:
+        from hilum.audit.probes import run_probes
+        from hilum.audit.verdicts import verdicts
+    except ModuleNotFoundError as error:
+        parts.not_run["probes"] = f'They need {error.name}: pip install "hilum[train]".'
+        return
+    number = {name: place for place, name in enumerate(class_names)}
+    results = run_probes(
+        scanned.features,
+        np.array([-1 if record.label is None else number[record.label] for record in records], np.int64),
+        class_names,
+        [record.group or f"\0{row}" for row, record in enumerate(records)],
+        [record.source for record in records],
+        permutations=permutations,
+        seed=seed,
+        progress=step.begin("Probing for shortcuts"),
+    )
+    parts.findings += verdicts(results)
+    parts.sections["probes"] = as_json(results)
+
+
+def _model(
+    parts: _Parts, index: Index, bundle: Bundle, backend: Backend, films: int, resamples: int, seed: int, step: Step
+) -> None:
+    manifest = bundle.manifest
+    wanted: SplitName | None = "test" if any(record.split == "test" for record in index.records) else None
+    records = [r for r in index.records if r.label is not None and wanted in (None, r.split)]
+    if not records:
+        parts.not_run["model"] = "No film has a label, so that no answer can be right or wrong."
+        return
+    spec, name = manifest.preprocess, wanted or "all"
+    cache = open_cache(records, spec, cache_folder(), progress=step.begin(f"Decoding {name}"))
+    scored = score_records(
+        backend, cache, records, [index.key(r) for r in records], manifest.class_names, spec, split=name,
+        temperature=manifest.temperature, mask_threshold=manifest.mask_threshold, keep_lungs=True,
+        distances=False, progress=step.begin(f"Measuring {name}"),
+    )  # fmt: skip
+    labels, clusters = scored.scores.labels, scored.scores.clusters()
+    if scored.lungs is None or not has_lungs(scored.lungs).any():
+        parts.not_run["model"] = "The model finds no lung in any film, and there are no masks: nothing can be erased."
+        return
+    settings: dict[str, Any] = {"temperature": manifest.temperature, "resamples": resamples, "seed": seed}
+    shortcuts = audit_model(
+        backend, cache.images, scored.lungs, labels, manifest.class_names, clusters, spec,
+        progress=step.begin("Erasing lungs"), **settings,
+    )  # fmt: skip
+    parts.findings += model_findings(shortcuts)
+    parts.sections["model"] = {**as_json(shortcuts), "name": manifest.name, "id": manifest.bundle_id, "split": name}
+    if not films:
+        parts.not_run["robustness"] = "Left out by --films 0."
+        return
+    points = robustness(
+        backend, cache.images, labels, manifest.class_names, clusters, spec, limit=films,
+        mask_threshold=manifest.mask_threshold, progress=step.begin("Changing films"), **settings,
+    )  # fmt: skip
+    parts.findings += robustness_findings(points)
+    parts.sections["robustness"] = as_json(points)
+
+
+def _facts(data: Path, index: Index, scanned: Scan) -> DataFacts:
+    records = index.records
+    sources = sorted({record.source for record in records if record.source is not None})
+    return DataFacts(
+        name=data.resolve().name,
+        images=len(records),
+        readable=len(scanned.rows),
+        with_masks=sum(record.mask_path is not None for record in records),
+        groups=len({record.group or f"\0{row}" for row, record in enumerate(records)}),
+        classes=_count(record.label for record in records),
+        sources={name: _count(r.label for r in records if r.source == name) for name in sources},
+        splits=_count(record.split for record in records),
+    )
+
+
+def _count(names: Any) -> dict[str, int]:
+    return {name or "(none)": count for name, count in sorted(Counter(names).items(), key=lambda item: item[0] or "")}
+
+
+def _ranked(findings: Sequence[Finding]) -> list[AuditFinding]:
+    """Worst first; the order of the parts among equals."""
+    return [
+        AuditFinding(
+            check=finding.check,
+            severity=finding.severity,
+            message=finding.message,
+            records=finding.records[:MOST_RECORDS],
+            count=len(finding.records),
+        )
+        for finding in sorted(findings, key=lambda finding: _RANK[finding.severity])
+    ]
+
+
+def _pair(pair: Pair, names: Sequence[str]) -> dict[str, Any]:
+    return {**as_json(pair), "first": names[pair.first], "second": names[pair.second]}
+
+
+def _telling(pairs: Sequence[Pair], records: Sequence[Record]) -> list[Pair]:
+    """Pairs worth looking at first: across splits, then across classes, then the near ones, the least alike first."""
+
+    def weight(pair: Pair) -> tuple[bool, bool, bool, float]:
+        one, other = records[pair.first], records[pair.second]
+        return (one.split == other.split, one.label == other.label, pair.exact, pair.similarity)
+
+    return sorted(pairs, key=weight)
+
+
+def _side_by_side(*paths: Path) -> bytes:
+    """Two films in one PNG, each fitted into a square."""
+    squares: list[NDArray[np.uint8]] = []
+    for path in paths:
+        grey = to_uint8(read_radiograph(path))
+        scale = _PICTURE_SIDE / max(grey.shape)
+        small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        square = np.zeros((_PICTURE_SIDE, _PICTURE_SIDE), np.uint8)
+        square[: small.shape[0], : small.shape[1]] = small
+        squares.append(square)
+    return cv2.imencode(".png", np.hstack(squares))[1].tobytes()
+
+
+def _write(report: AuditReport, out: Path, pictures: Mapping[str, bytes]) -> None:
+    from hilum.audit.page import write_page
+
+    write_page(report, out / PAGE_FILE, pictures=pictures)
+    write_text(out / REPORT_FILE, report.model_dump_json(indent=2) + "\n")

@@ -1,0 +1,162 @@
+"""Read every film once, and keep what the audit of the data needs of it: its digest, its fingerprint, its features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hilum.audit.features import FILM_PROBES, FileFacts, file_facts, film_features
+from hilum.audit.fingerprint import Fingerprint, Prints, fingerprint, stack
+from hilum.config import PreprocessSpec
+from hilum.data.integrity import gather
+from hilum.data.read import read_mask, read_radiograph
+from hilum.errors import DataError, ReadError
+from hilum.inference.backends import Backend
+from hilum.preprocess import fit_image, restore_probability, to_input, to_uint8
+from hilum.steps import Progress
+from hilum.storage import sha256_bytes
+from hilum.types import Finding, Radiograph, Record
+
+LungFinder = Callable[[Sequence[Radiograph]], list[NDArray[np.bool_]]]
+"""From films to their lung masks, (H, W) bool each."""
+
+_CHUNK = 32
+_READERS = 2
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What was read of M readable films out of N records.
+
+    Attributes:
+        rows: (M,) int64, their places among the records.
+        sha256: M digests of the files' bytes.
+        prints: for finding duplicates.
+        features: probe to (M, F) float32; rows of NaN where a film has no lung mask.
+        findings: files that could not be read.
+    """
+
+    rows: NDArray[np.int64]
+    sha256: tuple[str, ...]
+    prints: Prints
+    features: dict[str, NDArray[np.float32]]
+    findings: tuple[Finding, ...]
+
+
+class _Film(NamedTuple):
+    row: int
+    sha256: str
+    radiograph: Radiograph
+    facts: FileFacts
+    print: Fingerprint
+    lung: NDArray[np.bool_] | None
+
+
+def scan(
+    records: Sequence[Record],
+    names: Sequence[str],
+    *,
+    find_lungs: LungFinder | None = None,
+    progress: Progress | None = None,
+) -> Scan:
+    """Read and measure every record; one that cannot be read becomes a finding.
+
+    Args:
+        records: N records.
+        names: N names for messages.
+        find_lungs: gives the lungs of all films; without it the reference masks are used, and a film without one has
+            no features outside the lung.
+        progress: called with (records done, records in all).
+
+    Raises:
+        DataError: no record can be read.
+    """
+    rows: list[int] = []
+    digests: list[str] = []
+    prints: list[Fingerprint] = []
+    features: dict[str, list[NDArray[np.float32]]] = {name: [] for name in FILM_PROBES}
+    unreadable: list[tuple[str, str]] = []
+    done = 0
+    with ThreadPoolExecutor(_READERS) as pool:
+        for chunk in _chunks(range(len(records))):
+            films = []
+            for row, answer in zip(chunk, pool.map(lambda row: _read(records[row], row), chunk), strict=True):
+                if isinstance(answer, ReadError):
+                    unreadable.append((names[row], str(answer)))
+                else:
+                    films.append(answer)
+            for film, measured in zip(films, pool.map(_measure, _with_lungs(films, find_lungs)), strict=True):
+                rows.append(film.row)
+                digests.append(film.sha256)
+                prints.append(film.print)
+                for name, vector in measured.items():
+                    features[name].append(vector)
+            done += len(chunk)
+            if progress:
+                progress(done, len(records))
+    if not rows:
+        raise DataError(f"Expected films to audit, got none that can be read of {len(records)}.", cure=unreadable[0][1])
+    findings = (gather("unreadable", "error", unreadable, "files cannot be read"),) if unreadable else ()
+    return Scan(
+        np.array(rows, np.int64),
+        tuple(digests),
+        stack(prints),
+        {name: np.stack(vectors) for name, vectors in features.items()},
+        findings,
+    )
+
+
+def lung_finder(backend: Backend, spec: PreprocessSpec, threshold: float) -> LungFinder:
+    """The lungs as a network sees them, at each film's own size."""
+
+    def find(films: Sequence[Radiograph]) -> list[NDArray[np.bool_]]:
+        output = backend.run(to_input(np.stack([fit_image(film, spec) for film in films]), spec))
+        maps = zip(output.segmentation[:, 0], films, strict=True)
+        return [restore_probability(lung, film.shape, spec) > threshold for lung, film in maps]
+
+    return find
+
+
+def _chunks(rows: range) -> Iterator[list[int]]:
+    remaining = iter(rows)
+    while chunk := list(islice(remaining, _CHUNK)):
+        yield chunk
+
+
+def _read(record: Record, row: int) -> _Film | ReadError:
+    try:
+        content = _content(record.image_path)
+        radiograph = read_radiograph(content, origin=str(record.image_path))
+        lung = read_mask(record.mask_path) if record.mask_path is not None else None
+    except ReadError as error:
+        return error
+    if lung is not None and lung.shape != radiograph.shape:
+        lung = None  # `hilum index` reports it
+    return _Film(row, sha256_bytes(content), radiograph, file_facts(content), fingerprint(to_uint8(radiograph)), lung)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ReadError(f"Expected a readable image file at {path}, got: {error.strerror}.") from error
+
+
+def _with_lungs(films: Sequence[_Film], find_lungs: LungFinder | None) -> list[_Film]:
+    """One kind of mask for all films: were it the reference for some and the network's for others, it would tell them
+    apart."""
+    if find_lungs is None or not films:
+        return list(films)
+    found = find_lungs([film.radiograph for film in films])
+    return [film._replace(lung=lung) for film, lung in zip(films, found, strict=True)]
+
+
+def _measure(film: _Film) -> dict[str, NDArray[np.float32]]:
+    return film_features(film.radiograph, film.facts, film.lung)

@@ -1,0 +1,118 @@
+"""The page of an audit: findings ranked, pairs with their pictures, and why a part was not run."""
+
+from __future__ import annotations
+
+import base64
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from report_writing import audit_report, estimate, film_png
+
+from hilum.audit.page import write_page
+from hilum.audit.report import AuditReport
+from hilum.document import external_references
+
+
+def _page(report: AuditReport, folder: Path, pictures: dict[str, bytes] | None = None) -> str:
+    return write_page(report, folder / "audit.html", pictures=pictures or {}).read_text(encoding="utf-8")
+
+
+def _headings(html: str) -> list[str]:
+    return re.findall(r'<section id="([a-z-]+)">', html)
+
+
+def test_everything_in_order(tmp_path: Path) -> None:
+    html = _page(audit_report(), tmp_path)
+    expected = ["result", "findings", "data", "duplicates", "probes", "model", "robustness", "method"]
+    assert _headings(html) == expected
+    assert re.findall(r'<li><a href="#([a-z-]+)">', html) == expected
+    assert external_references(html) == set()
+
+
+def test_the_gravest_finding_is_the_verdict(tmp_path: Path) -> None:
+    html = _page(audit_report(), tmp_path)
+    verdict = re.search(r'<p class="verdict">(.*?)</p>', html)
+    assert verdict is not None
+    assert verdict[1] == "COVID can be told from the border."
+    assert re.findall(r'class="severity (\w+)">(.*?)</span>', html)[:3] == [
+        ("error", "1 error"), ("warning", "1 warning"), ("info", "1 note"),
+    ]  # fmt: skip
+    notes = _page(audit_report(findings=audit_report().findings[2:]), tmp_path)
+    assert "The checks that were run found no leak and no shortcut." in notes
+    assert '<span class="severity info">0 errors</span>' in notes
+
+
+def test_findings_keep_their_rank_and_name_their_files(tmp_path: Path) -> None:
+    html = _page(audit_report(), tmp_path)
+    body = html[html.index('<ol class="findings">') :]
+    assert re.findall(r'<li><span class="severity (\w+)">', body) == ["error", "warning", "info"]
+    assert "label conflict, 7 files" in body
+    assert "<summary>The first 1 files</summary>" in body
+    assert "<li>a&lt;b&gt;.png</li>" in body
+
+
+def test_sources_without_a_name_are_counted(tmp_path: Path) -> None:
+    html = _page(audit_report(), tmp_path)
+    row = re.search(r"no source given</th>(.*?)</tr>", html)
+    assert row is not None
+    assert re.findall(r">(\d+)</td>", row[1]) == ["0", "7", "7"]  # 22 of Normal, 15 of them from the south
+
+
+def test_pairs_have_their_pictures_and_names(tmp_path: Path) -> None:
+    picture = film_png(0, 2)
+    html = _page(audit_report(), tmp_path, {"c.png\nd<i>.png": picture, "unknown\npair": picture})
+    assert html.count(base64.b64encode(picture).decode()) == 1
+    assert "similarity 0.910" in html
+    assert "right: d&lt;i&gt;.png" in html
+    assert "a.png and b.png, equal bytes" in html
+    assert "All 2 pairs by name" in html
+
+
+def test_no_duplicates_is_said(tmp_path: Path) -> None:
+    none = {**(audit_report().duplicates or {}), "exact_pairs": 0, "near_pairs": 0, "pairs": []}
+    assert "No film is there twice" in _page(audit_report(duplicates=none), tmp_path)
+
+
+def test_probes_stand_with_their_chance_band_the_whole_film_last(tmp_path: Path) -> None:
+    html = _page(audit_report(), tmp_path)
+    probes = html[html.index('<section id="probes">') : html.index('<section id="model">')]
+    names = re.findall(r'<th scope="row">([^<]+) <small', probes)
+    assert names == ["Border alone", "Source column", "Histogram"]
+    assert probes.count('<svg x="42.00%" y="0" width="16.00%"') == 3
+    assert "(p &lt; 0.001)" in probes
+    assert "(too few images)" in probes
+
+
+def test_treatments_and_changes_are_in_words(tmp_path: Path) -> None:
+    html = _page(audit_report(), tmp_path)
+    assert "Lungs erased, mean of the surroundings" in html
+    assert "Always saying Normal would be right in 60.0%." in html
+    assert 'class="value">0.410</p>' in html
+    assert "JPEG<br>" in html
+    assert "steps: 2.5, 5</small>" in html
+    assert html.count("<b>0.700</b>") == 2 * 4  # two changes at strength 2, four measures
+
+
+def test_what_was_not_run_says_why(tmp_path: Path) -> None:
+    reasons = {"model": "No model was given: name one.", "probes": "They need <sklearn>."}
+    bare = audit_report(model=None, probes=(), robustness=(), duplicates=None, not_run=reasons)
+    html = _page(bare, tmp_path)
+    assert _headings(html) == ["result", "findings", "data", "probes", "model", "method"]
+    assert "No model was given: name one." in html
+    assert "They need &lt;sklearn&gt;." in html
+
+
+def test_an_undefined_shortcut_index_is_no_headline(tmp_path: Path) -> None:
+    model = {**(audit_report().model or {}), "shortcut_index": estimate(None)}
+    assert 'class="headline"' not in _page(audit_report(model=model), tmp_path)
+
+
+def test_the_page_is_written_without_the_train_extra() -> None:
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['torch', 'matplotlib', 'scipy', 'sklearn']));"
+        "import hilum.audit.page; print(hilum.audit.page.write_page.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "write_page"

@@ -1,0 +1,308 @@
+"""Networks whose reading is known: of the border, of the lungs, of both, of nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
+
+from hilum.audit import model_shortcuts
+from hilum.audit.model_shortcuts import HEADLINE, TREATMENTS, ModelShortcuts, audit_model, model_findings
+from hilum.config import PreprocessSpec
+from hilum.errors import DataError
+from hilum.evaluation.intervals import resampled_weights
+from hilum.inference.backends import BackendOutput, Floats
+
+SIDE = 32
+SPEC = PreprocessSpec(size=SIDE)
+NAMES = ("a", "b")
+BORDER = (slice(0, 2), slice(0, SIDE))
+INSIDE = (slice(14, 18), slice(8, 12))
+LUNG = np.zeros((SIDE, SIDE), bool)
+LUNG[8:24, 7:14] = LUNG[8:24, 18:25] = True
+
+Reading = Callable[[Floats], np.ndarray]
+
+
+class Reader:
+    """Class b where ``reading`` of the films (N, S, S) in [0, 1] is positive; keeps the sizes of its batches."""
+
+    def __init__(self, reading: Reading, classes: int = 2) -> None:
+        self.reading, self.classes, self.batches = reading, classes, list[int]()
+
+    def run(self, images: Floats) -> BackendOutput:
+        assert images.shape[1:] == (1, SIDE, SIDE)
+        assert images.dtype == np.float32
+        self.batches.append(len(images))
+        score = np.asarray(self.reading(images[:, 0]), np.float32)
+        logits = np.zeros((len(images), self.classes), np.float32)
+        logits[:, 1] = score
+        return BackendOutput(images, logits, None)
+
+
+def _border(images: Floats) -> np.ndarray:
+    return images[(slice(None), *BORDER)].mean(axis=(1, 2)) - 0.5
+
+
+def _inside(images: Floats) -> np.ndarray:
+    return images[(slice(None), *INSIDE)].mean(axis=(1, 2)) - 0.6  # above the grey of erase_fill
+
+
+def _constant(images: Floats) -> np.ndarray:
+    return np.full(len(images), -1.0)
+
+
+def _films(labels: np.ndarray, *, border: bool = True, inside: bool = True) -> np.ndarray:
+    """Grey films with a little noise; where asked, the border or the lungs are bright in class b."""
+    films = np.random.default_rng(0).integers(98, 103, (labels.size, SIDE, SIDE)).astype(np.uint8)
+    tone = np.where(labels == 1, 200, 60).astype(np.uint8)
+    for row in range(labels.size):
+        if inside:
+            films[row][LUNG] = tone[row]
+        if border:
+            films[row][BORDER] = tone[row]
+    return films
+
+
+def _audit(reading: Reading, labels: np.ndarray, films: np.ndarray, **options: object) -> ModelShortcuts:
+    lungs = np.broadcast_to(LUNG, films.shape)
+    return audit_model(
+        Reader(reading), films, lungs, labels, NAMES, np.arange(labels.size), SPEC, resamples=200, **options
+    )  # type: ignore[arg-type]
+
+
+LABELS = np.repeat([0, 1], [36, 24])
+
+
+def test_a_network_that_reads_the_border_does_not_need_the_lungs() -> None:
+    found = _audit(_border, LABELS, _films(LABELS))
+    assert (found.films, found.left_out, found.classes) == (60, 0, 2)
+    assert (found.majority_class, found.majority_share) == ("a", 0.6)
+    assert found.shortcut_index.value == found.balanced_index.value == found.mean_index.value == 1
+    accuracies = {score.treatment: score.accuracy.value for score in found.scores}
+    assert accuracies == {
+        "intact": 1, "erased_mean": 1, "erased_fill": 1, "erased_blur": 1, "lungs_only": accuracies["lungs_only"],
+        "border_only": 1, "background_other_class": 0, "background_same_class": 1,
+    }  # fmt: skip
+    follows = found.score("background_other_class").follows_background
+    assert follows is not None
+    assert follows.value == 1
+    assert found.background_effect is not None
+    assert found.background_effect.value == 1
+    findings = model_findings(found)
+    assert [(one.check, one.severity) for one in findings] == [
+        ("model_shortcut", "error"), ("background_swap", "error"), ("border_alone", "warning"),
+    ]  # fmt: skip
+    assert "still right on 100.0%" in findings[0].message
+    assert "of 60 films; the commonest class alone (a) gives 60%. Shortcut index 1.00 (" in findings[0].message
+
+
+def test_a_network_that_reads_the_lungs_has_no_shortcut() -> None:
+    found = _audit(_inside, LABELS, _films(LABELS))
+    assert found.shortcut_index.value == found.balanced_index.value == 0
+    assert found.score(HEADLINE).accuracy.value == 0.6
+    assert found.score("lungs_only").accuracy.value == 1
+    assert found.score("border_only").auc.value == 0.5
+    other = found.score("background_other_class")
+    assert other.accuracy.value == 1
+    assert other.follows_background is not None
+    assert other.follows_background.value == 0
+    assert found.background_effect is not None
+    assert found.background_effect.value == 0
+    assert [one.severity for one in model_findings(found)] == ["info"]
+
+
+def test_blurred_lungs_would_accuse_an_honest_network() -> None:
+    """Why the headline is not the worst of the three ways: how dense the lungs are survives a blur."""
+    found = _audit(_inside, LABELS, _films(LABELS, border=False))
+    index = found.score("erased_blur").index
+    assert index is not None
+    assert index.value > 0.9
+    assert found.shortcut_index.value == 0
+    assert found.mean_index.value == pytest.approx(index.value / 3)
+
+
+def test_a_filling_that_carries_the_surroundings_is_not_an_error() -> None:
+    """A network that reads the lungs alone, on films whose surroundings have the tone of the class."""
+    films = _films(LABELS)
+    around = np.where(LUNG, 0, np.where(LABELS == 1, 200, 60)[:, None, None])
+    found = _audit(_inside, LABELS, np.where(around > 0, around, films).astype(np.uint8))
+    assert found.shortcut_index.value == 1
+    assert found.score("erased_fill").auc.value == 0.5
+    assert [one.severity for one in model_findings(found)] == ["warning"]
+    assert "may have read the grey that filled the lungs" in model_findings(found)[0].message
+
+
+def test_a_network_without_skill_has_no_index() -> None:
+    found = _audit(_constant, LABELS, _films(LABELS))
+    assert np.isnan(found.shortcut_index.value)
+    assert np.isnan(found.balanced_index.value)
+    (finding,) = model_findings(found)
+    assert (finding.check, finding.severity) == ("model_shortcut", "warning")
+    assert "right on 60.0% (60.0–60.0%) of 60 films" in finding.message
+    assert "no skill" in finding.message
+
+
+def test_the_balanced_index_answers_where_the_commonest_class_leaves_no_gain() -> None:
+    """19 in 20 films are of class a; the network finds all of b by its border, at the cost of as many of a."""
+    labels = np.repeat([0, 1], [76, 4])
+    films = _films(labels)
+    films[:4][(slice(None), *BORDER)] = 200
+    found = _audit(_border, labels, films)
+    assert np.isnan(found.shortcut_index.value)
+    assert found.balanced_index.value == 1
+    finding = next(one for one in model_findings(found) if one.check == "model_shortcut")
+    assert finding.severity == "error"
+    assert "Balanced shortcut index 1.00" in finding.message
+
+
+def test_figures_and_intervals_are_those_of_scikit_learn_on_the_same_resamples() -> None:
+    """A class shows in the grey of the border and in that of the lungs, both uncertain; groups of three films."""
+    rng = np.random.default_rng(3)
+    labels = rng.choice(3, 90, p=[0.5, 0.3, 0.2])
+    films = _films(labels, border=False, inside=False)
+    for row, label in enumerate(labels):
+        films[row][BORDER], films[row][LUNG] = (40 + 60 * label + rng.normal(0, 35, 2)).clip(1, 255)
+        films[row][4, 15] = rng.integers(1, 256)  # what a temperature needs to change an order of films
+    clusters = 7 * (np.arange(90) // 3)  # numbered with gaps
+
+    class Both(Reader):
+        def run(self, images: Floats) -> BackendOutput:
+            seen = np.stack([_border(images[:, 0]) + 0.5, _inside(images[:, 0]) + 0.6])[..., None]
+            logits = -((seen * 255 - 40 - 60 * np.arange(3)) ** 2) / 1000
+            logits[:, :, 2] += 2 * images[:, 0, 4, 15]
+            return BackendOutput(images, (1.5 * logits[0] + logits[1]).astype(np.float32), None)
+
+    found = audit_model(
+        Both(_border), films, np.broadcast_to(LUNG, films.shape), labels, ("a", "b", "c"), clusters, SPEC,
+        resamples=80, seed=5, batch_size=7, temperature=3.0,
+    )  # fmt: skip
+    answers = {}
+    for name in ("intact", HEADLINE):
+        treated = films if name == "intact" else np.stack([model_shortcuts.ERASURES[name](one, LUNG) for one in films])
+        logits = Both(_border).run((treated / np.float32(255))[:, None]).classification.astype(float) / 3
+        answers[name] = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+    def expected(weights: np.ndarray) -> tuple[float, ...]:
+        own = {"sample_weight": weights}
+        accuracy = {name: accuracy_score(labels, p.argmax(axis=1), **own) for name, p in answers.items()}
+        balanced = {name: balanced_accuracy_score(labels, p.argmax(axis=1), **own) for name, p in answers.items()}
+        majority = max(weights[labels == k].sum() for k in range(3)) / weights.sum()
+        auc = {
+            name: np.mean([roc_auc_score(labels == k, p[:, k], **own) for k in range(3)]) for name, p in answers.items()
+        }
+        return (
+            (accuracy[HEADLINE] - majority) / (accuracy["intact"] - majority),
+            (balanced[HEADLINE] - 1 / 3) / (balanced["intact"] - 1 / 3),
+            auc["intact"],
+            auc[HEADLINE],
+            accuracy[HEADLINE],
+        )
+
+    score = found.score(HEADLINE)
+    intervals = (found.shortcut_index, found.balanced_index, found.score("intact").auc, score.auc, score.accuracy)
+    (weights,) = resampled_weights(clusters // 7, 80, seed=5, strata=labels)
+    draws = np.array([expected(one) for one in weights])
+    for interval, value, own in zip(intervals, expected(np.ones(90)), draws.T, strict=True):
+        assert interval.value == pytest.approx(value, abs=1e-12)
+        assert (interval.low, interval.high) == pytest.approx(np.percentile(own, [2.5, 97.5]), abs=1e-12)
+        assert interval.n == 90
+    assert 0 < found.shortcut_index.low < found.shortcut_index.value < found.shortcut_index.high
+
+
+def test_films_without_label_or_lungs_are_left_out_and_counted() -> None:
+    labels = LABELS.copy()
+    labels[[0, 59]] = -1
+    lungs = np.repeat(LUNG[None], 60, axis=0)
+    lungs[[0, 1, 2]] = False
+    films = _films(LABELS)
+    films[1:3] = 255  # read wrongly, were they read
+    backend = Reader(_border)
+    calls: list[tuple[int, int]] = []
+    found = audit_model(
+        backend, films, lungs, labels, NAMES, np.arange(60), SPEC, resamples=20, batch_size=25,
+        progress=lambda done, total: calls.append((done, total)),
+    )  # fmt: skip
+    assert (found.films, found.left_out) == (56, 2)
+    assert found.score("intact").accuracy.value == 1
+    assert found.score("intact").accuracy.n == 56
+    assert backend.batches == [25, 25, 6] * len(TREATMENTS)
+    assert calls[0] == (25, 56 * 8)
+    assert calls[-1] == (56 * 8, 56 * 8)
+    finding = next(one for one in model_findings(found) if one.check == "model_left_out")
+    assert finding.message.startswith("2 labelled films")
+
+
+def test_batches_change_nothing_and_the_seed_draws_the_backgrounds() -> None:
+    films = _films(LABELS) + np.arange(60, dtype=np.uint8)[:, None, None] % 7
+
+    def reading(images: Floats) -> np.ndarray:
+        return _border(images) + np.sin(images.sum(axis=(1, 2)))
+
+    one = _audit(reading, LABELS, films, batch_size=1)
+    assert one == _audit(reading, LABELS, films, batch_size=64)
+    other = _audit(reading, LABELS, films, seed=1)
+    assert one.score("background_other_class").auc.value != other.score("background_other_class").auc.value
+    assert one.score("erased_fill").auc.value == other.score("erased_fill").auc.value
+
+
+def test_backgrounds_come_from_another_class_or_from_another_film_of_the_same() -> None:
+    labels = np.array([2, 0, 0, 1, 0, 2])
+    partners = model_shortcuts._partners(labels, np.random.default_rng(0))
+    other, same = partners["background_other_class"], partners["background_same_class"]
+    assert (labels[other] != labels).all()
+    assert (labels[same] == labels).all()
+    assert (same == np.arange(6)).tolist() == [False, False, False, True, False, False]  # alone in its class
+
+
+def test_one_class_alone_has_no_swaps() -> None:
+    labels = np.zeros(12, np.int64)
+    found = _audit(_border, labels, _films(labels))
+    assert [score.treatment for score in found.scores] == list(TREATMENTS[:-2])
+    assert found.background_effect is None
+    assert np.isnan(found.shortcut_index.value)  # nothing to gain over the majority
+
+
+def test_one_group_alone_says_nothing_surely() -> None:
+    films = _films(LABELS)
+    lungs = np.broadcast_to(LUNG, films.shape)
+    found = audit_model(Reader(_border), films, lungs, LABELS, NAMES, np.zeros(60, np.int64), SPEC, resamples=20)
+    assert found.shortcut_index.value == 1
+    (finding,) = model_findings(found)
+    assert finding.severity == "warning"
+    assert "too few groups" in finding.message
+
+
+def test_a_weak_shortcut_is_a_warning() -> None:
+    """A fifth of the films shows its class at the border alone: the index is known by count."""
+    labels = np.repeat([0, 1], 200)
+    films = _films(labels, border=False)
+    films[:40][(slice(None), *BORDER)], films[200:240][(slice(None), *BORDER)] = 0, 255
+
+    def reading(images: Floats) -> np.ndarray:
+        border = _border(images) * (np.abs(_border(images)) > 0.4)
+        return np.where(border == 0, _inside(images), border)
+
+    found = _audit(reading, labels, films)
+    # Erased: 80 films by their border, the rest all called a.
+    assert found.score(HEADLINE).accuracy.value == pytest.approx((40 + 160 + 40) / 400)
+    assert found.shortcut_index.value == pytest.approx(0.2)
+    finding = next(one for one in model_findings(found) if one.check == "model_shortcut")
+    assert finding.severity == "warning"
+    assert re.search(r"Shortcut index 0\.20 \(0\.\d\d–0\.\d\d\)", finding.message)
+
+
+def test_refusals_say_what_came() -> None:
+    films = _films(LABELS)
+    lungs = np.broadcast_to(LUNG, films.shape)
+    with pytest.raises(DataError, match="59 labels"):
+        audit_model(Reader(_border), films, lungs, LABELS[1:], NAMES, np.arange(60), SPEC)
+    with pytest.raises(DataError, match="lung mask to erase, got none"):
+        audit_model(Reader(_border), films, np.zeros_like(lungs), LABELS, NAMES, np.arange(60), SPEC)
+    with pytest.raises(DataError, match=r"2 finite logits per film, got an array \(32, 3\)"):
+        audit_model(Reader(_border, classes=3), films, lungs, LABELS, NAMES, np.arange(60), SPEC)
+    with pytest.raises(DataError, match="32 that are not finite"):
+        _audit(lambda images: np.full(len(images), np.nan), LABELS, films)
