@@ -1,7 +1,7 @@
 """Turn committed result files into the tables of README.md and benchmarks/README.md.
 
     python benchmarks/tables.py            # print them
-    python benchmarks/tables.py --take demo demo/run "make demo"
+    python benchmarks/tables.py --take demo demo/run/test/report.json "make demo"
     python benchmarks/tables.py --write    # put them between the <!-- begin:NAME --> and <!-- end:NAME --> marks
 
 A test compares what stands in the two files with what this prints, so that no figure there is typed by hand.
@@ -18,27 +18,153 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-TARGETS = (HERE.parent / "README.md", HERE / "README.md")
-_OVERALL = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc", "dice", "iou")
+TARGETS = (HERE.parent / "README.md", HERE / "README.md", HERE.parent / "docs" / "radiographs.md")
 _NAMES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro-F1",
     "macro_roc_auc": "macro ROC-AUC",
+    "mcc": "Matthews correlation",
     "dice": "Dice of the lung mask",
     "iou": "IoU of the lung mask",
+    "hd95": "95% Hausdorff distance, pixels",
 }
 
 
 def evaluation(result: dict[str, Any]) -> str:
-    """A classification_report.json: each figure with its interval and n."""
-    intervals = result["intervals"]
+    """The figures of a report over all sources: each with its interval and n."""
+    figures = [figure for figure in result["figures"] if figure["source"] is None]
+    overall = {figure["metric"]: figure for figure in figures if figure["class_name"] is None}
     lines = ["| test split | value | 95% interval | n |", "|---|---|---|---|"]
-    lines += [_evaluation_row(_NAMES[name], intervals[name]) for name in _OVERALL if name in intervals]
-    per_class = [name for name in intervals if name.startswith("recall/")]
-    lines += [_evaluation_row(f"recall, {name.partition('/')[2]}", intervals[name]) for name in per_class]
-    command, split = result["command"], result["split_digest"][:12]
-    return "\n".join([*lines, "", f"`{command}`, split {split}."])
+    lines += [_row(words, overall[name]) for name, words in _NAMES.items() if name in overall]
+    lines += [_row(f"recall, {f['class_name']}", f) for f in figures if f["metric"] == "recall"]
+    return "\n".join([*lines, "", _origin(result)])
+
+
+def contrasts(result: dict[str, Any]) -> str:
+    """ROC-AUC of pairs of classes, over all sources and inside each."""
+    lines = ["| pair | source | images | ROC-AUC | 95% interval |", "|---|---|---|---|---|"]
+    for entry in result["contrasts"]:
+        pair = f"{entry['positive']} against {entry['negative']}"
+        counts = f"{entry['n_positive']:,} and {entry['n_negative']:,}"
+        auc = entry["auc"]
+        lines.append(f"| {pair} | {entry['source'] or '(all)'} | {counts} | {auc['value']:.3f} | {_bounds(auc)} |")
+    return "\n".join([*lines, "", _origin(result)])
+
+
+def calibration(result: dict[str, Any]) -> str:
+    """Calibration before and after, label sets, abstention."""
+    measured, selective = result["calibration"], result["selective"]
+    lines = ["| figure | value | 95% interval | n |", "|---|---|---|---|"]
+    for name, words in (("ece", "expected calibration error"), ("brier", "Brier score"), ("nll", "log-loss, nats")):
+        lines += [_row(f"{words}, {when} temperature", measured[when][name]) for when in ("before", "after")]
+    for sets in result["conformal"]:
+        share = f"{float(sets['level']):.0%}"
+        lines.append(_row(f"label sets at {share}: coverage", sets["coverage"]))
+        lines += [_row(f"label sets at {share}: coverage of {k}", v) for k, v in sets["coverage_by_class"].items()]
+        lines.append(_row(f"label sets at {share}: classes in a set", sets["mean_size"]))
+    lines.append(_row("answered above the abstention threshold", selective["answered"]))
+    lines.append(_row("accuracy of those", selective["accuracy"]))
+    return "\n".join([*lines, "", f"Temperature {measured['temperature']:.3f}. {_origin(result)}"])
+
+
+def localisation(result: dict[str, Any]) -> str:
+    """Evidence against Grad-CAM and chance, on films with regions or boxes."""
+    found = result["localisation"]
+    lines = ["| method | measure | value | 95% interval | n |", "|---|---|---|---|---|"]
+    for method, measures in found["methods"].items():
+        for measure, entry in measures.items():
+            lines.append(_row(f"{method} | {measure.replace('_', ' ')}", entry))
+    kinds = " and ".join(f"{count} with {kind}" for kind, count in found["kinds"].items())
+    return "\n".join([*lines, "", f"{found['films']} test films: {kinds}. {_origin(result)}"])
+
+
+def audit(result: dict[str, Any]) -> str:
+    """What an audit found, errors and warnings."""
+    lines = ["| severity | finding |", "|---|---|"]
+    lines += [f"| {f['severity']} | {f['message']} |" for f in result["findings"] if f["severity"] != "info"]
+    facts = result["data"]
+    note = f"{facts['readable']:,} of {facts['images']:,} films read, {facts['groups']:,} groups"
+    return "\n".join([*lines, "", f"{note}, {result['seconds']:.0f} s. `{result['command']}`."])
+
+
+def audit_probes(result: dict[str, Any]) -> str:
+    """How well pairs of classes follow from what is not the lung."""
+    lines = ["| pair | from | AUC | 95% interval | chance band | n |", "|---|---|---|---|---|---|"]
+    for entry in result["probes"]:
+        if entry["negative"] == "the rest" or entry["auc"]["value"] is None:
+            continue
+        chance = f"{entry['chance_low']:.2f}–{entry['chance_high']:.2f}"
+        auc = entry["auc"]
+        pair, probe = f"{entry['positive']} against {entry['negative']}", entry["probe"].replace("_", " ")
+        lines.append(f"| {pair} | {probe} | {auc['value']:.2f} | {_bounds(auc, 2)} | {chance} | {auc['n']:,} |")
+    return "\n".join([*lines, "", f"`{result['command']}`."])
+
+
+def audit_model(result: dict[str, Any]) -> str:
+    """What a model answers on films without lungs, and on changed ones."""
+    model = result["model"]
+    lines = ["| films | accuracy | balanced accuracy | ROC-AUC | n |", "|---|---|---|---|---|"]
+    for entry in model["scores"]:
+        cells = [f"{entry[k]['value']:.3f} ({_bounds(entry[k])})" for k in ("accuracy", "balanced_accuracy", "auc")]
+        lines.append(f"| {entry['treatment'].replace('_', ' ')} | {' | '.join(cells)} | {entry['accuracy']['n']:,} |")
+    index, balanced = model["shortcut_index"], model["balanced_index"]
+    text = f"Shortcut index {index['value']:.2f} ({_bounds(index, 2)}), n = {index['n']:,}; from balanced accuracy "
+    lines += ["", f"{text}{balanced['value']:.2f} ({_bounds(balanced, 2)})."]
+    lines += ["", "| change | strength | accuracy | label kept |", "|---|---|---|---|"]
+    for point in result["robustness"]:
+        if point["level"] in (0, 2, 5):
+            accuracy, kept = (f"{point[k]['value']:.3f} ({_bounds(point[k])})" for k in ("accuracy", "kept"))
+            strength = f"{point['strength']:g} {point['unit']}" if point["level"] else ""
+            lines.append(f"| {point['change']} | {strength} | {accuracy} | {kept} |")
+    n = result["robustness"][0]["accuracy"]["n"]
+    return "\n".join([*lines, "", f"Changes on {n} of the test films, levels 2 and 5 of 5. `{result['command']}`."])
+
+
+def coverage(result: dict[str, Any]) -> str:
+    """How often a 95% interval holds the truth, the least and the most over the figures of each kind."""
+    lines = ["| figure | design | coverage of 95% intervals | as if images were independent |", "|---|---|---|---|"]
+    for design in result["designs"]:
+        kinds: dict[str, list[dict[str, Any]]] = {}
+        for figure in design["figures"]:
+            by_class = " of a class" if figure["class_name"] else ""
+            kinds.setdefault(figure["metric"] + by_class, []).append(figure)
+        for kind, own in kinds.items():
+            naive = [f["unclustered_coverage"] for f in own if f.get("unclustered_coverage") is not None]
+            lines.append(f"| {kind} | {design['design']} | {_span([f['coverage'] for f in own])} | {_span(naive)} |")
+    note = f"{result['sets']:,} simulated test sets of {result['patients']} patients, {result['resamples']:,} resamples"
+    return "\n".join([*lines, "", f"`python benchmarks/coverage.py`: {note}; truth from 2 million images."])
+
+
+def confounds(result: dict[str, Any]) -> str:
+    """Planted confounds that the audit flags, and clean data sets that it flags too."""
+    lines = ["| confound | flagged where the effect is at least 0.10 AUC | flagged on clean data |", "|---|---|---|"]
+    lines += [f"| {k} | {_share(v['detected'])} | {_share(v['false_alarms'])} |" for k, v in result["table"].items()]
+    sets = len(result["data_sets"])
+    return "\n".join([*lines, "", f"`python benchmarks/confounds.py`: {sets} data sets of {result['films']} phantoms."])
+
+
+def duplicates(result: dict[str, Any]) -> str:
+    """Planted near-duplicates that are found, and pairs that are none."""
+    lines = ["| planted copies | found |", "|---|---|"]
+    lines += [f"| {kind} | {_share(entry)} |" for kind, entry in result["recall"].items()]
+    seconds = result["seconds"]
+    note = (
+        f"{result['images']:,} images and {result['planted']:,} copies; images in false pairs "
+        f"{_share(result['images_in_false_pairs'])}; reading {seconds['decode_hash_fingerprint']:.0f} s and search "
+        f"{seconds['search']:.0f} s before planting, {result['workers']} threads"
+    )
+    return "\n".join([*lines, "", f"`python benchmarks/duplicates.py`: {note}."])
+
+
+def evaluate(result: dict[str, Any]) -> str:
+    """How long all figures of a split take."""
+    seconds = result["seconds"]
+    return (
+        f"All {result['figures']} figures of {result['images']:,} images of {result['sources']} sources with "
+        f"{result['resamples']:,} resamples: {seconds['median']:.1f} s ({seconds['min']:.1f}–{seconds['max']:.1f}), "
+        f"{result['rounds']} rounds, one thread. `python benchmarks/evaluate.py`."
+    )
 
 
 def loader(result: dict[str, Any]) -> str:
@@ -69,27 +195,44 @@ def startup(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"`python benchmarks/startup.py`: {result['rounds']} interleaved runs."])
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "demo": evaluation,
-    "radiographs": evaluation,
-    "loader": loader,
-    "parity": parity,
-    "startup": startup,
+TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "demo": ("demo", evaluation),
+    "radiographs": ("radiographs", evaluation),
+    "contrasts": ("radiographs", contrasts),
+    "calibration": ("radiographs", calibration),
+    "localisation": ("radiographs", localisation),
+    "audit": ("audit", audit),
+    "audit_probes": ("audit", audit_probes),
+    "audit_model": ("audit", audit_model),
+    "coverage": ("coverage", coverage),
+    "confounds": ("confounds", confounds),
+    "duplicates": ("duplicates", duplicates),
+    "duplicates_phantoms": ("duplicates_phantoms", duplicates),
+    "evaluate": ("evaluate", evaluate),
+    "loader": ("loader", loader),
+    "parity": ("parity", parity),
+    "startup": ("startup", startup),
 }
+"""Block to the result file it is made from, and how."""
 
 
-def take(name: str, run: Path, command: str) -> None:
-    """Keep the figures of a run's test split, without its files' names, as ``results/<name>.json``."""
-    report = json.loads((run / "test" / "classification_report.json").read_text(encoding="utf-8"))
-    split = json.loads((run / "split.json").read_text(encoding="utf-8"))
-    kept = {key: report[key] for key in ("split", "images", "groups", "with_masks", "intervals")}
-    content = {"command": command, "split_digest": split["digest"], **kept}
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+def take(name: str, report: Path, command: str) -> None:
+    """Keep a report.json or an audit.json, without the names of its films, as ``results/<name>.json``."""
+    content = json.loads(report.read_text(encoding="utf-8"))
+    content.pop("failures", None)
+    for finding in content.get("findings", []):
+        finding["records"] = []
+        finding["message"] = re.sub(r" \(?(?:for example|e\.g\.|first)[^.;]*", "", finding["message"])
+    if content.get("duplicates"):
+        content["duplicates"].pop("pairs", None)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"command": command, **content}, indent=1) + "\n", encoding="utf-8")
 
 
 def render(name: str) -> str:
-    """The block of ``results/<name>.json``."""
-    return TABLES[name](json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")))
+    """The block ``name``, from its result file."""
+    file, table = TABLES[name]
+    return table(json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8")))
 
 
 def filled(text: str) -> str:
@@ -102,25 +245,44 @@ def filled(text: str) -> str:
     return re.sub(r"<!-- begin:(\w+) -->.*?<!-- end:\1 -->", fill, text, flags=re.DOTALL)
 
 
-def _evaluation_row(name: str, entry: dict[str, Any]) -> str:
-    interval = f"{entry['low']:.3f}–{entry['high']:.3f}" if entry["low"] is not None else "too few groups"
-    return f"| {name} | {entry['value']:.3f} | {interval} | {entry['n']:,} |"
+def _row(name: str, entry: dict[str, Any]) -> str:
+    return f"| {name} | {entry['value']:.3f} | {_bounds(entry)} | {entry['n']:,} |"
+
+
+def _bounds(entry: dict[str, Any], digits: int = 3) -> str:
+    return "too few groups" if entry["low"] is None else f"{entry['low']:.{digits}f}–{entry['high']:.{digits}f}"
+
+
+def _share(entry: dict[str, Any]) -> str:
+    return f"{entry['hits']:,} of {entry['n']:,}, {entry['value']:.1%} ({entry['low']:.1%}–{entry['high']:.1%})"
+
+
+def _span(values: list[float]) -> str:
+    if not values:
+        return ""
+    low, high = f"{min(values):.1%}", f"{max(values):.1%}"
+    return low if len(values) == 1 else f"{low}–{high} ({len(values)})"
+
+
+def _origin(result: dict[str, Any]) -> str:
+    return f"`{result['command']}`, split {result['split']['digest'][:12]}."
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
-    parser.add_argument("--take", nargs=3, metavar=("NAME", "RUN", "COMMAND"), help="keep a run's test figures")
+    parser.add_argument("--take", nargs=3, metavar=("NAME", "REPORT", "COMMAND"), help="keep a report")
     arguments = parser.parse_args()
     if arguments.take:
-        name, run, command = arguments.take
-        take(name, Path(run), command)
+        name, report, command = arguments.take
+        take(name, Path(report), command)
+        return
     if arguments.write:
         for target in TARGETS:
             target.write_text(filled(target.read_text(encoding="utf-8")), encoding="utf-8")
         return
     for name in TABLES:
-        if (RESULTS / f"{name}.json").exists():
+        if (RESULTS / f"{TABLES[name][0]}.json").exists():
             print(f"{name}\n{render(name)}\n")
 
 

@@ -1,0 +1,88 @@
+"""Seconds for all figures of an evaluated split with their intervals.
+
+    python benchmarks/evaluate.py                     3,000 images, 4 classes, 8 sources, 1,000 resamples, 5 rounds
+
+Every figure that `hilum evaluate` prints of classes, sources, contrasts and masks, from one bootstrap clustered by
+group (1 to 5 images), on one thread. The bound is hilum's own: 20 s. The load average at the start stands in the
+result. Exit code 1 when the bound is not met.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+
+from hilum.evaluation.figures import figures_of
+from hilum.evaluation.metrics import Scores
+from hilum.inference.softmax import softmax
+from hilum.storage import write_json
+
+BOUND = 20.0
+CLASSES = ("COVID", "Lung_Opacity", "Normal", "Viral")
+
+
+def simulated(images: int, sources: int) -> Scores:
+    """Scores of the given size; every source has images of every class, and every image a mask."""
+    generator = np.random.default_rng(0)
+    labels = generator.choice(len(CLASSES), images, p=[0.18, 0.27, 0.45, 0.10])
+    logits = 2.5 * np.eye(len(CLASSES))[labels] + generator.normal(size=(images, len(CLASSES)))
+    dice = generator.beta(40, 4, images)
+    # Runs of 1 to 5 images of one class are a group.
+    order = np.argsort(labels, kind="stable")
+    starts = np.cumsum(generator.integers(1, 6, images))
+    group = np.empty(images, np.int64)
+    group[order] = np.searchsorted(starts, np.arange(images), side="right")
+    return Scores(
+        files=tuple(map(str, range(images))), labels=labels, probabilities=softmax(logits), class_names=CLASSES,
+        groups=tuple(f"{g}-{label}" for g, label in zip(group, labels, strict=True)),
+        sources=tuple(f"source {s}" for s in generator.integers(0, sources, images)), dice=dice, iou=dice / (2 - dice),
+        split="simulated", logits=logits, hd95=generator.gamma(2, 3, images),
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=3000)
+    parser.add_argument("--sources", type=int, default=8)
+    parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures: benchmarks/results/evaluate.json")
+    arguments = parser.parse_args()
+    load = os.getloadavg()[0]
+    scores = simulated(arguments.images, arguments.sources)
+    seconds, figures = [], 0
+    for _ in range(arguments.rounds):
+        start = time.perf_counter()
+        figures = len(figures_of(scores, resamples=arguments.resamples))
+        seconds.append(time.perf_counter() - start)
+    groups = int(scores.clusters().max()) + 1
+    median = statistics.median(seconds)
+    print(
+        f"{arguments.images:,} images in {groups:,} groups, {arguments.sources} sources, {arguments.resamples:,} "
+        f"resamples, {figures} figures: median {median:.2f} s ({min(seconds):.2f}-{max(seconds):.2f}) of "
+        f"{arguments.rounds} rounds, one thread, load average {load:.1f}; at most {BOUND:.0f} s"
+    )
+    if arguments.json:
+        result = {
+            "images": arguments.images, "groups": groups, "sources": arguments.sources, "classes": len(CLASSES),
+            "resamples": arguments.resamples, "figures": figures, "rounds": arguments.rounds, "threads": 1,
+            "seconds": {"median": median, "min": min(seconds), "max": max(seconds), "all": seconds}, "bound": BOUND,
+            "load_average": load, "processors": os.cpu_count(),
+            "processor": platform.processor() or platform.machine(), "python": platform.python_version(),
+        }  # fmt: skip
+        write_json(arguments.json, result)
+    if median > BOUND:
+        sys.exit(f"The intervals took {median:.1f} s, at most {BOUND:.0f} s is allowed")
+
+
+if __name__ == "__main__":
+    main()
