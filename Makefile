@@ -10,10 +10,10 @@ STAMP := $(VENV)/.hilum-setup
 PINNED := --constraint constraints.txt --editable '.[train,dev]'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint demo lock clean
+.PHONY: help setup test lint demo audit-demo lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## Create VENV (.venv) and install hilum with its train and dev extras, pinned
 
@@ -31,12 +31,15 @@ lint: setup ## Set up, then ruff and mypy
 demo: setup ## Set up, then draw phantoms, train, evaluate, export and predict
 	$(BIN)/python scripts/demo.py
 
+audit-demo: setup ## Set up, then draw phantoms with a planted shortcut, train on them, and audit data and model
+	$(BIN)/python scripts/audit_demo.py
+
 lock: | $(UV) ## Re-resolve constraints.txt to the newest versions that pyproject.toml allows
 	$(UV) pip compile pyproject.toml --extra train --extra dev --universal --python-version 3.10 --upgrade \
 		--no-python-downloads --annotation-style line --custom-compile-command 'make lock' --quiet \
 		--output-file constraints.txt
 
-clean: ## Delete what builds and checks leave; VENV, runs/ and demo/ stay
+clean: ## Delete what builds and checks leave; VENV, runs/, demo/ and audit-demo/ stay
 	rm -rf build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
 	find src tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} +
 

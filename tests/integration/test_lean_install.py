@@ -80,7 +80,27 @@ def test_predicts_from_a_bundle(lean: Path, phantoms: Path, trained_run: RunFold
 
 
 @pytest.mark.slow
-def test_what_needs_the_extra_says_so(lean: Path, phantoms: Path, tmp_path: Path) -> None:
-    printed = _run(lean / "hilum", "train", phantoms, cwd=tmp_path, code=2)
+def test_audits_a_folder_and_says_what_it_left_out(lean: Path, phantoms: Path, tmp_path: Path) -> None:
+    """The page needs jinja2 and the templates, which the wheel must bring."""
+    printed = _run(lean / "hilum", "audit", phantoms, "--out", tmp_path / "audit", cwd=tmp_path)
+    assert "48 of 48 films read" in printed
+    assert "not run: probes: They need scipy" in printed
+    assert "</html>" in (tmp_path / "audit" / "audit.html").read_text(encoding="utf-8")
+    assert (tmp_path / "audit" / "audit.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["train", "evaluate", "compare", "recalibrate"])
+def test_what_needs_the_extra_says_so(
+    command: str, lean: Path, phantoms: Path, trained_run: RunFolder, tmp_path: Path
+) -> None:
+    words: dict[str, list[str | Path]] = {
+        "train": [phantoms],
+        "evaluate": [trained_run.bundle, phantoms],
+        "compare": [trained_run.root, trained_run.root],
+        "recalibrate": [trained_run.bundle, phantoms, "--out", "new.hilum"],
+    }
+    printed = _run(lean / "hilum", command, *words[command], cwd=tmp_path, code=2)
     assert "hilum[train]" in printed
     assert "Traceback" not in printed
+    assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ from pathlib import Path
 from report_writing import audit_report, estimate, film_png
 
 from hilum.audit.page import write_page
-from hilum.audit.report import AuditReport
+from hilum.audit.report import AuditFinding, AuditReport
 from hilum.document import external_references
 
 
@@ -116,3 +116,13 @@ def test_the_page_is_written_without_the_train_extra() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "write_page"
+
+
+def test_notes_of_probes_are_folded_and_no_other_finding(tmp_path: Path) -> None:
+    html = _page(audit_report(), tmp_path)
+    body = html[html.index('<ol class="findings">') : html.index('<section id="data">')]
+    told, folded = body.split("<details><summary>1 probe found nothing")
+    assert "Two labels." in told
+    assert "It may be the disease." in folded
+    other = AuditFinding(check="robustness", severity="info", message="All is well.")
+    assert "probe found nothing" not in _page(audit_report(findings=(other,)), tmp_path)

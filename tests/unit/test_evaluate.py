@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,20 +29,27 @@ from hilum.evaluation.limits import limits_of
 from hilum.evaluation.localisation_table import LocalisationRow, LocalisationTable
 from hilum.evaluation.metrics import Scores
 from hilum.evaluation.report import ModelRef, Report
-from hilum.evaluation.summary import summary_lines
 
 MODEL = ModelRef(kind="run", name="one", id="f" * 64)
 FILES = {"report.json", "report.html", "predictions.csv", "evaluation.json", "plots", "classification_report.json"}
 Parts = dict[str, Any]
 
 
-def _localisation(scores: Scores) -> LocalisationTable:
+def _localisation(scores: Scores, *, lungs: bool = True) -> LocalisationTable:
     random = np.random.default_rng(3)
+    undefined = [float("nan")] * 5
+
+    def measures(method: str) -> list[float]:
+        values: list[float] = random.random(5).tolist()
+        if method == "random in lung":
+            return [*values[:4], float("nan")] if lungs else undefined
+        return values if lungs else [*values[:4], 0.0]
+
     return LocalisationTable(
         tuple(
             LocalisationRow(
                 scores.files[film], scores.groups[film], "COVID", "region", method,
-                *random.random(4).tolist(), float("nan") if method == "random in lung" else random.random(),
+                *measures(method),
             )
             for film in range(3, 12)
             for method in ("evidence", "grad-cam", "random in lung")
@@ -175,7 +181,7 @@ def test_a_contrast_within_a_source_is_the_auc_of_those_films(written: tuple[Eva
 
 def test_limits_are_those_of_the_scores_and_of_what_the_model_saw(written: tuple[Evaluated, Path, Report]) -> None:
     evaluated, folder, report = written
-    assert report.limits == limits_of(evaluated.scores, same_sources=True, calibrated=True)
+    assert report.limits == limits_of(evaluated.scores, same_sources=True, fitted_here=True)  # the fixture's is
     assert any("sources that the model was trained on" in sentence for sentence in report.limits)
     assert all(sentence in (folder / "report.html").read_text(encoding="utf-8") for sentence in report.limits)
     bare = build_report(_evaluated(same_sources=False, calibration=None), resamples=20)
@@ -208,6 +214,7 @@ VARIANTS: dict[str, Callable[[], Evaluated]] = {
     "neither": lambda: _evaluated(calibration=None, localisation=None),
     "no calibration": lambda: _evaluated(calibration=None),
     "no localisation": lambda: _evaluated(localisation=None, held_out=()),
+    "no lung found": lambda: _evaluated(localisation=_localisation(made_up_scores(), lungs=False)),
     "no labels": lambda: _evaluated(_unlabelled(made_up_scores()), localisation=None),
     "no masks": lambda: _evaluated(_unmasked(made_up_scores())),
     "no distance": lambda: _evaluated(replace(made_up_scores(), hd95=np.full(120, np.nan))),
@@ -386,40 +393,3 @@ def test_a_refused_evaluation_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         write_evaluation(_evaluated(), tmp_path / "out", resamples=1)
     assert not (tmp_path / "out").exists()
-
-
-# --- in a few lines -----------------------------------------------------------------------------------------------
-
-
-def test_the_summary_gives_every_number_its_interval_and_n(written: tuple[Evaluated, Path, Report]) -> None:
-    report = written[2]
-    head, *lines = summary_lines(report)
-    assert head == "test split: 120 images in 60 groups, 117 labelled, 60 with masks; 95% intervals"
-    end = lines.index("What these data cannot tell:")
-    assert lines[end + 1 :] == [f"  - {sentence}" for sentence in report.limits]
-    words = [re.split(r" {2,}", line.strip())[0] for line in lines[:end]]
-    assert words[:5] == ["accuracy", "balanced accuracy", "macro F1", "macro ROC-AUC", "MCC"]
-    assert {f"{name} {metric}" for name in NAMES for metric in ("recall", "precision")} <= set(words)
-    assert {"Dice", "IoU", "95% Hausdorff, pixels", "expected calibration error"} <= set(words)
-    assert [word for word in words if " within " in word] == [
-        f"{c.positive} against {c.negative} within {c.source}" for c in report.contrasts if c.source is not None
-    ]
-    assert all(re.search(r"–.*, n = \d+$", line) for line in lines[:end])
-    accuracy = report.figure("accuracy")
-    assert accuracy is not None
-    assert f"{accuracy.value:.3f} ({accuracy.low:.3f}–{accuracy.high:.3f}), n = 117" in lines[0]
-
-
-def test_the_summary_says_undefined_where_it_is(tmp_path: Path) -> None:
-    report = build_report(_evaluated(replace(made_up_scores(), labels=np.arange(120) % 2)), resamples=20)
-    (line,) = [line for line in summary_lines(report) if f"{NAMES[2]} recall" in line]
-    assert "undefined, n = 0" in line
-
-
-def test_the_summary_of_a_split_of_which_little_is_known() -> None:
-    scores = _unlabelled(_unmasked(made_up_scores()))
-    report = build_report(_evaluated(scores, localisation=None), resamples=20)
-    head, words, *limits = summary_lines(report)
-    assert head.startswith("test split: 120 images in 60 groups, 0 labelled, 0 with masks")
-    assert words == "What these data cannot tell:"
-    assert len(limits) == len(report.limits) >= 2

@@ -135,3 +135,27 @@ def test_one_finding_for_many_files_names_the_first_few() -> None:
 def test_the_result_does_not_depend_on_the_threads(tmp_path: Path) -> None:
     records = [Record(write(tmp_path / f"{n}.png", noise() * (n % 3 > 0))) for n in range(24)]
     assert check_records(records, workers=1) == check_records(records, workers=4)
+
+
+@pytest.mark.parametrize(("check", "region"), [("unreadable_region", None), ("region_aspect", box(48, 48))])
+def test_a_bad_region_is_not_used_and_the_mask_stays(
+    tmp_path: Path, check: str, region: NDArray[np.uint8] | None
+) -> None:
+    path = tmp_path / "region.png"
+    if region is None:
+        path.write_bytes(b"no region")
+    else:
+        write(path, region)
+    record = Record(write(tmp_path / "image.png", noise()), write(tmp_path / "mask.png", box()), region_path=path)
+    kept, findings = check_records([record], root=tmp_path)
+    assert kept == (Record(record.image_path, record.mask_path),)
+    assert (only(findings).check, only(findings).severity) == (check, "warning")
+    assert "region" in only(findings).message
+
+
+def test_an_empty_region_and_a_smaller_one_are_kept(tmp_path: Path) -> None:
+    records = [
+        Record(write(tmp_path / f"{n}.png", noise()), region_path=write(tmp_path / f"region-{n}.png", region))
+        for n, region in enumerate((np.zeros((48, 40), np.uint8), box(24, 20)))
+    ]
+    assert check_records(records) == (tuple(records), ())

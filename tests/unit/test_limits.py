@@ -74,6 +74,7 @@ def test_masks_of_some_and_of_one_class_only() -> None:
 
 
 def test_what_the_caller_knows_is_added() -> None:
-    sentences = limits_of(_mixed(), same_sources=True, calibrated=False)
+    sentences = limits_of(_mixed(), same_sources=True, calibrated=False, fitted_here=True)
     assert "the sources that the model was trained on" in sentences[0]
     assert "not calibrated" in sentences[1]
+    assert "fitted on these images" in sentences[2]

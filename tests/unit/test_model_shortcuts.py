@@ -10,7 +10,8 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
 from hilum.audit import model_shortcuts
-from hilum.audit.model_shortcuts import HEADLINE, TREATMENTS, ModelShortcuts, audit_model, model_findings
+from hilum.audit.model_shortcuts import HEADLINE, TREATMENTS, ModelShortcuts, audit_model
+from hilum.audit.model_verdicts import model_findings
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError
 from hilum.evaluation.intervals import resampled_weights

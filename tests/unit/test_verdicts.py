@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hilum.audit.probes import ProbeResult
+from hilum.audit.probes import REST, ProbeResult
 from hilum.audit.verdicts import ALPHA, sentence, verdicts
 from hilum.evaluation.intervals import Interval
 
@@ -60,3 +60,10 @@ def test_findings_are_ranked_by_severity_then_effect() -> None:
     assert [finding.severity for finding in findings] == ["error", "error", "warning", "info", "info"]
     assert [finding.message.split()[2] for finding in findings] == ["A", "B", "C", "Normal", "rare"]
     assert "cannot be measured with 2 in 2 and 1 in 1" in findings[-1].message
+
+
+def test_pairs_of_classes_come_before_one_against_the_rest() -> None:
+    found = verdicts([_result(auc=0.99, negative=REST), _result(auc=0.9), _result("thumbnail", negative="Other")])
+    assert [(finding.severity, finding.message.split(" can")[0]) for finding in found] == [
+        ("error", "COVID against Normal"), ("error", "COVID against the rest"), ("info", "COVID against Other"),
+    ]  # fmt: skip

@@ -66,6 +66,8 @@ def page_context(report: AuditReport, pictures: Mapping[str, bytes]) -> dict[str
         "report": content,
         "verdict": _verdict(report),
         "severities": _SEVERITIES,
+        "told": [finding for finding in report.findings if not getattr(finding, "is_probe_note", False)],
+        "notes": [finding for finding in report.findings if getattr(finding, "is_probe_note", False)],
         "source_rows": _source_rows(report),
         "duplicates": _duplicates(report.duplicates, pictures),
         "contrasts": _contrasts(content["probes"]),

@@ -84,6 +84,11 @@ class ProbeResult:
         return self.probe in SHORTCUT_PROBES
 
     @property
+    def pairwise(self) -> bool:
+        """Whether it is between two classes, and not against REST."""
+        return self.negative != REST
+
+    @property
     def measurable(self) -> bool:
         """Whether there were images enough."""
         return bool(np.isfinite(self.auc.value))

@@ -20,6 +20,11 @@ class AuditFinding(_Part):
     records: tuple[str, ...] = ()
     count: int = 0
 
+    @property
+    def is_probe_note(self) -> bool:
+        """Whether it says no more than the table of probes: a probe found nothing, or maybe the disease itself."""
+        return self.severity == "info" and self.check.startswith(("probe_", "shortcut_"))
+
 
 class DataFacts(_Part):
     """What was audited."""

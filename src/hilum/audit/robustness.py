@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.audit.erasure import Image, Mask, film_frame
-from hilum.audit.model_shortcuts import number, percent, run_changed
+from hilum.audit.model_shortcuts import run_changed
+from hilum.audit.model_verdicts import number, percent
 from hilum.config import PreprocessSpec
 from hilum.errors import ConfigError, DataError
 from hilum.evaluation.intervals import Interval, bootstrap

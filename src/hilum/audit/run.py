@@ -17,7 +17,8 @@ from hilum._version import __version__
 from hilum.audit.duplicates import Pair, find_duplicates, summarise
 from hilum.audit.erasure import has_lungs
 from hilum.audit.leakage import leak_findings
-from hilum.audit.model_shortcuts import audit_model, model_findings
+from hilum.audit.model_shortcuts import audit_model
+from hilum.audit.model_verdicts import model_findings
 from hilum.audit.report import AuditFinding, AuditReport, DataFacts
 from hilum.audit.robustness import robustness, robustness_findings
 from hilum.audit.scan import Scan, lung_finder, scan
@@ -25,7 +26,7 @@ from hilum.data.cache import cache_folder, open_cache
 from hilum.data.index import Index, build_index
 from hilum.data.read import read_radiograph
 from hilum.data.split import load_split
-from hilum.errors import DataError
+from hilum.errors import DataError, OutputError
 from hilum.evaluation.report import as_json
 from hilum.evaluation.scoring import score_records
 from hilum.export.bundle import Bundle, load_bundle
@@ -70,8 +71,8 @@ def audit(
 
     Args:
         data, out: see build_index; a folder, made if absent.
-        model: a bundle, measured on the test split, or on all films where the data have none; its lung masks stand in
-            for those that the data lack.
+        model: a bundle, measured on the test split, or on all films where the data have none. Where any film lacks a
+            mask, the probes take all lungs from it.
         classes: keep only these labels.
         split_file: a split.json of ``hilum split``, where the data have no ``split`` column.
         films: of the robustness to changes, at most; 0 leaves that part out.
@@ -88,19 +89,20 @@ def audit(
     bundle = load_bundle(model) if model is not None else None
     backend = open_backend(bundle) if bundle is not None else None
     index = _index(data, classes, split_file)
+    _make_folder(out)
     step.found(index.findings)
     names = [index.key(record) for record in index.records]
     finder = None
-    if bundle is not None and backend is not None:
+    if bundle is not None and backend is not None and any(record.mask_path is None for record in index.records):
         manifest = bundle.manifest
         finder = lung_finder(backend, manifest.preprocess, manifest.mask_threshold)
     scanned = scan(index.records, names, find_lungs=finder, progress=step.begin("Reading films"))
-    records = [index.records[row] for row in scanned.rows]
+    records = scanned.records
     parts = _Parts(findings=[*index.findings, *scanned.findings])
     _duplicates(parts, records, [names[row] for row in scanned.rows], scanned, step)
     _probes(parts, records, index.class_names, scanned, permutations, seed, step)
     if bundle is not None and backend is not None:
-        _model(parts, index, bundle, backend, films, resamples, seed, step)
+        _model(parts, replace(index, records=records), bundle, backend, films, resamples, seed, step)
     else:
         parts.not_run["model"] = "No model was given: name a bundle with --model."
     report = AuditReport(
@@ -113,6 +115,16 @@ def audit(
     )
     _write(report, out, parts.pictures)
     return report
+
+
+def _make_folder(out: Path) -> None:
+    """Before the work, not after it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"Expected a folder at {out}, or none, got: {error.strerror or error}.", cure="Choose another folder."
+        ) from error
 
 
 def _index(data: Path, classes: Sequence[str] | None, split_file: Path | None) -> Index:
@@ -160,7 +172,7 @@ def _probes(
         from hilum.audit.probes import run_probes
         from hilum.audit.verdicts import verdicts
     except ModuleNotFoundError as error:
-        parts.not_run["probes"] = f'They need {error.name}: pip install "hilum[train]".'
+        parts.not_run["probes"] = f'They need {str(error.name).split(".")[0]}: pip install "hilum[train]".'
         return
     number = {name: place for place, name in enumerate(class_names)}
     results = run_probes(
@@ -194,16 +206,16 @@ def _model(
         distances=False, progress=step.begin(f"Measuring {name}"),
     )  # fmt: skip
     labels, clusters = scored.scores.labels, scored.scores.clusters()
+    settings: dict[str, Any] = {"temperature": manifest.temperature, "resamples": resamples, "seed": seed}
     if scored.lungs is None or not has_lungs(scored.lungs).any():
         parts.not_run["model"] = "The model finds no lung in any film, and there are no masks: nothing can be erased."
-        return
-    settings: dict[str, Any] = {"temperature": manifest.temperature, "resamples": resamples, "seed": seed}
-    shortcuts = audit_model(
-        backend, cache.images, scored.lungs, labels, manifest.class_names, clusters, spec,
-        progress=step.begin("Erasing lungs"), **settings,
-    )  # fmt: skip
-    parts.findings += model_findings(shortcuts)
-    parts.sections["model"] = {**as_json(shortcuts), "name": manifest.name, "id": manifest.bundle_id, "split": name}
+    else:
+        shortcuts = audit_model(
+            backend, cache.images, scored.lungs, labels, manifest.class_names, clusters, spec,
+            progress=step.begin("Erasing lungs"), **settings,
+        )  # fmt: skip
+        parts.findings += model_findings(shortcuts)
+        parts.sections["model"] = {**as_json(shortcuts), "name": manifest.name, "id": manifest.bundle_id, "split": name}
     if not films:
         parts.not_run["robustness"] = "Left out by --films 0."
         return

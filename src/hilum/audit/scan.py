@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hilum.audit.features import FILM_PROBES, FileFacts, file_facts, film_features
 from hilum.audit.fingerprint import Fingerprint, Prints, fingerprint, stack
 from hilum.config import PreprocessSpec
-from hilum.data.integrity import gather
+from hilum.data.integrity import ASPECT_TOLERANCE, gather
 from hilum.data.read import read_mask, read_radiograph
 from hilum.errors import DataError, ReadError
 from hilum.inference.backends import Backend
@@ -37,13 +37,15 @@ class Scan:
 
     Attributes:
         rows: (M,) int64, their places among the records.
+        records: those M, without the masks that cannot be used.
         sha256: M digests of the files' bytes.
         prints: for finding duplicates.
         features: probe to (M, F) float32; rows of NaN where a film has no lung mask.
-        findings: files that could not be read.
+        findings: files that could not be read, and masks that were not used.
     """
 
     rows: NDArray[np.int64]
+    records: tuple[Record, ...]
     sha256: tuple[str, ...]
     prints: Prints
     features: dict[str, NDArray[np.float32]]
@@ -57,6 +59,7 @@ class _Film(NamedTuple):
     facts: FileFacts
     print: Fingerprint
     lung: NDArray[np.bool_] | None
+    no_lung: str = ""  # why a mask that is named is not used
 
 
 def scan(
@@ -66,7 +69,7 @@ def scan(
     find_lungs: LungFinder | None = None,
     progress: Progress | None = None,
 ) -> Scan:
-    """Read and measure every record; one that cannot be read becomes a finding.
+    """Read and measure every record; one that cannot be read becomes a finding, and so does a mask.
 
     Args:
         records: N records.
@@ -79,10 +82,12 @@ def scan(
         DataError: no record can be read.
     """
     rows: list[int] = []
+    readable: list[Record] = []
     digests: list[str] = []
     prints: list[Fingerprint] = []
     features: dict[str, list[NDArray[np.float32]]] = {name: [] for name in FILM_PROBES}
     unreadable: list[tuple[str, str]] = []
+    maskless: list[tuple[str, str]] = []
     done = 0
     with ThreadPoolExecutor(_READERS) as pool:
         for chunk in _chunks(range(len(records))):
@@ -92,6 +97,8 @@ def scan(
                     unreadable.append((names[row], str(answer)))
                 else:
                     films.append(answer)
+                    readable.append(replace(records[row], mask_path=None) if answer.no_lung else records[row])
+                    maskless += [(names[row], answer.no_lung)] if answer.no_lung else []
             for film, measured in zip(films, pool.map(_measure, _with_lungs(films, find_lungs)), strict=True):
                 rows.append(film.row)
                 digests.append(film.sha256)
@@ -103,13 +110,13 @@ def scan(
                 progress(done, len(records))
     if not rows:
         raise DataError(f"Expected films to audit, got none that can be read of {len(records)}.", cure=unreadable[0][1])
-    findings = (gather("unreadable", "error", unreadable, "files cannot be read"),) if unreadable else ()
     return Scan(
         np.array(rows, np.int64),
+        tuple(readable),
         tuple(digests),
         stack(prints),
         {name: np.stack(vectors) for name, vectors in features.items()},
-        findings,
+        _findings(unreadable, maskless),
     )
 
 
@@ -124,6 +131,15 @@ def lung_finder(backend: Backend, spec: PreprocessSpec, threshold: float) -> Lun
     return find
 
 
+def _findings(unreadable: list[tuple[str, str]], maskless: list[tuple[str, str]]) -> tuple[Finding, ...]:
+    findings = []
+    if unreadable:
+        findings.append(gather("unreadable", "error", unreadable, "files cannot be read"))
+    if maskless:
+        findings.append(gather("unusable_mask", "warning", maskless, "films have a mask that is not used"))
+    return tuple(findings)
+
+
 def _chunks(rows: range) -> Iterator[list[int]]:
     remaining = iter(rows)
     while chunk := list(islice(remaining, _CHUNK)):
@@ -134,12 +150,25 @@ def _read(record: Record, row: int) -> _Film | ReadError:
     try:
         content = _content(record.image_path)
         radiograph = read_radiograph(content, origin=str(record.image_path))
-        lung = read_mask(record.mask_path) if record.mask_path is not None else None
     except ReadError as error:
         return error
-    if lung is not None and lung.shape != radiograph.shape:
-        lung = None  # `hilum index` reports it
-    return _Film(row, sha256_bytes(content), radiograph, file_facts(content), fingerprint(to_uint8(radiograph)), lung)
+    lung, problem = _lung(record.mask_path, radiograph.shape)
+    facts, seen = file_facts(content), fingerprint(to_uint8(radiograph))
+    return _Film(row, sha256_bytes(content), radiograph, facts, seen, lung, problem)
+
+
+def _lung(path: Path | None, shape: tuple[int, int]) -> tuple[NDArray[np.bool_] | None, str]:
+    """The mask at its own size, which may be another than the film's; else None and, where one is named, why."""
+    if path is None:
+        return None, ""
+    try:
+        lung = read_mask(path)
+    except ReadError as error:
+        return None, error.message.rstrip(".")
+    height, width = lung.shape
+    if abs(width * shape[0] / (height * shape[1]) - 1) > ASPECT_TOLERANCE:
+        return None, f"mask {width} x {height}, film {shape[1]} x {shape[0]}"
+    return (lung, "") if lung.any() else (None, "the mask is empty")
 
 
 def _content(path: Path) -> bytes:

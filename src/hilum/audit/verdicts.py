@@ -29,15 +29,21 @@ _RANK: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 
 
 def verdicts(results: Iterable[ProbeResult]) -> tuple[Finding, ...]:
-    """One Finding per result, ``shortcut_<probe>`` or ``probe_<probe>``, the worst first, then by AUC.
+    """One Finding per result, ``shortcut_<probe>`` or ``probe_<probe>``, the worst first, pairs of classes
+    before one against the rest, then by AUC.
 
     ``error``: a shortcut probe beats chance over the whole family of tests (ALPHA), and its interval reaches EFFECT.
     ``warning``: it beats chance, and the interval ends below. ``info``: all else. What sees the whole film
     (thumbnail, histogram) may follow the disease itself, and is never more than ``info``.
     """
     found = [(_severity(result), result) for result in results]
-    found.sort(key=lambda pair: (_RANK[pair[0]], -pair[1].auc.value if pair[1].measurable else 1.0))
+    found.sort(key=_place)
     return tuple(Finding(_check(result), severity, sentence(result)) for severity, result in found)
+
+
+def _place(found: tuple[Severity, ProbeResult]) -> tuple[int, bool, float]:
+    severity, result = found
+    return _RANK[severity], not result.pairwise, -result.auc.value if result.measurable else 1.0
 
 
 def _check(result: ProbeResult) -> str:

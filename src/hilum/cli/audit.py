@@ -52,7 +52,13 @@ def audit(
         steps.close()
     facts = report.data
     say(f"{facts.readable:,} of {facts.images:,} films read, {facts.groups:,} groups, {report.seconds:.0f} s")
-    show_findings(Finding(found.check, found.severity, found.message) for found in report.findings)
+    told = [found for found in report.findings if not found.is_probe_note]
+    show_findings(Finding(found.check, found.severity, found.message) for found in told)
+    if notes := len(report.findings) - len(told):
+        say(
+            f"[dim]{notes} {'probe' if notes == 1 else 'probes'} found nothing, could not be measured, or saw only "
+            "what may be the disease itself: see the report.[/]"
+        )
     for part, reason in report.not_run.items():
         say(f"[dim]not run: {escape(part)}: {escape(reason)}[/]")
     say(f"Report in [bold]{escape(str(out / PAGE_FILE))}[/], figures in audit.json.")

@@ -117,7 +117,7 @@ def _run(
     from hilum.steps import Step
     from hilum.training.evaluate_run import evaluate_run
 
-    step = Step(steps.begin, show_findings)
+    step = Step(bars.begin, show_findings)
     try:
         left_out = []
         if held_out:
@@ -126,7 +126,6 @@ def _run(
             left_out = as_json(
                 leave_sources_out(run, sources, resamples=resamples, seed=seed, step=step, observer=bars)
             )
-            bars.close()
         report = evaluate_run(run, split, held_out=left_out, resamples=resamples, seed=seed, out=folder, step=step)
     finally:
         bars.close()

@@ -66,6 +66,11 @@ class TrainingBars:
         self._steps = steps
         self._bar: Progress | None = None
 
+    def begin(self, title: str) -> Callable[[int, int], None]:
+        """Begin a step; a terminal has room for one live display."""
+        self.close()
+        return self._steps.begin(title)
+
     def epoch_started(self, epoch: int, epochs: int, batches: int) -> None:
         """See TrainingObserver."""
         if self._bar is None:

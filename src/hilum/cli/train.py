@@ -118,13 +118,9 @@ def _train(settings: Config, root: Path, *, resume: bool) -> None:
 
     steps = StepBars()
     bars = TrainingBars(steps)
-
-    def begin(title: str) -> Any:
-        bars.close()
-        return steps.begin(title)
-
+    step = Step(bars.begin, show_findings)
     try:
-        trained = run_training(settings, RunFolder(root), resume=resume, observer=bars, step=Step(begin, show_findings))
+        trained = run_training(settings, RunFolder(root), resume=resume, observer=bars, step=step)
     finally:
         bars.close()
         steps.close()

@@ -26,7 +26,7 @@ _NAMES_SHOWN = 3
 
 class _Rule(NamedTuple):
     severity: Severity
-    drops: Literal["record", "mask", "nothing"]
+    drops: Literal["record", "mask", "region", "nothing"]
     text: str
 
 
@@ -43,6 +43,10 @@ _RULES = {
     ),
     "non_binary_mask": _Rule(
         "warning", "nothing", f"masks hold values other than 0 and 255; above {MASK_THRESHOLD} is lung"
+    ),
+    "unreadable_region": _Rule("warning", "region", "regions cannot be read and are not used"),
+    "region_aspect": _Rule(
+        "warning", "region", f"regions differ from their image's aspect by over {ASPECT_TOLERANCE:.0%} and are not used"
     ),
     "mask_size": _Rule("info", "nothing", "masks have another size than their image, with the same aspect"),
 }
@@ -71,6 +75,7 @@ def check_records(
 
     An image that is empty, unreadable or of one grey level (severity ``error``) takes its record out. A mask that
     is unreadable, empty or of another aspect (``warning``) is replaced by None: the record stays, without a mask.
+    So is a region that is unreadable or of another aspect; an empty one says that there is nothing to point at.
     A mask of another size but the same aspect is fine (``info``): the COVID-19 Radiography Database ships 256 px
     masks for 299 px images.
 
@@ -91,7 +96,8 @@ def check_records(
                 hits[check].append((names[row], detail))
                 drops.add(_RULES[check].drops)
             if "record" not in drops:
-                kept.append(replace(records[row], mask_path=None) if "mask" in drops else records[row])
+                lost: dict[str, None] = {f"{what}_path": None for what in ("mask", "region") if what in drops}
+                kept.append(replace(records[row], **lost))  # type: ignore[arg-type]  # both may be None
                 duplicates[inspection.sha256].append(row)
             if progress:
                 progress(row + 1, len(records))
@@ -158,6 +164,8 @@ def _inspect(record: Record) -> _Inspection:
         return _Inspection("", (("constant_image", f"every pixel is {lowest}"),))
     height, width = pixels.shape
     problems = _inspect_mask(record.mask_path, (height, width)) if record.mask_path else ()
+    if record.region_path is not None:
+        problems += _inspect_region(record.region_path, (height, width))
     return _Inspection(digest, problems)
 
 
@@ -183,6 +191,16 @@ def _inspect_mask(path: Path, shape: tuple[int, int]) -> tuple[tuple[str, str], 
     if between > 0:
         problems.append(("non_binary_mask", f"{between:.2%} of the pixels"))
     return tuple(problems)
+
+
+def _inspect_region(path: Path, shape: tuple[int, int]) -> tuple[tuple[str, str], ...]:
+    try:
+        height, width = mask_levels(path).shape
+    except ReadError as error:
+        return (("unreadable_region", _reason(error, path)),)
+    if abs(width * shape[0] / (height * shape[1]) - 1) > ASPECT_TOLERANCE:
+        return (("region_aspect", f"region {width} x {height}, image {shape[1]} x {shape[0]}"),)
+    return ()
 
 
 def _judge_duplicates(same: Sequence[Sequence[tuple[str, Record]]]) -> list[Finding]:

@@ -106,7 +106,14 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
         selective=as_json(selective_result(scores, calibration, **again)) if known.any() else None,
         localisation=as_json(localisation_result(evaluated.localisation, **again)) if evaluated.localisation else None,
         held_out_sources=tuple(as_json(evaluated.held_out)),
-        limits=limits_of(scores, same_sources=evaluated.same_sources, calibrated=calibration is not None),
+        limits=limits_of(
+            scores,
+            same_sources=evaluated.same_sources,
+            calibrated=calibration is not None,
+            fitted_here=calibration is not None
+            and calibration.digest == evaluated.digest is not None
+            and calibration.split == scores.split,
+        ),
         failures=failures_of(scores),
     )
 

@@ -15,13 +15,16 @@ FEW_IMAGES = 30
 _MOSTLY = 0.8
 
 
-def limits_of(scores: Scores, *, same_sources: bool = False, calibrated: bool = True) -> tuple[str, ...]:
+def limits_of(
+    scores: Scores, *, same_sources: bool = False, calibrated: bool = True, fitted_here: bool = False
+) -> tuple[str, ...]:
     """Sentences, the gravest first: confounding of class and source, thin classes, missing groups and masks.
 
     Args:
         scores: the evaluated split.
         same_sources: whether the model was trained on films of the same sources.
-        calibrated: whether a temperature was fitted on other images than these.
+        calibrated: whether a temperature was fitted.
+        fitted_here: whether it, the label sets and the threshold were fitted on these very images.
     """
     sentences = sorted(_confounding(scores), key=lambda sentence: not sentence.startswith("No source"))
     if same_sources:
@@ -34,6 +37,10 @@ def limits_of(scores: Scores, *, same_sources: bool = False, calibrated: bool = 
         sentences.append(
             "The probabilities were not calibrated on other images of this kind: they rank the films, and are no "
             "chances."
+        )
+    if fitted_here:
+        sentences.append(
+            "Temperature, label sets and abstention were fitted on these images: their figures here are too good."
         )
     return tuple(sentences)
 

@@ -209,7 +209,11 @@ def _localisation(content: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "tables": [
             {
                 "kind": kind,
-                "rows": [{"name": m, "cells": [own.get(key) for key in measures]} for m, own in rows.items()],
+                "rows": [
+                    {"name": m, "cells": [own.get(key) for key in measures], "n": next(iter(own.values()))["n"]}
+                    for m, own in rows.items()
+                    if own  # without a lung on any film, random in lung has no measure
+                ],
             }
             for kind, rows in kinds.items()
         ],

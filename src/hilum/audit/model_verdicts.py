@@ -1,0 +1,106 @@
+"""A network's shortcuts in words: findings of hilum.audit.model_shortcuts, and figures as they print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from hilum.audit.model_shortcuts import CHECK, HEADLINE, SWAPPED, SWAPPED_SAME, ModelShortcuts
+from hilum.evaluation.intervals import Interval
+from hilum.types import Finding, Severity
+
+ERROR_INDEX = 0.25
+"""A headline index surely above this is an error."""
+WARNING_INDEX = 0.10
+"""A headline index surely above this is a warning."""
+WARNING_AUC = 0.60
+"""An AUC without lungs surely above this is a warning, whatever the index."""
+WARNING_SWAP = 0.05
+"""A loss of accuracy to the background's class surely above this is a warning."""
+
+
+def model_findings(result: ModelShortcuts) -> tuple[Finding, ...]:
+    """What audit_model found, in words, errors first.
+
+    ``model_shortcut``: the headline index, or the balanced one where that is undefined. An error where it is surely
+    (lower bound) above ERROR_INDEX and both AUCs without lungs, of HEADLINE and CHECK, surely above 0.5; a warning
+    where it is surely above WARNING_INDEX, both AUCs above WARNING_AUC, or nothing can be said; else info.
+    ``border_alone`` and ``background_swap``: warnings, the latter an error where more films follow the background
+    than the lungs.
+    """
+    findings = [_index_finding(result), *_border_finding(result), *_swap_finding(result)]
+    if result.left_out:
+        message = (
+            f"{result.left_out:,} labelled films have no lung mask to erase; the figures rest on {result.films:,}."
+        )
+        findings.append(Finding("model_left_out", "info", message))
+    return tuple(sorted(findings, key=lambda finding: ("error", "warning", "info").index(finding.severity)))
+
+
+def _index_finding(result: ModelShortcuts) -> Finding:
+    score, films = result.score(HEADLINE), f"{result.films:,} films"
+    majority = f"the commonest class alone ({result.majority_class}) gives {result.majority_share:.0%}"
+    index, word = result.shortcut_index, "Shortcut index"
+    if np.isnan(index.value):
+        index, word = result.balanced_index, "Balanced shortcut index"
+    if np.isnan(index.value):
+        accuracy = result.score("intact").accuracy
+        message = f"The model is right on {percent(accuracy)} of {films}; {majority}. There is no skill to explain."
+        return Finding("model_shortcut", "warning", message)
+    erased = f"With the lungs erased the model is still right on {percent(score.accuracy)} of {films}; {majority}."
+    check = result.score(CHECK).auc
+    aucs = f"AUC without lungs {number(score.auc)}, with a constant grey in their place {number(check)}."
+    least = float(np.minimum(score.auc.low, check.low))
+    severity: Severity = "warning"
+    if np.isnan([index.low, least]).any():
+        meaning = "there are too few groups of films to say more."
+    elif index.low > ERROR_INDEX and least > 0.5:
+        severity, meaning = "error", f"{min(index.value, 1):.0%} of its gain over a guess does not need the lungs."
+    elif index.low > WARNING_INDEX and least <= 0.5:
+        meaning = "it may have read the grey that filled the lungs, since a constant one does not bear it out."
+    elif index.low > WARNING_INDEX or least > WARNING_AUC:
+        meaning = "a part of what it knows does not come from the lungs."
+    else:
+        severity, meaning = "info", "little of what it knows is seen to come from elsewhere."
+    return Finding("model_shortcut", severity, f"{erased} {word} {number(index)}: {meaning} {aucs}")
+
+
+def _border_finding(result: ModelShortcuts) -> Iterator[Finding]:
+    score = result.score("border_only")
+    if score.auc.low > WARNING_AUC:
+        message = (
+            f"From the border of the film alone the model tells the classes with AUC {number(score.auc)} and is right "
+            f"on {percent(score.accuracy)} of {result.films:,} films."
+        )
+        yield Finding("border_alone", "warning", message)
+
+
+def _swap_finding(result: ModelShortcuts) -> Iterator[Finding]:
+    effect = result.background_effect
+    if effect is None or not effect.low > WARNING_SWAP:
+        return
+    score, same = result.score(SWAPPED), result.score(SWAPPED_SAME)
+    follows = score.follows_background
+    if follows is None:
+        return
+    message = (
+        f"Over a background of another class the model is right on {percent(score.accuracy)} of {result.films:,} "
+        f"films, over one of the same class on {percent(same.accuracy)}; it names the background's class on "
+        f"{percent(follows)}."
+    )
+    yield Finding("background_swap", "error" if follows.value > score.accuracy.value else "warning", message)
+
+
+def percent(interval: Interval) -> str:
+    """``78.0% (76.1–80.2%)``."""
+    if np.isnan(interval.low):
+        return f"{interval.value:.1%} (no interval)"
+    return f"{interval.value:.1%} ({100 * interval.low:.1f}–{interval.high:.1%})"
+
+
+def number(interval: Interval) -> str:
+    """``0.60 (0.55–0.64)``."""
+    if np.isnan(interval.low):
+        return f"{interval.value:.2f} (no interval)"
+    return f"{interval.value:.2f} ({interval.low:.2f}–{interval.high:.2f})"
