@@ -11,10 +11,10 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_sco
 
 from hilum.audit import model_shortcuts
 from hilum.audit.model_shortcuts import HEADLINE, TREATMENTS, ModelShortcuts, audit_model
-from hilum.audit.model_verdicts import model_findings
+from hilum.audit.model_verdicts import model_findings, number, percent
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError
-from hilum.evaluation.intervals import resampled_weights
+from hilum.evaluation.intervals import Interval, resampled_weights
 from hilum.inference.backends import BackendOutput, Floats
 
 SIDE = 32
@@ -307,3 +307,10 @@ def test_refusals_say_what_came() -> None:
         audit_model(Reader(_border, classes=3), films, lungs, LABELS, NAMES, np.arange(60), SPEC)
     with pytest.raises(DataError, match="32 that are not finite"):
         _audit(lambda images: np.full(len(images), np.nan), LABELS, films)
+
+
+def test_figures_as_they_print() -> None:
+    assert number(Interval(0.604, 0.551, 0.643, 9)) == "0.60 (0.55–0.64)"
+    assert number(Interval(0.078, -0.142, 0.216, 9)) == "0.08 (−0.14 to 0.22)"
+    assert number(Interval(0.5, np.nan, np.nan, 9)) == "0.50 (no interval)"
+    assert percent(Interval(0.78, 0.761, 0.802, 9)) == "78.0% (76.1–80.2%)"

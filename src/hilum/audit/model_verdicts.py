@@ -100,7 +100,9 @@ def percent(interval: Interval) -> str:
 
 
 def number(interval: Interval) -> str:
-    """``0.60 (0.55–0.64)``."""
+    """``0.60 (0.55–0.64)``, or ``0.08 (−0.14 to 0.22)``."""
     if np.isnan(interval.low):
         return f"{interval.value:.2f} (no interval)"
+    if interval.low < 0:
+        return f"{interval.value:.2f} ({interval.low:.2f} to {interval.high:.2f})".replace("-", "−")
     return f"{interval.value:.2f} ({interval.low:.2f}–{interval.high:.2f})"

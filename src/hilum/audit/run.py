@@ -94,8 +94,7 @@ def audit(
     names = [index.key(record) for record in index.records]
     finder = None
     if bundle is not None and backend is not None and any(record.mask_path is None for record in index.records):
-        manifest = bundle.manifest
-        finder = lung_finder(backend, manifest.preprocess, manifest.mask_threshold)
+        finder = lung_finder(backend, bundle.manifest.preprocess, bundle.manifest.mask_threshold)
     scanned = scan(index.records, names, find_lungs=finder, progress=step.begin("Reading films"))
     records = scanned.records
     parts = _Parts(findings=[*index.findings, *scanned.findings])

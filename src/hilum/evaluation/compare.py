@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hilum.errors import DataError
 from hilum.evaluation.delong import DeLongTest, delong_test, holm
-from hilum.evaluation.figures import OVERALL, OVERLAP, Key, rests_on, statistics_of
+from hilum.evaluation.figures import OVERALL, OVERLAP, Key, ranking, rests_on, statistics_of
 from hilum.evaluation.intervals import LEVEL, bootstrap
 from hilum.evaluation.metrics import FloatArray, Scores
 from hilum.evaluation.pairing import aligned
@@ -211,7 +210,7 @@ def _tested(a: Scores, b: Scores, keys: Sequence[Key]) -> list[tuple[Key, Differ
         if positive.all() or not positive.any():
             results.append(_UNDEFINED)
         else:
-            results.append(delong_test(positive, _ranking(a, key, rows), _ranking(b, key, rows), clusters[rows]))
+            results.append(delong_test(positive, ranking(a, key, rows), ranking(b, key, rows), clusters[rows]))
     adjusted = holm([test.p for test in results])
     return [
         (
@@ -223,18 +222,6 @@ def _tested(a: Scores, b: Scores, keys: Sequence[Key]) -> list[tuple[Key, Differ
         )
         for key, test, p_holm in zip(keys, results, adjusted, strict=True)
     ]  # fmt: skip
-
-
-def _ranking(scores: Scores, key: Key, rows: NDArray[np.bool_]) -> FloatArray:
-    """What hilum.evaluation.figures ranks by: the class's probability; of a pair, the first given one of the two."""
-    own = scores.class_names.index(str(key.class_name))
-    if key.versus is None:
-        return np.asarray(scores.probabilities[rows, own])
-    other = scores.class_names.index(key.versus)
-    if scores.logits is not None:
-        return np.asarray(scores.logits[rows, own] - scores.logits[rows, other])
-    first, second = scores.probabilities[rows, own], scores.probabilities[rows, other]
-    return np.where(first + second > 0, first / np.maximum(first + second, 1e-300), 0.5)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -182,15 +182,23 @@ def _contrasts(scores: Scores) -> Iterator[tuple[Key, Rows]]:
                 yield Key("roc_auc", first, source, second), inside & (both[0] | both[1])
 
 
-def _contrast(scores: Scores, weights: FloatArray, key: Key, rows: Rows) -> FloatArray:
-    """The AUC of one class against one other, ranked by the probability of the first given that it is one of them."""
-    a, b = (scores.class_names.index(str(name)) for name in (key.class_name, key.versus))
-    first, second = scores.probabilities[rows, a], scores.probabilities[rows, b]
+def ranking(scores: Scores, key: Key, rows: Rows) -> FloatArray:
+    """What the ROC-AUC named ``key`` ranks ``rows`` (n,) by: the class's probability; of a contrast, that given one of
+    the two."""
+    own = scores.class_names.index(str(key.class_name))
+    if key.versus is None:
+        return np.asarray(scores.probabilities[rows, own])
+    other = scores.class_names.index(key.versus)
     if scores.logits is not None:  # finer than the probabilities, which saturate
-        ranking = scores.logits[rows, a] - scores.logits[rows, b]
-    else:
-        ranking = np.where(first + second > 0, first / np.maximum(first + second, 1e-300), 0.5)
-    return weighted_auc(scores.labels[rows] == a, ranking, weights[:, rows])
+        return np.asarray(scores.logits[rows, own] - scores.logits[rows, other])
+    first, second = scores.probabilities[rows, own], scores.probabilities[rows, other]
+    return np.where(first + second > 0, first / np.maximum(first + second, 1e-300), 0.5)
+
+
+def _contrast(scores: Scores, weights: FloatArray, key: Key, rows: Rows) -> FloatArray:
+    """The AUC of one class against one other."""
+    positive = scores.labels[rows] == scores.class_names.index(str(key.class_name))
+    return weighted_auc(positive, ranking(scores, key, rows), weights[:, rows])
 
 
 def _overlap_rows(scores: Scores, sources: Mapping[str, Rows]) -> Iterator[tuple[Key, Rows]]:
