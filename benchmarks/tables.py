@@ -222,7 +222,7 @@ def take(name: str, report: Path, command: str) -> None:
     content.pop("failures", None)
     for finding in content.get("findings", []):
         finding["records"] = []
-        finding["message"] = re.sub(r" \(?(?:for example|e\.g\.|first)[^.;]*", "", finding["message"])
+        finding["message"] = re.sub(r" First: .*", "", finding["message"])
     if content.get("duplicates"):
         content["duplicates"].pop("pairs", None)
     path = RESULTS / f"{name}.json"

@@ -246,7 +246,11 @@ def _count(names: Any) -> dict[str, int]:
 
 
 def _ranked(findings: Sequence[Finding]) -> list[AuditFinding]:
-    """Worst first; the order of the parts among equals."""
+    """Worst first; among equals the probes last, since there is one for every pair of classes."""
+
+    def weight(finding: Finding) -> tuple[int, bool]:
+        return _RANK[finding.severity], finding.check.startswith(("shortcut_", "probe_"))
+
     return [
         AuditFinding(
             check=finding.check,
@@ -255,7 +259,7 @@ def _ranked(findings: Sequence[Finding]) -> list[AuditFinding]:
             records=finding.records[:MOST_RECORDS],
             count=len(finding.records),
         )
-        for finding in sorted(findings, key=lambda finding: _RANK[finding.severity])
+        for finding in sorted(findings, key=weight)
     ]
 
 

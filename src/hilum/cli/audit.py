@@ -26,7 +26,7 @@ def audit(
     films: Annotated[
         int, typer.Option(min=0, help="Films for the model's robustness to changes; 0 leaves it out.")
     ] = 500,
-    permutations: Annotated[int, typer.Option(min=19, help="Permuted labels behind the chance bands.")] = 199,
+    permutations: Annotated[int, typer.Option(min=39, help="Permuted labels behind the chance bands.")] = 199,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples behind the intervals.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all that is drawn.")] = 0,
     strict: Annotated[
