@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from monai.metrics.meandice import compute_dice
+from monai.metrics.meaniou import compute_iou
 from sklearn.metrics import classification_report, roc_auc_score
 
 from hilum.errors import DataError
@@ -197,3 +200,12 @@ def test_scores_know_what_is_known() -> None:
 def test_scores_refuse(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(DataError, match=words):
         _scores(**changes)
+
+
+def test_overlap_is_that_of_monai() -> None:
+    generator = np.random.default_rng(0)
+    predicted, target = generator.random((2, 5, 24, 24)) < 0.4
+    pair = [torch.from_numpy(masks[:, None].astype(np.uint8)) for masks in (predicted, target)]
+    dice, iou = dice_and_iou(predicted, target)
+    np.testing.assert_allclose(dice, compute_dice(*pair)[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(iou, compute_iou(*pair)[:, 0], rtol=1e-6)
