@@ -157,6 +157,17 @@ def duplicates(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"`python benchmarks/duplicates.py`: {note}."])
 
 
+def duplicates_time(result: dict[str, Any]) -> str:
+    """How long the whole search takes on many films."""
+    seconds, before = result["seconds"], result["before_planting"]
+    return (
+        f"{result['images']:,} real radiographs: {seconds['all']:.0f} s, {seconds['decode_hash_fingerprint']:.0f} s of it "
+        f"to read, hash and fingerprint and {seconds['search']:.0f} s to search; {result['workers']} threads on "
+        f"{result['processors']} processors, at most {result['peak_mib']:,} MiB; {before['exact_pairs']} exact and "
+        f"{before['near_pairs']} near pairs. `python benchmarks/duplicates.py --n 0`."
+    )
+
+
 def evaluate(result: dict[str, Any]) -> str:
     """How long all figures of a split take."""
     seconds = result["seconds"]
@@ -208,6 +219,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "confounds": ("confounds", confounds),
     "duplicates": ("duplicates", duplicates),
     "duplicates_phantoms": ("duplicates_phantoms", duplicates),
+    "duplicates_time": ("duplicates_time", duplicates_time),
     "evaluate": ("evaluate", evaluate),
     "loader": ("loader", loader),
     "parity": ("parity", parity),
