@@ -161,8 +161,8 @@ def duplicates_time(result: dict[str, Any]) -> str:
     """How long the whole search takes on many films."""
     seconds, before = result["seconds"], result["before_planting"]
     return (
-        f"{result['images']:,} real radiographs: {seconds['all']:.0f} s, {seconds['decode_hash_fingerprint']:.0f} s of it "
-        f"to read, hash and fingerprint and {seconds['search']:.0f} s to search; {result['workers']} threads on "
+        f"{result['images']:,} real radiographs: {seconds['all']:.0f} s, {seconds['decode_hash_fingerprint']:.0f} s "
+        f"of it to read, hash and fingerprint and {seconds['search']:.0f} s to search; {result['workers']} threads on "
         f"{result['processors']} processors, at most {result['peak_mib']:,} MiB; {before['exact_pairs']} exact and "
         f"{before['near_pairs']} near pairs. `python benchmarks/duplicates.py --n 0`."
     )
