@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,13 +56,8 @@ def train(config: Config, root: Path) -> TrainedRun:
     folder = RunFolder(root)
     steps = StepBars()
     bars = TrainingBars(steps)
-
-    def begin(title: str) -> Callable[[int, int], None]:
-        bars.close()  # a terminal has room for one live display
-        return steps.begin(title)
-
     try:
-        step = Step(begin, show_findings)
+        step = Step(bars.begin, show_findings)
         return pipeline.train(config, folder, resume=folder.state.exists(), observer=bars, step=step)
     finally:
         bars.close()
