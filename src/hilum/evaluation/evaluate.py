@@ -37,7 +37,6 @@ from hilum.evaluation.selective import selective_result
 from hilum.storage import write_json, write_text
 
 REPORT_FILE = "report.json"
-PAGE_FILE = "report.html"
 CLASSIFICATION_FILE = "classification_report.json"
 SETTINGS_FILE = "evaluation.json"
 LOCALISATION_FILE = "localisation.csv"

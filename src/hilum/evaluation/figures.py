@@ -35,7 +35,6 @@ OVERLAP = ("dice", "iou", "hd95")
 
 _BOUNDS = {"mcc": (-1.0, 1.0), "hd95": (0.0, np.inf)}
 
-Statistics = Mapping["Key", FloatArray]
 Rows = NDArray[np.bool_]
 
 

@@ -6,7 +6,7 @@ class. A resample is a vector of image weights, which lets all statistics be com
 
 A figure with bounds gets the bootstrap's standard error on the logit scale and Student's t (Efron & Tibshirani 1993,
 An Introduction to the Bootstrap, chapters 12 and 13); one without gets the percentile interval. Percentiles alone
-are too narrow near a bound and for few groups: benchmarks/coverage.py has both.
+are too narrow near a bound and for few groups; benchmarks/coverage.py measures the coverage.
 """
 
 from __future__ import annotations
