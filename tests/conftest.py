@@ -86,7 +86,7 @@ def trained_run(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
     settings = {
         "data": phantoms,
         "preprocess": {"size": 64},
-        "model": {"name": "encoder-unet", "encoder": "tf_efficientnet_lite0"},
+        "model": {"encoder": "tf_efficientnet_lite0"},
         "training": {"epochs": 1, "batch_size": 8, "device": "cpu"},
     }
     run = RunFolder(tmp_path_factory.mktemp("trained") / "run")

@@ -62,21 +62,46 @@ class AugmentConfig(_Settings):
     tone_p: float = Field(0.0, ge=0, le=1, description="Chance of the change of gamma and contrast.")
     noise_std: float = Field(5 / 255, ge=0, le=1, description="Standard deviation of Gaussian noise, of [0, 1].")
     noise_p: float = Field(0.5, ge=0, le=1, description="Chance of noise.")
+    blur: float = Field(0.0, ge=0, le=0.1, description="Largest sigma of a Gaussian blur, as a fraction of the side.")
+    blur_p: float = Field(0.0, ge=0, le=1, description="Chance of a blur.")
+    coarsen: float = Field(0.0, ge=0, lt=1, description="Largest loss of resolution: shrunk by it, then restored.")
+    coarsen_p: float = Field(0.0, ge=0, le=1, description="Chance of a loss of resolution.")
+    codec_quality: int = Field(30, ge=1, le=100, description="Lowest JPEG quality; the highest is 95.")
+    codec_p: float = Field(0.0, ge=0, le=1, description="Chance of a pass through JPEG.")
+
+
+class ShortcutConfig(_Settings):
+    """Training films that take a shortcut's reward away (hilum.data.treatments). Zero turns one off."""
+
+    background_p: float = Field(0.0, ge=0, le=1, description="Chance that lungs are set over another class's film.")
+    erase_p: float = Field(0.0, ge=0, le=1, description="Chance that lungs are erased and no answer is right.")
+    lesion_p: float = Field(0.0, ge=0, le=1, description="Chance that a normal film gets a drawn opacity.")
+    normal_class: str | None = Field(
+        None, description="The class without findings, for --lesion-p; left out, the class called normal, if any."
+    )
+    localisation_weight: float = Field(0.5, ge=0, description="Weight of pointing the evidence at a drawn opacity.")
 
 
 class ModelConfig(_Settings):
     """Which network."""
 
-    name: Literal["unet", "encoder-unet"] = Field(
-        "encoder-unet", description="unet: the original project's network; encoder-unet: any timm encoder."
+    name: Literal["evidence", "encoder-unet", "unet"] = Field(
+        "evidence",
+        description="evidence: a timm encoder, evidence pooled inside the lung; encoder-unet: the same, pooled over "
+        "the whole film; unet: the original project's network.",
     )
-    encoder: str = Field("tf_efficientnet_lite0", description="timm's name of the encoder (encoder-unet).")
+    encoder: str = Field("tf_efficientnet_lite0", description="timm's name of the encoder (not of unet).")
+    pooling: Literal["attention", "pcam", "lse", "average"] = Field(
+        "attention", description="How evidence becomes a logit (evidence)."
+    )
+    evidence_stride: Literal[8, 16, 32] = Field(16, description="Side of an evidence cell, input pixels (evidence).")
+    lung_gate: bool = Field(True, description="Let only evidence inside the predicted lung count (evidence).")
     pretrained: bool = Field(True, description="Start the encoder from ImageNet weights where they are at hand.")
     encoder_weights: Path | None = Field(None, description="A .safetensors file with the encoder's weights.")
     decoder_channels: tuple[int, ...] = Field(
-        (128, 64, 32, 16, 8), description="Channels of the decoder's stages, deepest first (encoder-unet)."
+        (128, 64, 32, 16, 8), description="Channels of the decoder's stages, deepest first (not unet)."
     )
-    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout before the classifier (encoder-unet).")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout before the classifier (not unet).")
 
 
 class LossConfig(_Settings):
@@ -86,6 +111,9 @@ class LossConfig(_Settings):
     classification_weight: float = Field(2.0, ge=0, description="Weight of the cross-entropy on the class.")
     class_weights: Literal["none", "inverse", "effective"] = Field(
         "none", description="Weight classes by inverse frequency or by effective number (Cui et al. 2019)."
+    )
+    keep_prior: bool = Field(
+        True, description="Correct for --sampling, so that probabilities keep the class shares of the data."
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing of the cross-entropy.")
 
@@ -106,7 +134,12 @@ class TrainingConfig(_Settings):
     clip_norm: float = Field(1.0, gt=0, description="Largest gradient norm.")
     early_stopping: int = Field(0, ge=0, description="Stop after so many epochs without gain; 0 never stops.")
     ema_decay: float = Field(0.0, ge=0, lt=1, description="Decay of the averaged weights, per step; 0 turns it off.")
-    balanced_sampling: bool = Field(False, description="Draw every class equally often.")
+    sampling: Literal["natural", "class", "class-source"] = Field(
+        "natural", description="natural: every film once; else every class, or class of a source, is drawn more evenly."
+    )
+    sampling_power: float = Field(
+        1.0, ge=0, le=1, description="1: equally often; 0.5: by the square root of its size; 0: as it is."
+    )
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field("32-true", description="Arithmetic.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     workers: int = Field(0, ge=0, description="Loader processes; 0 loads in the training process.")
@@ -122,6 +155,7 @@ class Config(_Settings):
     preprocess: PreprocessSpec = PreprocessSpec()
     split: SplitConfig = SplitConfig()
     augment: AugmentConfig = AugmentConfig()
+    shortcuts: ShortcutConfig = ShortcutConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
@@ -132,6 +166,8 @@ class Config(_Settings):
             raise ValueError("val_fraction + test_fraction must leave something to train on (a sum below 1)")
         if self.loss.segmentation_weight == self.loss.classification_weight == 0:
             raise ValueError("one of segmentation_weight and classification_weight must be above 0")
+        if self.shortcuts.background_p + self.shortcuts.erase_p > 1:
+            raise ValueError("background_p + erase_p must be at most 1")
         return self
 
 
@@ -139,7 +175,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "default": {
         "augment": {
             "scale": 0.1, "translate": 0.05, "affine_p": 0.5, "gamma": 0.25, "contrast": 0.2, "tone_p": 0.5,
+            "blur": 0.012, "blur_p": 0.2, "coarsen": 0.5, "coarsen_p": 0.2, "codec_p": 0.2,
         },
+        "shortcuts": {"background_p": 0.25, "erase_p": 0.15, "lesion_p": 0.5},
         "loss": {"class_weights": "effective"},
         "training": {"ema_decay": 0.998, "early_stopping": 10},
     },

@@ -92,7 +92,7 @@ class Batch(NamedTuple):
     mask: torch.Tensor  # (M, 1, H, W) float32 in {0, 1}, of the M <= N examples that have one
     mask_rows: torch.Tensor  # (M,) int64, which of the N those are
     label: torch.Tensor  # (N,) int64, -1 where unknown
-    row: torch.Tensor  # (N,) int64, row of the cache: seeds the augmentation
+    row: torch.Tensor  # (N,) int64, the row, plus the data set's length for each repetition: seeds what is random
 
 
 class ModelOutput(NamedTuple):

@@ -27,11 +27,12 @@ from hilum.training.run_folder import RunFolder
 KINDS: dict[str, dict[str, dict[str, Any]]] = {
     "cosine, EMA, accumulation": {
         "training": {"schedule": "cosine", "ema_decay": 0.9, "accumulate": 3},
+        "shortcuts": {"background_p": 0.4, "erase_p": 0.3, "lesion_p": 1.0},
         "loss": {"class_weights": "effective"},
     },
     "plateau, balanced, no EMA": {
         "training": {
-            "schedule": "plateau", "ema_decay": 0, "plateau_patience": 0, "balanced_sampling": True,
+            "schedule": "plateau", "ema_decay": 0, "plateau_patience": 0, "sampling": "class",
         },
     },
 }  # fmt: skip

@@ -16,6 +16,7 @@ from hilum.types import Batch
 STRONG = AugmentConfig(
     flip_p=0.5, rotation_degrees=30, rotation_p=0.7, scale=0.2, translate=0.1, affine_p=0.7,
     gamma=0.4, contrast=0.4, tone_p=0.7, noise_std=0.1, noise_p=0.7,
+    blur=0.03, blur_p=0.4, coarsen=0.6, coarsen_p=0.4, codec_p=0.4,
 )  # fmt: skip
 STILL = AugmentConfig(rotation_p=0, noise_p=0)
 SIDE = 48
@@ -88,7 +89,7 @@ def test_one_setting_does_not_change_what_another_draws() -> None:
     with_flip = draw_parameters(STRONG, 0, 1, rows)
     without = draw_parameters(STRONG.model_copy(update={"flip_p": 0.0, "noise_p": 0.0}), 0, 1, rows)
     assert not without.flip.any()
-    for name in ("angle", "scale", "shift", "gamma", "contrast", "noise_seed"):
+    for name in ("angle", "scale", "shift", "gamma", "contrast", "noise_seed", "blur", "coarsen", "quality"):
         assert torch.equal(getattr(with_flip, name), getattr(without, name)), name
 
 
@@ -103,6 +104,9 @@ def parameters(**given: float) -> AugmentParameters:
         "contrast": torch.ones(1),
         "noise_std": torch.zeros(1),
         "noise_seed": torch.zeros(1, dtype=torch.int64),
+        "blur": torch.zeros(1),
+        "coarsen": torch.ones(1),
+        "quality": torch.zeros(1, dtype=torch.int64),
     }
     for name, value in given.items():
         plain[name] = torch.full_like(plain[name], value)

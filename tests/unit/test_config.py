@@ -31,7 +31,7 @@ def test_the_seed_preset_is_the_original_project() -> None:
 
 def test_the_default_preset_keeps_the_side_of_the_heart() -> None:
     config = load_config()
-    assert config.model.name == "encoder-unet"
+    assert config.model.name == "evidence"
     assert config.augment.flip_p == 0
     assert config.augment.affine_p > 0
     assert config.preprocess.channels == 1

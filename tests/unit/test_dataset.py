@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
 from hilum.data.cache import open_cache
-from hilum.data.dataset import CachedDataset, EpochSampler, evaluation_loader, training_loader
+from hilum.data.dataset import CachedDataset, EpochSampler, evaluation_loader, sampling_shares, training_loader
 from hilum.types import Batch, Record
 
 CLASSES = ("COVID", "Normal", "Viral Pneumonia")
@@ -132,23 +135,67 @@ def test_what_is_dropped_changes_from_epoch_to_epoch() -> None:
     assert seen == set(range(15))
 
 
+@dataclass(frozen=True)
+class Rows:
+    """What sampling_shares reads of a data set."""
+
+    labels: NDArray[np.int64]
+    records: tuple[Record, ...]
+
+
+def rows_of(labels: NDArray[np.int64], sources: list[str] | None = None) -> CachedDataset:
+    names = sources or ["a"] * len(labels)
+    return cast(CachedDataset, Rows(labels, tuple(Record(Path("x.png"), source=name) for name in names)))
+
+
+def drawn_shares(
+    labels: NDArray[np.int64], by: str, power: float = 1.0, sources: list[str] | None = None
+) -> dict[tuple[int, str], float]:
+    """The share that each cell, a label and a source, has of what is drawn."""
+    shares = sampling_shares(rows_of(labels, sources), by, power)
+    sampler = EpochSampler(labels, 50, seed=0, shares=shares)
+    rows = [row % len(labels) for epoch in range(1, 11) for batch in order_of(sampler, epoch) for row in batch]
+    counts = Counter((int(labels[row]), sources[row] if sources else "") for row in rows)
+    return {cell: count / counts.total() for cell, count in counts.items()}
+
+
 def test_balanced_sampling_evens_the_classes() -> None:
     labels = np.repeat([0, 1, 2], [10, 90, 900])
-    sampler = EpochSampler(labels, 50, seed=0, balanced=True)
-    counts = Counter(int(labels[row]) for epoch in range(1, 6) for batch in order_of(sampler, epoch) for row in batch)
-    shares = np.array([counts[label] for label in range(3)]) / counts.total()
-    np.testing.assert_allclose(shares, 1 / 3, atol=0.03)
+    found = drawn_shares(labels, "class")
+    np.testing.assert_allclose([found[label, ""] for label in range(3)], 1 / 3, atol=0.03)
+    assert sampling_shares(rows_of(labels), "natural", 1.0) is None
     plain = EpochSampler(labels, 50, seed=0)
     assert Counter(labels[row] for batch in order_of(plain, 1) for row in batch)[0] == 10
 
 
+def test_balanced_sampling_by_square_roots() -> None:
+    found = drawn_shares(np.repeat([0, 1], [100, 900]), "class", 0.5)
+    assert found[0, ""] == pytest.approx(0.25, abs=0.02)  # 10 of 10 + 30
+    assert drawn_shares(np.repeat([0, 1], [100, 900]), "class", 0.0)[0, ""] == pytest.approx(0.1, abs=0.02)
+
+
+def test_balanced_sampling_evens_the_sources_of_a_class() -> None:
+    labels = np.repeat([0, 0, 1], [50, 250, 700])
+    found = drawn_shares(labels, "class-source", sources=["a"] * 50 + ["b"] * 250 + ["a"] * 700)
+    assert found == pytest.approx({(0, "a"): 1 / 3, (0, "b"): 1 / 3, (1, "a"): 1 / 3}, abs=0.03)
+
+
 def test_balanced_sampling_leaves_unlabelled_images_their_share() -> None:
     """They are no class: a handful of them must not become a third of every batch."""
-    labels = np.repeat([-1, 0, 1], [20, 180, 800])
-    sampler = EpochSampler(labels, 50, seed=0, balanced=True)
-    counts = Counter(int(labels[row]) for epoch in range(1, 11) for batch in order_of(sampler, epoch) for row in batch)
-    assert counts[-1] / counts.total() == pytest.approx(0.02, abs=0.007)
-    assert counts[0] / counts.total() == pytest.approx(0.49, abs=0.02)
+    found = drawn_shares(np.repeat([-1, 0, 1], [20, 180, 800]), "class")
+    assert found[-1, ""] == pytest.approx(0.02, abs=0.007)
+    assert found[0, ""] == pytest.approx(0.49, abs=0.02)
+
+
+def test_a_row_that_is_drawn_again_is_the_same_film_under_another_number(dataset: CachedDataset) -> None:
+    shares = np.full(N, 1 / N)
+    rows = [row for batch in order_of(EpochSampler(dataset.labels, 4, 0, shares=shares), 1) for row in batch]
+    assert len(set(rows)) == len(rows)  # so that each is augmented in its own way
+    assert any(row >= N for row in rows)
+    first, again = dataset.__getitems__([2, 3]), dataset.__getitems__([2 + N, 3 + 2 * N])
+    assert torch.equal(first.image, again.image)
+    assert torch.equal(first.label, again.label)
+    assert again.row.tolist() == [2 + N, 3 + 2 * N]
 
 
 # --- the loaders --------------------------------------------------------------------------------------------------

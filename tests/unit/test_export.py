@@ -23,6 +23,7 @@ from hilum.models.build import build_model
 from hilum.types import ModelOutput
 
 SPECS = {
+    "evidence": PreprocessSpec(size=64, channels=1),
     "encoder-unet": PreprocessSpec(size=64, channels=1),
     "unet": PreprocessSpec(size=32, channels=3, fit="stretch"),
 }
@@ -34,8 +35,9 @@ Exported = tuple[str, int, nn.Module, bytes]
 @pytest.fixture(
     scope="module",
     params=[
+        ("evidence", 17),
+        ("evidence", 18),
         ("encoder-unet", 17),
-        ("encoder-unet", 18),
         ("unet", 17),
         pytest.param(("unet", 18), marks=pytest.mark.slow),
     ],
@@ -71,7 +73,7 @@ def test_names_shapes_and_opset(exported: Exported) -> None:
     assert isinstance(batch, str)
     assert rest == [channels, size, size]
     names = [output.name for output in graph.graph.output]
-    assert names == ["segmentation", "classification", *(["evidence"] if name == "encoder-unet" else [])]
+    assert names == ["segmentation", "classification", *(["evidence"] if name != "unet" else [])]
     assert set(names) <= set(OUTPUTS)
     assert shape_of(graph.graph.output[0]) == [batch, 1, size, size]
     assert shape_of(graph.graph.output[1]) == [batch, 4]

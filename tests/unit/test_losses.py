@@ -13,7 +13,7 @@ from torch.nn import functional
 from hilum.config import LossConfig
 from hilum.errors import ConfigError
 from hilum.models.encoder_unet import EncoderUNet
-from hilum.models.losses import UNKNOWN_LABEL, MultiTaskLoss, class_weights
+from hilum.models.losses import UNKNOWN_LABEL, MultiTaskLoss, class_weights, prior_shift
 from hilum.types import Batch, ModelOutput
 
 SIDE = 64
@@ -209,3 +209,27 @@ def test_class_weights_reach_the_loss() -> None:
     per_image = functional.cross_entropy(logits, label, reduction="none")
     mine = MultiTaskLoss(LossConfig(), weights).classification(logits, label)
     assert float(mine) == pytest.approx(float((2 * per_image[0] + 4 * per_image[1]) / 6), rel=1e-6)
+
+
+# --- sampling that is not natural ---------------------------------------------------------------------------------
+
+
+def test_the_prior_shift_gives_the_natural_posterior() -> None:
+    """One feature value per class mixture: the best logits on balanced draws, less the shift, are the data's own."""
+    natural, sampled = [0.7, 0.2, 0.1], [1 / 3] * 3
+    shift = prior_shift(natural, sampled)
+    likelihood = torch.tensor([0.2, 0.5, 0.3])  # of the feature, per class
+    trained = (likelihood * torch.tensor(sampled)).log()  # what cross-entropy on the draws leads logits + shift to
+    posterior = (trained - shift).softmax(0)
+    expected = likelihood * torch.tensor(natural)
+    torch.testing.assert_close(posterior, expected / expected.sum())
+
+
+def test_the_shift_is_for_training_alone() -> None:
+    output, batch = make_output(4), make_batch([0, 1, 2, 0], [])
+    shifted = MultiTaskLoss(LossConfig(), prior_shift=torch.tensor([0.5, 0.0, -2.0]))
+    plain = MultiTaskLoss(LossConfig())
+    moved = functional.cross_entropy(output.class_logits + torch.tensor([0.5, 0.0, -2.0]), batch.label)
+    torch.testing.assert_close(shifted(output, batch).classification, moved)
+    measured = shifted.classification(output.class_logits, batch.label)
+    assert torch.equal(measured, plain.classification(output.class_logits, batch.label))

@@ -25,7 +25,7 @@ GREY = PreprocessSpec(size=64)
 
 def small(encoder: str = SMALL, num_classes: int = 4) -> EncoderUNet:
     torch.manual_seed(0)
-    config = ModelConfig(encoder=encoder, decoder_channels=CHANNELS)
+    config = ModelConfig(name="encoder-unet", encoder=encoder, decoder_channels=CHANNELS)
     network = build_model(config, GREY, num_classes)
     assert isinstance(network, EncoderUNet)
     return network.eval()

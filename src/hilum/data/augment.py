@@ -14,6 +14,7 @@ from kornia.enhance import adjust_contrast_with_mean_subtraction, adjust_gamma
 from kornia.geometry.transform import get_affine_matrix2d, warp_affine
 
 from hilum.config import AugmentConfig
+from hilum.data.degrade import degrade
 from hilum.types import Batch
 
 
@@ -29,13 +30,18 @@ class AugmentParameters:
     contrast: torch.Tensor  # float32, factor about the image's mean
     noise_std: torch.Tensor  # float32, of [0, 1]
     noise_seed: torch.Tensor  # int64
+    blur: torch.Tensor  # float32, sigma as a fraction of the side
+    coarsen: torch.Tensor  # float32, factor on the side
+    quality: torch.Tensor  # int64, of JPEG; 0 for none
 
 
 def draw_parameters(config: AugmentConfig, seed: int, epoch: int, rows: torch.Tensor) -> AugmentParameters:
     """Draw the changes for the images of ``rows`` (N,) in ``epoch``."""
     drawn = [_draw_one(config, np.random.default_rng([seed, epoch, row])) for row in rows.tolist()]
     columns = list(zip(*drawn, strict=True))
-    flip, angle, scale, x, y, gamma, contrast, noise_std, noise_seed = (torch.tensor(column) for column in columns)
+    flip, angle, scale, x, y, gamma, contrast, noise_std, noise_seed, blur, coarsen, quality = (
+        torch.tensor(column) for column in columns
+    )
     shift = torch.stack([x, y], dim=1)
     return AugmentParameters(
         flip=flip,
@@ -46,6 +52,9 @@ def draw_parameters(config: AugmentConfig, seed: int, epoch: int, rows: torch.Te
         contrast=contrast.float(),
         noise_std=noise_std.float(),
         noise_seed=noise_seed,
+        blur=blur.float(),
+        coarsen=coarsen.float(),
+        quality=quality,
     )
 
 
@@ -54,6 +63,8 @@ def _draw_one(config: AugmentConfig, random: np.random.Generator) -> tuple[bool 
     flip, rotate, move, tone, noise = random.random(5)
     angle, scale, x, y, gamma, contrast = random.uniform(-1, 1, 6)
     noise_seed = int(random.integers(2**62))
+    blur_chance, coarsen_chance, codec_chance, blur, coarsen = random.random(5)  # new draws go last
+    quality = int(random.integers(config.codec_quality, 96))
     rotated, moved, toned = rotate < config.rotation_p, move < config.affine_p, tone < config.tone_p
     return (
         bool(flip < config.flip_p),
@@ -65,6 +76,9 @@ def _draw_one(config: AugmentConfig, random: np.random.Generator) -> tuple[bool 
         1 + contrast * config.contrast if toned else 1.0,
         config.noise_std if noise < config.noise_p else 0.0,
         noise_seed,
+        blur * config.blur if blur_chance < config.blur_p else 0.0,
+        1 - coarsen * config.coarsen if coarsen_chance < config.coarsen_p else 1.0,
+        quality if codec_chance < config.codec_p else 0,
     )
 
 
@@ -75,8 +89,8 @@ def augment(batch: Batch, parameters: AugmentParameters) -> Batch:
     image = torch.where(flip[:, None, None, None], image.flip(-1), image)
     mask = torch.where(flip[batch.mask_rows, None, None, None], batch.mask.flip(-1), batch.mask)
     image, mask = _warp(image, mask, batch.mask_rows, parameters)
-    image = _tone(image, parameters)
-    return batch._replace(image=_add_noise(image, parameters), mask=mask)
+    image = _add_noise(_tone(image, parameters), parameters)
+    return batch._replace(image=degrade(image, parameters.blur, parameters.coarsen, parameters.quality), mask=mask)
 
 
 def _warp(

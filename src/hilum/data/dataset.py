@@ -31,9 +31,10 @@ class CachedDataset(Dataset[Batch]):
         self, cache: Cache, records: Sequence[Record], class_names: Sequence[str], spec: PreprocessSpec
     ) -> None:
         self._cache, self._rows = cache, np.arange(len(records))
-        self._class_names, self._spec = class_names, spec
+        self._spec = spec
         self._grey, self._channels = spec.model_copy(update={"channels": 1}), spec.channels
         self.records = tuple(records)
+        self.class_names = tuple(class_names)
         self.num_classes = len(class_names)
         number = {name: position for position, name in enumerate(class_names)}
         self.labels: NDArray[np.int64] = np.array(
@@ -45,13 +46,14 @@ class CachedDataset(Dataset[Batch]):
 
     def subset(self, rows: Sequence[int]) -> CachedDataset:
         """The data set of these rows alone, in their order, over the same cache."""
-        part = CachedDataset(self._cache, [self.records[row] for row in rows], self._class_names, self._spec)
+        part = CachedDataset(self._cache, [self.records[row] for row in rows], self.class_names, self._spec)
         part._rows = self._rows[list(rows)]
         return part
 
     def __getitems__(self, rows: list[int]) -> Batch:
-        """The Batch of ``rows``; ``row`` in it numbers them as they stand in this data set."""
-        own = self._rows[rows]
+        """The Batch of ``rows``: row + a x N is the row's a-th repetition in an epoch, which is augmented anew."""
+        places = np.asarray(rows) % len(self)
+        own = self._rows[places]
         grey = torch.from_numpy(to_input(self._cache.images[own], self._grey))  # (N, 1, S, S)
         mask_row = self._cache.mask_row[own]
         known = np.flatnonzero(mask_row >= 0)  # (M,)
@@ -60,7 +62,7 @@ class CachedDataset(Dataset[Batch]):
             image=grey.expand(-1, self._channels, -1, -1),  # channels repeat without a copy
             mask=torch.from_numpy(masks),
             mask_rows=torch.from_numpy(known),
-            label=torch.from_numpy(self.labels[rows]),
+            label=torch.from_numpy(self.labels[places]),
             row=torch.tensor(rows),
         )
 
@@ -75,32 +77,67 @@ class EpochSampler(Sampler[list[int]]):
         labels: (N,) int64, -1 where unknown.
         batch_size: rows in a batch.
         seed: of the order.
-        balanced: draw with replacement so that every class comes equally often; unlabelled rows keep their share.
+        shares: (N,) float64 summing to 1, the chance of each row, drawn with replacement; None takes each row once.
     """
 
-    def __init__(self, labels: NDArray[np.int64], batch_size: int, seed: int, *, balanced: bool = False) -> None:
+    def __init__(
+        self,
+        labels: NDArray[np.int64],
+        batch_size: int,
+        seed: int,
+        *,
+        shares: NDArray[np.float64] | None = None,
+    ) -> None:
         self._size = min(batch_size, len(labels))
         self._seed = seed
-        self._labels = labels
-        self._balanced = balanced
+        self._rows = len(labels)
+        self._shares = shares
         self.epoch = 0
 
     def __len__(self) -> int:
-        return len(self._labels) // self._size
+        return self._rows // self._size
 
     def __iter__(self) -> Iterator[list[int]]:
         random = np.random.default_rng([self._seed, self.epoch])
-        n = len(self._labels)
-        order = random.choice(n, n, p=self._shares()) if self._balanced else random.permutation(n)
+        n = self._rows
+        if self._shares is None:
+            order = random.permutation(n)
+        else:
+            order = random.choice(n, n, p=self._shares)
+            order = order + n * _repetitions(order)
         for batch in range(len(self)):
             yield order[batch * self._size : (batch + 1) * self._size].tolist()
 
-    def _shares(self) -> NDArray[np.float64]:
-        known = self._labels != UNKNOWN_LABEL
-        shares = np.full(len(self._labels), 1 / len(self._labels))
-        _, inverse, counts = np.unique(self._labels[known], return_inverse=True, return_counts=True)
-        shares[known] = known.mean() / (len(counts) * counts[inverse])
-        return shares
+
+def _repetitions(drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each place (N,), how often its value has come before."""
+    by_value = np.argsort(drawn, kind="stable")
+    ordered = drawn[by_value]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    before = np.arange(len(drawn)) - np.repeat(starts, np.diff(np.r_[starts, len(drawn)]))
+    found = np.empty_like(before)
+    found[by_value] = before
+    return found
+
+
+def sampling_shares(dataset: CachedDataset, by: str, power: float) -> NDArray[np.float64] | None:
+    """The chance (N,) of each row; None for ``natural``. Unlabelled rows keep their share.
+
+    Args:
+        dataset: N rows.
+        by: ``natural``; ``class``: cells are classes; ``class-source``: cells are the films of a class from one source.
+        power: a cell is drawn in proportion to its size to the power of 1 - ``power``.
+    """
+    if by == "natural":
+        return None
+    known = dataset.labels != UNKNOWN_LABEL
+    sources = [record.source or "" if by == "class-source" else "" for record in dataset.records]
+    cells = np.array([f"{label} {source}" for label, source in zip(dataset.labels, sources, strict=True)])
+    shares = np.full(len(cells), 1 / len(cells))
+    _, inverse, counts = np.unique(cells[known], return_inverse=True, return_counts=True)
+    raw = (counts ** -float(power))[inverse]
+    shares[known] = known.mean() * raw / raw.sum()
+    return shares
 
 
 def training_loader(dataset: CachedDataset, sampler: EpochSampler, workers: int) -> DataLoader[Batch]:

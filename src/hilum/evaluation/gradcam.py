@@ -1,8 +1,9 @@
 """Grad-CAM (Selvaraju et al. 2017, ICCV): the usual map of a classifier, to compare a network's own evidence with.
 
-The features are those that the classifier pools, the last before the map of places is lost: the encoder's deepest of
-``encoder-unet``, and the last of the whole backbone, at the size of the image, of ``unet``. Where one linear layer
-follows the pooling (``encoder-unet``), the map is exactly the positive part of the evidence (ibid., section 3.1).
+The features are those that the classifier pools, the last before the map of places is lost: the neck's of
+``evidence``, the encoder's deepest of ``encoder-unet``, and the last of the whole backbone, at the size of the image,
+of ``unet``. Where one linear layer follows a plain mean (``encoder-unet``), the map is exactly the positive part of the
+evidence (ibid., section 3.1).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import nn
 
 from hilum.errors import ConfigError
 
-_FEATURES = ("encoder", "backbone")
+_FEATURES = ("neck", "encoder", "backbone")
 """The module whose (last) output the classifier pools, by the name that hilum.models gives it."""
 
 

@@ -19,20 +19,33 @@ def build_model(config: ModelConfig, spec: PreprocessSpec, num_classes: int) -> 
         from hilum.models.unet import MultiTaskUNet
 
         return MultiTaskUNet(spec.channels, num_classes)
-    from hilum.models.encoder_unet import EncoderUNet
+    if config.name == "encoder-unet":
+        from hilum.models.encoder_unet import EncoderUNet
 
-    return EncoderUNet(config.encoder, num_classes, config.decoder_channels, config.dropout)
+        return EncoderUNet(config.encoder, num_classes, config.decoder_channels, config.dropout)
+    from hilum.models.evidence import EvidenceNet
+
+    return EvidenceNet(
+        config.encoder,
+        num_classes,
+        config.decoder_channels,
+        config.dropout,
+        pooling=config.pooling,
+        stride=config.evidence_stride,
+        lung_gate=config.lung_gate,
+    )
 
 
 def load_pretrained(model: nn.Module, config: ModelConfig) -> str | None:
-    """Put pretrained weights into the encoder of an ``encoder-unet``; the origin of the weights, or None.
+    """Put pretrained weights into a timm encoder; the origin of the weights, or None.
 
     Raises:
         CheckpointError: ``config.encoder_weights`` names a file that does not fit the encoder.
     """
     from hilum.models.encoder_unet import EncoderUNet
+    from hilum.models.evidence import EvidenceNet
 
-    if not isinstance(model, EncoderUNet) or not config.pretrained:
+    if not isinstance(model, EncoderUNet | EvidenceNet) or not config.pretrained:
         return None
     from hilum.models.pretrained import load_encoder_weights
 

@@ -7,6 +7,8 @@ positions plus a bias: that sum, position by position, is the evidence (class ac
 
 from __future__ import annotations
 
+from typing import Any
+
 import segmentation_models_pytorch as smp
 import torch
 from torch import nn
@@ -38,26 +40,7 @@ class EncoderUNet(nn.Module):
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
-        if len(decoder_channels) != 5 or min(decoder_channels) < 1:
-            raise ConfigError(
-                f"Expected 5 decoder_channels of at least 1, got {list(decoder_channels)}.",
-                cure="Give one per stage, deepest first.",
-            )
-        try:
-            net = smp.Unet(
-                f"tu-{encoder}",
-                encoder_weights=None,
-                decoder_channels=decoder_channels,
-                in_channels=3,
-                classes=1,
-            )
-        except (RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
-            # timm reports an unknown or an unsuitable model in any of these ways
-            raise ConfigError(
-                f"Expected the name of a timm encoder with five feature levels, got {encoder!r}: {error}.",
-                cure="`python -c 'import timm; print(timm.list_models())'` lists them.",
-            ) from error
-        self.encoder, self.decoder, self.segmentation_head = net.encoder, net.decoder, net.segmentation_head
+        self.encoder, self.decoder, self.segmentation_head = build_parts(encoder, decoder_channels)
         self.dropout = nn.Dropout2d(dropout)  # on (N, F, h, w) it drops whole features, as dropout after pooling does
         self.classifier = nn.Conv2d(self.encoder.out_channels[-1], num_classes, kernel_size=1)
         mean, std = normalisation(encoder)
@@ -73,6 +56,30 @@ class EncoderUNet(nn.Module):
         evidence = functional.conv2d(bottleneck, self.classifier.weight) / positions  # (N, K, h, w)
         class_logits = evidence.sum(dim=(2, 3)) + self.classifier.bias
         return ModelOutput(mask_logits, class_logits, evidence)
+
+
+def build_parts(encoder: str, decoder_channels: tuple[int, ...]) -> tuple[Any, nn.Module, nn.Module]:
+    """A timm encoder (levels at 1, 1/2, ..., 1/32), a UNet decoder for it, and its head to one mask logit; untrained.
+
+    Raises:
+        ConfigError: as for EncoderUNet.
+    """
+    if len(decoder_channels) != 5 or min(decoder_channels) < 1:
+        raise ConfigError(
+            f"Expected 5 decoder_channels of at least 1, got {list(decoder_channels)}.",
+            cure="Give one per stage, deepest first.",
+        )
+    try:
+        net = smp.Unet(
+            f"tu-{encoder}", encoder_weights=None, decoder_channels=decoder_channels, in_channels=3, classes=1
+        )
+    except (RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
+        # timm reports an unknown or an unsuitable model in any of these ways
+        raise ConfigError(
+            f"Expected the name of a timm encoder with five feature levels, got {encoder!r}: {error}.",
+            cure="`python -c 'import timm; print(timm.list_models())'` lists them.",
+        ) from error
+    return net.encoder, net.decoder, net.segmentation_head
 
 
 def normalisation(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

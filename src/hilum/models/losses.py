@@ -28,20 +28,42 @@ class Losses(NamedTuple):
     segmentation: torch.Tensor
 
 
+class Extra(NamedTuple):
+    """A sum of losses over films that have no label (hilum.models.shortcut_loss)."""
+
+    total: torch.Tensor  # scalar
+    films: int
+
+
 class MultiTaskLoss:
     """Callable: (ModelOutput, Batch) to Losses.
 
     Dice is MONAI's with squared denominators (Milletari et al. 2016), per image, then averaged.
     """
 
-    def __init__(self, config: LossConfig, class_weights: torch.Tensor | None = None) -> None:
+    def __init__(
+        self,
+        config: LossConfig,
+        class_weights: torch.Tensor | None = None,
+        prior_shift: torch.Tensor | None = None,
+    ) -> None:
         self._config = config
         self._class_weights = class_weights  # (K,) float32 or None
+        self._prior_shift = prior_shift  # (K,) float32 or None, see prior_shift
         self._dice = DiceLoss(sigmoid=True, squared_pred=True)
 
-    def __call__(self, output: ModelOutput, batch: Batch) -> Losses:
-        """The loss of one batch; a part for which the batch has nothing is 0."""
-        classification = self.classification(output.class_logits, batch.label)
+    def __call__(self, output: ModelOutput, batch: Batch, extra: Extra | None = None) -> Losses:
+        """The loss of one training batch; a part for which the batch has nothing is 0.
+
+        ``extra`` joins the classification loss, whose mean is then over the labels and the films of ``extra``.
+        """
+        logits = output.class_logits
+        if self._prior_shift is not None:
+            logits = logits + self._prior_shift.to(logits.device)
+        classification = self.classification(logits, batch.label)
+        if extra is not None and extra.films:
+            labels = int((batch.label != UNKNOWN_LABEL).sum())
+            classification = (classification * labels + extra.total) / (labels + extra.films)
         segmentation = self.segmentation(output.mask_logits, batch)
         total = self._config.classification_weight * classification + self._config.segmentation_weight * segmentation
         if not total.requires_grad:  # neither a label nor a mask: backward still needs a graph, of zeros
@@ -68,6 +90,17 @@ class MultiTaskLoss:
         known = logits[batch.mask_rows].float()  # (M, 1, S, S)
         dice: torch.Tensor = self._dice(known, batch.mask)
         return dice + functional.binary_cross_entropy_with_logits(known, batch.mask)
+
+
+def prior_shift(natural: Sequence[float], sampled: Sequence[float]) -> torch.Tensor:
+    """What to add to the logits in training, (K,) float32: log of the sampler's class shares over the data's.
+
+    The network then learns the logits of the data's own shares, whatever it was shown (Menon et al. 2021, ICLR).
+
+    Args:
+        natural, sampled: K shares, all above 0.
+    """
+    return (torch.tensor(sampled, dtype=torch.float64) / torch.tensor(natural, dtype=torch.float64)).log().float()
 
 
 def class_weights(counts: Sequence[int], scheme: str, *, beta: float = 0.999) -> torch.Tensor | None:

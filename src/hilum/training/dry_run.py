@@ -23,6 +23,7 @@ from hilum.models.losses import MultiTaskLoss
 from hilum.training.device import explaining_out_of_memory, open_fabric
 from hilum.training.optim import build_optimiser, check_batch_size
 from hilum.training.prepare import choose_split
+from hilum.training.treatments import Treatments
 from hilum.types import SPLIT_NAMES, Batch, Finding, SplitName
 
 _WARM_UP, _TIMED = 1, 3
@@ -72,9 +73,7 @@ def plan(config: Config) -> Plan:
     masks = {name: sum(record.mask_path is not None for record in records) for name, records in rows.items()}
     fabric = open_fabric(config)
     model = build_model(config.model, config.preprocess, len(index.class_names))
-    seconds, forward = _time_steps(
-        model, config, fabric, masks["train"] / max(1, images["train"]), len(index.class_names)
-    )
+    seconds, forward = _time_steps(model, config, fabric, masks["train"] / max(1, images["train"]), index.class_names)
     per_epoch = images["train"] / config.training.batch_size * seconds
     per_epoch += images["val"] / config.training.batch_size * forward
     return Plan(
@@ -92,20 +91,26 @@ def plan(config: Config) -> Plan:
 
 
 def _time_steps(
-    model: nn.Module, config: Config, fabric: Fabric, mask_share: float, num_classes: int
+    model: nn.Module, config: Config, fabric: Fabric, mask_share: float, class_names: tuple[str, ...]
 ) -> tuple[float, float]:
     """Median seconds of a training step and of a forward pass."""
+    model.to(memory_format=torch.channels_last)  # as in the loop
+    treatments = Treatments.of(config, class_names)
     optimiser = build_optimiser(model, config.training)
     wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
     loss = MultiTaskLoss(config.loss)
     steps, forwards = [], []
     with explaining_out_of_memory(config):
         for number in range(_WARM_UP + _TIMED):
-            batch = fabric.to_device(_random_batch(config, mask_share, num_classes))
+            batch = fabric.to_device(_random_batch(config, mask_share, len(class_names)))
             wrapped.train()
             started = _now(fabric)
             changed = augment(batch, draw_parameters(config.augment, 0, number, batch.row))
-            fabric.backward(loss(wrapped(changed.image), changed).total)
+            treated = treatments.treat(changed, model, number) if treatments else None
+            changed = treated.batch if treated else changed
+            output = wrapped(changed.image)
+            extra = treatments.loss(output, treated) if treatments and treated else None
+            fabric.backward(loss(output, changed, extra).total)
             wrapped_optimiser.step()
             wrapped_optimiser.zero_grad()
             steps.append(_now(fabric) - started)

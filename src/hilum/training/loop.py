@@ -18,16 +18,17 @@ from torch import nn
 
 from hilum.config import Config
 from hilum.data.augment import augment, draw_parameters
-from hilum.data.dataset import CachedDataset, EpochSampler, evaluation_loader, training_loader
+from hilum.data.dataset import CachedDataset, EpochSampler, evaluation_loader, sampling_shares, training_loader
 from hilum.errors import CheckpointError, DataError
 from hilum.evaluation.metrics import validation_auc
-from hilum.models.losses import MultiTaskLoss, class_weights
+from hilum.models.losses import MultiTaskLoss, class_weights, prior_shift
 from hilum.training.checkpoint import fit_state, load_state, save_state, save_weights
 from hilum.training.device import explaining_out_of_memory, open_fabric
 from hilum.training.journal import EpochRow, TensorBoardJournal, write_journal
 from hilum.training.observer import TrainingObserver
 from hilum.training.optim import Schedule, build_ema, build_optimiser, check_batch_size
 from hilum.training.run_folder import RunFolder
+from hilum.training.treatments import Treatments
 from hilum.training.validation import SplitOutput, overlap_scores, run_split
 from hilum.types import Batch
 
@@ -77,19 +78,21 @@ def fit(
     check_batch_size(config)
     fabric = open_fabric(config)
     torch.manual_seed(settings.seed)
-    fabric.to_device(model)
+    fabric.to_device(model).to(memory_format=torch.channels_last)  # faster on a CPU
     optimiser = build_optimiser(model, settings)
     ema = build_ema(model, settings)
     judged = model if ema is None else ema.module  # the weights that are validated, kept and shipped
     wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
-    loss = MultiTaskLoss(config.loss, _weights_of_classes(train, config))
+    shares = sampling_shares(train, settings.sampling, settings.sampling_power)
+    loss = MultiTaskLoss(config.loss, _weights_of_classes(train, config), _shift_of_priors(train, config, shares))
 
-    sampler = EpochSampler(train.labels, settings.batch_size, settings.seed, balanced=settings.balanced_sampling)
+    sampler = EpochSampler(train.labels, settings.batch_size, settings.seed, shares=shares)
     batches = training_loader(train, sampler, settings.workers)
     val_batches = evaluation_loader(val, settings.batch_size, settings.workers)
     schedule = Schedule(optimiser, settings, steps_per_epoch=-(-len(sampler) // settings.accumulate))
     parts = {"model": model, "optimiser": optimiser, "schedule": schedule, "precision": fabric.strategy.precision}
     parts |= {"ema": ema.module} if ema else {}
+    treatments = Treatments.of(config, train.class_names)
     progress = _resume(run, parts, identity)
 
     with closing(TensorBoardJournal(run, first_epoch=progress.epoch + 1)) as tensorboard:
@@ -106,8 +109,11 @@ def fit(
                     batch = augment(batch, draw_parameters(config.augment, settings.seed, epoch, batch.row))
                     place = number % settings.accumulate
                     group = min(settings.accumulate, len(sampler) - number + place)  # the epoch's last may be smaller
+                    if treatments:
+                        treated = treatments.treat(batch, judged, epoch)
+                        batch = treated.batch
                     output = wrapped(batch.image)
-                    losses = loss(output, batch)
+                    losses = loss(output, batch, treatments.loss(output, treated) if treatments else None)
                     fabric.backward(losses.total / group)
                     if place + 1 == group:
                         # GradScaler (16-mixed) skips a step whose gradients overflow, so they are no error here
@@ -243,6 +249,16 @@ def _resume(run: RunFolder, parts: dict[str, object], identity: str) -> Progress
 def _weights_of_classes(train: CachedDataset, config: Config) -> torch.Tensor | None:
     counts = np.bincount(train.labels[train.labels >= 0], minlength=train.num_classes)
     return class_weights(counts.tolist(), config.loss.class_weights)
+
+
+def _shift_of_priors(train: CachedDataset, config: Config, shares: NDArray[np.float64] | None) -> torch.Tensor | None:
+    """The correction of the loss for sampling that is not natural; None where there is nothing to correct."""
+    known = train.labels >= 0
+    if shares is None or not config.loss.keep_prior or not known.any():
+        return None
+    natural = np.bincount(train.labels[known], minlength=train.num_classes) / known.sum()
+    sampled = np.bincount(train.labels[known], shares[known], train.num_classes) / shares[known].sum()
+    return prior_shift(natural.tolist(), sampled.tolist())
 
 
 def _stalled(progress: Progress, patience: int) -> bool:
