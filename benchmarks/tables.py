@@ -198,6 +198,46 @@ def parity(result: dict[str, Any]) -> str:
     )
 
 
+def side_by_side(result: dict[str, Any]) -> str:
+    """A baseline and a model on the same films: benchmarks/model.py and benchmarks/shortcuts_of_models.py."""
+    lines, section = [], None
+    for row in result["rows"]:
+        if row["section"] != section:
+            section = row["section"]
+            lines += ["", f"| {section} | n | baseline | model | model less baseline |", "|---|---|---|---|---|"]
+        n = f"{row['model']['n']:,}" if row["model"] else ""
+        cells = [cell(row[name]) for name in ("baseline", "model", "difference")]
+        cells[2] = row["note"] or cells[2]
+        lines.append(f"| {row['figure']} | {n} | {' | '.join(cells)} |")
+    return "\n".join([*lines[1:], "", _origin(result)])
+
+
+def shortcuts(result: dict[str, Any]) -> str:
+    """Two models without the lungs, and how their indices compare."""
+    ratio = cell(result["ratio"])
+    note = (
+        f"{result['films']:,} of {result['split']['films']:,} test films, with the reference mask of "
+        f"{result['reference_masks']:,} and else the model's lungs for both. "
+        f"{result['headline'].replace('_', ' ').capitalize()}: the model's index over the baseline's is {ratio}. "
+    )
+    head, _, origin = side_by_side(result).rpartition("\n")
+    return f"{head}\n{note}{origin}"
+
+
+def cpu_time(result: dict[str, Any]) -> str:
+    """Time per film on the CPU, and the ratio to the original network."""
+    lines = ["| threads | way | ms per film, median (range) | ratio, median (range) |", "|---|---|---|---|"]
+    for part in result["results"]:
+        for row in part["rows"]:
+            wall, ratio = row["wall_ms"], row["ratio"]
+            times = f"{wall['median']:.1f} ({wall['min']:.1f}–{wall['max']:.1f})"
+            ratios = f"{ratio['median']:.3f} ({ratio['min']:.3f}–{ratio['max']:.3f})"
+            lines.append(f"| {part['threads']} | {row['way']} | {times} | {ratios} |")
+    sizes = " and ".join(f"{name} {count:,}" for name, count in result["parameters"].items())
+    note = f"{result['size']} × {result['size']}, batch 1, {result['rounds']} interleaved rounds; parameters: {sizes}"
+    return "\n".join([*lines, "", f"`{result['command']}`: {note}; load average {result['load_average']:.1f}."])
+
+
 def startup(result: dict[str, Any]) -> str:
     """Wall time of the lightest commands."""
     lines = ["| command | median, s | range, s |", "|---|---|---|"]
@@ -224,6 +264,9 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "loader": ("loader", loader),
     "parity": ("parity", parity),
     "startup": ("startup", startup),
+    "model": ("model", side_by_side),
+    "shortcuts": ("shortcuts", shortcuts),
+    "cpu_time": ("cpu_time", cpu_time),
 }
 """Block to the result file it is made from, and how."""
 
@@ -263,6 +306,15 @@ def _row(name: str, entry: dict[str, Any]) -> str:
 
 def _bounds(entry: dict[str, Any], digits: int = 3) -> str:
     return "too few groups" if entry["low"] is None else f"{entry['low']:.{digits}f}–{entry['high']:.{digits}f}"
+
+
+def cell(entry: dict[str, Any] | None) -> str:
+    """A value with its interval; empty where there is none."""
+    if entry is None or entry["value"] is None:
+        return ""
+    join = " to " if entry["low"] is not None and entry["low"] < 0 else "–"
+    bounds = "too few groups" if entry["low"] is None else f"{entry['low']:.3f}{join}{entry['high']:.3f}"
+    return f"{entry['value']:.3f} ({bounds})".replace("-", "−")
 
 
 def _share(entry: dict[str, Any]) -> str:

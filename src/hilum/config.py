@@ -99,7 +99,7 @@ class ModelConfig(_Settings):
     pretrained: bool = Field(True, description="Start the encoder from ImageNet weights where they are at hand.")
     encoder_weights: Path | None = Field(None, description="A .safetensors file with the encoder's weights.")
     decoder_channels: tuple[int, ...] = Field(
-        (128, 64, 32, 16, 8), description="Channels of the decoder's stages, deepest first (not unet)."
+        (96, 48, 24, 16, 8), description="Channels of the decoder's stages, deepest first (not unet)."
     )
     dropout: float = Field(0.2, ge=0, lt=1, description="Dropout before the classifier (not unet).")
 

@@ -102,7 +102,7 @@ def test_version(hilum: Hilum) -> None:
 def test_unknown_commands_and_options_are_usage_errors(hilum: Hilum) -> None:
     assert "No such command 'diagnose'" in hilum("diagnose", code=2)
     assert "No such option" in hilum("train", "--epoch-count", "3", code=2)
-    assert "Missing option" in hilum("predict", "film.png", code=2)
+    assert "Missing option" in hilum("recalibrate", "bundle", "films", code=2)
 
 
 def test_the_installed_command_ends_with_2_and_one_message(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hilum.export.bundle import load_bundle
 from hilum.training.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,10 +40,16 @@ def _copy_project(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def lean(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the commands of an environment with hilum and its own dependencies only."""
+def lean(trained_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the commands of an environment with hilum and its own dependencies only.
+
+    The bundle inside the package is that of ``trained_run``.
+    """
     home = tmp_path_factory.mktemp("lean") / "venv"
     project = _copy_project(tmp_path_factory.mktemp("project"))
+    packaged = project / "src" / "hilum" / "default_model"
+    shutil.rmtree(packaged, ignore_errors=True)
+    shutil.copytree(trained_run.bundle, packaged)
     uv = Path(sys.executable).with_name("uv")
     venv.create(home, with_pip=not uv.exists(), symlinks=True)
     python = home / "bin" / "python"
@@ -77,6 +85,19 @@ def test_predicts_from_a_bundle(lean: Path, phantoms: Path, trained_run: RunFold
     assert sum(probabilities.values()) == pytest.approx(1, abs=1e-3)
     assert probabilities[row["label"]] == max(probabilities.values())
     assert 0 <= float(row["lung_fraction"]) <= 1
+
+
+@pytest.mark.slow
+def test_the_wheel_brings_the_default_bundle(
+    lean: Path, phantoms: Path, trained_run: RunFolder, tmp_path: Path
+) -> None:
+    own = load_bundle(trained_run.bundle).manifest
+    said = _run(lean / "hilum", "info", "--json", cwd=tmp_path)
+    assert json.loads(said)["bundle_id"] == own.bundle_id
+    image = min((phantoms / "Normal" / "images").iterdir())
+    said = _run(lean / "hilum", "predict", image, "--no-gate", "--out", tmp_path / "out", cwd=tmp_path)
+    assert f"bundle {own.bundle_id[:12]}" in said
+    assert ",predicted," in (tmp_path / "out" / "predictions.csv").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from rich.markup import escape
 from hilum.cli.app import new_typer
 from hilum.cli.console import say, show_findings
 from hilum.cli.progress import StepBars
+from hilum.export.default_bundle import resolve_bundle
 
 app = new_typer()
 
@@ -19,7 +20,10 @@ app = new_typer()
 @app.command()
 def audit(
     data: Annotated[Path, typer.Argument(help="A folder of class folders, or a CSV.")],
-    model: Annotated[Path | None, typer.Option(help="A bundle: does it use the shortcuts?")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A bundle, or default: the one that comes with hilum. Does it use the shortcuts?"),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for audit.html and audit.json.")] = Path("audit"),
     classes: Annotated[list[str] | None, typer.Option("--class", help="Keep only this class; repeat for more.")] = None,
     split_file: Annotated[Path | None, typer.Option(help="A split.json, where the data have no split column.")] = None,
@@ -45,8 +49,8 @@ def audit(
 
     try:
         report = run_audit(
-            data, out, model=model, classes=classes, split_file=split_file, films=films, permutations=permutations,
-            resamples=resamples, seed=seed, step=Step(steps.begin),
+            data, out, model=None if model is None else resolve_bundle(model), classes=classes, split_file=split_file,
+            films=films, permutations=permutations, resamples=resamples, seed=seed, step=Step(steps.begin),
         )  # fmt: skip
     finally:
         steps.close()

@@ -12,6 +12,7 @@ from hilum.cli.app import new_typer
 from hilum.cli.console import say, show_findings
 from hilum.cli.progress import StepBars, TrainingBars
 from hilum.errors import ConfigError
+from hilum.export.default_bundle import resolve_bundle
 from hilum.types import SplitName
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ app = new_typer()
 
 @app.command()
 def evaluate(
-    target: Annotated[Path | None, typer.Argument(help="A run's folder, or a bundle.")] = None,
+    target: Annotated[
+        str | None, typer.Argument(help="A run's folder, a bundle, or default: the bundle that comes with hilum.")
+    ] = None,
     data: Annotated[Path | None, typer.Argument(help="For a bundle: a folder of class folders, or a CSV.")] = None,
     split: Annotated[
         SplitName | None,
@@ -58,7 +61,8 @@ def evaluate(
         return
     if target is None:
         raise ConfigError("Expected a run or a bundle to measure, got none.", cure="hilum evaluate RUN")
-    is_bundle = target.is_file() or (target / MANIFEST).is_file()
+    path = resolve_bundle(target)
+    is_bundle = path.is_file() or (path / MANIFEST).is_file()
     if is_bundle and (held_out or data is None):
         got = "--leave-out" if held_out else "no DATA"
         raise ConfigError(
@@ -72,10 +76,10 @@ def evaluate(
         )
     if is_bundle:
         folder = out or Path("evaluation")
-        _bundle(target, data or Path(), folder, split, classes, resamples, seed)
+        _bundle(path, data or Path(), folder, split, classes, resamples, seed)
     else:
-        folder = out or target / (split or "test")
-        _run(target, split or "test", folder, leave_out or [], held_out, resamples, seed)
+        folder = out or path / (split or "test")
+        _run(path, split or "test", folder, leave_out or [], held_out, resamples, seed)
 
 
 def _again(table: Path, folder: Path) -> None:

@@ -13,6 +13,7 @@ from hilum.cli.app import new_typer
 from hilum.cli.console import console, say
 from hilum.cli.progress import counting
 from hilum.errors import ConfigError
+from hilum.export.default_bundle import DEFAULT, resolve_bundle
 
 app = new_typer()
 
@@ -20,7 +21,9 @@ app = new_typer()
 @app.command()
 def predict(
     inputs: Annotated[list[str], typer.Argument(help="Files, folders (searched recursively) or patterns.")],
-    bundle: Annotated[Path, typer.Option(help="The bundle: a folder or a .hilum file.")],
+    bundle: Annotated[
+        str, typer.Option(help="A folder, a .hilum file, or default: the bundle that comes with hilum.")
+    ] = DEFAULT,
     out: Annotated[Path, typer.Option(help="Folder for predictions.csv, overlays/ and masks/.")] = Path("predictions"),
     backend: Annotated[Literal["onnx", "torch"], typer.Option(help="The engine; torch needs hilum[train].")] = "onnx",
     providers: Annotated[
@@ -51,7 +54,7 @@ def predict(
     files = find_files(inputs)
     if num_samples is not None:
         files = sample_files(files, num_samples, seed)
-    opened = load_bundle(bundle)
+    opened = load_bundle(resolve_bundle(bundle))
     engine = open_backend(opened, backend, providers=(providers or "cpu").split(","), device=device or "cpu")
     predictor = Predictor(opened, backend=engine, gate=None if gate else OpenGate(), batch_size=batch_size)
     with counting("Predicting") as progress:

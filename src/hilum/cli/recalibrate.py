@@ -12,6 +12,7 @@ from rich.table import Table
 from hilum.cli.app import new_typer
 from hilum.cli.console import console, say, show_findings
 from hilum.cli.progress import StepBars
+from hilum.export.default_bundle import resolve_bundle
 from hilum.types import SplitName
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ app = new_typer()
 
 @app.command()
 def recalibrate(
-    bundle: Annotated[Path, typer.Argument(help="The bundle: a folder or a .hilum file.")],
+    bundle: Annotated[
+        str, typer.Argument(help="A folder, a .hilum file, or default: the bundle that comes with hilum.")
+    ],
     data: Annotated[Path, typer.Argument(help="Labelled local images: a folder of class folders, or a CSV.")],
     out: Annotated[Path, typer.Option(help="The bundle to write: a folder or a .hilum file.")],
     classes: Annotated[list[str] | None, typer.Option("--class", help="Keep only this class; repeat for more.")] = None,
@@ -39,7 +42,7 @@ def recalibrate(
 
     try:
         result = refit(
-            bundle,
+            resolve_bundle(bundle),
             data,
             out,
             classes=classes,

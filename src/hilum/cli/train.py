@@ -69,6 +69,9 @@ def export(
     out: Annotated[Path | None, typer.Option(help="A folder or a .hilum file. \\[default: RUN/bundle]")] = None,
     opset: Opset = 17,
     name: Annotated[str | None, typer.Option(help="The bundle's name for people. \\[default: the run's]")] = None,
+    half_weights: Annotated[
+        bool, typer.Option("--half-weights", help="Round weights to float16 and store them so: half the size.")
+    ] = False,
 ) -> None:
     """Export a run as a bundle, once PyTorch and ONNX Runtime agree on noise and on real files."""
     steps = StepBars()
@@ -76,7 +79,9 @@ def export(
     from hilum.training.export_run import export_run
 
     try:
-        manifest = export_run(run, out or run / "bundle", opset=opset, name=name, step=Step(steps.begin))
+        manifest = export_run(
+            run, out or run / "bundle", opset=opset, name=name, half_weights=half_weights, step=Step(steps.begin)
+        )
     finally:
         steps.close()
     files = manifest.parity["files"]
@@ -84,6 +89,11 @@ def export(
         f"Parity on {files['images']} files: probabilities within {files['probabilities']:.1e}, "
         f"masks equal in {files['mask_agreement']:.4%} of pixels, labels equal in {files['labels_equal']:.0%}."
     )
+    if rounding := manifest.parity.get("rounding"):
+        say(
+            f"Rounding to float16 moved a probability by at most {rounding['probabilities']:.1e} on "
+            f"{rounding['images']} files; calibration and figures are those of before."
+        )
     say(f"Wrote bundle {manifest.bundle_id[:12]} to [bold]{escape(str(out or run / 'bundle'))}[/].")
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -56,8 +56,15 @@ class Manifest(BaseModel):
     gate: Thresholds = Field(default_factory=Thresholds, description="Bounds of the gate's checks.")
     outputs: dict[str, str] = Field(default_factory=dict, description="The ONNX graph's outputs and what they are.")
     opset: int = 17
+    weights_dtype: Literal["float32", "float16 storage"] = Field(
+        "float32",
+        description="float16 storage: weights were rounded to float16 values, in both files; computed in float32.",
+    )
     metrics: dict[str, Any] = Field(default_factory=dict, description="Each with its interval, n and split.")
-    parity: dict[str, Any] = Field(default_factory=dict, description="Largest differences PyTorch - ONNX Runtime.")
+    parity: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Largest differences PyTorch - ONNX Runtime; under rounding, of the weights before it and after.",
+    )
     sources: tuple[str, ...] = Field((), description="Sources of the films it was trained on; empty: not known.")
     split_digest: str | None = None
     index_digest: str | None = None

@@ -7,6 +7,18 @@ from typing import Any
 
 from hilum.export.bundle import Manifest
 
+NOT_A_DEVICE = "It is a research tool, not a medical device."
+INTERVALS = "95% intervals are bootstrapped: whole groups (patients, near-duplicates) are drawn within classes."
+SAME_SOURCES = (
+    "The test split comes from the same sources as the training split; figures on films from elsewhere are likely to "
+    "be lower."
+)
+CANNOT_TELL = (
+    "Where class and source go together in the training data, the network may have learned the source. A label is not "
+    "a diagnosis, and a high probability is not a reason to skip the film."
+)
+"""What every card says: a bundle's own here, and that of the default model (benchmarks/model_card.py)."""
+
 
 def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
     """Markdown, after Mitchell et al. 2019.
@@ -16,13 +28,13 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
         data: ``images`` and ``masks`` per split or None, ``sources`` (name to images), ``epoch``, ``pretrained``.
     """
     spec = manifest.preprocess
-    network = manifest.model.name if manifest.model.name == "unet" else f"encoder-unet, {manifest.model.encoder}"
+    network = network_name(manifest.model.name, manifest.model.encoder)
     sources = ", ".join(f"{name} ({count:,})" for name, count in data["sources"].items()) or "not given"
     lines = [
         f"# {manifest.name}",
         "",
         "A multi-task chest radiograph model made with hilum: class, lung mask and, where the network has it, "
-        "evidence. It is a research tool, not a medical device.",
+        f"evidence. {NOT_A_DEVICE}",
         "",
         f"- Classes: {', '.join(manifest.class_names)}",
         f"- Network: {network}; input {spec.channels} x {spec.size} x {spec.size}, {spec.fit}, grey levels in [0, 1]",
@@ -37,17 +49,20 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
         "|---|---|---|---|",
         *[_row(figure) for figure in manifest.metrics.get("test", []) if figure["source"] is None],
         "",
-        "Intervals are percentile bootstraps clustered by group. The test split comes from the same sources as the "
-        "training split; figures on films from elsewhere are likely to be lower.",
+        f"{INTERVALS} {SAME_SOURCES}",
         "",
         *_calibration(manifest),
         "## What it cannot tell",
         "",
-        "Where class and source go together in the training data, the network may have learned the source. "
-        "A label is not a diagnosis, and a high probability is not a reason to skip the film.",
+        CANNOT_TELL,
         "",
     ]
     return "\n".join(lines)
+
+
+def network_name(name: str, encoder: str | None) -> str:
+    """A network and its encoder, in words; ``unet`` has none."""
+    return name if name == "unet" or encoder is None else f"{name}, {encoder}"
 
 
 def _calibration(manifest: Manifest) -> list[str]:

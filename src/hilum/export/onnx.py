@@ -11,8 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
 from torch import nn
 
 from hilum._version import __version__
@@ -46,21 +49,55 @@ class ExportedNetwork(nn.Module):
         return segmentation, output.class_logits, output.evidence
 
 
-def export_onnx(model: nn.Module, spec: PreprocessSpec, *, opset: int = 17, dynamic_batch: bool = True) -> bytes:
+def round_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Round the weights of convolutions and linear layers to float16 values, in place; the state dict to store.
+
+    In the state dict these tensors (parameters of 2 or more dimensions) are float16, all others as they are. The
+    network's own stay float32: what is rounded is the value, not the arithmetic.
+
+    Raises:
+        BundleError: a weight is beyond float16, whose greatest value is 65504.
+    """
+    weights = {name: parameter for name, parameter in model.named_parameters() if parameter.ndim > 1}
+    with torch.no_grad():
+        for name, parameter in weights.items():
+            half = parameter.half()
+            if not half.isfinite().all():
+                raise BundleError(
+                    f"Expected weights of at most 65504 for float16, got {parameter.abs().max():.3g} in {name}.",
+                    cure="Export without --half-weights.",
+                )
+            parameter.copy_(half)
+    return {name: tensor.half() if name in weights else tensor for name, tensor in model.state_dict().items()}
+
+
+def export_onnx(
+    model: nn.Module,
+    spec: PreprocessSpec,
+    *,
+    opset: int = 17,
+    dynamic_batch: bool = True,
+    half_weights: bool = False,
+) -> bytes:
     """The network as a checked ONNX model with embedded weights.
+
+    With ``half_weights`` batch norms stay nodes of their own, since a weight with one folded into it is no float16
+    value; ONNX Runtime folds them when it loads the graph.
 
     Args:
         model: returns a ModelOutput; exported in evaluation mode, on the CPU.
         spec: gives the input's shape (N, C, S, S).
         opset: of the default operator set, 11 to 23.
         dynamic_batch: let N vary; else N is 1.
+        half_weights: store as float16, before a Cast to float32, every weight that loses nothing by it; those of a
+            network after round_weights do not.
 
     Raises:
-        ConfigError: the opset is out of range.
+        ConfigError: the opset is out of range, or 18 and above with ``half_weights``: the exporter of those folds batch
+            norms, or leaves a graph that takes twice the time.
         BundleError: the graph cannot be made at this opset, or fails ONNX's own checker.
     """
-    if opset not in _OPSETS:
-        raise ConfigError(f"Expected an opset of {_OPSETS[0]} to {_OPSETS[-1]}, got {opset}.", cure="Use --opset 17.")
+    _check_opset(opset, half_weights)
     network = ExportedNetwork(model).cpu().eval()
     n = 2 if dynamic_batch else 1  # torch.export takes a batch of one for a constant
     example = torch.zeros(n, spec.channels, spec.size, spec.size)
@@ -78,23 +115,38 @@ def export_onnx(model: nn.Module, spec: PreprocessSpec, *, opset: int = 17, dyna
                 output_names=names,
                 opset_version=opset,
                 external_data=False,
-                **_exporter(opset, names, dynamic_batch),
+                **_exporter(opset, names, dynamic_batch, half_weights),
             )
             graph = onnx.load(path)
+            if half_weights:
+                _store_half(graph.graph)
             onnx.checker.check_model(graph, full_check=True)
         except (RuntimeError, ValueError, onnx.checker.ValidationError, torch.onnx.OnnxExporterError) as error:
             raise BundleError(f"Expected {type(model).__name__} to export at opset {opset}, got: {error}.") from error
-    found = next(entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx"))
-    if found != opset:
-        raise BundleError(
-            f"Expected the graph at opset {opset}, the exporter could only give {found}.", cure=f"Use --opset {found}."
-        )
+    _check_version(graph, opset)
     graph.producer_name, graph.producer_version = "hilum", __version__
     _strip_origin(graph)
     for output, shape in zip(graph.graph.output, shapes, strict=True):
         _declare(output, shape)
     content: bytes = graph.SerializeToString()
     return content
+
+
+def _check_opset(opset: int, half_weights: bool) -> None:
+    if opset not in _OPSETS:
+        raise ConfigError(f"Expected an opset of {_OPSETS[0]} to {_OPSETS[-1]}, got {opset}.", cure="Use --opset 17.")
+    if half_weights and opset >= _FIRST_DYNAMO_OPSET:
+        raise ConfigError(
+            f"Expected an opset below {_FIRST_DYNAMO_OPSET} with half weights, got {opset}.", cure="Use --opset 17."
+        )
+
+
+def _check_version(graph: Any, opset: int) -> None:
+    found = next(entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx"))
+    if found != opset:
+        raise BundleError(
+            f"Expected the graph at opset {opset}, the exporter could only give {found}.", cure=f"Use --opset {found}."
+        )
 
 
 def _declare(output: Any, shape: Sequence[int]) -> None:
@@ -113,8 +165,26 @@ def _strip_origin(message: Any) -> None:
                 _strip_origin(child)
 
 
-def _exporter(opset: int, names: list[str], dynamic_batch: bool) -> dict[str, Any]:
-    """Which of PyTorch's exporters, and the moving batch axis in its terms.
+def _store_half(graph: Any) -> None:
+    """Turn float32 initialisers of 2 or more dimensions into float16 and a Cast, where every value stays the same."""
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) < 2:
+            continue
+        values: NDArray[np.float32] = numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if np.array_equal(half, values):
+            name = tensor.name
+            tensor.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
+            casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT))
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*casts, *nodes])  # in the order of computation, which ONNX asks for
+
+
+def _exporter(opset: int, names: list[str], dynamic_batch: bool, keep_batch_norms: bool) -> dict[str, Any]:
+    """Which of PyTorch's exporters, the moving batch axis in its terms, and what keeps it from folding batch norms.
 
     The newer one writes opset 18 and above; ONNX's converter has no way down for Pad, so below that the older one.
     """
@@ -122,7 +192,9 @@ def _exporter(opset: int, names: list[str], dynamic_batch: bool) -> dict[str, An
         shapes = ({0: torch.export.Dim("batch")},) if dynamic_batch else None
         return {"dynamo": True, "dynamic_shapes": shapes}
     axes = {name: {0: "batch"} for name in (INPUT, *names)} if dynamic_batch else None
-    return {"dynamo": False, "dynamic_axes": axes}
+    modes = torch.onnx.TrainingMode
+    training = modes.PRESERVE if keep_batch_norms else modes.EVAL  # the network is in evaluation mode either way
+    return {"dynamo": False, "dynamic_axes": axes, "training": training}
 
 
 @contextlib.contextmanager

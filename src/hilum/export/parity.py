@@ -17,6 +17,8 @@ TOLERANCE = 1e-4
 """Largest difference of a probability, a logit or an evidence value."""
 MASK_AGREEMENT = 0.9999
 """Smallest share of mask pixels that must be equal."""
+ROUNDING_TOLERANCE = 0.05
+"""Largest difference of a probability, before temperature, that rounded weights may make on real files."""
 BATCH_SIZES = (1, 2, 5)
 
 
@@ -98,6 +100,23 @@ def require_parity(parity: Parity, *, tolerance: float = TOLERANCE, what: str = 
         raise ParityError(
             f"Expected {what} to agree on {parity.images} images: {'; '.join(failures)}.",
             cure="The bundle was not written. Try another --opset, or train in 32-true precision.",
+        )
+
+
+def require_small_rounding(parity: Parity) -> None:
+    """Raise unless rounded weights answer as those did that were measured and calibrated.
+
+    Args:
+        parity: of the network before rounding and after it, on real files.
+
+    Raises:
+        ParityError: a probability moved by more than ROUNDING_TOLERANCE.
+    """
+    if not parity.probabilities <= ROUNDING_TOLERANCE:  # written so that NaN fails
+        raise ParityError(
+            f"Expected weights rounded to float16 to move probabilities by at most {ROUNDING_TOLERANCE} on "
+            f"{parity.images} files, got {parity.probabilities:.3f}: calibration and figures would not be theirs.",
+            cure="The bundle was not written. Export without --half-weights.",
         )
 
 

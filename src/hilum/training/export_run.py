@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections import Counter
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import save
+from torch import nn
 
 from hilum._version import __version__
 from hilum.config import Config, PreprocessSpec
@@ -22,8 +24,15 @@ from hilum.evaluation.calibration import with_calibration
 from hilum.evaluation.evaluate import REPORT_FILE, load_report
 from hilum.export.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, write_bundle
 from hilum.export.card import model_card
-from hilum.export.onnx import OUTPUTS, export_onnx
-from hilum.export.parity import TOLERANCE, Parity, compare, random_batches, require_parity
+from hilum.export.onnx import OUTPUTS, export_onnx, round_weights
+from hilum.export.parity import (
+    TOLERANCE,
+    Parity,
+    compare,
+    random_batches,
+    require_parity,
+    require_small_rounding,
+)
 from hilum.inference.backends import OnnxBackend, TorchBackend
 from hilum.preprocess import preprocess
 from hilum.steps import Step
@@ -35,10 +44,17 @@ from hilum.types import Record
 
 _PARITY_FILES = 16
 _PARITY_BATCH = 4
+_ROUNDING_FILES = 200  # more than for parity: how far rounding moves an answer varies with the film
 
 
 def export_run(
-    root: Path, out: Path, *, opset: int = 17, name: str | None = None, step: Step | None = None
+    root: Path,
+    out: Path,
+    *,
+    opset: int = 17,
+    name: str | None = None,
+    half_weights: bool = False,
+    step: Step | None = None,
 ) -> Manifest:
     """Export a run as a bundle, after PyTorch and ONNX Runtime have agreed on random batches and on real files.
 
@@ -47,11 +63,13 @@ def export_run(
         out: the bundle to write: a folder, or a ``.hilum`` file.
         opset: of the ONNX graph.
         name: for people; the folder's name by default.
+        half_weights: round the weights of convolutions and linear layers to float16 and store them so, which halves
+            the files. Calibration and figures stay those of the run; the manifest says what rounding moved.
         step: is told of the long parts.
 
     Raises:
         CheckpointError: the run is not trained.
-        ParityError: the two differ; nothing is written.
+        ParityError: the two differ, or rounding moves a probability too far; nothing is written.
         OutputError: ``out`` cannot be written.
     """
     run, config = open_run(root)
@@ -63,23 +81,38 @@ def export_run(
     index, split = index_and_split(config, run, step)
     model = load_model(run, config, len(index.class_names))
     step.begin("Exporting to ONNX")
-    graph = export_onnx(model, config.preprocess, opset=opset)
+    unrounded = copy.deepcopy(model) if half_weights else None
+    state = round_weights(model) if half_weights else model.state_dict()
+    graph = export_onnx(model, config.preprocess, opset=opset, half_weights=half_weights)
+    parity = _prove(model, graph, unrounded, config.preprocess, records_of(index, split, "test"))
+    manifest = _describe(run, config, index, split, name or root.resolve().name, opset, graph)
+    stored = {"weights_dtype": "float16 storage"} if half_weights else {}
+    manifest = manifest.model_copy(update={"parity": parity, **stored})
+    if (calibration := subject_of(run, config, index, split, step).calibration) is not None:
+        fitted_on = {"weights": "float32, before they were rounded"} if half_weights else {}
+        manifest = with_calibration(manifest, calibration, **fitted_on)
+    card = model_card(manifest, _data_facts(run, config, index, split))
+    contents = {ONNX_MODEL: graph, WEIGHTS: save(state), MODEL_CARD: card.encode()}
+    return write_bundle(out, manifest, contents)
+
+
+def _prove(
+    model: nn.Module, graph: bytes, unrounded: nn.Module | None, spec: PreprocessSpec, test: tuple[Record, ...]
+) -> dict[str, Any]:
+    """Parity of ``model`` and ``graph``, and what rounding moved; raises where either is too much."""
     reference, candidate = TorchBackend(model), OnnxBackend(graph)
     threshold = Manifest.model_fields["mask_threshold"].default
-    parity = compare(reference, candidate, random_batches(config.preprocess), threshold)
-    require_parity(parity)
-    test = records_of(index, split, "test")
-    spread = test[:: max(1, len(test) // _PARITY_FILES)][:_PARITY_FILES]  # over the classes, by which an index goes
-    files = _file_batches(spread, config.preprocess)
-    parity_on_files = compare(reference, candidate, files, threshold)
-    require_parity(parity_on_files)
-    manifest = _describe(run, config, index, split, name or root.resolve().name, opset, graph)
-    manifest = manifest.model_copy(update={"parity": _parity_entry(parity, parity_on_files)})
-    if (calibration := subject_of(run, config, index, split, step).calibration) is not None:
-        manifest = with_calibration(manifest, calibration)
-    card = model_card(manifest, _data_facts(run, config, index, split))
-    contents = {ONNX_MODEL: graph, WEIGHTS: save(model.state_dict()), MODEL_CARD: card.encode()}
-    return write_bundle(out, manifest, contents)
+    noise = compare(reference, candidate, random_batches(spec), threshold)
+    require_parity(noise)
+    files = compare(reference, candidate, _file_batches(_spread(test, _PARITY_FILES), spec), threshold)
+    require_parity(files)
+    entry = _parity_entry(noise, files)
+    if unrounded is not None:
+        more = _file_batches(_spread(test, _ROUNDING_FILES), spec)
+        rounding = compare(TorchBackend(unrounded), reference, more, threshold)
+        require_small_rounding(rounding)
+        entry["rounding"] = rounding.as_dict()
+    return entry
 
 
 def _describe(
@@ -126,6 +159,11 @@ def _data_facts(run: RunFolder, config: Config, index: Index, split: Split) -> d
         "epoch": summary.get("best_epoch", "unknown"),
         "pretrained": own.name if own else summary.get("pretrained"),  # no path of the training machine
     }
+
+
+def _spread(records: tuple[Record, ...], count: int) -> tuple[Record, ...]:
+    """At most ``count`` of them, over the classes, by which an index goes."""
+    return records[:: max(1, -(-len(records) // count))]
 
 
 def _file_batches(records: tuple[Record, ...], spec: PreprocessSpec) -> list[NDArray[np.float32]]:

@@ -1,0 +1,145 @@
+"""Time per film on the CPU: the shipped network in ONNX Runtime against the original one in PyTorch eager.
+
+    python benchmarks/cpu_time.py                  256 x 256, batch 1, on 1 and on 2 threads, 15 rounds
+
+Weights do not matter for time, so both networks are built untrained. Two more ways tell what the network and what the
+engine brought: the shipped network in PyTorch, the original in ONNX Runtime. In every round each way answers the same
+films, one after the other, in an order that moves on by one; the ratio is taken within rounds, and its range over the
+rounds is its spread. Preprocessing is not in it. Run it on an idle machine: the load average stands in the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+
+from hilum.config import ModelConfig, PreprocessSpec
+from hilum.export.onnx import export_onnx
+from hilum.inference.backends import Backend, Floats, OnnxBackend, TorchBackend
+from hilum.models.build import build_model, count_parameters
+from hilum.storage import write_json
+
+BOUND = 1 / 6
+CLASSES = 4
+ORIGINAL = "unet"
+
+
+def spec_of(name: str, size: int) -> PreprocessSpec:
+    """The input of a network: three channels for the original."""
+    return PreprocessSpec(size=size, channels=3 if name == ORIGINAL else 1)
+
+
+def ways(shipped: str, size: int, threads: int) -> dict[str, tuple[Backend, Floats]]:
+    """Each way's engine and a film for it; the first is what is shipped, the second what it is measured against."""
+    found: dict[str, dict[str, tuple[Backend, Floats]]] = {}
+    for name in (shipped, ORIGINAL):
+        spec = spec_of(name, size)
+        model = build_model(ModelConfig(name=name), spec, CLASSES).eval()
+        film = np.random.default_rng(0).random((1, spec.channels, size, size), np.float32)
+        found[name] = {
+            "ONNX Runtime": (OnnxBackend(export_onnx(model, spec), threads=threads), film),
+            "PyTorch eager": (TorchBackend(model), film),
+        }
+    order = [
+        (shipped, "ONNX Runtime"), (ORIGINAL, "PyTorch eager"), (shipped, "PyTorch eager"), (ORIGINAL, "ONNX Runtime"),
+    ]  # fmt: skip
+    return {f"{name}, {engine}": found[name][engine] for name, engine in order}
+
+
+def seconds_of(backend: Backend, film: Floats, films: int) -> tuple[float, float]:
+    """Wall and processor time per film; one film before them is not counted."""
+    backend.run(film)
+    wall, processor = time.perf_counter(), time.process_time()
+    for _ in range(films):
+        backend.run(film)
+    return (time.perf_counter() - wall) / films, (time.process_time() - processor) / films
+
+
+def measure(
+    engines: dict[str, tuple[Backend, Floats]], rounds: int, films: int
+) -> dict[str, list[tuple[float, float]]]:
+    """Per way its times in each round; the first round warms up and is dropped."""
+    names = list(engines)
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    for turn in range(rounds + 1):
+        for step in range(len(names)):
+            name = names[(turn + step) % len(names)]
+            taken[name].append(seconds_of(*engines[name], films))
+    return {name: values[1:] for name, values in taken.items()}
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median and range, and the 5th and 95th percentiles."""
+    low, high = np.percentile(values, [5, 95]).tolist()
+    return {"median": statistics.median(values), "q05": low, "q95": high, "min": min(values), "max": max(values)}
+
+
+def summary(taken: dict[str, list[tuple[float, float]]], threads: int) -> dict[str, Any]:
+    """Milliseconds of each way, and its ratio to the second, the original network in PyTorch, within rounds."""
+    against = taken[list(taken)[1]]
+    rows = []
+    for name, times in taken.items():
+        wall = [1000 * one for one, _ in times]
+        ratios = [one / other for (one, _), (other, _) in zip(times, against, strict=True)]
+        processor = spread([1000 * used for _, used in times])
+        rows.append({"way": name, "wall_ms": spread(wall), "processor_ms": processor, "ratio": spread(ratios)})
+    return {"threads": threads, "rows": rows}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default=ModelConfig().name, help="the shipped one, hilum's default")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--films", type=int, default=5, help="per way and round")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures: benchmarks/results/cpu_time.json")
+    arguments = parser.parse_args()
+    load, results = os.getloadavg()[0], []
+    for threads in arguments.threads:
+        torch.set_num_threads(threads)
+        engines = ways(arguments.network, arguments.size, threads)
+        results.append(summary(measure(engines, arguments.rounds, arguments.films), threads))
+    print(
+        f"{arguments.size} px, batch 1, {arguments.rounds} interleaved rounds of {arguments.films} films, "
+        f"load average {load:.1f} on {os.cpu_count()} processors"
+    )
+    for result in results:
+        print(
+            f"{result['threads']} threads{'':23} {'ms, median (range)':>26} {'processor ms':>14} {'ratio (range)':>24}"
+        )
+        for row in result["rows"]:
+            wall, ratio = row["wall_ms"], row["ratio"]
+            times = f"{wall['median']:.1f} ({wall['min']:.1f}-{wall['max']:.1f})"
+            ratios = f"{ratio['median']:.3f} ({ratio['min']:.3f}-{ratio['max']:.3f})"
+            print(f"  {row['way']:30} {times:>26} {row['processor_ms']['median']:14.1f} {ratios:>24}")
+        met = result["rows"][0]["ratio"]["median"] <= BOUND
+        print(f"  {'met' if met else 'NOT met'} by the median: at most 1/6 = {BOUND:.3f}")
+    if arguments.json:
+        parameters = {
+            name: count_parameters(build_model(ModelConfig(name=name), spec_of(name, arguments.size), CLASSES))
+            for name in (arguments.network, ORIGINAL)
+        }
+        result = {
+            "command": "python benchmarks/cpu_time.py",
+            "size": arguments.size, "batch": 1, "rounds": arguments.rounds, "films_per_round": arguments.films,
+            "network": arguments.network, "original": ORIGINAL, "parameters": parameters, "results": results,
+            "bound": BOUND, "load_average": load, "processors": os.cpu_count(),
+            "processor": platform.processor() or platform.machine(), "torch": torch.__version__,
+            "onnxruntime": onnxruntime.__version__, "python": platform.python_version(),
+        }  # fmt: skip
+        write_json(arguments.json, result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""Do two models need the lungs? Both on the same test films, with the same lungs taken away, in the same resamples.
+
+    python benchmarks/shortcuts_of_models.py metadata.csv --baseline BUNDLE --model BUNDLE
+    python benchmarks/shortcuts_of_models.py metadata.csv --baseline BUNDLE --model BUNDLE --films 800
+
+The treatments, the shortcut index and its intervals are those of hilum.audit.model_shortcuts. The lungs of a film are
+its reference mask where there is one, else what MODEL takes for them, for both models alike. Differences are model less
+baseline. --films draws so many films, shared out over (class, source) as they are, by a fixed seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hilum.audit.erasure import has_lungs
+from hilum.audit.model_shortcuts import CHECK, ERASURES, HEADLINE, TREATMENTS, ModelShortcuts, _index, audit_model
+from hilum.audit.model_verdicts import model_findings
+from hilum.config import Config, PreprocessSpec
+from hilum.data.cache import cache_folder, open_cache
+from hilum.data.index import build_index
+from hilum.data.split import make_split, records_of
+from hilum.evaluation.compare import compare
+from hilum.evaluation.intervals import Interval, bootstrap
+from hilum.evaluation.metrics import FloatArray, Scores, divide
+from hilum.evaluation.report import as_json
+from hilum.evaluation.scoring import score_records
+from hilum.export.bundle import WEIGHTS, Bundle, load_bundle
+from hilum.inference.backends import Backend, BackendOutput, Floats, open_backend
+from hilum.inference.softmax import softmax
+from hilum.storage import write_json
+from hilum.types import Record
+
+SHARED = {"accuracy": "accuracy", "macro_roc_auc": "ROC-AUC"}
+"""What is compared in each treatment, and its name in the table."""
+SEED = 0
+
+
+class Films(NamedTuple):
+    """The same M films for both models."""
+
+    images: NDArray[np.uint8]  # (M, S, S)
+    lungs: NDArray[np.bool_]  # (M, S, S)
+    scores: Scores  # of the model on the films as they are
+
+
+class Recorder:
+    """An engine that keeps the logits it gave: audit_model asks for every film after every treatment, in order."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.logits: list[FloatArray] = []
+
+    def run(self, images: Floats) -> BackendOutput:
+        """See hilum.inference.backends.Backend."""
+        output = self.backend.run(images)
+        self.logits.append(output.classification.astype(np.float64))
+        return output
+
+    def by_treatment(self, films: int) -> dict[str, FloatArray]:
+        """Treatment to its logits (M, K)."""
+        logits = np.concatenate(self.logits)
+        names = TREATMENTS[: len(logits) // films]  # without the swaps where there is one class alone
+        return dict(zip(names, logits.reshape(len(names), films, -1), strict=True))
+
+
+def drawn(records: Sequence[Record], films: int, seed: int = SEED) -> list[Record]:
+    """``films`` of the records, shared out over (class, source) as they are; all where there are no more."""
+    generator = np.random.default_rng(seed)
+    strata = np.unique([f"{r.label}\0{r.source}" for r in records], return_inverse=True)[1]
+    place = np.zeros(len(records))  # in [0, 1), evenly over each stratum
+    for stratum in range(int(strata.max()) + 1):
+        own = np.flatnonzero(strata == stratum)
+        place[own] = (generator.permutation(own.size) + generator.random()) / own.size
+    chosen = np.sort(np.argsort(place, kind="stable")[:films])
+    return [records[row] for row in chosen]
+
+
+def prepared(bundle: Bundle, records: Sequence[Record], names: Sequence[str]) -> Films:
+    """The films that have lungs, by the reference mask or by the model's own."""
+    manifest = bundle.manifest
+    cache = open_cache(records, manifest.preprocess, cache_folder())
+    scored = score_records(
+        open_backend(bundle), cache, records, names, manifest.class_names, manifest.preprocess, split="test",
+        temperature=manifest.temperature, mask_threshold=manifest.mask_threshold, keep_lungs=True, distances=False,
+    )  # fmt: skip
+    if scored.lungs is None or not has_lungs(scored.lungs).any():
+        raise SystemExit("Expected films with lungs to erase, got none: MODEL finds no lung and there is no mask")
+    return Films(cache.images, scored.lungs, scored.scores)
+
+
+def audited(
+    backend: Backend, spec: PreprocessSpec, temperature: float, films: Films, resamples: int, name: str
+) -> tuple[ModelShortcuts, dict[str, Scores]]:
+    """The audit of one model, and its answers (as Scores) on the films that count, per treatment."""
+    recorder, scores = Recorder(backend), films.scores
+
+    def progress(done: int, of: int) -> None:
+        print(f"\r{name}: {done:,} of {of:,}", end="" if done < of else "\n", file=sys.stderr)
+
+    result = audit_model(
+        recorder, films.images, films.lungs, scores.labels, scores.class_names, scores.clusters(), spec,
+        temperature=temperature, resamples=resamples, seed=SEED, progress=progress,
+    )  # fmt: skip
+    rows = np.flatnonzero((scores.labels >= 0) & has_lungs(films.lungs))
+    answers = {
+        treatment: _scores_of(scores, rows, logits, temperature)
+        for treatment, logits in recorder.by_treatment(rows.size).items()
+    }
+    return result, answers
+
+
+def differences(a: dict[str, Scores], b: dict[str, Scores], resamples: int) -> dict[str, Any]:
+    """Model less baseline of each treatment, and of the shortcut indices; and the ratio of the indices."""
+    found: dict[str, Any] = {}
+    for treatment in a:
+        for d in compare(a[treatment], b[treatment], resamples=resamples, seed=SEED).headline:
+            if d.metric in SHARED and d.class_name is None:
+                found[f"{treatment} {d.metric}"] = {"value": d.difference, "low": d.low, "high": d.high, "n": d.n}
+    labels, clusters = a["intact"].labels, a["intact"].clusters()
+    right = [{t: (s.predicted == labels).astype(np.float64) for t, s in own.items()} for own in (a, b)]
+
+    def statistics(weights: FloatArray) -> dict[str, FloatArray]:
+        total = weights.sum(axis=1)
+        guess = np.stack([weights[:, labels == k].sum(axis=1) for k in np.unique(labels)]).max(axis=0) / total
+        values = {}
+        for name in ERASURES:
+            one, two = (_index(weights @ own[name] / total, weights @ own["intact"] / total, guess) for own in right)
+            values[f"{name} index"] = (1 + two - one) / 2  # bootstrap takes a 0 without spread for a share of none
+            values[f"{name} index ratio"] = divide(two, one)
+        return values
+
+    every = dict.fromkeys(statistics(np.ones((1, labels.size))), np.ones(labels.size, np.bool_))
+    for key, i in bootstrap(statistics, every, clusters, strata=labels, resamples=resamples, seed=SEED).items():
+        halved = not key.endswith("ratio")
+        found[key] = Interval(2 * i.value - 1, 2 * i.low - 1, 2 * i.high - 1, i.n) if halved else i
+    return found
+
+
+def rows_of(results: Sequence[ModelShortcuts], apart: dict[str, Any]) -> list[dict[str, Any]]:
+    """The lines of the table, in the form of benchmarks/model.py."""
+
+    def line(section: str, figure: str, values: Sequence[Any], key: str) -> dict[str, Any]:
+        one, two = map(as_json, values)
+        return {
+            "section": section,
+            "figure": figure,
+            "baseline": one,
+            "model": two,
+            "difference": as_json(apart.get(key)),
+            "note": "",
+        }
+
+    lines = []
+    for name in ERASURES:
+        values = [result.score(name).index for result in results]
+        lines.append(line("shortcut index", name.replace("_", " "), values, f"{name} index"))
+    for score in results[0].scores:
+        pairs = [result.score(score.treatment) for result in results]
+        words = score.treatment.replace("_", " ")
+        lines.append(line("accuracy", words, [p.accuracy for p in pairs], f"{score.treatment} accuracy"))
+    for score in results[0].scores:
+        pairs = [result.score(score.treatment) for result in results]
+        words = score.treatment.replace("_", " ")
+        lines.append(line("ROC-AUC", words, [p.auc for p in pairs], f"{score.treatment} macro_roc_auc"))
+    if results[0].background_effect is not None:
+        values = [result.background_effect for result in results]
+        lines.append(line("accuracy", "lost to a background of another class", values, "none"))
+    return sorted(lines, key=lambda own: ("shortcut index", "ROC-AUC", "accuracy").index(own["section"]))
+
+
+def _scores_of(scores: Scores, rows: NDArray[np.int64], logits: FloatArray, temperature: float) -> Scores:
+    """The answers on films ``rows`` after one treatment; the label is that of the lungs."""
+    nothing = np.full(rows.size, np.nan)
+    return replace(
+        scores, files=tuple(scores.files[row] for row in rows), labels=scores.labels[rows], logits=logits,
+        probabilities=softmax(logits, temperature), groups=tuple(scores.groups[row] for row in rows),
+        sources=(None,) * rows.size, dice=nothing, iou=nothing, hd95=None,
+    )  # fmt: skip
+
+
+def _identity(bundle: Bundle) -> dict[str, Any]:
+    manifest = bundle.manifest
+    return {"name": manifest.name, "network": manifest.model.name, "weights": manifest.files[WEIGHTS]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="a folder or a CSV with a split")
+    parser.add_argument("--baseline", type=Path, required=True, help="a bundle")
+    parser.add_argument("--model", type=Path, required=True, help="a bundle of the same classes; it finds the lungs")
+    parser.add_argument("--films", type=int, default=0, help="at most so many test films; 0: all")
+    parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the figures: benchmarks/results/shortcuts.json"
+    )
+    arguments = parser.parse_args()
+    bundles = [load_bundle(path) for path in (arguments.baseline, arguments.model)]
+    manifests = [bundle.manifest for bundle in bundles]
+    squares = [(m.preprocess.size, m.preprocess.fit, m.class_names) for m in manifests]
+    if squares[0] != squares[1]:
+        raise SystemExit(f"Expected two models of one square and the same classes, got {squares[0]} and {squares[1]}")
+    index = build_index(arguments.data, classes=manifests[1].class_names, check=False)
+    split = make_split(index, Config().split)
+    everything = records_of(index, split, "test")
+    records = drawn(everything, arguments.films) if arguments.films else list(everything)
+    films = prepared(bundles[1], records, [index.key(record) for record in records])
+    n, masks = arguments.resamples, sum(record.mask_path is not None for record in records)
+    found = [
+        audited(open_backend(bundle), bundle.manifest.preprocess, bundle.manifest.temperature, films, n, name)
+        for bundle, name in zip(bundles, ("baseline", "model"), strict=True)
+    ]
+    results = [result for result, _ in found]
+    apart = differences(found[0][1], found[1][1], n)
+    rows, ratio = rows_of(results, apart), as_json(apart[f"{HEADLINE} index ratio"])
+    print(
+        f"{results[1].films:,} of {len(everything):,} test films, seed {SEED}, {results[1].left_out} without lungs; "
+        f"lungs: {masks:,} reference masks, else the model's; split {split.digest[:12]}"
+    )
+    for row in rows:
+        cells = [
+            f"{e['value']:.3f} ({e['low']:.3f} to {e['high']:.3f})" if e and e["low"] is not None else "-"
+            for e in (row["baseline"], row["model"], row["difference"])
+        ]
+        print(f"{row['section']:16} {row['figure']:40} {cells[0]:>26} {cells[1]:>26} {cells[2]:>28}")
+    print(f"index of the model over the baseline's ({HEADLINE}): {ratio['value']} ({ratio['low']} to {ratio['high']})")
+    if arguments.json:
+        option = f" --films {arguments.films}" if arguments.films else ""
+        result = {
+            "command": f"python benchmarks/shortcuts_of_models.py metadata.csv --baseline B --model M{option}",
+            "split": {"name": "test", "digest": split.digest, "films": len(everything)},
+            "films": results[1].films, "left_out": results[1].left_out, "reference_masks": masks, "seed": SEED,
+            "resamples": n, "headline": HEADLINE, "check": CHECK, "majority_share": results[1].majority_share,
+            "models": dict(zip(("baseline", "model"), map(_identity, bundles), strict=True)),
+            "rows": rows, "ratio": ratio,
+            "findings": [f"{f.severity}: {f.message}" for f in model_findings(results[1])],
+        }  # fmt: skip
+        write_json(arguments.json, as_json(result))
+
+
+if __name__ == "__main__":
+    main()

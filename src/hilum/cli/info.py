@@ -1,0 +1,109 @@
+"""``hilum info``: what a bundle is, in a few lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from hilum.cli.app import new_typer
+from hilum.cli.console import say
+from hilum.errors import BundleError, ConfigError
+from hilum.export.default_bundle import DEFAULT, resolve_bundle
+
+if TYPE_CHECKING:
+    from hilum.export.bundle import Manifest
+
+app = new_typer()
+
+
+@app.command()
+def info(
+    bundle: Annotated[
+        str, typer.Argument(help="A folder, a .hilum file, or default: the bundle that comes with hilum.")
+    ] = DEFAULT,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest instead.")] = False,
+    card: Annotated[bool, typer.Option("--card", help="Print the whole model card instead.")] = False,
+) -> None:
+    """Say what a bundle is: classes, network, test figures, calibration, size."""
+    if as_json and card:
+        raise ConfigError("Expected one of --json and --card, got both.", cure="Leave one out.")
+    from hilum.export.bundle import MODEL_CARD, load_bundle
+
+    path = resolve_bundle(bundle)
+    opened = load_bundle(path)
+    if as_json:
+        typer.echo(opened.manifest.content(), nl=False)
+    elif card:
+        typer.echo(opened.read(MODEL_CARD).decode(errors="replace"), nl=False)
+    else:
+        _show(opened.manifest, path)
+
+
+def _show(manifest: Manifest, path: Path) -> None:
+    say(f"[bold]{escape(manifest.name)}[/]: a research tool, not a medical device.")
+    facts = {
+        "bundle": manifest.bundle_id[:12],
+        "classes": ", ".join(manifest.class_names),
+        "network": _network(manifest),
+        "input": "{channels} x {size} x {size}, {fit}".format(**manifest.preprocess.model_dump()),
+        "made": f"{manifest.created or 'at an unknown time'}, hilum {manifest.hilum_version or 'unknown'}",
+        "sources": ", ".join(manifest.sources) or "not known",
+        "calibration": _calibration(manifest),
+        "size": f"{_size(path) / 1e6:.1f} MB, weights as {manifest.weights_dtype}",
+        "place": str(path),
+    }
+    width = max(map(len, facts))
+    for name, text in facts.items():
+        say(f"  {name:<{width}}  {escape(text)}")
+    figures = _figures(manifest)
+    say("On its test split, with 95% intervals:" if figures else "It brings no test figures.")
+    width = max(map(len, figures), default=0)
+    for name, text in figures.items():
+        say(f"  {escape(f'{name:<{width}}')}  {text}")
+    say("The whole model card: hilum info --card; the manifest: hilum info --json.")
+
+
+def _network(manifest: Manifest) -> str:
+    model = manifest.model
+    if model.name == "unet":
+        return model.name
+    pooled = f", {model.pooling} pooling, cells of {model.evidence_stride} pixels" if model.name == "evidence" else ""
+    return f"{model.name}, {model.encoder}{pooled}"
+
+
+def _calibration(manifest: Manifest) -> str:
+    threshold = manifest.abstention_threshold
+    coverage = f"at {manifest.label_set_level} coverage" if manifest.label_set_quantiles else "none"
+    return (
+        f"temperature {manifest.temperature:.3f}, label sets {coverage}, abstains "
+        f"{'never' if threshold is None else f'below {threshold:.3f}'}"
+    )
+
+
+def _figures(manifest: Manifest) -> dict[str, str]:
+    """The test figures over all sources: those of all classes, and the recall of each."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from hilum.evaluation.report import Figure
+    from hilum.evaluation.summary import text_of
+
+    try:
+        figures = TypeAdapter(list[Figure]).validate_python(manifest.metrics.get("test", []))
+    except ValidationError as error:
+        raise BundleError(
+            f"Expected test figures as hilum writes them in bundle {manifest.bundle_id[:12]}, got others.",
+            cure="See them with: hilum info --json.",
+        ) from error
+    return {
+        figure.metric if figure.class_name is None else f"{figure.metric}, {figure.class_name}": text_of(figure)
+        for figure in figures
+        if figure.source is None and (figure.class_name is None or figure.metric == "recall")
+    }
+
+
+def _size(path: Path) -> int:
+    """Bytes of the file, or of the files in the folder."""
+    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir()))

@@ -1,0 +1,313 @@
+"""The tables of the shipped model beside its baseline, and the card that is made from them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from hilum.config import PreprocessSpec
+from hilum.evaluation.localisation_table import LocalisationRow, LocalisationTable
+from hilum.evaluation.metrics import Scores
+from hilum.inference.backends import BackendOutput, Floats
+from hilum.inference.softmax import softmax
+from hilum.types import Record
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
+ORIGINAL = {"Lung_Opacity": "Bacterial Pneumonia"}
+NEEDED = ("model", "shortcuts", "cpu_time", "audit")
+
+Open = Callable[[str], ModuleType]
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> Iterator[Open]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        yield importlib.import_module
+
+
+def _scores(seed: int, n: int = 240) -> tuple[Scores, list[dict[str, str]]]:
+    """Films of kermany (no COVID), then of ieee8023 (COVID alone); a quarter has a mask."""
+    random = np.random.default_rng(0)  # the same films for every seed
+    labels = np.where(np.arange(n) < n - 40, random.integers(1, 4, n), 0)
+    sources = ["kermany" if label else "ieee8023" for label in labels]
+    logits = 1.5 * np.eye(4)[labels] + np.random.default_rng(seed).normal(size=(n, 4))
+    dice = np.where(np.arange(n) % 4 == 0, random.uniform(0.8, 0.9, n) + 0.01 * seed, np.nan)
+    pairings = ["gap" if row % 8 else "anchor" for row in range(n)]
+    metas = [
+        {
+            "source": s, "original_label": ORIGINAL.get(NAMES[k], NAMES[k]),
+            "mask_pairing": p if s == "kermany" else "file name",
+        }
+        for s, k, p in zip(sources, labels, pairings, strict=True)
+    ]  # fmt: skip
+    scores = Scores(
+        files=tuple(f"{row}.png" for row in range(n)), labels=labels, probabilities=softmax(logits), logits=logits,
+        class_names=NAMES, groups=("",) * n, sources=tuple(sources), dice=dice, iou=dice / (2 - dice), split="test",
+    )  # fmt: skip
+    return scores, metas
+
+
+def test_kinds_of_two_classes_are_ranked_by_both_together(benchmark: Open) -> None:
+    (a, metas), (b, _) = _scores(1), _scores(2)
+    first, second, nih, covid = benchmark("model").within_source_rows(a, b, metas, 100)
+    p, inside = b.probabilities, np.array(b.sources) == "kermany"
+    both = np.log(p[inside, 1] + p[inside, 3]) - np.log(p[inside, 2])
+    assert first["model"]["value"] == pytest.approx(roc_auc_score(b.labels[inside] != 2, both))
+    pneumonia = inside & (b.labels != 2)
+    viral = b.labels[pneumonia] == 3
+    assert second["model"]["value"] == pytest.approx(roc_auc_score(viral, np.log(p[pneumonia, 3] / p[pneumonia, 1])))
+    assert second["model"]["n"] == pneumonia.sum()
+    for line in (first, second):
+        difference = line["difference"]
+        assert difference["value"] == pytest.approx(line["model"]["value"] - line["baseline"]["value"])
+        assert difference["low"] < difference["value"] < difference["high"]
+    assert covid["model"] is None
+    assert covid["note"] == "the test split has no other pneumonia of it"
+    assert nih["model"] is None
+
+
+def test_dice_of_children_and_adults_by_pairing(benchmark: Open) -> None:
+    (a, metas), (b, _) = _scores(1), _scores(2)
+    lines = {line["figure"]: line for line in benchmark("model").dice_rows(a, b, metas, 100)}
+    assert list(lines) == [
+        "children (kermany), exact and inferred pairings", "children (kermany), exact pairings",
+        "children (kermany), inferred pairings", "adults (ieee8023), exact pairings",
+    ]  # fmt: skip
+    every, exact, inferred, adults = lines.values()
+    assert (every["model"]["n"], exact["model"]["n"], inferred["model"]["n"], adults["model"]["n"]) == (50, 25, 25, 10)
+    assert exact["model"]["value"] == pytest.approx(np.mean(b.dice[:200:8]))
+    assert every["difference"]["value"] == pytest.approx(0.01)
+
+
+def _table(hits: dict[str, list[float]]) -> LocalisationTable:
+    films = range(len(next(iter(hits.values()))))
+    rest = (0.5, 0.4, 0.3, 0.9)
+    return LocalisationTable(
+        tuple(
+            LocalisationRow(
+                f"{film}.png", str(film), "COVID", "boxes" if film % 2 else "region", method, own[film], *rest
+            )
+            for film in films
+            for method, own in hits.items()
+        )
+    )
+
+
+def test_the_pointing_game_is_paired_also_with_the_baseline(benchmark: Open) -> None:
+    a = _table({"grad-cam": [0, 0, 1, 0], "random in lung": [0.3] * 4})
+    b = _table({"evidence": [1, 1, 1, 0], "grad-cam": [1, 0, 0, 0], "random in lung": [0.4] * 4})
+    lines = benchmark("model").pointing_rows(a, b, 100)
+    found = {(line["section"], line["figure"]): line for line in lines}
+    every = "pointing game, regions and boxes"
+    assert found[every, "evidence"]["baseline"] is None
+    assert found[every, "grad-cam"]["baseline"]["value"] == found[every, "grad-cam"]["model"]["value"] == 0.25
+    assert found[every, "evidence less grad-cam"]["model"]["value"] == 0.5
+    assert found[every, "evidence less random in lung"]["model"]["value"] == pytest.approx(0.35)
+    assert found[every, "evidence less grad-cam of the baseline"]["model"]["value"] == 0.5
+    assert found["pointing game, boxes", "evidence"]["model"]["value"] == 0.5
+    assert found["pointing game, region", "evidence less grad-cam of the baseline"]["model"]["n"] == 2
+    with pytest.raises(SystemExit, match="same films"):
+        benchmark("model").pointing_rows(LocalisationTable(a.rows[:-2]), b, 100)
+    assert benchmark("model").pointing_rows(None, b, 100) == []
+
+
+def _films() -> tuple[list[Record], dict[Path, dict[str, str]]]:
+    """60 films of two classes; one source and one class are small."""
+    records, meta_of = [], {}
+    for row in range(60):
+        label, source = ("COVID", "b") if row < 6 else ("Normal", "b" if row < 20 else "a")
+        mask = Path(f"{row}-mask.png") if row % 10 == 0 else None
+        split = ("train", "val", "test")[row % 3]
+        records.append(Record(Path(f"{row}.png"), mask, label, source=source, split=split))
+        meta_of[records[-1].image_path] = {
+            "source": source, "label": label, "split": split, "mask_pairing": "gap" if mask else "",
+            "license": "" if source == "b" else "CC BY-NC 4.0", "original_repository": f"someone/{source}",
+        }  # fmt: skip
+    return records, meta_of
+
+
+def test_facts_of_the_data_are_counts_of_the_table(benchmark: Open) -> None:
+    facts = benchmark("model_data").data_facts(*_films())
+    assert facts["classes"] == {
+        "COVID": {"train": 2, "val": 2, "test": 2}, "Normal": {"train": 18, "val": 18, "test": 18},
+    }  # fmt: skip
+    assert list(facts["sources"]) == ["a", "b"]
+    assert facts["sources"]["b"] == {
+        "films": 20,
+        "classes": {"COVID": 6, "Normal": 14},
+        "repositories": ["someone/b"],
+        "licences": {"none stated": 20},
+    }
+    assert [(mask["source"], mask["pairing"], mask["films"]) for mask in facts["masks"]] == [
+        ("a", "gap", 4),
+        ("b", "gap", 2),
+    ]
+    assert facts["masks_by_split"] == {"train": 2, "val": 2, "test": 2}
+
+
+def test_films_are_drawn_as_they_are_shared_out(benchmark: Open) -> None:
+    records, _ = _films()
+    drawn = benchmark("shortcuts_of_models").drawn
+    chosen = drawn(records, 30)
+    assert chosen == drawn(records, 30)
+    assert chosen != drawn(records, 30, seed=1)
+    assert [records.index(r) for r in chosen] == sorted(records.index(r) for r in chosen)
+    assert len(chosen) == 30
+    assert sum(r.label == "COVID" for r in chosen) == 3
+    assert sum(r.source == "b" for r in chosen) == 10
+    assert drawn(records, 100) == records
+
+
+class _Reader:
+    """Class 1 where a part of the film is bright."""
+
+    def __init__(self, *part: slice) -> None:
+        self.part = part
+
+    def run(self, images: Floats) -> BackendOutput:
+        bright = images[(slice(None), 0, *self.part)].mean(axis=(1, 2))
+        return BackendOutput(images, np.stack([np.zeros_like(bright), bright - 0.55], axis=1), None)
+
+
+def test_a_model_that_reads_lungs_beside_one_that_reads_the_border(benchmark: Open) -> None:
+    shortcuts, random = benchmark("shortcuts_of_models"), np.random.default_rng(0)
+    labels = np.repeat([0, 1], [36, 24])
+    tone = np.where(labels == 1, 200, 60).astype(np.uint8)[:, None, None]
+    images = random.integers(98, 103, (60, 32, 32)).astype(np.uint8)
+    images[:, 8:24, 7:14] = images[:, 8:24, 18:25] = images[:, :2] = tone
+    lungs = np.zeros((60, 32, 32), bool)
+    lungs[:, 8:24, 7:14] = lungs[:, 8:24, 18:25] = True
+    lungs[0] = False  # left out
+    nothing = np.full(60, np.nan)
+    scores = Scores(
+        files=tuple(map(str, range(60))), labels=labels, probabilities=np.full((60, 2), 0.5), class_names=("a", "b"),
+        groups=("",) * 60, sources=(None,) * 60, dice=nothing, iou=nothing, split="test",
+    )  # fmt: skip
+    films, spec = shortcuts.Films(images, lungs, scores), PreprocessSpec(size=32)
+    readers = _Reader(slice(0, 2), slice(0, 32)), _Reader(slice(14, 18), slice(8, 12))
+    (one, a), (two, b) = (shortcuts.audited(reader, spec, 1.0, films, 100, "reader") for reader in readers)
+    for result, answers in ((one, a), (two, b)):  # what was recorded is what was scored
+        assert [score.treatment for score in result.scores] == list(answers)
+        for score in result.scores:
+            own = answers[score.treatment]
+            assert score.accuracy.value == pytest.approx((own.predicted == own.labels).mean())
+    apart = shortcuts.differences(a, b, 100)
+    assert apart["erased_mean index"].value == pytest.approx(-1)
+    assert apart["erased_mean index ratio"].value == pytest.approx(0)
+    same = shortcuts.differences(a, a, 100)
+    assert (same["erased_mean index"].value, same["erased_mean index"].low) == (0, 0)
+    lines = shortcuts.rows_of((one, two), apart)
+    assert lines[0]["figure"] == "erased mean"
+    assert (lines[0]["baseline"]["value"], lines[0]["model"]["value"]) == (1, 0)
+    assert lines[0]["model"]["n"] == 59
+    assert {line["section"] for line in lines} == {"shortcut index", "ROC-AUC", "accuracy"}
+
+
+def test_ratios_of_time_are_taken_within_rounds(benchmark: Open) -> None:
+    taken = {"ours": [(0.01, 0.01), (0.03, 0.02)], "original": [(0.1, 0.1), (0.2, 0.2)]}
+    ours, original = benchmark("cpu_time").summary(taken, 1)["rows"]
+    assert (ours["ratio"]["min"], ours["ratio"]["max"]) == pytest.approx((0.1, 0.15))
+    assert ours["wall_ms"]["median"] == pytest.approx(20)
+    assert original["ratio"]["median"] == 1
+
+
+def _results(benchmark: Open) -> dict[str, dict[str, Any]]:
+    """Result files as the benchmarks write them, of the films above."""
+    (a, metas), (b, _) = _scores(1), _scores(2)
+    model, facts = benchmark("model"), benchmark("model_data").data_facts
+    identity = {
+        "name": "ours", "network": "evidence", "encoder": "an_encoder", "temperature": 1.5, "weights": "ab" * 32,
+        "preprocess": {"size": 64, "channels": 1, "fit": "pad"},
+        "training": {"parameters": 1234, "pretrained": None, "epochs": 5, "best_epoch": 4},
+    }  # fmt: skip
+    lines = [*model.within_source_rows(a, b, metas, 100), *model.overall_rows(a, b, 100)]
+    spread = {"median": 0.1, "min": 0.05, "max": 0.2}
+    row = {"way": "evidence, ONNX Runtime", "wall_ms": spread, "ratio": spread}
+    finding = {"severity": "error", "records": []}
+    interval = {"value": 0.75, "low": 0.5, "high": 0.875, "n": 9}
+    return json.loads(json.dumps({
+        "model": {
+            "command": "model", "split": {"digest": "cd" * 32}, "class_names": ["COVID", "Normal"], "rows": lines,
+            "models": {"baseline": {**identity, "network": "unet"}, "model": identity}, "calibration": None,
+            "held_out": {"baseline": [], "model": [
+                {"source": "ieee8023", "accuracy": interval, "accuracy_with": interval, "fall": interval},
+            ]},
+            "data": facts(*_films()), "other_masks": facts([], {}),
+        },
+        "shortcuts": {
+            "command": "shortcuts", "split": {"digest": "cd" * 32, "films": 60}, "films": 59, "reference_masks": 6,
+            "headline": "erased_mean", "majority_share": 0.625, "rows": [], "ratio": interval,
+            "findings": ["warning: it reads the border"],
+        },
+        "cpu_time": {
+            "command": "time", "size": 64, "rounds": 3, "parameters": {"evidence": 1234}, "load_average": 0.1,
+            "results": [{"threads": 1, "rows": [row]}],
+        },
+        "audit": {
+            "command": "audit", "model": {"name": "ours"},
+            "probes": [{"positive": "Normal", "negative": "COVID", "probe": "border", "auc": interval}],
+            "findings": [
+                {**finding, "check": "duplicate_across_splits", "message": "films stand twice"},
+                {**finding, "check": "shortcut_border", "message": "told by the border"},
+                {**finding, "check": "model_shortcut", "message": "another model's"},
+                {**finding, "check": "robustness", "severity": "info", "message": "noise costs little"},
+            ],
+        },
+    }))  # fmt: skip
+
+
+def test_the_card_is_made_of_the_results(benchmark: Open) -> None:
+    results = _results(benchmark)
+    card = benchmark("model_card").card(results)
+    order = (
+        "The data", "Known confounds", "Intended use", "What it must not be used for", "Measured on", "Without the",
+        "Time on", "The audit", "What it cannot tell",
+    )  # fmt: skip
+    places = [card.index(f"## {heading}") for heading in order]
+    assert places == sorted(places)
+    assert "not a medical device" in card[: places[0]]
+    assert "evidence, an_encoder, 1,234 parameters; input 1 x 64 x 64, pad" in card
+    assert "| Normal | 18 | 18 | 18 | 54 |" in card
+    assert "40 films come with a licence that excludes commercial use" in card
+    assert "of 20 the repository states none" in card
+    assert "| COVID, Normal | b |  | 0.75 (0.50–0.88) |" in card
+    assert "The baseline is unet, the original project's network" in card
+    first = results["model"]["rows"][0]["model"]
+    assert f"{first['value']:.3f} ({first['low']:.3f}–{first['high']:.3f})" in card
+    assert "| ieee8023 | 9 | 0.750 (0.500–0.875) |" in card
+    assert "- error: films stand twice" in card
+    assert "- error, 1 times" in card
+    assert "- warning: it reads the border" in card
+    assert "another model's" not in card
+    assert "- info: noise costs little" in card
+    results["audit"]["model"]["name"] = "other"
+    assert "noise costs little" not in benchmark("model_card").card(results)
+
+
+@pytest.mark.skipif(not (ROOT / "MODEL_CARD.md").is_file(), reason="no model is shipped yet")
+def test_the_card_that_is_shipped_is_that_of_the_result_files(benchmark: Open) -> None:
+    module = benchmark("model_card")
+    text = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert module.card(module.load()) == text, "run: python benchmarks/model_card.py --write"
+
+
+def test_a_subset_keeps_what_belongs_together(benchmark: Open) -> None:
+    scores, _ = _scores(1)
+    rows = np.zeros(len(scores.files), np.bool_)
+    rows[[3, 8]] = True
+    own = benchmark("model").subset(replace(scores, logits=None), rows)
+    assert own.files == ("3.png", "8.png")
+    assert own.labels.tolist() == scores.labels[[3, 8]].tolist()
+    assert np.isnan(own.dice).tolist() == [True, False]
+    assert own.logits is None

@@ -1,0 +1,133 @@
+"""The bundle inside the package: what its name means, that each command takes it, and that the wheel carries it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+from torch import nn
+from typer.testing import CliRunner
+
+from hilum.cli import app
+from hilum.config import ModelConfig, PreprocessSpec
+from hilum.data.phantom import draw_phantom
+from hilum.errors import BundleError
+from hilum.export import default_bundle
+from hilum.export.bundle import MODEL_CARD, ONNX_MODEL, Manifest, load_bundle, write_bundle
+from hilum.export.default_bundle import resolve_bundle
+from hilum.export.onnx import export_onnx
+from hilum.types import ModelOutput
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
+PACKAGED = ROOT / "src" / "hilum" / "default_model"
+SPEC = PreprocessSpec(size=32)
+
+
+class Small(nn.Module):
+    """Lung where it is bright; the first class wherever there is any light."""
+
+    def forward(self, image):  # type: ignore[no-untyped-def]
+        light = image.mean((2, 3))
+        return ModelOutput(image - 0.5, (light * light.new_tensor([[1.0, -1.0]])))
+
+
+def make_bundle(path: Path, name: str) -> Path:
+    manifest = Manifest(name=name, class_names=("COVID", "Normal"), preprocess=SPEC, model=ModelConfig())
+    write_bundle(path, manifest, {ONNX_MODEL: export_onnx(Small(), SPEC), MODEL_CARD: b"# A card\n"})
+    return path
+
+
+@pytest.fixture
+def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bundle in the place of the one that comes with hilum; the working folder is an empty one."""
+    folder = make_bundle(tmp_path / "package" / "default_model", "shipped")
+    monkeypatch.setattr(default_bundle, "_FOLDER", folder)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return folder
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    assert cv2.imwrite(str(tmp_path / "film.png"), draw_phantom(0, "Normal", size=64).image)
+    return tmp_path / "film.png"
+
+
+def test_the_folder_lies_in_the_package() -> None:
+    assert default_bundle._FOLDER == PACKAGED
+
+
+def test_the_word_is_the_packaged_bundle_and_a_path_is_a_path(packaged: Path) -> None:
+    assert resolve_bundle("default") == packaged
+    assert resolve_bundle("runs/first/bundle") == Path("runs/first/bundle")
+    assert resolve_bundle(Path("model.hilum")) == Path("model.hilum")
+
+
+def test_a_folder_of_the_users_called_default_is_reached_with_a_dot(packaged: Path) -> None:
+    make_bundle(Path("default"), "mine")
+    assert load_bundle(resolve_bundle("default")).manifest.name == "shipped"
+    assert load_bundle(resolve_bundle("./default")).manifest.name == "mine"
+    assert load_bundle(resolve_bundle(Path("default"))).manifest.name == "mine"
+
+
+def test_an_install_without_a_bundle_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "default_model").mkdir()  # as an interrupted build may leave it
+    monkeypatch.setattr(default_bundle, "_FOLDER", tmp_path / "default_model")
+    with pytest.raises(BundleError, match="this install has none") as caught:
+        resolve_bundle("default")
+    assert "hilum export RUN" in caught.value.cure
+    assert "./default" in caught.value.cure
+    assert resolve_bundle("other") == Path("other")
+
+
+@pytest.mark.parametrize("words", [[], ["--bundle", "default"]])
+def test_predict_uses_it_when_no_bundle_is_named(packaged: Path, film: Path, words: list[str]) -> None:
+    result = CliRunner().invoke(app, ["predict", str(film), "--no-gate", "--out", "out", *words])
+    assert result.exit_code == 0, result.output
+    assert load_bundle(packaged).manifest.bundle_id[:12] in result.output
+    header, row = Path("out/predictions.csv").read_text().splitlines()
+    assert "prob_COVID" in header
+    assert f"{film.name},predicted,COVID," in row
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "FILM"],
+        ["info"],
+        ["evaluate", "default", "DATA"],
+        ["recalibrate", "default", "DATA", "--out", "new.hilum"],
+        ["audit", "DATA", "--model", "default"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_every_command_that_takes_a_bundle_knows_the_name(
+    film: Path, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setattr(default_bundle, "_FOLDER", tmp_path / "absent")
+    monkeypatch.chdir(tmp_path)
+    places = {"FILM": str(film), "DATA": str(phantoms)}
+    result = CliRunner().invoke(app, [places.get(word, word) for word in words])
+    assert result.exit_code == 2, result.output
+    assert f"Expected the bundle that comes with hilum at {tmp_path / 'absent'}" in result.output
+
+
+def test_the_wheel_carries_the_folder() -> None:
+    """The building itself is in tests/integration/test_lean_install.py."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "default_model/*" in settings["tool"]["setuptools"]["package-data"]["hilum"]
+
+
+@pytest.mark.skipif(not PACKAGED.is_dir(), reason="no trained bundle lies in the package")
+def test_the_packaged_bundle_is_whole_and_small() -> None:
+    manifest = load_bundle(PACKAGED).manifest
+    assert {*manifest.files} == {"model.onnx", "model.safetensors", "MODEL_CARD.md"}
+    assert {file.name for file in PACKAGED.iterdir()} == {"bundle.json", *manifest.files}
+    assert sum(file.stat().st_size for file in PACKAGED.iterdir()) <= 20_000_000

@@ -1,0 +1,124 @@
+"""`hilum info` says what a bundle is, and loads neither torch nor ONNX Runtime for it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from hilum.cli import app
+from hilum.config import ModelConfig, PreprocessSpec
+from hilum.export.bundle import MODEL_CARD, ONNX_MODEL, Manifest, write_bundle
+
+CARD = "# Small [bold] one\n\nWith Röntgen’s films; " + "a long line " * 20 + "\n"
+HEAVY = ("torch", "timm", "onnx", "onnxruntime", "scipy")
+
+
+def figure(metric: str, class_name: str | None = None, source: str | None = None, **values: Any) -> dict[str, Any]:
+    known = {"value": 0.9125, "low": 0.9, "high": 0.925, "n": 1234}
+    return {**known, **values, "metric": metric, "class_name": class_name, "source": source}
+
+
+def make_bundle(path: Path, **changes: Any) -> Manifest:
+    manifest = Manifest(
+        name="Small [bold] one",
+        class_names=("Normal", "[red]Opacity"),
+        preprocess=PreprocessSpec(size=64),
+        model=ModelConfig(name="encoder-unet", encoder="resnet18"),
+        temperature=1.25,
+        conformal_quantiles={"0.90": (0.25, 1.0)},
+        abstention_threshold=0.625,
+        metrics={
+            "test": [
+                figure("accuracy"),
+                figure("accuracy", source="kermany", value=0.111),
+                figure("recall", "[red]Opacity", value=0.5, low=None, high=None, n=7),
+                figure("precision", "Normal", value=0.222),
+                figure("dice", value=None, low=None, high=None, n=0),
+            ]
+        },
+        sources=("kermany", "nih"),
+        hilum_version="0.1.0",
+        created="2026-11-25T00:00:00Z",
+    ).model_copy(update=changes)
+    return write_bundle(path, manifest, {ONNX_MODEL: bytes(2_000_000), MODEL_CARD: CARD.encode()})
+
+
+def said(*words: str | Path, code: int = 0) -> str:
+    result = CliRunner().invoke(app, ["info", *map(str, words)])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_says_in_short_what_it_is(tmp_path: Path) -> None:
+    sealed = make_bundle(tmp_path / "bundle")
+    lines = [" ".join(line.split()) for line in said(tmp_path / "bundle").splitlines()]
+    assert lines[0] == "Small [bold] one: a research tool, not a medical device."
+    size = sum(file.stat().st_size for file in (tmp_path / "bundle").iterdir()) / 1e6
+    for line in (
+        f"bundle {sealed.bundle_id[:12]}",
+        "classes Normal, [red]Opacity",
+        "network encoder-unet, resnet18",
+        "input 1 x 64 x 64, pad",
+        "made 2026-11-25T00:00:00Z, hilum 0.1.0",
+        "sources kermany, nih",
+        "calibration temperature 1.250, label sets at 0.90 coverage, abstains below 0.625",
+        f"size {size:.1f} MB, weights as float32",
+        f"place {tmp_path / 'bundle'}",
+        "accuracy 0.912 (0.900–0.925), n = 1,234",
+        "recall, [red]Opacity 0.500 (no interval from one group), n = 7",
+        "dice undefined, n = 0",
+    ):
+        assert line in lines
+    assert not [line for line in lines if "0.111" in line or "0.222" in line]  # of one source; not a recall
+    assert len(lines) < 20
+
+
+def test_says_what_is_not_known(tmp_path: Path) -> None:
+    bare = {"metrics": {}, "sources": (), "conformal_quantiles": {}, "abstention_threshold": None}
+    model = ModelConfig(name="evidence", encoder="resnet18", pooling="lse", evidence_stride=8)
+    make_bundle(
+        tmp_path / "b.hilum", **bare, created="", hilum_version="", model=model, weights_dtype="float16 storage"
+    )
+    text = " ".join(said(tmp_path / "b.hilum").split())
+    assert "network evidence, resnet18, lse pooling, cells of 8 pixels" in text
+    assert "sources not known" in text
+    assert "label sets none, abstains never" in text
+    assert "made at an unknown time, hilum unknown" in text
+    assert "It brings no test figures." in text
+    packed = (tmp_path / "b.hilum").stat().st_size / 1e6
+    assert f"size {packed:.1f} MB, weights as float16 storage" in text
+
+
+def test_the_manifest_and_the_card_come_whole(tmp_path: Path) -> None:
+    sealed = make_bundle(tmp_path / "bundle")
+    assert Manifest.model_validate(json.loads(said(tmp_path / "bundle", "--json"))) == sealed
+    assert said(tmp_path / "bundle", "--card") == CARD
+
+
+def test_refusals(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "bundle", metrics={"test": {"accuracy": 0.9}})
+    assert "got both" in said(tmp_path / "bundle", "--json", "--card", code=2)
+    assert "Expected test figures as hilum writes them" in said(tmp_path / "bundle", code=2)
+    assert "Expected a bundle" in said(tmp_path / "nothing", code=2)
+    (tmp_path / "bundle" / MODEL_CARD).write_text("changed")
+    assert "unchanged MODEL_CARD.md" in said(tmp_path / "bundle", "--card", code=2)
+
+
+@pytest.mark.parametrize("option", [None, "--json", "--card"])
+def test_is_lean(tmp_path: Path, option: str | None) -> None:
+    make_bundle(tmp_path / "bundle")
+    code = (
+        "import sys; from hilum.cli import main\n"
+        "try: main()\n"
+        f"finally: print(sorted(set({HEAVY}) & set(sys.modules)), file=sys.stderr)"
+    )
+    words = ["info", str(tmp_path / "bundle"), *([option] if option else [])]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, timeout=60)
+    assert done.returncode == 0
+    assert done.stderr.decode().strip() == "[]"
