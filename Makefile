@@ -10,7 +10,7 @@ STAMP := $(VENV)/.hilum-setup
 PINNED := --constraint constraints.txt --editable '.[train,dev]'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint demo audit-demo lock clean
+.PHONY: help setup test lint demo audit-demo model lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,12 @@ demo: setup ## Set up, then draw phantoms, train, evaluate, export and predict
 
 audit-demo: setup ## Set up, then draw phantoms with a planted shortcut, train on them, and audit data and model
 	$(BIN)/python scripts/audit_demo.py
+
+model: setup ## Set up, then train the shipped model: make model DATA=metadata.csv (hours on 2 cores; goes on where it stopped)
+	@test -n '$(DATA)' || { echo 'Expected the data to train on. Name it: make model DATA=metadata.csv' >&2; exit 2; }
+	if test -e runs/default-model/last.ckpt; then $(BIN)/hilum train --resume runs/default-model; \
+	else $(BIN)/hilum train '$(DATA)' --config configs/default-model.toml --out runs/default-model; fi
+	$(BIN)/hilum export runs/default-model --half-weights --out src/hilum/default_model --name 'hilum default'
 
 lock: | $(UV) ## Re-resolve constraints.txt to the newest versions that pyproject.toml allows
 	$(UV) pip compile pyproject.toml --extra train --extra dev --universal --python-version 3.10 --upgrade \

@@ -29,10 +29,11 @@ def test_the_seed_preset_is_the_original_project() -> None:
     assert (training.ema_decay, training.early_stopping) == (0, 0)
 
 
-def test_the_default_preset_keeps_the_side_of_the_heart() -> None:
+def test_the_default_preset() -> None:
     config = load_config()
     assert config.model.name == "evidence"
-    assert config.augment.flip_p == 0
+    assert config.augment.flip_p == 0.5
+    assert min(config.shortcuts.background_p, config.shortcuts.erase_p, config.shortcuts.lesion_p) > 0
     assert config.augment.affine_p > 0
     assert config.preprocess.channels == 1
     assert config.training.early_stopping > 0

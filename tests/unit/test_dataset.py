@@ -229,3 +229,12 @@ def test_a_loader_draws_the_same_from_the_global_generator_with_and_without_proc
         list(training_loader(dataset, sampler, workers))
         after.append(torch.get_rng_state())
     assert torch.equal(*after)
+
+
+def test_a_subset_gives_its_own_decoded_films(dataset: CachedDataset) -> None:
+    part = dataset.subset([7, 3, 9])
+    found = part.decoded()
+    np.testing.assert_array_equal(found.images, dataset.decoded().images[[7, 3, 9]])
+    assert [row >= 0 for row in found.mask_row] == [False, True, True]  # every third has a mask
+    batch = part.__getitems__([1, 2])
+    np.testing.assert_array_equal(found.masks[found.mask_row[[1, 2]]], batch.mask[:, 0].numpy().astype(np.uint8))

@@ -100,11 +100,22 @@ def test_the_classifier_cannot_move_the_mask() -> None:
     assert network.attention.weight.grad is not None
 
 
-def test_scores_are_against_the_average_class() -> None:
+def test_evidence_is_never_negative() -> None:
     with torch.inference_mode():
-        output = small("average")(torch.rand(2, 1, 64, 64))
+        output = small()(torch.rand(2, 1, 64, 64))
     assert output.evidence is not None
-    assert output.evidence.sum(dim=1).abs().max() < 1e-4
+    assert output.evidence.min() >= 0
+    assert (output.evidence.amax(dim=(2, 3)) > 0).all()  # each class has a place, were it ever so faint
+
+
+@pytest.mark.parametrize(("stride", "changed"), [(8, -1), (16, -1)])
+def test_evidence_is_read_above_the_deepest_level(stride: int, changed: int) -> None:
+    """What the deepest level holds reaches the mask, and the classes by no other way than the gate."""
+    network = small(stride=stride, gate=False)
+    levels = network.encoder(torch.rand(1, 3, 64, 64))
+    before = network.scores(network.neck(levels[network._level]))
+    levels[changed] = levels[changed] + 1
+    assert torch.equal(network.scores(network.neck(levels[network._level])), before)
 
 
 @pytest.mark.parametrize(("pooling", "stride"), [("max", 16), ("attention", 4)])

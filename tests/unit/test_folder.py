@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.data.phantom import draw_phantom
-from hilum.errors import DataError, OutputError
+from hilum.errors import ConfigError, DataError, OutputError
 from hilum.export.bundle import Bundle, Manifest
 from hilum.gate.checks import Thresholds
 from hilum.inference.backends import BackendOutput
+from hilum.inference.evidence_file import read_evidence
 from hilum.inference.folder import PARTIAL, TABLE, find_files, picture_names, predict_folder, sample_files
 from hilum.inference.predictor import Answer, Predictor, Source
+from hilum.inference.render import class_evidence
 
 HEADER = ["file", "status", "label", "label_set", "prob_dark", "prob_bright", "lung_fraction", "reason"]
 
@@ -43,6 +45,21 @@ def predictor() -> Predictor:
         gate=Thresholds(minimum_side=48),
     )
     return Predictor(Bundle(manifest, {}, Path("bright")), backend=Bright(), batch_size=2)
+
+
+class Explaining(Bright):
+    """As Bright, with evidence: 8 x 8 cells, the image's for the second class and its opposite for the first."""
+
+    def run(self, images: NDArray[np.float32]) -> BackendOutput:
+        cells = images[:, 0, ::8, ::8]
+        return super().run(images)._replace(evidence=np.stack([-cells, cells], 1))
+
+
+@pytest.fixture
+def explaining(predictor: Predictor) -> Predictor:
+    outputs = {"segmentation": "", "classification": "", "evidence": ""}
+    manifest = predictor.manifest.model_copy(update={"outputs": outputs})
+    return Predictor(Bundle(manifest, {}, Path("bright")), backend=Explaining(), batch_size=2)
 
 
 def film(path: Path, seed: int = 0) -> Path:
@@ -100,6 +117,7 @@ def test_masks_beside_images_are_passed_over_and_others_are_not(tmp_path: Path) 
 def test_pictures_of_an_earlier_prediction_are_passed_over(tmp_path: Path, table: str) -> None:
     touch(tmp_path / "a.png", tmp_path / "out" / table, tmp_path / "out" / "c.png")
     touch(tmp_path / "out" / "overlays" / "deep" / "a.png", tmp_path / "out" / "masks" / "a.png")
+    touch(tmp_path / "out" / "evidence" / "a.png")
     assert find_files([tmp_path]) == [tmp_path / "a.png", tmp_path / "out" / "c.png"]
     named = tmp_path / "out" / "overlays"
     assert find_files([named]) == [named / "deep" / "a.png"]
@@ -254,6 +272,40 @@ def test_masks_and_overlays(predictor: Predictor, tmp_path: Path) -> None:
     overlay = cv2.imread(str(out / "overlays" / "a" / "x.png"))
     assert overlay is not None
     assert min(overlay.shape[:2]) >= 512
+
+
+def test_evidence_is_saved_at_the_files_size_with_its_scale(explaining: Predictor, tmp_path: Path) -> None:
+    one, two = film(tmp_path / "in" / "x.png"), film(tmp_path / "in" / "x.jpg", seed=1)
+    narrow = tmp_path / "in" / "narrow.png"
+    assert cv2.imwrite(str(narrow), cv2.resize(draw_phantom(2, "Normal", size=96).image[:, 8:-8], (60, 72)))
+    bad = tmp_path / "in" / "bad.png"
+    bad.write_bytes(b"no film")
+    out = tmp_path / "out"
+    result = predict_folder(explaining, [one, two, narrow, bad], out, save_evidence=True)
+    header, *rows = rows_of(result.table)
+    assert header == [*HEADER[:-1], "evidence_step", HEADER[-1]]
+    written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
+    assert written == ["evidence/narrow.png", "evidence/x.jpg.png", "evidence/x.png.png"]
+    cells = dict(zip(header, rows[2], strict=True))
+    values, facts = read_evidence(out / "evidence" / "narrow.png")
+    assert values.shape == (72, 60)
+    assert float(cells["evidence_step"]) == facts["logits_per_grey_level"]
+    assert facts["class"] == cells["label"]
+    answer = explaining.predict(narrow)
+    expected = class_evidence(answer, (72, 60), explaining.manifest.preprocess)  # type: ignore[arg-type]
+    assert expected is not None
+    assert np.abs(values - expected).max() <= facts["logits_per_grey_level"] / 2
+    assert dict(zip(header, rows[3], strict=True))["evidence_step"] == ""
+
+
+def test_evidence_of_a_network_without_any_is_refused_before_any_work(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictor, "predict_many", lambda sources: pytest.fail("a film was read"))
+    with pytest.raises(ConfigError, match="Expected a model with evidence") as caught:
+        predict_folder(predictor, [film(tmp_path / "a.png")], tmp_path / "out", save_evidence=True)
+    assert "encoder-unet" in caught.value.cure
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_name_that_is_not_utf_8_gets_its_row(predictor: Predictor, tmp_path: Path) -> None:

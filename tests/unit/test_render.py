@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError, OutputError
-from hilum.inference.legend import BACKGROUND, HEAT, OUTLINE
+from hilum.inference.contour import BANDS, LEVELS, evidence_scale, on_grey
+from hilum.inference.legend import BACKGROUND, CHOSEN, OUTLINE
 from hilum.inference.render import class_evidence, mask_png, overlay, save_png
 from hilum.types import Finding, Prediction, Radiograph
 
@@ -49,6 +50,13 @@ def film(height: int, width: int) -> Radiograph:
     return Radiograph(np.random.default_rng(0).integers(30, 220, (height, width), dtype=np.uint8))
 
 
+def one_cell(value: float, against: float = 0.0) -> NDArray[np.float32]:
+    """Evidence (4, 2, 2) of which one cell speaks for each class and one against it."""
+    cells = np.zeros((4, 2, 2), np.float32)
+    cells[:, 0, 0], cells[:, 1, 1] = value, against
+    return cells
+
+
 def is_colour(picture: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray[np.bool_]:
     return np.all(picture == np.asarray(colour, np.uint8), axis=-1)
 
@@ -76,9 +84,11 @@ NAMES = {
 def test_the_legend_never_runs_off_the_picture_nor_over_the_film(shape: tuple[int, int], names: list[str]) -> None:
     radiograph = film(*shape)
     warning = Finding("view", "warning", "view position: LL, expected PA or AP " * 9)
-    answer = prediction(shape, names, findings=(warning,))
+    cells = np.ones((len(names), 2, 2), np.float32)
+    answer = prediction(shape, names, findings=(warning,), evidence=cells)
     picture = overlay(radiograph, answer, evidence=np.ones(shape, np.float32))
-    bare = overlay(radiograph, prediction(shape, ["A", "B"]), evidence=np.ones(shape, np.float32))
+    short = prediction(shape, ["A", "B"], evidence=cells)
+    bare = overlay(radiograph, short, evidence=np.ones(shape, np.float32))
     factor = min(max(1, 512 / min(shape)), 2048 / max(shape))
     height, width = max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
     assert np.array_equal(picture[:height, :width], bare[:height, :width])
@@ -132,26 +142,77 @@ def test_a_mask_of_one_pixel_and_a_full_mask_are_drawn() -> None:
         assert is_colour(picture[:, :512], OUTLINE).any()
 
 
-def test_only_positive_evidence_is_drawn_and_most_at_its_peak() -> None:
-    evidence = np.zeros((512, 512), np.float32)
-    evidence[:, :128], evidence[:, 128:256], evidence[:, 256:384] = -5, 2, 1
+def test_evidence_is_filled_by_bands_of_its_peak_and_nothing_below_the_first() -> None:
+    shares = (-5.0, *(level + nudge for level in LEVELS for nudge in (-0.05, 0.05)), 1.0)
+    evidence = np.repeat(np.array(shares, np.float32), 64)[None].repeat(512, axis=0) * 3
     grey = Radiograph(np.full((512, 512), 100, np.uint8))
-    row = overlay(grey, prediction((512, 512)), evidence=evidence)[256].astype(int)
-    saturation = row[:, 0] - row[:, 2]
-    assert saturation[64] == saturation[448] == 0
-    assert saturation[192] > 1.8 * saturation[320] > 0
+    answer = prediction((512, 512), evidence=one_cell(3.0))
+    row = overlay(grey, answer, evidence=evidence)[256, :512].reshape(8, 64, 3)
+    bands = (0, 0, 1, 1, 2, 2, 3, 3)
+    assert [tuple(place) for place in row[:, 32].tolist()] == [on_grey(band, 100) for band in bands]
+    assert on_grey(0, 100) == (100, 100, 100)
+    for place, colour in zip((2, 4, 6), BANDS, strict=True):  # a line where a band begins
+        line = np.abs(row.reshape(-1, 3)[place * 64 - 4 : place * 64 + 4].astype(int) - colour).sum(axis=1)
+        assert line.min() < 30
 
 
-def test_evidence_without_a_positive_part_leaves_the_film_as_it_is() -> None:
-    radiograph, answer = film(512, 512), prediction((512, 512))
-    against = overlay(radiograph, answer, evidence=np.full((512, 512), -1, np.float32))
-    assert np.array_equal(against[:, :512], overlay(radiograph, answer)[:, :512])
+def test_bands_grow_lighter_and_keep_their_order_without_colour() -> None:
+    for grey in (0, 90, 180, 255):
+        lightness = [np.dot(on_grey(band, grey), (0.2126, 0.7152, 0.0722)) for band in (1, 2, 3)]
+        assert lightness[0] + 5 < lightness[1] < lightness[2] - 5
+    assert min(abs(sum(on_grey(band, 40)) - sum(on_grey(band, 200))) for band in (1, 2, 3)) > 0.6 * 3 * 160
+
+
+def test_no_line_is_drawn_along_the_edge_of_the_film() -> None:
+    grey = Radiograph(np.full((512, 512), 100, np.uint8))
+    picture = overlay(grey, prediction((512, 512), evidence=one_cell(1.0)), evidence=np.ones((512, 512), np.float32))
+    assert is_colour(picture[:512, :512], on_grey(3, 100)).all()
+
+
+@pytest.mark.parametrize("size", [224, 2500])
+def test_contours_of_small_and_large_films_lie_where_the_evidence_is(size: int) -> None:
+    evidence = np.zeros((size, size), np.float32)
+    evidence[: size // 2] = 1
+    grey = Radiograph(np.full((size, size), 100, np.uint8))
+    picture = overlay(grey, prediction((size, size), evidence=one_cell(1.0)), evidence=evidence)
+    shown = min(max(512, size), 2048)
+    coloured = (picture[:shown, :shown].max(axis=2) != picture[:shown, :shown].min(axis=2)).mean(axis=1)
+    assert (coloured[: shown // 2 - 4] == 1).all()
+    assert (coloured[shown // 2 + 8 :] == 0).all()
+
+
+def test_the_scale_ends_at_the_peak_and_tells_both_sums() -> None:
+    answer = prediction((64, 64), evidence=one_cell(0.75, -0.25))
+    scale = evidence_scale(answer, np.full((64, 64), 0.5, np.float32))
+    assert scale is not None
+    assert (scale.peak, scale.cells, scale.in_favour, scale.against) == (0.5, (2, 2), 0.75, -0.25)
+
+
+def test_the_legend_shows_the_scale_of_the_film() -> None:
+    def legend(peak: float, against: float = 0.0) -> NDArray[np.uint8]:
+        answer = prediction((512, 512), evidence=one_cell(1.0, against))
+        return overlay(film(512, 512), answer, evidence=np.full((512, 512), peak, np.float32))[:, 512:]
+
+    assert is_colour(legend(1.0), BANDS[-1]).sum() > 10
+    assert not np.array_equal(legend(1.0), legend(0.9))
+    assert np.array_equal(legend(1.0), legend(1.0))
+    assert not np.array_equal(legend(1.0), legend(1.0, against=-0.3))
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, 0.09])
+def test_evidence_that_hardly_moves_the_logit_leaves_the_film_as_it_is(value: float) -> None:
+    radiograph = film(512, 512)
+    answer = prediction((512, 512), evidence=one_cell(value))
+    picture = overlay(radiograph, answer, evidence=np.full((512, 512), value, np.float32))
+    bare = overlay(radiograph, answer)
+    assert np.array_equal(picture[:512, :512], bare[:512, :512])
+    assert picture.shape != bare.shape or not np.array_equal(picture, bare)  # the legend says so
 
 
 def test_bars_are_as_long_as_the_probabilities() -> None:
     def filled(share: float) -> int:
         answer = prediction((512, 512), ["A", "B"], [share, 1 - share])
-        return int(is_colour(overlay(film(512, 512), answer)[:, 512:], HEAT).sum(axis=1).max())
+        return int(is_colour(overlay(film(512, 512), answer)[:, 512:], CHOSEN).sum(axis=1).max())
 
     assert filled(1.0) > 300
     assert filled(0.6) / filled(1.0) == pytest.approx(0.6, abs=0.01)

@@ -34,9 +34,12 @@ def predict(
     seed: Annotated[int, typer.Option(help="Seed of --num-samples.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Films in one forward pass.")] = 8,
     save_overlays: Annotated[
-        bool, typer.Option("--save-overlays", help="Draw lung outline, evidence, legend.")
+        bool, typer.Option("--save-overlays", help="Draw lung outline, evidence with its scale, legend.")
     ] = False,
     save_masks: Annotated[bool, typer.Option("--save-masks", help="Write lung masks at the files' own size.")] = False,
+    save_evidence: Annotated[
+        bool, typer.Option("--save-evidence", help="Write the evidence at the files' own size, 16-bit PNG.")
+    ] = False,
     gate: Annotated[bool, typer.Option(help="Refuse what does not look like a chest radiograph.")] = True,
 ) -> None:
     """Predict on films: class probabilities, lung mask, evidence."""
@@ -59,7 +62,13 @@ def predict(
     predictor = Predictor(opened, backend=engine, gate=None if gate else OpenGate(), batch_size=batch_size)
     with counting("Predicting") as progress:
         result = predict_folder(
-            predictor, files, out, save_overlays=save_overlays, save_masks=save_masks, progress=progress
+            predictor,
+            files,
+            out,
+            save_overlays=save_overlays,
+            save_masks=save_masks,
+            save_evidence=save_evidence,
+            progress=progress,
         )
     table = Table("status", "files", title=f"{len(files):,} files, bundle {opened.manifest.bundle_id[:12]}")
     for status, count in sorted(result.statuses.items()):

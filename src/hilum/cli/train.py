@@ -55,6 +55,10 @@ def train(
         return
     layers = overrides | ({"data": data} if data else {}) | ({"classes": classes} if classes else {})
     settings = load_config(preset, config, layers)
+    if settings.training.from_bundle is not None:
+        from hilum.training.from_bundle import settings_from_bundle
+
+        settings = settings_from_bundle(settings.training.from_bundle, preset, config, layers)
     if settings.data is None:
         raise ConfigError("Expected data to train on, got none.", cure="Name a folder: hilum train DATA.")
     if dry_run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,12 @@ class CachedDataset(Dataset[Batch]):
         part = CachedDataset(self._cache, [self.records[row] for row in rows], self.class_names, self._spec)
         part._rows = self._rows[list(rows)]
         return part
+
+    def decoded(self) -> Cache:
+        """The decoded films and masks of its own rows, in their order; a subset's are copied into memory."""
+        if np.array_equal(self._rows, np.arange(len(self._cache.images))):
+            return self._cache
+        return replace(self._cache, images=self._cache.images[self._rows], mask_row=self._cache.mask_row[self._rows])
 
     def __getitems__(self, rows: list[int]) -> Batch:
         """The Batch of ``rows``: row + a x N is the row's a-th repetition in an epoch, which is augmented anew."""

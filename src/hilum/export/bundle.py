@@ -66,6 +66,7 @@ class Manifest(BaseModel):
         description="Largest differences PyTorch - ONNX Runtime; under rounding, of the weights before it and after.",
     )
     sources: tuple[str, ...] = Field((), description="Sources of the films it was trained on; empty: not known.")
+    started_from: str | None = Field(None, description="bundle_id of the bundle that was fine-tuned, if one was.")
     split_digest: str | None = None
     index_digest: str | None = None
     hilum_version: str = ""

@@ -25,7 +25,8 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
 
     Args:
         manifest: of the bundle, before it is sealed.
-        data: ``images`` and ``masks`` per split or None, ``sources`` (name to images), ``epoch``, ``pretrained``.
+        data: ``images`` and ``masks`` per split or None, ``sources`` (name to images), ``epoch``, ``pretrained``,
+            ``started_from`` (a hilum.training.from_bundle.Start, or None or absent).
     """
     spec = manifest.preprocess
     network = network_name(manifest.model.name, manifest.model.encoder)
@@ -39,6 +40,7 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
         f"- Classes: {', '.join(manifest.class_names)}",
         f"- Network: {network}; input {spec.channels} x {spec.size} x {spec.size}, {spec.fit}, grey levels in [0, 1]",
         f"- Weights of epoch {data['epoch']}; encoder weights at the start: {data['pretrained'] or 'random'}",
+        *_start(data.get("started_from")),
         f"- Images (train / val / test): {_slashed(data['images'])}; lung masks: {_slashed(data['masks'])}",
         f"- Sources of the images: {sources}",
         f"- Split: SHA-256 {manifest.split_digest or 'unknown'}; hilum {manifest.hilum_version}, {manifest.created}",
@@ -63,6 +65,17 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
 def network_name(name: str, encoder: str | None) -> str:
     """A network and its encoder, in words; ``unet`` has none."""
     return name if name == "unet" or encoder is None else f"{name}, {encoder}"
+
+
+def _start(start: Any) -> list[str]:
+    if start is None:
+        return []
+    sources = ", ".join(start.sources) or "not known"
+    kept, new = (", ".join(names) or "none" for names in (start.classes_kept, start.classes_new))
+    return [
+        f"- Started from bundle {start.bundle_id} ({start.name}), classes kept: {kept}, new: {new}. Its own training "
+        f"films came from: {sources}; a film of the test split below may have been among them.",
+    ]
 
 
 def _calibration(manifest: Manifest) -> list[str]:

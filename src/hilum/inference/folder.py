@@ -13,15 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hilum.data.read import IMAGE_SUFFIXES
-from hilum.errors import DataError, OutputError
+from hilum.errors import ConfigError, DataError, OutputError
+from hilum.export.bundle import Manifest
+from hilum.inference.evidence_file import save_evidence as save_map
+from hilum.inference.evidence_file import step_of
 from hilum.inference.predictor import Answer, Predictor
 from hilum.inference.render import class_evidence, mask_png, overlay, save_png
 from hilum.types import Prediction
 
 TABLE = "predictions.csv"
 PARTIAL = "predictions.partial.csv"
-_PICTURE_FOLDERS = ("overlays", "masks")
+_PICTURE_FOLDERS = ("overlays", "masks", "evidence")
 _MASK_FOLDERS = ("masks", "regions")
 
 
@@ -72,9 +78,10 @@ def predict_folder(
     *,
     save_overlays: bool = False,
     save_masks: bool = False,
+    save_evidence: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> FolderResult:
-    """Predict on every file and write ``predictions.csv``, with overlays and masks where asked for.
+    """Predict on every file and write ``predictions.csv``, with overlays, masks and evidence where asked for.
 
     The table has ``file, status, label, label_set, prob_<class>..., lung_fraction, reason``; status is ``predicted``,
     ``refused`` (by the gate) or ``unreadable``. ``label_set`` is class names with ``;`` between, the most probable
@@ -82,18 +89,24 @@ def predict_folder(
 
     The table grows as ``predictions.partial.csv`` and gets its name once complete, so that a killed run leaves what
     it had done, under a name that says so. Overlays and masks are PNGs under ``overlays/`` and ``masks/``, in the
-    folders that the inputs came from; a mask is 0/255 at the file's own size.
+    folders that the inputs came from; a mask is 0/255 at the file's own size. Evidence is that of the predicted class,
+    at the file's own size under ``evidence/`` (hilum.inference.evidence_file); the table then has a column
+    ``evidence_step`` before the reason: logits per grey level.
 
     Args:
         predictor: answers.
         files: from find_files.
         out: a folder, made if absent.
         save_overlays, save_masks: whether to draw.
+        save_evidence: whether to write the evidence.
         progress: called with (files done, files in all).
 
     Raises:
+        ConfigError: evidence is asked of a network that gives none; nothing is done.
         OutputError: ``out`` cannot be written, or the disk is full; rows written so far stay.
     """
+    if save_evidence:
+        _require_evidence(predictor.manifest)
     statuses: Counter[str] = Counter()
     labels: Counter[str] = Counter()
     names = picture_names(files)
@@ -101,14 +114,16 @@ def predict_folder(
     class_names = predictor.manifest.class_names
     with _opened(partial) as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(_header(class_names))
+        writer.writerow(_header(class_names, with_evidence=save_evidence))
         for done, (file, answer) in enumerate(zip(files, predictor.predict_many(files), strict=True), start=1):
-            writer.writerow(_row(file, answer, len(class_names)))
+            evidence = _evidence(predictor, answer) if save_overlays or save_evidence else None
+            steps = [step_of(evidence) if evidence is not None else ""] if save_evidence else []
+            writer.writerow(_row(file, answer, len(class_names), steps))
             stream.flush()
             if isinstance(answer.result, Prediction):
                 statuses["predicted"] += 1
                 labels[answer.result.label] += 1
-                _draw(predictor, answer, out, names[file], save_overlays=save_overlays, save_masks=save_masks)
+                _draw(answer, evidence, out, names[file], overlays=save_overlays, masks=save_masks, maps=save_evidence)
             else:
                 statuses[answer.result.status] += 1
             if progress:
@@ -166,31 +181,56 @@ def _absolute(file: Path) -> Path:
     return Path(os.path.normpath(file.absolute()))
 
 
-def _header(class_names: Sequence[str]) -> list[str]:
+def _header(class_names: Sequence[str], *, with_evidence: bool) -> list[str]:
     probabilities = [f"prob_{name}" for name in class_names]
-    return ["file", "status", "label", "label_set", *probabilities, "lung_fraction", "reason"]
+    steps = ["evidence_step"] if with_evidence else []
+    return ["file", "status", "label", "label_set", *probabilities, "lung_fraction", *steps, "reason"]
 
 
-def _row(file: Path, answer: Answer, num_classes: int) -> list[object]:
+def _row(file: Path, answer: Answer, num_classes: int, steps: Sequence[object]) -> list[object]:
     result = answer.result
     if not isinstance(result, Prediction):
-        return [file, result.status, "", "", *[""] * num_classes, "", result.reason]
+        return [file, result.status, "", "", *[""] * num_classes, "", *steps, result.reason]
     probabilities = [f"{value:.6f}" for value in result.probabilities]
     reason = "; ".join(finding.message for finding in result.findings)
     label_set = ";".join(result.label_set)
-    return [file, "predicted", result.label, label_set, *probabilities, f"{result.lung_fraction:.4f}", reason]
+    return [file, "predicted", result.label, label_set, *probabilities, f"{result.lung_fraction:.4f}", *steps, reason]
+
+
+def _require_evidence(manifest: Manifest) -> None:
+    if "evidence" not in manifest.outputs:
+        raise ConfigError(
+            f"Expected a model with evidence for --save-evidence, got {manifest.name} ({manifest.model.name}), whose "
+            "network gives none.",
+            cure="Leave --save-evidence out, or use a bundle of the network evidence or encoder-unet.",
+        )
+
+
+def _evidence(predictor: Predictor, answer: Answer) -> NDArray[np.float32] | None:
+    """That of the predicted class at the file's own size, or None."""
+    if not isinstance(answer.result, Prediction) or answer.radiograph is None:
+        return None
+    return class_evidence(answer.result, answer.radiograph.shape, predictor.manifest.preprocess)
 
 
 def _draw(
-    predictor: Predictor, answer: Answer, out: Path, name: Path, *, save_overlays: bool, save_masks: bool
+    answer: Answer,
+    evidence: NDArray[np.float32] | None,
+    out: Path,
+    name: Path,
+    *,
+    overlays: bool,
+    masks: bool,
+    maps: bool,
 ) -> None:
     prediction, radiograph = answer.result, answer.radiograph
     if not isinstance(prediction, Prediction) or radiograph is None:
         return
-    if save_masks:
+    if masks:
         save_png(mask_png(prediction.mask), out / "masks" / name)
-    if save_overlays:
-        evidence = class_evidence(prediction, radiograph.shape, predictor.manifest.preprocess)
+    if maps and evidence is not None:
+        save_map(out / "evidence" / name, evidence, prediction)
+    if overlays:
         save_png(overlay(radiograph, prediction, evidence=evidence), out / "overlays" / name)
 
 

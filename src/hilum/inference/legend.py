@@ -11,20 +11,23 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
+from math import floor, log10
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from hilum.inference.contour import BANDS, LEAST_SUM, LEVELS, EvidenceScale, Rgb, on_grey
 from hilum.types import Prediction
 
-Rgb: TypeAlias = tuple[int, int, int]
 Font: TypeAlias = "ImageFont.FreeTypeFont | ImageFont.ImageFont"
 
 DISCLAIMER = "Research tool, not a medical device."
 OUTLINE: Rgb = (86, 180, 233)
-HEAT: Rgb = (230, 159, 0)
+CHOSEN: Rgb = (230, 159, 0)
+"""The bar of the predicted class."""
 BACKGROUND: Rgb = (20, 22, 26)
 PANEL_WIDTH = 360
 """Least width of the legend at scale 1, pixels."""
@@ -33,10 +36,12 @@ _TEXT: Rgb = (236, 238, 241)
 _MUTED: Rgb = (160, 166, 176)
 _TRACK: Rgb = (52, 56, 64)
 _LONGEST_NAME = 200
+_FILM_GREYS = (40, 200)
+"""Greys of a film, over which the bar of the evidence shows its colours."""
 
 
 def draw_legend(
-    prediction: Prediction, evidence: NDArray[np.float32] | None, width: int, scale: float
+    prediction: Prediction, evidence: EvidenceScale | None, width: int, scale: float, *, has_evidence: bool
 ) -> NDArray[np.uint8]:
     """The legend of a prediction: (h, width, 3) uint8 RGB, h as its content needs.
 
@@ -44,16 +49,18 @@ def draw_legend(
 
     Args:
         prediction: what is told.
-        evidence: (H0, W0) float32, the map drawn over the film, or None: then no word is said of it.
+        evidence: the scale of what is drawn over the film, or None where nothing is.
         width: pixels, at least ``PANEL_WIDTH * scale``.
         scale: size of text and spaces; 1 sets class names at 15 px.
+        has_evidence: whether the network gives evidence; if not, no word is said of it.
     """
-    return _draw_rows(_legend_rows(prediction, evidence), width, scale)
+    rows = [*_answer_rows(prediction), *(_evidence_rows(prediction.label, evidence) if has_evidence else ())]
+    return _draw_rows([*rows, *_closing_rows(prediction)], width, scale)
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One entry of the legend: text on the left, a value on the right, a bar below or a swatch before it."""
+    """One entry of the legend: text on the left, a value on the right, a bar or a scale below, a swatch before it."""
 
     text: str
     value: str = ""
@@ -64,9 +71,10 @@ class _Row:
     bar: float | None = None
     bar_colour: Rgb = _MUTED
     swatch: Rgb | None = None
+    scale: EvidenceScale | None = None
 
 
-def _legend_rows(prediction: Prediction, evidence: NDArray[np.float32] | None) -> list[_Row]:
+def _answer_rows(prediction: Prediction) -> list[_Row]:
     best = prediction.class_names.index(prediction.label)
     probabilities = [float(value) for value in prediction.probabilities]
     rows = [_Row(prediction.label, _percent(probabilities[best]), size=25, lines=3, gap=0)]
@@ -74,20 +82,34 @@ def _legend_rows(prediction: Prediction, evidence: NDArray[np.float32] | None) -
         rows.append(_Row("Not ruled out: " + ", ".join(prediction.label_set), colour=_MUTED, lines=4))
     for index, (name, probability) in enumerate(zip(prediction.class_names, probabilities, strict=True)):
         chosen = index == best
-        colour, bar_colour = (_TEXT, HEAT) if chosen else (_MUTED, _MUTED)
+        colour, bar_colour = (_TEXT, CHOSEN) if chosen else (_MUTED, _MUTED)
         gap = 18 if index == 0 else 8
         value = _percent(probability)
         rows.append(_Row(name, value, colour=colour, gap=gap, bar=probability, bar_colour=bar_colour))
     fraction = f"{prediction.lung_fraction:.1%} of the image"
     rows.append(_Row("Lung", fraction, gap=20, swatch=OUTLINE))
-    if evidence is not None:
-        found = "Evidence for {}, scaled to peak" if evidence.max() > 0 else "No evidence in favour of {}"
-        rows.append(_Row(found.format(prediction.label), swatch=HEAT, lines=3))
-    for finding in prediction.findings:
-        rows.append(_Row(finding.message, size=13, lines=3))
-    rows.append(_Row(f"Bundle {prediction.bundle_id[:12]}", size=13, colour=_MUTED, lines=1, gap=20))
-    rows.append(_Row(DISCLAIMER, size=13, colour=_MUTED, gap=2))
     return rows
+
+
+def _evidence_rows(label: str, evidence: EvidenceScale | None) -> list[_Row]:
+    if evidence is None:
+        return [_Row(f"No evidence for {label}: under {LEAST_SUM} logit in favour", colour=_MUTED, lines=3, gap=10)]
+    height, width = evidence.cells
+    told = f"Logit added per cell of the network's {height} x {width} map; the scale ends at this film's peak."
+    sums = f"In all {evidence.in_favour:+.2f} in favour, {round(evidence.against, 2) + 0.0:.2f} against (not drawn)."
+    return [
+        _Row(f"Evidence for {label}", gap=14, lines=3, scale=evidence),
+        _Row(told, size=13, colour=_MUTED, lines=3, gap=6),
+        _Row(sums, size=13, colour=_MUTED, lines=3, gap=2),
+    ]
+
+
+def _closing_rows(prediction: Prediction) -> list[_Row]:
+    return [
+        *(_Row(finding.message, size=13, lines=3) for finding in prediction.findings),
+        _Row(f"Bundle {prediction.bundle_id[:12]}", size=13, colour=_MUTED, lines=1, gap=20),
+        _Row(DISCLAIMER, size=13, colour=_MUTED, gap=2),
+    ]
 
 
 def _draw_rows(rows: Sequence[_Row], width: int, scale: float) -> NDArray[np.uint8]:
@@ -103,7 +125,7 @@ def _draw_rows(rows: Sequence[_Row], width: int, scale: float) -> NDArray[np.uin
         top = height + round(row.gap * scale)
         pitch = round(row.size * scale * 1.3)
         layout.append((row, font, indent, lines, top, pitch))
-        height = top + pitch * len(lines) + (round(12 * scale) if row.bar is not None else 0)
+        height = top + pitch * len(lines) + round((12 if row.bar is not None else 38 if row.scale else 0) * scale)
     panel = Image.new("RGB", (width, height + padding), BACKGROUND)
     draw = ImageDraw.Draw(panel)
     for row, font, indent, lines, top, pitch in layout:
@@ -116,6 +138,10 @@ def _draw_rows(rows: Sequence[_Row], width: int, scale: float) -> NDArray[np.uin
             draw.rectangle((padding, inset, padding + side, inset + side), row.swatch)
         if row.bar is not None:
             _draw_bar(draw, row, (padding, width - padding), top + pitch * len(lines) + round(3 * scale), scale)
+        if row.scale:
+            _draw_scale(
+                panel, row.scale, (padding, width - padding), top + pitch * len(lines) + round(4 * scale), scale
+            )
     return np.array(panel, np.uint8)
 
 
@@ -126,6 +152,27 @@ def _draw_bar(draw: ImageDraw.ImageDraw, row: _Row, span: tuple[int, int], top: 
     filled = round((right - left) * min(max(row.bar or 0.0, 0.0), 1.0))
     if filled:
         draw.rectangle((left, top, left + filled - 1, bottom), row.bar_colour)
+
+
+def _draw_scale(panel: Image.Image, evidence: EvidenceScale, span: tuple[int, int], top: int, scale: float) -> None:
+    """A bar from 0 to the peak: its bands over the greys of a film, dark to bright, and the logits where they begin."""
+    draw = ImageDraw.Draw(panel)
+    left, right = span
+    bottom = top + round(14 * scale)
+    edges = (0.0, *LEVELS, 1.0)
+    places = [left + round((right - left) * share) for share in edges]
+    for band, (start, end) in enumerate(pairwise(places)):
+        for row in range(top, bottom):
+            grey = round(np.interp(row, (top, bottom - 1), _FILM_GREYS))
+            draw.line((start, row, end - 1, row), on_grey(band, grey))
+        if band:
+            draw.line((start, top, start, bottom - 1), BANDS[band - 1], max(1, round(scale)))
+    font = _font(round(12 * scale))
+    decimals = min(6, max(0, 1 - floor(log10(evidence.peak * LEVELS[0]))))
+    for share, place in zip(edges, places, strict=True):
+        text = f"{share * evidence.peak:+.{decimals}f}" if share else "0"
+        anchor = "la" if share == 0 else "ra" if share == 1 else "ma"
+        draw.text((place, bottom + round(4 * scale)), text, _TEXT, font, anchor=anchor)
 
 
 def _percent(probability: float) -> str:

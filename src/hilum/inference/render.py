@@ -1,6 +1,6 @@
 """Pictures of an answer: the film with its lung outline and evidence, and a legend beside or below it.
 
-Nothing is drawn over the film but the outline and the heat.
+Nothing is drawn over the film but the outline and the contours of the evidence.
 """
 
 from __future__ import annotations
@@ -9,26 +9,25 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError, OutputError
-from hilum.inference.legend import BACKGROUND, HEAT, OUTLINE, PANEL_WIDTH, Rgb, draw_legend
+from hilum.inference.contour import Rgb, evidence_scale, fill_contours, smooth
+from hilum.inference.legend import BACKGROUND, OUTLINE, PANEL_WIDTH, draw_legend
 from hilum.preprocess import restore_probability, to_uint8
 from hilum.storage import write_bytes
 from hilum.types import Prediction, Radiograph
 
 _HALO: Rgb = (0, 0, 0)
 _SHORT_SIDE, _LONG_SIDE = 512, 2048
-_HEAT_ALPHA = 0.45
 _FRACTION_BITS = 4
 
 
 def overlay(
     radiograph: Radiograph, prediction: Prediction, *, evidence: NDArray[np.float32] | None = None
 ) -> NDArray[np.uint8]:
-    """The film with the lung outlined, the evidence as heat, and the legend.
+    """The film with the lung outlined, the evidence as filled contours, and the legend with its scale.
 
     The film keeps its size unless its shorter side is under 512 px (enlarged) or its longer one would be over
     2048 px (reduced). The legend stands to its right, or below it where the film is wide.
@@ -37,7 +36,8 @@ def overlay(
         radiograph: the film, (H0, W0).
         prediction: the answer for it; its mask is (H0, W0) bool.
         evidence: (H0, W0) float32, the evidence for the predicted class at the file's own size, see
-            ``class_evidence``. Only its positive part is drawn, scaled to its own peak. None draws no heat.
+            ``class_evidence``. What speaks for the class is drawn from a quarter of its peak on
+            (hilum.inference.contour); what speaks against it is told in the legend. None draws nothing.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -53,14 +53,16 @@ def overlay(
             )
     height, width = _display_shape(radiograph.shape)
     grey = _resize(to_uint8(radiograph), height, width)
-    film = np.repeat(grey[:, :, None], 3, axis=2)  # (H, W, 3)
-    if evidence is not None:
-        film = _with_heat(film, evidence)
     scale = min(2.0, max(1.0, max(height, width) / 1024))
+    drawn = evidence_scale(prediction, evidence)
+    if evidence is not None and drawn is not None:
+        film = fill_contours(grey, evidence, drawn.peak, round(2 * scale))
+    else:
+        film = np.repeat(grey[:, :, None], 3, axis=2)  # (H, W, 3)
     _draw_outline(film, prediction.mask, scale)
     beside = width <= 1.5 * height
     limit = PANEL_WIDTH if beside else min(max(width / scale, PANEL_WIDTH), 2 * PANEL_WIDTH)
-    legend = draw_legend(prediction, evidence, round(limit * scale), scale)
+    legend = draw_legend(prediction, drawn, round(limit * scale), scale, has_evidence=evidence is not None)
     return _join(film, legend, axis=1 if beside else 0)
 
 
@@ -104,37 +106,15 @@ def _resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=interpolation), np.uint8)
 
 
-def _with_heat(film: NDArray[np.uint8], evidence: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Blend HEAT into the film, more of it where the evidence is nearer to its peak."""
-    positive = np.maximum(evidence, 0)
-    peak = float(positive.max())
-    if peak <= 0:
-        return film
-    share = cv2.resize(positive / peak, (film.shape[1], film.shape[0]), interpolation=cv2.INTER_LINEAR)
-    alpha = _HEAT_ALPHA * np.asarray(share, np.float32)[:, :, None]  # (H, W, 1)
-    blended: NDArray[np.float32] = film * (1 - alpha) + np.asarray(HEAT, np.float32) * alpha
-    return np.rint(blended).astype(np.uint8)
-
-
 def _draw_outline(film: NDArray[np.uint8], mask: NDArray[np.bool_], scale: float) -> None:
     """Draw the outline of the mask into the film, with a dark halo, so that it shows on bright and dark."""
     enlargement = film.shape[0] / mask.shape[0]
     shown = cv2.resize(mask.astype(np.uint8), film.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     contours, _ = cv2.findContours(shown, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    lines = [_smooth(contour[:, 0], reach=round(2 * enlargement) if enlargement > 1 else 0) for contour in contours]
+    lines = [smooth(contour[:, 0], reach=round(2 * enlargement) if enlargement > 1 else 0) for contour in contours]
     thickness = round(2 * scale)
     for colour, width in ((_HALO, thickness + 4), (OUTLINE, thickness)):
         cv2.polylines(film, lines, True, colour, width, cv2.LINE_AA, _FRACTION_BITS)
-
-
-def _smooth(line: MatLike, reach: int) -> NDArray[np.int32]:
-    """A closed line (n, 2) averaged over ``reach`` neighbours on each side, in fixed point for cv2.polylines.
-
-    It takes the steps of single pixels off an enlarged outline.
-    """
-    reach = min(reach, len(line) // 8)
-    averaged = np.mean([np.roll(line, shift, axis=0) for shift in range(-reach, reach + 1)], axis=0)
-    return np.asarray(np.rint(averaged * 2**_FRACTION_BITS), np.int32)
 
 
 def _join(film: NDArray[np.uint8], legend: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:

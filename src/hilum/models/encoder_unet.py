@@ -7,7 +7,7 @@ positions plus a bias: that sum, position by position, is the evidence (class ac
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import segmentation_models_pytorch as smp
 import torch
@@ -28,6 +28,8 @@ class EncoderUNet(nn.Module):
         ConfigError: timm knows no such encoder, it cannot give five levels of features, or ``decoder_channels``
             are not five.
     """
+
+    class_parameters: ClassVar[tuple[str, ...]] = ("classifier.weight", "classifier.bias")
 
     mean: torch.Tensor
     std: torch.Tensor

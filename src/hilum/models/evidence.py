@@ -1,11 +1,17 @@
 """One encoder, two readings: the lung, and per class the evidence inside it that adds up to the class's logit.
 
-The mask comes from a UNet decoder. The evidence comes from the encoder's last levels, brought to one grid of cells, and
-is pooled by one of hilum.models.pooling behind a gate: a cell counts as far as the predicted lung reaches into it. So
-the class logit is a sum over places in the lung plus a bias, and the map is the computation, not a picture of it.
+The mask comes from a UNet decoder. The evidence comes from one level of the encoder, cell by cell, and is pooled by one
+of hilum.models.pooling behind a gate: a cell counts as far as the predicted lung reaches into it. So the class logit is
+a sum over places in the lung plus a bias, and the map is the computation, not a picture of it.
+
+The level is not the deepest: there every cell sees the whole film, and the network learned to carry the answer to one
+place that it always read, whatever it saw elsewhere. Scores are not negative, so that a class has evidence somewhere or
+nowhere, and the map of a film that the network gets wrong still says where it looked.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -17,8 +23,8 @@ from hilum.models.pooling import POOLINGS
 from hilum.types import ModelOutput
 
 _NECK = 128
-_LEVELS = {32: (-1,), 16: (-2, -1), 8: (-3, -2, -1)}
-"""Cell size in pixels to the encoder's levels that meet on that grid, the finest first."""
+_LEVELS = {32: -1, 16: -2, 8: -3}
+"""Side of a cell in pixels to the level of the encoder."""
 
 
 class EvidenceNet(nn.Module):
@@ -40,6 +46,8 @@ class EvidenceNet(nn.Module):
         ConfigError: timm knows no such encoder, or it cannot give five levels; an unknown pooling or stride.
     """
 
+    class_parameters: ClassVar[tuple[str, ...]] = ("scores.weight", "bias")
+
     mean: torch.Tensor
     std: torch.Tensor
 
@@ -47,7 +55,7 @@ class EvidenceNet(nn.Module):
         self,
         encoder: str,
         num_classes: int,
-        decoder_channels: tuple[int, ...] = (128, 64, 32, 16, 8),
+        decoder_channels: tuple[int, ...] = (96, 48, 24, 16, 8),
         dropout: float = 0.2,
         *,
         pooling: str = "attention",
@@ -61,14 +69,13 @@ class EvidenceNet(nn.Module):
                 f"got {pooling} and {stride}."
             )
         self.encoder, self.decoder, self.segmentation_head = build_parts(encoder, decoder_channels)
-        self._levels, self._stride, self._gated = _LEVELS[stride], stride, lung_gate
+        self._level, self._stride, self._gated = _LEVELS[stride], stride, lung_gate
         self._pool = POOLINGS[pooling]
-        widths = [self.encoder.out_channels[level] for level in self._levels]
-        self.laterals = nn.ModuleList(nn.Conv2d(width, _NECK, 1, bias=False) for width in widths)
         self.neck = nn.Sequential(
+            nn.Conv2d(self.encoder.out_channels[self._level], _NECK, 1, bias=False),
             nn.BatchNorm2d(_NECK),
             nn.ReLU(inplace=True),
-            nn.Conv2d(_NECK, _NECK, 3, padding=1, groups=_NECK, bias=False),
+            nn.Conv2d(_NECK, _NECK, 1, bias=False),
             nn.BatchNorm2d(_NECK),
             nn.ReLU(inplace=True),
             nn.Dropout2d(dropout),
@@ -84,21 +91,10 @@ class EvidenceNet(nn.Module):
         """Mask logits, class logits and their evidence."""
         levels = self.encoder((image - self.mean) / self.std)  # a grey (N, 1, S, S) broadcasts to (N, 3, S, S)
         mask_logits = self.segmentation_head(self.decoder(levels))
-        features = self._cells(levels)  # (N, F, h, w)
-        scores = self.scores(features)
-        scores = scores - scores.mean(dim=1, keepdim=True)  # softmax sees differences alone: each against the average
+        features = self.neck(levels[self._level])  # (N, F, h, w)
+        scores = functional.softplus(self.scores(features))  # (N, K, h, w), not negative
         evidence = self._pool(scores, self.attention(features), self._gate(mask_logits))
         return ModelOutput(mask_logits, evidence.sum(dim=(2, 3)) + self.bias, evidence)
-
-    def _cells(self, levels: list[torch.Tensor]) -> torch.Tensor:
-        met = None
-        for level, lateral in zip(self._levels, self.laterals, strict=True):
-            own = lateral(levels[level])
-            if met is not None:
-                own = functional.interpolate(own, size=met.shape[-2:], mode="bilinear", align_corners=False)
-            met = own if met is None else met + own
-        cells: torch.Tensor = self.neck(met)
-        return cells
 
     def _gate(self, mask_logits: torch.Tensor) -> torch.Tensor:
         """(N, 1, h, w) in [0, 1]: the largest lung probability in each cell, which dilates by less than a cell."""

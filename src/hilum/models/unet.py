@@ -7,6 +7,8 @@ a logit: the final sigmoid, which has no parameters, is left to the loss and the
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from monai.networks.layers.factories import Norm
 from monai.networks.nets.unet import UNet
@@ -23,6 +25,8 @@ class MultiTaskUNet(nn.Module):
     The classifier is a multi-layer perceptron on pooled decoder features, which does not decompose over the
     image: hence ``evidence=None``. S must be a multiple of 16.
     """
+
+    class_parameters: ClassVar[tuple[str, ...]] = ("classifier.9.weight", "classifier.9.bias")
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
         super().__init__()

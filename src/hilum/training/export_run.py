@@ -37,6 +37,7 @@ from hilum.inference.backends import OnnxBackend, TorchBackend
 from hilum.preprocess import preprocess
 from hilum.steps import Step
 from hilum.training.evaluate_run import subject_of
+from hilum.training.from_bundle import Start, read_start
 from hilum.training.prepare import index_and_split
 from hilum.training.run_folder import RunFolder
 from hilum.training.runs import load_model, open_run
@@ -119,6 +120,7 @@ def _describe(
     run: RunFolder, config: Config, index: Index, split: Split, name: str, opset: int, graph: bytes
 ) -> Manifest:
     names = OnnxBackend(graph).output_names
+    start = read_start(run)
     return Manifest(
         name=name,
         class_names=index.class_names,
@@ -127,12 +129,21 @@ def _describe(
         outputs={output: OUTPUTS[output] for output in names},
         opset=opset,
         metrics={"test": _figures(run)},
-        sources=tuple(sorted({r.source for r in records_of(index, split, "train") if r.source is not None})),
+        sources=_sources(index, split, start),
+        started_from=None if start is None else start.bundle_id,
         split_digest=split.digest,
         index_digest=index.digest,
         hilum_version=__version__,
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
+
+
+def _sources(index: Index, split: Split, start: Start | None) -> tuple[str, ...]:
+    """Of all films that the weights have seen; empty where those of the bundle they started from are not known."""
+    own = {record.source for record in records_of(index, split, "train") if record.source is not None}
+    if start is None:
+        return tuple(sorted(own))
+    return tuple(sorted(own.union(start.sources))) if start.sources else ()
 
 
 def _figures(run: RunFolder) -> list[dict[str, Any]]:
@@ -157,6 +168,7 @@ def _data_facts(run: RunFolder, config: Config, index: Index, split: Split) -> d
         "masks": {name: sum(record.mask_path is not None for record in records) for name, records in rows.items()},
         "sources": dict(Counter(record.source for record in index.records if record.source).most_common()),
         "epoch": summary.get("best_epoch", "unknown"),
+        "started_from": read_start(run),
         "pretrained": own.name if own else summary.get("pretrained"),  # no path of the training machine
     }
 

@@ -19,11 +19,12 @@ from hilum.data.split import Split
 from hilum.errors import CheckpointError, OutputError
 from hilum.evaluation.plots import training_curves
 from hilum.evaluation.report import Report
-from hilum.models.build import build_model, count_parameters, load_pretrained
+from hilum.models.build import build_model, count_parameters
 from hilum.steps import Step
 from hilum.storage import sha256_text, write_json
 from hilum.training.device import device_of
 from hilum.training.evaluate_run import evaluate_run
+from hilum.training.from_bundle import read_start, starting_weights
 from hilum.training.loop import Progress, fit
 from hilum.training.observer import Silent, TrainingObserver
 from hilum.training.prepare import prepare
@@ -79,7 +80,7 @@ def train(
     data = prepare(config, run, step, anew=not resume)
     torch.manual_seed(config.training.seed)
     model = build_model(config.model, config.preprocess, len(data.index.class_names))
-    origin = load_pretrained(model, config.model)
+    origin = starting_weights(model, config, data.index.class_names, run)
     started = time.time()
     progress = fit(
         model,
@@ -105,7 +106,9 @@ def _identity(config: Config, index: Index, split: Split) -> str:
 
 
 def _settings_that_count(config: Config) -> str:
-    return config.model_dump_json(exclude={"data": True, "training": {"device", "workers", "checkpoint_every"}})
+    # a state holds all weights, so where they came from does not count
+    free = {"device", "workers", "checkpoint_every", "from_bundle"}
+    return config.model_dump_json(exclude={"data": True, "training": free})
 
 
 def _write_summary(
@@ -121,6 +124,7 @@ def _write_summary(
     started: float,
 ) -> None:
     best = progress.rows[progress.best_epoch - 1]
+    start = read_start(run)
     write_json(
         run.summary,
         {
@@ -130,6 +134,7 @@ def _write_summary(
             "model": config.model.name,
             "parameters": count_parameters(model),
             "pretrained": pretrained,
+            "started_from": None if start is None else asdict(start),
             "class_names": list(index.class_names),
             "images": {name: len(datasets[name]) for name in SPLIT_NAMES},
             "masks": {name: sum(r.mask_path is not None for r in datasets[name].records) for name in SPLIT_NAMES},

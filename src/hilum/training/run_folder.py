@@ -40,6 +40,11 @@ class RunFolder:
         return self.root / "last.ckpt"
 
     @property
+    def start(self) -> Path:
+        """What a run that fine-tunes a bundle started from, as JSON."""
+        return self.root / "start.json"
+
+    @property
     def best(self) -> Path:
         """The weights of the epoch with the lowest validation loss."""
         return self.root / "best.safetensors"

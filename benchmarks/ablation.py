@@ -1,0 +1,186 @@
+"""What each part of the network and of its training brings: short runs that differ in one thing.
+
+    python benchmarks/ablation.py ../shared/data/metadata.csv --json benchmarks/results/ablation.json
+
+Each variant is trained from ImageNet weights on the same films, drawn once from the training split, for the same number
+of film passes, and measured without calibration: classes, within-source AUCs and Dice on the whole validation split;
+the shortcut audit on films drawn from it; the pointing game on the films of every split that carry a region or boxes,
+those of `test` apart (the others were trained on, without their boxes). These are short runs on one seed: the intervals
+are those of the films, not of training again. Variants that the result file already has are not run again, so that it
+can be made in pieces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from hilum.audit.model_shortcuts import SWAPPED, audit_model
+from hilum.config import Config, load_config
+from hilum.data.dataset import CachedDataset
+from hilum.evaluation.figures import Key, figures_of
+from hilum.evaluation.intervals import Interval
+from hilum.evaluation.localisation import EVIDENCE, GRAD_CAM, RANDOM, localisation_result, localise
+from hilum.evaluation.localisation_table import LocalisationTable
+from hilum.evaluation.scoring import Scored, score_records
+from hilum.inference.backends import TorchBackend
+from hilum.models.build import build_model, load_pretrained
+from hilum.storage import write_json
+from hilum.training.loop import fit
+from hilum.training.observer import Silent
+from hilum.training.prepare import PreparedData, prepare
+from hilum.training.run_folder import RunFolder
+
+BASE = {
+    "classes": ["COVID", "Lung_Opacity", "Normal", "Viral Pneumonia"],
+    "preprocess": {"size": 128},
+    "training": {
+        "epochs": 1, "batch_size": 16, "warmup_epochs": 0.15, "sampling": "class-source", "sampling_power": 0.5,
+        "device": "cpu",
+    },
+}  # fmt: skip
+OFF = {"background_p": 0.0, "erase_p": 0.0, "lesion_p": 0.0}
+PLAIN_FILM = {"blur_p": 0.0, "coarsen_p": 0.0, "codec_p": 0.0}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as shipped": {},
+    "pooling: pcam": {"model": {"pooling": "pcam"}},
+    "pooling: log-sum-exp": {"model": {"pooling": "lse"}},
+    "pooling: average": {"model": {"pooling": "average"}},
+    "cells of 8 pixels": {"model": {"evidence_stride": 8}},
+    "cells of 32 pixels": {"model": {"evidence_stride": 32}},
+    "without the lung gate": {"model": {"lung_gate": False}},
+    "without backgrounds": {"shortcuts": {"background_p": 0.0}},
+    "without erased lungs": {"shortcuts": {"erase_p": 0.0}},
+    "without drawn opacities": {"shortcuts": {"lesion_p": 0.0}},
+    "without blur, coarsening, JPEG": {"augment": PLAIN_FILM},
+    "without flips": {"augment": {"flip_p": 0.0}},
+    "natural sampling": {"training": {"sampling": "natural"}},
+    "encoder-unet, none of these": {
+        "model": {"name": "encoder-unet"}, "shortcuts": OFF, "augment": {**PLAIN_FILM, "flip_p": 0.0},
+        "training": {"sampling": "natural"},
+    },
+}  # fmt: skip
+FIGURES = {
+    "accuracy": Key("accuracy"),
+    "macro_f1": Key("macro_f1"),
+    "dice": Key("dice"),
+    "kermany_normal_opacity": Key("roc_auc", "Lung_Opacity", "kermany", "Normal"),
+    "kermany_viral_bacterial": Key("roc_auc", "Lung_Opacity", "kermany", "Viral Pneumonia"),
+    "nih_normal_opacity": Key("roc_auc", "Lung_Opacity", "nih", "Normal"),
+}
+
+
+def merged(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the tables of ``layer`` laid over its own."""
+    found = dict(base)
+    for key, value in layer.items():
+        found[key] = merged(found.get(key, {}), value) if isinstance(value, Mapping) else value
+    return found
+
+
+def trained(config: Config, train: CachedDataset, val: CachedDataset) -> torch.nn.Module:
+    """The network after its film passes; ``val`` only gives the loop something to validate on."""
+    torch.manual_seed(config.training.seed)
+    model = build_model(config.model, config.preprocess, train.num_classes)
+    load_pretrained(model, config.model)
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder))
+        fit(model, train, val, config, run, Silent(), identity="ablation")
+        model.load_state_dict(load_file(run.best))
+    return model.eval()
+
+
+def scored(model: torch.nn.Module, data: CachedDataset, config: Config, split: str) -> Scored:
+    """Every row of ``data`` through the network, with its lungs."""
+    names = [str(row) for row in range(len(data))]
+    return score_records(
+        TorchBackend(model), data.decoded(), data.records, names, data.class_names, config.preprocess, split=split,
+        keep_lungs=True, distances=False,
+    )  # fmt: skip
+
+
+def pointing(model: torch.nn.Module, data: PreparedData, config: Config, splits: tuple[str, ...]) -> dict[str, Any]:
+    """The pointing game on the films of ``splits`` that people have marked."""
+    rows = []
+    for name, own in data.datasets.items():
+        marked = [row for row, record in enumerate(own.records) if record.boxes or record.region_path]
+        if name not in splits or not marked:
+            continue
+        films = own.subset(marked)
+        result = scored(model, films, config, name)
+        assert result.lungs is not None
+        table = localise(
+            films.records, films.decoded().images, result.lungs, result.scores, config.preprocess,
+            backend=TorchBackend(model), network=model,
+        )  # fmt: skip
+        rows += list(table.rows) if table else []
+    found = localisation_result(LocalisationTable(tuple(rows)))
+    hits = {method: found.methods[method]["hit"] for method in (EVIDENCE, GRAD_CAM, RANDOM) if method in found.methods}
+    return {"films": found.films, **{method: shown(hit) for method, hit in hits.items()}}
+
+
+def shown(interval: Interval) -> dict[str, float]:
+    """An interval as JSON."""
+    return {"value": interval.value, "low": interval.low, "high": interval.high, "n": interval.n}
+
+
+def measured(config: Config, data: PreparedData, train: CachedDataset, films: int) -> dict[str, Any]:
+    """Train one variant and measure it."""
+    val = data.datasets["val"]
+    drawn = np.random.default_rng(0).permutation(len(val))
+    model = trained(config, train, val.subset(sorted(drawn[:400].tolist())))
+    result = scored(model, val, config, "val")
+    figures = figures_of(result.scores)
+    part = np.sort(drawn[:films])
+    assert result.lungs is not None
+    audit = audit_model(
+        TorchBackend(model), val.decoded().images[part], result.lungs[part], val.labels[part], val.class_names,
+        result.scores.clusters()[part], config.preprocess,
+    )  # fmt: skip
+    return {
+        "figures": {name: shown(figures[key]) for name, key in FIGURES.items()},
+        "shortcut_index": shown(audit.shortcut_index),
+        "auc_without_lungs": shown(audit.score("erased_mean").auc),
+        "auc_without_lungs_grey": shown(audit.score("erased_fill").auc),
+        "accuracy_other_background": shown(audit.score(SWAPPED).accuracy),
+        "pointing_test": pointing(model, data, config, ("test",)),
+        "pointing_train_val": pointing(model, data, config, ("train", "val")),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="the CSV of the real radiographs")
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="benchmarks/results/ablation.json")
+    parser.add_argument("--variant", action="append", choices=list(VARIANTS), help="only this one; repeat for more")
+    parser.add_argument("--passes", type=int, default=6400, help="film passes of each run")
+    parser.add_argument("--films", type=int, default=600, help="films of the shortcut audit")
+    arguments = parser.parse_args()
+    result = json.loads(arguments.json.read_text()) if arguments.json.is_file() else {"variants": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        base = load_config(overrides={**BASE, "data": arguments.data})
+        data = prepare(base, RunFolder(Path(folder)))
+        rows = np.random.default_rng(0).permutation(len(data.datasets["train"]))[: arguments.passes]
+        train = data.datasets["train"].subset(sorted(rows.tolist()))
+        header = {"passes": len(train), "size": base.preprocess.size, "films": arguments.films,
+                  "split_digest": data.split.digest}  # fmt: skip
+        if result["variants"] and {key: result[key] for key in header} != header:
+            raise SystemExit(f"Expected {arguments.json} to be of {header}, it is of other settings.")
+        for name in arguments.variant or VARIANTS:
+            if name not in result["variants"]:
+                config = load_config(overrides=merged({**BASE, "data": arguments.data}, VARIANTS[name]))
+                result["variants"][name] = measured(config, data, train, arguments.films)
+                write_json(arguments.json, {**header, "variants": result["variants"]})
+            print(name, json.dumps(result["variants"][name]["figures"]["macro_f1"]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Fine-tuning: a run that starts from a bundle's network, preprocessing and weights, on classes of its own.
+
+Rows of the class layer are kept where a class has the same name in both, and drawn anew where it has not. All other
+weights are the bundle's. What the run started from is kept in its folder, so that it goes on without the bundle.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, cast
+
+import torch
+from safetensors.torch import load
+from torch import nn
+
+from hilum.config import Config, PresetName, load_config
+from hilum.errors import ConfigError
+from hilum.export.bundle import WEIGHTS, Manifest, load_bundle
+from hilum.export.default_bundle import DEFAULT, resolve_bundle
+from hilum.models.build import load_pretrained
+from hilum.storage import write_json
+from hilum.training.checkpoint import fit_state
+from hilum.training.run_folder import RunFolder
+
+FINETUNING: Mapping[str, Any] = {"training": {"epochs": 10, "learning_rate": 2e-4}}
+"""Settings of a run that starts from a bundle, where the user sets no others."""
+
+_FREE = {"preprocess": {"size"}, "model": {"dropout"}}
+"""What may differ from the bundle: the networks are convolutional, and dropout has no weights."""
+
+
+class ClassLayered(Protocol):
+    """A network that names what it has per class."""
+
+    class_parameters: ClassVar[tuple[str, ...]]
+    """The tensors of its state dict whose first axis is the class, and no others."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run started from.
+
+    Attributes:
+        bundle_id: of the bundle.
+        name: its name for people.
+        classes_kept: the run's classes whose rows are the bundle's.
+        classes_new: those whose rows were drawn.
+        sources: of the films that the bundle was trained on; empty: not known.
+    """
+
+    bundle_id: str
+    name: str
+    classes_kept: tuple[str, ...]
+    classes_new: tuple[str, ...]
+    sources: tuple[str, ...]
+
+
+def settings_from_bundle(name: str, preset: PresetName, path: Path | None, overrides: Mapping[str, Any]) -> Config:
+    """The settings of a run that starts from the bundle ``name``: its network and preprocessing, then FINETUNING,
+    changed by the user's TOML file and flags as in load_config.
+
+    Args:
+        name: ``default``, or the path of a bundle, which the settings keep as an absolute one.
+        preset: must be ``default``.
+        path, overrides: see load_config.
+
+    Raises:
+        ConfigError: see load_config; or the user's settings are of another network or preprocessing.
+        BundleError: the bundle cannot be opened.
+    """
+    if preset != "default":
+        raise ConfigError(
+            f"Expected no --preset beside --from-bundle, got {preset}.",
+            cure="The network and its preprocessing come from the bundle; set what is left by flags.",
+        )
+    place = resolve_bundle(name)
+    manifest = load_bundle(place).manifest
+    layers = {section: getattr(manifest, section).model_dump() for section in _FREE}
+    config = load_config(preset, path, overrides, beneath={**FINETUNING, **layers})
+    _check(config, manifest)
+    kept = name if name == DEFAULT else str(place.resolve())
+    return config.model_copy(update={"training": config.training.model_copy(update={"from_bundle": kept})})
+
+
+def starting_weights(model: nn.Module, config: Config, class_names: Sequence[str], run: RunFolder) -> str | None:
+    """Put the weights of before the first epoch into ``model``: the bundle's, or pretrained ones of the encoder.
+
+    A run that has a state goes on with that, so its bundle is not read again.
+
+    Args:
+        model: from build_model, whose own weights new classes keep.
+        config: all settings.
+        class_names: the run's K classes, in the order of the network's rows.
+        run: keeps what it started from.
+
+    Returns:
+        The origin of the encoder's weights in words, None where they are random.
+
+    Raises:
+        BundleError, CheckpointError, ConfigError: the bundle cannot be opened, or is of another network.
+    """
+    if config.training.from_bundle is None:
+        run.start.unlink(missing_ok=True)  # of an attempt that trained no epoch
+        return load_pretrained(model, config.model)
+    start = read_start(run) if run.state.exists() else None
+    if start is None:
+        start = load_from_bundle(model, config, class_names)
+        write_json(run.start, asdict(start))
+    return f"those of bundle {start.bundle_id[:12]} ({start.name})"
+
+
+def load_from_bundle(model: nn.Module, config: Config, class_names: Sequence[str]) -> Start:
+    """Put the weights of the bundle ``config.training.from_bundle`` into ``model``; see starting_weights."""
+    bundle = load_bundle(resolve_bundle(config.training.from_bundle or DEFAULT))
+    manifest = bundle.manifest
+    _check(config, manifest)
+    state = load(bundle.read(WEIGHTS))  # float16 as stored; fit_state copies into the network's float32
+    row_of = {name: row for row, name in enumerate(manifest.class_names)}
+    kept = [(row, row_of[name]) for row, name in enumerate(class_names) if name in row_of]
+    own = model.state_dict()
+    for name in cast(ClassLayered, model).class_parameters:
+        if name in state and state[name].shape[1:] == own[name].shape[1:]:  # else fit_state says what is wrong
+            state[name] = _with_rows(own[name], state[name], kept)
+    fit_state(model, state, f"{bundle.path}/{WEIGHTS}")
+    return Start(
+        bundle_id=manifest.bundle_id,
+        name=manifest.name,
+        classes_kept=tuple(name for name in class_names if name in row_of),
+        classes_new=tuple(name for name in class_names if name not in row_of),
+        sources=manifest.sources,
+    )
+
+
+def read_start(run: RunFolder) -> Start | None:
+    """What a run started from; None where that was no bundle."""
+    if not run.start.is_file():
+        return None
+    content: dict[str, Any] = json.loads(run.start.read_text(encoding="utf-8"))
+    content |= {name: tuple(content[name]) for name in ("classes_kept", "classes_new", "sources")}
+    return Start(**content)
+
+
+def _with_rows(own: torch.Tensor, other: torch.Tensor, rows: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """``own`` (K, ...) with some rows of ``other`` (L, ...): pairs (row here, row there)."""
+    changed = own.clone()
+    for here, there in rows:
+        changed[here] = other[there]
+    return changed
+
+
+def _check(config: Config, manifest: Manifest) -> None:
+    """Raise ConfigError where the settings are of another network or preprocessing than the bundle's."""
+    wrong = []
+    for section, free in _FREE.items():
+        ours, theirs = getattr(config, section), getattr(manifest, section)
+        for field in type(ours).model_fields:
+            if field not in free and getattr(ours, field) != getattr(theirs, field):
+                flag = field.replace("_", "-")
+                wrong.append(f"{flag} {getattr(ours, field)} against {getattr(theirs, field)}")
+    if wrong:
+        raise ConfigError(
+            f"Expected the network and preprocessing of the bundle {manifest.name}, got {'; '.join(wrong)}.",
+            cure="Leave these settings out: with --from-bundle they come from the bundle. --size may be changed.",
+        )
