@@ -16,7 +16,6 @@ from hilum.export.bundle import WEIGHTS, Manifest, write_bundle
 from hilum.export.card import model_card
 from hilum.export.onnx import round_weights
 from hilum.models.build import build_model
-from hilum.models.evidence import EvidenceNet
 from hilum.training import from_bundle
 from hilum.training.from_bundle import (
     FINETUNING,
@@ -30,13 +29,7 @@ from hilum.training.run_folder import RunFolder
 
 SPEC = PreprocessSpec(size=64, channels=3, fit="stretch")
 THEIRS = ("COVID", "Lung_Opacity", "Normal")
-NETWORKS = [
-    "encoder-unet",
-    "unet",
-    pytest.param(
-        "evidence", marks=pytest.mark.skipif(not hasattr(EvidenceNet, "class_parameters"), reason="not named yet")
-    ),
-]
+NETWORKS = ["evidence", "encoder-unet", "unet"]
 
 
 def model_config(name: str = "encoder-unet") -> ModelConfig:

@@ -96,7 +96,8 @@ def _evidence_rows(label: str, evidence: EvidenceScale | None) -> list[_Row]:
         return [_Row(f"No evidence for {label}: under {LEAST_SUM} logit in favour", colour=_MUTED, lines=3, gap=10)]
     height, width = evidence.cells
     told = f"Logit added per cell of the network's {height} x {width} map; the scale ends at this film's peak."
-    sums = f"In all {evidence.in_favour:+.2f} in favour, {round(evidence.against, 2) + 0.0:.2f} against (not drawn)."
+    against = f"{evidence.against:.2f} against (not drawn)" if round(evidence.against, 2) else "nothing against"
+    sums = f"In all {evidence.in_favour:+.2f} in favour, {against}."
     return [
         _Row(f"Evidence for {label}", gap=14, lines=3, scale=evidence),
         _Row(told, size=13, colour=_MUTED, lines=3, gap=6),
