@@ -222,3 +222,12 @@ def test_the_teacher_finds_the_lungs_of_films_without_a_mask() -> None:
     found = Treatments(ShortcutConfig(erase_p=1.0), 0, None).treat(batch, teacher, 1)
     assert found.kind.tolist() == [ERASED] * 3
     assert teacher.training  # left as it was
+
+
+def test_drawn_opacities_count_as_the_other_classes() -> None:
+    found = Treatments(ShortcutConfig(background_p=0.2, erase_p=0.1, lesion_p=0.5), 0, NORMAL)
+    assert found.lesion_share == pytest.approx(0.35)
+    after = found.after_lesions(np.array([0.3, 0.6, 0.1]))
+    assert after == pytest.approx([0.3 * 0.61 / 0.4, 0.6 * 0.65, 0.1 * 0.61 / 0.4])
+    assert after.sum() == pytest.approx(1)
+    assert Treatments(ShortcutConfig(lesion_p=0.5), 0, None).after_lesions(after) is after

@@ -84,7 +84,9 @@ def fit(
     judged = model if ema is None else ema.module  # the weights that are validated, kept and shipped
     wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
     shares = sampling_shares(train, settings.sampling, settings.sampling_power)
-    loss = MultiTaskLoss(config.loss, _weights_of_classes(train, config), _shift_of_priors(train, config, shares))
+    treatments = Treatments.of(config, train.class_names)
+    shift = _shift_of_priors(train, config, shares, treatments)
+    loss = MultiTaskLoss(config.loss, _weights_of_classes(train, config), shift)
 
     sampler = EpochSampler(train.labels, settings.batch_size, settings.seed, shares=shares)
     batches = training_loader(train, sampler, settings.workers)
@@ -92,7 +94,6 @@ def fit(
     schedule = Schedule(optimiser, settings, steps_per_epoch=-(-len(sampler) // settings.accumulate))
     parts = {"model": model, "optimiser": optimiser, "schedule": schedule, "precision": fabric.strategy.precision}
     parts |= {"ema": ema.module} if ema else {}
-    treatments = Treatments.of(config, train.class_names)
     progress = _resume(run, parts, identity)
 
     with closing(TensorBoardJournal(run, first_epoch=progress.epoch + 1)) as tensorboard:
@@ -251,13 +252,19 @@ def _weights_of_classes(train: CachedDataset, config: Config) -> torch.Tensor | 
     return class_weights(counts.tolist(), config.loss.class_weights)
 
 
-def _shift_of_priors(train: CachedDataset, config: Config, shares: NDArray[np.float64] | None) -> torch.Tensor | None:
-    """The correction of the loss for sampling that is not natural; None where there is nothing to correct."""
+def _shift_of_priors(
+    train: CachedDataset, config: Config, shares: NDArray[np.float64] | None, treatments: Treatments | None
+) -> torch.Tensor | None:
+    """The correction of the loss for sampling and for drawn opacities; None where there is nothing to correct."""
     known = train.labels >= 0
-    if shares is None or not config.loss.keep_prior or not known.any():
+    moved = treatments is not None and treatments.lesion_share > 0
+    if not (shares is not None or moved) or not config.loss.keep_prior or not known.any():
         return None
     natural = np.bincount(train.labels[known], minlength=train.num_classes) / known.sum()
-    sampled = np.bincount(train.labels[known], shares[known], train.num_classes) / shares[known].sum()
+    weights = np.ones(len(known)) if shares is None else shares
+    sampled = np.bincount(train.labels[known], weights[known], train.num_classes) / weights[known].sum()
+    if treatments is not None:
+        sampled = treatments.after_lesions(sampled)
     return prior_shift(natural.tolist(), sampled.tolist())
 
 

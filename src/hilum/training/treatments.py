@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from hilum.config import Config, ShortcutConfig
@@ -41,6 +42,22 @@ class Treatments:
         if not settings.background_p and not settings.erase_p and not settings.lesion_p:
             return None
         return cls(settings, config.training.seed, normal)
+
+    @property
+    def lesion_share(self) -> float:
+        """The share of normal films that lose their label to a drawn opacity."""
+        if self.normal is None:
+            return 0.0
+        return self.config.lesion_p * (1 - self.config.background_p - self.config.erase_p)
+
+    def after_lesions(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Class shares (K,) once drawn opacities count as the other classes, in proportion: what the loss is shown."""
+        if self.normal is None or not self.lesion_share:
+            return shares
+        others = np.arange(len(shares)) != self.normal
+        left = shares[self.normal] * (1 - self.lesion_share)
+        scale = (1 - left) / shares[others].sum()
+        return np.asarray(np.where(others, shares * scale, left), np.float64)
 
     def treat(self, batch: Batch, teacher: nn.Module, epoch: int) -> Treated:
         """The batch after what is drawn for it; ``teacher`` finds the lungs of films without a mask."""
