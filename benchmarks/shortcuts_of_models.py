@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.audit.erasure import has_lungs
-from hilum.audit.model_shortcuts import CHECK, ERASURES, HEADLINE, TREATMENTS, ModelShortcuts, _index, audit_model
+from hilum.audit.model_shortcuts import CHECK, ERASURES, HEADLINE, TREATMENTS, ModelShortcuts, audit_model, index_of
 from hilum.audit.model_verdicts import model_findings
 from hilum.config import Config, PreprocessSpec
 from hilum.data.cache import cache_folder, open_cache
@@ -132,7 +132,7 @@ def differences(a: dict[str, Scores], b: dict[str, Scores], resamples: int) -> d
         guess = np.stack([weights[:, labels == k].sum(axis=1) for k in np.unique(labels)]).max(axis=0) / total
         values = {}
         for name in ERASURES:
-            one, two = (_index(weights @ own[name] / total, weights @ own["intact"] / total, guess) for own in right)
+            one, two = (index_of(weights @ own[name] / total, weights @ own["intact"] / total, guess) for own in right)
             values[f"{name} index"] = (1 + two - one) / 2  # bootstrap takes a 0 without spread for a share of none
             values[f"{name} index ratio"] = divide(two, one)
         return values

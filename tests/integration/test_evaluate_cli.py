@@ -6,7 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,8 @@ from hilum.data.split import load_split
 from hilum.evaluation.compare import open_scores
 from hilum.evaluation.evaluate import load_report
 from hilum.export.bundle import load_bundle
+from hilum.storage import write_json
+from hilum.training.from_bundle import Start
 from hilum.training.pipeline import train
 from hilum.training.run_folder import RunFolder
 
@@ -257,6 +259,23 @@ def test_a_source_that_cannot_be_left_out_is_named(
     assert words in output
     assert not (tmp_path / "out").exists()
     assert not two_sources.held_out(source).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sources", "words"),
+    [(("north", "south"), "which was trained on it"), ((), "which does not say which sources it was trained on")],
+)
+def test_a_source_that_the_first_bundle_may_know_is_not_left_out(
+    sources: tuple[str, ...], words: str, hilum: Hilum, two_sources: RunFolder, tmp_path: Path
+) -> None:
+    start = Start(bundle_id="0" * 64, name="theirs", classes_kept=(), classes_new=(), sources=sources)
+    write_json(two_sources.start, asdict(start))
+    try:
+        output = refused(hilum, "evaluate", two_sources.root, "--leave-out", "south", "--out", tmp_path / "out")
+    finally:
+        two_sources.start.unlink()
+    assert f"started from the bundle theirs, {words}" in output
 
 
 def test_the_only_source_cannot_be_left_out(hilum: Hilum, run: RunFolder) -> None:

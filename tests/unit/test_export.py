@@ -197,6 +197,13 @@ def test_a_difference_raises_and_is_named(candidate: Fixed, said: str) -> None:
     assert "not written" in caught.value.cure
 
 
+def test_a_large_logit_may_differ_by_its_share() -> None:
+    large = fixed(logits=(100, 0), evidence=100)
+    require_parity(compare(large, fixed(logits=(100.005, 0), evidence=99.995), BATCH, 0.5))
+    with pytest.raises(ParityError, match=r"classification differs by 2\.0.e-04.*evidence differs by 2\.0.e-04"):
+        require_parity(compare(large, fixed(logits=(100.02, 0), evidence=99.98), BATCH, 0.5))
+
+
 def test_equal_backends_pass_and_a_difference_in_the_second_batch_is_seen() -> None:
     require_parity(compare(fixed(), fixed(), BATCH * 2, 0.5))
 

@@ -257,7 +257,7 @@ def _intervals(
             values["erased", key] = np.mean([values[name, key] for name in ERASURES], axis=0)
         for name in (*ERASURES, "erased"):
             for index, key, guess in (("index", "accuracy", majority), ("balanced_index", "balanced", chance)):
-                values[name, index] = _index(values[name, key], values["intact", key], guess)
+                values[name, index] = index_of(values[name, key], values["intact", key], guess)
         if partners:
             values[SWAPPED, "effect"] = values[SWAPPED_SAME, "accuracy"] - values[SWAPPED, "accuracy"]
         return values
@@ -267,8 +267,8 @@ def _intervals(
     return bootstrap(statistics, dict.fromkeys(keys, every), clusters, strata=labels, resamples=resamples, seed=seed)
 
 
-def _index(erased: FloatArray, intact: FloatArray, guess: FloatArray) -> FloatArray:
-    """(erased - guess) / (intact - guess), NaN where the intact films do no better than the guess."""
+def index_of(erased: FloatArray, intact: FloatArray, guess: FloatArray) -> FloatArray:
+    """The shortcut index: (erased - guess) / (intact - guess), NaN where intact films do no better than the guess."""
     gain = intact - guess
     return divide(erased - guess, np.where(gain > 1e-9, gain, 0.0))
 

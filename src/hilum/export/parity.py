@@ -14,7 +14,7 @@ from hilum.inference.backends import Backend, BackendOutput
 from hilum.inference.softmax import softmax
 
 TOLERANCE = 1e-4
-"""Largest difference of a probability, a logit or an evidence value."""
+"""Largest difference of a probability; and of a logit or an evidence value, relative to it where it is above 1."""
 MASK_AGREEMENT = 0.9999
 """Smallest share of mask pixels that must be equal."""
 ROUNDING_TOLERANCE = 0.05
@@ -26,9 +26,13 @@ BATCH_SIZES = (1, 2, 5)
 class Parity:
     """What was compared and how far it was apart.
 
+    A difference of logits is absolute up to 1 and relative above, |a - b| / max(1, |a|), since float32 has 24 bits
+    whatever the size.
+
     Attributes:
         images: how many inputs, over all batches.
-        segmentation, classification, evidence: largest absolute differences; evidence is 0 where there is none.
+        segmentation: largest absolute difference of lung probabilities.
+        classification, evidence: largest differences, as said; evidence is 0 where there is none.
         probabilities: largest absolute difference after softmax.
         mask_agreement: share of equal pixels after the threshold, over all images.
         labels_equal: share of equal arg max.
@@ -127,10 +131,10 @@ def _difference(
     if (one.evidence is None) != (two.evidence is None):
         evidence = float("inf")
     elif one.evidence is not None and two.evidence is not None:
-        evidence = _largest(one.evidence, two.evidence)
+        evidence = _relative(one.evidence, two.evidence)
     distances = (
         _largest(one.segmentation, two.segmentation),
-        _largest(one.classification, two.classification),
+        _relative(one.classification, two.classification),
         _largest(softmax(one.classification), softmax(two.classification)),
         evidence,
     )
@@ -141,3 +145,7 @@ def _difference(
 
 def _largest(one: NDArray[np.floating], two: NDArray[np.floating]) -> float:
     return float(np.abs(one.astype(np.float64) - two).max())
+
+
+def _relative(one: NDArray[np.floating], two: NDArray[np.floating]) -> float:
+    return float((np.abs(one.astype(np.float64) - two) / np.maximum(1, np.abs(one))).max())

@@ -24,12 +24,13 @@ from hilum.evaluation.measure import Subject, score
 from hilum.evaluation.metrics import FloatArray, Scores
 from hilum.evaluation.report import ModelRef
 from hilum.inference.backends import TorchBackend
-from hilum.models.build import build_model, load_pretrained
+from hilum.models.build import build_model
 from hilum.steps import Step
 from hilum.storage import sha256_text
 from hilum.training.checkpoint import load_weights
 from hilum.training.device import device_of
 from hilum.training.evaluate_run import subject_of
+from hilum.training.from_bundle import Start, read_start, starting_weights
 from hilum.training.loop import fit
 from hilum.training.observer import Silent, TrainingObserver
 from hilum.training.prepare import PreparedData, prepare
@@ -82,20 +83,22 @@ def leave_sources_out(
         step, observer: are told of the work.
 
     Raises:
-        DataError: there is no such source, or without it a class would have no film to train or validate on.
+        DataError: there is no such source; or without it a class would have no film to train or validate on; or the
+            run started from a bundle that has or may have seen it.
     """
     run, config = open_run(root)
     step = step or Step()
     data = prepare(config, run, step)
-    chosen = list(sources) or [name for name in _sources(data) if not _obstacle(data, name)]
+    start = read_start(run)
+    chosen = list(sources) or [name for name in _sources(data) if not _obstacle(data, name, start)]
     if not chosen:
         raise DataError(
-            "Expected a source that can be left out, got none: each either has no labelled test film, or is all that "
-            "some class has.",
+            "Expected a source that can be left out, got none: each has no labelled test film, or is all that some "
+            "class has, or may be known to the bundle that the run started from.",
             cure="Give a `source` column with several sources per class.",
         )
     for name in chosen:
-        if obstacle := _obstacle(data, name):
+        if obstacle := _obstacle(data, name, start):
             raise DataError(f"Expected a source that can be left out, got {name}: {obstacle}", cure="Choose another.")
     usual = subject_of(run, config, data.index, data.split, step)
     return tuple(_leave_out(name, data, config, run, usual, resamples, seed, step, observer) for name in chosen)
@@ -117,7 +120,8 @@ def _leave_out(
     step.begin(f"Training without {source}")
     torch.manual_seed(config.training.seed)
     model = build_model(config.model, config.preprocess, len(data.index.class_names))
-    load_pretrained(model, config.model)
+    starting_weights(model, config, data.index.class_names, folder)
+    _check_start(folder, run)
     identity = sha256_text(f"{usual.model.id} {data.index.digest} {data.split.digest} {source}")
     fit(model, train, val, config, folder, observer or Silent(), identity=identity)
     load_weights(model, folder.best)
@@ -131,6 +135,16 @@ def _leave_out(
     without, _, _ = score(other, data.index, records, "test", step)
     within, _, _ = score(usual, data.index, records, "test", step)
     return _compare(source, len(train), without, within, resamples, seed)
+
+
+def _check_start(held_out: RunFolder, run: RunFolder) -> None:
+    """Raise DataError where the bundle that the run started from has become another one."""
+    now, then = read_start(held_out), read_start(run)
+    if now and then and now.bundle_id != then.bundle_id:
+        raise DataError(
+            f"Expected bundle {then.bundle_id[:12]}, which the run started from, got {now.bundle_id[:12]} there.",
+            cure="Put the first bundle back where it was, or fine-tune again.",
+        )
 
 
 def _compare(source: str, trained_on: int, without: Scores, within: Scores, resamples: int, seed: int) -> HeldOut:
@@ -163,7 +177,7 @@ def _sources(data: PreparedData) -> list[str]:
     return sorted({record.source for record in data.index.records if record.source is not None})
 
 
-def _obstacle(data: PreparedData, source: str) -> str:
+def _obstacle(data: PreparedData, source: str, start: Start | None) -> str:
     """Why a source cannot be left out; empty where it can."""
     index: Index = data.index
     split: Split = data.split
@@ -176,4 +190,7 @@ def _obstacle(data: PreparedData, source: str) -> str:
         left = {r.label for r in data.datasets[name].records if r.source != source}
         if lost := [label for label in index.class_names if label not in left]:
             return f"without it {', '.join(lost)} has no film in the {name} split."
+    if start and (not start.sources or source in start.sources):
+        seen = "was trained on it" if start.sources else "does not say which sources it was trained on"
+        return f"the run started from the bundle {start.name}, which {seen}."
     return ""
