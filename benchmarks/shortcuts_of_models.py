@@ -4,8 +4,9 @@
     python benchmarks/shortcuts_of_models.py metadata.csv --baseline BUNDLE --model BUNDLE --films 800
 
 The treatments, the shortcut index and its intervals are those of hilum.audit.model_shortcuts. The lungs of a film are
-its reference mask where there is one, else what MODEL takes for them, for both models alike. Differences are model less
-baseline. --films draws so many films, shared out over (class, source) as they are, by a fixed seed.
+its reference mask where there is one, else what MODEL takes for them, for both models alike, brought to each one's own
+square. Differences are model less baseline. --films draws so many films, shared out over (class, source) as they are,
+by a fixed seed.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from hilum.evaluation.scoring import score_records
 from hilum.export.bundle import WEIGHTS, Bundle, load_bundle
 from hilum.inference.backends import Backend, BackendOutput, Floats, open_backend
 from hilum.inference.softmax import softmax
+from hilum.preprocess import fit_mask
 from hilum.storage import write_json
 from hilum.types import Record
 
@@ -44,7 +46,7 @@ SEED = 0
 
 
 class Films(NamedTuple):
-    """The same M films for both models."""
+    """M films in one model's square."""
 
     images: NDArray[np.uint8]  # (M, S, S)
     lungs: NDArray[np.bool_]  # (M, S, S)
@@ -94,6 +96,14 @@ def prepared(bundle: Bundle, records: Sequence[Record], names: Sequence[str]) ->
     if scored.lungs is None or not has_lungs(scored.lungs).any():
         raise SystemExit("Expected films with lungs to erase, got none: MODEL finds no lung and there is no mask")
     return Films(cache.images, scored.lungs, scored.scores)
+
+
+def in_square(films: Films, spec: PreprocessSpec, records: Sequence[Record]) -> Films:
+    """The same films and lungs in another model's square."""
+    if spec.size == films.images.shape[1]:
+        return films
+    lungs = np.stack([fit_mask(own, spec) for own in films.lungs]).astype(np.bool_)
+    return Films(open_cache(records, spec, cache_folder()).images, lungs, films.scores)
 
 
 def audited(
@@ -204,9 +214,9 @@ def main() -> None:
     arguments = parser.parse_args()
     bundles = [load_bundle(path) for path in (arguments.baseline, arguments.model)]
     manifests = [bundle.manifest for bundle in bundles]
-    squares = [(m.preprocess.size, m.preprocess.fit, m.class_names) for m in manifests]
-    if squares[0] != squares[1]:
-        raise SystemExit(f"Expected two models of one square and the same classes, got {squares[0]} and {squares[1]}")
+    alike = [(m.preprocess.fit, m.class_names) for m in manifests]
+    if alike[0] != alike[1]:
+        raise SystemExit(f"Expected two models of one fit and the same classes, got {alike[0]} and {alike[1]}")
     index = build_index(arguments.data, classes=manifests[1].class_names, check=False)
     split = make_split(index, Config().split)
     everything = records_of(index, split, "test")
@@ -214,8 +224,8 @@ def main() -> None:
     films = prepared(bundles[1], records, [index.key(record) for record in records])
     n, masks = arguments.resamples, sum(record.mask_path is not None for record in records)
     found = [
-        audited(open_backend(bundle), bundle.manifest.preprocess, bundle.manifest.temperature, films, n, name)
-        for bundle, name in zip(bundles, ("baseline", "model"), strict=True)
+        audited(open_backend(bundle), m.preprocess, m.temperature, in_square(films, m.preprocess, records), n, name)
+        for bundle, m, name in zip(bundles, manifests, ("baseline", "model"), strict=True)
     ]
     results = [result for result, _ in found]
     apart = differences(found[0][1], found[1][1], n)
