@@ -98,12 +98,12 @@ def prepared(bundle: Bundle, records: Sequence[Record], names: Sequence[str]) ->
     return Films(cache.images, scored.lungs, scored.scores)
 
 
-def in_square(films: Films, spec: PreprocessSpec, records: Sequence[Record]) -> Films:
-    """The same films and lungs in another model's square."""
-    if spec.size == films.images.shape[1]:
-        return films
-    lungs = np.stack([fit_mask(own, spec) for own in films.lungs]).astype(np.bool_)
-    return Films(open_cache(records, spec, cache_folder()).images, lungs, films.scores)
+def in_squares(films: Films, specs: Sequence[PreprocessSpec], records: Sequence[Record]) -> list[Films]:
+    """The same films and lungs in each model's square; lungs that are too small in one are taken from all."""
+    lungs = [np.stack([fit_mask(own, spec) for own in films.lungs]) for spec in specs]
+    kept = np.logical_and.reduce([has_lungs(own) for own in lungs])[:, None, None]
+    images = [open_cache(records, spec, cache_folder()).images for spec in specs]
+    return [Films(image, own & kept, films.scores) for image, own in zip(images, lungs, strict=True)]
 
 
 def audited(
@@ -223,9 +223,10 @@ def main() -> None:
     records = drawn(everything, arguments.films) if arguments.films else list(everything)
     films = prepared(bundles[1], records, [index.key(record) for record in records])
     n, masks = arguments.resamples, sum(record.mask_path is not None for record in records)
+    squares = in_squares(films, [m.preprocess for m in manifests], records)
     found = [
-        audited(open_backend(bundle), m.preprocess, m.temperature, in_square(films, m.preprocess, records), n, name)
-        for bundle, m, name in zip(bundles, manifests, ("baseline", "model"), strict=True)
+        audited(open_backend(bundle), m.preprocess, m.temperature, own, n, name)
+        for bundle, m, own, name in zip(bundles, manifests, squares, ("baseline", "model"), strict=True)
     ]
     results = [result for result, _ in found]
     apart = differences(found[0][1], found[1][1], n)

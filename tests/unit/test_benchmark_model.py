@@ -15,6 +15,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from hilum.config import PreprocessSpec
+from hilum.data.index import build_index
+from hilum.data.phantom import write_phantoms
 from hilum.evaluation.localisation_table import LocalisationRow, LocalisationTable
 from hilum.evaluation.metrics import Scores
 from hilum.inference.backends import BackendOutput, Floats
@@ -212,6 +214,21 @@ def test_a_model_that_reads_lungs_beside_one_that_reads_the_border(benchmark: Op
     assert (lines[0]["baseline"]["value"], lines[0]["model"]["value"]) == (1, 0)
     assert lines[0]["model"]["n"] == 59
     assert {line["section"] for line in lines} == {"shortcut index", "ROC-AUC", "accuracy"}
+
+
+def test_lungs_stand_in_the_square_of_each_model(benchmark: Open, tmp_path: Path) -> None:
+    shortcuts = benchmark("shortcuts_of_models")
+    write_phantoms(tmp_path, 4)
+    records = build_index(tmp_path, check=False).records
+    specs = [PreprocessSpec(size=size) for size in (32, 64)]
+    lungs = np.zeros((4, 32, 32), bool)
+    lungs[1:, 8:24, 4:14] = lungs[1:, 8:24, 18:28] = True
+    scores, _ = _scores(1)
+    small, large = shortcuts.in_squares(shortcuts.Films(np.zeros((4, 32, 32)), lungs, scores), specs, records)
+    assert (small.images.shape, large.images.shape) == ((4, 32, 32), (4, 64, 64))
+    assert np.array_equal(small.lungs, lungs)
+    assert large.lungs.any(axis=(1, 2)).tolist() == [False, True, True, True]
+    assert np.argwhere(large.lungs[1]).min(axis=0).tolist() == [16, 8]
 
 
 def test_ratios_of_time_are_taken_within_rounds(benchmark: Open) -> None:
