@@ -17,7 +17,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from tables import RESULTS, cell, cpu_time, shortcuts, side_by_side
+from cells import cell
+from tables import RESULTS
+from tables_model import cpu_time, shortcuts, side_by_side
 
 from hilum.export.card import CANNOT_TELL, INTERVALS, NOT_A_DEVICE, SAME_SOURCES, network_name
 from hilum.storage import write_text

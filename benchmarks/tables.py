@@ -16,9 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cells import bounds, origin, row
+from tables_model import ablation, cpu_time, finetune, poolings, shortcuts, side_by_side
+
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-TARGETS = (HERE.parent / "README.md", HERE / "README.md", HERE.parent / "docs" / "radiographs.md")
+ROOT = HERE.parent
+TARGETS = (ROOT / "README.md", ROOT / "ARCHITECTURE.md", HERE / "README.md", ROOT / "docs" / "radiographs.md")
 _NAMES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -36,9 +40,9 @@ def evaluation(result: dict[str, Any]) -> str:
     figures = [figure for figure in result["figures"] if figure["source"] is None]
     overall = {figure["metric"]: figure for figure in figures if figure["class_name"] is None}
     lines = ["| test split | value | 95% interval | n |", "|---|---|---|---|"]
-    lines += [_row(words, overall[name]) for name, words in _NAMES.items() if name in overall]
-    lines += [_row(f"recall, {f['class_name']}", f) for f in figures if f["metric"] == "recall"]
-    return "\n".join([*lines, "", _origin(result)])
+    lines += [row(words, overall[name]) for name, words in _NAMES.items() if name in overall]
+    lines += [row(f"recall, {f['class_name']}", f) for f in figures if f["metric"] == "recall"]
+    return "\n".join([*lines, "", origin(result)])
 
 
 def contrasts(result: dict[str, Any]) -> str:
@@ -48,8 +52,8 @@ def contrasts(result: dict[str, Any]) -> str:
         pair = f"{entry['positive']} against {entry['negative']}"
         counts = f"{entry['n_positive']:,} and {entry['n_negative']:,}"
         auc = entry["auc"]
-        lines.append(f"| {pair} | {entry['source'] or '(all)'} | {counts} | {auc['value']:.3f} | {_bounds(auc)} |")
-    return "\n".join([*lines, "", _origin(result)])
+        lines.append(f"| {pair} | {entry['source'] or '(all)'} | {counts} | {auc['value']:.3f} | {bounds(auc)} |")
+    return "\n".join([*lines, "", origin(result)])
 
 
 def calibration(result: dict[str, Any]) -> str:
@@ -57,15 +61,15 @@ def calibration(result: dict[str, Any]) -> str:
     measured, selective = result["calibration"], result["selective"]
     lines = ["| figure | value | 95% interval | n |", "|---|---|---|---|"]
     for name, words in (("ece", "expected calibration error"), ("brier", "Brier score"), ("nll", "log-loss, nats")):
-        lines += [_row(f"{words}, {when} temperature", measured[when][name]) for when in ("before", "after")]
+        lines += [row(f"{words}, {when} temperature", measured[when][name]) for when in ("before", "after")]
     for sets in result["conformal"]:
         share = f"{float(sets['level']):.0%}"
-        lines.append(_row(f"label sets at {share}: coverage", sets["coverage"]))
-        lines += [_row(f"label sets at {share}: coverage of {k}", v) for k, v in sets["coverage_by_class"].items()]
-        lines.append(_row(f"label sets at {share}: classes in a set", sets["mean_size"]))
-    lines.append(_row("answered above the abstention threshold", selective["answered"]))
-    lines.append(_row("accuracy of those", selective["accuracy"]))
-    return "\n".join([*lines, "", f"Temperature {measured['temperature']:.3f}. {_origin(result)}"])
+        lines.append(row(f"label sets at {share}: coverage", sets["coverage"]))
+        lines += [row(f"label sets at {share}: coverage of {k}", v) for k, v in sets["coverage_by_class"].items()]
+        lines.append(row(f"label sets at {share}: classes in a set", sets["mean_size"]))
+    lines.append(row("answered above the abstention threshold", selective["answered"]))
+    lines.append(row("accuracy of those", selective["accuracy"]))
+    return "\n".join([*lines, "", f"Temperature {measured['temperature']:.3f}. {origin(result)}"])
 
 
 def localisation(result: dict[str, Any]) -> str:
@@ -74,9 +78,9 @@ def localisation(result: dict[str, Any]) -> str:
     lines = ["| method | measure | value | 95% interval | n |", "|---|---|---|---|---|"]
     for method, measures in found["methods"].items():
         for measure, entry in measures.items():
-            lines.append(_row(f"{method} | {measure.replace('_', ' ')}", entry))
+            lines.append(row(f"{method} | {measure.replace('_', ' ')}", entry))
     kinds = " and ".join(f"{count} with {kind}" for kind, count in found["kinds"].items())
-    return "\n".join([*lines, "", f"{found['films']} test films: {kinds}. {_origin(result)}"])
+    return "\n".join([*lines, "", f"{found['films']} test films: {kinds}. {origin(result)}"])
 
 
 def audit(result: dict[str, Any]) -> str:
@@ -97,7 +101,7 @@ def audit_probes(result: dict[str, Any]) -> str:
         chance = f"{entry['chance_low']:.2f}–{entry['chance_high']:.2f}"
         auc = entry["auc"]
         pair, probe = f"{entry['positive']} against {entry['negative']}", entry["probe"].replace("_", " ")
-        lines.append(f"| {pair} | {probe} | {auc['value']:.2f} | {_bounds(auc, 2)} | {chance} | {auc['n']:,} |")
+        lines.append(f"| {pair} | {probe} | {auc['value']:.2f} | {bounds(auc, 2)} | {chance} | {auc['n']:,} |")
     return "\n".join([*lines, "", f"`{result['command']}`."])
 
 
@@ -106,15 +110,15 @@ def audit_model(result: dict[str, Any]) -> str:
     model = result["model"]
     lines = ["| films | accuracy | balanced accuracy | ROC-AUC | n |", "|---|---|---|---|---|"]
     for entry in model["scores"]:
-        cells = [f"{entry[k]['value']:.3f} ({_bounds(entry[k])})" for k in ("accuracy", "balanced_accuracy", "auc")]
+        cells = [f"{entry[k]['value']:.3f} ({bounds(entry[k])})" for k in ("accuracy", "balanced_accuracy", "auc")]
         lines.append(f"| {entry['treatment'].replace('_', ' ')} | {' | '.join(cells)} | {entry['accuracy']['n']:,} |")
     index, balanced = model["shortcut_index"], model["balanced_index"]
-    text = f"Shortcut index {index['value']:.2f} ({_bounds(index, 2)}), n = {index['n']:,}; from balanced accuracy "
-    lines += ["", f"{text}{balanced['value']:.2f} ({_bounds(balanced, 2)})."]
+    text = f"Shortcut index {index['value']:.2f} ({bounds(index, 2)}), n = {index['n']:,}; from balanced accuracy "
+    lines += ["", f"{text}{balanced['value']:.2f} ({bounds(balanced, 2)})."]
     lines += ["", "| change | strength | accuracy | label kept |", "|---|---|---|---|"]
     for point in result["robustness"]:
         if point["level"] in (0, 2, 5):
-            accuracy, kept = (f"{point[k]['value']:.3f} ({_bounds(point[k])})" for k in ("accuracy", "kept"))
+            accuracy, kept = (f"{point[k]['value']:.3f} ({bounds(point[k])})" for k in ("accuracy", "kept"))
             strength = f"{point['strength']:g} {point['unit']}" if point["level"] else ""
             lines.append(f"| {point['change']} | {strength} | {accuracy} | {kept} |")
     n = result["robustness"][0]["accuracy"]["n"]
@@ -198,46 +202,6 @@ def parity(result: dict[str, Any]) -> str:
     )
 
 
-def side_by_side(result: dict[str, Any]) -> str:
-    """A baseline and a model on the same films: benchmarks/model.py and benchmarks/shortcuts_of_models.py."""
-    lines, section = [], None
-    for row in result["rows"]:
-        if row["section"] != section:
-            section = row["section"]
-            lines += ["", f"| {section} | n | baseline | model | model less baseline |", "|---|---|---|---|---|"]
-        n = f"{row['model']['n']:,}" if row["model"] else ""
-        cells = [cell(row[name]) for name in ("baseline", "model", "difference")]
-        cells[2] = row["note"] or cells[2]
-        lines.append(f"| {row['figure']} | {n} | {' | '.join(cells)} |")
-    return "\n".join([*lines[1:], "", _origin(result)])
-
-
-def shortcuts(result: dict[str, Any]) -> str:
-    """Two models without the lungs, and how their indices compare."""
-    ratio = cell(result["ratio"])
-    note = (
-        f"{result['films']:,} of {result['split']['films']:,} test films, with the reference mask of "
-        f"{result['reference_masks']:,} and else the model's lungs for both. "
-        f"{result['headline'].replace('_', ' ').capitalize()}: the model's index over the baseline's is {ratio}. "
-    )
-    head, _, origin = side_by_side(result).rpartition("\n")
-    return f"{head}\n{note}{origin}"
-
-
-def cpu_time(result: dict[str, Any]) -> str:
-    """Time per film on the CPU, and the ratio to the original network."""
-    lines = ["| threads | way | ms per film, median (range) | ratio, median (range) |", "|---|---|---|---|"]
-    for part in result["results"]:
-        for row in part["rows"]:
-            wall, ratio = row["wall_ms"], row["ratio"]
-            times = f"{wall['median']:.1f} ({wall['min']:.1f}–{wall['max']:.1f})"
-            ratios = f"{ratio['median']:.3f} ({ratio['min']:.3f}–{ratio['max']:.3f})"
-            lines.append(f"| {part['threads']} | {row['way']} | {times} | {ratios} |")
-    sizes = " and ".join(f"{name} {count:,}" for name, count in result["parameters"].items())
-    note = f"{result['size']} × {result['size']}, batch 1, {result['rounds']} interleaved rounds; parameters: {sizes}"
-    return "\n".join([*lines, "", f"`{result['command']}`: {note}; load average {result['load_average']:.1f}."])
-
-
 def startup(result: dict[str, Any]) -> str:
     """Wall time of the lightest commands."""
     lines = ["| command | median, s | range, s |", "|---|---|---|"]
@@ -267,6 +231,10 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "model": ("model", side_by_side),
     "shortcuts": ("shortcuts", shortcuts),
     "cpu_time": ("cpu_time", cpu_time),
+    "model_equal": ("model_equal", side_by_side),
+    "ablation": ("ablation", ablation),
+    "poolings": ("ablation", poolings),
+    "finetune": ("finetune", finetune),
 }
 """Block to the result file it is made from, and how."""
 
@@ -300,23 +268,6 @@ def filled(text: str) -> str:
     return re.sub(r"<!-- begin:(\w+) -->.*?<!-- end:\1 -->", fill, text, flags=re.DOTALL)
 
 
-def _row(name: str, entry: dict[str, Any]) -> str:
-    return f"| {name} | {entry['value']:.3f} | {_bounds(entry)} | {entry['n']:,} |"
-
-
-def _bounds(entry: dict[str, Any], digits: int = 3) -> str:
-    return "too few groups" if entry["low"] is None else f"{entry['low']:.{digits}f}–{entry['high']:.{digits}f}"
-
-
-def cell(entry: dict[str, Any] | None) -> str:
-    """A value with its interval; empty where there is none."""
-    if entry is None or entry["value"] is None:
-        return ""
-    join = " to " if entry["low"] is not None and entry["low"] < 0 else "–"
-    bounds = "too few groups" if entry["low"] is None else f"{entry['low']:.3f}{join}{entry['high']:.3f}"
-    return f"{entry['value']:.3f} ({bounds})".replace("-", "−")
-
-
 def _share(entry: dict[str, Any]) -> str:
     return f"{entry['hits']:,} of {entry['n']:,}, {entry['value']:.1%} ({entry['low']:.1%}–{entry['high']:.1%})"
 
@@ -326,10 +277,6 @@ def _span(values: list[float]) -> str:
         return ""
     low, high = f"{min(values):.1%}", f"{max(values):.1%}"
     return low if len(values) == 1 else f"{low}–{high} ({len(values)})"
-
-
-def _origin(result: dict[str, Any]) -> str:
-    return f"`{result['command']}`, split {result['split']['digest'][:12]}."
 
 
 def main() -> None:
