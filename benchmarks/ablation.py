@@ -27,9 +27,9 @@ from hilum.audit.model_shortcuts import SWAPPED, audit_model
 from hilum.config import Config, load_config
 from hilum.data.dataset import CachedDataset
 from hilum.evaluation.figures import Key, figures_of
-from hilum.evaluation.intervals import Interval
 from hilum.evaluation.localisation import EVIDENCE, GRAD_CAM, RANDOM, localisation_result, localise
 from hilum.evaluation.localisation_table import LocalisationTable
+from hilum.evaluation.report import as_json
 from hilum.evaluation.scoring import Scored, score_records
 from hilum.inference.backends import TorchBackend
 from hilum.models.build import build_model, load_pretrained
@@ -124,12 +124,7 @@ def pointing(model: torch.nn.Module, data: PreparedData, config: Config, splits:
         rows += list(table.rows) if table else []
     found = localisation_result(LocalisationTable(tuple(rows)))
     hits = {method: found.methods[method]["hit"] for method in (EVIDENCE, GRAD_CAM, RANDOM) if method in found.methods}
-    return {"films": found.films, **{method: shown(hit) for method, hit in hits.items()}}
-
-
-def shown(interval: Interval) -> dict[str, float]:
-    """An interval as JSON."""
-    return {"value": interval.value, "low": interval.low, "high": interval.high, "n": interval.n}
+    return {"films": found.films, **hits}
 
 
 def measured(config: Config, data: PreparedData, train: CachedDataset, films: int) -> dict[str, Any]:
@@ -146,11 +141,11 @@ def measured(config: Config, data: PreparedData, train: CachedDataset, films: in
         result.scores.clusters()[part], config.preprocess,
     )  # fmt: skip
     return {
-        "figures": {name: shown(figures[key]) for name, key in FIGURES.items()},
-        "shortcut_index": shown(audit.shortcut_index),
-        "auc_without_lungs": shown(audit.score("erased_mean").auc),
-        "auc_without_lungs_grey": shown(audit.score("erased_fill").auc),
-        "accuracy_other_background": shown(audit.score(SWAPPED).accuracy),
+        "figures": {name: figures[key] for name, key in FIGURES.items()},
+        "shortcut_index": audit.shortcut_index,
+        "auc_without_lungs": audit.score("erased_mean").auc,
+        "auc_without_lungs_grey": audit.score("erased_fill").auc,
+        "accuracy_other_background": audit.score(SWAPPED).accuracy,
         "pointing_test": pointing(model, data, config, ("test",)),
         "pointing_train_val": pointing(model, data, config, ("train", "val")),
     }
@@ -177,7 +172,7 @@ def main() -> None:
         for name in arguments.variant or VARIANTS:
             if name not in result["variants"]:
                 config = load_config(overrides=merged({**BASE, "data": arguments.data}, VARIANTS[name]))
-                result["variants"][name] = measured(config, data, train, arguments.films)
+                result["variants"][name] = as_json(measured(config, data, train, arguments.films))
                 write_json(arguments.json, {**header, "variants": result["variants"]})
             print(name, json.dumps(result["variants"][name]["figures"]["macro_f1"]), flush=True)
 

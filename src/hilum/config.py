@@ -152,6 +152,10 @@ class TrainingConfig(_Settings):
     seed: int = Field(0, ge=0, description="Seed of weights, order, dropout and augmentation.")
 
 
+INDIFFERENT = {"device", "workers", "checkpoint_every", "from_bundle"}
+"""Fields of TrainingConfig that may change when a run is resumed, whose state holds all weights."""
+
+
 class Config(_Settings):
     """Everything a run depends on."""
 

@@ -52,6 +52,12 @@ def test_run_manifest_and_card_name_the_bundle(base: Path, tuned: RunFolder) -> 
     assert (started["classes_kept"], started["classes_new"]) == (["Normal"], ["Viral Pneumonia"])
     made = load_bundle(tuned.bundle)
     assert made.manifest.started_from == theirs.bundle_id
+    first, second = made.manifest.training
+    assert (first,) == theirs.training
+    assert (first["training"]["epochs"], second["training"]["epochs"]) == (1, 2)
+    assert (first["classes"], second["classes"]) == (["COVID", "Lung_Opacity", "Normal"], ["Normal", "Viral Pneumonia"])
+    assert "data" not in first  # a path of the training machine, as is
+    assert "from_bundle" not in second["training"]
     assert made.manifest.model == theirs.model
     assert made.manifest.preprocess == theirs.preprocess
     assert f"Started from bundle {theirs.bundle_id}" in made.read(MODEL_CARD).decode()

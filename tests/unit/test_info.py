@@ -43,6 +43,10 @@ def make_bundle(path: Path, **changes: Any) -> Manifest:
             ]
         },
         sources=("kermany", "nih"),
+        training=(
+            {"training": {"epochs": 8}, "preprocess": {"size": 128}},
+            {"training": {"epochs": 2}, "preprocess": {"size": 192}},
+        ),
         hilum_version="0.1.0",
         created="2026-11-25T00:00:00Z",
     ).model_copy(update=changes)
@@ -67,6 +71,7 @@ def test_says_in_short_what_it_is(tmp_path: Path) -> None:
         "input 1 x 64 x 64, pad",
         "made 2026-11-25T00:00:00Z, hilum 0.1.0",
         "sources kermany, nih",
+        "training 8 epochs at 128 pixels, then 2 epochs at 192 pixels",
         "calibration temperature 1.250, label sets at 0.90 coverage, abstains below 0.625",
         f"size {size:.1f} MB, weights as float32",
         f"place {tmp_path / 'bundle'}",
@@ -80,7 +85,7 @@ def test_says_in_short_what_it_is(tmp_path: Path) -> None:
 
 
 def test_says_what_is_not_known(tmp_path: Path) -> None:
-    bare = {"metrics": {}, "sources": (), "conformal_quantiles": {}, "abstention_threshold": None}
+    bare = {"metrics": {}, "sources": (), "training": (), "conformal_quantiles": {}, "abstention_threshold": None}
     model = ModelConfig(name="evidence", encoder="resnet18", pooling="lse", evidence_stride=8)
     make_bundle(
         tmp_path / "b.hilum", **bare, created="", hilum_version="", model=model, weights_dtype="float16 storage"
@@ -88,6 +93,7 @@ def test_says_what_is_not_known(tmp_path: Path) -> None:
     text = " ".join(said(tmp_path / "b.hilum").split())
     assert "network evidence, resnet18, lse pooling, cells of 8 pixels" in text
     assert "sources not known" in text
+    assert "training not known" in text
     assert "label sets none, abstains never" in text
     assert "made at an unknown time, hilum unknown" in text
     assert "It brings no test figures." in text

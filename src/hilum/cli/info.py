@@ -51,6 +51,7 @@ def _show(manifest: Manifest, path: Path) -> None:
         "input": "{channels} x {size} x {size}, {fit}".format(**manifest.preprocess.model_dump()),
         "made": f"{manifest.created or 'at an unknown time'}, hilum {manifest.hilum_version or 'unknown'}",
         "sources": ", ".join(manifest.sources) or "not known",
+        "training": _training(manifest),
         "calibration": _calibration(manifest),
         "size": f"{_size(path) / 1e6:.1f} MB, weights as {manifest.weights_dtype}",
         "place": str(path),
@@ -72,6 +73,15 @@ def _network(manifest: Manifest) -> str:
         return model.name
     pooled = f", {model.pooling} pooling, cells of {model.evidence_stride} pixels" if model.name == "evidence" else ""
     return f"{model.name}, {model.encoder}{pooled}"
+
+
+def _training(manifest: Manifest) -> str:
+    """Epochs and size of each training in turn."""
+    parts = [
+        f"{own.get('training', {}).get('epochs', '?')} epochs at {own.get('preprocess', {}).get('size', '?')} pixels"
+        for own in manifest.training
+    ]
+    return ", then ".join(parts) or "not known"
 
 
 def _calibration(manifest: Manifest) -> str:

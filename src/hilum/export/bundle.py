@@ -67,6 +67,9 @@ class Manifest(BaseModel):
     )
     sources: tuple[str, ...] = Field((), description="Sources of the films it was trained on; empty: not known.")
     started_from: str | None = Field(None, description="bundle_id of the bundle that was fine-tuned, if one was.")
+    training: tuple[dict[str, Any], ...] = Field(
+        (), description="Settings of every training that made the weights, in order; the last is the bundle's own."
+    )
     split_digest: str | None = None
     index_digest: str | None = None
     hilum_version: str = ""

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import nn
 
 from hilum._version import __version__
-from hilum.config import Config, PreprocessSpec
+from hilum.config import INDIFFERENT, Config, PreprocessSpec
 from hilum.data.index import Index
 from hilum.data.read import read_radiograph
 from hilum.data.split import Split, records_of
@@ -131,6 +131,7 @@ def _describe(
         metrics={"test": _figures(run)},
         sources=_sources(index, split, start),
         started_from=None if start is None else start.bundle_id,
+        training=(*(start.training if start else ()), _settings(config)),
         split_digest=split.digest,
         index_digest=index.digest,
         hilum_version=__version__,
@@ -144,6 +145,11 @@ def _sources(index: Index, split: Split, start: Start | None) -> tuple[str, ...]
     if start is None:
         return tuple(sorted(own))
     return tuple(sorted(own.union(start.sources))) if start.sources else ()
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """All that decide the weights, without paths of the training machine."""
+    return config.model_dump(mode="json", exclude={"data": True, "model": {"encoder_weights"}, "training": INDIFFERENT})
 
 
 def _figures(run: RunFolder) -> list[dict[str, Any]]:

@@ -49,6 +49,7 @@ class Start:
         classes_kept: the run's classes whose rows are the bundle's.
         classes_new: those whose rows were drawn.
         sources: of the films that the bundle was trained on; empty: not known.
+        training: the settings that made it, see Manifest.
     """
 
     bundle_id: str
@@ -56,6 +57,7 @@ class Start:
     classes_kept: tuple[str, ...]
     classes_new: tuple[str, ...]
     sources: tuple[str, ...]
+    training: tuple[dict[str, Any], ...] = ()
 
 
 def settings_from_bundle(name: str, preset: PresetName, path: Path | None, overrides: Mapping[str, Any]) -> Config:
@@ -131,6 +133,7 @@ def load_from_bundle(model: nn.Module, config: Config, class_names: Sequence[str
         classes_kept=tuple(name for name in class_names if name in row_of),
         classes_new=tuple(name for name in class_names if name not in row_of),
         sources=manifest.sources,
+        training=manifest.training,
     )
 
 
@@ -139,7 +142,7 @@ def read_start(run: RunFolder) -> Start | None:
     if not run.start.is_file():
         return None
     content: dict[str, Any] = json.loads(run.start.read_text(encoding="utf-8"))
-    content |= {name: tuple(content[name]) for name in ("classes_kept", "classes_new", "sources")}
+    content |= {name: tuple(content[name]) for name in ("classes_kept", "classes_new", "sources", "training")}
     return Start(**content)
 
 

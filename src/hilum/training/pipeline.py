@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from hilum._version import __version__
-from hilum.config import Config, save_config
+from hilum.config import INDIFFERENT, Config, save_config
 from hilum.data.dataset import CachedDataset
 from hilum.data.index import Index
 from hilum.data.split import Split
@@ -106,9 +106,7 @@ def _identity(config: Config, index: Index, split: Split) -> str:
 
 
 def _settings_that_count(config: Config) -> str:
-    # a state holds all weights, so where they came from does not count
-    free = {"device", "workers", "checkpoint_every", "from_bundle"}
-    return config.model_dump_json(exclude={"data": True, "training": free})
+    return config.model_dump_json(exclude={"data": True, "training": INDIFFERENT})
 
 
 def _write_summary(
