@@ -173,7 +173,8 @@ def main() -> None:
             if name not in result["variants"]:
                 config = load_config(overrides=merged({**BASE, "data": arguments.data}, VARIANTS[name]))
                 result["variants"][name] = as_json(measured(config, data, train, arguments.films))
-                write_json(arguments.json, {**header, "variants": result["variants"]})
+                ordered = {known: result["variants"][known] for known in VARIANTS if known in result["variants"]}
+                write_json(arguments.json, {**header, "variants": ordered})
             print(name, json.dumps(result["variants"][name]["figures"]["macro_f1"]), flush=True)
 
 
