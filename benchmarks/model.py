@@ -208,6 +208,11 @@ def identity(folder: Path, evaluated: Evaluated, bundle: Bundle) -> dict[str, An
         content = json.loads(summary.read_text(encoding="utf-8"))
         names = ("parameters", "pretrained", "epochs", "best_epoch")
         facts["training"] = {name: content.get(name) for name in names}
+        own = {"epochs": content.get("epochs"), "size": manifest.preprocess.size}
+        parts = [{"epochs": t["training"]["epochs"], "size": t["preprocess"]["size"]} for t in manifest.training]
+        facts["trainings"] = parts or [own]
+        first = manifest.training[0]["model"] if manifest.training else manifest.model.model_dump()
+        facts["imagenet"] = first["name"] != "unet" and first["pretrained"]
     return facts
 
 

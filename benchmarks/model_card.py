@@ -19,7 +19,7 @@ from typing import Any
 
 from cells import cell
 from tables import RESULTS
-from tables_model import cpu_time, shortcuts, side_by_side
+from tables_model import cpu_time, shortcuts, side_by_side, trained
 
 from hilum.export.card import CANNOT_TELL, INTERVALS, NOT_A_DEVICE, SAME_SOURCES, network_name
 from hilum.storage import write_text
@@ -89,10 +89,9 @@ def _what_it_is(model: Mapping[str, Any]) -> list[str]:
         f"{spec['size']} x {spec['size']}, {spec['fit']}. Weights: SHA-256 {own['weights']}."
     )
     if training:
-        start = training["pretrained"] or "random weights"
-        facts.append(
-            f"Weights of epoch {training['best_epoch']} of {training['epochs']}; encoder at the start: {start}."
-        )
+        start = "from ImageNet weights" if own["imagenet"] else "from random weights"
+        words = trained(dict(own), dict(model))
+        facts.append(f"Training: {words}, {start}; its settings are in bundle.json.")
     if calibration:
         threshold = calibration["abstention_threshold"]
         abstains = "it never abstains" if threshold is None else f"it abstains below a probability of {threshold:.3f}"
@@ -174,12 +173,6 @@ def _measured(model: Mapping[str, Any]) -> list[str]:
     original = ", the original project's network" if baseline["network"] == "unet" else ""
     network = network_name(baseline["network"], baseline["encoder"])
     lines = [f"The baseline is {network}{original}; both models were measured on the same films."]
-    for name, entry in model["models"].items():
-        training = entry.get("training")
-        if training:
-            size = entry["preprocess"]["size"]
-            epochs = f"{training['epochs']} epochs at {size} pixels, best epoch {training['best_epoch']}"
-            lines.append(f"{name.capitalize()}: {epochs}.")
     lines += [f"{INTERVALS} Differences are paired: both models in the same resamples. {SAME_SOURCES}", ""]
     lines += [side_by_side(dict(model))]
     for name, held_out in model["held_out"].items():

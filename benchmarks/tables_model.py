@@ -18,7 +18,18 @@ def side_by_side(result: dict[str, Any]) -> str:
         cells = [cell(row[name]) for name in ("baseline", "model", "difference")]
         cells[2] = row["note"] or cells[2]
         lines.append(f"| {row['figure']} | {n} | {' | '.join(cells)} |")
-    return "\n".join([*lines[1:], "", origin(result)])
+    passes = " ".join(f"{name.capitalize()}: {trained(entry, result)}." for name, entry in result["models"].items())
+    return "\n".join([*lines[1:], "", f"{passes} {origin(result)}"])
+
+
+def trained(entry: dict[str, Any], result: dict[str, Any]) -> str:
+    """A model's network, and how often it saw a training film."""
+    parts = entry.get("trainings", [])
+    if not parts or "data" not in result:
+        return str(entry["network"])
+    films = sum(by_split["train"] for by_split in result["data"]["classes"].values())
+    words = ", then ".join(f"{films * part['epochs']:,} film passes at {part['size']} pixels" for part in parts)
+    return f"{entry['network']}, {words}"
 
 
 def shortcuts(result: dict[str, Any]) -> str:

@@ -246,7 +246,8 @@ def _results(benchmark: Open) -> dict[str, dict[str, Any]]:
     identity = {
         "name": "ours", "network": "evidence", "encoder": "an_encoder", "temperature": 1.5, "weights": "ab" * 32,
         "preprocess": {"size": 64, "channels": 1, "fit": "pad"},
-        "training": {"parameters": 1234, "pretrained": None, "epochs": 5, "best_epoch": 4},
+        "training": {"parameters": 1234, "pretrained": None, "epochs": 5, "best_epoch": 4}, "imagenet": True,
+        "trainings": [{"epochs": 5, "size": 64}, {"epochs": 2, "size": 96}],
     }  # fmt: skip
     lines = [*model.within_source_rows(a, b, metas, 100), *model.overall_rows(a, b, 100)]
     spread = {"median": 0.1, "min": 0.05, "max": 0.2}
@@ -264,7 +265,7 @@ def _results(benchmark: Open) -> dict[str, dict[str, Any]]:
         },
         "shortcuts": {
             "command": "shortcuts", "split": {"digest": "cd" * 32, "films": 60}, "films": 59, "reference_masks": 6,
-            "headline": "erased_mean", "majority_share": 0.625, "rows": [], "ratio": interval,
+            "headline": "erased_mean", "majority_share": 0.625, "rows": [], "ratio": interval, "models": {},
             "findings": ["warning: it reads the border"],
         },
         "cpu_time": {
@@ -296,6 +297,7 @@ def test_the_card_is_made_of_the_results(benchmark: Open) -> None:
     assert "not a medical device" in card[: places[0]]
     assert "evidence, an_encoder, 1,234 parameters; input 1 x 64 x 64, pad" in card
     assert "| Normal | 18 | 18 | 18 | 54 |" in card
+    assert "- Training: evidence, 100 film passes at 64 pixels, then 40 film passes at 96 pixels, from ImageNet" in card
     assert "40 films come with a licence that excludes commercial use" in card
     assert "of 20 the repository states none" in card
     assert "| COVID, Normal | b |  | 0.75 (0.50–0.88) |" in card
