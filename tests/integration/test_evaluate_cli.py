@@ -278,6 +278,18 @@ def test_a_source_that_the_first_bundle_may_know_is_not_left_out(
     assert f"started from the bundle theirs, {words}" in output
 
 
+def test_a_label_that_the_bundle_does_not_know_is_told_before_the_files_are_read(
+    hilum: Hilum, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_phantoms(tmp_path, 4, classes=("COVID", "Normal"))
+    (tmp_path / "Normal").rename(tmp_path / "Healthy")
+    (tmp_path / "metadata.csv").unlink()
+    monkeypatch.setattr("hilum.data.index.check_records", None)
+    for command in (("evaluate",), ("recalibrate", "--out", tmp_path / "out")):
+        output = refused(hilum, command[0], run.bundle, tmp_path, *command[1:])
+        assert "got Healthy" in output
+
+
 def test_the_only_source_cannot_be_left_out(hilum: Hilum, run: RunFolder) -> None:
     output = refused(hilum, "evaluate", run.root, "--leave-out", "phantom")
     assert "without it COVID, Lung_Opacity, Normal, Viral Pneumonia has no film in the train split" in output

@@ -64,7 +64,7 @@ def score_records(
     Raises:
         DataError: a record has a label that the network does not know, or the network diverged.
     """
-    labels = _labels(records, class_names)
+    labels = labels_of(records, class_names)
     logits: list[FloatArray] = []
     overlap = np.full((3, len(records)), np.nan)  # dice, iou, hd95
     lungs = np.zeros((len(records), spec.size, spec.size), np.bool_) if keep_lungs else None
@@ -141,7 +141,12 @@ def hausdorff_95(predicted: NDArray[np.bool_], reference: NDArray[np.bool_]) -> 
     return distances
 
 
-def _labels(records: Sequence[Record], class_names: tuple[str, ...]) -> NDArray[np.int64]:
+def labels_of(records: Sequence[Record], class_names: tuple[str, ...]) -> NDArray[np.int64]:
+    """The number of each label, -1 where there is none: (N,) int64.
+
+    Raises:
+        DataError: a label is none of ``class_names``.
+    """
     number = {name: place for place, name in enumerate(class_names)}
     if unknown := sorted({record.label for record in records if record.label is not None} - number.keys()):
         raise DataError(

@@ -20,6 +20,7 @@ from hilum.evaluation.calibration import (
 )
 from hilum.evaluation.measure import Subject, measure, score
 from hilum.evaluation.report import ModelRef, Report
+from hilum.evaluation.scoring import labels_of
 from hilum.export.bundle import load_bundle
 from hilum.inference.backends import TorchBackend, open_backend
 from hilum.steps import Step
@@ -101,6 +102,8 @@ def evaluate_bundle(
     """
     step = step or Step()
     bundle = load_bundle(path)
+    listed, _ = _records(build_index(data, classes=classes, check=False), split_name)
+    labels_of(listed, bundle.manifest.class_names)  # raises now, not after minutes of reading files
     index = build_index(data, classes=classes, progress=step.begin("Checking files"))
     step.found(index.findings)
     records, digest = _records(index, split_name)

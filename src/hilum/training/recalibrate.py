@@ -24,7 +24,7 @@ from hilum.evaluation.calibration import (
     with_calibration,
 )
 from hilum.evaluation.metrics import FloatArray, Scores
-from hilum.evaluation.scoring import score_records
+from hilum.evaluation.scoring import labels_of, score_records
 from hilum.evaluation.selective import TARGET_ACCURACY
 from hilum.export.bundle import MODEL_CARD, ONNX_MODEL, Bundle, Manifest, load_bundle, write_bundle
 from hilum.inference.backends import OnnxBackend
@@ -93,10 +93,11 @@ def recalibrate(
     """
     step = step or Step()
     bundle = load_bundle(path)
+    labels_of(build_index(data, classes=classes, check=False).records, bundle.manifest.class_names)  # before minutes
     index = build_index(data, classes=classes, progress=step.begin("Checking files"))
     step.found(index.findings)
     _refuse_training_data(bundle.manifest, index, split)
-    records = _labelled(index, bundle.manifest.class_names, split, min_images)
+    records = _labelled(index, split, min_images)
     scores = _score(bundle, index, records, split, step)
     images = {name: int((scores.labels == k).sum()) for k, name in enumerate(scores.class_names)}
     step.found(_absent_classes(images))
@@ -138,14 +139,7 @@ def _refuse_training_data(manifest: Manifest, index: Index, split: SplitName | N
         )
 
 
-def _labelled(
-    index: Index, class_names: tuple[str, ...], split: SplitName | None, min_images: int
-) -> tuple[Record, ...]:
-    if unknown := sorted(set(index.class_names) - set(class_names)):
-        raise DataError(
-            f"Expected labels among the bundle's classes {', '.join(class_names)}, got {', '.join(unknown)}.",
-            cure="Name the classes to keep, each with --class, or rename the folders.",
-        )
+def _labelled(index: Index, split: SplitName | None, min_images: int) -> tuple[Record, ...]:
     # Without the masks, which a calibration has no use for.
     records = tuple(replace(r, mask_path=None) for r in index.records if r.label and split in (None, r.split))
     if len(records) < min_images:
