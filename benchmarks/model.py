@@ -13,7 +13,6 @@ licences) stands in the result too, for the model card. Intervals and tests are 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,10 +38,12 @@ from hilum.evaluation.pairing import aligned
 from hilum.evaluation.report import as_json
 from hilum.evaluation.scoring import score_records
 from hilum.export.bundle import WEIGHTS, Bundle, load_bundle
-from hilum.inference.backends import open_backend
+from hilum.inference.backends import TorchBackend, open_backend
 from hilum.inference.softmax import softmax
+from hilum.models.build import count_parameters
 from hilum.storage import write_json
 from hilum.training.run_folder import RunFolder
+from hilum.training.runs import open_run
 from hilum.types import Record
 
 OVERALL = {
@@ -193,27 +194,23 @@ def other_definition_rows(bundles: Sequence[Bundle], records: Sequence[Record], 
 
 def identity(folder: Path, evaluated: Evaluated, bundle: Bundle) -> dict[str, Any]:
     """What was measured: by the digest of the weights, since a bundle's own holds that of its card."""
-    manifest = bundle.manifest
-    facts: dict[str, Any] = {
+    manifest, run = bundle.manifest, RunFolder(folder)
+    settings = manifest.training
+    if not settings and run.config.is_file():  # of a bundle from before they were kept in it
+        settings = (open_run(folder)[1].model_dump(mode="json"),)
+    return {
         "name": manifest.name,
         "network": manifest.model.name,
         "encoder": None if manifest.model.name == "unet" else manifest.model.encoder,
+        "parameters": count_parameters(TorchBackend.from_bundle(bundle).model),
         "preprocess": manifest.preprocess.model_dump(mode="json"),
         "temperature": manifest.temperature,
         "weights": manifest.files[WEIGHTS],
+        "weights_dtype": manifest.weights_dtype,
         "run_weights": evaluated.model.id if evaluated.model.kind == "run" else None,
+        "trainings": [{"epochs": t["training"]["epochs"], "size": t["preprocess"]["size"]} for t in settings],
+        "imagenet": bool(settings) and settings[0]["model"]["name"] != "unet" and settings[0]["model"]["pretrained"],
     }
-    summary = RunFolder(folder).summary
-    if summary.is_file():
-        content = json.loads(summary.read_text(encoding="utf-8"))
-        names = ("parameters", "pretrained", "epochs", "best_epoch")
-        facts["training"] = {name: content.get(name) for name in names}
-        own = {"epochs": content.get("epochs"), "size": manifest.preprocess.size}
-        parts = [{"epochs": t["training"]["epochs"], "size": t["preprocess"]["size"]} for t in manifest.training]
-        facts["trainings"] = parts or [own]
-        first = manifest.training[0]["model"] if manifest.training else manifest.model.model_dump()
-        facts["imagenet"] = first["name"] != "unet" and first["pretrained"]
-    return facts
 
 
 def _figures(section: str, names: Mapping[Key, str], a: Scores, b: Scores, resamples: int) -> list[dict[str, Any]]:

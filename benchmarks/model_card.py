@@ -2,10 +2,11 @@
 
     python benchmarks/model_card.py                     # print it
     python benchmarks/model_card.py --write [FILE]      # write it: MODEL_CARD.md by default
+    python benchmarks/model_card.py --seal BUNDLE       # put it into a bundle, which gets a new id
 
-It needs results/model.json (benchmarks/model.py), shortcuts.json (benchmarks/shortcuts_of_models.py), cpu_time.json
-and audit.json. A test compares the file with what this gives. The card names the weights by their own SHA-256, not by
-the bundle's digest, which holds that of the card.
+It needs results/model.json and model_equal.json (benchmarks/model.py), shortcuts.json (shortcuts_of_models.py),
+cpu_time.json and audit.json. A test compares the file with what this gives. The card names the weights by their own
+SHA-256, not by the bundle's digest, which holds that of the card.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from cells import cell
 from tables import RESULTS
 from tables_model import cpu_time, shortcuts, side_by_side, trained
 
+from hilum.export.bundle import MODEL_CARD, WEIGHTS, load_bundle, write_bundle
 from hilum.export.card import CANNOT_TELL, INTERVALS, NOT_A_DEVICE, SAME_SOURCES, network_name
 from hilum.storage import write_text
 
 CARD = RESULTS.parent.parent / "MODEL_CARD.md"
-NEEDED = ("model", "shortcuts", "cpu_time", "audit")
+NEEDED = ("model", "model_equal", "shortcuts", "cpu_time", "audit")
 PROBES = {
     "source": "source column", "border": "border", "outside_lung": "lungs erased", "file": "size, format, depth",
 }  # fmt: skip
@@ -70,6 +72,7 @@ def card(results: Mapping[str, Mapping[str, Any]]) -> str:
         "## Intended use", "", *_list(INTENDED), "",
         "## What it must not be used for", "", *_list(FORBIDDEN), "",
         "## Measured on the test split", "", *_measured(model), "",
+        "## With the same film passes", "", *_measured_equal(results["model_equal"]), "",
         "## Without the lungs", "", *_without_lungs(results["shortcuts"]), "",
         "## Time on the CPU", "", cpu_time(dict(results["cpu_time"])), "",
         "## The audit's findings", "", *_audit(audit, results["shortcuts"], model["models"]["model"]["name"]), "",
@@ -78,20 +81,30 @@ def card(results: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(parts)
 
 
+def seal(path: Path, text: str) -> None:
+    """Put ``text`` into the bundle at ``path`` as its card.
+
+    Raises:
+        SystemExit: the card is of other weights.
+    """
+    bundle = load_bundle(path)
+    if bundle.manifest.files[WEIGHTS] not in text:
+        raise SystemExit(f"Expected a card of the weights in {path}, results/model.json is of others.")
+    contents = {name: bundle.read(name) for name in bundle.manifest.files}
+    write_bundle(path, bundle.manifest, {**contents, MODEL_CARD: text.encode()})
+
+
 def _what_it_is(model: Mapping[str, Any]) -> list[str]:
     own, calibration = model["models"]["model"], model["calibration"]
     spec, classes = own["preprocess"], ", ".join(model["class_names"])
-    training = own.get("training", {})
     facts = [f"Classes: {classes}."]
-    parameters = f", {training['parameters']:,} parameters" if training.get("parameters") else ""
     facts.append(
-        f"Network: {network_name(own['network'], own['encoder'])}{parameters}; input {spec['channels']} x "
-        f"{spec['size']} x {spec['size']}, {spec['fit']}. Weights: SHA-256 {own['weights']}."
+        f"Network: {network_name(own['network'], own['encoder'])}, {own['parameters']:,} parameters; input "
+        f"{spec['channels']} x {spec['size']} x {spec['size']}, {spec['fit']}. Weights: {own['weights_dtype']}, "
+        f"SHA-256 {own['weights']}."
     )
-    if training:
-        start = "from ImageNet weights" if own["imagenet"] else "from random weights"
-        words = trained(dict(own), dict(model))
-        facts.append(f"Training: {words}, {start}; its settings are in bundle.json.")
+    start = "from ImageNet weights" if own["imagenet"] else "from random weights"
+    facts.append(f"Training: {trained(dict(own), dict(model))}, {start}; its settings are in bundle.json.")
     if calibration:
         threshold = calibration["abstention_threshold"]
         abstains = "it never abstains" if threshold is None else f"it abstains below a probability of {threshold:.3f}"
@@ -175,11 +188,18 @@ def _measured(model: Mapping[str, Any]) -> list[str]:
     lines = [f"The baseline is {network}{original}; both models were measured on the same films."]
     lines += [f"{INTERVALS} Differences are paired: both models in the same resamples. {SAME_SOURCES}", ""]
     lines += [side_by_side(dict(model))]
-    for name, held_out in model["held_out"].items():
-        if held_out:
-            lines += ["", f"Trained again without one source, and measured on it ({name}):", ""]
-            lines += ["| source | n | accuracy without | accuracy with | fall |", "|---|---|---|---|---|"]
-            lines += [_held_out(entry) for entry in held_out]
+    return lines
+
+
+def _measured_equal(equal: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "The baseline beside the first part of the model's training, cut to as many film passes at the same size:", "",
+        side_by_side(dict(equal)),
+    ]  # fmt: skip
+    if held_out := equal["held_out"]["model"]:
+        lines += ["", "That training again without one source, and measured on the source's test films:", ""]
+        lines += ["| source | n | accuracy without | accuracy with | fall |", "|---|---|---|---|---|"]
+        lines += [_held_out(entry) for entry in held_out]
     return lines
 
 
@@ -241,9 +261,12 @@ def _held_out(entry: Mapping[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", type=Path, nargs="?", const=CARD, metavar="FILE")
+    parser.add_argument("--seal", type=Path, metavar="BUNDLE")
     arguments = parser.parse_args()
     text = card(load())
-    if arguments.write:
+    if arguments.seal:
+        seal(arguments.seal, text)
+    elif arguments.write:
         write_text(arguments.write, text)
     else:
         print(text)

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from hilum.config import PreprocessSpec
+from hilum.config import ModelConfig, PreprocessSpec
 from hilum.data.index import build_index
 from hilum.data.phantom import write_phantoms
 from hilum.evaluation.localisation_table import LocalisationRow, LocalisationTable
 from hilum.evaluation.metrics import Scores
+from hilum.export.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
+from hilum.export.default_bundle import resolve_bundle
 from hilum.inference.backends import BackendOutput, Floats
 from hilum.inference.softmax import softmax
 from hilum.types import Record
@@ -26,7 +28,7 @@ from hilum.types import Record
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
 ORIGINAL = {"Lung_Opacity": "Bacterial Pneumonia"}
-NEEDED = ("model", "shortcuts", "cpu_time", "audit")
+NEEDED = ("model", "model_equal", "shortcuts", "cpu_time", "audit")
 
 Open = Callable[[str], ModuleType]
 
@@ -246,7 +248,7 @@ def _results(benchmark: Open) -> dict[str, dict[str, Any]]:
     identity = {
         "name": "ours", "network": "evidence", "encoder": "an_encoder", "temperature": 1.5, "weights": "ab" * 32,
         "preprocess": {"size": 64, "channels": 1, "fit": "pad"},
-        "training": {"parameters": 1234, "pretrained": None, "epochs": 5, "best_epoch": 4}, "imagenet": True,
+        "parameters": 1234, "weights_dtype": "float16 storage", "imagenet": True,
         "trainings": [{"epochs": 5, "size": 64}, {"epochs": 2, "size": 96}],
     }  # fmt: skip
     lines = [*model.within_source_rows(a, b, metas, 100), *model.overall_rows(a, b, 100)]
@@ -254,15 +256,16 @@ def _results(benchmark: Open) -> dict[str, dict[str, Any]]:
     row = {"way": "evidence, ONNX Runtime", "wall_ms": spread, "ratio": spread}
     finding = {"severity": "error", "records": []}
     interval = {"value": 0.75, "low": 0.5, "high": 0.875, "n": 9}
+    table = {
+        "command": "model", "split": {"digest": "cd" * 32}, "class_names": ["COVID", "Normal"], "rows": lines,
+        "models": {"baseline": {**identity, "network": "unet"}, "model": identity}, "calibration": None,
+        "held_out": {"baseline": [], "model": [
+            {"source": "ieee8023", "accuracy": interval, "accuracy_with": interval, "fall": interval},
+        ]},
+        "data": facts(*_films()), "other_masks": facts([], {}),
+    }  # fmt: skip
     return json.loads(json.dumps({
-        "model": {
-            "command": "model", "split": {"digest": "cd" * 32}, "class_names": ["COVID", "Normal"], "rows": lines,
-            "models": {"baseline": {**identity, "network": "unet"}, "model": identity}, "calibration": None,
-            "held_out": {"baseline": [], "model": [
-                {"source": "ieee8023", "accuracy": interval, "accuracy_with": interval, "fall": interval},
-            ]},
-            "data": facts(*_films()), "other_masks": facts([], {}),
-        },
+        "model": table, "model_equal": table,
         "shortcuts": {
             "command": "shortcuts", "split": {"digest": "cd" * 32, "films": 60}, "films": 59, "reference_masks": 6,
             "headline": "erased_mean", "majority_share": 0.625, "rows": [], "ratio": interval, "models": {},
@@ -289,8 +292,8 @@ def test_the_card_is_made_of_the_results(benchmark: Open) -> None:
     results = _results(benchmark)
     card = benchmark("model_card").card(results)
     order = (
-        "The data", "Known confounds", "Intended use", "What it must not be used for", "Measured on", "Without the",
-        "Time on", "The audit", "What it cannot tell",
+        "The data", "Known confounds", "Intended use", "What it must not be used for", "Measured on", "With the same",
+        "Without the", "Time on", "The audit", "What it cannot tell",
     )  # fmt: skip
     places = [card.index(f"## {heading}") for heading in order]
     assert places == sorted(places)
@@ -314,11 +317,27 @@ def test_the_card_is_made_of_the_results(benchmark: Open) -> None:
     assert "noise costs little" not in benchmark("model_card").card(results)
 
 
-@pytest.mark.skipif(not (ROOT / "MODEL_CARD.md").is_file(), reason="no model is shipped yet")
 def test_the_card_that_is_shipped_is_that_of_the_result_files(benchmark: Open) -> None:
     module = benchmark("model_card")
     text = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert module.card(module.load()) == text, "run: python benchmarks/model_card.py --write"
+    assert load_bundle(resolve_bundle("default")).read(MODEL_CARD).decode() == text, "run it with --seal, too"
+
+
+def test_a_card_is_sealed_into_the_bundle_of_its_weights_alone(benchmark: Open, tmp_path: Path) -> None:
+    manifest = Manifest(
+        name="ours", class_names=("a", "b"), preprocess=PreprocessSpec(size=64), model=ModelConfig(name="unet")
+    )
+    files = {MODEL_CARD: b"old", WEIGHTS: b"weights", ONNX_MODEL: b"graph"}
+    first = write_bundle(tmp_path / "bundle", manifest, files)
+    benchmark("model_card").seal(tmp_path / "bundle", f"new, of {first.files[WEIGHTS]}")
+    sealed = load_bundle(tmp_path / "bundle")
+    assert sealed.read(MODEL_CARD).startswith(b"new, of ")
+    assert (sealed.read(WEIGHTS), sealed.read(ONNX_MODEL)) == (b"weights", b"graph")
+    assert sealed.manifest.bundle_id != first.bundle_id
+    with pytest.raises(SystemExit, match="of others"):
+        benchmark("model_card").seal(tmp_path / "bundle", "of 0123")
+    assert load_bundle(tmp_path / "bundle").manifest == sealed.manifest
 
 
 def test_a_subset_keeps_what_belongs_together(benchmark: Open) -> None:
