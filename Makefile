@@ -34,13 +34,10 @@ demo: setup ## Set up, then draw phantoms, train, evaluate, export and predict
 audit-demo: setup ## Set up, then draw phantoms with a planted shortcut, train on them, and audit data and model
 	$(BIN)/python scripts/audit_demo.py
 
-train = if test -e $(1)/last.ckpt; then $(BIN)/hilum train --resume $(1); \
-	else $(BIN)/hilum train '$(DATA)' $(2) --out $(1); fi
-
 model: setup ## Set up, then train the shipped model: make model DATA=metadata.csv (hours on 2 cores; goes on where it stopped)
 	@test -n '$(DATA)' || { echo 'Expected the data to train on. Name it: make model DATA=metadata.csv' >&2; exit 2; }
-	$(call train,runs/default-model-128,--config configs/default-model.toml)
-	$(call train,runs/default-model,--config configs/default-model-192.toml --from-bundle runs/default-model-128/bundle)
+	if test -e runs/default-model/last.ckpt; then $(BIN)/hilum train --resume runs/default-model; \
+	else $(BIN)/hilum train '$(DATA)' --config configs/default-model.toml --out runs/default-model; fi
 	$(BIN)/hilum export runs/default-model --half-weights --out src/hilum/default_model --name 'hilum default'
 
 lock: | $(UV) ## Re-resolve constraints.txt to the newest versions that pyproject.toml allows

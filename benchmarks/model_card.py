@@ -193,7 +193,7 @@ def _measured(model: Mapping[str, Any]) -> list[str]:
 
 def _measured_equal(equal: Mapping[str, Any]) -> list[str]:
     lines = [
-        "The baseline beside the first part of the model's training, cut to as many film passes at the same size:", "",
+        "The baseline beside the model's own recipe, with as many film passes as the baseline:", "",
         side_by_side(dict(equal)),
     ]  # fmt: skip
     if held_out := equal["held_out"]["model"]:
