@@ -144,7 +144,7 @@ def differences(a: dict[str, Scores], b: dict[str, Scores], resamples: int) -> d
         for name in ERASURES:
             one, two = (index_of(weights @ own[name] / total, weights @ own["intact"] / total, guess) for own in right)
             values[f"{name} index"] = (1 + two - one) / 2  # bootstrap takes a 0 without spread for a share of none
-            values[f"{name} index ratio"] = divide(two, one)
+            values[f"{name} index ratio"] = divide(two, np.maximum(one, 0))  # none where the baseline takes no shortcut
         return values
 
     every = dict.fromkeys(statistics(np.ones((1, labels.size))), np.ones(labels.size, np.bool_))
@@ -241,7 +241,8 @@ def main() -> None:
             for e in (row["baseline"], row["model"], row["difference"])
         ]
         print(f"{row['section']:16} {row['figure']:40} {cells[0]:>26} {cells[1]:>26} {cells[2]:>28}")
-    print(f"index of the model over the baseline's ({HEADLINE}): {ratio['value']} ({ratio['low']} to {ratio['high']})")
+    if ratio["value"] is not None:
+        print(f"index of the model over the baseline's ({HEADLINE}): {ratio['value']} ({ratio['low']}-{ratio['high']})")
     if arguments.json:
         option = f" --films {arguments.films}" if arguments.films else ""
         result = {

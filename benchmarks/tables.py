@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cells import bounds, origin, row
-from tables_model import ablation, cpu_time, finetune, poolings, shortcuts, side_by_side
+from tables_model import ablation, cpu_time, finetune, model_short, poolings, shortcuts, side_by_side
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -229,6 +229,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "parity": ("parity", parity),
     "startup": ("startup", startup),
     "model": ("model", side_by_side),
+    "model_short": ("model", model_short),
     "shortcuts": ("shortcuts", shortcuts),
     "cpu_time": ("cpu_time", cpu_time),
     "model_equal": ("model_equal", side_by_side),

@@ -22,6 +22,12 @@ def side_by_side(result: dict[str, Any]) -> str:
     return "\n".join([*lines[1:], "", f"{passes} {origin(result)}"])
 
 
+def model_short(result: dict[str, Any]) -> str:
+    """The same without the pointing game on regions and on boxes apart."""
+    apart = ("pointing game, boxes", "pointing game, region")
+    return side_by_side({**result, "rows": [row for row in result["rows"] if row["section"] not in apart]})
+
+
 def trained(entry: dict[str, Any], result: dict[str, Any]) -> str:
     """A model's network, and how often it saw a training film."""
     parts = entry.get("trainings", [])
@@ -34,11 +40,13 @@ def trained(entry: dict[str, Any], result: dict[str, Any]) -> str:
 
 def shortcuts(result: dict[str, Any]) -> str:
     """Two models without the lungs, and how their indices compare."""
-    ratio = cell(result["ratio"])
+    ratio = f"the model's index over the baseline's is {cell(result['ratio'])}"
+    if result["ratio"]["value"] is None:
+        ratio = "no ratio of the indices, since the baseline's is not above 0"
     note = (
         f"{result['films']:,} of {result['split']['films']:,} test films, with the reference mask of "
         f"{result['reference_masks']:,} and else the model's lungs for both. "
-        f"{result['headline'].replace('_', ' ').capitalize()}: the model's index over the baseline's is {ratio}. "
+        f"{result['headline'].replace('_', ' ').capitalize()}: {ratio}. "
     )
     head, _, origin = side_by_side(result).rpartition("\n")
     return f"{head}\n{note}{origin}"
