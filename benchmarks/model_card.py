@@ -207,7 +207,9 @@ def _without_lungs(found: Mapping[str, Any]) -> list[str]:
     return [
         "Both models on the same films, with the same lungs erased. The shortcut index is (accuracy with the lungs "
         "erased − share of the commonest class) / (accuracy − that share): 0 where nothing but the lungs tells, 1 "
-        f"where the lungs add nothing. The share is {found['majority_share']:.3f} here.",
+        f"where the lungs add nothing. The share is {found['majority_share']:.3f} here. Lungs filled with their "
+        "surroundings' mean or a grey, and other backgrounds, are like what the model was trained with, the baseline "
+        "not; blurred lungs, lungs alone and the border alone neither had seen, and those are the fairer lines.",
         "",
         shortcuts(dict(found)),
     ]
