@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -91,3 +93,11 @@ def trained_run(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
     }
     run = RunFolder(tmp_path_factory.mktemp("trained") / "run")
     return train(load_config(overrides=settings), run).run
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> Iterator[Callable[[str], ModuleType]]:
+    """Opens a file of ``benchmarks/`` by its name; they import each other as scripts do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+        yield importlib.import_module

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -18,18 +18,10 @@ from hilum.config import ModelConfig, PreprocessSpec
 from hilum.export.bundle import WEIGHTS, Manifest, write_bundle
 from hilum.models.build import build_model
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "finetune.py"
-
 
 @pytest.fixture(scope="module")
-def finetune() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_finetune", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["benchmark_finetune"] = module
-    spec.loader.exec_module(module)
-    return module
+def finetune(benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark("finetune")
 
 
 def test_equal_rankings_differ_by_nothing_and_others_by_the_mean_over_seeds(finetune: ModuleType) -> None:

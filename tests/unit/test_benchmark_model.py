@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -31,13 +30,6 @@ ORIGINAL = {"Lung_Opacity": "Bacterial Pneumonia"}
 NEEDED = ("model", "model_equal", "shortcuts", "cpu_time", "audit")
 
 Open = Callable[[str], ModuleType]
-
-
-@pytest.fixture(scope="module")
-def benchmark() -> Iterator[Open]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        yield importlib.import_module
 
 
 def _scores(seed: int, n: int = 240) -> tuple[Scores, list[dict[str, str]]]:

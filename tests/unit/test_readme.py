@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,10 +13,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def tables() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        yield importlib.import_module("tables")
+def tables(benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark("tables")
 
 
 @pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "benchmarks/README.md", "docs/radiographs.md"])
