@@ -30,6 +30,7 @@ OUTPUTS = {
     "segmentation": "lung probability (N, 1, S, S) float32 in [0, 1]",
     "classification": "class logits (N, K) float32, before temperature and softmax",
     "evidence": "per class (N, K, h, w) float32, summing over h, w to the logit less its bias",
+    "features": "the encoder's (N, F) float32, pooled, from which the gate tells a film unlike those of training",
 }
 
 
@@ -44,9 +45,14 @@ class ExportedNetwork(nn.Module):
         """(N, C, S, S) float32 in [0, 1] to the outputs of OUTPUTS, in their order."""
         output: ModelOutput = self.model(input)
         segmentation = torch.sigmoid(output.mask_logits)
-        if output.evidence is None:
-            return segmentation, output.class_logits
-        return segmentation, output.class_logits, output.evidence
+        values = (segmentation, output.class_logits, output.evidence, output.features)
+        return tuple(value for value in values if value is not None)
+
+    def output_names(self, spec: PreprocessSpec) -> list[str]:
+        """Those of OUTPUTS that this network gives."""
+        with torch.inference_mode():
+            output: ModelOutput = self.model(_example(spec, 1))
+        return [name for name, value in zip(OUTPUTS, output, strict=True) if value is not None]
 
 
 def round_weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -99,11 +105,37 @@ def export_onnx(
     """
     _check_opset(opset, half_weights)
     network = ExportedNetwork(model).cpu().eval()
-    n = 2 if dynamic_batch else 1  # torch.export takes a batch of one for a constant
-    example = torch.zeros(n, spec.channels, spec.size, spec.size)
+    return export_graph(
+        network,
+        spec,
+        INPUT,
+        network.output_names(spec),
+        subject=type(model).__name__,
+        opset=opset,
+        dynamic_batch=dynamic_batch,
+        half_weights=half_weights,
+    )
+
+
+def export_graph(
+    network: nn.Module,
+    spec: PreprocessSpec,
+    input_name: str,
+    names: Sequence[str],
+    *,
+    subject: str,
+    opset: int = 17,
+    dynamic_batch: bool = True,
+    half_weights: bool = False,
+) -> bytes:
+    """Any network from (N, C, S, S) to a tuple of tensors, of these names, as a checked ONNX model.
+
+    ``subject`` is what messages call it; for the rest see export_onnx.
+    """
+    _check_opset(opset, half_weights)
+    example = _example(spec, 2 if dynamic_batch else 1)  # torch.export takes a batch of one for a constant
     with torch.inference_mode():
         shapes = [output.shape[1:] for output in network(example)]
-    names = list(OUTPUTS)[: len(shapes)]
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "model.onnx"
         try:
@@ -111,18 +143,18 @@ def export_onnx(
                 network,
                 (example,),
                 path,
-                input_names=[INPUT],
-                output_names=names,
+                input_names=[input_name],
+                output_names=list(names),
                 opset_version=opset,
                 external_data=False,
-                **_exporter(opset, names, dynamic_batch, half_weights),
+                **_exporter(opset, [input_name, *names], dynamic_batch, half_weights),
             )
             graph = onnx.load(path)
             if half_weights:
                 _store_half(graph.graph)
             onnx.checker.check_model(graph, full_check=True)
         except (RuntimeError, ValueError, onnx.checker.ValidationError, torch.onnx.OnnxExporterError) as error:
-            raise BundleError(f"Expected {type(model).__name__} to export at opset {opset}, got: {error}.") from error
+            raise BundleError(f"Expected {subject} to export at opset {opset}, got: {error}.") from error
     _check_version(graph, opset)
     graph.producer_name, graph.producer_version = "hilum", __version__
     _strip_origin(graph)
@@ -130,6 +162,10 @@ def export_onnx(
         _declare(output, shape)
     content: bytes = graph.SerializeToString()
     return content
+
+
+def _example(spec: PreprocessSpec, count: int) -> torch.Tensor:
+    return torch.zeros(count, spec.channels, spec.size, spec.size)
 
 
 def _check_opset(opset: int, half_weights: bool) -> None:
@@ -191,7 +227,7 @@ def _exporter(opset: int, names: list[str], dynamic_batch: bool, keep_batch_norm
     if opset >= _FIRST_DYNAMO_OPSET:
         shapes = ({0: torch.export.Dim("batch")},) if dynamic_batch else None
         return {"dynamo": True, "dynamic_shapes": shapes}
-    axes = {name: {0: "batch"} for name in (INPUT, *names)} if dynamic_batch else None
+    axes = {name: {0: "batch"} for name in names} if dynamic_batch else None
     modes = torch.onnx.TrainingMode
     training = modes.PRESERVE if keep_batch_norms else modes.EVAL  # the network is in evaluation mode either way
     return {"dynamo": False, "dynamic_axes": axes, "training": training}

@@ -1,0 +1,172 @@
+"""What the gate learns from: views of frontal films, drawn pictures, and pictures that a table names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hilum.data.cache import Cache
+from hilum.data.phantom import PHANTOM_CLASSES, draw_phantom
+from hilum.data.read import read_radiograph
+from hilum.data.table import read_rows
+from hilum.errors import DataError
+from hilum.gate.body_parts import BODY_PARTS, lateral_chest
+from hilum.gate.decoys import DECOYS, SLICES
+from hilum.gate.kinds import COLLAGE, FRONTAL, KINDS, LATERAL, OTHER, PICTURE, SLICE
+from hilum.gate.views import View, collage_view, film_view, other_view, screenshot_view
+from hilum.preprocess import to_uint8
+from hilum.types import SplitName
+
+Grey = NDArray[np.uint8]
+
+_STORED = 256
+"""Pictures of the table are kept at this longer side, in pixels."""
+_DRAWN = 128
+"""Side of a drawn picture, in pixels."""
+_SHARES = {FRONTAL: 0.5, LATERAL: 0.12, OTHER: 0.07, SLICE: 0.1, COLLAGE: 0.06, PICTURE: 0.15}
+"""How often each kind is drawn; those of the table that have no picture are drawn by the project alone."""
+_DRAWN_SHARE = {LATERAL: 0.15, OTHER: 0.75, SLICE: 0.25, PICTURE: 0.35}
+"""Of each kind, how often a drawn one is taken where the table has some."""
+_PHANTOM_SHARE = 0.04
+_MASKED_SHARE = 0.5
+"""How often a film is taken from those whose lungs are known, of which alone it can be said whether it is cut off."""
+
+
+@dataclass(frozen=True)
+class Other:
+    """One picture of the table."""
+
+    path: Path
+    kind: int
+    collection: str
+    split: SplitName
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """All that views are drawn from.
+
+    Attributes:
+        films: decoded training films, with the lungs of some.
+        others: kind to grey pictures (H, W) uint8.
+        phantoms: drawn frontal films and their lungs.
+        size: S of the views.
+    """
+
+    films: Cache
+    others: Mapping[int, Sequence[Grey]]
+    phantoms: Sequence[tuple[Grey, NDArray[np.bool_]]]
+    size: int
+
+    def batch(self, seed: int, step: int, count: int) -> tuple[Grey, NDArray[np.int64]]:
+        """``count`` views, a function of (seed, step): (N, S, S), and (N, 2 + flags): kind, turn, flags."""
+        random = np.random.default_rng((seed, step))
+        views = [self.view(random) for _ in range(count)]
+        return np.stack([view.image for view in views]), np.array([view.properties for view in views], np.int64)
+
+    def view(self, random: np.random.Generator) -> View:
+        """One drawn view of one kind."""
+        kind = int(random.choice(list(_SHARES), p=list(_SHARES.values())))
+        if kind == FRONTAL:
+            return film_view(random, *self._film(random), self.size, FRONTAL)
+        if kind == COLLAGE:
+            return self._collage(random)
+        return other_view(random, self._other(random, kind), self.size, kind)
+
+    def _film(self, random: np.random.Generator) -> tuple[Grey, NDArray[np.bool_] | None]:
+        if self.phantoms and random.random() < _PHANTOM_SHARE:
+            return self.phantoms[int(random.integers(len(self.phantoms)))]
+        masked = np.flatnonzero(self.films.mask_row >= 0)
+        if masked.size and random.random() < _MASKED_SHARE:
+            row = int(random.choice(masked))
+        else:
+            row = int(random.integers(len(self.films.images)))
+        at = int(self.films.mask_row[row])
+        return self.films.images[row], self.films.masks[at] > 0 if at >= 0 else None
+
+    def _other(self, random: np.random.Generator, kind: int) -> Grey:
+        mine = self.others.get(kind, ())
+        if mine and random.random() >= _DRAWN_SHARE[kind]:
+            return mine[int(random.integers(len(mine)))]
+        return drawn_picture(random, kind)
+
+    def _collage(self, random: np.random.Generator) -> View:
+        if random.random() < 0.5:
+            return screenshot_view(random, self._film(random)[0], self.size, COLLAGE)
+        pictures = [self._film(random)[0]]
+        for _ in range(int(random.integers(1, 6))):
+            kind = int(random.choice((FRONTAL, LATERAL, SLICE), p=(0.6, 0.2, 0.2)))
+            pictures.append(self._film(random)[0] if kind == FRONTAL else self._other(random, kind))
+        return collage_view(random, pictures, self.size, COLLAGE)
+
+
+def drawn_picture(random: np.random.Generator, kind: int) -> Grey:
+    """A picture of ``kind`` that the project draws: (S, S) uint8."""
+    if kind == LATERAL:
+        return lateral_chest(random, _DRAWN)
+    choices = list({OTHER: BODY_PARTS, SLICE: SLICES, PICTURE: DECOYS}[kind].values())
+    return choices[int(random.integers(len(choices)))](random, _DRAWN)
+
+
+def draw_phantoms(seed: int, count: int, size: int) -> list[tuple[Grey, NDArray[np.bool_]]]:
+    """Frontal films of nobody with their lungs, (S, S)."""
+    labels = [PHANTOM_CLASSES[number % len(PHANTOM_CLASSES)] for number in range(count)]
+    drawn = [draw_phantom(seed + number, label, size=size) for number, label in enumerate(labels)]
+    return [(phantom.image, phantom.lung_mask) for phantom in drawn]
+
+
+def read_others(table: Path, folder: Path | None = None) -> list[Other]:
+    """The pictures that a CSV names: columns ``image``, ``kind`` (of KINDS), and, if there, ``collection``, ``split``.
+
+    Args:
+        table: the CSV.
+        folder: where its relative paths start; the CSV's own folder by default.
+
+    Raises:
+        DataError: the CSV cannot be read, lacks a column, names another kind, or lists nothing.
+    """
+    header, rows = read_rows(table)
+    if missing := {"image", "kind"} - set(header):
+        raise DataError(f"Expected the columns image and kind in {table}, it lacks {', '.join(sorted(missing))}.")
+    others = []
+    for line, row in rows:
+        if row["kind"] not in KINDS[1:]:
+            raise DataError(
+                f"Expected a kind among {', '.join(KINDS[1:])} in {table}, line {line}, got {row['kind']!r}."
+            )
+        split = row.get("split") or "train"
+        if split not in ("train", "val", "test"):
+            raise DataError(f"Expected a split of train, val or test in {table}, line {line}, got {split!r}.")
+        path = (folder or table.parent) / row["image"]
+        others.append(Other(path, KINDS.index(row["kind"]), row.get("collection") or row["kind"], split))  # type: ignore[arg-type]
+    if not others:
+        raise DataError(f"Expected pictures in {table}, it lists none.")
+    return others
+
+
+def load_pictures(others: Sequence[Other]) -> dict[int, list[Grey]]:
+    """The pictures by kind, shrunk to 256 px on the longer side.
+
+    Raises:
+        ReadError: one of them cannot be read.
+    """
+    loaded: dict[int, list[Grey]] = {}
+    for other in others:
+        grey = to_uint8(read_radiograph(other.path))
+        scale = min(1.0, _STORED / max(grey.shape))
+        shape = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
+        loaded.setdefault(other.kind, []).append(
+            np.asarray(cv2.resize(grey, shape, interpolation=cv2.INTER_AREA), np.uint8)
+        )
+    return loaded
+
+
+def counts(others: Sequence[Other]) -> dict[str, int]:
+    """How many pictures of each kind."""
+    return dict(Counter(KINDS[other.kind] for other in others))

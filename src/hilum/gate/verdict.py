@@ -1,0 +1,134 @@
+"""What a gate says of one image: a verdict, the measurements behind it, and how a film that lies wrong is mended."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hilum.types import Finding, Gray, Radiograph, Severity
+
+ACCEPTED = "accepted"
+
+_Array = TypeVar("_Array", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One measurement against its bound.
+
+    Attributes:
+        check: the name of the check, in snake case.
+        measured: the value, with what it is.
+        expected: the bound.
+        passed: whether it is kept.
+        severity: what it means where it is not: ``error`` refuses.
+        reason: what is then said of the image, in a few words; the check's name by default.
+        value: the measured number alone.
+    """
+
+    check: str
+    measured: str
+    expected: str
+    passed: bool
+    severity: Severity = "error"
+    reason: str = ""
+    value: float = math.nan
+
+    @classmethod
+    def at_least(
+        cls, check: str, what: str, value: float, bound: float, severity: Severity = "error", reason: str = ""
+    ) -> Reading:
+        """Of a value that has to reach its bound."""
+        passed = value >= bound
+        return cls(check, f"{what} {value:.4g}", f"at least {bound:.4g}", passed, severity, reason, value)
+
+    @classmethod
+    def at_most(
+        cls, check: str, what: str, value: float, bound: float, severity: Severity = "error", reason: str = ""
+    ) -> Reading:
+        """Of a value that must not pass its bound."""
+        passed = value <= bound
+        return cls(check, f"{what} {value:.4g}", f"at most {bound:.4g}", passed, severity, reason, value)
+
+    @property
+    def words(self) -> str:
+        """The reason, in words."""
+        return self.reason or self.check.replace("_", " ")
+
+    def finding(self, origin: str) -> Finding:
+        """What is said of a reading that did not pass."""
+        message = f"{self.words}: {self.measured}, expected {self.expected}"
+        return Finding(self.check, self.severity, message, (origin,) if origin else ())
+
+
+@dataclass(frozen=True)
+class Mend:
+    """How a film came to lie wrong, and thereby how it is put right: turned first, then inverted.
+
+    Attributes:
+        turn: quarter turns clockwise that it has been turned by, 0 to 3.
+        inverted: whether its grey scale is inverted.
+    """
+
+    turn: int = 0
+    inverted: bool = False
+
+    def apply(self, radiograph: Radiograph) -> Radiograph:
+        """The film as it should lie."""
+        pixels = radiograph.pixels
+        if self.inverted:
+            pixels = np.subtract((1 << radiograph.bits_stored) - 1, pixels, dtype=pixels.dtype)
+        upright: Gray = np.ascontiguousarray(np.rot90(pixels, self.turn))  # type: ignore[assignment]  # rot90 keeps the dtype
+        return replace(radiograph, pixels=upright)
+
+    def back(self, upright: NDArray[_Array]) -> NDArray[_Array]:
+        """Something (..., H, W) found on the mended film, as it lies on the file."""
+        return np.ascontiguousarray(np.rot90(upright, -self.turn, axes=(-2, -1)))
+
+    def describe(self) -> str:
+        """What was done, in words."""
+        done = ([f"turned by {90 * (4 - self.turn)} degrees clockwise"] if self.turn else []) + (
+            ["grey scale inverted"] if self.inverted else []
+        )
+        return " and ".join(done)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a gate says of one image.
+
+    Attributes:
+        reason: ``accepted``, or in a few words why not.
+        findings: all that speaks against it; an ``error`` among them refuses it.
+        readings: every measurement, in the order in which they were taken.
+        mend: how to put it right where that is safe and would suffice, else None.
+    """
+
+    reason: str
+    findings: tuple[Finding, ...] = ()
+    readings: tuple[Reading, ...] = ()
+    mend: Mend | None = None
+
+    @classmethod
+    def of(cls, readings: tuple[Reading, ...], origin: str, mend: Mend | None = None) -> Verdict:
+        """The verdict that follows from readings; its reason names those that refuse, in their order."""
+        failed = [reading for reading in readings if not reading.passed]
+        reason = ", ".join(reading.words for reading in failed if reading.severity == "error")
+        return cls(reason or ACCEPTED, tuple(reading.finding(origin) for reading in failed), readings, mend)
+
+    def followed_by(self, readings: tuple[Reading, ...], origin: str) -> Verdict:
+        """This verdict with those of a later stage."""
+        later = Verdict.of(readings, origin)
+        reasons = [reason for reason in (self.reason, later.reason) if reason != ACCEPTED]
+        return Verdict(
+            ", ".join(reasons) or ACCEPTED, self.findings + later.findings, self.readings + readings, self.mend
+        )
+
+    @property
+    def accepted(self) -> bool:
+        """Whether no finding is an error."""
+        return not any(finding.severity == "error" for finding in self.findings)

@@ -1,0 +1,241 @@
+"""What the gate is shown of a frontal film: turned, mirrored, inverted, cut off, or as it should be.
+
+The cached square of a film is taken apart again (its content without the black padding), changed, and letterboxed anew,
+so that a view is what hilum.preprocess would make of a file of that kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Grey = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+UNKNOWN = -1
+"""Of a property that nobody knows."""
+KEPT, LOST = 0.97, 0.75
+"""A film is whole when at least KEPT of its lungs is in view, cut off when less than LOST is; between them, unknown."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One picture for the gate, and what is true of it; UNKNOWN where that is not known or does not apply."""
+
+    image: Grey  # (S, S)
+    kind: int
+    turn: int = UNKNOWN  # quarter turns clockwise, 0 to 3
+    inverted: int = UNKNOWN
+    mirrored: int = UNKNOWN
+    cropped: int = UNKNOWN
+    annotated: int = UNKNOWN
+
+    @property
+    def properties(self) -> tuple[int, ...]:
+        """Kind, quarter turns, then hilum.gate.kinds.FLAGS."""
+        return (self.kind, self.turn, self.inverted, self.mirrored, self.cropped, self.annotated)
+
+
+def content_of(square: Grey) -> tuple[slice, slice]:
+    """Rows and columns of a letterboxed film without its black padding; all of it where nothing else is there."""
+    rows, columns = np.flatnonzero(square.any(axis=1)), np.flatnonzero(square.any(axis=0))
+    if not rows.size:
+        return slice(0, square.shape[0]), slice(0, square.shape[1])
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def letterboxed(image: Grey, size: int) -> Grey:
+    """(H, W) into (S, S) as hilum.preprocess does: the longer side fills the square, the rest is black."""
+    height, width = image.shape
+    scale = size / max(height, width)
+    shape = (max(1, round(height * scale)), max(1, round(width * scale)))
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    square = np.zeros((size, size), np.uint8)
+    top, left = (size - shape[0]) // 2, (size - shape[1]) // 2
+    square[top : top + shape[0], left : left + shape[1]] = cv2.resize(image, shape[::-1], interpolation=way)
+    return square
+
+
+def film_view(random: np.random.Generator, square: Grey, lungs: Mask | None, size: int, kind: int) -> View:
+    """A drawn view of one frontal film.
+
+    Args:
+        random: draws all of it.
+        square: (T, T), letterboxed.
+        lungs: (T, T), or None where they are not known; then whether it is cut off is not known either, and it is not.
+        size: S of the view.
+        kind: the number of the kind ``frontal``.
+    """
+    rows, columns = content_of(square)
+    film, lung = square[rows, columns], None if lungs is None else lungs[rows, columns]
+    film, lung = _tilted(random, film, lung)
+    film, cropped = _cut(random, film, lung)
+    if random.random() < 0.2:
+        film = _wired(random, film)
+    film = toned(random, film)
+    annotated = int(random.random() < 0.15)
+    if annotated:
+        film = _annotated(random, film)
+    inverted, mirrored = int(random.random() < 0.25), int(random.random() < 0.3)
+    turn = int(random.integers(1, 4)) if random.random() < 0.45 else 0
+    if inverted:
+        film = 255 - film
+    if mirrored:
+        film = np.ascontiguousarray(film[:, ::-1])
+    film = np.ascontiguousarray(np.rot90(film, -turn))
+    if random.random() < 0.15:
+        film = _bordered(random, film)
+    return View(letterboxed(film, size), kind, turn, inverted, mirrored, cropped, annotated)
+
+
+def other_view(random: np.random.Generator, picture: Grey, size: int, kind: int) -> View:
+    """A drawn view of a picture (H, W) that is no frontal film: any part, any way round, any tone."""
+    height, width = picture.shape
+    share = random.uniform(0.6, 1.0, 2)
+    high, wide = max(8, int(share[0] * height)), max(8, int(share[1] * width))
+    top, left = int(random.integers(height - high + 1)), int(random.integers(width - wide + 1))
+    part = toned(random, picture[top : top + high, left : left + wide])
+    if random.random() < 0.5:
+        part = part[:, ::-1]
+    if random.random() < 0.25:
+        part = 255 - part
+    part = np.rot90(part, int(random.integers(4)) if random.random() < 0.4 else 0)
+    return View(letterboxed(np.ascontiguousarray(part), size), kind)
+
+
+def collage_view(random: np.random.Generator, pictures: Sequence[Grey], size: int, kind: int) -> View:
+    """Two or more pictures side by side, one above the other or in a grid, with or without gaps; perhaps with words."""
+    rows = 2 if len(pictures) > 3 or random.random() < 0.3 else 1
+    columns = -(-len(pictures) // rows)
+    cell, gap = 64, int(random.integers(0, 8))
+    paper = int(random.choice([0, 255, int(random.integers(256))]))
+    stretched = random.random() < 0.5
+    high, wide = (cell, int(cell * random.uniform(0.75, 1.2)))
+    page = np.full((rows * (high + gap) + gap, columns * (wide + gap) + gap), paper, np.uint8)
+    for place, picture in enumerate(pictures):
+        top, left = gap + (place // columns) * (high + gap), gap + (place % columns) * (wide + gap)
+        one = (
+            cv2.resize(picture, (wide, high), interpolation=cv2.INTER_AREA) if stretched else letterboxed(picture, cell)
+        )
+        page[top : top + high, left : left + wide] = one[:, :wide] if stretched else cv2.resize(one, (wide, high))
+    if random.random() < 0.3:
+        page = _annotated(random, page)
+    return View(letterboxed(toned(random, page), size), kind)
+
+
+def screenshot_view(random: np.random.Generator, film: Grey, size: int, kind: int) -> View:
+    """A film in a window: bars of the program around it, with words, or a page of paper or a wall behind it."""
+    high, wide = 160, int(160 * random.uniform(1.0, 1.8))
+    page = np.full((high, wide), int(random.choice([0, 30, 60, 200, 235, 255])), np.uint8)
+    side = int(random.uniform(0.45, 0.8) * high)
+    top, left = int(random.integers(10, high - side)), int(random.integers(2, wide - side))
+    page[top : top + side, left : left + side] = cv2.resize(film, (side, side), interpolation=cv2.INTER_AREA)
+    page[: int(random.integers(6, 20))] = int(random.integers(20, 240))
+    if random.random() < 0.6:
+        page[:, : max(1, min(left, int(random.integers(8, 50))))] = int(random.integers(20, 240))
+    for _ in range(int(random.integers(4, 20))):
+        place = (int(random.integers(wide)), int(random.choice([5, *random.integers(high, size=2)])))
+        if not (left - 20 < place[0] < left + side and top < place[1] < top + side):
+            word = "".join(random.choice(list("abcdefgnorstuvw 0123456789:"), int(random.integers(3, 14))))
+            ink = 255 if page[min(high - 1, place[1]), place[0]] < 128 else 20
+            cv2.putText(page, word, place, cv2.FONT_HERSHEY_SIMPLEX, 0.25, ink, 1, cv2.LINE_AA)
+    return View(letterboxed(toned(random, page), size), kind)
+
+
+def toned(random: np.random.Generator, film: Grey) -> Grey:
+    """Another exposure, sharpness, grain and codec."""
+    grey = (film.astype(np.float32) / 255) ** float(np.exp(random.uniform(-0.6, 0.6)))
+    grey = grey * random.uniform(0.7, 1.15) + random.uniform(-0.06, 0.1)
+    if random.random() < 0.3:
+        grey = np.asarray(cv2.GaussianBlur(grey, (0, 0), random.uniform(0.3, 1.6)), np.float32)
+    if random.random() < 0.3:
+        grey = grey + random.uniform(0.005, 0.06) * random.standard_normal(grey.shape, np.float32)
+    toned_film = np.asarray(np.clip(255 * grey, 0, 255), np.uint8)
+    if random.random() < 0.2:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(15, 90))]
+        coded = cv2.imencode(".jpg", toned_film, quality)[1]
+        return np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.uint8)
+    return toned_film
+
+
+def _tilted(random: np.random.Generator, film: Grey, lung: Mask | None) -> tuple[Grey, Mask | None]:
+    """Turned by a few degrees, and stretched a little."""
+    height, width = film.shape
+    drawn = cv2.getRotationMatrix2D((width / 2, height / 2), random.uniform(-9, 9), random.uniform(0.9, 1.05))
+    turn = np.array(drawn, np.float64)
+    turn[:, :2] *= random.uniform(0.93, 1.07, (1, 2))
+    turn[:, 2] += (np.array([width, height]) / 2) - turn[:, :2] @ (np.array([width, height]) / 2) - turn[:, 2]
+    edge = cv2.BORDER_REPLICATE if random.random() < 0.5 else cv2.BORDER_CONSTANT
+    moved = np.asarray(cv2.warpAffine(film, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=edge), np.uint8)
+    if lung is None:
+        return moved, None
+    turned = cv2.warpAffine(lung.astype(np.uint8), turn, (width, height), flags=cv2.INTER_NEAREST)
+    return moved, np.asarray(turned) > 0
+
+
+def _bordered(random: np.random.Generator, film: Grey) -> Grey:
+    """With an even margin on some sides, as scanners and viewers leave it."""
+    reach = 0.13 * min(film.shape)
+    top, bottom, left, right = (int(random.uniform(0, reach)) if random.random() < 0.6 else 0 for _ in range(4))
+    level = int(random.choice([0, 0, 0, 255, 128]))
+    return cv2.copyMakeBorder(film, top, bottom, left, right, cv2.BORDER_CONSTANT, value=level)  # type: ignore[return-value]
+
+
+def _cut(random: np.random.Generator, film: Grey, lung: Mask | None) -> tuple[Grey, int]:
+    """A window of the film, and whether it cuts the lungs off."""
+    if lung is None or not lung.any():
+        return film, UNKNOWN
+    height, width = film.shape
+    hard = random.random() < 0.4
+    for _ in range(8):
+        share = random.uniform(0.4, 0.85, 2) if hard else random.uniform(0.88, 1.0, 2)
+        high, wide = max(8, int(share[0] * height)), max(8, int(share[1] * width))
+        top, left = int(random.integers(height - high + 1)), int(random.integers(width - wide + 1))
+        window = (slice(top, top + high), slice(left, left + wide))
+        kept = np.count_nonzero(lung[window]) / np.count_nonzero(lung)
+        if (kept < LOST) if hard else (kept >= KEPT):
+            return film[window], int(hard)
+    return film, 0
+
+
+def _wired(random: np.random.Generator, film: Grey) -> Grey:
+    """With cables, tubes and electrodes, as on films of people in bed."""
+    height, width = film.shape
+    layer = np.zeros((height, width), np.uint8)
+    for _ in range(int(random.integers(1, 9))):
+        ends = random.uniform(-0.1, 1.1, (4, 2)) * (width, height)
+        t = np.linspace(0, 1, 40)[:, None]
+        curve = (1 - t) ** 3 * ends[0] + 3 * t * (1 - t) ** 2 * ends[1] + 3 * t**2 * (1 - t) * ends[2] + t**3 * ends[3]
+        cv2.polylines(layer, [curve.astype(np.int32)], False, int(random.integers(60, 220)), 1, cv2.LINE_AA)
+    for _ in range(int(random.integers(0, 6))):
+        place = (int(random.integers(width)), int(random.integers(height)))
+        cv2.circle(layer, place, int(random.integers(1, 4)), int(random.integers(80, 255)), -1, cv2.LINE_AA)
+    share = layer.astype(np.float32) / 255 * random.uniform(0.3, 1.0)
+    return np.asarray(film + share * (255 - film.astype(np.float32)), np.uint8)
+
+
+def _annotated(random: np.random.Generator, film: Grey) -> Grey:
+    """With words, arrows or circles, as a person or a program leaves them on a picture."""
+    marked: Grey = film.copy()
+    height, width = film.shape
+    ink = int(random.choice([255, 255, 230, 0]))
+    for _ in range(int(random.integers(1, 4))):
+        start = (int(random.integers(width)), int(random.integers(height)))
+        end = (start[0] + int(random.integers(-25, 26)), start[1] + int(random.integers(-25, 26)))
+        what = int(random.integers(3))
+        if what == 0:
+            lines = int(random.integers(1, 5))
+            for line in range(lines):
+                word = "".join(random.choice(list("ABCDEFGHKLMNOPRSTUXYZ 0123456789:/"), int(random.integers(4, 16))))
+                place = (int(0.8 * start[0]), start[1] + 8 * line)
+                cv2.putText(marked, word, place, cv2.FONT_HERSHEY_SIMPLEX, 0.28, ink, 1, cv2.LINE_AA)
+        elif what == 1:
+            cv2.arrowedLine(marked, start, end, ink, int(random.integers(1, 3)), cv2.LINE_AA, tipLength=0.4)
+        else:
+            reach = (int(random.integers(5, 22)), int(random.integers(5, 22)))
+            cv2.ellipse(marked, start, reach, 0, 0, 360, ink, int(random.integers(1, 3)), cv2.LINE_AA)
+    return marked

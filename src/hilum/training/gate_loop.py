@@ -1,0 +1,171 @@
+"""Training the gate's network: views are drawn as it goes, so there is no epoch, only steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import torch
+from timm.utils.model_ema import ModelEmaV3
+from torch import nn
+from torch.nn import functional
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.data import DataLoader, Dataset
+
+from hilum.errors import CheckpointError, DataError
+from hilum.gate.kinds import FRONTAL
+from hilum.gate.pictures import Pictures
+from hilum.models.gate_net import GateNet, GateOutput
+from hilum.steps import Progress
+from hilum.training.checkpoint import load_state, save_state
+
+STATE_FILE = "gate_state.ckpt"
+
+
+@dataclass(frozen=True)
+class GateTraining:
+    """Settings of a gate's training.
+
+    Attributes:
+        steps: batches in all.
+        batch_size: views in a batch.
+        size: side of the gate's input, pixels, a multiple of 32.
+        learning_rate: the greatest, of a one-cycle schedule (Smith & Topin 2019).
+        weight_decay: of AdamW.
+        ema_decay: of the averaged weights, which are the ones kept.
+        seed: of the weights and of every view.
+        workers: processes that draw views.
+        checkpoint_every: steps between two states on the disk.
+    """
+
+    steps: int = 6000
+    batch_size: int = 64
+    size: int = 96
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    ema_decay: float = 0.998
+    seed: int = 0
+    workers: int = 1
+    checkpoint_every: int = 250
+
+
+class _Views(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Batch by batch, each a function of (seed, step)."""
+
+    def __init__(self, pictures: Pictures, settings: GateTraining) -> None:
+        self._pictures, self._settings = pictures, settings
+
+    def __len__(self) -> int:
+        return self._settings.steps
+
+    def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        images, properties = self._pictures.batch(self._settings.seed, step, self._settings.batch_size)
+        return torch.from_numpy(images)[:, None], torch.from_numpy(properties)
+
+
+def train_gate_net(
+    pictures: Pictures, settings: GateTraining, folder: Path, identity: str, progress: Progress | None = None
+) -> GateNet:
+    """The trained network, with averaged weights.
+
+    Args:
+        pictures: what views are drawn from.
+        settings: all that decides the weights beside them.
+        folder: keeps the state; a training that was killed goes on from there.
+        identity: a text that a resumed training must share with the first.
+        progress: is called with (steps done, in all).
+
+    Raises:
+        CheckpointError: the state in ``folder`` is of another training.
+        DataError: the loss is no longer a number.
+    """
+    torch.manual_seed(settings.seed)
+    net = GateNet(settings.size).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    schedule = OneCycleLR(
+        optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=max(0.1, 2 / settings.steps)
+    )
+    averaged = ModelEmaV3(net, decay=settings.ema_decay, use_warmup=True)
+    parts = {"net": net, "averaged": averaged.module, "optimiser": optimiser, "schedule": schedule}
+    done = _resume(folder / STATE_FILE, parts, identity)
+    net.train()
+    for step, (images, properties) in zip(range(done, settings.steps), _batches(pictures, settings, done), strict=True):
+        torch.manual_seed(settings.seed + step)  # dropout
+        loss = gate_loss(net(_scaled(images)), properties)
+        if not torch.isfinite(loss):
+            raise DataError(f"Expected a finite loss, got {float(loss)} at step {step}.", cure="Lower --learning-rate.")
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        averaged.update(net, step=step + 1)
+        if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
+            states = {name: part.state_dict() for name, part in parts.items()}
+            save_state(folder / STATE_FILE, {**states, "identity": identity, "done": step + 1})
+        if progress:
+            progress(step + 1, settings.steps)
+    trained = averaged.module.eval()
+    assert isinstance(trained, GateNet)
+    return trained
+
+
+def gate_loss(output: GateOutput, properties: torch.Tensor) -> torch.Tensor:
+    """The sum of three means: over all kinds, over the turns of frontal films, over the flags that are known.
+
+    Args:
+        output: of N pictures.
+        properties: (N, 2 + flags) int64, of hilum.gate.views.View.properties; what is below 0 is not known.
+    """
+    kind, turn, flags = properties[:, 0], properties[:, 1], properties[:, 2:]
+    loss = functional.cross_entropy(output.kind, kind)
+    turned = (kind == FRONTAL) & (turn >= 0)
+    if turned.any():
+        loss = loss + functional.cross_entropy(output.turn[turned], turn[turned])
+    known = flags >= 0
+    if known.any():
+        loss = loss + functional.binary_cross_entropy_with_logits(output.flags[known], flags[known].float())
+    return loss
+
+
+def settings_text(settings: GateTraining) -> str:
+    """All that decides the weights, for the identity of a training."""
+    indifferent = ("workers", "checkpoint_every")
+    return repr({name: value for name, value in asdict(settings).items() if name not in indifferent})
+
+
+def _scaled(images: torch.Tensor) -> torch.Tensor:
+    return (images.float() / 255).contiguous(memory_format=torch.channels_last)
+
+
+def _batches(pictures: Pictures, settings: GateTraining, done: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    loader = DataLoader(
+        _Views(pictures, settings),
+        batch_size=None,
+        sampler=range(done, settings.steps),
+        num_workers=settings.workers,
+        prefetch_factor=8 if settings.workers else None,
+        worker_init_fn=_one_thread,
+    )
+    yield from loader
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(0)  # OpenCV's own threads would compete with the network's
+
+
+def _resume(path: Path, parts: Mapping[str, object], identity: str) -> int:
+    """Load a state into ``parts``, if there is one; the steps that it has done."""
+    if not path.exists():
+        return 0
+    state = load_state(path)
+    if state["identity"] != identity:
+        raise CheckpointError(
+            f"Expected the state in {path} to be of these settings and pictures; it is of others.",
+            cure="Choose another --out, or remove the file.",
+        )
+    for name, part in parts.items():
+        part.load_state_dict(state[name])  # type: ignore[attr-defined]
+    return int(state["done"])

@@ -1,0 +1,105 @@
+"""``hilum train-gate``: from a data set and a table of other pictures to a gate on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from hilum.config import Config, PreprocessSpec
+from hilum.data.cache import cache_folder, open_cache
+from hilum.data.split import records_of
+from hilum.errors import DataError, ParityError
+from hilum.export.onnx import export_graph, round_weights
+from hilum.gate.calibrate import fit_thresholds
+from hilum.gate.learned import GATE_INPUT, GATE_OUTPUTS, GateEngine, GateReading
+from hilum.gate.pictures import Other, Pictures, counts, draw_phantoms, load_pictures
+from hilum.gate.stored import StoredGate, write_gate
+from hilum.models.gate_net import GateNet, GateOutput
+from hilum.preprocess import to_input
+from hilum.steps import Step
+from hilum.storage import sha256_text
+from hilum.training.gate_loop import GateTraining, settings_text, train_gate_net
+from hilum.training.prepare import index_and_split
+from hilum.training.run_folder import RunFolder
+
+_FILMS = PreprocessSpec(size=128)
+"""Films are kept larger than the gate's input, since views are cut out of them."""
+_PHANTOMS = 240
+_TOLERANCE = 1e-3
+_BATCH = 256
+
+
+class ExportedGate(nn.Module):
+    """The network as its clients see it: probabilities in place of logits."""
+
+    def __init__(self, net: GateNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(N, 1, S, S) float32 in [0, 1] to the outputs of GATE_OUTPUTS."""
+        output: GateOutput = self.net(image)
+        return torch.softmax(output.kind, 1), torch.softmax(output.turn, 1), torch.sigmoid(output.flags)
+
+
+def train_gate(
+    config: Config, others: Sequence[Other], out: Path, settings: GateTraining, step: Step | None = None
+) -> StoredGate:
+    """Train a gate, set its bounds on the validation films, prove the ONNX graph, and write it.
+
+    Args:
+        config: names the data and how to split them; frontal films of its train split are learned from.
+        others: pictures of the other kinds; those of the split ``train`` are learned from.
+        out: the folder; a training that was killed goes on from it.
+        settings: of the training.
+        step: is told of the long parts.
+
+    Raises:
+        DataError: no film to train or to set the bounds on.
+        ParityError: ONNX Runtime and PyTorch differ; nothing is written.
+    """
+    step = step or Step()
+    index, split = index_and_split(config, RunFolder(out), step)
+    train, val = records_of(index, split, "train"), records_of(index, split, "val")
+    if not train or not val:
+        raise DataError(f"Expected films in the splits train and val, got {len(train)} and {len(val)}.")
+    films = open_cache(train, _FILMS, cache_folder(), progress=step.begin("Decoding train"))
+    spec = PreprocessSpec(size=settings.size)
+    good = open_cache(val, spec, cache_folder(), progress=step.begin("Decoding val"))
+    learned = [other for other in others if other.split == "train"]
+    pictures = Pictures(
+        films, load_pictures(learned), draw_phantoms(settings.seed, _PHANTOMS, _FILMS.size), settings.size
+    )
+    seen = {"frontal": len(train), **counts(learned)}
+    identity = sha256_text(f"{settings_text(settings)} {index.digest} {split.digest} {seen}")
+    net = train_gate_net(pictures, settings, out, identity, step.begin("Training the gate"))
+    round_weights(net)
+    model = export_graph(ExportedGate(net), spec, GATE_INPUT, GATE_OUTPUTS, subject="the gate", half_weights=True)
+    images = to_input(np.asarray(good.images), spec)
+    read = _read(GateEngine(model), images)
+    _require_parity(net, images, read)
+    return write_gate(
+        out, model, fit_thresholds(read),
+        training={**asdict(settings), "pictures": seen},
+        calibration={"split": "val", "n": len(val), "split_digest": split.digest},
+    )  # fmt: skip
+
+
+def _read(engine: GateEngine, images: NDArray[np.float32]) -> GateReading:
+    parts = [engine.read(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
+    return GateReading(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _require_parity(net: GateNet, images: NDArray[np.float32], read: GateReading) -> None:
+    with torch.inference_mode():
+        reference = ExportedGate(net)(torch.from_numpy(images[:_BATCH]))
+    pairs = zip(reference, read, strict=True)
+    worst = max(float(np.abs(ours.numpy() - theirs[:_BATCH]).max()) for ours, theirs in pairs)
+    if worst > _TOLERANCE:
+        raise ParityError(f"Expected probabilities of the two engines within {_TOLERANCE}, they differ by {worst:.2e}.")

@@ -1,0 +1,174 @@
+"""What the gate learns from: drawn pictures, views of films and a table of others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hilum.config import PreprocessSpec
+from hilum.data.cache import Cache, open_cache
+from hilum.data.phantom import draw_phantom
+from hilum.errors import DataError
+from hilum.gate.body_parts import BODY_PARTS, lateral_chest
+from hilum.gate.decoys import DECOYS, SLICES
+from hilum.gate.kinds import COLLAGE, FRONTAL, KIND_REASONS, KINDS, LATERAL, PICTURE
+from hilum.gate.pictures import Pictures, counts, draw_phantoms, load_pictures, read_others
+from hilum.gate.views import UNKNOWN, content_of, film_view, letterboxed, other_view
+from hilum.preprocess import fit_image
+from hilum.types import Radiograph, Record
+
+SIZE = 64
+
+
+@pytest.mark.parametrize("name", [*DECOYS, *SLICES, *BODY_PARTS, "lateral"])
+def test_drawn_pictures_are_of_their_draw(name: str) -> None:
+    draw = {**DECOYS, **SLICES, **BODY_PARTS, "lateral": lateral_chest}[name]
+    one, again = draw(np.random.default_rng(1), 80), draw(np.random.default_rng(1), 80)
+    assert one.shape == (80, 80)
+    assert one.dtype == np.uint8
+    np.testing.assert_array_equal(one, again)
+    several = [draw(np.random.default_rng(seed), 80) for seed in range(6)]
+    assert len({picture.tobytes() for picture in several}) == 6
+    assert max(picture.std() for picture in several) > 10
+
+
+@pytest.mark.parametrize("shape", [(100, 60), (60, 100), (64, 64), (31, 200), (10, 12)])
+def test_letterboxed_is_what_preprocessing_does(shape: tuple[int, int]) -> None:
+    picture = np.random.default_rng(0).integers(1, 256, shape).astype(np.uint8)
+    ours = letterboxed(picture, SIZE)
+    theirs = fit_image(Radiograph(picture), PreprocessSpec(size=SIZE))
+    assert np.abs(ours.astype(int) - theirs).max() <= 1
+    rows, columns = content_of(ours)
+    assert max(rows.stop - rows.start, columns.stop - columns.start) == SIZE
+
+
+def test_a_black_square_is_all_content() -> None:
+    assert content_of(np.zeros((8, 8), np.uint8)) == (slice(0, 8), slice(0, 8))
+
+
+def _views(count: int, lungs: bool) -> list[tuple[int, int, int, int, int, int]]:
+    phantom = draw_phantom(0, "Normal", size=96)
+    mask = phantom.lung_mask if lungs else None
+    return [  # type: ignore[return-value]
+        film_view(np.random.default_rng(seed), phantom.image, mask, SIZE, FRONTAL).properties for seed in range(count)
+    ]
+
+
+def test_a_view_says_what_was_done() -> None:
+    properties = np.array(_views(600, lungs=True))
+    kind, turn, inverted, mirrored, cropped, annotated = properties.T
+    assert set(kind) == {FRONTAL}
+    assert set(turn) == {0, 1, 2, 3}
+    for flag, share in ((inverted, 0.25), (mirrored, 0.3), (cropped, 0.4), (annotated, 0.15)):
+        assert set(flag) == {0, 1}
+        assert flag.mean() == pytest.approx(share, abs=0.08)
+    assert (turn == 0).mean() == pytest.approx(0.55, abs=0.08)
+
+
+def test_whether_lungs_are_cut_off_is_unknown_without_lungs() -> None:
+    cropped = np.array(_views(50, lungs=False))[:, 4]
+    assert set(cropped) == {UNKNOWN}
+
+
+def test_turns_and_inversion_are_as_said() -> None:
+    """A film that is bright in its upper left corner alone shows where that went."""
+    corner = np.full((96, 96), 60, np.uint8)
+    corner[:40, :40] = 220
+    hits = 0
+    for seed in range(200):
+        view = film_view(np.random.default_rng(seed), corner, None, 96, FRONTAL)
+        if view.annotated or view.mirrored:
+            continue
+        upright = np.rot90(255 - view.image if view.inverted else view.image, view.turn).astype(float)
+        quarters = [upright[:48, :48], upright[:48, 48:], upright[48:, 48:], upright[48:, :48]]
+        hits += int(np.argmax([quarter.mean() for quarter in quarters]) == 0)
+        assert hits or seed < 5
+    assert hits >= 95  # of about 110; bars of padding and grain spoil few
+
+
+def test_nothing_is_known_of_another_picture_but_its_kind() -> None:
+    view = other_view(np.random.default_rng(0), np.full((50, 90), 100, np.uint8), SIZE, LATERAL)
+    assert view.properties == (LATERAL, *(UNKNOWN,) * 5)
+    assert view.image.shape == (SIZE, SIZE)
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    folder = tmp_path_factory.mktemp("films")
+    records = []
+    for seed in range(4):
+        phantom = draw_phantom(seed, "Normal", size=96)
+        image, mask = folder / f"{seed}.png", folder / f"{seed}_mask.png"
+        cv2.imwrite(str(image), phantom.image)
+        cv2.imwrite(str(mask), phantom.lung_mask.astype(np.uint8) * 255)
+        records.append(Record(image, mask if seed % 2 else None))
+    return open_cache(records, PreprocessSpec(size=96), folder / "cache")
+
+
+@pytest.fixture(scope="module")
+def pictures(films: Cache) -> Pictures:
+    grey = np.random.default_rng(0).integers(0, 256, (40, 60)).astype(np.uint8)
+    return Pictures(films, {PICTURE: [grey]}, draw_phantoms(0, 2, 96), SIZE)
+
+
+def test_a_batch_is_a_function_of_seed_and_step(pictures: Pictures) -> None:
+    def same(one: tuple[NDArray[np.uint8], object], two: tuple[NDArray[np.uint8], object]) -> bool:
+        return one[0].tobytes() == two[0].tobytes()
+
+    batch = pictures.batch(1, 2, 8)
+    assert batch[0].shape == (8, SIZE, SIZE)
+    assert batch[1].shape == (8, 6)
+    assert same(batch, pictures.batch(1, 2, 8))
+    assert not same(batch, pictures.batch(1, 3, 8))
+    assert not same(batch, pictures.batch(2, 2, 8))
+
+
+def test_every_kind_is_drawn_even_where_the_table_has_none(pictures: Pictures) -> None:
+    kinds = np.concatenate([pictures.batch(0, step, 32)[1][:, 0] for step in range(12)])
+    assert set(kinds.tolist()) == set(range(len(KINDS)))
+    assert np.mean(kinds == FRONTAL) == pytest.approx(0.5, abs=0.08)
+    assert np.mean(kinds == COLLAGE) == pytest.approx(0.06, abs=0.05)
+
+
+def test_every_kind_but_the_frontal_has_a_reason() -> None:
+    assert set(KIND_REASONS) == set(KINDS[1:])
+
+
+def _table(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_table_names_pictures_of_each_kind(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "wide.png"), np.full((300, 600), 90, np.uint8))
+    cv2.imwrite(str(tmp_path / "small.png"), np.full((20, 10), 90, np.uint8))
+    table = _table(
+        tmp_path / "table.csv",
+        "image,kind,collection,split\nwide.png,slice,ct,train\nsmall.png,picture,,test\nsmall.png,slice,,\n",
+    )
+    others = read_others(table)
+    assert [other.collection for other in others] == ["ct", "picture", "slice"]
+    assert [other.split for other in others] == ["train", "test", "train"]
+    assert counts(others) == {"slice": 2, "picture": 1}
+    loaded = load_pictures(others)
+    assert [picture.shape for picture in loaded[KINDS.index("slice")]] == [(128, 256), (20, 10)]
+    assert read_others(table, tmp_path / "elsewhere")[0].path == tmp_path / "elsewhere" / "wide.png"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("image\na.png\n", "it lacks kind"),
+        ("image,kind\na.png,cat\n", "line 2, got 'cat'"),
+        ("image,kind\na.png,frontal\n", "line 2, got 'frontal'"),
+        ("image,kind,split\na.png,slice,all\n", "line 2, got 'all'"),
+        ("image,kind\n", "it lists none"),
+    ],
+)
+def test_a_wrong_table_is_a_data_error(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        read_others(_table(tmp_path / "table.csv", text))
