@@ -10,7 +10,7 @@ STAMP := $(VENV)/.hilum-setup
 PINNED := --constraint constraints.txt --editable '.[train,dev]'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint demo audit-demo model lock clean
+.PHONY: help setup test lint demo audit-demo model gate lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,10 @@ model: setup ## Set up, then train the shipped model: make model DATA=metadata.c
 	if test -e runs/default-model/last.ckpt; then $(BIN)/hilum train --resume runs/default-model; \
 	else $(BIN)/hilum train '$(DATA)' --config configs/default-model.toml --out runs/default-model; fi
 	$(BIN)/hilum export runs/default-model --half-weights --out src/hilum/default_model --name 'hilum default'
+
+gate: setup ## Set up, then train the shipped gate: make gate DATA=metadata.csv OTHERS=DIR (40 minutes on 2 cores; goes on where it stopped)
+	@test -n '$(DATA)' -a -n '$(OTHERS)' || { echo 'Expected films and a folder of other pictures: make gate DATA=metadata.csv OTHERS=DIR' >&2; exit 2; }
+	$(BIN)/hilum train-gate '$(DATA)' --others benchmarks/gate_samples.csv --others-root '$(OTHERS)' --steps 5000 --out runs/gate
 
 lock: | $(UV) ## Re-resolve constraints.txt to the newest versions that pyproject.toml allows
 	$(UV) pip compile pyproject.toml --extra train --extra dev --universal --python-version 3.10 --upgrade \

@@ -99,12 +99,14 @@ class ModelOutput(NamedTuple):
     """What every network returns: logits, and the evidence that adds up to them.
 
     ``evidence[n, k]`` sums over h and w to ``class_logits[n, k]`` less the class's bias. It is None for a
-    network whose classifier does not decompose over the image (the seed's ``unet``).
+    network whose classifier does not decompose over the image (the seed's ``unet``). ``features`` is the mean over
+    h, w of the encoder's map that the classes are read from: what the gate measures a film's distance to training by.
     """
 
     mask_logits: torch.Tensor  # (N, 1, H, W)
     class_logits: torch.Tensor  # (N, K)
     evidence: torch.Tensor | None = None  # (N, K, h, w)
+    features: torch.Tensor | None = None  # (N, F)
 
 
 @dataclass(frozen=True)

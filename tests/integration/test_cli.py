@@ -247,7 +247,7 @@ def test_predict_gives_every_odd_file_its_row(hilum: Hilum, trained_run: RunFold
         "text.jpg": "unreadable",
         "empty.png": "unreadable",
     }
-    assert "1 px (1 x 1), expected at least 256 px" in rows["one-pixel.png"]["reason"]
+    assert "shorter side, pixels: 1, expected at least 64" in rows["one-pixel.png"]["reason"]
     assert "empty file" in rows["empty.png"]["reason"]
     assert "got something else" in rows["text.jpg"]["reason"]
     assert rows["sixteen-bit.png"]["label"] == rows["rgba.png"]["label"] != ""

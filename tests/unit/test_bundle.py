@@ -17,7 +17,7 @@ from hilum.errors import BundleError, OutputError
 from hilum.export import container
 from hilum.export.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
 from hilum.export.container import MANIFEST
-from hilum.gate.checks import Thresholds
+from hilum.gate import GateThresholds, Thresholds
 
 FILES = {ONNX_MODEL: bytes(range(256)) * 2, WEIGHTS: b"weights" * 30, MODEL_CARD: "# A model, Röntgen\n".encode()}
 
@@ -29,7 +29,7 @@ def manifest(name: str = "tiny") -> Manifest:
         preprocess=PreprocessSpec(size=64, channels=3, fit="stretch"),
         model=ModelConfig(),
         temperature=1.5,
-        gate=Thresholds(minimum_side=32),
+        gate=GateThresholds(classic=Thresholds(minimum_side=32)),
         conformal_quantiles={"0.90": (0.8125, 1.0)},
         abstention_threshold=0.625,
         calibration={"images": 120},

@@ -17,7 +17,7 @@ from hilum.config import ModelConfig, PreprocessSpec
 from hilum.data.phantom import draw_phantom
 from hilum.errors import ConfigError, DataError, OutputError
 from hilum.export.bundle import Bundle, Manifest
-from hilum.gate.checks import Thresholds
+from hilum.gate import ClassicGate, Thresholds
 from hilum.inference.backends import BackendOutput
 from hilum.inference.evidence_file import read_evidence
 from hilum.inference.folder import PARTIAL, TABLE, find_files, picture_names, predict_folder, sample_files
@@ -25,6 +25,7 @@ from hilum.inference.predictor import Answer, Predictor, Source
 from hilum.inference.render import class_evidence
 
 HEADER = ["file", "status", "label", "label_set", "prob_dark", "prob_bright", "lung_fraction", "reason"]
+GATE = ClassicGate(Thresholds(minimum_side=48))
 
 
 class Bright:
@@ -42,9 +43,8 @@ def predictor() -> Predictor:
         class_names=("dark", "bright"),
         preprocess=PreprocessSpec(size=64),
         model=ModelConfig(),
-        gate=Thresholds(minimum_side=48),
     )
-    return Predictor(Bundle(manifest, {}, Path("bright")), backend=Bright(), batch_size=2)
+    return Predictor(Bundle(manifest, {}, Path("bright")), backend=Bright(), gate=GATE, batch_size=2)
 
 
 class Explaining(Bright):
@@ -59,7 +59,7 @@ class Explaining(Bright):
 def explaining(predictor: Predictor) -> Predictor:
     outputs = {"segmentation": "", "classification": "", "evidence": ""}
     manifest = predictor.manifest.model_copy(update={"outputs": outputs})
-    return Predictor(Bundle(manifest, {}, Path("bright")), backend=Explaining(), batch_size=2)
+    return Predictor(Bundle(manifest, {}, Path("bright")), backend=Explaining(), gate=GATE, batch_size=2)
 
 
 def film(path: Path, seed: int = 0) -> Path:
@@ -243,11 +243,10 @@ def test_label_sets_and_abstention_have_their_cells(tmp_path: Path) -> None:
         class_names=("dark", "bright"),
         preprocess=PreprocessSpec(size=64),
         model=ModelConfig(),
-        gate=Thresholds(minimum_side=48),
         conformal_quantiles={"0.90": (1.0, 1.0)},
         abstention_threshold=0.99,
     )
-    predictor = Predictor(Bundle(manifest, {}, Path("bright")), backend=Bright())
+    predictor = Predictor(Bundle(manifest, {}, Path("bright")), backend=Bright(), gate=GATE)
     result = predict_folder(predictor, [film(tmp_path / "film.png")], tmp_path / "out")
     header, cells = rows_of(result.table)
     row = dict(zip(header, cells, strict=True))

@@ -18,9 +18,9 @@ from hilum.config import ModelConfig, PreprocessSpec
 from hilum.data.phantom import draw_phantom
 from hilum.data.read import read_radiograph
 from hilum.export.bundle import Bundle, Manifest, load_bundle
-from hilum.gate import ClassicGate, OpenGate
-from hilum.gate.checks import Thresholds
+from hilum.gate import ClassicGate, GateThresholds, OpenGate, Thresholds
 from hilum.inference.backends import BackendOutput
+from hilum.inference.gates import open_gate
 from hilum.inference.predictor import Predictor
 from hilum.inference.softmax import softmax
 from hilum.training.run_folder import RunFolder
@@ -258,7 +258,8 @@ def test_only_bad_files_and_none_at_all(tmp_path: Path) -> None:
 def test_the_bundles_gate_refuses_with_its_reasons(tmp_path: Path) -> None:
     flat = write(tmp_path / "flat.png", np.full((300, 300), 100, np.uint8))
     small = write(tmp_path / "small.png", phantom(size=64))
-    predict = Predictor(bundle(gate=Thresholds(minimum_side=80)), backend=Bright())
+    strict = bundle(gate=GateThresholds(classic=Thresholds(minimum_side=80)))
+    predict = Predictor(strict, backend=Bright(), gate=open_gate(strict, "classic"))
     first, second = (answer.result for answer in predict.predict_many([flat, small]))
     assert isinstance(first, Refusal)
     assert first.status == "refused"
@@ -266,10 +267,8 @@ def test_the_bundles_gate_refuses_with_its_reasons(tmp_path: Path) -> None:
     assert "standard deviation 0" in first.reason
     assert isinstance(second, Refusal)
     assert "64 px (64 x 64), expected at least 80 px" in second.reason
-    lenient = Predictor(bundle(gate=Thresholds(minimum_side=64)), backend=Bright())
+    lenient = Predictor(bundle(), backend=Bright(), gate=ClassicGate(Thresholds(minimum_side=64)))
     assert isinstance(lenient.predict(small), Prediction)
-    strict = Predictor(bundle(), backend=Bright(), gate=ClassicGate(Thresholds(minimum_side=65)))
-    assert isinstance(strict.predict(small), Refusal)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 8, 50])

@@ -33,6 +33,11 @@ _COMMANDS = {
     "export": ("train", "Export a run as a bundle, once PyTorch and ONNX Runtime agree on noise and on real files."),
     "import-checkpoint": ("train", "Turn a checkpoint of the original project into a bundle."),
     "predict": ("predict", "Predict on films: class probabilities, lung mask, evidence."),
+    "gate": ("gate", "Say of files whether they are frontal chest films that lie as they should, and why not."),
+    "train-gate": (
+        "train_gate",
+        "Train a gate on frontal films, drawn pictures and a table of others, and set its bounds.",
+    ),
     "info": ("info", "Say what a bundle is: classes, network, test figures, calibration, size."),
 }
 """Command to its module in hilum.cli and its line in ``hilum --help``, which thereby imports none of them.

@@ -53,6 +53,7 @@ def _show(manifest: Manifest, path: Path) -> None:
         "sources": ", ".join(manifest.sources) or "not known",
         "training": _training(manifest),
         "calibration": _calibration(manifest),
+        "gate": _gate(manifest),
         "size": f"{_size(path) / 1e6:.1f} MB, weights as {manifest.weights_dtype}",
         "place": str(path),
     }
@@ -91,6 +92,14 @@ def _calibration(manifest: Manifest) -> str:
         f"temperature {manifest.temperature:.3f}, label sets {coverage}, abstains "
         f"{'never' if threshold is None else f'below {threshold:.3f}'}"
     )
+
+
+def _gate(manifest: Manifest) -> str:
+    own = "its own" if manifest.gate.learned else "the one that comes with hilum"
+    answer = manifest.gate.answer
+    parts = {"shape of the lungs": answer.lung_least, "feature distance": answer.distance_warned}
+    measured = " and ".join(name for name, bound in parts.items() if bound is not None)
+    return f"{own}; of the answer: {measured or 'nothing'}"
 
 
 def _figures(manifest: Manifest) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -14,6 +14,10 @@ from hilum.cli.console import console, say
 from hilum.cli.progress import counting
 from hilum.errors import ConfigError
 from hilum.export.default_bundle import DEFAULT, resolve_bundle
+
+if TYPE_CHECKING:
+    from hilum.export.bundle import Manifest
+    from hilum.inference.folder import FolderResult
 
 app = new_typer()
 
@@ -40,18 +44,27 @@ def predict(
     save_evidence: Annotated[
         bool, typer.Option("--save-evidence", help="Write the evidence at the files' own size, 16-bit PNG.")
     ] = False,
-    gate: Annotated[bool, typer.Option(help="Refuse what does not look like a chest radiograph.")] = True,
+    gate: Annotated[
+        Literal["learned", "classic", "open"],
+        typer.Option(help="What refuses files that are no frontal chest films; open refuses none."),
+    ] = "learned",
+    no_gate: Annotated[bool, typer.Option("--no-gate", help="The same as --gate open.")] = False,
+    fix_orientation: Annotated[
+        bool, typer.Option("--fix-orientation", help="Turn back, or invert back, films that the gate finds wrong so.")
+    ] = False,
 ) -> None:
     """Predict on films: class probabilities, lung mask, evidence."""
+    if fix_orientation and (no_gate or gate != "learned"):
+        raise ConfigError("Expected the learned gate with --fix-orientation, which alone sees how a film lies.")
     if (providers and backend == "torch") or (device and backend == "onnx"):
         raise ConfigError(
             f"Expected options of the {backend} backend, got {'--providers' if providers else '--device'}.",
             cure="--providers goes with --backend onnx, --device with --backend torch.",
         )
     from hilum.export.bundle import load_bundle
-    from hilum.gate import OpenGate
     from hilum.inference.backends import open_backend
     from hilum.inference.folder import find_files, predict_folder, sample_files
+    from hilum.inference.gates import open_gate
     from hilum.inference.predictor import Predictor
 
     files = find_files(inputs)
@@ -59,21 +72,19 @@ def predict(
         files = sample_files(files, num_samples, seed)
     opened = load_bundle(resolve_bundle(bundle))
     engine = open_backend(opened, backend, providers=(providers or "cpu").split(","), device=device or "cpu")
-    predictor = Predictor(opened, backend=engine, gate=None if gate else OpenGate(), batch_size=batch_size)
+    chosen = open_gate(opened, "open" if no_gate else gate)
+    predictor = Predictor(opened, backend=engine, gate=chosen, batch_size=batch_size, fix_orientation=fix_orientation)
+    pictures = {"save_overlays": save_overlays, "save_masks": save_masks, "save_evidence": save_evidence}
     with counting("Predicting") as progress:
-        result = predict_folder(
-            predictor,
-            files,
-            out,
-            save_overlays=save_overlays,
-            save_masks=save_masks,
-            save_evidence=save_evidence,
-            progress=progress,
-        )
-    table = Table("status", "files", title=f"{len(files):,} files, bundle {opened.manifest.bundle_id[:12]}")
+        result = predict_folder(predictor, files, out, **pictures, progress=progress)
+    _show(result, opened.manifest, len(files))
+
+
+def _show(result: FolderResult, manifest: Manifest, files: int) -> None:
+    table = Table("status", "files", title=f"{files:,} files, bundle {manifest.bundle_id[:12]}")
     for status, count in sorted(result.statuses.items()):
         table.add_row(status, f"{count:,}")
-    for label in opened.manifest.class_names:
+    for label in manifest.class_names:
         table.add_row(f"  {escape(label)}", f"{result.labels.get(label, 0):,}")
     console.print(table)
     say(f"Wrote [bold]{escape(str(result.table))}[/].")

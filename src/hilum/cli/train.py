@@ -76,6 +76,9 @@ def export(
     half_weights: Annotated[
         bool, typer.Option("--half-weights", help="Round weights to float16 and store them so: half the size.")
     ] = False,
+    gate: Annotated[
+        Path | None, typer.Option(help="A folder of hilum train-gate. \\[default: the gate that comes with hilum]")
+    ] = None,
 ) -> None:
     """Export a run as a bundle, once PyTorch and ONNX Runtime agree on noise and on real files."""
     steps = StepBars()
@@ -84,7 +87,13 @@ def export(
 
     try:
         manifest = export_run(
-            run, out or run / "bundle", opset=opset, name=name, half_weights=half_weights, step=Step(steps.begin)
+            run,
+            out or run / "bundle",
+            opset=opset,
+            name=name,
+            half_weights=half_weights,
+            gate=gate,
+            step=Step(steps.begin),
         )
     finally:
         steps.close()

@@ -3,6 +3,8 @@
     bundle.json        the manifest below, sealed: the SHA-256 of every other file, and its own
     model.onnx         the network, weights embedded
     model.safetensors  the same weights for PyTorch
+    gate.onnx          the learned gate's network, where the bundle has its own
+    features.npz       where the features of the training films lie, where they were measured
     MODEL_CARD.md      for people
 
 Nothing in it can execute. Preprocessing, class names and thresholds come from here, never from a flag.
@@ -20,12 +22,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import BundleError
 from hilum.export.container import DAMAGED, MANIFEST, read_files, write_files
-from hilum.gate.checks import Thresholds
+from hilum.gate.thresholds import GateThresholds
 from hilum.storage import sha256_bytes
 
 ONNX_MODEL = "model.onnx"
 WEIGHTS = "model.safetensors"
 MODEL_CARD = "MODEL_CARD.md"
+FEATURES = "features.npz"
 
 _FORMAT = 1
 
@@ -53,7 +56,7 @@ class Manifest(BaseModel):
     calibration: dict[str, Any] = Field(
         default_factory=dict, description="What temperature, quantiles and threshold were fitted on."
     )
-    gate: Thresholds = Field(default_factory=Thresholds, description="Bounds of the gate's checks.")
+    gate: GateThresholds = Field(default_factory=GateThresholds, description="Bounds of the gates' checks.")
     outputs: dict[str, str] = Field(default_factory=dict, description="The ONNX graph's outputs and what they are.")
     opset: int = 17
     weights_dtype: Literal["float32", "float16 storage"] = Field(
@@ -108,6 +111,10 @@ class Bundle:
         self.manifest = manifest
         self.path = path
         self._files = files
+
+    def __contains__(self, name: object) -> bool:
+        """Whether the bundle has a file of that name."""
+        return name in self._files
 
     def read(self, name: str) -> bytes:
         """The bytes of one file.

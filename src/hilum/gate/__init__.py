@@ -4,5 +4,19 @@ from __future__ import annotations
 
 from hilum.gate.checks import Thresholds
 from hilum.gate.gate import ClassicGate, Gate, OpenGate
+from hilum.gate.learned import LearnedGate, LearnedThresholds
+from hilum.gate.thresholds import GateThresholds
+from hilum.gate.verdict import Mend, Reading, Verdict
 
-__all__ = ["ClassicGate", "Gate", "OpenGate", "Thresholds"]
+__all__ = [
+    "ClassicGate",
+    "Gate",
+    "GateThresholds",
+    "LearnedGate",
+    "LearnedThresholds",
+    "Mend",
+    "OpenGate",
+    "Reading",
+    "Thresholds",
+    "Verdict",
+]

@@ -1,13 +1,17 @@
-"""Gates: each takes a decoded radiograph and returns its findings; one ``error`` among them refuses the file."""
+"""Gates: each gives a verdict on a decoded radiograph, and may have a second word once the network has answered."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hilum.gate.checks import CHECKS, Thresholds, check_minimum_side
+from hilum.gate.verdict import ACCEPTED, Reading, Verdict
 from hilum.preprocess import to_uint8
-from hilum.types import Finding, Radiograph
+from hilum.types import Radiograph
 
 _MEASURABLE_SIDE = 16
 """Below this shorter side, in pixels, texture and edges mean nothing and only the size is reported."""
@@ -20,8 +24,16 @@ class Gate(Protocol):
     def name(self) -> str:
         """How the gate is called in reports and in the bundle."""
 
-    def __call__(self, radiograph: Radiograph) -> tuple[Finding, ...]:
-        """All that speaks against the image; empty when nothing does."""
+    def __call__(self, radiograph: Radiograph) -> Verdict:
+        """The verdict on the image, before the network sees it."""
+
+    def answered(self, lung: NDArray[np.bool_], features: NDArray[np.float32] | None) -> tuple[Reading, ...]:
+        """What the network's answer says against it.
+
+        Args:
+            lung: (h, w), the lung mask at the network's size, without padding.
+            features: (F,), the network's pooled features, where it gives them.
+        """
 
 
 @dataclass(frozen=True)
@@ -31,26 +43,35 @@ class ClassicGate:
     thresholds: Thresholds = field(default_factory=Thresholds)
     name: str = "classic"
 
-    def __call__(self, radiograph: Radiograph) -> tuple[Finding, ...]:
-        """Findings of severity ``error`` in the order of ``checks.CHECKS``; empty for an accepted image.
+    def __call__(self, radiograph: Radiograph) -> Verdict:
+        """Findings of severity ``error`` in the order of ``checks.CHECKS``; none for an accepted image.
 
         A radiograph whose shorter side is under 16 px gets the finding on its size alone.
         """
         too_small = check_minimum_side(radiograph, self.thresholds)
         if too_small and min(radiograph.shape) < _MEASURABLE_SIDE:
-            return (too_small,)
+            return Verdict("minimum side", (too_small,))
         # Quantised once: to_uint8 hands 8-bit pixels back as they are, so that the checks share this array.
         grey = replace(radiograph, pixels=to_uint8(radiograph), bits_stored=8)
-        findings = (check(grey, self.thresholds) for check in CHECKS)
-        return tuple(finding for finding in findings if finding is not None)
+        findings = tuple(found for check in CHECKS if (found := check(grey, self.thresholds)) is not None)
+        reason = ", ".join(finding.check.replace("_", " ") for finding in findings)
+        return Verdict(reason or ACCEPTED, findings)
+
+    def answered(self, lung: NDArray[np.bool_], features: NDArray[np.float32] | None) -> tuple[Reading, ...]:
+        """Nothing: the original had no second stage."""
+        return ()
 
 
 @dataclass(frozen=True)
 class OpenGate:
-    """Accepts everything: the gate of ``--no-gate``."""
+    """Accepts everything: the gate of ``--gate open``."""
 
     name: str = "open"
 
-    def __call__(self, radiograph: Radiograph) -> tuple[Finding, ...]:
-        """Always empty."""
+    def __call__(self, radiograph: Radiograph) -> Verdict:
+        """Always accepted."""
+        return Verdict(ACCEPTED)
+
+    def answered(self, lung: NDArray[np.bool_], features: NDArray[np.float32] | None) -> tuple[Reading, ...]:
+        """Always nothing."""
         return ()

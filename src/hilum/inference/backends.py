@@ -33,6 +33,7 @@ class BackendOutput(NamedTuple):
     segmentation: Floats  # (N, 1, S, S) lung probability in [0, 1]
     classification: Floats  # (N, K) logits, before temperature and softmax
     evidence: Floats | None  # (N, K, h, w)
+    features: Floats | None = None  # (N, F), see ModelOutput
 
 
 class Backend(Protocol):
@@ -86,7 +87,9 @@ class OnnxBackend:
     def run(self, images: Floats) -> BackendOutput:
         """See Backend."""
         values: dict[str, Any] = dict(zip(self.output_names, self._session.run(None, {"input": images}), strict=True))
-        return BackendOutput(values["segmentation"], values["classification"], values.get("evidence"))
+        return BackendOutput(
+            values["segmentation"], values["classification"], values.get("evidence"), values.get("features")
+        )
 
 
 @dataclass
@@ -143,8 +146,10 @@ class TorchBackend:
         with torch.inference_mode():
             output = self.model(torch.from_numpy(images).to(self.device))
             segmentation = torch.sigmoid(output.mask_logits).cpu().numpy()
-        evidence = None if output.evidence is None else output.evidence.cpu().numpy()
-        return BackendOutput(segmentation, output.class_logits.cpu().numpy(), evidence)
+        evidence, features = (
+            None if value is None else value.cpu().numpy() for value in (output.evidence, output.features)
+        )
+        return BackendOutput(segmentation, output.class_logits.cpu().numpy(), evidence, features)
 
 
 def open_backend(

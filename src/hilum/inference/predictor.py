@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from hilum.data.read import read_radiograph
 from hilum.errors import ReadError
 from hilum.export.bundle import Bundle
-from hilum.gate import ClassicGate, Gate
+from hilum.gate import Gate, Mend, Reading, Verdict
 from hilum.inference.backends import Backend, BackendName, BackendOutput, open_backend
+from hilum.inference.gates import open_gate
 from hilum.inference.label_sets import label_set
 from hilum.inference.softmax import softmax
-from hilum.preprocess import preprocess, restore_probability
+from hilum.preprocess import placement, preprocess, restore_probability
 from hilum.types import Finding, Prediction, Radiograph, Refusal
 
 Source: TypeAlias = Path | Radiograph
@@ -34,9 +35,11 @@ class Answer(NamedTuple):
 
 
 class _Ready(NamedTuple):
-    radiograph: Radiograph
+    radiograph: Radiograph  # as the file has it
+    upright: Radiograph  # as the network sees it
     image: NDArray[np.float32]  # (C, S, S)
-    findings: tuple[Finding, ...]
+    verdict: Verdict
+    mend: Mend | None = None  # what made it upright
 
 
 class Predictor:
@@ -47,6 +50,8 @@ class Predictor:
         backend: the engine; ONNX Runtime on the CPU by default.
         gate: refuses what the model should not answer on; the bundle's own by default.
         batch_size: films in one forward pass.
+        fix_orientation: put films right that the gate finds turned by quarter turns or inverted, and answer; mask and
+            evidence lie on the film as the file has it, and a finding says what was done.
     """
 
     def __init__(
@@ -56,12 +61,13 @@ class Predictor:
         backend: Backend | BackendName = "onnx",
         gate: Gate | None = None,
         batch_size: int = 8,
+        fix_orientation: bool = False,
     ) -> None:
         self.bundle = bundle
         self.manifest = bundle.manifest
         self._backend = open_backend(bundle, backend) if isinstance(backend, str) else backend
-        self._gate = gate if gate is not None else ClassicGate(self.manifest.gate)
-        self._batch_size = batch_size
+        self.gate = gate if gate is not None else open_gate(bundle)
+        self._batch_size, self._fix_orientation = batch_size, fix_orientation
 
     def predict(self, source: Source) -> Prediction | Refusal:
         """The answer for one film: a Prediction, or a Refusal with its reasons."""
@@ -82,10 +88,13 @@ class Predictor:
         except ReadError as error:
             finding = Finding("unreadable", "error", str(error), (str(source),))
             return Answer(Refusal(str(source), "unreadable", (finding,)), None)
-        findings = self._gate(radiograph)
-        if any(finding.severity == "error" for finding in findings):
-            return Answer(Refusal(radiograph.origin, "refused", findings), radiograph)
-        return _Ready(radiograph, preprocess(radiograph, self.manifest.preprocess), findings)
+        verdict, upright, mend = self.gate(radiograph), radiograph, None
+        if self._fix_orientation and verdict.mend is not None:
+            mend, upright = verdict.mend, verdict.mend.apply(radiograph)
+            verdict = self.gate(upright)
+        if not verdict.accepted:
+            return Answer(Refusal(radiograph.origin, "refused", verdict.findings), radiograph)
+        return _Ready(radiograph, upright, preprocess(upright, self.manifest.preprocess), verdict, mend)
 
     def _answer(self, chunk: Sequence[_Ready | Answer]) -> Iterator[Answer]:
         ready = [item for item in chunk if isinstance(item, _Ready)]
@@ -96,26 +105,54 @@ class Predictor:
         for item in chunk:
             yield next(predictions) if isinstance(item, _Ready) else item
 
-    def _finish(self, item: _Ready, output: BackendOutput, row: int) -> Prediction:
-        manifest = self.manifest
+    def _finish(self, item: _Ready, output: BackendOutput, row: int) -> Prediction | Refusal:
+        manifest, origin = self.manifest, item.radiograph.origin
+        readings = self._second_word(item.upright, output, row)
+        findings = tuple(reading.finding(origin) for reading in readings if not reading.passed)
+        if any(finding.severity == "error" for finding in findings):
+            return Refusal(origin, "refused", item.verdict.findings + findings)
         probabilities = softmax(output.classification[row : row + 1], manifest.temperature)[0]
-        lung = restore_probability(output.segmentation[row, 0], item.radiograph.shape, manifest.preprocess)
+        lung = restore_probability(output.segmentation[row, 0], item.upright.shape, manifest.preprocess)
         mask = np.asarray(lung > manifest.mask_threshold)
-        label = manifest.class_names[int(probabilities.argmax())]
-        doubt = _low_confidence(float(probabilities.max()), manifest.abstention_threshold, item.radiograph.origin)
+        evidence = None if output.evidence is None else output.evidence[row]
+        mended: tuple[Finding, ...] = ()
+        if item.mend is not None:
+            mask, evidence = item.mend.back(mask), None if evidence is None else item.mend.back(evidence)
+            message = f"orientation fixed before the model saw it: {item.mend.describe()}"
+            mended = (Finding("orientation_fixed", "warning", message, (origin,) if origin else ()),)
+        doubt = _low_confidence(float(probabilities.max()), manifest.abstention_threshold, origin)
         return Prediction(
-            origin=item.radiograph.origin,
+            origin=origin,
             class_names=manifest.class_names,
             probabilities=probabilities,
-            label=label,
+            label=manifest.class_names[int(probabilities.argmax())],
             label_set=label_set(probabilities, manifest.class_names, manifest.label_set_quantiles),
             mask=mask,
-            evidence=None if output.evidence is None else output.evidence[row],
+            evidence=evidence,
             lung_fraction=float(mask.mean()),
             bundle_id=manifest.bundle_id,
-            findings=item.findings + doubt,
+            findings=mended + item.verdict.findings + findings + doubt,
             abstained=bool(doubt),
         )
+
+    def _second_word(self, upright: Radiograph, output: BackendOutput, row: int) -> tuple[Reading, ...]:
+        """What the gate says once the network has answered."""
+        top, left, height, width = placement(upright.shape, self.manifest.preprocess)
+        lung = output.segmentation[row, 0, top : top + height, left : left + width] > self.manifest.mask_threshold
+        return self.gate.answered(lung, None if output.features is None else output.features[row])
+
+    def examine(self, source: Source) -> Verdict:
+        """The gate's verdict on one source, both stages; the network is asked only where the first accepts.
+
+        Raises:
+            ReadError: the source cannot be read.
+        """
+        radiograph = source if isinstance(source, Radiograph) else read_radiograph(source)
+        first = self.gate(radiograph)
+        if not first.accepted:
+            return first
+        output = self._backend.run(preprocess(radiograph, self.manifest.preprocess)[None])
+        return first.followed_by(self._second_word(radiograph, output, 0), radiograph.origin)
 
 
 def _low_confidence(probability: float, threshold: float | None, origin: str) -> tuple[Finding, ...]:

@@ -57,7 +57,7 @@ class EncoderUNet(nn.Module):
         positions = bottleneck.shape[-2] * bottleneck.shape[-1]
         evidence = functional.conv2d(bottleneck, self.classifier.weight) / positions  # (N, K, h, w)
         class_logits = evidence.sum(dim=(2, 3)) + self.classifier.bias
-        return ModelOutput(mask_logits, class_logits, evidence)
+        return ModelOutput(mask_logits, class_logits, evidence, features[-1].mean(dim=(2, 3)))
 
 
 def build_parts(encoder: str, decoder_channels: tuple[int, ...]) -> tuple[Any, nn.Module, nn.Module]:

@@ -94,7 +94,8 @@ class EvidenceNet(nn.Module):
         features = self.neck(levels[self._level])  # (N, F, h, w)
         scores = functional.softplus(self.scores(features))  # (N, K, h, w), not negative
         evidence = self._pool(scores, self.attention(features), self._gate(mask_logits))
-        return ModelOutput(mask_logits, evidence.sum(dim=(2, 3)) + self.bias, evidence)
+        pooled = levels[self._level].mean(dim=(2, 3))
+        return ModelOutput(mask_logits, evidence.sum(dim=(2, 3)) + self.bias, evidence, pooled)
 
     def _gate(self, mask_logits: torch.Tensor) -> torch.Tensor:
         """(N, 1, h, w) in [0, 1]: the largest lung probability in each cell, which dilates by less than a cell."""

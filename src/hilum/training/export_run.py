@@ -22,8 +22,9 @@ from hilum.data.split import Split, records_of
 from hilum.errors import CheckpointError
 from hilum.evaluation.calibration import with_calibration
 from hilum.evaluation.evaluate import REPORT_FILE, load_report
-from hilum.export.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, write_bundle
+from hilum.export.bundle import FEATURES, MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
 from hilum.export.card import model_card
+from hilum.export.default_bundle import DEFAULT, resolve_bundle
 from hilum.export.onnx import OUTPUTS, export_onnx, round_weights
 from hilum.export.parity import (
     TOLERANCE,
@@ -33,11 +34,14 @@ from hilum.export.parity import (
     require_parity,
     require_small_rounding,
 )
+from hilum.gate import GateThresholds, LearnedThresholds
+from hilum.gate.stored import GATE_MODEL, load_gate
 from hilum.inference.backends import OnnxBackend, TorchBackend
 from hilum.preprocess import preprocess
 from hilum.steps import Step
 from hilum.training.evaluate_run import subject_of
 from hilum.training.from_bundle import Start, read_start
+from hilum.training.gate_statistics import gate_statistics
 from hilum.training.prepare import index_and_split
 from hilum.training.run_folder import RunFolder
 from hilum.training.runs import load_model, open_run
@@ -55,6 +59,7 @@ def export_run(
     opset: int = 17,
     name: str | None = None,
     half_weights: bool = False,
+    gate: Path | None = None,
     step: Step | None = None,
 ) -> Manifest:
     """Export a run as a bundle, after PyTorch and ONNX Runtime have agreed on random batches and on real files.
@@ -66,6 +71,7 @@ def export_run(
         name: for people; the folder's name by default.
         half_weights: round the weights of convolutions and linear layers to float16 and store them so, which halves
             the files. Calibration and figures stay those of the run; the manifest says what rounding moved.
+        gate: a folder of hilum train-gate; by default the bundle gets the gate that comes with hilum.
         step: is told of the long parts.
 
     Raises:
@@ -92,9 +98,26 @@ def export_run(
     if (calibration := subject_of(run, config, index, split, step).calibration) is not None:
         fitted_on = {"weights": "float32, before they were rounded"} if half_weights else {}
         manifest = with_calibration(manifest, calibration, **fitted_on)
+    bounds, gate_files = _gate(gate)
+    answer, reference = gate_statistics(
+        OnnxBackend(graph), index, split, config.preprocess, manifest.mask_threshold, step
+    )
+    manifest = manifest.model_copy(update={"gate": GateThresholds(learned=bounds, answer=answer)})
     card = model_card(manifest, _data_facts(run, config, index, split))
-    contents = {ONNX_MODEL: graph, WEIGHTS: save(state), MODEL_CARD: card.encode()}
+    contents = {ONNX_MODEL: graph, WEIGHTS: save(state), MODEL_CARD: card.encode(), **gate_files}
+    contents |= {} if reference is None else {FEATURES: reference.content()}
     return write_bundle(out, manifest, contents)
+
+
+def _gate(folder: Path | None) -> tuple[LearnedThresholds | None, dict[str, bytes]]:
+    """The bounds and the graph of the gate in ``folder``, or of the one that comes with hilum."""
+    if folder is not None:
+        model, stored = load_gate(folder)
+        return stored.thresholds, {GATE_MODEL: model}
+    packaged = load_bundle(resolve_bundle(DEFAULT))
+    if GATE_MODEL not in packaged:
+        return None, {}
+    return packaged.manifest.gate.learned, {GATE_MODEL: packaged.read(GATE_MODEL)}
 
 
 def _prove(

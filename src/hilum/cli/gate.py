@@ -1,0 +1,79 @@
+"""``hilum gate``: which files a model would answer on, and what speaks against the others."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from hilum.cli.app import new_typer
+from hilum.cli.console import console, say
+from hilum.cli.progress import counting
+from hilum.export.default_bundle import DEFAULT, resolve_bundle
+
+if TYPE_CHECKING:
+    from hilum.inference.verdicts import FileVerdict
+
+app = new_typer()
+
+_EXPLAINED = 10
+"""Up to so many files, every reading is shown; of more, those that speak against them."""
+
+
+@app.command()
+def gate(
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders (searched recursively) or patterns.")],
+    bundle: Annotated[
+        str, typer.Option(help="A folder, a .hilum file, or default: the bundle that comes with hilum.")
+    ] = DEFAULT,
+    which: Annotated[
+        Literal["learned", "classic"], typer.Option("--gate", help="classic: the nine checks of the original project.")
+    ] = "learned",
+    out: Annotated[Path | None, typer.Option(help="Write every reading of every file to this CSV.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 if a file is not accepted.")] = False,
+) -> None:
+    """Say of files whether they are frontal chest films that lie as they should, and why not."""
+    from hilum.export.bundle import load_bundle
+    from hilum.inference.folder import find_files
+    from hilum.inference.gates import open_gate
+    from hilum.inference.predictor import Predictor
+    from hilum.inference.verdicts import examine_files
+
+    files = find_files(inputs)
+    opened = load_bundle(resolve_bundle(bundle))
+    predictor = Predictor(opened, gate=open_gate(opened, which))
+    reasons: Counter[str] = Counter()
+    with counting("Examining") as progress:
+        for done, verdict in enumerate(examine_files(predictor, files, out), start=1):
+            reasons[verdict.reason] += 1
+            _show(verdict, everything=len(files) <= _EXPLAINED)
+            progress(done, len(files))
+    if len(files) > 1:
+        table = Table("verdict", "files", title=f"{len(files):,} files, {which} gate")
+        for reason, count in reasons.most_common():
+            table.add_row(escape(reason), f"{count:,}")
+        console.print(table)
+    if out is not None:
+        say(f"Wrote [bold]{escape(str(out))}[/].")
+    if strict and sum(reasons.values()) > reasons["accepted"]:
+        sys.exit(1)
+
+
+def _show(verdict: FileVerdict, *, everything: bool) -> None:
+    colour = "green" if verdict.accepted else "red"
+    mend = f" [dim](--fix-orientation would have it {escape(verdict.mend)})[/]" if verdict.mend else ""
+    if everything or not verdict.accepted:
+        say(f"{escape(str(verdict.file))}: [{colour}]{escape(verdict.reason)}[/]{mend}")
+    for reading in verdict.readings:
+        if reading.passed and everything:
+            say(f"  [dim]ok       {escape(reading.measured)}, expected {escape(reading.expected)}[/]")
+        elif not reading.passed and (everything or not verdict.accepted):
+            mark = "[red]error[/]   " if reading.severity == "error" else "[yellow]warning[/] "
+            say(f"  {mark} {escape(reading.words)}: {escape(reading.measured)}, expected {escape(reading.expected)}")
+    for message in verdict.messages:
+        say(f"  [red]error[/]    {escape(message)}")

@@ -1,0 +1,36 @@
+"""Which gate a name on the command line means, opened with what the bundle keeps for it."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from hilum.errors import ConfigError
+from hilum.export.bundle import FEATURES, Bundle, load_bundle
+from hilum.export.default_bundle import DEFAULT, resolve_bundle
+from hilum.gate import ClassicGate, Gate, LearnedGate, OpenGate
+from hilum.gate.answer import FeatureReference
+from hilum.gate.stored import GATE_MODEL
+
+GateName = Literal["learned", "classic", "open"]
+
+
+def open_gate(bundle: Bundle, name: GateName = "learned") -> Gate:
+    """The gate ``name`` with the bundle's bounds.
+
+    A bundle without a learned gate of its own gets that of the bundle that comes with hilum; the second stage's bounds
+    and statistics are the bundle's own in any case, since they are of its network.
+
+    Raises:
+        ConfigError: there is no such gate.
+        BundleError: the gate's graph or the statistics cannot be read.
+    """
+    if name not in get_args(GateName):
+        raise ConfigError(f"Expected a gate among {', '.join(get_args(GateName))}, got {name!r}.")
+    bounds = bundle.manifest.gate
+    if name == "open":
+        return OpenGate()
+    if name == "classic":
+        return ClassicGate(bounds.classic)
+    source = bundle if GATE_MODEL in bundle else load_bundle(resolve_bundle(DEFAULT))
+    reference = FeatureReference.read(bundle.read(FEATURES)) if FEATURES in bundle else None
+    return LearnedGate(source.read(GATE_MODEL), source.manifest.gate.learned, bounds.answer, reference)

@@ -1,0 +1,88 @@
+"""The gate over many files: a verdict for each, whatever happens to it, and a table of every reading."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hilum.errors import ReadError
+from hilum.gate import Reading
+from hilum.inference.predictor import Predictor
+from hilum.storage import atomic_path
+
+UNREADABLE = "unreadable"
+_COLUMNS = ("file", "verdict", "check", "passed", "severity", "value", "measured", "expected")
+
+
+@dataclass(frozen=True)
+class FileVerdict:
+    """What is said of one file.
+
+    Attributes:
+        file: its path.
+        reason: ``accepted``, ``unreadable``, or why it is refused.
+        readings: every measurement; empty for the classic gate and for what cannot be read.
+        messages: what was said where there are no readings.
+        mend: what would put it right, in words; empty where nothing simple would.
+    """
+
+    file: Path
+    reason: str
+    readings: tuple[Reading, ...] = ()
+    messages: tuple[str, ...] = ()
+    mend: str = ""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the model would answer on it."""
+        return self.reason == "accepted"
+
+
+def examine_files(predictor: Predictor, files: Sequence[Path], table: Path | None = None) -> Iterator[FileVerdict]:
+    """The verdict on each file, in order; a file that cannot be read gets one that says so.
+
+    Args:
+        predictor: its gate and its network give the verdicts.
+        files: from find_files.
+        table: a CSV with a row for each reading, written whole once all are done, or not at all.
+
+    Raises:
+        OutputError: the table cannot be written.
+    """
+    with ExitStack() as stack:
+        writer: Any = None
+        if table is not None:
+            temporary = stack.enter_context(atomic_path(table))
+            writer = csv.writer(
+                stack.enter_context(temporary.open("w", encoding="utf-8", newline="")), lineterminator="\n"
+            )
+            writer.writerow(_COLUMNS)
+        for file in files:
+            verdict = _examine(predictor, file)
+            if writer:
+                writer.writerows(_rows(verdict))
+            yield verdict
+
+
+def _examine(predictor: Predictor, file: Path) -> FileVerdict:
+    try:
+        verdict = predictor.examine(file)
+    except ReadError as error:
+        return FileVerdict(file, UNREADABLE, messages=(str(error),))
+    messages = () if verdict.readings else tuple(finding.message for finding in verdict.findings)
+    return FileVerdict(
+        file, verdict.reason, verdict.readings, messages, verdict.mend.describe() if verdict.mend else ""
+    )
+
+
+def _rows(verdict: FileVerdict) -> Iterator[tuple[object, ...]]:
+    name, reason = str(verdict.file), verdict.reason
+    for reading in verdict.readings:
+        facts = reading.check, int(reading.passed), reading.severity, f"{reading.value:.6g}", reading.measured
+        yield name, reason, *facts, reading.expected
+    if not verdict.readings:
+        yield name, reason, "", int(verdict.accepted), "", "", "; ".join(verdict.messages), ""
