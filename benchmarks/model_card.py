@@ -20,6 +20,7 @@ from typing import Any
 
 from cells import cell
 from tables import RESULTS
+from tables_gate import gate_short
 from tables_model import cpu_time, shortcuts, side_by_side, trained
 
 from hilum.export.bundle import MODEL_CARD, WEIGHTS, load_bundle, write_bundle
@@ -27,7 +28,7 @@ from hilum.export.card import CANNOT_TELL, INTERVALS, NOT_A_DEVICE, SAME_SOURCES
 from hilum.storage import write_text
 
 CARD = RESULTS.parent.parent / "MODEL_CARD.md"
-NEEDED = ("model", "model_equal", "shortcuts", "cpu_time", "audit")
+NEEDED = ("model", "model_equal", "shortcuts", "cpu_time", "audit", "gate")
 PROBES = {
     "source": "source column", "border": "border", "outside_lung": "lungs erased", "file": "size, format, depth",
 }  # fmt: skip
@@ -76,6 +77,7 @@ def card(results: Mapping[str, Mapping[str, Any]]) -> str:
         "## Without the lungs", "", *_without_lungs(results["shortcuts"]), "",
         "## Time on the CPU", "", cpu_time(dict(results["cpu_time"])), "",
         "## The audit's findings", "", *_audit(audit, results["shortcuts"], model["models"]["model"]["name"]), "",
+        "## The gate", "", *_gate(results["gate"]), "",
         "## What it cannot tell", "", CANNOT_TELL, "",
     ]  # fmt: skip
     return "\n".join(parts)
@@ -226,6 +228,18 @@ def _audit(audit: Mapping[str, Any], found: Mapping[str, Any], name: str) -> lis
     if (audit.get("model") or {}).get("name") == name:  # the audit was of this model too
         lines += _list(f"{f['severity']}: {f['message']}" for f in audit["findings"] if f["check"] == "robustness")
     return [*lines, "", f"`{audit['command']}`; `{found['command']}`."]
+
+
+def _gate(found: Mapping[str, Any]) -> list[str]:
+    kinds = ", ".join(f"{n:,} {kind}" for kind, n in found["learned_from"].items())
+    return [
+        "The gate is a network of its own in gate.onnx. It learned from the training films turned, inverted, mirrored, "
+        f"cut and marked, from pictures that the project draws, and from {kinds} of public repositories, listed in "
+        "benchmarks/gate_samples.csv; the pictures of its test split are measured on below. Of other body parts and "
+        "lateral views it has seen few real films.",
+        "",
+        gate_short(dict(found)),
+    ]
 
 
 def _list(items: Iterable[str]) -> list[str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cells import bounds, origin, row
+from tables_gate import gate, gate_short
 from tables_model import ablation, cpu_time, finetune, model_short, poolings, shortcuts, side_by_side
 
 HERE = Path(__file__).resolve().parent
@@ -236,6 +237,8 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "ablation": ("ablation", ablation),
     "poolings": ("ablation", poolings),
     "finetune": ("finetune", finetune),
+    "gate": ("gate", gate),
+    "gate_short": ("gate", gate_short),
 }
 """Block to the result file it is made from, and how."""
 
