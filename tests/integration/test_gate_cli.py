@@ -120,6 +120,7 @@ def test_a_gate_of_ones_own_goes_into_a_bundle(
     words = ("train-gate", phantoms, "--others", tmp_path / "others.csv", "--out", tmp_path / "gate", *small)
     output = hilum(*words)
     assert "Bounds set on" in output
+    assert "it is of others" in hilum(*words, "--seed", "1", code=2)
     model, stored = load_gate(tmp_path / "gate")
     assert stored.training["pictures"]["picture"] == 1
     hilum("export", trained_run.root, "--out", tmp_path / "bundle", "--gate", tmp_path / "gate")

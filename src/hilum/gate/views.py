@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from hilum.config import PreprocessSpec
+from hilum.preprocess import fit_image
+from hilum.types import Radiograph
 
 Grey = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -49,15 +54,13 @@ def content_of(square: Grey) -> tuple[slice, slice]:
 
 
 def letterboxed(image: Grey, size: int) -> Grey:
-    """(H, W) into (S, S) as hilum.preprocess does: the longer side fills the square, the rest is black."""
-    height, width = image.shape
-    scale = size / max(height, width)
-    shape = (max(1, round(height * scale)), max(1, round(width * scale)))
-    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    square = np.zeros((size, size), np.uint8)
-    top, left = (size - shape[0]) // 2, (size - shape[1]) // 2
-    square[top : top + shape[0], left : left + shape[1]] = cv2.resize(image, shape[::-1], interpolation=way)
-    return square
+    """(H, W) into (S, S), as a file of it would be; S is a multiple of 32."""
+    return fit_image(Radiograph(image), _square(size))
+
+
+@cache
+def _square(size: int) -> PreprocessSpec:
+    return PreprocessSpec(size=size)
 
 
 def film_view(random: np.random.Generator, square: Grey, lungs: Mask | None, size: int, kind: int) -> View:

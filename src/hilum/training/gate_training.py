@@ -65,7 +65,7 @@ def train_gate(
         ParityError: ONNX Runtime and PyTorch differ; nothing is written.
     """
     step = step or Step()
-    index, split = index_and_split(config, RunFolder(out), step)
+    index, split = index_and_split(config, RunFolder(out), step, anew=True)  # another DATA is then noticed
     train, val = records_of(index, split, "train"), records_of(index, split, "val")
     if not train or not val:
         raise DataError(f"Expected films in the splits train and val, got {len(train)} and {len(val)}.")
