@@ -6,7 +6,7 @@ from typing import Any
 
 from cells import cell, origin
 
-_SUMMARY = {
+SUMMARY = {
     ("accepted, frontal films", "both"): "frontal films, native and of the test split: accepted",
     ("accepted, by kind of film", "children"): "children's films: accepted",
     ("accepted, by kind of film", "adults"): "adults' films: accepted",
@@ -41,10 +41,10 @@ def gate(result: dict[str, Any]) -> str:
 
 
 def gate_short(result: dict[str, Any]) -> str:
-    """The rows of _SUMMARY."""
+    """The rows of SUMMARY."""
     rows = {(row["section"], row["figure"]): row for row in result["rows"]}
     lines = ["| held-out files | n | classic | learned | asked for |", "|---|---|---|---|---|"]
-    lines += [_line(words, rows[key]) for key, words in _SUMMARY.items()]
+    lines += [_line(words, rows[key]) for key, words in SUMMARY.items()]
     return "\n".join([*lines, "", origin(result)])
 
 

@@ -139,7 +139,7 @@ def test_both_inferences_agree_and_leave_the_originals_files(workplace: Path, fi
 @pytest.mark.slow
 def test_what_is_refused_is_a_row_with_its_reason(workplace: Path, tmp_path: Path) -> None:
     small, text, jpeg = tmp_path / "small.png", tmp_path / "text.png", tmp_path / "film.jpg"
-    cv2.imwrite(str(small), draw_phantom(1, "Normal", size=64).image)
+    cv2.imwrite(str(small), draw_phantom(1, "Normal", size=48).image)
     cv2.imwrite(str(jpeg), draw_phantom(1, "Normal", size=256).image)
     text.write_text("no picture")
     images = ("--images", small, text, jpeg, tmp_path / "absent.png")
@@ -148,7 +148,7 @@ def test_what_is_refused_is_a_row_with_its_reason(workplace: Path, tmp_path: Pat
         rows = _table(tmp_path / prefix / "inference_predictions.csv")
         assert [row["status"] for row in rows] == ["refused", "unreadable", "predicted", "unreadable"]
         assert {row["true_class"] for row in rows} == {"unknown"}
-        assert "64" in rows[0]["reason"]
+        assert "shorter side, pixels: 48" in rows[0]["reason"]
         assert f"Skipped {small}: {rows[0]['reason']}" in printed
         assert rows[0]["pred_class"] == rows[0]["prob_COVID"] == rows[2]["reason"] == ""
         pictures = [path.name for path in (tmp_path / prefix).iterdir() if path.suffix != ".csv"]

@@ -267,6 +267,13 @@ def _results(benchmark: Open) -> dict[str, dict[str, Any]]:
             "command": "time", "size": 64, "rounds": 3, "parameters": {"evidence": 1234}, "load_average": 0.1,
             "results": [{"threads": 1, "rows": [row]}],
         },
+        "gate": {
+            "command": "gate", "split": {"digest": "cd" * 32}, "learned_from": {"slice": 70},
+            "rows": [
+                {"section": section, "figure": figure, "must": "", "classic": interval, "learned": interval}
+                for section, figure in benchmark("tables_gate").SUMMARY
+            ],
+        },
         "audit": {
             "command": "audit", "model": {"name": "ours"},
             "probes": [{"positive": "Normal", "negative": "COVID", "probe": "border", "auc": interval}],
@@ -285,11 +292,12 @@ def test_the_card_is_made_of_the_results(benchmark: Open) -> None:
     card = benchmark("model_card").card(results)
     order = (
         "The data", "Known confounds", "Intended use", "What it must not be used for", "Measured on", "With the same",
-        "Without the", "Time on", "The audit", "What it cannot tell",
+        "Without the", "Time on", "The audit", "The gate", "What it cannot tell",
     )  # fmt: skip
     places = [card.index(f"## {heading}") for heading in order]
     assert places == sorted(places)
     assert "not a medical device" in card[: places[0]]
+    assert "from 70 slice of public repositories" in card
     assert "evidence, an_encoder, 1,234 parameters; input 1 x 64 x 64, pad" in card
     assert "| Normal | 18 | 18 | 18 | 54 |" in card
     assert "- Training: evidence, 100 film passes at 64 pixels, then 40 film passes at 96 pixels, from ImageNet" in card
