@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +66,16 @@ def test_of_many_files_only_the_refused_are_shown(hilum: Hilum, trained_run: Run
     assert "flat.png: too flat" in output
     assert "3.png" not in output
     assert "12 files" in output
+
+
+def test_a_name_that_is_no_unicode_has_its_rows(hilum: Hilum, trained_run: RunFolder, films: Path) -> None:
+    odd = films / os.fsdecode(b"r\xf6ntgen.png")
+    try:
+        (films / "good.png").rename(odd)
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    hilum("gate", odd.parent, "--bundle", trained_run.bundle, "--out", films / "verdicts.csv")
+    assert "ntgen.png,accepted,too_small,1," in (films / "verdicts.csv").read_text(encoding="utf-8")
 
 
 def test_strict_tells_a_script(hilum: Hilum, trained_run: RunFolder, films: Path) -> None:

@@ -18,7 +18,7 @@ from hilum.config import ModelConfig, PreprocessSpec
 from hilum.data.phantom import draw_phantom
 from hilum.data.read import read_radiograph
 from hilum.export.bundle import Bundle, Manifest, load_bundle
-from hilum.gate import ClassicGate, GateThresholds, OpenGate, Thresholds
+from hilum.gate import ClassicGate, GateThresholds, Mend, OpenGate, Reading, Thresholds, Verdict
 from hilum.inference.backends import BackendOutput
 from hilum.inference.gates import open_gate
 from hilum.inference.predictor import Predictor
@@ -269,6 +269,29 @@ def test_the_bundles_gate_refuses_with_its_reasons(tmp_path: Path) -> None:
     assert "64 px (64 x 64), expected at least 80 px" in second.reason
     lenient = Predictor(bundle(), backend=Bright(), gate=ClassicGate(Thresholds(minimum_side=64)))
     assert isinstance(lenient.predict(small), Prediction)
+
+
+class Upends:
+    """A gate that finds every wide film turned, and has a second word on all of them."""
+
+    name = "upends"
+
+    def __call__(self, radiograph: Radiograph) -> Verdict:
+        height, width = radiograph.shape
+        turned = Reading("rotated", "wide", "tall", width <= height)
+        return Verdict.of((turned,), radiograph.origin, None if turned.passed else Mend(1))
+
+    def answered(self, lung: NDArray[np.bool_], features: NDArray[np.float32] | None) -> tuple[Reading, ...]:
+        return (Reading("odd_lungs", "odd", "even", passed=False),)
+
+
+def test_what_is_refused_after_it_was_put_right_says_both() -> None:
+    wide = Radiograph(phantom(size=64)[:32], origin="wide.png")
+    plain = Predictor(bundle(), backend=Bright(), gate=Upends()).predict(wide)
+    assert [finding.check for finding in plain.findings] == ["rotated"]
+    mended = Predictor(bundle(), backend=Bright(), gate=Upends(), fix_orientation=True).predict(wide)
+    assert isinstance(mended, Refusal)
+    assert [finding.check for finding in mended.findings] == ["orientation_fixed", "odd_lungs"]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 8, 50])

@@ -16,8 +16,11 @@ console = Console()
 
 
 def say(text: str) -> None:
-    """Print one line of rich markup. It is never wrapped, so that a path in it can be copied."""
-    console.print(text, highlight=False, soft_wrap=True)
+    """Print one line of rich markup. It is never wrapped, so that a path in it can be copied.
+
+    A file name that is no Unicode is shown with its bytes as ``\\udcNN``, as in the tables.
+    """
+    console.print(text.encode("utf-8", "backslashreplace").decode(), highlight=False, soft_wrap=True)
 
 
 def show_findings(findings: Iterable[Finding]) -> None:

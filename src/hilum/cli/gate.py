@@ -13,6 +13,7 @@ from rich.table import Table
 
 from hilum.cli.app import new_typer
 from hilum.cli.console import console, say
+from hilum.cli.inputs import BundleName, Inputs
 from hilum.cli.progress import counting
 from hilum.export.default_bundle import DEFAULT, resolve_bundle
 
@@ -27,10 +28,8 @@ _EXPLAINED = 10
 
 @app.command()
 def gate(
-    inputs: Annotated[list[str], typer.Argument(help="Files, folders (searched recursively) or patterns.")],
-    bundle: Annotated[
-        str, typer.Option(help="A folder, a .hilum file, or default: the bundle that comes with hilum.")
-    ] = DEFAULT,
+    inputs: Inputs,
+    bundle: BundleName = DEFAULT,
     which: Annotated[
         Literal["learned", "classic"], typer.Option("--gate", help="classic: the nine checks of the original project.")
     ] = "learned",
@@ -39,6 +38,7 @@ def gate(
 ) -> None:
     """Say of files whether they are frontal chest films that lie as they should, and why not."""
     from hilum.export.bundle import load_bundle
+    from hilum.gate.verdict import ACCEPTED
     from hilum.inference.folder import find_files
     from hilum.inference.gates import open_gate
     from hilum.inference.predictor import Predictor
@@ -60,7 +60,7 @@ def gate(
         console.print(table)
     if out is not None:
         say(f"Wrote [bold]{escape(str(out))}[/].")
-    if strict and sum(reasons.values()) > reasons["accepted"]:
+    if strict and sum(reasons.values()) > reasons[ACCEPTED]:
         sys.exit(1)
 
 

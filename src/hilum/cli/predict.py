@@ -11,6 +11,7 @@ from rich.table import Table
 
 from hilum.cli.app import new_typer
 from hilum.cli.console import console, say
+from hilum.cli.inputs import BundleName, Inputs
 from hilum.cli.progress import counting
 from hilum.errors import ConfigError
 from hilum.export.default_bundle import DEFAULT, resolve_bundle
@@ -24,10 +25,8 @@ app = new_typer()
 
 @app.command()
 def predict(
-    inputs: Annotated[list[str], typer.Argument(help="Files, folders (searched recursively) or patterns.")],
-    bundle: Annotated[
-        str, typer.Option(help="A folder, a .hilum file, or default: the bundle that comes with hilum.")
-    ] = DEFAULT,
+    inputs: Inputs,
+    bundle: BundleName = DEFAULT,
     out: Annotated[Path, typer.Option(help="Folder for predictions.csv, overlays/ and masks/.")] = Path("predictions"),
     backend: Annotated[Literal["onnx", "torch"], typer.Option(help="The engine; torch needs hilum[train].")] = "onnx",
     providers: Annotated[

@@ -64,9 +64,9 @@ class FeatureReference:
         return np.asarray(np.sqrt(np.mean(units**2, axis=1)), np.float64)
 
     def content(self) -> bytes:
-        """As an uncompressed NumPy archive, the whitening in half the bits."""
+        """As an uncompressed NumPy archive."""
         stream = io.BytesIO()
-        np.savez(stream, mean=self.mean, whitening=self.whitening.astype(np.float32))
+        np.savez(stream, mean=self.mean, whitening=self.whitening)
         return stream.getvalue()
 
     @classmethod

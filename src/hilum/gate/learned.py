@@ -58,7 +58,7 @@ class GateReading(NamedTuple):
 
 
 class GateEngine:
-    """The network in ONNX Runtime, on one thread: it takes less time than handing it to several.
+    """The network in ONNX Runtime, on one thread, since films are read and examined in several.
 
     Args:
         model: the bytes of the graph.
@@ -118,8 +118,8 @@ class LearnedGate:
         bounds = self._thresholds
         fitted = fit_image(halved(radiograph, _HALVED * self._engine.spec.size), self._engine.spec)
         readings = plain_readings(radiograph, fitted, self._engine.spec, bounds)
-        if any(not reading.passed and reading.severity == "error" for reading in readings):
-            return Verdict.of(readings, radiograph.origin)
+        if not (verdict := Verdict.of(readings, radiograph.origin)).accepted:
+            return verdict
         read = self._engine.read(to_input(fitted, self._engine.spec)[None])
         readings += (frontal_reading(read, bounds),)
         if not readings[-1].passed:
@@ -138,7 +138,8 @@ class LearnedGate:
 def halved(radiograph: Radiograph, longest: int) -> Radiograph:
     """The film halved, means of 2 x 2 pixels, until its longer side is below twice ``longest``.
 
-    Much faster than one reduction by any factor, which fit_image then has left to do; an odd last row or column is cut.
+    It leaves little for fit_image's reduction by any factor, which takes long on large films; an odd last row or column
+    is cut.
     """
     pixels = radiograph.pixels
     while max(pixels.shape) >= 2 * longest and min(pixels.shape) >= 2:

@@ -67,7 +67,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Mend:
-    """How a film came to lie wrong, and thereby how it is put right: turned first, then inverted.
+    """How a film came to lie wrong, and thereby how it is put right; turning and inverting may be done in either order.
 
     Attributes:
         turn: quarter turns clockwise that it has been turned by, 0 to 3.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -91,7 +92,7 @@ class Predictor:
         verdict, upright, mend = self.gate(radiograph), radiograph, None
         if self._fix_orientation and verdict.mend is not None:
             mend, upright = verdict.mend, verdict.mend.apply(radiograph)
-            verdict = self.gate(upright)
+            verdict = _after_mending(self.gate(upright), mend, radiograph.origin)
         if not verdict.accepted:
             return Answer(Refusal(radiograph.origin, "refused", verdict.findings), radiograph)
         return _Ready(radiograph, upright, preprocess(upright, self.manifest.preprocess), verdict, mend)
@@ -107,19 +108,15 @@ class Predictor:
 
     def _finish(self, item: _Ready, output: BackendOutput, row: int) -> Prediction | Refusal:
         manifest, origin = self.manifest, item.radiograph.origin
-        readings = self._second_word(item.upright, output, row)
-        findings = tuple(reading.finding(origin) for reading in readings if not reading.passed)
-        if any(finding.severity == "error" for finding in findings):
-            return Refusal(origin, "refused", item.verdict.findings + findings)
+        verdict = item.verdict.followed_by(self._second_word(item.upright, output, row), origin)
+        if not verdict.accepted:
+            return Refusal(origin, "refused", verdict.findings)
         probabilities = softmax(output.classification[row : row + 1], manifest.temperature)[0]
         lung = restore_probability(output.segmentation[row, 0], item.upright.shape, manifest.preprocess)
         mask = np.asarray(lung > manifest.mask_threshold)
         evidence = None if output.evidence is None else output.evidence[row]
-        mended: tuple[Finding, ...] = ()
         if item.mend is not None:
             mask, evidence = item.mend.back(mask), None if evidence is None else item.mend.back(evidence)
-            message = f"orientation fixed before the model saw it: {item.mend.describe()}"
-            mended = (Finding("orientation_fixed", "warning", message, (origin,) if origin else ()),)
         doubt = _low_confidence(float(probabilities.max()), manifest.abstention_threshold, origin)
         return Prediction(
             origin=origin,
@@ -131,7 +128,7 @@ class Predictor:
             evidence=evidence,
             lung_fraction=float(mask.mean()),
             bundle_id=manifest.bundle_id,
-            findings=mended + item.verdict.findings + findings + doubt,
+            findings=verdict.findings + doubt,
             abstained=bool(doubt),
         )
 
@@ -153,6 +150,13 @@ class Predictor:
             return first
         output = self._backend.run(preprocess(radiograph, self.manifest.preprocess)[None])
         return first.followed_by(self._second_word(radiograph, output, 0), radiograph.origin)
+
+
+def _after_mending(verdict: Verdict, mend: Mend, origin: str) -> Verdict:
+    """The verdict on a mended film, whose first finding says what was done to it."""
+    message = f"orientation fixed before the model saw it: {mend.describe()}"
+    done = Finding("orientation_fixed", "warning", message, (origin,) if origin else ())
+    return replace(verdict, findings=(done, *verdict.findings))
 
 
 def _low_confidence(probability: float, threshold: float | None, origin: str) -> tuple[Finding, ...]:

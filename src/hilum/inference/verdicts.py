@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 from hilum.errors import ReadError
 from hilum.gate import Reading
+from hilum.gate.verdict import ACCEPTED
 from hilum.inference.predictor import Predictor
 from hilum.storage import atomic_path
 
@@ -39,7 +41,7 @@ class FileVerdict:
     @property
     def accepted(self) -> bool:
         """Whether the model would answer on it."""
-        return self.reason == "accepted"
+        return self.reason == ACCEPTED
 
 
 def examine_files(predictor: Predictor, files: Sequence[Path], table: Path | None = None) -> Iterator[FileVerdict]:
@@ -57,9 +59,8 @@ def examine_files(predictor: Predictor, files: Sequence[Path], table: Path | Non
         writer: Any = None
         if table is not None:
             temporary = stack.enter_context(atomic_path(table))
-            writer = csv.writer(
-                stack.enter_context(temporary.open("w", encoding="utf-8", newline="")), lineterminator="\n"
-            )
+            stream = temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="")  # file names
+            writer = csv.writer(stack.enter_context(stream), lineterminator="\n")
             writer.writerow(_COLUMNS)
         for file in files:
             verdict = _examine(predictor, file)
@@ -82,7 +83,8 @@ def _examine(predictor: Predictor, file: Path) -> FileVerdict:
 def _rows(verdict: FileVerdict) -> Iterator[tuple[object, ...]]:
     name, reason = str(verdict.file), verdict.reason
     for reading in verdict.readings:
-        facts = reading.check, int(reading.passed), reading.severity, f"{reading.value:.6g}", reading.measured
-        yield name, reason, *facts, reading.expected
+        value = "" if math.isnan(reading.value) else f"{reading.value:.6g}"
+        facts = reading.check, int(reading.passed), reading.severity, value, reading.measured, reading.expected
+        yield name, reason, *facts
     if not verdict.readings:
         yield name, reason, "", int(verdict.accepted), "", "", "; ".join(verdict.messages), ""
