@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.data.read import read_radiograph
+from hilum.data.read import MAX_PIXELS, read_radiograph
 from hilum.errors import ReadError
 from hilum.export.bundle import Bundle
 from hilum.gate import Gate, Mend, Reading, Verdict
@@ -24,7 +24,16 @@ from hilum.inference.softmax import softmax
 from hilum.preprocess import placement, preprocess, restore_probability
 from hilum.types import Finding, Prediction, Radiograph, Refusal
 
-Source: TypeAlias = Path | Radiograph
+
+class Upload(NamedTuple):
+    """A file's bytes that came without a path."""
+
+    content: bytes
+    name: str
+    max_pixels: int = MAX_PIXELS
+
+
+Source: TypeAlias = Path | Radiograph | Upload
 _READERS = 2
 
 
@@ -35,7 +44,9 @@ class Answer(NamedTuple):
     radiograph: Radiograph | None
 
 
-class _Ready(NamedTuple):
+class Ready(NamedTuple):
+    """A film that was read, accepted by the gate and prepared for the network."""
+
     radiograph: Radiograph  # as the file has it
     upright: Radiograph  # as the network sees it
     image: NDArray[np.float32]  # (C, S, S)
@@ -80,33 +91,36 @@ class Predictor:
         Files are read and prepared in threads while the engine works; no more than a few batches are held.
         """
         with ThreadPoolExecutor(_READERS) as pool:
-            for chunk in _ahead(pool, self._prepare, sources, self._batch_size):
-                yield from self._answer(chunk)
+            for chunk in _ahead(pool, self.prepare, sources, self._batch_size):
+                yield from self.answer(chunk)
 
-    def _prepare(self, source: Source) -> _Ready | Answer:
+    def prepare(self, source: Source) -> Ready | Answer:
+        """Read one source, ask the gate, and fit it for the network; an Answer where it goes no further."""
         try:
-            radiograph = source if isinstance(source, Radiograph) else read_radiograph(source)
+            radiograph = _read(source)
         except ReadError as error:
-            finding = Finding("unreadable", "error", str(error), (str(source),))
-            return Answer(Refusal(str(source), "unreadable", (finding,)), None)
+            name = source.name if isinstance(source, Upload) else str(source)
+            finding = Finding("unreadable", "error", str(error), (name,))
+            return Answer(Refusal(name, "unreadable", (finding,)), None)
         verdict, upright, mend = self.gate(radiograph), radiograph, None
         if self._fix_orientation and verdict.mend is not None:
             mend, upright = verdict.mend, verdict.mend.apply(radiograph)
             verdict = _after_mending(self.gate(upright), mend, radiograph.origin)
         if not verdict.accepted:
             return Answer(Refusal(radiograph.origin, "refused", verdict.findings), radiograph)
-        return _Ready(radiograph, upright, preprocess(upright, self.manifest.preprocess), verdict, mend)
+        return Ready(radiograph, upright, preprocess(upright, self.manifest.preprocess), verdict, mend)
 
-    def _answer(self, chunk: Sequence[_Ready | Answer]) -> Iterator[Answer]:
-        ready = [item for item in chunk if isinstance(item, _Ready)]
+    def answer(self, chunk: Sequence[Ready | Answer]) -> Iterator[Answer]:
+        """The answers to what ``prepare`` gave, in order, from one forward pass over all that are ready."""
+        ready = [item for item in chunk if isinstance(item, Ready)]
         predictions: Iterator[Answer] = iter(())
         if ready:
             output = self._backend.run(np.stack([item.image for item in ready]))
             predictions = (Answer(self._finish(item, output, row), item.radiograph) for row, item in enumerate(ready))
         for item in chunk:
-            yield next(predictions) if isinstance(item, _Ready) else item
+            yield next(predictions) if isinstance(item, Ready) else item
 
-    def _finish(self, item: _Ready, output: BackendOutput, row: int) -> Prediction | Refusal:
+    def _finish(self, item: Ready, output: BackendOutput, row: int) -> Prediction | Refusal:
         manifest, origin = self.manifest, item.radiograph.origin
         verdict = item.verdict.followed_by(self._second_word(item.upright, output, row), origin)
         if not verdict.accepted:
@@ -144,7 +158,7 @@ class Predictor:
         Raises:
             ReadError: the source cannot be read.
         """
-        radiograph = source if isinstance(source, Radiograph) else read_radiograph(source)
+        radiograph = _read(source)
         first = self.gate(radiograph)
         if not first.accepted:
             return first
@@ -159,6 +173,12 @@ def _after_mending(verdict: Verdict, mend: Mend, origin: str) -> Verdict:
     return replace(verdict, findings=(done, *verdict.findings))
 
 
+def _read(source: Source) -> Radiograph:
+    if isinstance(source, Upload):
+        return read_radiograph(source.content, origin=source.name, max_pixels=source.max_pixels)
+    return source if isinstance(source, Radiograph) else read_radiograph(source)
+
+
 def _low_confidence(probability: float, threshold: float | None, origin: str) -> tuple[Finding, ...]:
     """The finding of a prediction that abstains; none where it answers. A probability at the threshold answers."""
     if threshold is None or probability >= threshold:
@@ -169,13 +189,13 @@ def _low_confidence(probability: float, threshold: float | None, origin: str) ->
 
 def _ahead(
     pool: ThreadPoolExecutor,
-    prepare: Callable[[Source], _Ready | Answer],
+    prepare: Callable[[Source], Ready | Answer],
     sources: Iterable[Source],
     size: int,
-) -> Iterator[list[_Ready | Answer]]:
+) -> Iterator[list[Ready | Answer]]:
     """Chunks of ``size`` prepared sources, two chunks being prepared while one is answered."""
     remaining = iter(sources)
-    pending: deque[Future[_Ready | Answer]] = deque(
+    pending: deque[Future[Ready | Answer]] = deque(
         pool.submit(prepare, source) for source in islice(remaining, 3 * size)
     )
     while pending:

@@ -1,0 +1,56 @@
+"""``hilum serve``: the REST service."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Literal
+
+import typer
+
+from hilum.cli.app import new_typer
+from hilum.cli.console import say
+from hilum.errors import MissingExtraError
+from hilum.export.default_bundle import DEFAULT
+
+app = new_typer()
+
+TOKEN = "HILUM_TOKEN"  # the name of the variable, not a token
+"""The environment variable with the bearer token: a flag would stand in the list of processes."""
+
+
+@app.command()
+def serve(
+    bundle: Annotated[
+        str, typer.Option(help="A folder, a .hilum file, or default: the bundle that comes with hilum.")
+    ] = DEFAULT,
+    host: Annotated[str, typer.Option(help="Address to bind; 0.0.0.0 is reachable from other machines.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    gate: Annotated[
+        Literal["learned", "classic", "open"], typer.Option(help="What refuses files; open refuses none.")
+    ] = "learned",
+    fix_orientation: Annotated[
+        bool, typer.Option("--fix-orientation", help="Turn back, or invert back, films that the gate finds wrong so.")
+    ] = False,
+    queue: Annotated[int, typer.Option(min=1, help="Films under way or waiting; more are answered with 429.")] = 128,
+    batch_size: Annotated[int, typer.Option(min=1, help="Films in one forward pass at most.")] = 8,
+    max_files: Annotated[int, typer.Option(min=1, help="Files in one request.")] = 32,
+    max_upload: Annotated[int, typer.Option(min=1, help="Megabytes of one request.")] = 256,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds after which a request is given up.")] = 30.0,
+) -> None:
+    """Serve a bundle over REST; the documentation is at /docs. HILUM_TOKEN asks for a bearer token."""
+    try:
+        from hilum.serving.api import run
+        from hilum.serving.settings import ServeSettings
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"Expected the serve extra, {error.name} is not installed.", cure='pip install "hilum[serve]".'
+        ) from error
+    settings = ServeSettings(
+        bundle=bundle, host=host, port=port, gate=gate, fix_orientation=fix_orientation, queue=queue,
+        batch_size=batch_size, max_files=max_files, max_upload=max_upload * 1_000_000, timeout=timeout,
+        token=os.environ.get(TOKEN) or None,
+    )  # fmt: skip
+    if settings.token is None and host not in ("127.0.0.1", "localhost", "::1"):
+        say(f"[yellow]warning[/] {host} can be reached by others and no token is asked for: set {TOKEN}.")
+    say(f"Serving on http://{host}:{port}, documentation at /docs. A research tool, not a medical device.")
+    run(settings)

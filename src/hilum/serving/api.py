@@ -1,0 +1,188 @@
+"""The REST application: ``create_app(settings)`` for any ASGI server, ``run(settings)`` with uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Annotated, Any
+
+import uvicorn
+from fastapi import FastAPI, File, Query, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+
+from hilum._version import __version__
+from hilum.export.bundle import MODEL_CARD
+from hilum.inference.predictor import Upload
+from hilum.serving.encode import EXTRAS
+from hilum.serving.engine import Engine
+from hilum.serving.metrics import Metrics
+from hilum.serving.middleware import LOGGER, Envelope, JsonLines
+from hilum.serving.problems import MEDIA_TYPE, Problem, ProblemError, problem, problem_response
+from hilum.serving.schemas import BundleSchema, HealthSchema, PredictResponse
+from hilum.serving.settings import ServeSettings
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    code: {"model": Problem, "description": words, "content": {MEDIA_TYPE: {}}}
+    for code, words in {
+        401: "No bearer token, or another one.",
+        413: "The body is larger than allowed.",
+        422: "The one file of the request is refused by the gate or cannot be read, or the request is wrong.",
+        429: "The queue is full; see Retry-After.",
+        503: "Stopping, or it took too long; see Retry-After.",
+    }.items()
+}
+
+
+def create_app(settings: ServeSettings) -> FastAPI:
+    """The application; the bundle is loaded before the first request.
+
+    Raises:
+        BundleError: the bundle cannot be read.
+    """
+    metrics = Metrics()
+    engine = Engine(settings, metrics)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(engine.close)
+
+    app = FastAPI(
+        title="hilum",
+        version=__version__,
+        description="Class, lung mask and evidence of chest radiographs. A research tool, not a medical device.",
+        lifespan=lifespan,
+    )
+    app.state.engine = engine
+    _add_handlers(app)
+    _add_predict(app, engine, settings)
+    _add_facts(app, engine, metrics)
+    app.add_middleware(Envelope, settings=settings, metrics=metrics)
+    return app
+
+
+def _add_predict(app: FastAPI, engine: Engine, settings: ServeSettings) -> None:
+    @app.post("/v1/predict", response_model_exclude_none=True, responses=_PROBLEMS, tags=["films"])
+    async def predict(
+        request: Request,
+        files: Annotated[list[UploadFile], File(description="PNG, JPEG, WebP, BMP, TIFF or DICOM; one or many.")],
+        include: Annotated[
+            list[str] | None, Query(description=f"What to add to each prediction, repeated: {', '.join(EXTRAS)}.")
+        ] = None,
+    ) -> PredictResponse:
+        """Predict on one film or several.
+
+        One file that is refused or cannot be read is answered with 422 and its problem; of several files each has its
+        own result, and the answer is 200.
+        """
+        extras = tuple(include or ())
+        if unknown := set(extras) - set(EXTRAS):
+            detail = f"Expected include among {', '.join(EXTRAS)}, got {', '.join(sorted(unknown))}."
+            raise ProblemError("bad-request", 422, detail)
+        if len(files) > settings.max_files:
+            raise ProblemError("too-many-files", 422, f"Expected at most {settings.max_files}, got {len(files)}.")
+        uploads = [
+            Upload(await file.read(), file.filename or f"file {number}", settings.max_pixels)
+            for number, file in enumerate(files, start=1)
+        ]
+        results = await engine.predict(uploads, extras)
+        if len(results) == 1 and (found := results[0].problem) is not None:
+            error = ProblemError("refused", 422)
+            error.problem = Problem.model_validate(found)
+            raise error
+        return PredictResponse(
+            bundle_id=engine.manifest.bundle_id,
+            model=engine.manifest.name,
+            request_id=request.state.request_id,
+            results=results,
+        )
+
+
+def _add_facts(app: FastAPI, engine: Engine, metrics: Metrics) -> None:
+    @app.get("/v1/bundle", tags=["model"])
+    async def bundle() -> BundleSchema:
+        """What answers: classes, network, calibration."""
+        manifest = engine.manifest
+        return BundleSchema(
+            **manifest.model_dump(include=set(BundleSchema.model_fields) - {"network", "input_size", "gate"}),
+            network=manifest.model.name,
+            input_size=manifest.preprocess.size,
+            gate=engine.gate,
+        )
+
+    @app.get("/v1/bundle/card", response_class=PlainTextResponse, tags=["model"])
+    async def card() -> Response:
+        """The model card, Markdown."""
+        return Response(engine.bundle.read(MODEL_CARD), media_type="text/markdown; charset=utf-8")
+
+    @app.get("/healthz", tags=["operation"])
+    async def healthz() -> HealthSchema:
+        """Whether the process lives."""
+        return HealthSchema(status="ok")
+
+    @app.get("/readyz", tags=["operation"], responses={503: _PROBLEMS[503]})
+    async def readyz() -> HealthSchema:
+        """Whether it takes requests: the bundle is loaded and the service is not stopping."""
+        if engine.stopping:
+            raise ProblemError("stopping", 503)
+        return HealthSchema(status="ok")
+
+    @app.get("/metrics", response_class=PlainTextResponse, tags=["operation"])
+    async def measurements() -> Response:
+        """Measurements, as Prometheus reads them."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_handlers(app: FastAPI) -> None:
+    """Every error is a problem."""
+
+    @app.exception_handler(ProblemError)
+    async def on_problem(request: Request, error: ProblemError) -> Response:
+        return problem_response(error.problem, request.state.request_id, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return problem_response(problem("bad-request", 422, f"{place}: {first['msg']}"), request.state.request_id)
+
+    @app.exception_handler(HTTPException)
+    async def on_http(request: Request, error: HTTPException) -> Response:
+        kind = "not-found" if error.status_code == HTTPStatus.NOT_FOUND else "bad-request"
+        found = problem(kind, error.status_code, str(error.detail))
+        return problem_response(found, request.state.request_id, error.headers)
+
+    @app.exception_handler(Exception)
+    async def on_bug(request: Request, error: Exception) -> Response:
+        LOGGER.error("failed", exc_info=error, extra={"facts": {"request_id": request.state.request_id}})
+        return problem_response(problem("internal", 500, "See the service's log."), request.state.request_id)
+
+
+def run(settings: ServeSettings) -> None:
+    """Serve until SIGINT or SIGTERM; what was accepted is then finished.
+
+    Raises:
+        BundleError: the bundle cannot be read.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+    app = create_app(settings)
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.shutdown,
+    )

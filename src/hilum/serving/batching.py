@@ -1,0 +1,91 @@
+"""Micro-batches: films of many requests in one forward pass, one thread that runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Batcher(Generic[Item, Result]):
+    """Collects what is submitted and hands it on in batches.
+
+    While a batch runs, the next one fills; so batches grow with the load, and a film alone waits for nobody.
+
+    Args:
+        work: items to their results, in order; called from one thread.
+        size: items in a batch at most.
+        wait: seconds that a batch that is not full waits for more.
+    """
+
+    def __init__(self, work: Callable[[Sequence[Item]], Sequence[Result]], size: int, wait: float = 0.0) -> None:
+        self._work, self._size, self._wait = work, size, wait
+        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="hilum-batches", daemon=True)
+        self._thread.start()
+
+    async def submit(self, item: Item) -> Result:
+        """The result for one item; what ``work`` raises for its batch is raised here."""
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        with self._changed:
+            if self._stopping:
+                raise RuntimeError("the batcher has stopped")
+            self._waiting.append((item, future))
+            self._changed.notify()
+        return await future
+
+    def stop(self) -> None:
+        """Finish all that was submitted, then end the thread."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while batch := self._next():
+            live = [(item, future) for item, future in batch if not future.cancelled()]
+            if not live:
+                continue
+            try:
+                results = self._work([item for item, _ in live])
+            except Exception as error:  # a bug in one film's handling must not end the thread
+                _settle(live, [error] * len(live))
+            else:
+                _settle(live, results)
+
+    def _next(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+        """The next batch; empty once stopped and done."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._stopping)
+            until = time.monotonic() + self._wait
+            while self._wait and len(self._waiting) < self._size and not self._stopping:
+                if not self._changed.wait(max(0.0, until - time.monotonic())) or time.monotonic() >= until:
+                    break
+            return [self._waiting.popleft() for _ in range(min(self._size, len(self._waiting)))]
+
+
+def _settle(
+    batch: Sequence[tuple[Item, asyncio.Future[Result]]], outcomes: Sequence[Result] | Sequence[Exception]
+) -> None:
+    """Hand outcomes to the event loops that wait for them; one that has closed waits no longer."""
+
+    def put(future: asyncio.Future[Any], outcome: Any) -> None:
+        if future.done():  # the request gave up
+            return
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+    for (_, future), outcome in zip(batch, outcomes, strict=True):
+        loop = future.get_loop()
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(put, future, outcome)

@@ -1,0 +1,82 @@
+"""A Prediction as JSON: pictures as base64, masks as run lengths."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hilum.config import PreprocessSpec
+from hilum.errors import OutputError
+from hilum.inference.predictor import Answer
+from hilum.inference.render import class_evidence, mask_png, overlay
+from hilum.serving.problems import Problem, problem
+from hilum.serving.schemas import EvidenceSchema, FileResult, FindingSchema, PredictionSchema, RunLength
+from hilum.types import Finding, Prediction, Refusal
+
+EXTRAS = ("mask", "rle", "evidence", "overlay")
+"""What may be asked for beside the prediction."""
+
+
+def file_result(answer: Answer, name: str, spec: PreprocessSpec, extras: Collection[str] = ()) -> FileResult:
+    """What became of one file, with the pictures of ``extras``, which are among EXTRAS."""
+    if isinstance(answer.result, Refusal):
+        found = refusal_problem(answer.result, name).model_dump(mode="json", exclude_none=True)
+        return FileResult(file=name, status=answer.result.status, problem=found)
+    return FileResult(file=name, status="predicted", prediction=_prediction(answer.result, answer, spec, extras))
+
+
+def refusal_problem(refusal: Refusal, name: str) -> Problem:
+    """A refusal as its problem."""
+    return problem(
+        refusal.status, 422, refusal.reason, file=name, findings=[_finding(found) for found in refusal.findings]
+    )
+
+
+def run_lengths(mask: NDArray[np.bool_]) -> RunLength:
+    """A mask (H, W) bool in COCO's uncompressed run-length encoding."""
+    flat = mask.ravel(order="F")
+    ends = np.flatnonzero(np.diff(flat)) + 1
+    counts = np.diff(np.concatenate([[0], ends, [flat.size]])).tolist()
+    return RunLength(size=(mask.shape[0], mask.shape[1]), counts=([0] if flat.size and flat[0] else []) + counts)
+
+
+def _prediction(
+    prediction: Prediction, answer: Answer, spec: PreprocessSpec, extras: Collection[str]
+) -> PredictionSchema:
+    height, width = prediction.mask.shape
+    names = prediction.class_names
+    drawn = None
+    if "overlay" in extras and answer.radiograph is not None:
+        evidence = class_evidence(prediction, answer.radiograph.shape, spec)
+        picture = overlay(answer.radiograph, prediction, evidence=evidence)
+        drawn = _png(np.ascontiguousarray(picture[..., ::-1]))  # OpenCV writes BGR
+    cells = prediction.evidence if "evidence" in extras else None
+    return PredictionSchema(
+        label=prediction.label,
+        probabilities=dict(zip(names, map(float, prediction.probabilities), strict=True)),
+        label_set=list(prediction.label_set),
+        abstained=prediction.abstained,
+        lung_fraction=prediction.lung_fraction,
+        height=height,
+        width=width,
+        findings=[_finding(found) for found in prediction.findings],
+        mask_png=_png(mask_png(prediction.mask)) if "mask" in extras else None,
+        mask_rle=run_lengths(prediction.mask) if "rle" in extras else None,
+        overlay_png=drawn,
+        evidence=None if cells is None else EvidenceSchema(class_names=list(names), values=cells.tolist()),
+    )
+
+
+def _finding(finding: Finding) -> FindingSchema:
+    return FindingSchema(check=finding.check, severity=finding.severity, message=finding.message)
+
+
+def _png(image: NDArray[np.uint8]) -> str:
+    done, content = cv2.imencode(".png", image)
+    if not done:
+        raise OutputError(f"Could not encode an image of shape {image.shape} as PNG.")
+    return base64.b64encode(content.tobytes()).decode()

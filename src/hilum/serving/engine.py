@@ -1,0 +1,80 @@
+"""The model behind the service: loaded once, decoding in threads, forward passes in micro-batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from hilum.export.bundle import load_bundle
+from hilum.export.default_bundle import resolve_bundle
+from hilum.inference.gates import open_gate
+from hilum.inference.predictor import Answer, Predictor, Ready, Upload
+from hilum.serving.batching import Batcher
+from hilum.serving.encode import file_result
+from hilum.serving.metrics import Metrics
+from hilum.serving.problems import ProblemError
+from hilum.serving.schemas import FileResult
+from hilum.serving.settings import ServeSettings
+
+
+class Engine:
+    """Answers uploads; no more than ``settings.queue`` films are under way at once.
+
+    Raises:
+        BundleError: the bundle cannot be read.
+    """
+
+    def __init__(self, settings: ServeSettings, metrics: Metrics) -> None:
+        bundle = load_bundle(resolve_bundle(settings.bundle))
+        gate = open_gate(bundle, settings.gate)
+        self.bundle, self.manifest, self.gate = bundle, bundle.manifest, gate.name
+        self._settings, self._metrics = settings, metrics
+        self._predictor = Predictor(bundle, gate=gate, fix_orientation=settings.fix_orientation)
+        self._pool = ThreadPoolExecutor(settings.readers, thread_name_prefix="hilum-files")
+        self._batcher: Batcher[Ready, Answer] = Batcher(self._run, settings.batch_size, settings.batch_wait)
+        self._films = 0
+        self.stopping = False
+
+    async def predict(self, uploads: Sequence[Upload], extras: Collection[str]) -> list[FileResult]:
+        """The results of some uploads, in order.
+
+        Raises:
+            ProblemError: there is no room for them, the service is stopping, or it took too long.
+        """
+        again = {"Retry-After": str(self._settings.retry_after)}
+        if self.stopping:
+            raise ProblemError("stopping", 503, "Ask another instance, or later.", headers=again)
+        if self._films + len(uploads) > self._settings.queue:
+            detail = f"{self._films} of {self._settings.queue} films are under way; come again later."
+            raise ProblemError("busy", 429, detail, headers=again)
+        self._films += len(uploads)
+        self._metrics.waiting.set(self._films)
+        try:
+            work = asyncio.gather(*(self._one(upload, extras) for upload in uploads))
+            return await asyncio.wait_for(work, self._settings.timeout)
+        except asyncio.TimeoutError as error:
+            detail = f"It was not done after {self._settings.timeout:g} s."
+            raise ProblemError("timeout", 503, detail, headers=again) from error
+        finally:
+            self._films -= len(uploads)
+            self._metrics.waiting.set(self._films)
+
+    async def _one(self, upload: Upload, extras: Collection[str]) -> FileResult:
+        loop = asyncio.get_running_loop()
+        prepared = await loop.run_in_executor(self._pool, self._predictor.prepare, upload)
+        answer = await self._batcher.submit(prepared) if isinstance(prepared, Ready) else prepared
+        spec = self.manifest.preprocess
+        result = await loop.run_in_executor(self._pool, file_result, answer, upload.name, spec, extras)
+        self._metrics.films.labels(result.status).inc()
+        return result
+
+    def _run(self, items: Sequence[Ready]) -> list[Answer]:
+        self._metrics.batches.observe(len(items))
+        return list(self._predictor.answer(items))
+
+    def close(self) -> None:
+        """Finish what was accepted, then end the threads."""
+        self.stopping = True
+        self._batcher.stop()
+        self._pool.shutdown()

@@ -1,0 +1,21 @@
+"""What Prometheus reads."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+
+class Metrics:
+    """The service's measurements, in a registry of its own, so that two applications in a process do not share them."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "hilum_requests", "Requests answered.", ["method", "route", "status"], registry=self.registry
+        )
+        self.seconds = Histogram("hilum_request_seconds", "Time to answer.", ["route"], registry=self.registry)
+        self.films = Counter("hilum_films", "Films by what became of them.", ["status"], registry=self.registry)
+        self.batches = Histogram(
+            "hilum_batch_films", "Films in a forward pass.", buckets=(1, 2, 4, 8, 16, 32), registry=self.registry
+        )
+        self.waiting = Gauge("hilum_films_under_way", "Films accepted and not yet answered.", registry=self.registry)

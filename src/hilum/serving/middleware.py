@@ -1,0 +1,112 @@
+"""Around every request: its id, its log line, its measurements, the bearer token, and the cap on its body.
+
+Plain ASGI, so that a body is counted as it comes in and not once it is in memory.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hilum.serving.metrics import Metrics
+from hilum.serving.problems import ProblemError, problem_response
+from hilum.serving.settings import ServeSettings
+
+LOGGER = logging.getLogger("hilum.service")
+REQUEST_ID = "X-Request-ID"
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PROTECTED = ("/v1/", "/metrics")
+
+
+class Envelope:
+    """See the module."""
+
+    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics) -> None:
+        self._app, self._settings, self._metrics = app, settings, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers, started, status = Headers(scope=scope), time.perf_counter(), 500
+        given = headers.get(REQUEST_ID, "")
+        request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def reply(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                out = MutableHeaders(scope=message)
+                out[REQUEST_ID] = request_id
+                out["X-Content-Type-Options"] = "nosniff"
+                out["Cache-Control"] = "no-store"
+            await send(message)
+
+        try:
+            if (refusal := self._refusal(scope, headers)) is not None:
+                response = problem_response(refusal.problem, request_id, refusal.headers)
+                await response(scope, receive, reply)
+            else:
+                await self._app(scope, self._counted(receive), reply)
+        finally:
+            self._note(scope, request_id, status, time.perf_counter() - started)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> ProblemError | None:
+        """What is refused before the body is read."""
+        token = self._settings.token
+        if token is not None and scope["path"].startswith(_PROTECTED):
+            given = headers.get("Authorization", "")
+            if not hmac.compare_digest(given.encode(), f"Bearer {token.get_secret_value()}".encode()):
+                return ProblemError("unauthorized", 401, headers={"WWW-Authenticate": "Bearer"})
+        length = headers.get("Content-Length", "")
+        if length.isdigit() and int(length) > self._settings.max_upload:
+            return self._too_large()
+        return None
+
+    def _too_large(self) -> ProblemError:
+        detail = f"Expected at most {self._settings.max_upload:,} bytes in one request."
+        return ProblemError("too-large", 413, detail, headers={"Connection": "close"})
+
+    def _counted(self, receive: Receive) -> Receive:
+        """``receive`` that ends a body that grows beyond the cap, whatever its Content-Length said."""
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._settings.max_upload:
+                raise self._too_large()
+            return message
+
+        return counted
+
+    def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "other")  # never the path itself, which a client chooses
+        self._metrics.requests.labels(scope["method"], route, str(status)).inc()
+        self._metrics.seconds.labels(route).observe(seconds)
+        # No file names, no addresses, no bodies: nothing that may name a patient.
+        facts = {"request_id": request_id, "method": scope["method"], "route": route, "status": status}
+        LOGGER.info("request", extra={"facts": {**facts, "ms": round(1000 * seconds, 1)}})
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as JSON: time (UTC), level, event and its facts; of an error the type and place, not its text."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        facts = {"time": f"{stamp}.{int(record.msecs):03d}Z", "level": record.levelname.lower()}
+        facts |= {"event": record.getMessage(), **getattr(record, "facts", {})}
+        if record.exc_info and record.exc_info[0] is not None:
+            facts["error"] = record.exc_info[0].__name__
+        return json.dumps(facts)

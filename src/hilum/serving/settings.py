@@ -1,0 +1,35 @@
+"""Every setting of the service, with its bounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from hilum.export.default_bundle import DEFAULT
+from hilum.inference.gates import GateName
+
+_MIB = 1 << 20
+
+
+class ServeSettings(BaseModel):
+    """How the service runs. Times are in seconds, sizes in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bundle: Path | str = Field(DEFAULT, description="A folder, a .hilum file, or default.")
+    gate: GateName = Field("learned", description="What refuses files.")
+    fix_orientation: bool = Field(False, description="Put turned and inverted films right.")
+    host: str = Field("127.0.0.1", description="Address to bind; 0.0.0.0 is reachable from other machines.")
+    port: int = Field(8000, ge=0, le=65535)
+    token: SecretStr | None = Field(None, description="Bearer token that /v1 and /metrics ask for; None: no token.")
+    max_files: int = Field(32, ge=1, description="Files in one request.")
+    max_upload: int = Field(256 * _MIB, ge=1, description="Bytes of one request's body.")
+    max_pixels: int = Field(64_000_000, ge=1, description="Pixels of one file, by its header, before decoding.")
+    queue: int = Field(128, ge=1, description="Films that may be under way or waiting.")
+    batch_size: int = Field(8, ge=1, description="Films in one forward pass at most.")
+    batch_wait: float = Field(0.0, ge=0, le=1, description="How long a batch waits for more films to come.")
+    readers: int = Field(2, ge=1, description="Threads that decode files and encode pictures.")
+    timeout: float = Field(30.0, gt=0, description="A request that takes longer is given up.")
+    retry_after: int = Field(1, ge=1, description="What Retry-After says to those who are turned away.")
+    shutdown: int = Field(30, ge=0, description="How long accepted requests have to finish when the service stops.")
