@@ -52,5 +52,4 @@ def serve(
     )  # fmt: skip
     if settings.token is None and host not in ("127.0.0.1", "localhost", "::1"):
         say(f"[yellow]warning[/] {host} can be reached by others and no token is asked for: set {TOKEN}.")
-    say(f"Serving on http://{host}:{port}, documentation at /docs. A research tool, not a medical device.")
-    run(settings)
+    run(settings, lambda address: say(f"Serving on {address}, documentation at /docs. Not a medical device."))

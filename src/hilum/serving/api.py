@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from hilum._version import __version__
+from hilum.errors import ConfigError
 from hilum.export.bundle import MODEL_CARD
 from hilum.inference.predictor import Upload
 from hilum.serving.encode import EXTRAS
@@ -165,24 +167,40 @@ def _add_handlers(app: FastAPI) -> None:
         return problem_response(problem("internal", 500, "See the service's log."), request.state.request_id)
 
 
-def run(settings: ServeSettings) -> None:
+def run(settings: ServeSettings, announce: Callable[[str], None] = lambda address: None) -> None:
     """Serve until SIGINT or SIGTERM; what was accepted is then finished.
+
+    Args:
+        settings: of the service; port 0 takes a free one.
+        announce: is told the address once it is bound.
 
     Raises:
         BundleError: the bundle cannot be read.
+        ConfigError: the address cannot be bound.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
-    app = create_app(settings)
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
+    bound = _bind(settings.host, settings.port)
+    config = uvicorn.Config(
+        create_app(settings),
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown,
     )
+    host, port = bound.getsockname()[:2]
+    announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+    with bound:
+        uvicorn.Server(config).run(sockets=[bound])
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise ConfigError(
+            f"Expected to bind {host}, port {port}, got: {error.strerror or error}.", cure="Choose another --port."
+        ) from error

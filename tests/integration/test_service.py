@@ -1,0 +1,286 @@
+"""The REST service on a small trained bundle, in this process and as a process of its own."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from numpy.typing import NDArray
+
+from hilum.data.phantom import draw_phantom
+from hilum.export.bundle import load_bundle
+from hilum.inference.predictor import Predictor
+from hilum.serving.api import create_app
+from hilum.serving.settings import ServeSettings
+from hilum.training.run_folder import RunFolder
+from hilum.types import Prediction, Radiograph
+
+PHANTOM = draw_phantom(4_000_001, "Normal", size=256).image
+
+
+def png(pixels: NDArray[np.uint8] = PHANTOM) -> bytes:
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def files(*contents: bytes) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("files", (f"{number}.png", content)) for number, content in enumerate(contents)]
+
+
+def settings(run: RunFolder, **more: Any) -> ServeSettings:
+    return ServeSettings(bundle=run.bundle, **more)
+
+
+@pytest.fixture(scope="module")
+def client(trained_run: RunFolder) -> Iterator[TestClient]:
+    with TestClient(create_app(settings(trained_run, max_files=3)), raise_server_exceptions=False) as opened:
+        yield opened
+
+
+def is_problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    content: dict[str, Any] = response.json()
+    assert content["type"] == f"urn:hilum:problem:{kind}"
+    assert content["status"] == status
+    assert content["title"]
+    assert content["request_id"] == response.headers["x-request-id"]
+    return content
+
+
+def test_one_film_gets_what_the_library_says(client: TestClient, trained_run: RunFolder) -> None:
+    response = client.post("/v1/predict", files=files(png()))
+    assert response.status_code == 200
+    content = response.json()
+    assert "not a medical device" in content["notice"]
+    (result,) = content["results"]
+    expected = Predictor(load_bundle(trained_run.bundle)).predict(Radiograph(PHANTOM))
+    assert isinstance(expected, Prediction)
+    assert content["bundle_id"] == expected.bundle_id
+    got = result["prediction"]
+    assert got["label"] == expected.label
+    assert got["label_set"] == list(expected.label_set)
+    np.testing.assert_allclose(
+        [got["probabilities"][name] for name in expected.class_names], expected.probabilities, atol=1e-6
+    )
+    assert (got["height"], got["width"]) == (256, 256)
+    assert "mask_png" not in got
+    assert "problem" not in result
+
+
+def test_pictures_and_run_lengths_are_those_of_the_mask(client: TestClient, trained_run: RunFolder) -> None:
+    response = client.post("/v1/predict?include=mask&include=rle&include=evidence&include=overlay", files=files(png()))
+    got = response.json()["results"][0]["prediction"]
+    expected = Predictor(load_bundle(trained_run.bundle)).predict(Radiograph(PHANTOM))
+    assert isinstance(expected, Prediction)
+    mask = cv2.imdecode(np.frombuffer(base64.b64decode(got["mask_png"]), np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(mask, expected.mask.astype(np.uint8) * 255)
+    flat = np.repeat(np.arange(len(got["mask_rle"]["counts"])) % 2, got["mask_rle"]["counts"])
+    np.testing.assert_array_equal(flat.reshape(got["mask_rle"]["size"], order="F"), expected.mask)
+    assert expected.evidence is not None
+    np.testing.assert_allclose(got["evidence"]["values"], expected.evidence, atol=1e-4)
+    overlay = cv2.imdecode(np.frombuffer(base64.b64decode(got["overlay_png"]), np.uint8), cv2.IMREAD_COLOR)
+    assert overlay is not None
+    assert overlay.shape[0] >= 256
+
+
+def test_of_several_files_each_has_its_own_result(client: TestClient) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256)).astype(np.uint8)
+    response = client.post("/v1/predict", files=files(png(), png(noise), b"no picture"))
+    assert response.status_code == 200
+    results = response.json()["results"]
+    assert [result["status"] for result in results] == ["predicted", "refused", "unreadable"]
+    assert [result["file"] for result in results] == ["0.png", "1.png", "2.png"]
+    assert results[1]["problem"]["type"] == "urn:hilum:problem:refused"
+    assert results[1]["problem"]["findings"][0]["check"] == "frontal"
+    assert "got something else" in results[2]["problem"]["detail"]
+
+
+def test_one_refused_file_is_a_problem_with_its_findings(client: TestClient) -> None:
+    turned = is_problem(client.post("/v1/predict", files=files(png(np.rot90(PHANTOM, -1)))), 422, "refused")
+    assert turned["detail"].startswith("rotated 90 degrees clockwise")
+    assert turned["findings"][0]["check"] == "rotated"
+    is_problem(client.post("/v1/predict", files=files(b"")), 422, "unreadable")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [("?include=cat", "got cat"), ("?include=mask&include=all", "got all")], ids=["one", "two"]
+)
+def test_what_is_asked_wrongly_is_said(client: TestClient, words: str, said: str) -> None:
+    problem = is_problem(client.post(f"/v1/predict{words}", files=files(png())), 422, "bad-request")
+    assert said in problem["detail"]
+
+
+def test_wrong_requests_are_problems(client: TestClient) -> None:
+    is_problem(client.post("/v1/predict"), 422, "bad-request")
+    is_problem(client.post("/v1/predict", content=b"nonsense"), 422, "bad-request")
+    is_problem(client.get("/v1/predict"), 405, "bad-request")
+    is_problem(client.get("/elsewhere"), 404, "not-found")
+    problem = is_problem(client.post("/v1/predict", files=files(*[png()] * 4)), 422, "too-many-files")
+    assert "at most 3, got 4" in problem["detail"]
+
+
+def test_pixels_are_capped_before_decoding(trained_run: RunFolder) -> None:
+    with TestClient(create_app(settings(trained_run, max_pixels=200 * 200))) as client:
+        problem = is_problem(client.post("/v1/predict", files=files(png())), 422, "unreadable")
+    assert "Expected at most 40,000 pixels" in problem["detail"]
+
+
+def test_a_body_is_capped_with_and_without_a_length(trained_run: RunFolder) -> None:
+    def parts() -> Iterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+        for _ in range(50):
+            yield b"x" * 1000
+
+    with TestClient(create_app(settings(trained_run, max_upload=20_000))) as client:
+        is_problem(client.post("/v1/predict", files=files(b"x" * 30_000)), 413, "too-large")
+        form = {"Content-Type": "multipart/form-data; boundary=b"}
+        is_problem(client.post("/v1/predict", content=parts(), headers=form), 413, "too-large")
+        assert client.get("/healthz").status_code == 200
+
+
+def test_the_token_guards_all_but_health(trained_run: RunFolder) -> None:
+    with TestClient(create_app(settings(trained_run, token="secret"))) as client:
+        for path in ("/v1/bundle", "/v1/bundle/card", "/metrics"):
+            response = client.get(path)
+            is_problem(response, 401, "unauthorized")
+            assert response.headers["www-authenticate"] == "Bearer"
+            assert client.get(path, headers={"Authorization": "Bearer wrong"}).status_code == 401
+            assert client.get(path, headers={"Authorization": "Bearer secret"}).status_code == 200
+        is_problem(client.post("/v1/predict", files=files(png())), 401, "unauthorized")
+        assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+
+
+def test_a_full_queue_turns_away_and_says_when_to_come_again(trained_run: RunFolder) -> None:
+    with TestClient(create_app(settings(trained_run, queue=2))) as client:
+        response = client.post("/v1/predict", files=files(*[png()] * 3))
+        is_problem(response, 429, "busy")
+        assert response.headers["retry-after"] == "1"
+        assert client.post("/v1/predict", files=files(png(), png())).status_code == 200
+
+
+def test_what_takes_too_long_is_given_up_and_its_room_is_free_again(trained_run: RunFolder) -> None:
+    app = create_app(settings(trained_run, timeout=0.2, queue=1))
+    engine = app.state.engine
+    fast = engine._predictor.prepare
+
+    def slow(source: object) -> object:
+        time.sleep(0.6)
+        return fast(source)
+
+    engine._predictor.prepare = slow
+    with TestClient(app) as client:
+        response = client.post("/v1/predict", files=files(png()))
+        is_problem(response, 503, "timeout")
+        assert "retry-after" in response.headers
+        engine._predictor.prepare = fast
+        time.sleep(0.6)
+        assert client.post("/v1/predict", files=files(png())).status_code == 200
+
+
+def test_facts_and_card_are_the_bundles(client: TestClient, trained_run: RunFolder) -> None:
+    manifest = load_bundle(trained_run.bundle).manifest
+    facts = client.get("/v1/bundle").json()
+    assert facts["bundle_id"] == manifest.bundle_id
+    assert facts["class_names"] == list(manifest.class_names)
+    assert facts["gate"] == "learned"
+    card = client.get("/v1/bundle/card")
+    assert card.headers["content-type"].startswith("text/markdown")
+    assert "not a medical device" in card.text
+
+
+def test_request_ids_come_back_unless_they_are_odd(client: TestClient) -> None:
+    assert client.get("/healthz", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
+    odd = client.get("/healthz", headers={"X-Request-ID": "a b{}"}).headers["x-request-id"]
+    assert re.fullmatch(r"[0-9a-f]{32}", odd)
+
+
+def test_the_log_names_no_file(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    from hilum.serving.middleware import LOGGER, JsonLines
+
+    with caplog.at_level(logging.INFO, logger=LOGGER.name):
+        client.post("/v1/predict", files=[("files", ("Mustermann_Erika.png", png()))])
+        client.get("/elsewhere/Mustermann")
+    lines = [JsonLines().format(record) for record in caplog.records if record.name == LOGGER.name]
+    assert [json.loads(line)["route"] for line in lines] == ["/v1/predict", "other"]
+    assert not [line for line in lines if "Mustermann" in line]
+
+
+def test_measurements_count_films(client: TestClient) -> None:
+    client.post("/v1/predict", files=files(png()))
+    text = client.get("/metrics").text
+    found = re.search(r'^hilum_films_total\{status="predicted"\} (\S+)', text, re.MULTILINE)
+    assert found
+    assert float(found[1]) >= 1
+    assert re.search(r"^hilum_films_under_way 0\.0", text, re.MULTILINE)
+
+
+def test_the_schema_describes_every_answer(client: TestClient) -> None:
+    schema = client.get("/openapi.json").json()
+    predict = schema["paths"]["/v1/predict"]["post"]
+    assert {"200", "401", "413", "422", "429", "503"} <= set(predict["responses"])
+    example = schema["components"]["schemas"]["PredictResponse"]["examples"][0]
+    assert example["results"][0]["prediction"]["label"] == "Normal"
+
+
+def test_a_process_serves_under_load_and_finishes_what_it_accepted(trained_run: RunFolder, tmp_path: Path) -> None:
+    """SIGTERM in the middle of requests: each is answered, the process ends with 0, nobody else can reach it."""
+    log = tmp_path / "log"
+    command = [
+        sys.executable,
+        "-c",
+        "from hilum.cli import main; main()",
+        "serve",
+        "--bundle",
+        str(trained_run.bundle),
+        "--port",
+        "0",
+    ]
+    with log.open("w") as stream:
+        process = subprocess.Popen(command, stderr=stream, stdout=stream, env={**os.environ, "COLUMNS": "200"})
+    try:
+        port = _port(log, process)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            assert client.get("/readyz").status_code == 200
+        answers: list[int] = []
+
+        def ask() -> None:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+                answers.append(client.post("/v1/predict", files=files(*[png()] * 8)).status_code)
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join()
+        assert process.wait(timeout=30) in (0, -signal.SIGTERM)  # uvicorn raises the signal again once all is done
+        assert answers == [200] * 8
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _port(log: Path, process: subprocess.Popen[bytes]) -> int:
+    for _ in range(600):
+        if found := re.search(r"http://127\.0\.0\.1:([1-9]\d*)", log.read_text()):
+            return int(found[1])
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.1)
+    raise AssertionError(log.read_text())
