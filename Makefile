@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 STAMP := $(VENV)/.hilum-setup
-PINNED := --constraint constraints.txt --editable '.[train,dev]'
+PINNED := --constraint constraints.txt --editable '.[train,serve,dicomweb,dev]'
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test lint demo audit-demo model gate lock clean
@@ -15,7 +15,7 @@ PINNED := --constraint constraints.txt --editable '.[train,dev]'
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
-setup: $(STAMP) ## Create VENV (.venv) and install hilum with its train and dev extras, pinned
+setup: $(STAMP) ## Create VENV (.venv) and install hilum with all its extras, pinned
 
 test: lint ## Set up, lint and run all tests
 	$(BIN)/python -m pytest
@@ -45,8 +45,8 @@ gate: setup ## Set up, then train the shipped gate: make gate DATA=metadata.csv 
 	$(BIN)/hilum train-gate '$(DATA)' --others benchmarks/gate_samples.csv --others-root '$(OTHERS)' --steps 5000 --out runs/gate
 
 lock: | $(UV) ## Re-resolve constraints.txt to the newest versions that pyproject.toml allows
-	$(UV) pip compile pyproject.toml --extra train --extra dev --universal --python-version 3.10 --upgrade \
-		--no-python-downloads --annotation-style line --custom-compile-command 'make lock' --quiet \
+	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.10 --upgrade --no-python-downloads \
+		 --annotation-style line --custom-compile-command 'make lock' --quiet \
 		--output-file constraints.txt
 
 clean: ## Delete what builds and checks leave; VENV, runs/, demo/ and audit-demo/ stay
