@@ -46,8 +46,7 @@ gate: setup ## Set up, then train the shipped gate: make gate DATA=metadata.csv 
 
 lock: | $(UV) ## Re-resolve constraints.txt to the newest versions that pyproject.toml allows
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.10 --upgrade --no-python-downloads \
-		 --annotation-style line --custom-compile-command 'make lock' --quiet \
-		--output-file constraints.txt
+		--annotation-style line --custom-compile-command 'make lock' --quiet --output-file constraints.txt
 
 clean: ## Delete what builds and checks leave; VENV, runs/, demo/ and audit-demo/ stay
 	rm -rf build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

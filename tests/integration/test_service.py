@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
@@ -25,7 +26,9 @@ from numpy.typing import NDArray
 
 from hilum.data.phantom import draw_phantom
 from hilum.export.bundle import load_bundle
+from hilum.inference.evidence_file import read_evidence
 from hilum.inference.predictor import Predictor
+from hilum.inference.render import class_evidence
 from hilum.serving.api import create_app
 from hilum.serving.settings import ServeSettings
 from hilum.training.run_folder import RunFolder
@@ -83,7 +86,9 @@ def test_one_film_gets_what_the_library_says(client: TestClient, trained_run: Ru
     assert "problem" not in result
 
 
-def test_pictures_and_run_lengths_are_those_of_the_mask(client: TestClient, trained_run: RunFolder) -> None:
+def test_pictures_and_run_lengths_are_those_of_the_film(
+    client: TestClient, trained_run: RunFolder, tmp_path: Path
+) -> None:
     response = client.post("/v1/predict?include=mask&include=rle&include=evidence&include=overlay", files=files(png()))
     got = response.json()["results"][0]["prediction"]
     expected = Predictor(load_bundle(trained_run.bundle)).predict(Radiograph(PHANTOM))
@@ -94,6 +99,13 @@ def test_pictures_and_run_lengths_are_those_of_the_mask(client: TestClient, trai
     np.testing.assert_array_equal(flat.reshape(got["mask_rle"]["size"], order="F"), expected.mask)
     assert expected.evidence is not None
     np.testing.assert_allclose(got["evidence"]["values"], expected.evidence, atol=1e-4)
+    (tmp_path / "evidence.png").write_bytes(base64.b64decode(got["evidence"]["png"]))
+    values, facts = read_evidence(tmp_path / "evidence.png")
+    whole = class_evidence(expected, PHANTOM.shape, load_bundle(trained_run.bundle).manifest.preprocess)
+    assert whole is not None
+    assert facts["class"] == got["label"]
+    assert facts["logits_per_grey_level"] == got["evidence"]["step"]
+    np.testing.assert_allclose(values, whole, atol=got["evidence"]["step"])
     overlay = cv2.imdecode(np.frombuffer(base64.b64decode(got["overlay_png"]), np.uint8), cv2.IMREAD_COLOR)
     assert overlay is not None
     assert overlay.shape[0] >= 256
@@ -228,6 +240,51 @@ def test_measurements_count_films(client: TestClient) -> None:
     assert found
     assert float(found[1]) >= 1
     assert re.search(r"^hilum_films_under_way 0\.0", text, re.MULTILINE)
+
+
+def test_the_documentation_asks_no_other_server(client: TestClient) -> None:
+    page = client.get("/docs").text
+    links = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert links
+    assert not [link for link in links if not link.startswith("/")]
+    assert all(client.get(link).status_code == 200 for link in links)
+
+
+def test_a_body_that_stops_coming_is_given_up(trained_run: RunFolder) -> None:
+    app = create_app(settings(trained_run, timeout=0.2))
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(30)
+        raise AssertionError("nobody waits so long")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    form = [(b"content-type", b"multipart/form-data; boundary=b")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/predict", "headers": form, "query_string": b""}
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
+    app.state.engine.close()
+
+
+def test_a_full_service_reads_no_body(trained_run: RunFolder) -> None:
+    app = create_app(settings(trained_run, queue=1))
+    app.state.engine._films = 1
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError("the body is read")
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/predict", "headers": [], "query_string": b""}
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 429
+    app.state.engine.close()
 
 
 def test_the_schema_describes_every_answer(client: TestClient) -> None:

@@ -39,21 +39,27 @@ def step_of(evidence: NDArray[np.float32]) -> float:
 
 
 def save_evidence(path: Path, evidence: NDArray[np.float32], prediction: Prediction) -> float:
-    """Write the evidence of the predicted class as a 16-bit grey PNG, atomically; its step, logits per grey level.
-
-    Args:
-        path: ends in ``.png``.
-        evidence: (H0, W0) float32, from class_evidence: logits that a cell of the network's map adds, at each pixel.
-        prediction: whose label it is of.
+    """Write what ``encode_evidence`` gives to ``path``, atomically; its step, logits per grey level.
 
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
+    """
+    write_bytes(path, encode_evidence(evidence, prediction))
+    return step_of(evidence)
+
+
+def encode_evidence(evidence: NDArray[np.float32], prediction: Prediction) -> bytes:
+    """The evidence of the predicted class as the content of a 16-bit grey PNG.
+
+    Args:
+        evidence: (H0, W0) float32, from class_evidence: logits that a cell of the network's map adds, at each pixel.
+        prediction: whose label it is of.
     """
     step = step_of(evidence)
     grey = np.rint(evidence * np.float32(1 / step)).astype(np.int32) + ZERO
     done, content = cv2.imencode(".png", grey.astype(np.uint16))
     if not done:
-        raise OutputError(f"Could not encode an image of shape {evidence.shape} as PNG for {path}.")
+        raise OutputError(f"Could not encode an image of shape {evidence.shape} as PNG.")
     cells = prediction.evidence
     facts = {
         "class": prediction.label,
@@ -65,8 +71,7 @@ def save_evidence(path: Path, evidence: NDArray[np.float32], prediction: Predict
         "the logit of the class",
     }
     png = content.tobytes()
-    write_bytes(path, png[:_IHDR_END] + _text_chunk(KEYWORD, json.dumps(facts)) + png[_IHDR_END:])
-    return step
+    return png[:_IHDR_END] + _text_chunk(KEYWORD, json.dumps(facts)) + png[_IHDR_END:]
 
 
 def read_evidence(path: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:

@@ -12,9 +12,11 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 import uvicorn
-from fastapi import FastAPI, File, Query, Request, UploadFile
+from fastapi import Depends, FastAPI, File, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response
+from fastapi.security import HTTPBearer
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
@@ -25,7 +27,7 @@ from hilum.inference.predictor import Upload
 from hilum.serving.encode import EXTRAS
 from hilum.serving.engine import Engine
 from hilum.serving.metrics import Metrics
-from hilum.serving.middleware import LOGGER, Envelope, JsonLines
+from hilum.serving.middleware import LOGGER, PREDICT, Envelope, JsonLines
 from hilum.serving.problems import MEDIA_TYPE, Problem, ProblemError, problem, problem_response
 from hilum.serving.schemas import BundleSchema, HealthSchema, PredictResponse
 from hilum.serving.settings import ServeSettings
@@ -34,6 +36,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     code: {"model": Problem, "description": words, "content": {MEDIA_TYPE: {}}}
     for code, words in {
         401: "No bearer token, or another one.",
+        408: "The body stopped coming.",
         413: "The body is larger than allowed.",
         422: "The one file of the request is refused by the gate or cannot be read, or the request is wrong.",
         429: "The queue is full; see Retry-After.",
@@ -56,22 +59,24 @@ def create_app(settings: ServeSettings) -> FastAPI:
         yield
         await asyncio.to_thread(engine.close)
 
-    app = FastAPI(
+    app: FastAPI = FastAPIOffline(
         title="hilum",
         version=__version__,
         description="Class, lung mask and evidence of chest radiographs. A research tool, not a medical device.",
+        dependencies=[] if settings.token is None else [Depends(HTTPBearer(auto_error=False))],  # Envelope checks it
+        redoc_url=None,
         lifespan=lifespan,
     )
     app.state.engine = engine
     _add_handlers(app)
     _add_predict(app, engine, settings)
     _add_facts(app, engine, metrics)
-    app.add_middleware(Envelope, settings=settings, metrics=metrics)
+    app.add_middleware(Envelope, settings=settings, metrics=metrics, turned_away=engine.turned_away)
     return app
 
 
 def _add_predict(app: FastAPI, engine: Engine, settings: ServeSettings) -> None:
-    @app.post("/v1/predict", response_model_exclude_none=True, responses=_PROBLEMS, tags=["films"])
+    @app.post(PREDICT, response_model_exclude_none=True, responses=_PROBLEMS, tags=["films"])
     async def predict(
         request: Request,
         files: Annotated[list[UploadFile], File(description="PNG, JPEG, WebP, BMP, TIFF or DICOM; one or many.")],

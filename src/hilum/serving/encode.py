@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
 from hilum.errors import OutputError
+from hilum.inference.evidence_file import encode_evidence, step_of
 from hilum.inference.predictor import Answer
 from hilum.inference.render import class_evidence, mask_png, overlay
 from hilum.serving.problems import Problem, problem
@@ -48,16 +49,14 @@ def _prediction(
     prediction: Prediction, answer: Answer, spec: PreprocessSpec, extras: Collection[str]
 ) -> PredictionSchema:
     height, width = prediction.mask.shape
-    names = prediction.class_names
+    evidence = class_evidence(prediction, (height, width), spec) if {"overlay", "evidence"} & set(extras) else None
     drawn = None
     if "overlay" in extras and answer.radiograph is not None:
-        evidence = class_evidence(prediction, answer.radiograph.shape, spec)
         picture = overlay(answer.radiograph, prediction, evidence=evidence)
         drawn = _png(np.ascontiguousarray(picture[..., ::-1]))  # OpenCV writes BGR
-    cells = prediction.evidence if "evidence" in extras else None
     return PredictionSchema(
         label=prediction.label,
-        probabilities=dict(zip(names, map(float, prediction.probabilities), strict=True)),
+        probabilities=dict(zip(prediction.class_names, map(float, prediction.probabilities), strict=True)),
         label_set=list(prediction.label_set),
         abstained=prediction.abstained,
         lung_fraction=prediction.lung_fraction,
@@ -67,7 +66,18 @@ def _prediction(
         mask_png=_png(mask_png(prediction.mask)) if "mask" in extras else None,
         mask_rle=run_lengths(prediction.mask) if "rle" in extras else None,
         overlay_png=drawn,
-        evidence=None if cells is None else EvidenceSchema(class_names=list(names), values=cells.tolist()),
+        evidence=_evidence(prediction, evidence) if "evidence" in extras else None,
+    )
+
+
+def _evidence(prediction: Prediction, evidence: NDArray[np.float32] | None) -> EvidenceSchema | None:
+    if prediction.evidence is None or evidence is None:
+        return None
+    return EvidenceSchema(
+        class_names=list(prediction.class_names),
+        values=prediction.evidence.tolist(),
+        png=base64.b64encode(encode_evidence(evidence, prediction)).decode(),
+        step=step_of(evidence),
     )
 
 

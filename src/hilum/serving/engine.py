@@ -34,7 +34,17 @@ class Engine:
         self._pool = ThreadPoolExecutor(settings.readers, thread_name_prefix="hilum-files")
         self._batcher: Batcher[Ready, Answer] = Batcher(self._run, settings.batch_size, settings.batch_wait)
         self._films = 0
+        self._again = {"Retry-After": str(settings.retry_after)}
         self.stopping = False
+
+    def turned_away(self, films: int = 1) -> ProblemError | None:
+        """Why so many films cannot be taken now; None where they can."""
+        if self.stopping:
+            return ProblemError("stopping", 503, "Ask another instance, or later.", headers=self._again)
+        if self._films + films > self._settings.queue:
+            detail = f"{self._films} of {self._settings.queue} films are under way; come again later."
+            return ProblemError("busy", 429, detail, headers=self._again)
+        return None
 
     async def predict(self, uploads: Sequence[Upload], extras: Collection[str]) -> list[FileResult]:
         """The results of some uploads, in order.
@@ -42,12 +52,8 @@ class Engine:
         Raises:
             ProblemError: there is no room for them, the service is stopping, or it took too long.
         """
-        again = {"Retry-After": str(self._settings.retry_after)}
-        if self.stopping:
-            raise ProblemError("stopping", 503, "Ask another instance, or later.", headers=again)
-        if self._films + len(uploads) > self._settings.queue:
-            detail = f"{self._films} of {self._settings.queue} films are under way; come again later."
-            raise ProblemError("busy", 429, detail, headers=again)
+        if (refusal := self.turned_away(len(uploads))) is not None:
+            raise refusal
         self._films += len(uploads)
         self._metrics.waiting.set(self._films)
         try:
@@ -55,7 +61,7 @@ class Engine:
             return await asyncio.wait_for(work, self._settings.timeout)
         except asyncio.TimeoutError as error:
             detail = f"It was not done after {self._settings.timeout:g} s."
-            raise ProblemError("timeout", 503, detail, headers=again) from error
+            raise ProblemError("timeout", 503, detail, headers=self._again) from error
         finally:
             self._films -= len(uploads)
             self._metrics.waiting.set(self._films)

@@ -1,16 +1,19 @@
-"""Around every request: its id, its log line, its measurements, the bearer token, and the cap on its body.
+"""Around every request: its id, its log line, its measurements, the bearer token, and the caps on its body.
 
-Plain ASGI, so that a body is counted as it comes in and not once it is in memory.
+Plain ASGI, so that a body is counted as it comes in and not once it is in memory, and is not read at all where there
+is no room for its films.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import logging
 import re
 import time
 import uuid
+from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,16 +24,31 @@ from hilum.serving.settings import ServeSettings
 
 LOGGER = logging.getLogger("hilum.service")
 REQUEST_ID = "X-Request-ID"
+PREDICT = "/v1/predict"
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PROTECTED = ("/v1/", "/metrics")
+_CLOSE = {"Connection": "close"}  # the rest of the body is not read
 
 
 class Envelope:
-    """See the module."""
+    """See the module.
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics) -> None:
-        self._app, self._settings, self._metrics = app, settings, metrics
+    Args:
+        app: what answers.
+        settings: of the service.
+        metrics: are told of every request.
+        turned_away: why no film can be taken now, or None.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: ServeSettings,
+        metrics: Metrics,
+        turned_away: Callable[[], ProblemError | None],
+    ) -> None:
+        self._app, self._settings, self._metrics, self._turned_away = app, settings, metrics, turned_away
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -70,20 +88,25 @@ class Envelope:
         length = headers.get("Content-Length", "")
         if length.isdigit() and int(length) > self._settings.max_upload:
             return self._too_large()
-        return None
+        return self._turned_away() if scope["path"] == PREDICT else None
 
     def _too_large(self) -> ProblemError:
         detail = f"Expected at most {self._settings.max_upload:,} bytes in one request."
-        return ProblemError("too-large", 413, detail, headers={"Connection": "close"})
+        return ProblemError("too-large", 413, detail, headers=_CLOSE)
 
     def _counted(self, receive: Receive) -> Receive:
-        """``receive`` that ends a body that grows beyond the cap, whatever its Content-Length said."""
-        taken = 0
+        """``receive`` that ends a body that grows beyond the cap, whatever its Content-Length said, or stops coming."""
+        taken, whole, pause = 0, False, self._settings.timeout
 
         async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
+            nonlocal taken, whole
+            if whole:
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), pause)
+            except asyncio.TimeoutError as error:
+                raise ProblemError("slow", 408, f"Nothing came for {pause:g} s.", headers=_CLOSE) from error
+            taken, whole = taken + len(message.get("body", b"")), not message.get("more_body", False)
             if taken > self._settings.max_upload:
                 raise self._too_large()
             return message

@@ -19,6 +19,7 @@ TITLES = {
     "no-files": "No file in the request",
     "too-many-files": "Too many files in the request",
     "too-large": "The request is too large",
+    "slow": "The request stopped coming",
     "unauthorized": "A bearer token is needed",
     "busy": "The queue is full",
     "timeout": "It took too long",

@@ -25,12 +25,16 @@ class RunLength(BaseModel):
 
 
 class EvidenceSchema(BaseModel):
-    """The evidence map of every class: what each cell adds to the class's logit."""
+    """What each cell of the network's map adds to each class's logit."""
 
     class_names: list[str] = Field(description="K names, in the order of `values`.")
     values: list[list[list[float]]] = Field(
         description="(K, h, w) logits, over the square that the network saw; sums to the logit less its bias."
     )
+    png: str = Field(
+        description="That of the predicted class at the file's size, 16-bit PNG, base64: (grey - 32768) x step logits."
+    )
+    step: float = Field(description="Of the PNG: logits per grey level.")
 
 
 class PredictionSchema(BaseModel):

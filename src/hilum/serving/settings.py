@@ -30,6 +30,6 @@ class ServeSettings(BaseModel):
     batch_size: int = Field(8, ge=1, description="Films in one forward pass at most.")
     batch_wait: float = Field(0.0, ge=0, le=1, description="How long a batch waits for more films to come.")
     readers: int = Field(2, ge=1, description="Threads that decode files and encode pictures.")
-    timeout: float = Field(30.0, gt=0, description="A request that takes longer is given up.")
+    timeout: float = Field(30.0, gt=0, description="A request that takes longer, or pauses for longer, is given up.")
     retry_after: int = Field(1, ge=1, description="What Retry-After says to those who are turned away.")
     shutdown: int = Field(30, ge=0, description="How long accepted requests have to finish when the service stops.")
