@@ -10,12 +10,18 @@ STAMP := $(VENV)/.hilum-setup
 PINNED := --constraint constraints.txt --editable '.[train,serve,dicomweb,dev]'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint demo audit-demo model gate lock clean
+.PHONY: help setup system test lint demo audit-demo model gate lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## Create VENV (.venv) and install hilum with all its extras, pinned
+
+system: ## Install what some tests drive, on Debian as root: Chromium, Orthanc, dicom3tools; those tests skip without
+	@if ! { command -v chromium && command -v Orthanc && command -v dciodvfy && \
+		test -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so; } >/dev/null; \
+	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		chromium orthanc orthanc-dicomweb dicom3tools; fi
 
 test: lint ## Set up, lint and run all tests
 	$(BIN)/python -m pytest

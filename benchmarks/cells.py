@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -27,3 +29,8 @@ def cell(entry: dict[str, Any] | None, digits: int = 3) -> str:
 def origin(result: dict[str, Any]) -> str:
     """The command and the split that the figures are of."""
     return f"`{result['command']}`, split {result['split']['digest'][:12]}."
+
+
+def span(values: Sequence[float], digits: int) -> str:
+    """The median and the range of some rounds."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"

@@ -19,11 +19,18 @@ from typing import Any
 from cells import bounds, origin, row
 from tables_gate import gate, gate_short
 from tables_model import ablation, cpu_time, finetune, model_short, poolings, shortcuts, side_by_side
+from tables_service import service
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 ROOT = HERE.parent
-TARGETS = (ROOT / "README.md", ROOT / "ARCHITECTURE.md", HERE / "README.md", ROOT / "docs" / "radiographs.md")
+TARGETS = (
+    ROOT / "README.md",
+    ROOT / "ARCHITECTURE.md",
+    HERE / "README.md",
+    ROOT / "docs" / "radiographs.md",
+    ROOT / "docs" / "serving.md",
+)
 _NAMES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -239,6 +246,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "finetune": ("finetune", finetune),
     "gate": ("gate", gate),
     "gate_short": ("gate", gate_short),
+    "service": ("service", service),
 }
 """Block to the result file it is made from, and how."""
 

@@ -21,6 +21,7 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+from dicom_writing import content_of, dataset_of
 from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
@@ -109,6 +110,23 @@ def test_pictures_and_run_lengths_are_those_of_the_film(
     overlay = cv2.imdecode(np.frombuffer(base64.b64decode(got["overlay_png"]), np.uint8), cv2.IMREAD_COLOR)
     assert overlay is not None
     assert overlay.shape[0] >= 256
+
+
+def written(kind: str) -> bytes:
+    if kind == "dcm":
+        return content_of(dataset_of(PHANTOM.astype(np.uint16) << 4, 12))
+    return cv2.imencode(f".{kind}", PHANTOM)[1].tobytes()
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "tif", "bmp", "dcm"])
+def test_every_kind_of_file_is_read(client: TestClient, kind: str) -> None:
+    """The label and probabilities of the PNG; those of JPEG and WebP, which lose some, nearly."""
+    expected = client.post("/v1/predict", files=files(png())).json()["results"][0]["prediction"]
+    got = client.post("/v1/predict", files=files(written(kind))).json()["results"][0]["prediction"]
+    assert got["label"] == expected["label"]
+    assert got["probabilities"] == pytest.approx(
+        expected["probabilities"], abs=0.1 if kind in ("jpg", "webp") else 0.01
+    )
 
 
 def test_of_several_files_each_has_its_own_result(client: TestClient) -> None:
@@ -244,6 +262,7 @@ def test_measurements_count_films(client: TestClient) -> None:
 
 def test_the_documentation_asks_no_other_server(client: TestClient) -> None:
     page = client.get("/docs").text
+    assert client.get("/").text == page  # where a person looks first
     links = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert links
     assert not [link for link in links if not link.startswith("/")]

@@ -77,7 +77,7 @@ class Predictor:
     ) -> None:
         self.bundle = bundle
         self.manifest = bundle.manifest
-        self._backend = open_backend(bundle, backend) if isinstance(backend, str) else backend
+        self.backend = open_backend(bundle, backend) if isinstance(backend, str) else backend
         self.gate = gate if gate is not None else open_gate(bundle)
         self._batch_size, self._fix_orientation = batch_size, fix_orientation
 
@@ -115,7 +115,7 @@ class Predictor:
         ready = [item for item in chunk if isinstance(item, Ready)]
         predictions: Iterator[Answer] = iter(())
         if ready:
-            output = self._backend.run(np.stack([item.image for item in ready]))
+            output = self.backend.run(np.stack([item.image for item in ready]))
             predictions = (Answer(self._finish(item, output, row), item.radiograph) for row, item in enumerate(ready))
         for item in chunk:
             yield next(predictions) if isinstance(item, Ready) else item
@@ -162,7 +162,7 @@ class Predictor:
         first = self.gate(radiograph)
         if not first.accepted:
             return first
-        output = self._backend.run(preprocess(radiograph, self.manifest.preprocess)[None])
+        output = self.backend.run(preprocess(radiograph, self.manifest.preprocess)[None])
         return first.followed_by(self._second_word(radiograph, output, 0), radiograph.origin)
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import uvicorn
 from fastapi import Depends, FastAPI, File, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import PlainTextResponse, Response
+from fastapi.responses import PlainTextResponse, RedirectResponse, Response
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -113,6 +113,10 @@ def _add_predict(app: FastAPI, engine: Engine, settings: ServeSettings) -> None:
 
 
 def _add_facts(app: FastAPI, engine: Engine, metrics: Metrics) -> None:
+    @app.get("/", include_in_schema=False)
+    async def root() -> Response:
+        return RedirectResponse("/docs")
+
     @app.get("/v1/bundle", tags=["model"])
     async def bundle() -> BundleSchema:
         """What answers: classes, network, calibration."""
