@@ -246,6 +246,7 @@ def test_the_log_names_no_file(client: TestClient, caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.INFO, logger=LOGGER.name):
         client.post("/v1/predict", files=[("files", ("Mustermann_Erika.png", png()))])
         client.get("/elsewhere/Mustermann")
+        client.get("/healthz")
     lines = [JsonLines().format(record) for record in caplog.records if record.name == LOGGER.name]
     assert [json.loads(line)["route"] for line in lines] == ["/v1/predict", "other"]
     assert not [line for line in lines if "Mustermann" in line]

@@ -56,8 +56,11 @@ def create_app(settings: ServeSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        facts = {"bundle_id": engine.manifest.bundle_id, "gate": engine.gate, "version": __version__}
+        LOGGER.info("started", extra={"facts": facts})
         yield
         await asyncio.to_thread(engine.close)
+        LOGGER.info("stopped")
 
     app: FastAPI = FastAPIOffline(
         title="hilum",

@@ -14,6 +14,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,6 +28,7 @@ REQUEST_ID = "X-Request-ID"
 PREDICT = "/v1/predict"
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_POLLED = ("/healthz", "/readyz", "/metrics")  # by machines, every few seconds
 _PROTECTED = ("/v1/", "/metrics")
 _CLOSE = {"Connection": "close"}  # the rest of the body is not read
 
@@ -119,7 +121,8 @@ class Envelope:
         self._metrics.seconds.labels(route).observe(seconds)
         # No file names, no addresses, no bodies: nothing that may name a patient.
         facts = {"request_id": request_id, "method": scope["method"], "route": route, "status": status}
-        LOGGER.info("request", extra={"facts": {**facts, "ms": round(1000 * seconds, 1)}})
+        level = logging.DEBUG if route in _POLLED and status < HTTPStatus.BAD_REQUEST else logging.INFO
+        LOGGER.log(level, "request", extra={"facts": {**facts, "ms": round(1000 * seconds, 1)}})
 
 
 class JsonLines(logging.Formatter):
