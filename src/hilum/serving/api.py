@@ -23,9 +23,8 @@ from starlette.exceptions import HTTPException
 from hilum._version import __version__
 from hilum.errors import ConfigError
 from hilum.export.bundle import MODEL_CARD
-from hilum.inference.predictor import Upload
 from hilum.serving.encode import EXTRAS
-from hilum.serving.engine import Engine
+from hilum.serving.engine import Engine, Waiting
 from hilum.serving.metrics import Metrics
 from hilum.serving.middleware import LOGGER, PREDICT, Envelope, JsonLines
 from hilum.serving.problems import MEDIA_TYPE, Problem, ProblemError, problem, problem_response
@@ -98,11 +97,8 @@ def _add_predict(app: FastAPI, engine: Engine, settings: ServeSettings) -> None:
             raise ProblemError("bad-request", 422, detail)
         if len(files) > settings.max_files:
             raise ProblemError("too-many-files", 422, f"Expected at most {settings.max_files}, got {len(files)}.")
-        uploads = [
-            Upload(await file.read(), file.filename or f"file {number}", settings.max_pixels)
-            for number, file in enumerate(files, start=1)
-        ]
-        results = await engine.predict(uploads, extras)
+        waiting = [Waiting(file.filename or f"file {n}", file.read) for n, file in enumerate(files, start=1)]
+        results = await engine.predict(waiting, extras)
         if len(results) == 1 and (found := results[0].problem) is not None:
             error = ProblemError("refused", 422)
             error.problem = Problem.model_validate(found)

@@ -33,7 +33,7 @@ class Batcher(Generic[Item, Result]):
         self._thread.start()
 
     async def submit(self, item: Item) -> Result:
-        """The result for one item; what ``work`` raises for its batch is raised here."""
+        """The result for one item, or what ``work`` raises for it alone."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         with self._changed:
             if self._stopping:
@@ -51,15 +51,20 @@ class Batcher(Generic[Item, Result]):
 
     def _run(self) -> None:
         while batch := self._next():
-            live = [(item, future) for item, future in batch if not future.cancelled()]
-            if not live:
-                continue
-            try:
-                results = self._work([item for item, _ in live])
-            except Exception as error:  # a bug in one film's handling must not end the thread
-                _settle(live, [error] * len(live))
+            if live := [(item, future) for item, future in batch if not future.cancelled()]:
+                self._do(live)
+
+    def _do(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
+        try:
+            results = self._work([item for item, _ in batch])
+        except Exception as error:  # a bug that one item meets ends neither the thread nor its neighbours
+            if len(batch) == 1:
+                _settle(batch, [error])
             else:
-                _settle(live, results)
+                for alone in batch:
+                    self._do([alone])
+        else:
+            _settle(batch, results)
 
     def _next(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         """The next batch; empty once stopped and done."""

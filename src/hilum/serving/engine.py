@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from hilum.export.bundle import load_bundle
 from hilum.export.default_bundle import resolve_bundle
@@ -18,8 +19,15 @@ from hilum.serving.schemas import FileResult
 from hilum.serving.settings import ServeSettings
 
 
+class Waiting(NamedTuple):
+    """A file that is not in memory yet."""
+
+    name: str
+    read: Callable[[], Awaitable[bytes]]
+
+
 class Engine:
-    """Answers uploads; no more than ``settings.queue`` films are under way at once.
+    """Answers files; no more than ``settings.queue`` are under way at once, and of these two batches are in memory.
 
     Raises:
         BundleError: the bundle cannot be read.
@@ -33,6 +41,7 @@ class Engine:
         self._predictor = Predictor(bundle, gate=gate, fix_orientation=settings.fix_orientation)
         self._pool = ThreadPoolExecutor(settings.readers, thread_name_prefix="hilum-files")
         self._batcher: Batcher[Ready, Answer] = Batcher(self._run, settings.batch_size, settings.batch_wait)
+        self._room = asyncio.Semaphore(2 * settings.batch_size + settings.readers)
         self._films = 0
         self._again = {"Retry-After": str(settings.retry_after)}
         self.stopping = False
@@ -46,32 +55,33 @@ class Engine:
             return ProblemError("busy", 429, detail, headers=self._again)
         return None
 
-    async def predict(self, uploads: Sequence[Upload], extras: Collection[str]) -> list[FileResult]:
-        """The results of some uploads, in order.
+    async def predict(self, files: Sequence[Waiting], extras: Collection[str]) -> list[FileResult]:
+        """The results of some files, in order.
 
         Raises:
             ProblemError: there is no room for them, the service is stopping, or it took too long.
         """
-        if (refusal := self.turned_away(len(uploads))) is not None:
+        if (refusal := self.turned_away(len(files))) is not None:
             raise refusal
-        self._films += len(uploads)
+        self._films += len(files)
         self._metrics.waiting.set(self._films)
         try:
-            work = asyncio.gather(*(self._one(upload, extras) for upload in uploads))
+            work = asyncio.gather(*(self._one(file, extras) for file in files))
             return await asyncio.wait_for(work, self._settings.timeout)
         except asyncio.TimeoutError as error:
             detail = f"It was not done after {self._settings.timeout:g} s."
             raise ProblemError("timeout", 503, detail, headers=self._again) from error
         finally:
-            self._films -= len(uploads)
+            self._films -= len(files)
             self._metrics.waiting.set(self._films)
 
-    async def _one(self, upload: Upload, extras: Collection[str]) -> FileResult:
-        loop = asyncio.get_running_loop()
-        prepared = await loop.run_in_executor(self._pool, self._predictor.prepare, upload)
-        answer = await self._batcher.submit(prepared) if isinstance(prepared, Ready) else prepared
-        spec = self.manifest.preprocess
-        result = await loop.run_in_executor(self._pool, file_result, answer, upload.name, spec, extras)
+    async def _one(self, file: Waiting, extras: Collection[str]) -> FileResult:
+        loop, spec = asyncio.get_running_loop(), self.manifest.preprocess
+        async with self._room:
+            upload = Upload(await file.read(), file.name, self._settings.max_pixels)
+            prepared = await loop.run_in_executor(self._pool, self._predictor.prepare, upload)
+            answer = await self._batcher.submit(prepared) if isinstance(prepared, Ready) else prepared
+            result = await loop.run_in_executor(self._pool, file_result, answer, upload.name, spec, extras)
         self._metrics.films.labels(result.status).inc()
         return result
 

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from hilum.serving.batching import Batcher
+
+
+class _Work:
+    """Squares; waits for ``gate`` in the first batch, fails on negative numbers, and keeps the batches it was given."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = threading.Event()
+
+    def __call__(self, items: Sequence[int]) -> list[int]:
+        self.batches.append(list(items))
+        assert self.gate.wait(10)
+        if min(items) < 0:
+            raise ValueError(f"{min(items)}")
+        return [item * item for item in items]
+
+
+async def _all(batcher: Batcher[int, int], work: _Work, items: Sequence[int]) -> list[int | BaseException]:
+    """Submits the items while the first is under way, then lets it go on."""
+    tasks = [asyncio.create_task(batcher.submit(items[0]))]
+    while not work.batches:
+        await asyncio.sleep(0.001)
+    tasks += [asyncio.create_task(batcher.submit(item)) for item in items[1:]]
+    await asyncio.sleep(0.01)
+    work.gate.set()
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def test_what_waits_shares_the_next_batches() -> None:
+    work = _Work()
+    batcher = Batcher(work, size=3)
+    assert asyncio.run(_all(batcher, work, [1, 2, 3, 4, 5, 6])) == [1, 4, 9, 16, 25, 36]
+    assert work.batches == [[1], [2, 3, 4], [5, 6]]
+    batcher.stop()
+
+
+def test_one_that_fails_fails_alone() -> None:
+    work = _Work()
+    batcher = Batcher(work, size=8)
+    found = asyncio.run(_all(batcher, work, [1, 2, -3, 4]))
+    batcher.stop()
+    assert [found[0], found[1], found[3]] == [1, 4, 16]
+    assert isinstance(found[2], ValueError)
+
+
+def test_what_is_given_up_costs_nothing() -> None:
+    work = _Work()
+    batcher = Batcher(work, size=8)
+
+    async def run() -> int:
+        first = asyncio.create_task(batcher.submit(1))
+        while not work.batches:
+            await asyncio.sleep(0.001)
+        second = asyncio.create_task(batcher.submit(2))
+        await asyncio.sleep(0.01)
+        second.cancel()
+        third = asyncio.create_task(batcher.submit(3))
+        await asyncio.sleep(0.01)
+        work.gate.set()
+        return await first + await third
+
+    assert asyncio.run(run()) == 10
+    batcher.stop()
+    assert work.batches == [[1], [3]]
+
+
+def test_stopping_finishes_what_was_submitted_and_takes_no_more() -> None:
+    work = _Work()
+    batcher = Batcher(work, size=1)
+
+    async def run() -> list[int]:
+        tasks = [asyncio.create_task(batcher.submit(item)) for item in (1, 2, 3)]
+        await asyncio.sleep(0.01)
+        work.gate.set()
+        await asyncio.to_thread(batcher.stop)
+        with pytest.raises(RuntimeError, match="stopped"):
+            await batcher.submit(4)
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(run()) == [1, 4, 9]
+
+
+def test_a_batch_that_is_not_full_waits_as_long_as_it_is_told() -> None:
+    work = _Work()
+    work.gate.set()
+    batcher = Batcher(work, size=2, wait=5)
+
+    async def run() -> list[int]:
+        first = asyncio.create_task(batcher.submit(1))
+        await asyncio.sleep(0.05)
+        return [await first, 0] if first.done() else [await batcher.submit(2), await first]
+
+    assert asyncio.run(run()) == [4, 1]
+    assert work.batches == [[1, 2]]
+    batcher.stop()
