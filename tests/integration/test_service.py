@@ -9,11 +9,12 @@ import logging
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,27 @@ def test_the_log_names_no_file(client: TestClient, caplog: pytest.LogCaptureFixt
     assert not [line for line in lines if "Mustermann" in line]
 
 
+def test_a_bug_is_logged_with_its_place_and_without_its_text(
+    trained_run: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    from hilum.serving.middleware import LOGGER, JsonLines
+
+    app = create_app(settings(trained_run))
+
+    def broken(source: Any) -> None:
+        raise ValueError("Mustermann")
+
+    app.state.engine._predictor.prepare = broken
+    with TestClient(app, raise_server_exceptions=False) as client, caplog.at_level(logging.INFO, logger=LOGGER.name):
+        is_problem(client.post("/v1/predict", files=files(png())), 500, "internal")
+        assert client.get("/metrics").text.count("hilum_films_under_way 0.0") == 1
+    (record,) = (record for record in caplog.records if record.levelno == logging.ERROR)
+    line = JsonLines().format(record)
+    assert "Mustermann" not in line
+    assert json.loads(line)["error"] == "ValueError"
+    assert re.search(r"test_service\.py:\d+$", json.loads(line)["place"])
+
+
 def test_measurements_count_films(client: TestClient) -> None:
     client.post("/v1/predict", files=files(png()))
     text = client.get("/metrics").text
@@ -334,24 +356,34 @@ def test_a_process_serves_under_load_and_finishes_what_it_accepted(trained_run: 
         port = _port(log, process)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             assert client.get("/readyz").status_code == 200
-        answers: list[int] = []
-
-        def ask() -> None:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-                answers.append(client.post("/v1/predict", files=files(*[png()] * 8)).status_code)
-
-        threads = [threading.Thread(target=ask) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        time.sleep(0.3)
-        process.send_signal(signal.SIGTERM)
-        for thread in threads:
-            thread.join()
+            body = client.build_request("POST", "/v1/predict", files=files(*[png()] * 8), headers=_FORM).read()
+            request = b"".join([_HEAD % len(body), body])
+            with ExitStack() as stack:
+                asking = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(8)]
+                for connection in asking:
+                    connection.sendall(request)
+                while _films(client.get("/metrics").text) < 64:  # under way or done: all are accepted
+                    assert process.poll() is None
+                process.send_signal(signal.SIGTERM)
+                answers = [connection.makefile("rb").readline() for connection in asking]
         assert process.wait(timeout=30) in (0, -signal.SIGTERM)  # uvicorn raises the signal again once all is done
-        assert answers == [200] * 8
+        assert answers == [b"HTTP/1.1 200 OK\r\n"] * 8
     finally:
         process.kill()
         process.wait()
+
+
+_FORM = {"Content-Type": "multipart/form-data; boundary=b"}
+_HEAD = (
+    b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    b"Content-Length: %d\r\n\r\n"
+)
+
+
+def _films(metrics: str) -> float:
+    """Films under way and done."""
+    counts = re.findall(r"^hilum_films_(?:under_way|total\{.*\}) (\S+)", metrics, re.MULTILINE)
+    return sum(map(float, counts))
 
 
 def _port(log: Path, process: subprocess.Popen[bytes]) -> int:

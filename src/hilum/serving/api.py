@@ -151,7 +151,7 @@ def _add_facts(app: FastAPI, engine: Engine, metrics: Metrics) -> None:
 
 
 def _add_handlers(app: FastAPI) -> None:
-    """Every error is a problem."""
+    """Every error is a problem; Envelope sees to those that nobody expected."""
 
     @app.exception_handler(ProblemError)
     async def on_problem(request: Request, error: ProblemError) -> Response:
@@ -168,11 +168,6 @@ def _add_handlers(app: FastAPI) -> None:
         kind = "not-found" if error.status_code == HTTPStatus.NOT_FOUND else "bad-request"
         found = problem(kind, error.status_code, str(error.detail))
         return problem_response(found, request.state.request_id, error.headers)
-
-    @app.exception_handler(Exception)
-    async def on_bug(request: Request, error: Exception) -> Response:
-        LOGGER.error("failed", exc_info=error, extra={"facts": {"request_id": request.state.request_id}})
-        return problem_response(problem("internal", 500, "See the service's log."), request.state.request_id)
 
 
 def run(settings: ServeSettings, announce: Callable[[str], None] = lambda address: None) -> None:

@@ -12,15 +12,17 @@ import json
 import logging
 import re
 import time
+import traceback
 import uuid
 from collections.abc import Callable
 from http import HTTPStatus
+from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hilum.serving.metrics import Metrics
-from hilum.serving.problems import ProblemError, problem_response
+from hilum.serving.problems import ProblemError, problem, problem_response
 from hilum.serving.settings import ServeSettings
 
 LOGGER = logging.getLogger("hilum.service")
@@ -56,7 +58,7 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers, started, status = Headers(scope=scope), time.perf_counter(), 500
+        headers, started, status = Headers(scope=scope), time.perf_counter(), 0
         given = headers.get(REQUEST_ID, "")
         request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
@@ -77,6 +79,11 @@ class Envelope:
                 await response(scope, receive, reply)
             else:
                 await self._app(scope, self._counted(receive), reply)
+        except Exception as error:  # a bug; the server would write its text into the log
+            LOGGER.error("failed", exc_info=error, extra={"facts": {"request_id": request_id}})
+            if not status:
+                response = problem_response(problem("internal", 500, "See the service's log."), request_id)
+                await response(scope, receive, reply)
         finally:
             self._note(scope, request_id, status, time.perf_counter() - started)
 
@@ -133,6 +140,8 @@ class JsonLines(logging.Formatter):
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         facts = {"time": f"{stamp}.{int(record.msecs):03d}Z", "level": record.levelname.lower()}
         facts |= {"event": record.getMessage(), **getattr(record, "facts", {})}
-        if record.exc_info and record.exc_info[0] is not None:
-            facts["error"] = record.exc_info[0].__name__
+        if record.exc_info and record.exc_info[1] is not None:
+            frames = traceback.extract_tb(record.exc_info[1].__traceback__)
+            place = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames]
+            facts |= {"error": type(record.exc_info[1]).__name__, "place": " > ".join(place)}
         return json.dumps(facts)
