@@ -124,6 +124,18 @@ def test_pictures_of_an_earlier_prediction_are_passed_over(tmp_path: Path, table
     assert find_files([named]) == [named / "deep" / "a.png"]
 
 
+@pytest.mark.parametrize("table", [TABLE, PARTIAL])
+def test_dicom_objects_of_an_earlier_prediction_are_passed_over_and_films_are_not(tmp_path: Path, table: str) -> None:
+    objects = tmp_path / "out" / "dicom"
+    touch(tmp_path / "out" / table, objects / "deep" / "a.seg.dcm", objects / "a.sr.dcm", objects / "deep" / "film.dcm")
+    touch(tmp_path / "elsewhere" / "dicom" / "b.seg.dcm", tmp_path / "out" / "c.sr.dcm")
+    assert find_files([tmp_path]) == [
+        tmp_path / "elsewhere" / "dicom" / "b.seg.dcm",
+        tmp_path / "out" / "c.sr.dcm",
+        objects / "deep" / "film.dcm",
+    ]
+
+
 def test_patterns(tmp_path: Path) -> None:
     touch(*(tmp_path / name for name in ("a1.png", "a2.png", "a3.jpg", "b/a4.png", "b/c/a5.png", "a[1].png")))
     assert find_files([f"{tmp_path}/a?.png"]) == [tmp_path / "a1.png", tmp_path / "a2.png"]
