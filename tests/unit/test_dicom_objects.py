@@ -181,6 +181,7 @@ def test_a_film_without_lungs_has_an_empty_segment(
     empty = replace(prediction, mask=np.zeros((SIZE, SIZE), np.bool_), evidence=evidence)
     source = header_of()
     dataset = segmentation(source, empty, manifest)
+    assert dataset.NumberOfFrames == 1 + with_evidence
     masks = masks_of(reopened_seg(dataset), source)
     assert not masks[0].any()
     assert len(masks) == 1 + with_evidence
