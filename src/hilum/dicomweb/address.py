@@ -29,12 +29,6 @@ class Address:
     token: str | None = field(default=None, repr=False)
     login: tuple[str, str] | None = field(default=None, repr=False)
 
-    @property
-    def is_exposed(self) -> bool:
-        """Whether what is sent can be read on the way: http, and to another machine."""
-        parts = urlsplit(self.url)
-        return parts.scheme == "http" and not _is_loopback(parts.hostname or "")
-
 
 def address_of(url: str, environment: Mapping[str, str], *, plain_http: bool = False) -> Address:
     """The service at ``url`` with the credentials of the environment.
@@ -42,10 +36,10 @@ def address_of(url: str, environment: Mapping[str, str], *, plain_http: bool = F
     Args:
         url: http or https, such as ``https://pacs.example/dicom-web``.
         environment: HILUM_DICOMWEB_TOKEN, or HILUM_DICOMWEB_USER and HILUM_DICOMWEB_PASSWORD; other names are ignored.
-        plain_http: let credentials go over http to another machine.
+        plain_http: let films and credentials go over http to another machine.
 
     Raises:
-        ConfigError: no such URL, credentials inside it, both kinds or half of one, or credentials in the clear.
+        ConfigError: no such URL, credentials inside it, both kinds or half of one, or http to another machine.
     """
     try:
         parts = urlsplit(url)
@@ -71,13 +65,12 @@ def address_of(url: str, environment: Mapping[str, str], *, plain_http: bool = F
     login = (user, password) if user and password else None
     if login is not None and ":" in login[0]:
         raise ConfigError(f"Expected no colon in {USER}, got one: basic authentication cannot send it.")
-    address = Address(url.rstrip("/"), token, login)
-    if (token or login) and address.is_exposed and not plain_http:
+    if parts.scheme == "http" and not (plain_http or _is_loopback(host)):
         raise ConfigError(
-            f"Expected https for credentials that leave this machine, got {parts.scheme}://{host}.",
+            f"Expected https for films that leave this machine, got http://{host}.",
             cure="Use https, or --plain-http inside a network that nobody else can read.",
         )
-    return address
+    return Address(url.rstrip("/"), token, login)
 
 
 def _is_loopback(host: str) -> bool:
