@@ -75,27 +75,22 @@ def dicomweb(
 
     for name in ("dicomweb_client", "urllib3", "pydicom"):  # they would quote what a server or a header says
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    server = Server(address_of(url, os.environ, plain_http=plain_http))
+    address = address_of(url, os.environ, plain_http=plain_http)
     opened = load_bundle(resolve_bundle(bundle))
     predictor = Predictor(opened, gate=open_gate(opened, gate), fix_orientation=fix_orientation)
-    worker = Worker(server, predictor, dry_run=dry_run)
-    written = Log(log, opened.manifest.bundle_id) if log and not dry_run else None
-    find = _studies(server, study, since)
-    with _stopping() as stop:
-        counts = _round(worker, find(), written, limit, stop)
-        _show(counts, opened.manifest)
+    table = Log(log, opened.manifest.bundle_id) if log and not dry_run else None
+    with Server(address) as server, _stopping() as stop:
+        worker, find = Worker(server, predictor, dry_run=dry_run), _studies(server, study, since)
+        failed = _round(worker, find(), table, limit, stop, opened.manifest)
         while watch is not None and not stop.event.wait(watch):
             try:
-                counts = _round(worker, find(), written, limit, stop)
+                _round(worker, find(), table, limit, stop, opened.manifest, quiet=True)
             except ServerError as error:
                 say(f"[yellow]warning[/] {escape(str(error))} Looking again in {watch:g} s.")
-            else:
-                if counts.worked_on:
-                    _show(counts, opened.manifest)
     if watch is None and stop.signal:
         say("Interrupted. What was finished is kept.")
         sys.exit(128 + stop.signal)
-    if watch is None and counts.statuses["failed"]:
+    if watch is None and failed:
         sys.exit(1)
 
 
@@ -157,17 +152,34 @@ def _stopping() -> Iterator[_Stop]:
         restore()
 
 
-def _round(worker: Worker, studies: list[str], log: Log | None, limit: int | None, stop: _Stop) -> Counts:
-    """Work through the studies once; a row for each film goes to the log, and what is no prediction is told."""
+def _round(
+    worker: Worker,
+    studies: list[str],
+    table: Log | None,
+    limit: int | None,
+    stop: _Stop,
+    manifest: Manifest,
+    *,
+    quiet: bool = False,
+) -> int:
+    """Work through the studies once, show what came of it, and return how many films failed.
+
+    A row for each film goes to the table, and what is no prediction is told; ``quiet`` shows no counts if there was
+    no film to do.
+    """
     from hilum.dicomweb.work import Counts
 
     counts = Counts()
-    with counting("Studies") as progress:
-        for row in worker.work(studies, counts, limit=limit, stopped=stop.event.is_set, progress=progress):
-            if log:
-                log.write(row)
-            _tell(row)
-    return counts
+    try:
+        with counting("Studies") as progress:
+            for row in worker.work(studies, counts, limit=limit, stopped=stop.event.is_set, progress=progress):
+                if table:
+                    table.write(row)
+                _tell(row)
+    finally:
+        if counts.worked_on or not quiet:
+            _show(counts, manifest)
+    return counts.statuses["failed"]
 
 
 def _tell(row: Row) -> None:

@@ -14,7 +14,7 @@ Item: TypeAlias = Mapping[str, Any]
 
 MODALITIES = ("CR", "DX")
 SOP_CLASS, SOP_INSTANCE, MODALITY, BODY_PART = "00080016", "00080018", "00080060", "00180015"
-STUDY, SERIES, INSTANCES_IN_SERIES = "0020000D", "0020000E", "00201209"
+STUDY, SERIES, MODALITIES_IN_STUDY, INSTANCES_IN_SERIES = "0020000D", "0020000E", "00080061", "00201209"
 
 _CR = "1.2.840.10008.5.1.4.1.1.1"
 _DX = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -74,11 +74,17 @@ def first_day(since: str, now: datetime) -> date:
     return day
 
 
-def value(item: Item, tag: str) -> str:
-    """The first value of an element as text; empty where the server gives none."""
+def values(item: Item, tag: str) -> frozenset[str]:
+    """The values of an element as text; none where the server gives none."""
     element = item.get(tag)
-    values = element.get("Value") if isinstance(element, Mapping) else None
-    return str(values[0]).strip() if isinstance(values, list) and values and values[0] is not None else ""
+    found = element.get("Value") if isinstance(element, Mapping) else None
+    return frozenset(str(one).strip() for one in found if one is not None) if isinstance(found, list) else frozenset()
+
+
+def value(item: Item, tag: str) -> str:
+    """The one value of an element as text; empty where the server gives none, or several."""
+    found = values(item, tag)
+    return next(iter(found)) if len(found) == 1 else ""
 
 
 def why_not_series(series: Item) -> Skip | None:

@@ -41,7 +41,10 @@ _SHUT_OUT = (401, 403, 407)
 
 
 class Server:
-    """A DICOMweb service. Nothing is asked of it before the first call; not for several threads at once."""
+    """A DICOMweb service. Nothing is asked of it before the first call; not for several threads at once.
+
+    Used as a context manager, it closes its connections.
+    """
 
     def __init__(self, address: Address, *, timeout: tuple[float, float] = _TIMEOUT) -> None:
         session = requests.Session()
@@ -57,6 +60,12 @@ class Server:
             raise ConfigError(f"Expected the URL of a DICOMweb service, got {address.url!r}.") from error
         client.set_http_retry_params(retry=False)
         self._client = client
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._session.close()
 
     def studies(self, filters: Mapping[str, str]) -> Iterator[Item]:
         """The studies that match; see ``search`` for errors."""

@@ -136,7 +136,7 @@ class Worker:
             with warnings.catch_warnings():
                 # pydicom warns of ill values and quotes them: a patient's name would be shown.
                 warnings.simplefilter("ignore")
-                result = self._predictor.predict(Upload(content, film.instance))
+                result = self._predictor.predict(Upload(content, _name(film)))
                 objects = self._objects(film, content, result)
                 self._server.store(film.study, objects)
         except (RequestError, DataError) as error:
@@ -153,7 +153,7 @@ class Worker:
             DataError: no object can be made of the film's header, or it is another film's.
         """
         manifest = self._predictor.manifest
-        header = source_header(content, origin=film.instance)
+        header = source_header(content, origin=_name(film))
         if (str(header.StudyInstanceUID), str(header.SOPInstanceUID)) != (film.study, film.instance):
             raise DataError(f"Expected the film {film.instance}, the server gave one of other UIDs.")
         objects = [segmentation(header, result, manifest)] if isinstance(result, Prediction) else []
@@ -171,3 +171,8 @@ class Worker:
                 f"Expected films to be fetched and stored, {IN_A_ROW} failed in a row; the last: {row.reason}",
                 cure="See to the server, then run the command again: it goes on where it stopped.",
             )
+
+
+def _name(film: Film) -> str:
+    """What a film is called in messages. The suffix says what it is: some archives leave the preamble out."""
+    return f"{film.instance}.dcm"
