@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 from pydicom.uid import (
     ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation,
@@ -59,10 +66,19 @@ def phantom_film(
     return dataset
 
 
+def with_stored(dataset: Dataset, keyword: str, value: bytes) -> Dataset:
+    """The data set with bytes for a value, which no library would write."""
+    tag = Tag(keyword)
+    dataset[tag] = RawDataElement(tag, dictionary_VR(tag), len(value), value, 0, False, True)
+    return dataset
+
+
 def content_of(dataset: Dataset) -> bytes:
     """The bytes of a DICOM file."""
     stream = io.BytesIO()
-    dataset.save_as(stream, enforce_file_format=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the values that with_stored sets
+        dataset.save_as(stream, enforce_file_format=True)
     return stream.getvalue()
 
 
@@ -71,6 +87,16 @@ def write_film(path: Path, dataset: Dataset) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content_of(dataset))
     return path
+
+
+def errors_in(path: Path) -> list[str]:
+    """What `dciodvfy` (Debian's dicom3tools) calls an error in a file; the calling test is skipped without it."""
+    if not shutil.which("dciodvfy"):
+        pytest.skip("no dciodvfy on the path")
+    done = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, errors="replace", timeout=60)
+    lines = (done.stdout + done.stderr).splitlines()
+    assert any(line and " - " not in line for line in lines), f"no IOD was recognised: {lines}"
+    return [line for line in lines if line.startswith("Error")]
 
 
 def _patient_and_study(dataset: Dataset, name: str) -> None:

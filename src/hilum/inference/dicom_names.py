@@ -5,7 +5,7 @@ Class names are the user's, so they have private codes: the same name has the sa
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.dataset import Dataset
@@ -23,7 +23,7 @@ NOT_A_DEVICE = "Made by a research tool, not a medical device; not for diagnosis
 
 _FORMAT = 1
 """Goes into every UID: to be raised when the objects made of the same film and bundle change."""
-_LONGEST = 64  # characters of LO
+_LONGEST = 64
 
 
 def instance_uid(source_sop_uid: str, bundle_id: str, kind: Kind) -> str:
@@ -58,9 +58,14 @@ def class_code(name: str, what: Literal["class", "evidence", "probability"] = "c
 
 
 def long_string(text: str) -> str:
-    """``text`` as the value representation LO takes it: at most 64 characters, no backslash, no control characters."""
+    """``text`` as the value representation LO takes it: no backslash, no control characters, at most 64 bytes of UTF-8.
+
+    The standard counts characters, but what reads and checks objects counts bytes.
+    """
     plain = "".join(character if character.isprintable() else " " for character in text.replace("\\", "/")).strip()
-    return plain if len(plain) <= _LONGEST else plain[: _LONGEST - 1] + "…"
+    if len(plain.encode("utf-8", "replace")) <= _LONGEST:
+        return plain
+    return plain.encode("utf-8", "replace")[: _LONGEST - 3].decode("utf-8", "ignore") + "..."
 
 
 def coding_schemes() -> list[CodingSchemeIdentificationItem]:
@@ -68,7 +73,7 @@ def coding_schemes() -> list[CodingSchemeIdentificationItem]:
     return [CodingSchemeIdentificationItem(SCHEME, name="hilum: classes of a model, and what it says of a film")]
 
 
-def made_by(source: Dataset, manifest: Manifest, kind: Kind) -> dict[str, object]:
+def made_by(source: Dataset, manifest: Manifest, kind: Kind) -> dict[str, Any]:
     """What both objects have alike, as highdicom's constructors take it."""
     source_uid, bundle_id = str(source.SOPInstanceUID), manifest.bundle_id
     return {

@@ -67,7 +67,6 @@ def _complete(header: Dataset) -> None:
     for keyword in _MAY_BE_EMPTY:
         if keyword not in header:
             setattr(header, keyword, "")
-    header.PatientSex = str(header.PatientSex).upper()
     if header.PatientSex not in ("M", "F", "O"):
         header.PatientSex = ""
     if not header.get("Modality"):
@@ -105,6 +104,8 @@ def _element(element: DataElement) -> DataElement | None:
     elif vr in ("DA", "TM"):
         values = [_moment(vr, str(item)) for item in values]
     elif vr in _CHECKED:
+        if element.keyword == "PatientSex":
+            values = [str(item).upper() for item in values]
         for item in values:
             validate_value(vr, str(item), _RAISE)
     return DataElement(element.tag, vr, values if len(values) > 1 else values[0])
