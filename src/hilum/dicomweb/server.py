@@ -13,6 +13,7 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError, ReadTimeoutError
 from urllib3.util.retry import Retry
 
 from hilum.data.read import MAX_PIXELS
@@ -28,7 +29,7 @@ MAX_BYTES = 2 * MAX_PIXELS + (1 << 26)
 
 _TIMEOUT = (10.0, 60.0)  # seconds: to connect, and without a byte
 _RETRIES = Retry(
-    total=4, connect=2, redirect=0, backoff_factor=0.5, status_forcelist=(408, 429, 502, 503, 504),
+    total=4, connect=2, read=2, redirect=0, backoff_factor=0.5, status_forcelist=(408, 429, 502, 503, 504),
     allowed_methods=None,  # also POST: what is stored has the same UIDs each time
     raise_on_status=False, respect_retry_after_header=False,
 )  # fmt: skip
@@ -114,7 +115,7 @@ class Server:
             ServerError: it cannot be reached, or does not let us in.
         """
         for dataset in datasets:  # without one, the client leaves out the preamble and the file is no PS3.10 file
-            dataset.preamble = dataset.preamble or b"\0" * 128
+            dataset.preamble = getattr(dataset, "preamble", None) or b"\0" * 128
         with self._errors("the storing of results"):
             answer = self._client.store_instances(datasets, study_instance_uid=study)
         failed = {str(item.ReferencedSOPInstanceUID): item for item in answer.get("FailedSOPSequence") or ()}
@@ -155,7 +156,7 @@ class Server:
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
-        """Every error of a request as ours. Bodies and headers are never shown: a server may put names into them."""
+        """Every error of a request as ours. What a body says is never shown: a server may put names into it."""
         asked = f"Expected {what} from {self.url}"
         try:
             yield
@@ -172,15 +173,15 @@ class Server:
             raise ServerError(
                 f"{asked}, its certificate is not trusted.", cure="Name your authority's file in REQUESTS_CA_BUNDLE."
             ) from error
-        except requests.exceptions.ReadTimeout as error:
-            raise RequestError(f"{asked}, got nothing for {self._timeout[1]:g} s.") from error
-        except requests.ConnectionError as error:
-            raise ServerError(
-                f"{asked}, it cannot be reached: {_cause(error)}.", cure="Is it running there?"
-            ) from error
+        except requests.JSONDecodeError as error:
+            raise RequestError(f"{asked}, got no DICOMweb answer.", cure=_ROOT) from error
         except requests.RequestException as error:
-            raise RequestError(f"{asked}, the answer broke off ({type(error).__name__}).") from error
-        except (ValueError, KeyError, ParseError) as error:  # no JSON, no XML
+            if isinstance(_root_of(error), (ConnectTimeoutError, NewConnectionError, ProxyError)):
+                raise ServerError(f"{asked}, it cannot be reached: {_cause(error)}.", cure="Is it running?") from error
+            if isinstance(_root_of(error), (ReadTimeoutError, TimeoutError)):
+                raise RequestError(f"{asked}, got nothing for {self._timeout[1]:g} s.") from error
+            raise RequestError(f"{asked}, the answer broke off ({type(_root_of(error)).__name__}).") from error
+        except (ValueError, TypeError, AttributeError, KeyError, ParseError) as error:  # of the client, at odd answers
             raise RequestError(f"{asked}, got no DICOMweb answer.", cure=_ROOT) from error
 
 
@@ -215,6 +216,12 @@ def _part(body: bytes, content_type: str) -> bytes:
     if start < 0 or end < 0:
         raise RequestError("Expected a whole DICOM file, the answer broke off.")
     return body[start + 4 : end]
+
+
+def _root_of(error: requests.RequestException) -> object:
+    """What urllib3 met, under what requests makes of it, and under that it tried again."""
+    inner = error.args[0] if error.args else error
+    return getattr(inner, "reason", None) or inner
 
 
 def _cause(error: BaseException) -> str:
