@@ -15,6 +15,7 @@ RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin hilum
 COPY --from=build /opt/hilum /opt/hilum
 ENV PATH="/opt/hilum/bin:$PATH" \
     HOME=/tmp \
+    ORT_DISABLE_TELEMETRY=1 \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
 # By number, so that an orchestrator sees that it is not root.
