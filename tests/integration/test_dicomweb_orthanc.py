@@ -212,6 +212,22 @@ def test_watching_takes_new_films_and_ends_when_told(orthanc: Orthanc, tmp_path:
     assert said.count("1 films, bundle") == 2
 
 
+def test_watching_outlasts_a_restart_of_the_archive(tmp_path: Path) -> None:
+    port = free_port()
+    with running(tmp_path / "orthanc", port=port) as orthanc:
+        orthanc.add(chest(0))
+        process = start(orthanc, "--all", "--watch", "1")
+        wait_for(lambda: orthanc.count("SR") == 1, process)
+    time.sleep(3)
+    with running(tmp_path / "orthanc", port=port) as orthanc:
+        orthanc.add(chest(1))
+        wait_for(lambda: orthanc.count("SR") == 2, process)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, said
+    assert re.search(r"^warning .* it cannot be reached: Connection refused.* Looking again in 1 s", said, re.MULTILINE)
+
+
 def test_an_interrupted_run_finishes_the_film_at_hand(orthanc: Orthanc) -> None:
     orthanc.add(*(chest(number) for number in range(12)))
     process = start(orthanc, "--all")
