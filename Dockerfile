@@ -1,5 +1,5 @@
 # The lean install with the service, the page and DICOMweb: no PyTorch, no compiler, no shell script.
-# docker build -t hilum . && docker run --rm -p 127.0.0.1:8000:8000 -e HILUM_TOKEN=... hilum
+# docker build -t hilum . && docker run --rm --init -p 127.0.0.1:8000:8000 -e HILUM_TOKEN=... hilum
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE constraints.txt ./
@@ -22,6 +22,7 @@ ENV PATH="/opt/hilum/bin:$PATH" \
 USER 10001:10001
 WORKDIR /tmp
 EXPOSE 8000
+# Of the service; with another command, docker run --no-healthcheck.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
     CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=3); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
 ENTRYPOINT ["hilum"]

@@ -16,7 +16,7 @@ from hilum.dicomweb.selection import Film, Item, Skip, first_day, is_uid, value,
 from hilum.dicomweb.server import Server
 from hilum.dicomweb.table import COLUMNS, Log
 from hilum.dicomweb.work import IN_A_ROW, Counts, Row, Worker
-from hilum.errors import ConfigError, OutputError, RequestError, ServerError
+from hilum.errors import ConfigError, OutputError, ReadError, RequestError, ServerError
 from hilum.inference.predictor import Predictor
 
 NOON = datetime(2026, 11, 25, 12, 0)
@@ -199,6 +199,14 @@ def test_a_film_that_is_no_dicom_fails() -> None:
     (row,) = worker(Archive(["1.2.3"])).work(["1"], Counts())
     assert row.status == "failed"
     assert "1.2.3.dcm" in row.reason
+
+
+def test_what_a_decoder_quotes_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = worker(Archive(["1.2.3"]))
+    said = "Expected a whole image in 1.2.3.dcm, got one that cannot be decoded (ValueError: (10) 'Mustermann^E')."
+    monkeypatch.setattr(busy, "_objects", lambda *arguments: (_ for _ in ()).throw(ReadError(said, cure="Again.")))
+    (row,) = busy.work(["1"], Counts())
+    assert row.reason == "Expected a whole image in 1.2.3.dcm, got one that cannot be decoded (ValueError)."
 
 
 def test_stopping_and_limits() -> None:

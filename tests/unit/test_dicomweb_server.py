@@ -167,6 +167,7 @@ def test_a_busy_server_is_asked_again(script: Script, status: int) -> None:
     first, second = script.asked
     assert first.path == "/dicom-web/studies/1.1"
     assert first.body == second.body
+    assert first.headers["Host"] == script.url.split("/")[2]
     assert b"\0" * 128 + b"DICM" in first.body
 
 
@@ -217,6 +218,7 @@ def test_pages(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     script.set(Told(body=studies("1.1", "1.2")), Told(body=studies("1.3", "1.2")), Told(body=studies("1.4")))
     with script.server() as server:
         assert find_studies(server) == ["1.1", "1.2", "1.3", "1.4"]
+    assert {asked.headers["Host"] for asked in script.asked} == {script.url.split("/")[2]}
     assert [asked.path.partition("offset=")[2] for asked in script.asked] == ["0", "2", "4"]
     script.set(Told(body=studies("1.1", "1.2")))  # whatever the offset
     with script.server() as server:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from email.message import Message
 from http.client import responses
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from xml.etree.ElementTree import ParseError
 
 import requests
@@ -60,6 +61,7 @@ class Server:
         except ValueError as error:
             raise ConfigError(f"Expected the URL of a DICOMweb service, got {address.url!r}.") from error
         client.set_http_retry_params(retry=False)
+        client.host = urlsplit(address.url).netloc  # it would send the name without the port as Host
         self._client = client
 
     def __enter__(self) -> Server:
@@ -69,7 +71,7 @@ class Server:
         self._session.close()
 
     def studies(self, filters: Mapping[str, str]) -> Iterator[Item]:
-        """The studies that match; see ``search`` for errors."""
+        """The studies that match; see ``_search`` for errors."""
         return self._search(self._client.search_for_studies, filters, _STUDIES)
 
     def series(self, study: str, fields: Sequence[str] = ()) -> Iterator[Item]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -133,16 +134,16 @@ class Worker:
             return Row(film, "to do")
         try:
             content = self._server.fetch(film)
-            with warnings.catch_warnings():
-                # pydicom warns of ill values and quotes them: a patient's name would be shown.
+            with warnings.catch_warnings():  # pydicom quotes ill values: a patient's name would be shown
                 warnings.simplefilter("ignore")
                 result = self._predictor.predict(Upload(content, _name(film)))
                 objects = self._objects(film, content, result)
                 self._server.store(film.study, objects)
         except (RequestError, DataError) as error:
-            return Row(film, "failed", error.message)
+            return Row(film, "failed", _unquoted(error.message))
         if isinstance(result, Refusal):
-            return Row(film, result.status, result.reason)
+            reason = result.reason if result.status == "refused" else _unquoted(result.reason)
+            return Row(film, result.status, reason)
         reason = "; ".join(finding.message for finding in result.findings)
         return Row(film, "predicted", reason, result.label, float(result.probabilities.max()))
 
@@ -176,3 +177,8 @@ class Worker:
 def _name(film: Film) -> str:
     """What a film is called in messages. The suffix says what it is: some archives leave the preamble out."""
     return f"{film.instance}.dcm"
+
+
+def _unquoted(message: str) -> str:
+    """A message without what a decoder said, of which only the error's type is kept: some quote the file's bytes."""
+    return re.sub(r" \((\w+): .*\)\.", r" (\1).", message)
