@@ -49,6 +49,10 @@ class Orthanc:
     def files(self, **query: str) -> list[bytes]:
         return [self._client.get(f"/instances/{name}/file").raise_for_status().content for name in self.find(**query)]
 
+    def remove(self, **query: str) -> None:
+        for name in self.find(**query):
+            self._client.delete(f"/instances/{name}").raise_for_status()
+
     def close(self) -> None:
         self._client.close()
 

@@ -104,6 +104,17 @@ def test_films_get_segmentation_and_report_once(orthanc: Orthanc, hilum: Hilum, 
     assert len(log.read_text(encoding="utf-8").splitlines()) == 4
 
 
+def test_a_film_whose_storing_was_cut_off_is_done_again(orthanc: Orthanc, hilum: Hilum) -> None:
+    orthanc.add(chest(0), chest(1))
+    hilum("dicomweb", orthanc.url, "--all")
+    before = {modality: sorted(orthanc.find(Modality=modality)) for modality in ("SEG", "SR")}
+    study = str(chest(0).StudyInstanceUID)
+    orthanc.remove(Modality="SR", StudyInstanceUID=study)  # the segmentation had come, the report had not
+    output = counted(hilum("dicomweb", orthanc.url, "--all"))
+    assert (output["predicted"], output["skipped: done before"]) == (1, 1)
+    assert {modality: sorted(orthanc.find(Modality=modality)) for modality in ("SEG", "SR")} == before
+
+
 def test_what_is_no_chest_film_is_left_alone(orthanc: Orthanc, hilum: Hilum) -> None:
     study = chest(0).StudyInstanceUID
     orthanc.add(

@@ -37,7 +37,10 @@ _RETRIES = Retry(
 _PAGE = 200
 _LAST_PAGE = 25  # a shorter page is the last one: the bounds that servers set to pages are higher
 _CHUNK = 1 << 20
-_ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'  # as it is stored
+_FILM = {
+    "Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*',  # as it is stored
+    "Accept-Encoding": "identity",  # Orthanc takes longer to compress a film than a local network to carry it
+}
 _STUDIES = "the list of studies"
 _SHUT_OUT = (401, 403, 407)
 
@@ -100,7 +103,7 @@ class Server:
         body = bytearray()
         with (
             self._errors("the film"),
-            self._session.get(url, headers={"Accept": _ACCEPT}, stream=True, timeout=self._timeout) as response,
+            self._session.get(url, headers=_FILM, stream=True, timeout=self._timeout) as response,
         ):
             response.raise_for_status()
             for chunk in response.iter_content(_CHUNK):
