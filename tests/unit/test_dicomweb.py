@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from hilum.dicomweb.address import address_of
@@ -18,6 +19,7 @@ from hilum.dicomweb.table import COLUMNS, Log
 from hilum.dicomweb.work import IN_A_ROW, Counts, Row, Worker
 from hilum.errors import ConfigError, OutputError, ReadError, RequestError, ServerError
 from hilum.inference.predictor import Predictor
+from hilum.types import Prediction
 
 NOON = datetime(2026, 11, 25, 12, 0)
 TOKEN = {"HILUM_DICOMWEB_TOKEN": "t0ken"}
@@ -199,6 +201,25 @@ def test_a_film_that_is_no_dicom_fails() -> None:
     (row,) = worker(Archive(["1.2.3"])).work(["1"], Counts())
     assert row.status == "failed"
     assert "1.2.3.dcm" in row.reason
+
+
+@pytest.mark.parametrize("sent", ["1.2.3", "1.2.4"])
+def test_the_report_comes_last_and_only_for_the_film_asked_for(monkeypatch: pytest.MonkeyPatch, sent: str) -> None:
+    answer = Prediction("", ("A", "B"), np.array([0.25, 0.75]), "B", ("B",), np.zeros((2, 2), bool), None, 0.0, "b")
+    header = SimpleNamespace(StudyInstanceUID="1", SOPInstanceUID=sent)
+    archive, stored = Archive(["1.2.3"]), list[list[str]]()
+    monkeypatch.setattr(archive, "store", lambda study, objects: stored.append(objects), raising=False)
+    for name, made in {"source_header": header, "segmentation": "seg", "report": "sr"}.items():
+        monkeypatch.setattr(f"hilum.dicomweb.work.{name}", lambda *words, made=made, **more: made)
+    busy = worker(archive)
+    monkeypatch.setattr(busy._predictor, "predict", lambda upload: answer)
+    (row,) = busy.work(["1"], Counts())
+    if sent == "1.2.3":
+        assert stored == [["seg", "sr"]]
+        assert row == Row(Film("1", "1.2", "1.2.3"), "predicted", "", "B", 0.75)
+    else:
+        assert stored == []
+        assert (row.status, row.reason) == ("failed", "Expected the film 1.2.3, the server gave one of other UIDs.")
 
 
 def test_what_a_decoder_quotes_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
