@@ -192,6 +192,7 @@ def test_more_studies_than_a_page_holds(orthanc: Orthanc, hilum: Hilum, monkeypa
     orthanc.add(*(chest(number) for number in range(8)), phantom_film(FIRST, kind="CR"))
     assert counted(hilum("dicomweb", orthanc.url, "--all", "--dry-run")) == {"to do": 9}
     assert counted(hilum("dicomweb", orthanc.url, "--all", "--dry-run", "--limit", "5")) == {"to do": 5}
+    assert counted(hilum("dicomweb", orthanc.url, "--since", "2020-01-01", "--dry-run")) == {"to do": 9}
 
 
 def test_a_killed_run_goes_on(orthanc: Orthanc, hilum: Hilum, tmp_path: Path) -> None:
