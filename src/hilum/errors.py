@@ -9,6 +9,8 @@
     │   └── ParityError      two backends disagree on the same input
     ├── CheckpointError      a checkpoint is missing, damaged or of another network
     ├── OutputError          a result cannot be written
+    ├── ServerError          another machine cannot be reached, or does not let us in
+    │   └── RequestError     it refused or failed one request; others may do
     ├── DeviceError          the device is absent or its memory is exhausted
     └── MissingExtraError    an optional dependency is not installed
 
@@ -58,6 +60,14 @@ class CheckpointError(HilumError):
 
 class OutputError(HilumError):
     """A result cannot be written."""
+
+
+class ServerError(HilumError):
+    """Another machine cannot be reached, or does not let us in."""
+
+
+class RequestError(ServerError):
+    """Another machine refused or failed one request; others may do."""
 
 
 class DeviceError(HilumError):

@@ -44,7 +44,7 @@ LAYERS = (
     {"types", "errors", "storage", "steps"},
     {"preprocess", "config", "document"},
     {"models", "data", "gate"},
-    {"training", "evaluation", "audit", "export", "inference"},
+    {"training", "evaluation", "audit", "export", "inference", "dicomweb"},
     {"cli", "serving"},
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

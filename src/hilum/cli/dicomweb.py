@@ -1,0 +1,202 @@
+"""``hilum dicomweb``: films out of a PACS, answers back into it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from hilum.cli.app import new_typer
+from hilum.cli.console import console, say
+from hilum.cli.inputs import BundleName
+from hilum.cli.progress import counting
+from hilum.errors import ConfigError, MissingExtraError, ServerError
+from hilum.export.default_bundle import DEFAULT, resolve_bundle
+
+if TYPE_CHECKING:
+    from hilum.dicomweb.server import Server
+    from hilum.dicomweb.table import Log
+    from hilum.dicomweb.work import Counts, Row, Worker
+    from hilum.export.bundle import Manifest
+
+app = new_typer()
+
+
+@app.command()
+def dicomweb(
+    url: Annotated[str, typer.Argument(help="The DICOMweb root; Orthanc's is http://HOST:8042/dicom-web.")],
+    study: Annotated[list[str] | None, typer.Option(help="A study's UID; may be repeated.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Studies dated from this day on: 2026-11-01, or so far back: 24h, 7d, 2w.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All studies of the archive.")] = False,
+    bundle: BundleName = DEFAULT,
+    gate: Annotated[
+        Literal["learned", "classic", "open"], typer.Option(help="What refuses films; open refuses none.")
+    ] = "learned",
+    fix_orientation: Annotated[
+        bool, typer.Option("--fix-orientation", help="Turn back, or invert back, films that the gate finds wrong so.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the films to be done, no more.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="End after so many films; with --watch, each round.")] = None,
+    watch: Annotated[
+        float | None, typer.Option(min=1, help="Look again so many seconds after each round, until stopped.")
+    ] = None,
+    log: Annotated[Path | None, typer.Option(help="A CSV that a row is added to for each film: UIDs, answer.")] = None,
+    plain_http: Annotated[
+        bool, typer.Option("--plain-http", help="Films and credentials may go to another machine unencrypted.")
+    ] = False,
+) -> None:
+    """Predict on the CR and DX chest films of a PACS, and store segmentations and reports back into it."""
+    _check(study, since, everything, gate, fix_orientation)
+    try:
+        from hilum.dicomweb.address import address_of
+        from hilum.dicomweb.server import Server
+        from hilum.dicomweb.table import Log
+        from hilum.dicomweb.work import Worker
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"Expected the dicomweb extra, {error.name} is not installed.", cure='pip install "hilum[dicomweb]".'
+        ) from error
+    from hilum.export.bundle import load_bundle
+    from hilum.inference.gates import open_gate
+    from hilum.inference.predictor import Predictor
+
+    for name in ("dicomweb_client", "urllib3", "pydicom"):  # they would quote what a server or a header says
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    address = address_of(url, os.environ, plain_http=plain_http)
+    opened = load_bundle(resolve_bundle(bundle))
+    predictor = Predictor(opened, gate=open_gate(opened, gate), fix_orientation=fix_orientation)
+    table = Log(log, opened.manifest.bundle_id) if log and not dry_run else None
+    with Server(address) as server, _stopping() as stop:
+        worker, find = Worker(server, predictor, dry_run=dry_run), _studies(server, study, since)
+        failed = _round(worker, find(), table, limit, stop, opened.manifest)
+        while watch is not None and not stop.event.wait(watch):
+            try:
+                _round(worker, find(), table, limit, stop, opened.manifest, quiet=True)
+            except ServerError as error:
+                say(f"[yellow]warning[/] {escape(str(error))} Looking again in {watch:g} s.")
+    if watch is None and stop.signal:
+        say("Interrupted. What was finished is kept.")
+        sys.exit(128 + stop.signal)
+    if watch is None and failed:
+        sys.exit(1)
+
+
+def _check(study: list[str] | None, since: str | None, everything: bool, gate: str, fix_orientation: bool) -> None:
+    from hilum.dicomweb.selection import first_day, is_uid
+
+    if bool(study) + (since is not None) + everything != 1:
+        raise ConfigError(
+            "Expected one of --study, --since and --all.", cure="--since 1d takes the studies of yesterday and today."
+        )
+    for uid in study or ():
+        if not is_uid(uid):
+            raise ConfigError(
+                f"Expected a UID for --study, got {uid!r}.", cure="Numbers and dots, at most 64 characters."
+            )
+    if since is not None:
+        first_day(since, datetime.now())
+    if fix_orientation and gate != "learned":
+        raise ConfigError("Expected the learned gate with --fix-orientation, which alone sees how a film lies.")
+
+
+def _studies(server: Server, study: list[str] | None, since: str | None) -> Callable[[], list[str]]:
+    """Asks for the studies when called: a span is counted from then."""
+    from hilum.dicomweb.archive import find_studies
+    from hilum.dicomweb.selection import first_day
+
+    if study:
+        return lambda: list(dict.fromkeys(study))
+    return lambda: find_studies(server, None if since is None else first_day(since, datetime.now()))
+
+
+class _Stop:
+    """Whether SIGINT or SIGTERM came, and which."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.signal = 0
+
+
+@contextmanager
+def _stopping() -> Iterator[_Stop]:
+    """The first SIGINT or SIGTERM lets the film at hand be finished; a second one acts as it would otherwise."""
+    stop = _Stop()
+
+    def on_signal(number: int, frame: object) -> None:
+        stop.signal = number
+        stop.event.set()
+        restore()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    try:
+        yield stop
+    finally:
+        restore()
+
+
+def _round(
+    worker: Worker,
+    studies: list[str],
+    table: Log | None,
+    limit: int | None,
+    stop: _Stop,
+    manifest: Manifest,
+    *,
+    quiet: bool = False,
+) -> int:
+    """Work through the studies once, show what came of it, and return how many films failed.
+
+    A row for each film goes to the table, and what is no prediction is told; ``quiet`` shows no counts if there was
+    no film to do.
+    """
+    from hilum.dicomweb.work import Counts
+
+    counts = Counts()
+    try:
+        with counting("Studies") as progress:
+            for row in worker.work(studies, counts, limit=limit, stopped=stop.event.is_set, progress=progress):
+                if table:
+                    table.write(row)
+                _tell(row)
+    finally:
+        if counts.worked_on or not quiet:
+            _show(counts, manifest)
+    return counts.statuses["failed"]
+
+
+def _tell(row: Row) -> None:
+    colours = {"failed": "red", "to do": "dim"}
+    if row.status != "predicted":
+        where = f"film {row.film.instance}" if row.film.instance else f"study {row.film.study}"
+        reason = f": {escape(row.reason)}" if row.reason else ""
+        say(f"[{colours.get(row.status, 'yellow')}]{row.status}[/] {where}{reason}")
+
+
+def _show(counts: Counts, manifest: Manifest) -> None:
+    table = Table("status", "films", title=f"{counts.worked_on:,} films, bundle {manifest.bundle_id[:12]}")
+    for status, count in sorted(counts.statuses.items()):
+        table.add_row(status, f"{count:,}")
+        if status == "predicted":
+            for label in manifest.class_names:
+                table.add_row(f"  {escape(label)}", f"{counts.labels[label]:,}")
+    for reason, count in counts.skipped.most_common():
+        table.add_row(f"skipped: {escape(reason)}", f"{count:,}")
+    console.print(table)

@@ -1,0 +1,184 @@
+"""Films fetched, answered and given back, one at a time; whatever happens to one, the others go on."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from hilum.dicomweb.archive import films_of, has_study
+from hilum.dicomweb.selection import Film, Skip
+from hilum.dicomweb.server import Server
+from hilum.errors import DataError, RequestError, ServerError
+from hilum.inference.dicom_out import instance_uid, report, segmentation, source_header
+from hilum.inference.predictor import Predictor, Upload
+from hilum.steps import Progress
+from hilum.types import Prediction, Refusal
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+Status = Literal["predicted", "refused", "unreadable", "failed", "to do"]
+
+DONE = "done before"
+IN_A_ROW = 5
+"""After so many failures one after the other it is the server that fails, and the run ends."""
+
+_ATTEMPTS = 3
+
+
+class Row(NamedTuple):
+    """What became of one film; ``failed`` has nothing in the archive, all others but ``to do`` have."""
+
+    film: Film
+    status: Status
+    reason: str = ""
+    label: str = ""
+    probability: float | None = None
+
+
+@dataclass
+class Counts:
+    """What became of many films."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def worked_on(self) -> int:
+        """Films that were not there before, or failed."""
+        return self.statuses.total()
+
+
+class Worker:
+    """Does the films of studies that have no report of this bundle yet.
+
+    A film is done once its report is in the archive. It is stored together with the segmentation, after it, and
+    both have UIDs that follow from film and bundle: a film whose storing was cut off is done again and gives the same
+    objects.
+
+    Args:
+        server: the archive.
+        predictor: answers.
+        dry_run: only say which films are to be done.
+    """
+
+    def __init__(self, server: Server, predictor: Predictor, *, dry_run: bool = False) -> None:
+        self._server, self._predictor, self._dry_run = server, predictor, dry_run
+        self._failures: Counter[str] = Counter()
+        self._in_a_row = 0
+
+    def work(
+        self,
+        studies: Sequence[str],
+        counts: Counts,
+        *,
+        limit: int | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+        progress: Progress | None = None,
+    ) -> Iterator[Row]:
+        """The films of the studies that are not done yet, in order; each is in the archive when its row comes.
+
+        Args:
+            studies: UIDs.
+            counts: is added to.
+            limit: end after so many films.
+            stopped: asked before each film whether to end.
+            progress: called with (studies done, studies in all).
+
+        Raises:
+            ServerError: the server cannot be reached any more, does not let us in, or fails IN_A_ROW times.
+        """
+        rows = 0
+        for number, study in enumerate(studies, start=1):
+            for film in self._pending(study, counts):
+                if stopped() or rows == limit:
+                    return
+                row = film if isinstance(film, Row) else self._do(film)
+                rows += 1
+                counts.statuses[row.status] += 1
+                if row.label:
+                    counts.labels[row.label] += 1
+                yield row
+                self._note(row)
+            if progress:
+                progress(number, len(studies))
+
+    def _pending(self, study: str, counts: Counts) -> Iterator[Film | Row]:
+        """The films of a study that are to be done; a row where the study cannot be searched."""
+        try:
+            films, has_reports = films_of(self._server, study)
+            if not films and not has_study(self._server, study):
+                raise RequestError("there is no such study")
+            for film in films:
+                if isinstance(film, Skip):
+                    counts.skipped[film.reason] += film.films
+                elif self._failures[film.instance] >= _ATTEMPTS:
+                    counts.skipped[f"failed {_ATTEMPTS} times"] += 1
+                elif has_reports and self._server.has(study, self._report_of(film)):
+                    counts.skipped[DONE] += 1
+                else:
+                    yield film
+        except RequestError as error:
+            yield Row(Film(study, "", ""), "failed", error.message)
+
+    def _report_of(self, film: Film) -> str:
+        return instance_uid(film.instance, self._predictor.manifest.bundle_id, "sr")
+
+    def _do(self, film: Film) -> Row:
+        if self._dry_run:
+            return Row(film, "to do")
+        try:
+            content = self._server.fetch(film)
+            with warnings.catch_warnings():  # pydicom quotes ill values: a patient's name would be shown
+                warnings.simplefilter("ignore")
+                result = self._predictor.predict(Upload(content, _name(film)))
+                objects = self._objects(film, content, result)
+                self._server.store(film.study, objects)
+        except (RequestError, DataError) as error:
+            return Row(film, "failed", _unquoted(error.message))
+        if isinstance(result, Refusal):
+            reason = result.reason if result.status == "refused" else _unquoted(result.reason)
+            return Row(film, result.status, reason)
+        reason = "; ".join(finding.message for finding in result.findings)
+        return Row(film, "predicted", reason, result.label, float(result.probabilities.max()))
+
+    def _objects(self, film: Film, content: bytes, result: Prediction | Refusal) -> list[Dataset]:
+        """What is stored of an answer, the report last.
+
+        Raises:
+            DataError: no object can be made of the film's header, or it is another film's.
+        """
+        manifest = self._predictor.manifest
+        header = source_header(content, origin=_name(film))
+        if (str(header.StudyInstanceUID), str(header.SOPInstanceUID)) != (film.study, film.instance):
+            raise DataError(f"Expected the film {film.instance}, the server gave one of other UIDs.")
+        objects = [segmentation(header, result, manifest)] if isinstance(result, Prediction) else []
+        return [*objects, report(header, result, manifest)]
+
+    def _note(self, row: Row) -> None:
+        """Count failures; raise when it is no longer a film that fails but the server."""
+        if row.status != "failed":
+            self._in_a_row = 0
+            return
+        self._failures[row.film.instance or row.film.study] += 1
+        self._in_a_row += 1
+        if self._in_a_row >= IN_A_ROW:
+            raise ServerError(
+                f"Expected films to be fetched and stored, {IN_A_ROW} failed in a row; the last: {row.reason}",
+                cure="See to the server, then run the command again: it goes on where it stopped.",
+            )
+
+
+def _name(film: Film) -> str:
+    """What a film is called in messages. The suffix says what it is: some archives leave the preamble out."""
+    return f"{film.instance}.dcm"
+
+
+def _unquoted(message: str) -> str:
+    """A message without what a decoder said, of which only the error's type is kept: some quote the file's bytes."""
+    return re.sub(r" \((\w+): .*\)\.", r" (\1).", message)

@@ -1,0 +1,49 @@
+"""What ``hilum dicomweb`` says before it asks any server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Hilum = Callable[..., str]
+URL = "http://127.0.0.1:9/dicom-web"  # nobody is asked
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((URL,), "Expected one of --study, --since and --all."),
+        ((URL, "--all", "--since", "1d"), "Expected one of --study, --since and --all."),
+        ((URL, "--study", "1.2.3", "--since", "1d"), "Expected one of --study, --since and --all."),
+        ((URL, "--study", "1.2/3"), "Expected a UID for --study, got '1.2/3'."),
+        ((URL, "--since", "lately"), "Expected a day or a time span for --since, got 'lately'."),
+        ((URL, "--all", "--fix-orientation", "--gate", "open"), "Expected the learned gate with --fix-orientation"),
+        (("http://pacs.example/dicom-web", "--all"), "Expected https for films that leave this machine"),
+        (("https://me:s3cret@pacs.example", "--all"), "Expected no user or password in the URL of pacs.example"),
+        ((URL, "--all", "--bundle", "no.hilum"), "no.hilum"),
+    ],
+)
+def test_what_cannot_be_meant(hilum: Hilum, arguments: tuple[str, ...], said: str) -> None:
+    output = hilum("dicomweb", *arguments, code=2)
+    assert said in output
+    assert "s3cret" not in output
+
+
+def test_another_file_as_log(hilum: Hilum, tmp_path: Path) -> None:
+    (tmp_path / "films.csv").write_text("image,mask\n")
+    output = hilum("dicomweb", URL, "--all", "--log", tmp_path / "films.csv", code=2)
+    assert "Expected the log of earlier runs" in output
+
+
+def test_the_extra_is_named() -> None:
+    code = "import sys; sys.modules['dicomweb_client'] = None; from hilum.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "dicomweb", URL, "--all"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert 'is not installed. pip install "hilum[dicomweb]".' in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,240 @@
+"""The parts of ``hilum dicomweb`` that need no archive: addresses, dates, selection, the log, the rounds."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from hilum.dicomweb.address import address_of
+from hilum.dicomweb.selection import Film, Item, Skip, first_day, is_uid, value, why_not_instance, why_not_series
+from hilum.dicomweb.server import Server
+from hilum.dicomweb.table import COLUMNS, Log
+from hilum.dicomweb.work import IN_A_ROW, Counts, Row, Worker
+from hilum.errors import ConfigError, OutputError, ReadError, RequestError, ServerError
+from hilum.inference.predictor import Predictor
+from hilum.types import Prediction
+
+NOON = datetime(2026, 11, 25, 12, 0)
+TOKEN = {"HILUM_DICOMWEB_TOKEN": "t0ken"}
+LOGIN = {"HILUM_DICOMWEB_USER": "hilum", "HILUM_DICOMWEB_PASSWORD": "s:ecret"}
+
+
+@pytest.mark.parametrize(
+    ("since", "expected"),
+    [
+        ("2026-11-01", date(2026, 11, 1)),
+        ("7d", date(2026, 11, 18)),
+        ("2W", date(2026, 11, 11)),
+        ("24h", date(2026, 11, 24)),
+        ("1h", date(2026, 11, 25)),
+        ("0d", date(2026, 11, 25)),
+    ],
+)
+def test_since_is_a_day(since: str, expected: date) -> None:
+    assert first_day(since, NOON) == expected
+
+
+@pytest.mark.parametrize("since", ["", "yesterday", "7", "-1d", "7 d", "2026-13-01", "99999999999d", "2026-11-26"])
+def test_since_that_is_none(since: str) -> None:
+    with pytest.raises(ConfigError, match="for --since"):
+        first_day(since, NOON)
+
+
+@pytest.mark.parametrize("url", ["https://pacs.example/dicom-web/", "http://127.0.0.1:8042/a", "http://localhost/a"])
+@pytest.mark.parametrize("environment", [{}, TOKEN, LOGIN])
+def test_addresses(url: str, environment: dict[str, str]) -> None:
+    address = address_of(url, environment)
+    assert address.url == url.rstrip("/")
+    assert address.token == environment.get("HILUM_DICOMWEB_TOKEN")
+    assert address.login == (("hilum", "s:ecret") if environment is LOGIN else None)
+    assert "ecret" not in repr(address)
+    assert "t0ken" not in repr(address)
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "said"),
+    [
+        ("pacs.example/dicom-web", {}, "Expected the URL"),
+        ("ftp://pacs.example", {}, "Expected the URL"),
+        ("http://", {}, "Expected the URL"),
+        ("http://[::1", {}, "Expected the URL"),
+        ("https://pacs.example:99999/", {}, "Expected the URL"),
+        ("https://pacs.example/?patient=1", {}, "Expected the URL"),
+        ("https://hilum:s3cret@pacs.example/", {}, "no user or password in the URL"),
+        ("https://pacs.example", {**TOKEN, **LOGIN}, "got both"),
+        ("https://pacs.example", {"HILUM_DICOMWEB_USER": "hilum"}, "only one of them"),
+        ("https://pacs.example", {**LOGIN, "HILUM_DICOMWEB_USER": "a:b"}, "no colon"),
+        ("http://pacs.example", {}, "Expected https"),
+        ("http://10.0.0.7/dicom-web", TOKEN, "Expected https"),
+    ],
+)
+def test_addresses_that_are_refused(url: str, environment: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        address_of(url, environment)
+    assert "s3cret" not in str(caught.value)
+    assert "t0ken" not in str(caught.value)
+
+
+def test_http_to_another_machine_has_to_be_meant() -> None:
+    assert address_of("http://orthanc:8042/dicom-web", LOGIN, plain_http=True).url == "http://orthanc:8042/dicom-web"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1.2.840", True), ("1.02", True), ("", False), ("1..2", False), ("1.2/../3", False), ("1." * 32 + "11", False)],
+)
+def test_uids(text: str, expected: bool) -> None:
+    assert is_uid(text) is expected
+
+
+def item(**elements: str) -> Item:
+    tags = {"modality": "00080060", "part": "00180015", "kind": "00080016", "uid": "00080018", "series": "0020000E"}
+    tags |= {"study": "0020000D", "count": "00201209"}
+    return {tags[name]: {"vr": "LO", "Value": [text]} for name, text in elements.items()}
+
+
+@pytest.mark.parametrize("odd", [{}, {"00080060": None}, {"00080060": {"vr": "CS"}}, {"00080060": {"Value": [None]}}])
+def test_a_value_that_is_not_there(odd: Item) -> None:
+    assert value(odd, "00080060") == ""
+
+
+@pytest.mark.parametrize("part", ["", "CHEST", "Chest PA", "THORAX", "CHESTABDOMEN"])
+def test_chest_series(part: str) -> None:
+    assert why_not_series(item(part=part)) is None
+
+
+def test_series_of_other_parts_count_their_films() -> None:
+    assert why_not_series(item(part="HAND", count="3")) == Skip("another body part", 3)
+    assert why_not_series(item(part="SPINE")) == Skip("another body part", 1)
+
+
+def test_instances_by_class() -> None:
+    kind = "1.2.840.10008.5.1.4.1.1.1"
+    taken = [why_not_instance(item(kind=each)) for each in (kind, f"{kind}.1", "")]
+    assert taken == [None, None, None]
+    assert why_not_instance(item(kind=f"{kind}.1.1")) == Skip("for processing, not for presentation")
+    assert why_not_instance(item(kind="1.2.840.10008.5.1.4.1.1.7")) == Skip("no CR or DX image")
+
+
+def test_the_log_grows_over_runs_and_after_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "log.csv"
+    Log(path, "b" * 64).write(Row(Film("1.1", "1.2", "1.3"), "predicted", "", "Normal", 0.5))
+    with path.open("ab") as stream:
+        stream.write(b"2026-11-25T12:00:00+00:00,bbbb,1.1,1")  # a run killed here
+    Log(path, "c" * 64).write(Row(Film("1.1", "1.2", "1.4"), "refused", 'a, "b"\nc'))
+    first, _, last = csv.DictReader(path.read_text(encoding="utf-8").splitlines(keepends=True))
+    assert tuple(first) == COLUMNS
+    assert (first["instance"], first["label"], first["probability"]) == ("1.3", "Normal", "0.500000")
+    assert (last["bundle"], last["instance"], last["reason"]) == ("c" * 64, "1.4", 'a, "b"\nc')
+    assert datetime.fromisoformat(last["time"]).tzinfo is not None
+
+
+def test_another_file_is_no_log(tmp_path: Path) -> None:
+    path = tmp_path / "films.csv"
+    path.write_text("image,mask\n")
+    with pytest.raises(OutputError, match="got another file"):
+        Log(path, "b")
+    assert path.read_text() == "image,mask\n"
+    with pytest.raises(OutputError, match="Could not write"):
+        Log(tmp_path, "b")
+
+
+class Archive:
+    """A server of the test's own: some films of one series, of which some cannot be fetched."""
+
+    def __init__(self, films: Sequence[str], bad: Sequence[str] = ()) -> None:
+        self.films, self.bad, self.fetched = films, bad, list[str]()
+
+    def series(self, study: str, fields: Sequence[str] = ()) -> Iterator[Item]:
+        yield item(modality="DX", series="1.2")
+
+    def instances(self, study: str, series: str) -> Iterator[Item]:
+        yield from (item(uid=film) for film in self.films)
+
+    def fetch(self, film: Film) -> bytes:
+        self.fetched.append(film.instance)
+        if film.instance in self.bad:
+            raise RequestError("got 500.")
+        return b"no film"
+
+
+def worker(archive: Archive, **settings: Any) -> Worker:
+    predictor = SimpleNamespace(manifest=SimpleNamespace(bundle_id="b" * 64), predict=lambda upload: None)
+    return Worker(cast(Server, archive), cast(Predictor, predictor), **settings)
+
+
+def test_a_server_that_only_fails_ends_the_run() -> None:
+    films = [f"1.2.{number}" for number in range(20)]
+    archive, counts = Archive(films, bad=films), Counts()
+    rows: list[Row] = []
+    with pytest.raises(ServerError, match=r"5 failed in a row; the last: got 500\."):
+        rows.extend(worker(archive).work(["1"], counts))
+    assert archive.fetched == films[:IN_A_ROW]
+    assert counts.statuses["failed"] == IN_A_ROW
+
+
+def test_a_film_that_keeps_failing_is_left_alone() -> None:
+    archive = Archive(["1.2.3"], bad=["1.2.3"])
+    busy = worker(archive)
+    for _ in range(3):
+        assert [row.status for row in busy.work(["1"], Counts())] == ["failed"]
+    counts = Counts()
+    assert not list(busy.work(["1"], counts))
+    assert counts.skipped == {"failed 3 times": 1}
+
+
+def test_what_is_no_uid_goes_into_no_path() -> None:
+    archive, counts = Archive(["../../../etc", "1.2.3"]), Counts()
+    rows = list(worker(archive, dry_run=True).work(["1"], counts))
+    assert [row.film for row in rows] == [Film("1", "1.2", "1.2.3")]
+    assert counts.skipped == {"a UID that is none": 1}
+
+
+def test_a_film_that_is_no_dicom_fails() -> None:
+    (row,) = worker(Archive(["1.2.3"])).work(["1"], Counts())
+    assert row.status == "failed"
+    assert "1.2.3.dcm" in row.reason
+
+
+@pytest.mark.parametrize("sent", ["1.2.3", "1.2.4"])
+def test_the_report_comes_last_and_only_for_the_film_asked_for(monkeypatch: pytest.MonkeyPatch, sent: str) -> None:
+    answer = Prediction("", ("A", "B"), np.array([0.25, 0.75]), "B", ("B",), np.zeros((2, 2), bool), None, 0.0, "b")
+    header = SimpleNamespace(StudyInstanceUID="1", SOPInstanceUID=sent)
+    archive, stored = Archive(["1.2.3"]), list[list[str]]()
+    monkeypatch.setattr(archive, "store", lambda study, objects: stored.append(objects), raising=False)
+    for name, made in {"source_header": header, "segmentation": "seg", "report": "sr"}.items():
+        monkeypatch.setattr(f"hilum.dicomweb.work.{name}", lambda *words, made=made, **more: made)
+    busy = worker(archive)
+    monkeypatch.setattr(busy._predictor, "predict", lambda upload: answer)
+    (row,) = busy.work(["1"], Counts())
+    if sent == "1.2.3":
+        assert stored == [["seg", "sr"]]
+        assert row == Row(Film("1", "1.2", "1.2.3"), "predicted", "", "B", 0.75)
+    else:
+        assert stored == []
+        assert (row.status, row.reason) == ("failed", "Expected the film 1.2.3, the server gave one of other UIDs.")
+
+
+def test_what_a_decoder_quotes_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = worker(Archive(["1.2.3"]))
+    said = "Expected a whole image in 1.2.3.dcm, got one that cannot be decoded (ValueError: (10) 'Mustermann^E')."
+    monkeypatch.setattr(busy, "_objects", lambda *arguments: (_ for _ in ()).throw(ReadError(said, cure="Again.")))
+    (row,) = busy.work(["1"], Counts())
+    assert row.reason == "Expected a whole image in 1.2.3.dcm, got one that cannot be decoded (ValueError)."
+
+
+def test_stopping_and_limits() -> None:
+    films = [f"1.2.{number}" for number in range(9)]
+    listing = worker(Archive(films), dry_run=True)
+    assert len(list(listing.work(["1", "2"], Counts(), limit=10))) == 10
+    rows: list[Row] = []
+    for row in listing.work(["1"], Counts(), stopped=lambda: len(rows) == 2):
+        rows.append(row)
+    assert len(rows) == 2
