@@ -5,6 +5,7 @@ The public names below are imported on first use, so that ``import hilum`` stays
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,9 @@ from hilum._version import __version__
 
 if TYPE_CHECKING:
     from hilum.config import Config as Config
+
+# ONNX Runtime reports its use to its maker unless it is told not to before it is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "Bundle": "hilum.export.bundle",
