@@ -295,6 +295,22 @@ def test_uids_follow_from_film_bundle_and_kind(manifest: Manifest, prediction: P
     assert instance_uid("1.2.3", "abc", "sr") == "1.2.826.0.1.3680043.8.498.39531737838739028450297271047779700515"
 
 
+def test_other_settings_of_the_predictor_make_other_objects_that_say_so(
+    manifest: Manifest, prediction: Prediction
+) -> None:
+    source, words = header_of(), "gate:classic"
+    usual = [segmentation(source, prediction, manifest), report(source, prediction, manifest)]
+    seg, document = segmentation(source, prediction, manifest, words), report(source, prediction, manifest, words)
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
+        assert len({made[keyword].value for made in (*usual, seg, document)}) == 4
+    assert seg.SOPInstanceUID == instance_uid(str(source.SOPInstanceUID), manifest.bundle_id, "seg", words)
+    algorithm = reopened_seg(seg).get_segment_description(1).algorithm_identification
+    assert algorithm is not None
+    assert algorithm.parameters["settings"] == words
+    (group,) = reopened_sr(document).content.get_image_measurement_groups()
+    assert f"settings={words}" in [str(item.value) for item in find_content_items(group[0], value_type="TEXT")]
+
+
 @pytest.mark.parametrize(
     ("character_set", "name"),
     [

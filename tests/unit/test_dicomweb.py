@@ -166,7 +166,7 @@ class Archive:
 
 
 def worker(archive: Archive, **settings: Any) -> Worker:
-    predictor = SimpleNamespace(manifest=SimpleNamespace(bundle_id="b" * 64), predict=lambda upload: None)
+    predictor = SimpleNamespace(manifest=SimpleNamespace(bundle_id="b" * 64), settings="", predict=lambda upload: None)
     return Worker(cast(Server, archive), cast(Predictor, predictor), **settings)
 
 

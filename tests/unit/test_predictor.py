@@ -359,3 +359,10 @@ def test_any_batch_size_gives_the_same_labels(trained_run: RunFolder, films: lis
         for other in others:
             assert other.label == first.label
             np.testing.assert_allclose(other.probabilities, first.probabilities, atol=1e-5)
+
+
+def test_what_a_bundle_does_not_hold_of_an_answer_is_told() -> None:
+    assert Predictor(bundle(), backend=Bright()).settings == ""
+    assert Predictor(bundle(), backend=Bright(), gate=OpenGate()).settings == "gate:open"
+    both = Predictor(bundle(), backend=Bright(), gate=ClassicGate(), fix_orientation=True)
+    assert both.settings == "gate:classic fix_orientation"

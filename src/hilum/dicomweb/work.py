@@ -58,8 +58,8 @@ class Worker:
     """Does the films of studies that have no report of this bundle yet.
 
     A film is done once its report is in the archive. It is stored together with the segmentation, after it, and
-    both have UIDs that follow from film and bundle: a film whose storing was cut off is done again and gives the same
-    objects.
+    both have UIDs that follow from film, bundle and the predictor's settings: a film whose storing was cut off is done
+    again and gives the same objects, another gate gives others.
 
     Args:
         server: the archive.
@@ -127,7 +127,7 @@ class Worker:
             yield Row(Film(study, "", ""), "failed", error.message)
 
     def _report_of(self, film: Film) -> str:
-        return instance_uid(film.instance, self._predictor.manifest.bundle_id, "sr")
+        return instance_uid(film.instance, self._predictor.manifest.bundle_id, "sr", self._predictor.settings)
 
     def _do(self, film: Film) -> Row:
         if self._dry_run:
@@ -153,12 +153,12 @@ class Worker:
         Raises:
             DataError: no object can be made of the film's header, or it is another film's.
         """
-        manifest = self._predictor.manifest
+        manifest, settings = self._predictor.manifest, self._predictor.settings
         header = source_header(content, origin=_name(film))
         if (str(header.StudyInstanceUID), str(header.SOPInstanceUID)) != (film.study, film.instance):
             raise DataError(f"Expected the film {film.instance}, the server gave one of other UIDs.")
-        objects = [segmentation(header, result, manifest)] if isinstance(result, Prediction) else []
-        return [*objects, report(header, result, manifest)]
+        objects = [segmentation(header, result, manifest, settings)] if isinstance(result, Prediction) else []
+        return [*objects, report(header, result, manifest, settings)]
 
     def _note(self, row: Row) -> None:
         """Count failures; raise when it is no longer a film that fails but the server."""

@@ -26,19 +26,22 @@ _FORMAT = 1
 _LONGEST = 64
 
 
-def instance_uid(source_sop_uid: str, bundle_id: str, kind: Kind) -> str:
-    """The SOP instance UID of the object of ``kind`` that this bundle makes of this image: always the same."""
-    return _uid("instance", source_sop_uid, bundle_id, kind)
+def instance_uid(source_sop_uid: str, bundle_id: str, kind: Kind, settings: str = "") -> str:
+    """The SOP instance UID of the object of ``kind`` that this bundle makes of this image: always the same.
+
+    ``settings`` are those of the predictor (Predictor.settings): other ones may give another answer.
+    """
+    return _uid("instance", source_sop_uid, bundle_id, kind, *filter(None, [settings]))
 
 
-def series_uid(source_sop_uid: str, bundle_id: str, kind: Kind) -> str:
+def series_uid(source_sop_uid: str, bundle_id: str, kind: Kind, settings: str = "") -> str:
     """The series instance UID that goes with it; each object has a series of its own."""
-    return _uid("series", source_sop_uid, bundle_id, kind)
+    return _uid("series", source_sop_uid, bundle_id, kind, *filter(None, [settings]))
 
 
-def tracking_uid(source_sop_uid: str, bundle_id: str, what: str) -> str:
+def tracking_uid(source_sop_uid: str, bundle_id: str, what: str, settings: str = "") -> str:
     """The UID of one thing that an object holds."""
-    return _uid("tracking", source_sop_uid, bundle_id, what)
+    return _uid("tracking", source_sop_uid, bundle_id, what, *filter(None, [settings]))
 
 
 def device_uid(bundle_id: str) -> str:
@@ -73,12 +76,12 @@ def coding_schemes() -> list[CodingSchemeIdentificationItem]:
     return [CodingSchemeIdentificationItem(SCHEME, name="hilum: classes of a model, and what it says of a film")]
 
 
-def made_by(source: Dataset, manifest: Manifest, kind: Kind) -> dict[str, Any]:
+def made_by(source: Dataset, manifest: Manifest, kind: Kind, settings: str) -> dict[str, Any]:
     """What both objects have alike, as highdicom's constructors take it."""
     source_uid, bundle_id = str(source.SOPInstanceUID), manifest.bundle_id
     return {
-        "series_instance_uid": series_uid(source_uid, bundle_id, kind),
-        "sop_instance_uid": instance_uid(source_uid, bundle_id, kind),
+        "series_instance_uid": series_uid(source_uid, bundle_id, kind, settings),
+        "sop_instance_uid": instance_uid(source_uid, bundle_id, kind, settings),
         "instance_number": 1,
         "manufacturer": "hilum",
         "manufacturer_model_name": long_string(manifest.name) or "hilum",

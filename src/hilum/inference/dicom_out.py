@@ -1,7 +1,7 @@
 """What an archive gets of an answer: a segmentation and a structured report that refer to the film.
 
-Both are made of the film's own header, belong to its study, and have UIDs that follow from the film and the bundle:
-made again, they are the same objects, so that an archive shows what is already done.
+Both are made of the film's own header, belong to its study, and have UIDs that follow from the film, the bundle
+and the predictor's settings: made again, they are the same objects, so that an archive shows what is already done.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hilum.types import Prediction, Refusal
 __all__ = ["Kind", "encoded", "instance_uid", "report", "segmentation", "series_uid", "source_header"]
 
 
-def segmentation(source: Dataset, prediction: Prediction, manifest: Manifest) -> Dataset:
+def segmentation(source: Dataset, prediction: Prediction, manifest: Manifest, settings: str = "") -> Dataset:
     """A Segmentation of the source's rows and columns, binary: segment 1 is lung, 2 the evidence region.
 
     The evidence region is where the evidence for the predicted class is at least a quarter of its peak, which is where
@@ -34,16 +34,17 @@ def segmentation(source: Dataset, prediction: Prediction, manifest: Manifest) ->
         source: from source_header, of the film that was predicted on.
         prediction: its answer; the mask is (Rows, Columns).
         manifest: of the bundle that answered.
+        settings: of the predictor that answered, Predictor.settings.
 
     Raises:
         DataError: the mask is not of the source's size.
         ReadError: the header is of a kind that no segmentation can be made of.
     """
     with _made_of(source):
-        return build_segmentation(source, prediction, manifest)
+        return build_segmentation(source, prediction, manifest, settings)
 
 
-def report(source: Dataset, result: Prediction | Refusal, manifest: Manifest) -> Dataset:
+def report(source: Dataset, result: Prediction | Refusal, manifest: Manifest, settings: str = "") -> Dataset:
     """A Comprehensive SR, complete and unverified: label, probabilities, label set and abstention of a prediction, or
     the status of a refusal; for both what the gate found, and the bundle.
 
@@ -51,12 +52,13 @@ def report(source: Dataset, result: Prediction | Refusal, manifest: Manifest) ->
         source: from source_header, of the film that was predicted on.
         result: the answer.
         manifest: of the bundle that answered.
+        settings: of the predictor that answered, Predictor.settings.
 
     Raises:
         ReadError: the header is of a kind that no report can be made of.
     """
     with _made_of(source):
-        return build_report(source, result, manifest)
+        return build_report(source, result, manifest, settings)
 
 
 def encoded(dataset: Dataset) -> bytes:

@@ -23,7 +23,7 @@ from hilum.types import Prediction
 _SERIES_NUMBER = 901
 
 
-def build_segmentation(source: Dataset, prediction: Prediction, manifest: Manifest) -> Dataset:
+def build_segmentation(source: Dataset, prediction: Prediction, manifest: Manifest, settings: str) -> Dataset:
     """See hilum.inference.dicom_out.segmentation."""
     shape = int(source.Rows), int(source.Columns)
     if prediction.mask.shape != shape:
@@ -37,14 +37,14 @@ def build_segmentation(source: Dataset, prediction: Prediction, manifest: Manife
         source_images=[source],
         pixel_array=_stacked(masks),
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=_descriptions(source, prediction, manifest)[: len(masks)],
+        segment_descriptions=_descriptions(source, prediction, manifest, settings)[: len(masks)],
         series_number=_SERIES_NUMBER,
         series_description="hilum: lungs and evidence",
         content_label="HILUM",
         content_description="Lungs and evidence. Research tool, not a medical device.",
         omit_empty_frames=False,  # an empty mask is an answer, and an object needs a frame
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        **made_by(source, manifest, "seg"),
+        **made_by(source, manifest, "seg", settings),
     )
     if "FrameOfReferenceUID" not in source:  # then, and only then, the directions of rows and columns are due
         built.PatientOrientation = source.get("PatientOrientation", "")
@@ -57,20 +57,24 @@ def _stacked(masks: list[NDArray[np.bool_]]) -> NDArray[np.uint8]:
 
 
 def _descriptions(
-    source: Dataset, prediction: Prediction, manifest: Manifest
+    source: Dataset, prediction: Prediction, manifest: Manifest, settings: str
 ) -> list[highdicom.seg.SegmentDescription]:
     lung, spatial = codes.SCT.AnatomicalStructure, codes.SCT.SpatialAndRelationalConcept
     evidence = class_code(prediction.label, "evidence")
     return [
-        _segment(1, "Lung", lung, codes.SCT.Lung, OUTLINE, source, manifest),
-        _segment(2, long_string(f"Evidence for {prediction.label}"), spatial, evidence, BANDS[0], source, manifest),
+        _segment(1, "Lung", lung, codes.SCT.Lung, OUTLINE, source, manifest, settings),
+        _segment(
+            2, long_string(f"Evidence for {prediction.label}"), spatial, evidence, BANDS[0], source, manifest, settings
+        ),
     ]
 
 
 def _segment(
-    number: int, label: str, category: Code, kind: Code, colour: Rgb, source: Dataset, manifest: Manifest
+    number: int, label: str, category: Code, kind: Code, colour: Rgb, source: Dataset, manifest: Manifest, settings: str
 ) -> highdicom.seg.SegmentDescription:
     parameters = {"bundle_id": manifest.bundle_id or "unsealed"}
+    if settings:
+        parameters["settings"] = settings
     if number > 1:
         parameters["from_share_of_peak"] = f"{LEVELS[0]:g}"
     else:
@@ -88,7 +92,7 @@ def _segment(
             source="hilum",
             parameters=parameters,
         ),
-        tracking_uid=tracking_uid(str(source.SOPInstanceUID), manifest.bundle_id, f"segment {number}"),
+        tracking_uid=tracking_uid(str(source.SOPInstanceUID), manifest.bundle_id, f"segment {number}", settings),
         tracking_id=label,
         display_color=CIELabColor.from_rgb(*colour),
     )

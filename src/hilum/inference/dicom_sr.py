@@ -38,16 +38,16 @@ _SHARE = Code("1", "UCUM", "no units")
 _SERIES_NUMBER = 902
 
 
-def build_report(source: Dataset, result: Prediction | Refusal, manifest: Manifest) -> Dataset:
+def build_report(source: Dataset, result: Prediction | Refusal, manifest: Manifest, settings: str) -> Dataset:
     """See hilum.inference.dicom_out.report."""
     group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
-            uid=tracking_uid(str(source.SOPInstanceUID), manifest.bundle_id, "report"), identifier="hilum"
+            uid=tracking_uid(str(source.SOPInstanceUID), manifest.bundle_id, "report", settings), identifier="hilum"
         ),
         algorithm_id=sr.AlgorithmIdentification(
             name="hilum",
             version=version(manifest),
-            parameters=[f"bundle_id={manifest.bundle_id}", f"label_set_level={manifest.label_set_level}"],
+            parameters=_parameters(manifest, settings),
         ),
         measurements=_measurements(result) if isinstance(result, Prediction) else None,
         qualitative_evaluations=_evaluations(result),
@@ -75,7 +75,7 @@ def build_report(source: Dataset, result: Prediction | Refusal, manifest: Manife
         is_final=False,
         is_verified=False,
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        **made_by(source, manifest, "sr"),
+        **made_by(source, manifest, "sr", settings),
     )
 
 
@@ -100,6 +100,11 @@ def _evaluations(result: Prediction | Refusal) -> list[sr.QualitativeEvaluation]
         *(sr.QualitativeEvaluation(LABEL_SET, class_code(name)) for name in result.label_set),
         sr.QualitativeEvaluation(ABSTAINED, codes.SCT.Yes if result.abstained else codes.SCT.No),
     ]
+
+
+def _parameters(manifest: Manifest, settings: str) -> list[str]:
+    of_bundle = [f"bundle_id={manifest.bundle_id}", f"label_set_level={manifest.label_set_level}"]
+    return [*of_bundle, *([f"settings={settings}"] if settings else [])]
 
 
 def _observation_context(manifest: Manifest) -> sr.ObservationContext:

@@ -119,7 +119,7 @@ def predict_folder(
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(_header(manifest.class_names, with_evidence=save.evidence))
         for done, (file, answer) in enumerate(zip(files, predictor.predict_many(files), strict=True), start=1):
-            extras = make_extras(file, answer, manifest, save)
+            extras = make_extras(file, answer, predictor, save)
             writer.writerow(_row(file, answer, len(manifest.class_names), extras, with_evidence=save.evidence))
             stream.flush()
             write_extras(extras, answer, out, names[file], save)

@@ -12,9 +12,10 @@ from hilum.gate.answer import FeatureReference
 from hilum.gate.stored import GATE_MODEL
 
 GateName = Literal["learned", "classic", "open"]
+USUAL_GATE: GateName = "learned"
 
 
-def open_gate(bundle: Bundle, name: GateName = "learned") -> Gate:
+def open_gate(bundle: Bundle, name: GateName = USUAL_GATE) -> Gate:
     """The gate ``name`` with the bundle's bounds.
 
     A bundle without a learned gate of its own gets that of the bundle that comes with hilum; the second stage's bounds

@@ -18,7 +18,7 @@ from hilum.errors import ReadError
 from hilum.export.bundle import Bundle
 from hilum.gate import Gate, Mend, Reading, Verdict
 from hilum.inference.backends import Backend, BackendName, BackendOutput, open_backend
-from hilum.inference.gates import open_gate
+from hilum.inference.gates import USUAL_GATE, open_gate
 from hilum.inference.label_sets import label_set
 from hilum.inference.softmax import softmax
 from hilum.preprocess import placement, preprocess, restore_probability
@@ -80,6 +80,12 @@ class Predictor:
         self.backend = open_backend(bundle, backend) if isinstance(backend, str) else backend
         self.gate = gate if gate is not None else open_gate(bundle)
         self._batch_size, self._fix_orientation = batch_size, fix_orientation
+
+    @property
+    def settings(self) -> str:
+        """What of this predictor is not in its bundle, for the record of an answer; empty with the usual ones."""
+        gate = "" if self.gate.name == USUAL_GATE else f"gate:{self.gate.name}"
+        return " ".join(filter(None, [gate, "fix_orientation" if self._fix_orientation else ""]))
 
     def predict(self, source: Source) -> Prediction | Refusal:
         """The answer for one film: a Prediction, or a Refusal with its reasons."""

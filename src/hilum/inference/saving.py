@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hilum.errors import ConfigError, DataError
 from hilum.export.bundle import Manifest
 from hilum.inference.evidence_file import save_evidence, step_of
-from hilum.inference.predictor import Answer
+from hilum.inference.predictor import Answer, Predictor
 from hilum.inference.render import class_evidence, mask_png, overlay, save_png
 from hilum.storage import write_bytes
 from hilum.types import Prediction
@@ -73,15 +73,15 @@ class Extras:
         return "" if self.evidence is None else step_of(self.evidence)
 
 
-def make_extras(file: Path, answer: Answer, manifest: Manifest, wanted: Wanted) -> Extras:
+def make_extras(file: Path, answer: Answer, predictor: Predictor, wanted: Wanted) -> Extras:
     """What ``wanted`` asks of one file's answer; a film that no DICOM object can be made of gets a remark."""
     if answer.radiograph is None:
         return Extras()
     evidence = None
     if isinstance(answer.result, Prediction) and (wanted.overlays or wanted.evidence):
-        evidence = class_evidence(answer.result, answer.radiograph.shape, manifest.preprocess)
+        evidence = class_evidence(answer.result, answer.radiograph.shape, predictor.manifest.preprocess)
     try:
-        return Extras(evidence, _objects(file, answer, manifest, wanted))
+        return Extras(evidence, _objects(file, answer, predictor, wanted))
     except DataError as error:
         return Extras(evidence, remark=f"no DICOM object: {error}")
 
@@ -111,7 +111,7 @@ def write_extras(extras: Extras, answer: Answer, out: Path, name: Path, wanted: 
         save_png(overlay(radiograph, prediction, evidence=extras.evidence), out / "overlays" / name)
 
 
-def _objects(file: Path, answer: Answer, manifest: Manifest, wanted: Wanted) -> dict[str, bytes]:
+def _objects(file: Path, answer: Answer, predictor: Predictor, wanted: Wanted) -> dict[str, bytes]:
     if not (wanted.dicom_seg or wanted.dicom_sr):
         return {}
     from hilum.inference.dicom_out import encoded, report, segmentation, source_header  # highdicom: most of a second
@@ -119,7 +119,7 @@ def _objects(file: Path, answer: Answer, manifest: Manifest, wanted: Wanted) -> 
     header = source_header(file)
     made = {}
     if wanted.dicom_seg and isinstance(answer.result, Prediction):
-        made["seg"] = encoded(segmentation(header, answer.result, manifest))
+        made["seg"] = encoded(segmentation(header, answer.result, predictor.manifest, predictor.settings))
     if wanted.dicom_sr:
-        made["sr"] = encoded(report(header, answer.result, manifest))
+        made["sr"] = encoded(report(header, answer.result, predictor.manifest, predictor.settings))
     return made
