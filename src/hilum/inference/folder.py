@@ -23,7 +23,7 @@ from hilum.inference.evidence_file import save_evidence as save_map
 from hilum.inference.evidence_file import step_of
 from hilum.inference.predictor import Answer, Predictor
 from hilum.inference.render import class_evidence, mask_png, overlay, save_png
-from hilum.types import Prediction
+from hilum.types import Prediction, Refusal
 
 TABLE = "predictions.csv"
 PARTIAL = "predictions.partial.csv"
@@ -114,11 +114,11 @@ def predict_folder(
     class_names = predictor.manifest.class_names
     with _opened(partial) as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(_header(class_names, with_evidence=save_evidence))
+        writer.writerow(table_header(class_names, with_evidence=save_evidence))
         for done, (file, answer) in enumerate(zip(files, predictor.predict_many(files), strict=True), start=1):
             evidence = _evidence(predictor, answer) if save_overlays or save_evidence else None
             steps = [step_of(evidence) if evidence is not None else ""] if save_evidence else []
-            writer.writerow(_row(file, answer, len(class_names), steps))
+            writer.writerow(table_row(file, answer.result, len(class_names), steps))
             stream.flush()
             if isinstance(answer.result, Prediction):
                 statuses["predicted"] += 1
@@ -181,14 +181,17 @@ def _absolute(file: Path) -> Path:
     return Path(os.path.normpath(file.absolute()))
 
 
-def _header(class_names: Sequence[str], *, with_evidence: bool) -> list[str]:
+def table_header(class_names: Sequence[str], *, with_evidence: bool = False) -> list[str]:
+    """The columns of ``predictions.csv``."""
     probabilities = [f"prob_{name}" for name in class_names]
     steps = ["evidence_step"] if with_evidence else []
     return ["file", "status", "label", "label_set", *probabilities, "lung_fraction", *steps, "reason"]
 
 
-def _row(file: Path, answer: Answer, num_classes: int, steps: Sequence[object]) -> list[object]:
-    result = answer.result
+def table_row(
+    file: str | Path, result: Prediction | Refusal, num_classes: int, steps: Sequence[object] = ()
+) -> list[object]:
+    """One file's row of ``predictions.csv``; ``steps`` is its ``evidence_step``, where the table has one."""
     if not isinstance(result, Prediction):
         return [file, result.status, "", "", *[""] * num_classes, "", *steps, result.reason]
     probabilities = [f"{value:.6f}" for value in result.probabilities]
