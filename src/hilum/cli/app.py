@@ -39,6 +39,7 @@ _COMMANDS = {
         "Train a gate on frontal films, drawn pictures and a table of others, and set its bounds.",
     ),
     "serve": ("serve", "Serve a bundle over REST; the documentation is at /docs. HILUM_TOKEN asks for a bearer token."),
+    "app": ("page", "Open the page: drop films, see class, lung and evidence, save the results; nothing is stored."),
     "info": ("info", "Say what a bundle is: classes, network, test figures, calibration, size."),
 }
 """Command to its module in hilum.cli and its line in ``hilum --help``, which thereby imports none of them.

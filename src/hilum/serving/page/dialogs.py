@@ -1,0 +1,96 @@
+"""What is one click away: the model card, the audit's findings, how to read the page, the phantoms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from hilum.audit.report import AuditReport
+from hilum.export.bundle import Bundle, Manifest
+from hilum.serving.page.browser import gallery
+from hilum.serving.page.documents import card_on_data, model_card, read_audit, told_findings
+from hilum.serving.page.gallery import specimens
+from hilum.serving.page.session import Session
+from hilum.serving.page.viewing import percent_of_level
+
+_KEYS = (
+    ("↓ or j, ↑ or k", "next film, film before"),
+    ("o, held", "the film as it is in the file, nothing drawn over it"),
+    ("i", "invert"),
+    ("l", "lung outline on, off"),
+    ("e", "evidence on, off"),
+    ("1 to 9", "evidence of another class"),
+    ("+, −, 0", "zoom in, out, whole film"),
+    ("w", "window and level back"),
+)
+_SIGNS = {"error": ":material/error:", "warning": ":material/warning:", "info": ":material/info:"}
+
+
+@st.dialog("Model card", width="large")
+def card(bundle: Bundle) -> None:
+    """The bundle's card."""
+    st.caption(f"Bundle {bundle.manifest.bundle_id[:12]}, {bundle.manifest.name}")
+    st.markdown(model_card(bundle))
+
+
+@st.dialog("Audit", width="large")
+def audit(path: Path | None, bundle: Bundle) -> None:
+    """The findings of an audit report; without one, what the card says of data and limits."""
+    if path is not None:
+        _findings(read_audit(path))
+        return
+    st.caption(
+        "What the model card says of its data. For an audit of your own: `hilum audit DATA --out audit`, then "
+        "`hilum app --audit audit`."
+    )
+    parts = card_on_data(model_card(bundle))
+    for title, text in parts:
+        st.markdown(f"#### {title}\n\n{text}")
+    if not parts:
+        st.markdown("The card says nothing of the data.")
+
+
+@st.dialog("How to read this", width="large")
+def reading_help(manifest: Manifest) -> None:
+    """The keys, and what the numbers and colours mean."""
+    level = percent_of_level(manifest.label_set_level)
+    st.markdown(
+        f"""
+**Probability** is calibrated: of films answered with 80%, about 80% were right on films like those of the validation
+split. Classes marked in the list of probabilities are **not ruled out at {level}**: on such films the set holds the
+right class in {level} of each class's films. *Unsure* means that the probability is below the model's bound: a person
+should decide.
+
+**Evidence** of a class is what each place adds to its logit; inside the lung it adds up to the class's answer. Colours
+start at a quarter of the film's strongest place. **Region** outlines the strongest evidence that covers the chosen
+share of the lung, and says how much of all evidence in favour lies in it.
+
+Wheel or pinch zooms, dragging moves, a double click shows the whole film; with Shift, dragging sets window and level.
+"""
+    )
+    st.markdown("| key | |\n|---|---|\n" + "\n".join(f"| {keys} | {does} |" for keys, does in _KEYS))
+    st.caption(f"Bundle {manifest.bundle_id[:12]}")
+
+
+@st.dialog("Phantoms", width="large")
+def phantoms(session: Session) -> None:
+    """The gallery again, once there are films."""
+
+    def take(numbers: list[int]) -> None:
+        session.add((specimens()[number].name, specimens()[number].content) for number in numbers)
+
+    gallery(specimens(), take, key="gallery-again")
+
+
+def _findings(report: AuditReport) -> None:
+    data = report.data
+    st.caption(f"{data.name}: {data.images:,} films, {data.groups:,} groups, {len(data.sources)} sources")
+    for finding in told_findings(report):
+        with st.container(border=True):
+            st.markdown(f"{_SIGNS[finding.severity]} **{finding.severity}** · {finding.check.replace('_', ' ')}")
+            st.text(finding.message)
+            if finding.count:
+                st.caption(f"{finding.count:,} films")
+    for part, why in report.not_run.items():
+        st.caption(f"Not run: {part}: {why}")
