@@ -1,4 +1,4 @@
-"""The parts of the page that run in the browser, mounted: the list, the film, the gallery. Nothing of them is fetched."""
+"""The parts of the page that run in the browser, mounted: the list, the film, the gallery; none fetches anything."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ from hilum.audit.run import REPORT_FILE
 from hilum.errors import DataError
 from hilum.export.bundle import MODEL_CARD, Bundle
 
-
 _CARD_PARTS = ("The audit's findings", "The data", "What it cannot tell")
 
 

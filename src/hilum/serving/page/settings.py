@@ -18,7 +18,7 @@ class PageSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bundle: Path | str = Field(DEFAULT, description="A folder, a .hilum file, or default.")
+    bundle: str = Field(DEFAULT, description="A folder, a .hilum file, or default.")
     gate: GateName = Field("learned", description="What refuses files.")
     fix_orientation: bool = Field(False, description="Put turned and inverted films right.")
     host: str = Field("127.0.0.1", description="Address to bind; 0.0.0.0 is reachable from other machines.")
@@ -29,12 +29,16 @@ class PageSettings(BaseModel):
     max_pixels: int = Field(64_000_000, ge=1, description="Pixels of one file, by its header, before decoding.")
 
 
-@lru_cache(maxsize=1)
 def open_predictor(settings: PageSettings) -> Predictor:
     """The predictor that all sessions of the process share, opened once.
 
     Raises:
         BundleError: the bundle cannot be read.
     """
-    bundle = load_bundle(resolve_bundle(settings.bundle))
-    return Predictor(bundle, gate=open_gate(bundle, settings.gate), fix_orientation=settings.fix_orientation)
+    return _opened(settings.bundle, settings.gate, settings.fix_orientation)
+
+
+@lru_cache(maxsize=1)
+def _opened(name: str, gate: GateName, fix_orientation: bool) -> Predictor:
+    bundle = load_bundle(resolve_bundle(name))
+    return Predictor(bundle, gate=open_gate(bundle, gate), fix_orientation=fix_orientation)

@@ -12,12 +12,13 @@ function cssColour(name) {
 }
 
 const RASTER = 768; // longer side of the picture of the evidence
+const AS_SAVED = 0.4; // the opacity at which the screen looks like a saved overlay
 
 class FilmCanvas {
   constructor(canvas, changed) {
     this.canvas = canvas;
     this.changed = changed;
-    this.shown = { outline: true, evidence: true, original: false, opacity: 1, percent: 20 };
+    this.shown = { outline: true, evidence: true, original: false, opacity: AS_SAVED, percent: 20 };
     this.reset();
     this.base = document.createElement("canvas");
     this.heat = document.createElement("canvas");
@@ -113,7 +114,7 @@ class FilmCanvas {
     const factor = RASTER / Math.max(width, height), columns = Math.round(width * factor), rows = Math.round(height * factor);
     const { levels, bands, opacity } = this.data.legend;
     const colours = [0, ...bands.map(([red, green, blue], band) =>
-      ((Math.round(255 * opacity[band]) << 24) | (blue << 16) | (green << 8) | red) >>> 0)];
+      ((Math.round((255 * opacity[band]) / AS_SAVED) << 24) | (blue << 16) | (green << 8) | red) >>> 0)];
     const image = new ImageData(columns, rows), out = new Uint32Array(image.data.buffer);
     const least = Math.max(this.threshold, levels[0]);
     for (let row = 0; row < rows; row += 1) {

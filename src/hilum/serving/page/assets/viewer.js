@@ -13,7 +13,7 @@ class Viewer {
     this.sliders = {
       width: this.slider("Window", 2, 100, "width", 100),
       level: this.slider("Level", 0, 100, "level", 100),
-      opacity: this.slider("Opacity", 0, 100, "opacity", 40),
+      opacity: this.slider("Opacity", 0, 100, "opacity", 100),
       percent: this.slider("Region", 1, 100, "percent", 1),
     };
     this.buttons = {
@@ -62,7 +62,7 @@ class Viewer {
   slider(label, min, max, name, unit) {
     const input = element("input", { type: "range", min, max, step: 1, id: `slide-${name}`, "data-name": name });
     const output = element("output");
-    input.oninput = () => this.film.set({ [name]: Number(input.value) / (unit === 1 ? 1 : 100) * (name === "opacity" ? 2.5 : 1) });
+    input.oninput = () => this.film.set({ [name]: Number(input.value) / unit });
     return { input, output, row: element("div", { className: "slide" },
       element("label", { for: input.id, textContent: label }), input, output) };
   }
@@ -85,7 +85,7 @@ class Viewer {
     };
     set("width", Math.round(100 * shown.width), `${Math.round(100 * shown.width)}%`);
     set("level", Math.round(100 * shown.level), `${Math.round(100 * shown.level)}%`);
-    set("opacity", Math.round(40 * shown.opacity), `${Math.round(40 * shown.opacity)}%`);
+    set("opacity", Math.round(100 * shown.opacity), `${Math.round(100 * shown.opacity)}%`);
     set("percent", shown.percent, `${shown.percent}%`);
     for (const [name, button] of Object.entries(this.buttons)) button.setAttribute("aria-pressed", String(shown[name]));
     const corner = [this.view?.name ?? "", this.view?.facts ?? "",
