@@ -23,6 +23,7 @@ from hilum.inference.evidence_file import read_evidence
 from hilum.inference.folder import PARTIAL, TABLE, find_files, picture_names, predict_folder, sample_files
 from hilum.inference.predictor import Answer, Predictor, Source
 from hilum.inference.render import class_evidence
+from hilum.inference.saving import Wanted
 
 HEADER = ["file", "status", "label", "label_set", "prob_dark", "prob_bright", "lung_fraction", "reason"]
 GATE = ClassicGate(Thresholds(minimum_side=48))
@@ -261,7 +262,7 @@ def test_masks_and_overlays(predictor: Predictor, tmp_path: Path) -> None:
     bad = tmp_path / "in" / "b" / "bad.png"
     bad.write_bytes(b"no film")
     out = tmp_path / "out"
-    predict_folder(predictor, [one, two, bad], out, save_masks=True, save_overlays=True)
+    predict_folder(predictor, [one, two, bad], out, save=Wanted(masks=True, overlays=True))
     written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
     assert written == ["masks/a/x.png", "masks/b/x.png", "overlays/a/x.png", "overlays/b/x.png"]
     mask = cv2.imread(str(out / "masks" / "b" / "x.png"), cv2.IMREAD_UNCHANGED)
@@ -280,7 +281,7 @@ def test_evidence_is_saved_at_the_files_size_with_its_scale(explaining: Predicto
     bad = tmp_path / "in" / "bad.png"
     bad.write_bytes(b"no film")
     out = tmp_path / "out"
-    result = predict_folder(explaining, [one, two, narrow, bad], out, save_evidence=True)
+    result = predict_folder(explaining, [one, two, narrow, bad], out, save=Wanted(evidence=True))
     header, *rows = rows_of(result.table)
     assert header == [*HEADER[:-1], "evidence_step", HEADER[-1]]
     written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
@@ -302,7 +303,7 @@ def test_evidence_of_a_network_without_any_is_refused_before_any_work(
 ) -> None:
     monkeypatch.setattr(predictor, "predict_many", lambda sources: pytest.fail("a film was read"))
     with pytest.raises(ConfigError, match="Expected a model with evidence") as caught:
-        predict_folder(predictor, [film(tmp_path / "a.png")], tmp_path / "out", save_evidence=True)
+        predict_folder(predictor, [film(tmp_path / "a.png")], tmp_path / "out", save=Wanted(evidence=True))
     assert "encoder-unet" in caught.value.cure
     assert not (tmp_path / "out").exists()
 
@@ -313,7 +314,7 @@ def test_a_name_that_is_not_utf_8_gets_its_row(predictor: Predictor, tmp_path: P
         shutil.copy(film(tmp_path / "in" / "a.png"), odd)
     except OSError:
         pytest.skip("this file system takes only UTF-8 names")
-    result = predict_folder(predictor, find_files([tmp_path / "in"]), tmp_path / "out", save_masks=True)
+    result = predict_folder(predictor, find_files([tmp_path / "in"]), tmp_path / "out", save=Wanted(masks=True))
     assert [row[0] for row in rows_of(result.table)[1:]] == [f"{tmp_path}/in/a.png", f"{tmp_path}/in/r\\udcf6ntgen.png"]
     assert result.statuses == {"predicted": 2}
 
@@ -387,5 +388,5 @@ def test_a_table_that_is_a_folder_is_an_output_error(predictor: Predictor, tmp_p
 def test_a_picture_that_cannot_be_written_is_an_output_error(predictor: Predictor, tmp_path: Path) -> None:
     touch(tmp_path / "out" / "masks")  # a file where the folder should be
     with pytest.raises(OutputError, match="masks"):
-        predict_folder(predictor, [film(tmp_path / "a.png")], tmp_path / "out", save_masks=True)
+        predict_folder(predictor, [film(tmp_path / "a.png")], tmp_path / "out", save=Wanted(masks=True))
     assert len(rows_of(tmp_path / "out" / PARTIAL)) == 2

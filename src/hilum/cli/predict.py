@@ -27,7 +27,9 @@ app = new_typer()
 def predict(
     inputs: Inputs,
     bundle: BundleName = DEFAULT,
-    out: Annotated[Path, typer.Option(help="Folder for predictions.csv, overlays/ and masks/.")] = Path("predictions"),
+    out: Annotated[Path, typer.Option(help="Folder for predictions.csv and what is saved beside it.")] = Path(
+        "predictions"
+    ),
     backend: Annotated[Literal["onnx", "torch"], typer.Option(help="The engine; torch needs hilum[train].")] = "onnx",
     providers: Annotated[
         str | None, typer.Option(help="Of ONNX Runtime, in order: cpu, cuda, tensorrt, with commas between.")
@@ -43,6 +45,12 @@ def predict(
     save_evidence: Annotated[
         bool, typer.Option("--save-evidence", help="Write the evidence at the files' own size, 16-bit PNG.")
     ] = False,
+    dicom_seg: Annotated[
+        bool, typer.Option("--dicom-seg", help="Write lungs and evidence of DICOM files as DICOM Segmentation.")
+    ] = False,
+    dicom_sr: Annotated[
+        bool, typer.Option("--dicom-sr", help="Write the answer, or the refusal, of DICOM files as DICOM report (SR).")
+    ] = False,
     gate: Annotated[
         Literal["learned", "classic", "open"],
         typer.Option(help="What refuses files that are no frontal chest films; open refuses none."),
@@ -53,18 +61,13 @@ def predict(
     ] = False,
 ) -> None:
     """Predict on films: class probabilities, lung mask, evidence."""
-    if fix_orientation and (no_gate or gate != "learned"):
-        raise ConfigError("Expected the learned gate with --fix-orientation, which alone sees how a film lies.")
-    if (providers and backend == "torch") or (device and backend == "onnx"):
-        raise ConfigError(
-            f"Expected options of the {backend} backend, got {'--providers' if providers else '--device'}.",
-            cure="--providers goes with --backend onnx, --device with --backend torch.",
-        )
+    _check(backend, providers, device, gated=gate == "learned" and not no_gate, fix_orientation=fix_orientation)
     from hilum.export.bundle import load_bundle
     from hilum.inference.backends import open_backend
     from hilum.inference.folder import find_files, predict_folder, sample_files
     from hilum.inference.gates import open_gate
     from hilum.inference.predictor import Predictor
+    from hilum.inference.saving import Wanted
 
     files = find_files(inputs)
     if num_samples is not None:
@@ -73,10 +76,23 @@ def predict(
     engine = open_backend(opened, backend, providers=(providers or "cpu").split(","), device=device or "cpu")
     chosen = open_gate(opened, "open" if no_gate else gate)
     predictor = Predictor(opened, backend=engine, gate=chosen, batch_size=batch_size, fix_orientation=fix_orientation)
-    pictures = {"save_overlays": save_overlays, "save_masks": save_masks, "save_evidence": save_evidence}
+    save = Wanted(save_overlays, save_masks, save_evidence, dicom_seg, dicom_sr)
     with counting("Predicting") as progress:
-        result = predict_folder(predictor, files, out, **pictures, progress=progress)
+        result = predict_folder(predictor, files, out, save=save, progress=progress)
     _show(result, opened.manifest, len(files))
+    if dicom_seg or dicom_sr:
+        _show_objects(result)
+
+
+def _check(backend: str, providers: str | None, device: str | None, *, gated: bool, fix_orientation: bool) -> None:
+    """That the options go together."""
+    if fix_orientation and not gated:
+        raise ConfigError("Expected the learned gate with --fix-orientation, which alone sees how a film lies.")
+    if (providers and backend == "torch") or (device and backend == "onnx"):
+        raise ConfigError(
+            f"Expected options of the {backend} backend, got {'--providers' if providers else '--device'}.",
+            cure="--providers goes with --backend onnx, --device with --backend torch.",
+        )
 
 
 def _show(result: FolderResult, manifest: Manifest, files: int) -> None:
@@ -87,3 +103,14 @@ def _show(result: FolderResult, manifest: Manifest, files: int) -> None:
         table.add_row(f"  {escape(label)}", f"{result.labels.get(label, 0):,}")
     console.print(table)
     say(f"Wrote [bold]{escape(str(result.table))}[/].")
+
+
+def _show_objects(result: FolderResult) -> None:
+    segs, reports, none = (result.objects.get(kind, 0) for kind in ("seg", "sr", "none"))
+    if segs or reports:
+        place = escape(str(result.table.parent / "dicom"))
+        say(f"Wrote {segs:,} DICOM segmentations and {reports:,} reports under [bold]{place}[/].")
+    else:
+        say("[bold]No DICOM object was written.[/]")
+    if none:
+        say(f"{none:,} of the files got none, such as those that are not DICOM; the table says why of each.")

@@ -71,10 +71,28 @@ def decode_dicom(content: bytes, origin: str, max_pixels: int) -> Radiograph:
         return Radiograph(pixels, bits, photometric, view or None, origin, difference)
 
 
-def _parse(content: bytes, origin: str, max_pixels: int) -> FileDataset:
+def read_header(content: bytes, origin: str, max_pixels: int) -> FileDataset:
+    """The elements of a DICOM file's bytes before its pixels, values not yet converted: that may raise DECODE_ERRORS.
+
+    Raises:
+        ReadError: it is damaged, or inflates to more than ``max_pixels`` need.
+    """
+    with decoding(origin, BytesLengthException, InvalidDicomError):
+        return _read(content, origin, max_pixels, header_only=True)
+
+
+def _read(content: bytes, origin: str, max_pixels: int, *, header_only: bool = False) -> FileDataset:
     if DeflatedExplicitVRLittleEndian.encode() in content:
         _check_inflated_size(content, origin, 2 * max_pixels + _HEADER_BYTES)
-    dataset = dcmread(io.BytesIO(content), force=True)
+    return dcmread(io.BytesIO(content), force=True, stop_before_pixels=header_only)
+
+
+def _parse(content: bytes, origin: str, max_pixels: int) -> FileDataset:
+    dataset = _read(content, origin, max_pixels)
+    if dataset.get("Modality") == "SEG":  # of one segment it would be a picture of one bit
+        raise ReadError(
+            f"Expected a radiograph in {origin}, got a segmentation.", cure="Give the image that it was made of."
+        )
     if not dataset.get("PixelData"):
         raise ReadError(
             f"Expected pixel data in {origin}, got a DICOM object without any"

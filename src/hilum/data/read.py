@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,9 @@ from hilum.data.decoding import DECODE_ERRORS, check_pixel_count, decoding, rgb_
 from hilum.errors import ReadError
 from hilum.preprocess import MASK_THRESHOLD, to_uint8
 from hilum.types import Gray, Radiograph
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".dcm", ".dicom"}
@@ -84,6 +88,26 @@ def read_radiograph(source: Path | bytes, *, origin: str | None = None, max_pixe
 
         return decode_dicom(content, name, max_pixels)
     return _decode_image(content, name, max_pixels)
+
+
+def read_dicom_header(source: Path | bytes, *, origin: str | None = None) -> Dataset | None:
+    """The elements before the pixels of a DICOM file (hilum.data.dicom.read_header); None where it is no DICOM file.
+
+    Raises:
+        ReadError: it cannot be read, or is damaged.
+    """
+    name = origin if origin is not None else _name_of(source)
+    content = source if isinstance(source, bytes) else _file_content(source, name)
+    if not _is_dicom(content, name, source):
+        return None
+    from hilum.data.dicom import read_header
+
+    return read_header(content, name, MAX_PIXELS)
+
+
+def is_dicom(content: bytes, name: str) -> bool:
+    """Whether ``read_radiograph`` takes bytes of that file name for DICOM."""
+    return _is_dicom(content, name, content)
 
 
 def read_mask(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.bool_]:

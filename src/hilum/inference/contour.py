@@ -71,6 +71,12 @@ def evidence_scale(
     return EvidenceScale(peak, (cells.shape[0], cells.shape[1]), in_favour, against)
 
 
+def evidence_region(prediction: Prediction, evidence: NDArray[np.float32] | None) -> NDArray[np.bool_] | None:
+    """Where the evidence is drawn: (H0, W0) bool, from the first level on; None where none is (evidence_scale)."""
+    scale = evidence_scale(prediction, evidence)
+    return None if scale is None or evidence is None else evidence >= np.float32(LEVELS[0] * scale.peak)
+
+
 def fill_contours(
     grey: NDArray[np.uint8], evidence: NDArray[np.float32], peak: float, thickness: int
 ) -> NDArray[np.uint8]:

@@ -13,31 +13,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hilum.data.read import IMAGE_SUFFIXES
-from hilum.errors import ConfigError, DataError, OutputError
-from hilum.export.bundle import Manifest
-from hilum.inference.evidence_file import save_evidence as save_map
-from hilum.inference.evidence_file import step_of
-from hilum.inference.predictor import Answer, Predictor
-from hilum.inference.render import class_evidence, mask_png, overlay, save_png
+from hilum.errors import DataError, OutputError
+from hilum.inference.predictor import Predictor
+from hilum.inference.saving import (
+    DICOM_FOLDER,
+    DICOM_SUFFIXES,
+    PICTURE_FOLDERS,
+    Wanted,
+    make_extras,
+    write_extras,
+)
 from hilum.types import Prediction, Refusal
 
 TABLE = "predictions.csv"
 PARTIAL = "predictions.partial.csv"
-_PICTURE_FOLDERS = ("overlays", "masks", "evidence")
 _MASK_FOLDERS = ("masks", "regions")
+_NOTHING = Wanted()
 
 
 @dataclass(frozen=True)
 class FolderResult:
-    """What became of a set of files: the table, the count per status, and the count per label."""
+    """What became of a set of files.
+
+    Attributes:
+        table: its path.
+        statuses, labels: the count of each.
+        objects: the count of DICOM objects written, per kind, and under ``none`` that of films that were read but of
+            which none could be made, such as PNGs.
+    """
 
     table: Path
     statuses: Mapping[str, int]
     labels: Mapping[str, int]
+    objects: Mapping[str, int]
 
 
 def find_files(inputs: Sequence[str | Path]) -> list[Path]:
@@ -76,61 +85,55 @@ def predict_folder(
     files: Sequence[Path],
     out: Path,
     *,
-    save_overlays: bool = False,
-    save_masks: bool = False,
-    save_evidence: bool = False,
+    save: Wanted = _NOTHING,
     progress: Callable[[int, int], None] | None = None,
 ) -> FolderResult:
-    """Predict on every file and write ``predictions.csv``, with overlays, masks and evidence where asked for.
+    """Predict on every file and write ``predictions.csv``, and what else is wanted beside it.
 
     The table has ``file, status, label, label_set, prob_<class>..., lung_fraction, reason``; status is ``predicted``,
     ``refused`` (by the gate) or ``unreadable``. ``label_set`` is class names with ``;`` between, the most probable
-    first. The reason of a predicted file is its warnings, such as that of a prediction that abstains.
+    first. The reason of a predicted file is its warnings, such as that of a prediction that abstains. Where evidence is
+    saved there is a column ``evidence_step`` before the reason: logits per grey level.
 
     The table grows as ``predictions.partial.csv`` and gets its name once complete, so that a killed run leaves what
-    it had done, under a name that says so. Overlays and masks are PNGs under ``overlays/`` and ``masks/``, in the
-    folders that the inputs came from; a mask is 0/255 at the file's own size. Evidence is that of the predicted class,
-    at the file's own size under ``evidence/`` (hilum.inference.evidence_file); the table then has a column
-    ``evidence_step`` before the reason: logits per grey level.
+    it had done, under a name that says so. Everything else lies in the folders that the inputs came from.
 
     Args:
         predictor: answers.
         files: from find_files.
         out: a folder, made if absent.
-        save_overlays, save_masks: whether to draw.
-        save_evidence: whether to write the evidence.
+        save: what to save of each answer.
         progress: called with (files done, files in all).
 
     Raises:
         ConfigError: evidence is asked of a network that gives none; nothing is done.
         OutputError: ``out`` cannot be written, or the disk is full; rows written so far stay.
     """
-    if save_evidence:
-        _require_evidence(predictor.manifest)
-    statuses: Counter[str] = Counter()
-    labels: Counter[str] = Counter()
+    manifest = predictor.manifest
+    save.check(manifest)
+    statuses, labels, objects = Counter[str](), Counter[str](), Counter[str]()
     names = picture_names(files)
     partial = out / PARTIAL
-    class_names = predictor.manifest.class_names
     with _opened(partial) as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(table_header(class_names, with_evidence=save_evidence))
+        writer.writerow(table_header(manifest.class_names, with_evidence=save.evidence))
         for done, (file, answer) in enumerate(zip(files, predictor.predict_many(files), strict=True), start=1):
-            evidence = _evidence(predictor, answer) if save_overlays or save_evidence else None
-            steps = [step_of(evidence) if evidence is not None else ""] if save_evidence else []
-            writer.writerow(table_row(file, answer.result, len(class_names), steps))
+            extras = make_extras(file, answer, manifest, save)
+            steps = [extras.evidence_step] if save.evidence else []
+            writer.writerow(table_row(file, answer.result, len(manifest.class_names), steps, extras.remark))
             stream.flush()
+            write_extras(extras, answer, out, names[file], save)
             if isinstance(answer.result, Prediction):
                 statuses["predicted"] += 1
                 labels[answer.result.label] += 1
-                _draw(answer, evidence, out, names[file], overlays=save_overlays, masks=save_masks, maps=save_evidence)
             else:
                 statuses[answer.result.status] += 1
+            objects.update(["none"] if extras.remark else list(extras.objects))
             if progress:
                 progress(done, len(files))
         os.fsync(stream.fileno())
         partial.replace(out / TABLE)
-    return FolderResult(out / TABLE, statuses, labels)
+    return FolderResult(out / TABLE, statuses, labels, objects)
 
 
 def picture_names(files: Sequence[Path]) -> dict[Path, Path]:
@@ -156,8 +159,17 @@ def _expand(item: str | Path) -> Iterator[Path]:
     path = Path(item)
     if path.is_dir():
         candidates = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES]
-        left_out = {folder for folder in {file.parent for file in candidates} if _is_passed_over(folder, path)}
-        kept = (file for file in candidates if file.parent not in left_out and not file.name.startswith("."))
+        folders = {file.parent for file in candidates}
+        left_out = {folder for folder in folders if _is_passed_over(folder, path)}
+        of_objects = {folder for folder in folders if _is_made(folder, path, (DICOM_FOLDER,))}
+        own = tuple(DICOM_SUFFIXES.values())  # by name too: films may well lie in a folder "dicom"
+        kept = (
+            file
+            for file in candidates
+            if file.parent not in left_out
+            and not file.name.startswith(".")
+            and not (file.parent in of_objects and file.name.endswith(own))
+        )
         yield from (file for file in kept if file.is_file())
     elif path.exists():
         yield path
@@ -172,7 +184,13 @@ def _is_passed_over(folder: Path, root: Path) -> bool:
         return True
     if folder.name in _MASK_FOLDERS and (folder.parent / "images").is_dir():
         return True
-    made = [root.joinpath(*below[:depth]) for depth, part in enumerate(below) if part in _PICTURE_FOLDERS]
+    return _is_made(folder, root, PICTURE_FOLDERS)
+
+
+def _is_made(folder: Path, root: Path, names: Sequence[str]) -> bool:
+    """Whether a folder is, or is below, one of ``names`` beside a table of predictions."""
+    below = folder.relative_to(root).parts
+    made = [root.joinpath(*below[:depth]) for depth, part in enumerate(below) if part in names]
     return any((place / table).is_file() for place in made for table in (TABLE, PARTIAL))
 
 
@@ -189,52 +207,24 @@ def table_header(class_names: Sequence[str], *, with_evidence: bool = False) -> 
 
 
 def table_row(
-    file: str | Path, result: Prediction | Refusal, num_classes: int, steps: Sequence[object] = ()
+    file: str | Path, result: Prediction | Refusal, num_classes: int, steps: Sequence[object] = (), remark: str = ""
 ) -> list[object]:
-    """One file's row of ``predictions.csv``; ``steps`` is its ``evidence_step``, where the table has one."""
+    """One file's row of ``predictions.csv``.
+
+    Args:
+        file: what the first column says.
+        result: its answer.
+        num_classes: of the bundle.
+        steps: its ``evidence_step``, where the table has that column.
+        remark: put behind what the findings say.
+    """
+    reasons = [finding.message for finding in result.findings] + ([remark] if remark else [])
+    tail = [*steps, "; ".join(reasons)]
     if not isinstance(result, Prediction):
-        return [file, result.status, "", "", *[""] * num_classes, "", *steps, result.reason]
+        return [file, result.status, "", "", *[""] * num_classes, "", *tail]
     probabilities = [f"{value:.6f}" for value in result.probabilities]
-    reason = "; ".join(finding.message for finding in result.findings)
     label_set = ";".join(result.label_set)
-    return [file, "predicted", result.label, label_set, *probabilities, f"{result.lung_fraction:.4f}", *steps, reason]
-
-
-def _require_evidence(manifest: Manifest) -> None:
-    if "evidence" not in manifest.outputs:
-        raise ConfigError(
-            f"Expected a model with evidence for --save-evidence, got {manifest.name} ({manifest.model.name}), whose "
-            "network gives none.",
-            cure="Leave --save-evidence out, or use a bundle of the network evidence or encoder-unet.",
-        )
-
-
-def _evidence(predictor: Predictor, answer: Answer) -> NDArray[np.float32] | None:
-    """That of the predicted class at the file's own size, or None."""
-    if not isinstance(answer.result, Prediction) or answer.radiograph is None:
-        return None
-    return class_evidence(answer.result, answer.radiograph.shape, predictor.manifest.preprocess)
-
-
-def _draw(
-    answer: Answer,
-    evidence: NDArray[np.float32] | None,
-    out: Path,
-    name: Path,
-    *,
-    overlays: bool,
-    masks: bool,
-    maps: bool,
-) -> None:
-    prediction, radiograph = answer.result, answer.radiograph
-    if not isinstance(prediction, Prediction) or radiograph is None:
-        return
-    if masks:
-        save_png(mask_png(prediction.mask), out / "masks" / name)
-    if maps and evidence is not None:
-        save_map(out / "evidence" / name, evidence, prediction)
-    if overlays:
-        save_png(overlay(radiograph, prediction, evidence=evidence), out / "overlays" / name)
+    return [file, "predicted", result.label, label_set, *probabilities, f"{result.lung_fraction:.4f}", *tail]
 
 
 @contextmanager

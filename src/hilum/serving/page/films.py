@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.data.read import is_dicom
 from hilum.inference.predictor import Answer, Upload
 from hilum.preprocess import to_uint8
 from hilum.storage import sha256_bytes
@@ -67,8 +68,8 @@ class Film:
 
     @property
     def is_dicom(self) -> bool:
-        """By the preamble of DICOM PS3.10, or the name of a file without one."""
-        return self.content[128:132] == b"DICM" or PurePath(self.name).suffix.lower() in {".dcm", ".dicom"}
+        """Whether it was read as DICOM."""
+        return is_dicom(self.content, self.name)
 
     def settle(self, answer: Answer) -> None:
         """Keep an answer, without the decoded film."""

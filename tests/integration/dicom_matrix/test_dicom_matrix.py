@@ -1,0 +1,77 @@
+"""The conformance table of README.md: every file is read as the phantom that it stores, and answered as its PNG is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+from matrix_cases import CASES, README, SYNTAXES, VALUES, Case, content, reference, write_readme
+from numpy.typing import NDArray
+
+from hilum.data.phantom import draw_phantom
+from hilum.data.read import read_radiograph
+from hilum.export.bundle import load_bundle
+from hilum.export.default_bundle import DEFAULT, resolve_bundle
+from hilum.inference.predictor import Predictor, Upload
+from hilum.types import Prediction
+
+# One whose classes lie close together: what changes the picture changes the probabilities.
+SEED, LABEL = 1, "Viral Pneumonia"
+
+
+@pytest.fixture(scope="module")
+def image() -> NDArray[np.uint8]:
+    return draw_phantom(SEED, LABEL, size=256).image
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor(load_bundle(resolve_bundle(DEFAULT)))
+
+
+@pytest.fixture(scope="module")
+def answer_to_png(predictor: Predictor) -> Callable[[NDArray[np.uint8]], Prediction]:
+    """The answer to the PNG of a picture."""
+    known: dict[bytes, Prediction] = {}
+
+    def predict(picture: NDArray[np.uint8]) -> Prediction:
+        key = picture.tobytes()
+        if key not in known:
+            done, png = cv2.imencode(".png", picture)
+            assert done
+            answer = predictor.predict(Upload(png.tobytes(), "phantom.png"))
+            assert isinstance(answer, Prediction)
+            assert 0.4 < answer.probabilities.max() < 0.7
+            known[key] = answer
+        return known[key]
+
+    return predict
+
+
+def test_the_table_is_the_one_that_is_tested() -> None:
+    assert README.read_text(encoding="utf-8") == write_readme()
+    assert len(set(CASES)) == len(CASES) >= 60
+    assert {case.syntax for case in CASES} == {*SYNTAXES}
+    assert {case.values for case in CASES} == {*VALUES}
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_file_is_read_and_answered_as_the_png(
+    case: Case, image: NDArray[np.uint8], predictor: Predictor, answer_to_png: Callable[[NDArray[np.uint8]], Prediction]
+) -> None:
+    file = content(case, image)
+    if file is None:
+        pytest.skip("no dcmcjpeg on the path")
+    radiograph = read_radiograph(file, origin=str(case))
+    assert radiograph.photometric_interpretation == case.photometric
+    picture = reference(case, image)
+    assert np.abs(picture / 255 - image / 255).max() < 0.06
+    assert np.abs(radiograph.pixels / 65535 - picture / 255).max() <= case.tolerance
+    expected = answer_to_png(picture)
+    answer = predictor.predict(radiograph)
+    assert isinstance(answer, Prediction), answer
+    np.testing.assert_allclose(answer.probabilities, expected.probabilities, rtol=0, atol=0.01)
+    overlap = 2 * (answer.mask & expected.mask).sum() / (answer.mask.sum() + expected.mask.sum())
+    assert overlap >= 0.99

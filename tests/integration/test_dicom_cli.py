@@ -1,0 +1,121 @@
+"""`hilum predict --dicom-seg --dicom-sr`: what is written, what is said, and what a second run makes of it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import highdicom as hd
+import numpy as np
+import pytest
+from dicom_films import errors_in, phantom_film, write_film
+from pydicom import dcmread
+
+from hilum.data.phantom import draw_phantom
+from hilum.inference.dicom_out import instance_uid
+
+SIZE = 256
+MISSING = dict.fromkeys(
+    ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
+     "AccessionNumber", "ReferringPhysicianName", "PatientOrientation", "ViewPosition")
+)  # fmt: skip
+SOURCES: dict[str, dict[str, Any]] = {
+    "DX": {},
+    "CR": {"kind": "CR"},
+    "bare": {"kind": "CR", **MISSING},
+    "japanese": {"SpecificCharacterSet": ["", "ISO 2022 IR 87"], "PatientName": "Yamada^Tarou=山田^太郎=やまだ^たろう"},
+    "inverted": {"PhotometricInterpretation": "MONOCHROME1", "PresentationLUTShape": "INVERSE"},
+}
+
+
+def rows_of(table: Path) -> dict[str, dict[str, str]]:
+    with table.open(encoding="utf-8", newline="") as stream:
+        return {Path(row["file"]).name: row for row in csv.DictReader(stream)}
+
+
+@pytest.fixture(scope="module")
+def predicted(hilum: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of films and predictions, and what the command said. A PNG and a damaged file are among the films."""
+    folder = tmp_path_factory.mktemp("films")
+    for seed, (name, elements) in enumerate(SOURCES.items()):
+        write_film(folder / "in" / name / "film.dcm", phantom_film(seed, size=SIZE, **elements))
+    assert cv2.imwrite(str(folder / "in" / "film.png"), draw_phantom(1, "Normal", size=SIZE).image)
+    (folder / "in" / "torn.dcm").write_bytes((folder / "in" / "DX" / "film.dcm").read_bytes()[:900])
+    said = hilum("predict", folder / "in", "--out", folder / "in" / "out", "--save-masks", "--dicom-seg", "--dicom-sr")
+    return folder / "in", said
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_objects_open_again_and_pass_the_validator(predicted: tuple[Path, str], name: str) -> None:
+    folder, _ = predicted
+    film = dcmread(folder / name / "film.dcm")
+    report = folder / "out" / "dicom" / name / "film.sr.dcm"
+    assert errors_in(folder / name / "film.dcm") == [] or name == "bare"
+    assert errors_in(report) == []
+    document = hd.sr.srread(report)
+    assert document.get_evidence()[0][2] == film.SOPInstanceUID
+    assert document.StudyInstanceUID == film.StudyInstanceUID
+    assert str(document.PatientName) == str(film.get("PatientName", ""))
+    (group,) = document.content.get_image_measurement_groups()
+    status = group.get_qualitative_evaluations()[0].value.meaning
+    segmentation = report.with_name("film.seg.dcm")
+    if name == "inverted":  # told to be MONOCHROME1, it is shown inverted, and the gate refuses it
+        assert status == "refused"
+        assert not segmentation.exists()
+        return
+    assert status == "predicted"
+    assert errors_in(segmentation) == []
+    lungs = hd.seg.segread(segmentation).get_pixels_by_source_instance([film.SOPInstanceUID], segment_numbers=[1])
+    mask = cv2.imread(str(folder / "out" / "masks" / name / "film.png"), cv2.IMREAD_UNCHANGED)
+    assert mask is not None
+    assert (mask > 0).any()
+    np.testing.assert_array_equal(lungs[0, :, :, 0] > 0, mask > 0)
+
+
+def test_uids_are_those_that_a_client_can_ask_for(predicted: tuple[Path, str]) -> None:
+    folder, _ = predicted
+    film = dcmread(folder / "DX" / "film.dcm")
+    for kind in ("seg", "sr"):
+        made = dcmread(folder / "out" / "dicom" / "DX" / f"film.{kind}.dcm")
+        assert made.SOPInstanceUID == instance_uid(film.SOPInstanceUID, made.DeviceSerialNumber, kind)  # type: ignore[arg-type]
+
+
+def test_what_has_no_object_is_said(predicted: tuple[Path, str]) -> None:
+    folder, said = predicted
+    rows = rows_of(folder / "out" / "predictions.csv")
+    assert "no DICOM object: Expected a DICOM file at" in rows["film.png"]["reason"]
+    assert rows["film.png"]["status"] == "predicted"
+    assert rows["torn.dcm"]["status"] == "unreadable"
+    assert "no DICOM object" not in rows["film.dcm"]["reason"]
+    assert "Wrote 4 DICOM segmentations and 5 reports under" in said
+    assert "1 of the files got none" in said
+    assert not list((folder / "out" / "dicom").glob("*.dcm"))
+
+
+def test_a_folder_without_dicom_is_predicted_and_told(hilum: Callable[..., str], tmp_path: Path) -> None:
+    assert cv2.imwrite(str(tmp_path / "film.png"), draw_phantom(1, "Normal", size=SIZE).image)
+    said = hilum("predict", tmp_path / "film.png", "--out", tmp_path / "out", "--dicom-sr")
+    assert "No DICOM object was written." in said
+    assert "1 of the files got none, such as those that are not DICOM" in said
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.csv"]
+
+
+def test_objects_of_an_earlier_run_are_passed_over_and_refused_when_named(
+    predicted: tuple[Path, str], hilum: Callable[..., str], tmp_path: Path
+) -> None:
+    folder, _ = predicted
+    hilum("predict", folder, "--out", tmp_path / "again")
+    rows = rows_of(tmp_path / "again" / "predictions.csv")
+    assert not [name for name in rows if name.endswith((".seg.dcm", ".sr.dcm"))]
+    named = folder / "out" / "dicom" / "DX"
+    hilum("predict", *sorted(named.iterdir()), "--out", tmp_path / "named", "--dicom-seg", "--dicom-sr")
+    rows = rows_of(tmp_path / "named" / "predictions.csv")
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "film.seg.dcm": "unreadable",
+        "film.sr.dcm": "unreadable",
+    }
+    assert "got a segmentation" in rows["film.seg.dcm"]["reason"]
+    assert "without any (SR)" in rows["film.sr.dcm"]["reason"]

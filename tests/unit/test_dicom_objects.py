@@ -1,0 +1,370 @@
+"""The DICOM Segmentation and structured report of an answer, opened again with highdicom."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+import pytest
+from dicom_films import content_of, errors_in, phantom_film, with_stored
+from highdicom.sr.utils import find_content_items
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+from pydicom.uid import UID
+
+from hilum._version import __version__
+from hilum.config import ModelConfig, PreprocessSpec
+from hilum.errors import DataError, ReadError
+from hilum.export.bundle import Manifest
+from hilum.inference.contour import LEVELS
+from hilum.inference.dicom_names import class_code, long_string
+from hilum.inference.dicom_out import encoded, instance_uid, report, segmentation, series_uid, source_header
+from hilum.inference.render import class_evidence
+from hilum.types import Finding, Prediction, Refusal
+
+SIZE = 64
+COPIED = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyTime",
+    "StudyID", "AccessionNumber", "ReferringPhysicianName", "StudyDescription",
+)  # fmt: skip
+LONG = "/".join(["Überlanger Klassenname"] * 4)
+
+
+@pytest.fixture
+def manifest() -> Manifest:
+    return Manifest(
+        name="small\\one",
+        class_names=("dark", "bright", LONG),
+        preprocess=PreprocessSpec(size=SIZE),
+        model=ModelConfig(),
+    ).sealed({})
+
+
+@pytest.fixture
+def prediction(manifest: Manifest) -> Prediction:
+    mask = np.zeros((SIZE, SIZE), np.bool_)
+    mask[10:50, 5:25] = mask[12:50, 40:60] = True
+    evidence = np.zeros((3, 8, 8), np.float32)
+    evidence[1, 2:4, 5:7] = [[1, 2], [3, 4]]
+    evidence[0, 0, 0] = 9
+    return Prediction(
+        origin="film.dcm",
+        class_names=manifest.class_names,
+        probabilities=np.array([0.2, 0.7123456789, 0.0876543211]),
+        label="bright",
+        label_set=("bright", "dark"),
+        mask=mask,
+        evidence=evidence,
+        lung_fraction=float(mask.mean()),
+        bundle_id=manifest.bundle_id,
+        findings=(Finding("letters", "warning", "words on the film: share 0.2, expected at most 0.1"),),
+        abstained=True,
+    )
+
+
+@pytest.fixture
+def refusal() -> Refusal:
+    findings = (
+        Finding("kind", "error", "no frontal film: 0.1"),
+        Finding("colour", "warning", "coloured: 30 — zu viel"),
+    )
+    return Refusal("film.dcm", "refused", findings)
+
+
+def header_of(**elements: Any) -> Dataset:
+    return source_header(content_of(phantom_film(0, size=SIZE, **elements)))
+
+
+def reopened_seg(dataset: Dataset) -> hd.seg.Segmentation:
+    return hd.seg.segread(io.BytesIO(encoded(dataset)))
+
+
+def reopened_sr(dataset: Dataset) -> hd.sr.ComprehensiveSR:
+    return hd.sr.srread(io.BytesIO(encoded(dataset)))
+
+
+def masks_of(seg: hd.seg.Segmentation, source: Dataset) -> NDArray[np.bool_]:
+    """(segments, H, W)."""
+    pixels = seg.get_pixels_by_source_instance([source.SOPInstanceUID])
+    assert pixels.shape[0] == 1
+    return np.moveaxis(pixels[0] > 0, -1, 0)
+
+
+def items_of(document: hd.sr.ComprehensiveSR, name: Any) -> list[Any]:
+    root = document.content[0]
+    return list(find_content_items(root, name=name, recursive=True))
+
+
+# Segmentation
+
+
+@pytest.mark.parametrize("kind", ["DX", "CR"])
+def test_segments_are_the_mask_and_the_evidence_as_drawn(
+    manifest: Manifest, prediction: Prediction, kind: str, tmp_path: Path
+) -> None:
+    source = header_of(kind=kind)
+    dataset = segmentation(source, prediction, manifest)
+    seg = reopened_seg(dataset)
+    lung, evidence = masks_of(seg, source)
+    np.testing.assert_array_equal(lung, prediction.mask)
+    values = class_evidence(prediction, (SIZE, SIZE), manifest.preprocess)
+    assert values is not None
+    np.testing.assert_array_equal(evidence, values >= LEVELS[0] * values.max())
+    assert 0 < evidence.sum() < SIZE * SIZE / 4
+    assert evidence[3 * 8 + 4, 6 * 8 + 4]
+    assert not evidence[:8, :8].any()  # that is another class's
+    assert (seg.Rows, seg.Columns, seg.SegmentationType, seg.NumberOfFrames) == (SIZE, SIZE, "BINARY", 2)
+    assert seg.SegmentsOverlap == "YES"
+    (tmp_path / "seg.dcm").write_bytes(encoded(dataset))
+    assert errors_in(tmp_path / "seg.dcm") == []
+
+
+def test_segments_say_what_they_are_and_who_made_them(manifest: Manifest, prediction: Prediction) -> None:
+    seg = reopened_seg(segmentation(header_of(), prediction, manifest))
+    lung, evidence = (seg.get_segment_description(number) for number in (1, 2))
+    assert lung.segmented_property_type == hd.sr.CodedConcept("39607008", "SCT", "Lung")
+    assert lung.segmented_property_category.meaning == "Anatomical Structure"
+    assert evidence.segmented_property_type == class_code("bright", "evidence")
+    assert evidence.segment_label == "Evidence for bright"
+    for segment in (lung, evidence):
+        assert segment.algorithm_type.value == "AUTOMATIC"
+        algorithm = segment.algorithm_identification
+        assert algorithm is not None
+        assert algorithm.name == "hilum"
+        assert algorithm.version == f"{__version__} bundle {manifest.bundle_id[:16]}"
+        assert algorithm.parameters["bundle_id"] == manifest.bundle_id
+        assert UID(segment.tracking_uid).is_valid
+    assert lung.tracking_uid != evidence.tracking_uid
+    assert seg.DeviceSerialNumber == manifest.bundle_id
+    assert "not a medical device" in seg.ContentDescription
+    assert seg.ManufacturerModelName == "small/one"
+
+
+def test_patient_study_and_reference_are_those_of_the_film(
+    manifest: Manifest, prediction: Prediction, refusal: Refusal
+) -> None:
+    film = phantom_film(0, size=SIZE)
+    source = source_header(content_of(film))
+    seg = reopened_seg(segmentation(source, prediction, manifest))
+    documents = [reopened_sr(report(source, result, manifest)) for result in (prediction, refusal)]
+    for made in (seg, *documents):
+        assert {keyword: str(made[keyword].value) for keyword in COPIED} == {
+            keyword: str(film[keyword].value) for keyword in COPIED
+        }
+        assert made.SeriesInstanceUID != film.SeriesInstanceUID
+    referenced = [(film.StudyInstanceUID, film.SeriesInstanceUID, film.SOPInstanceUID)]
+    assert seg.get_source_image_uids() == referenced
+    for document in documents:
+        assert document.get_evidence() == [(*referenced[0], film.SOPClassUID)]
+    assert seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPClassUID == film.SOPClassUID
+
+
+def test_without_evidence_the_lungs_stand_alone(manifest: Manifest, prediction: Prediction) -> None:
+    against = np.minimum(np.asarray(prediction.evidence), 0) - 1
+    source = header_of()
+    for evidence in (None, np.zeros((3, 8, 8), np.float32), against.astype(np.float32)):
+        seg = reopened_seg(segmentation(source, replace(prediction, evidence=evidence), manifest))
+        assert seg.number_of_segments == 1
+        np.testing.assert_array_equal(masks_of(seg, source)[0], prediction.mask)
+
+
+@pytest.mark.parametrize("with_evidence", [True, False])
+def test_a_film_without_lungs_has_an_empty_segment(
+    manifest: Manifest, prediction: Prediction, with_evidence: bool, tmp_path: Path
+) -> None:
+    evidence = prediction.evidence if with_evidence else None
+    empty = replace(prediction, mask=np.zeros((SIZE, SIZE), np.bool_), evidence=evidence)
+    source = header_of()
+    dataset = segmentation(source, empty, manifest)
+    masks = masks_of(reopened_seg(dataset), source)
+    assert not masks[0].any()
+    assert len(masks) == 1 + with_evidence
+    (tmp_path / "seg.dcm").write_bytes(encoded(dataset))
+    assert errors_in(tmp_path / "seg.dcm") == []
+
+
+def test_rows_and_columns_are_not_exchanged(manifest: Manifest, prediction: Prediction) -> None:
+    mask = np.zeros((40, 56), np.bool_)
+    mask[3, 50] = True
+    film = phantom_film(0, size=SIZE)
+    film.Rows, film.Columns, film.PixelData = 40, 56, film.pixel_array[:40, :56].tobytes()
+    source = source_header(content_of(film))
+    seg = reopened_seg(segmentation(source, replace(prediction, mask=mask), manifest))
+    assert (seg.Rows, seg.Columns) == (40, 56)
+    np.testing.assert_array_equal(masks_of(seg, source)[0], mask)
+    with pytest.raises(DataError, match=r"40 rows and 56 columns, got \(56, 40\)"):
+        segmentation(source, replace(prediction, mask=mask.T), manifest)
+
+
+# Report
+
+
+def test_the_report_has_label_probabilities_label_set_and_findings(
+    manifest: Manifest, prediction: Prediction, tmp_path: Path
+) -> None:
+    dataset = report(header_of(), prediction, manifest)
+    document = reopened_sr(dataset)
+    (group,) = document.content.get_image_measurement_groups()
+    measured = {item.name.meaning: item.value for item in group.get_measurements()}
+    assert measured == {
+        "Probability of dark": 0.2,
+        "Probability of bright": 0.712346,
+        long_string(f"Probability of {LONG}"): 0.087654,
+        "Lung as a share of the image area": round(prediction.lung_fraction, 6),
+    }
+    evaluated = [(item.name.meaning, item.value.meaning) for item in group.get_qualitative_evaluations()]
+    assert evaluated == [
+        ("Status of the answer", "predicted"),
+        ("Most probable class", "bright"),
+        ("Class that is not ruled out", "bright"),
+        ("Class that is not ruled out", "dark"),
+        ("Abstained: a person should decide", "Yes"),
+    ]
+    texts = [str(item.value) for item in find_content_items(group[0], value_type="TEXT")]
+    assert prediction.findings[0].message in texts
+    assert f"bundle_id={manifest.bundle_id}" in texts
+    (comment,) = items_of(document, hd.sr.CodedConcept("121106", "DCM", "Comment"))
+    assert "not a medical device" in comment.value
+    assert (document.CompletionFlag, document.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
+    assert document.SOPClassUID.name == "Comprehensive SR Storage"
+    (tmp_path / "sr.dcm").write_bytes(encoded(dataset))
+    assert errors_in(tmp_path / "sr.dcm") == []
+
+
+def test_an_answer_that_does_not_abstain_says_so(manifest: Manifest, prediction: Prediction) -> None:
+    document = reopened_sr(report(header_of(), replace(prediction, abstained=False), manifest))
+    (group,) = document.content.get_image_measurement_groups()
+    assert group.get_qualitative_evaluations()[-1].value.meaning == "No"
+
+
+def test_the_report_of_a_refusal_says_why_and_has_no_probability(
+    manifest: Manifest, refusal: Refusal, tmp_path: Path
+) -> None:
+    dataset = report(header_of(), refusal, manifest)
+    (group,) = reopened_sr(dataset).content.get_image_measurement_groups()
+    assert group.get_measurements() == []
+    (status,) = group.get_qualitative_evaluations()
+    assert (status.name.meaning, status.value.meaning) == ("Status of the answer", "refused")
+    texts = [str(item.value) for item in find_content_items(group[0], value_type="TEXT")]
+    assert [finding.message for finding in refusal.findings] == texts[-2:]
+    (tmp_path / "sr.dcm").write_bytes(encoded(dataset))
+    assert errors_in(tmp_path / "sr.dcm") == []
+
+
+def test_codes_of_classes_follow_from_their_names(manifest: Manifest) -> None:
+    codes = [class_code(name, what) for name in manifest.class_names for what in ("class", "evidence", "probability")]  # type: ignore[arg-type]
+    assert len({code.value for code in codes}) == 9
+    assert all(len(code.value) <= 16 and len(code.meaning.encode()) <= 64 for code in codes)
+    assert class_code("bright").value == class_code("bright").value != class_code("bright ").value
+    assert long_string("a\\b\tc\n") == "a/b c"
+    assert long_string("ü" * 32) == "ü" * 32
+    assert long_string("ü" * 33) == "ü" * 30 + "..."
+
+
+# Both
+
+
+def test_uids_follow_from_film_bundle_and_kind(manifest: Manifest, prediction: Prediction) -> None:
+    source = header_of()
+    made = [segmentation(source, prediction, manifest) for _ in range(2)]
+    assert made[0].SOPInstanceUID == made[1].SOPInstanceUID
+    film, bundle = str(source.SOPInstanceUID), manifest.bundle_id
+    assert made[0].SOPInstanceUID == instance_uid(film, bundle, "seg") == made[0].file_meta.MediaStorageSOPInstanceUID
+    assert made[0].SeriesInstanceUID == series_uid(film, bundle, "seg")
+    document = report(source, prediction, manifest)
+    assert document.SOPInstanceUID == instance_uid(film, bundle, "sr")
+    films, bundles = (film, film[:-1]), (bundle, "1" + bundle)
+    uids = [
+        make(one, other, kind)
+        for make in (instance_uid, series_uid)
+        for one in films
+        for other in bundles
+        for kind in ("seg", "sr")
+    ]
+    assert len(set(uids)) == 16
+    assert all(UID(uid).is_valid for uid in uids)
+    assert instance_uid("1.2", "3", "seg") != instance_uid("1.23", "", "seg")
+    # Pinned: archives hold objects by these.
+    assert instance_uid("1.2.3", "abc", "seg") == "1.2.826.0.1.3680043.8.498.68950461617692780419042971346559292350"
+    assert instance_uid("1.2.3", "abc", "sr") == "1.2.826.0.1.3680043.8.498.39531737838739028450297271047779700515"
+
+
+@pytest.mark.parametrize(
+    ("character_set", "name"),
+    [
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        ("ISO_IR 192", "Wang^XiaoDong=王^小東"),
+        ("ISO_IR 100", "Förster^Jürgen"),
+    ],
+)
+def test_names_in_any_script(
+    manifest: Manifest, prediction: Prediction, character_set: Any, name: str, tmp_path: Path
+) -> None:
+    source = header_of(SpecificCharacterSet=character_set, PatientName=name)
+    for made in (segmentation(source, prediction, manifest), report(source, prediction, manifest)):
+        path = tmp_path / "made.dcm"
+        path.write_bytes(encoded(made))
+        again = dcmread(path)
+        assert again.SpecificCharacterSet == "ISO_IR 192"
+        assert str(again.PatientName) == name
+        assert errors_in(path) == []
+
+
+def test_a_film_that_says_nothing_of_patient_and_study(
+    manifest: Manifest, prediction: Prediction, refusal: Refusal, tmp_path: Path
+) -> None:
+    absent = (*(keyword for keyword in COPIED if keyword != "StudyInstanceUID"), "PatientOrientation", "Modality")
+    source = header_of(**dict.fromkeys((*absent, "SpecificCharacterSet")))
+    for made in (
+        segmentation(source, prediction, manifest),
+        report(source, prediction, manifest),
+        report(source, refusal, manifest),
+    ):
+        (tmp_path / "made.dcm").write_bytes(encoded(made))
+        assert errors_in(tmp_path / "made.dcm") == []
+        assert dcmread(tmp_path / "made.dcm").PatientID == ""
+
+
+@pytest.mark.parametrize(
+    ("keyword", "stored"),
+    [
+        ("PatientID", b"x" * 80),
+        ("StudyInstanceUID", b"study no 1"),
+        ("SOPInstanceUID", b"1.2.03"),
+        ("StudyDate", b"soon"),
+        ("PatientName", b"\xff\xfe^\x1b$B\xe9"),
+        ("PatientAge", b"old "),
+        ("PatientWeight", b"heavy "),
+        ("LossyImageCompression", b""),
+        ("AccessionNumber", b"1\\2 "),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*value:UserWarning")  # of reading them again
+def test_odd_values_stop_nothing(manifest: Manifest, prediction: Prediction, keyword: str, stored: bytes) -> None:
+    source = source_header(content_of(with_stored(phantom_film(0, size=SIZE), keyword, stored)))
+    for made in (segmentation(source, prediction, manifest), report(source, prediction, manifest)):
+        again = dcmread(io.BytesIO(encoded(made)))
+        assert again.StudyInstanceUID == source.StudyInstanceUID
+        if keyword in ("PatientID", "StudyInstanceUID"):
+            assert again[keyword].value == stored.decode()
+
+
+def test_an_image_of_no_known_kind_is_a_read_error(manifest: Manifest, prediction: Prediction) -> None:
+    film = phantom_film(0, size=SIZE)
+    film.SOPClassUID = "1.2.840.999.1"
+    source = source_header(content_of(film))
+    for make in (segmentation, report):
+        with pytest.raises(ReadError, match=r"got one of SOP class 1\.2\.840\.999\.1") as caught:
+            make(source, prediction, manifest)
+        assert "CR, DX" in caught.value.cure
+
+
+def test_a_bundle_that_is_not_sealed_has_objects_too(manifest: Manifest, prediction: Prediction) -> None:
+    unsealed = manifest.model_copy(update={"bundle_id": "", "name": ""})
+    source = header_of()
+    assert reopened_seg(segmentation(source, prediction, unsealed)).DeviceSerialNumber == "unsealed"
+    assert reopened_sr(report(source, prediction, unsealed)).ManufacturerModelName == "hilum"
