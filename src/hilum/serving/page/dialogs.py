@@ -51,7 +51,7 @@ def audit(path: Path | None, bundle: Bundle) -> None:
         st.markdown("The card says nothing of the data.")
 
 
-@st.dialog("How to read this", width="large")
+@st.dialog("How to read this", width="medium")
 def reading_help(manifest: Manifest) -> None:
     """The keys, and what the numbers and colours mean."""
     level = percent_of_level(manifest.label_set_level)
@@ -73,7 +73,7 @@ Wheel or pinch zooms, dragging moves, a double click shows the whole film; with 
     st.caption(f"Bundle {manifest.bundle_id[:12]}")
 
 
-@st.dialog("Phantoms", width="large")
+@st.dialog("Phantoms", width="medium")
 def phantoms(session: Session) -> None:
     """The gallery again, once there are films."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 from hilum.data.read import read_radiograph
-from hilum.errors import DataError
+from hilum.errors import DataError, ReadError
 from hilum.export.bundle import Manifest
 from hilum.inference.folder import TABLE, picture_names, table_header, table_row
 from hilum.inference.render import class_evidence, mask_png, overlay, png_bytes
@@ -63,6 +63,46 @@ def everything_zip(films: Iterable[Film], manifest: Manifest, max_pixels: int) -
                 archive.writestr(f"overlays/{name}", overlay_file(film, manifest, max_pixels))
                 archive.writestr(f"masks/{name}", mask_file(film))
     return stream.getvalue()
+
+
+def why_no_objects(film: Film) -> str:
+    """Why no DICOM object can be made of a film; empty where one can."""
+    if not film.is_dicom:
+        return "it is no DICOM file"
+    from hilum.inference.dicom_source import source_header
+
+    try:
+        source_header(film.content, film.name)
+    except ReadError as error:
+        return str(error)
+    return ""
+
+
+def segmentation_file(film: Film, manifest: Manifest) -> bytes:
+    """The film's DICOM Segmentation: lung, and the evidence region of the predicted class.
+
+    Raises:
+        DataError: the film has no prediction.
+        ReadError: no object can be made of its header.
+    """
+    from hilum.inference.dicom_out import encoded, segmentation, source_header  # highdicom: most of a second
+
+    return encoded(segmentation(source_header(film.content, film.name), _prediction(film), manifest))
+
+
+def report_file(film: Film, manifest: Manifest) -> bytes:
+    """The film's DICOM structured report, of a prediction or a refusal.
+
+    Raises:
+        DataError: the film has no answer.
+        ReadError: no object can be made of its header.
+    """
+    from hilum.inference.dicom_out import encoded, report, source_header
+
+    result = film.prediction() or film.result
+    if result is None:
+        raise DataError(f"Expected a film with an answer, {film.name} is {film.status}.")
+    return encoded(report(source_header(film.content, film.name), result, manifest))
 
 
 def file_name(film: Film, what: str, suffix: str = ".png") -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import streamlit as st
 
 from hilum.inference.predictor import Predictor
+from hilum.serving.page.downloads import why_no_objects
 from hilum.serving.page.films import Film, Films, Filter, Order, upload
 from hilum.serving.page.settings import PageSettings, open_predictor
 from hilum.serving.page.viewing import film_view
@@ -40,6 +41,7 @@ class Session:
     order: Order = "added"
     uploads: int = 0
     _views: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    _reasons: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: PageSettings) -> Session:
@@ -110,3 +112,9 @@ class Session:
                 self._views.popitem(last=False)
         self._views.move_to_end(film.key)
         return self._views[film.key]
+
+    def why_no_objects(self, film: Film) -> str:
+        """Why no DICOM object can be made of a film, looked at once; empty where one can."""
+        if film.key not in self._reasons:
+            self._reasons[film.key] = why_no_objects(film)
+        return self._reasons[film.key]

@@ -88,6 +88,7 @@ class Viewer {
     set("opacity", Math.round(100 * shown.opacity), `${Math.round(100 * shown.opacity)}%`);
     set("percent", shown.percent, `${shown.percent}%`);
     for (const [name, button] of Object.entries(this.buttons)) button.setAttribute("aria-pressed", String(shown[name]));
+    for (const name of ["original", "outline", "evidence"]) this.buttons[name].disabled = !this.view?.classes;
     const corner = [this.view?.name ?? "", this.view?.facts ?? "",
       shown.original ? "original" : shown.invert ? "inverted" : "",
       this.view?.film ? `${view.zoom.toFixed(1)}×` : ""];
@@ -198,7 +199,8 @@ class Viewer {
     const act = { i: () => this.buttons.invert.click(), l: () => this.buttons.outline.click(), e: () => this.buttons.evidence.click(),
       "+": () => this.film.zoom(1.25), "=": () => this.film.zoom(1.25), "-": () => this.film.zoom(0.8),
       0: () => { this.film.fit(); this.film.set({}); }, w: () => this.film.set({ width: 1, level: 0.5, invert: false }) }[event.key];
-    if (event.key === "o" && !event.repeat) {
+    if (event.key === "o" && event.repeat) return;
+    if (event.key === "o") {
       this.held = true;
       this.film.set({ original: true });
     } else if (/^[1-9]$/.test(event.key)) this.choose(Number(event.key) - 1);
