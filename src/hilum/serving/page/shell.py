@@ -55,7 +55,7 @@ def show(session: Session) -> None:
 def _bar(session: Session) -> None:
     manifest = session.predictor.manifest
     with st.container(key="bar", horizontal=True, vertical_alignment="center", gap="small"):
-        st.html(f'<div class="h-brand"><b>hilum</b><span>{escape(manifest.name)}</span></div>', width="stretch")
+        st.html(f'<div class="h-brand"><b>hilum</b><span>model: {escape(manifest.name)}</span></div>', width="stretch")
         if len(session.films):
             with st.popover("Download", icon=":material/download:", key="downloads"):
                 _downloads(session)

@@ -78,11 +78,11 @@ def film_pixels(radiograph: Radiograph) -> dict[str, Any]:
 
 
 def facts(film: Film, radiograph: Radiograph) -> str:
-    """Size, depth and view of a film in one line."""
+    """Size, depth or kind, and view of a film in one line."""
     height, width = radiograph.shape
-    kind = "DICOM, " if film.is_dicom else ""
+    depth = "DICOM" if film.is_dicom else f"{radiograph.bits_stored} bits"  # DICOM is brought to 16 bits
     view = f", {radiograph.view_position}" if radiograph.view_position else ""
-    return f"{kind}{width} × {height} px, {radiograph.bits_stored} bits{view}"
+    return f"{width} × {height} px, {depth}{view}"
 
 
 def answer(prediction: Prediction, manifest: Manifest) -> dict[str, Any]:

@@ -89,6 +89,7 @@ class Viewer {
     set("percent", shown.percent, `${shown.percent}%`);
     for (const [name, button] of Object.entries(this.buttons)) button.setAttribute("aria-pressed", String(shown[name]));
     for (const name of ["original", "outline", "evidence"]) this.buttons[name].disabled = !this.view?.classes;
+    this.buttons.invert.disabled = this.sliders.width.input.disabled = this.sliders.level.input.disabled = !this.view?.film;
     const corner = [this.view?.name ?? "", this.view?.facts ?? "",
       shown.original ? "original" : shown.invert ? "inverted" : "",
       this.view?.film ? `${view.zoom.toFixed(1)}×` : ""];
