@@ -12,6 +12,7 @@ from hilum.serving.page.documents import read_audit
 from hilum.serving.page.settings import PageSettings, open_predictor
 from hilum.serving.page.style import theme_options
 
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SCRIPT = Path(__file__).with_name("main.py")
 
 
@@ -29,6 +30,7 @@ def run(settings: PageSettings, announce: Callable[[str], None] = lambda address
     """
     from streamlit.web import bootstrap
 
+    keep_uploads_in_memory(settings)
     open_predictor(settings)
     if settings.audit is not None:
         read_audit(settings.audit)
@@ -36,6 +38,7 @@ def run(settings: PageSettings, announce: Callable[[str], None] = lambda address
     options = streamlit_options(settings)
     bootstrap.load_config_options(options)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    keep_uploads_in_memory(settings)
     announce(f"http://{host}:{settings.port}")
     bootstrap.run(str(_SCRIPT), False, [settings.model_dump_json()], options)
 
@@ -49,6 +52,7 @@ def streamlit_options(settings: PageSettings) -> dict[str, Any]:
         "server_address": settings.host,
         "server_port": settings.port,
         "server_headless": True,
+        "server_allowedHosts": list(_LOOPBACK) if settings.host in _LOOPBACK else [],
         "server_maxUploadSize": settings.max_upload,
         "server_enableXsrfProtection": True,
         "server_enableCORS": True,
@@ -63,6 +67,13 @@ def streamlit_options(settings: PageSettings) -> dict[str, Any]:
         "runner_magicEnabled": False,
         **theme_options(),
     }
+
+
+def keep_uploads_in_memory(settings: PageSettings) -> None:
+    """Have Starlette hold uploads in memory; beyond a megabyte it would write them to a temporary file."""
+    from starlette.formparsers import MultiPartParser
+
+    MultiPartParser.spool_max_size = (settings.max_upload + 1) << 20
 
 
 def _free_port(host: str, port: int) -> int:

@@ -47,7 +47,7 @@ class Session:
     def of(cls, settings: PageSettings) -> Session:
         """The session of the visitor for whom the script runs."""
         if _STATE not in st.session_state:
-            st.session_state[_STATE] = cls(settings, Films(settings.max_session * 1_000_000))
+            st.session_state[_STATE] = cls(settings, Films(settings.max_session << 20))
         session: Session = st.session_state[_STATE]
         return session
 
@@ -112,6 +112,13 @@ class Session:
                 self._views.popitem(last=False)
         self._views.move_to_end(film.key)
         return self._views[film.key]
+
+    def look_ahead(self) -> None:
+        """Have the next film of the list ready: decoding a large one takes longer than a step should."""
+        shown = self.films.shown(self.filter, self.order)
+        place = next((place for place, film in enumerate(shown) if film.key == self.chosen), len(shown))
+        for film in shown[place + 1 : place + 2]:
+            self.view(film)
 
     def why_no_objects(self, film: Film) -> str:
         """Why no DICOM object can be made of a film, looked at once; empty where one can."""

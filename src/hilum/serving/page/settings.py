@@ -14,7 +14,7 @@ from hilum.inference.predictor import Predictor
 
 
 class PageSettings(BaseModel):
-    """How the page runs. Sizes are in megabytes of a million bytes."""
+    """How the page runs. Sizes are in megabytes (2^20 bytes)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

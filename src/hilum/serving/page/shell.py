@@ -50,6 +50,7 @@ def show(session: Session) -> None:
     st.html(f'<footer class="h-foot">{DISCLAIMER}</footer>')
     if session.answer_some():
         st.rerun()
+    session.look_ahead()
 
 
 def _bar(session: Session) -> None:

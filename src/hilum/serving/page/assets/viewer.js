@@ -30,12 +30,14 @@ class Viewer {
     this.film = new FilmCanvas(this.canvas, () => this.tell());
     this.onKey = (event) => this.key(event);
     this.onKeyUp = (event) => event.key === "o" && this.held && this.release();
+    this.onBlur = () => this.held && this.release();
   }
 
   async update(text, send) {
     this.send = send;
     document.addEventListener("keydown", this.onKey);
     document.addEventListener("keyup", this.onKeyUp);
+    window.addEventListener("blur", this.onBlur);
     if (text === this.text) return;
     this.text = text;
     const view = JSON.parse(text);
@@ -57,6 +59,7 @@ class Viewer {
   detach() {
     document.removeEventListener("keydown", this.onKey);
     document.removeEventListener("keyup", this.onKeyUp);
+    window.removeEventListener("blur", this.onBlur);
   }
 
   slider(label, min, max, name, unit) {
