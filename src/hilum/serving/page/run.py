@@ -30,7 +30,6 @@ def run(settings: PageSettings, announce: Callable[[str], None] = lambda address
     """
     from streamlit.web import bootstrap
 
-    keep_uploads_in_memory(settings)
     open_predictor(settings)
     if settings.audit is not None:
         read_audit(settings.audit)
