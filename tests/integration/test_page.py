@@ -60,8 +60,8 @@ def named(caption: str) -> Specimen:
 
 
 def test_a_phantom_of_the_gallery_is_answered(page: Any) -> None:
-    take(page, "Lung Opacity")
-    shown(page, "phantom-lung_opacity-3.png")
+    take(page, "Lung opacity")
+    shown(page, "phantom-lung-opacity.png")
     answer = page.get_by_label("Answer")
     assert answer.locator("h2").inner_text().split("\n") == ["Lung_Opacity", "91.1%"]
     assert "All others ruled out at 90%" in answer.inner_text()
@@ -147,17 +147,17 @@ def test_a_batch_is_worked_off_with_progress_while_the_list_can_be_used(page: An
 
 def test_keys_step_through_the_list(page: Any) -> None:
     take(page, "Take all 8")
-    shown(page, "phantom-lung_opacity-3.png")
+    shown(page, "phantom-lung-opacity.png")
     settled(page)
     page.keyboard.press("ArrowDown")
-    shown(page, "phantom-covid-1.png")
+    shown(page, "phantom-covid.png")
     page.keyboard.press("j")
-    shown(page, "phantom-viral-pneumonia-6.png", "unsure")
+    shown(page, "phantom-viral-pneumonia.png", "unsure")
     page.keyboard.press("k")
-    shown(page, "phantom-covid-1.png")
+    shown(page, "phantom-covid.png")
     assert rows(page).nth(1).get_attribute("aria-selected") == "true"
     page.get_by_role("button", name="Remove").click()
-    shown(page, "phantom-viral-pneumonia-6.png", "unsure")
+    shown(page, "phantom-viral-pneumonia.png", "unsure")
     assert rows(page).count() == 7
     page.get_by_role("button", name="Clear").click()
     page.get_by_role("button", name="Forget all?").click()
@@ -165,8 +165,8 @@ def test_keys_step_through_the_list(page: Any) -> None:
 
 
 def test_window_inversion_original_and_region_change_the_picture_at_once(page: Any) -> None:
-    take(page, "Lung Opacity")
-    shown(page, "phantom-lung_opacity-3.png")
+    take(page, "Lung opacity")
+    shown(page, "phantom-lung-opacity.png")
     seen = [picture(page)]
 
     def changed() -> None:
@@ -221,7 +221,7 @@ def test_nothing_runs_over_the_side_of_a_phone(browser: Any, address: str) -> No
     with opened(browser, address, phone=True) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         take(page, "Take all 8")
-        shown(page, "phantom-lung_opacity-3.png")
+        shown(page, "phantom-lung-opacity.png")
         settled(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         wide = page.evaluate(
@@ -235,8 +235,8 @@ def test_nothing_runs_over_the_side_of_a_phone(browser: Any, address: str) -> No
 
 
 def test_the_film_is_the_largest_thing_and_needs_no_scrolling(page: Any) -> None:
-    take(page, "Lung Opacity")
-    shown(page, "phantom-lung_opacity-3.png")
+    take(page, "Lung opacity")
+    shown(page, "phantom-lung-opacity.png")
     settled(page)
     film = page.locator("canvas").bounding_box()
     others = [rows(page).first.locator("..").bounding_box(), page.get_by_label("Answer").bounding_box()]
@@ -247,6 +247,6 @@ def test_the_film_is_the_largest_thing_and_needs_no_scrolling(page: Any) -> None
 
 def test_another_session_sees_nothing_of_this_one(page: Any, browser: Any, address: str) -> None:
     take(page, "COVID")
-    shown(page, "phantom-covid-1.png")
+    shown(page, "phantom-covid.png")
     with opened(browser, address) as other:
         assert rows(other).count() == 0

@@ -133,7 +133,7 @@ def test_a_settled_film_keeps_its_answer_and_no_pixels(predictor: Predictor) -> 
 
 
 def test_rows_say_label_set_and_reasons(films: Films) -> None:
-    unsure = film_row(film_of(films, "phantom-viral-pneumonia-6.png"))
+    unsure = film_row(film_of(films, "phantom-viral-pneumonia.png"))
     assert (unsure["label"], unsure["others"]) == ("Viral Pneumonia", ["Lung_Opacity"])
     assert unsure["percent"] == f"{unsure['probability']:.1%}"
     assert "rotated 270 degrees" in film_row(film_of(films, "phantom-sideways.png"))["reason"]
@@ -143,7 +143,7 @@ def test_rows_say_label_set_and_reasons(films: Films) -> None:
 def test_the_view_has_the_films_own_grey_levels_and_what_it_says_of_regions_is_so(
     films: Films, manifest: Manifest
 ) -> None:
-    film = film_of(films, "phantom-lung_opacity-3.png")
+    film = film_of(films, "phantom-lung-opacity.png")
     view = json.loads(film_view(film, manifest, CAP))
     pixels = zlib.decompress(base64.b64decode(view["film"]["data"]))
     assert np.array_equal(
@@ -202,14 +202,14 @@ def test_downloads_are_what_predict_writes(films: Films, predictor: Predictor, t
     assert rows[-1][:2] == ["broken.png", "unreadable"]
     archive = zipfile.ZipFile(io.BytesIO(downloads.everything_zip(films, predictor.manifest, CAP)))
     assert len(archive.namelist()) == 1 + 2 * 5
-    name = "phantom-lung_opacity-3.png"
+    name = "phantom-lung-opacity.png"
     for kind in ("overlays", "masks"):
         assert archive.read(f"{kind}/{name}") == (tmp_path / "out" / kind / name).read_bytes()
     archive.close()
 
 
 def test_the_overlay_of_another_class_is_another_picture(films: Films, manifest: Manifest) -> None:
-    film = film_of(films, "phantom-viral-pneumonia-6.png")
+    film = film_of(films, "phantom-viral-pneumonia.png")
     own = downloads.overlay_file(film, manifest, CAP)
     assert downloads.overlay_file(film, manifest, CAP, "Viral Pneumonia") == own
     assert downloads.overlay_file(film, manifest, CAP, "Lung_Opacity") != own

@@ -125,15 +125,17 @@ def png_bytes(image: NDArray[np.uint8]) -> bytes:
     return content.tobytes()
 
 
-def outline(mask: NDArray[np.bool_], shape: tuple[int, int]) -> list[NDArray[np.int32]]:
+def outline(mask: NDArray[np.bool_], shape: tuple[int, int], *, least_reach: int = 0) -> list[NDArray[np.int32]]:
     """The outline of a mask on a film shown at ``shape`` (H, W): closed lines (n, 2) of x, y, holes included.
 
     Coordinates are pixels of ``shape`` in fixed point with FRACTION_BITS fraction bits, as cv2.polylines takes them.
+    ``least_reach`` smooths over so many neighbours also where nothing is enlarged (hilum.inference.contour.smooth).
     """
     enlargement = shape[0] / mask.shape[0]
     shown = cv2.resize(mask.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     contours, _ = cv2.findContours(shown, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    return [smooth(contour[:, 0], reach=round(2 * enlargement) if enlargement > 1 else 0) for contour in contours]
+    reach = max(least_reach, round(2 * enlargement) if enlargement > 1 else 0)
+    return [smooth(contour[:, 0], reach=reach) for contour in contours]
 
 
 def display_shape(shape: tuple[int, int]) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from hilum.serving.page.browser import gallery
 from hilum.serving.page.documents import card_on_data, model_card, read_audit, told_findings
 from hilum.serving.page.gallery import specimens
 from hilum.serving.page.session import Session
-from hilum.serving.page.viewing import percent_of_level
+from hilum.serving.page.viewing import set_level
 
 _KEYS = (
     ("↓ or j, ↑ or k", "next film, film before"),
@@ -54,13 +54,17 @@ def audit(path: Path | None, bundle: Bundle) -> None:
 @st.dialog("How to read this", width="medium")
 def reading_help(manifest: Manifest) -> None:
     """The keys, and what the numbers and colours mean."""
-    level = percent_of_level(manifest.label_set_level)
+    level = set_level(manifest)
+    sets = (
+        f"Classes marked *in set* are **not ruled out at {level}**: on films like those, the set holds the right class "
+        f"in at least {level} of each class's films. "
+        if level
+        else ""
+    )
     st.markdown(
         f"""
-**Probability** is calibrated: of films answered with 80%, about 80% were right on films like those of the validation
-split. Classes marked in the list of probabilities are **not ruled out at {level}**: on such films the set holds the
-right class in {level} of each class's films. *Unsure* means that the probability is below the model's bound: a person
-should decide.
+**Probability** is calibrated on the validation films: of those answered with 80%, about 80% were right. {sets}*Unsure*
+means that the probability is below the model's bound: a person should decide.
 
 **Evidence** of a class is what each place adds to its logit; inside the lung it adds up to the class's answer. Colours
 start at a quarter of the film's strongest place. **Region** outlines the strongest evidence that covers the chosen

@@ -31,21 +31,22 @@ class Specimen:
     content: bytes
 
 
-_AS_DRAWN: tuple[tuple[str, int], ...] = (
-    ("Lung_Opacity", 3),
-    ("COVID", 1),
-    ("Viral Pneumonia", 6),
-    ("Normal", 6),
-    ("Lung_Opacity", 8),
+_AS_DRAWN: tuple[tuple[str, str, int], ...] = (
+    ("Lung opacity", "Lung_Opacity", 3),
+    ("COVID", "COVID", 1),
+    ("Viral pneumonia", "Viral Pneumonia", 6),
+    ("Normal", "Normal", 6),
+    ("Faint opacity", "Lung_Opacity", 8),
 )
+"""What was drawn: in words, as a class, by which seed."""
 
 
 @lru_cache(maxsize=1)
 def specimens() -> tuple[Specimen, ...]:
     """The gallery, drawn once."""
     drawn = [
-        Specimen(f"phantom-{label.lower().replace(' ', '-')}-{seed}.png", label.replace("_", " "), _png(label, seed))
-        for label, seed in _AS_DRAWN
+        Specimen(f"phantom-{caption.lower().replace(' ', '-')}.png", caption, _png(label, seed))
+        for caption, label, seed in _AS_DRAWN
     ]
     return (
         *drawn,

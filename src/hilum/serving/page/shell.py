@@ -58,7 +58,7 @@ def _bar(session: Session) -> None:
     with st.container(key="bar", horizontal=True, vertical_alignment="center", gap="small"):
         st.html(f'<div class="h-brand"><b>hilum</b><span>model: {escape(manifest.name)}</span></div>', width="stretch")
         if len(session.films):
-            with st.popover("Download", icon=":material/download:", key="downloads"):
+            with st.popover("Download", key="downloads"):
                 _downloads(session)
             if st.button("Phantoms", key="phantoms"):
                 dialogs.phantoms(session)
@@ -121,7 +121,6 @@ def _listing(session: Session) -> None:
             "order": session.order,
             "counts": session.films.counts(),
             "progress": progress(session.films),
-            "setLevel": session.predictor.manifest.label_set_level,
         },
         choose=on_choose,
         look=on_look,

@@ -30,6 +30,7 @@ from hilum.types import Finding, Prediction, Radiograph, Refusal
 GRID_SIDE = 192
 """Longer side of the grid on which evidence is sent; the network's own map is coarser."""
 _LEVELS = 65535
+_REACH = 3  # takes the steps of pixels off an outline that may be zoomed into
 
 
 def film_view(film: Film, manifest: Manifest, max_pixels: int) -> str:
@@ -38,7 +39,7 @@ def film_view(film: Film, manifest: Manifest, max_pixels: int) -> str:
         "key": film.key,
         "name": film.name,
         "status": film.status,
-        "setLevel": percent_of_level(manifest.label_set_level),
+        "setLevel": set_level(manifest),
         "legend": {"levels": LEVELS, "bands": BANDS, "opacity": OPACITY},
     }
     radiograph = _decoded(film, max_pixels)
@@ -118,7 +119,10 @@ def drawn(prediction: Prediction, shape: tuple[int, int], spec: PreprocessSpec) 
             maps.append(shares)
             told |= scale
         classes.append(told)
-    lines = [np.round(line / 2**FRACTION_BITS, 1).ravel().tolist() for line in outline(prediction.mask, size)]
+    lines = [
+        np.round(line / 2**FRACTION_BITS, 1).ravel().tolist()
+        for line in outline(prediction.mask, size, least_reach=_REACH)
+    ]
     view: dict[str, Any] = {"outline": lines, "classes": classes}
     if maps:
         view["evidence"] = {"width": grid[1], "height": grid[0], "data": _deflated(np.stack(maps).astype("<u2"))}
@@ -152,9 +156,9 @@ def _evidence_of(
     return shares, told
 
 
-def percent_of_level(level: str) -> str:
-    """``0.90`` as ``90%``."""
-    return f"{float(level):.0%}"
+def set_level(manifest: Manifest) -> str:
+    """The coverage of the label sets, as ``90%``; empty where the bundle has none."""
+    return f"{float(manifest.label_set_level):.0%}" if manifest.label_set_quantiles else ""
 
 
 def _decoded(film: Film, max_pixels: int) -> Radiograph | None:

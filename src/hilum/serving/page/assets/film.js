@@ -92,6 +92,11 @@ class FilmCanvas {
     this.base.getContext("2d").putImageData(image, 0, 0);
   }
 
+  /** How a band of the evidence covers the film at the opacity that is set. */
+  alpha(band) {
+    return (this.data.legend.opacity[band] / AS_SAVED) * this.shown.opacity;
+  }
+
   get told() {
     return this.place === null || this.place === undefined ? null : this.data?.classes?.[this.place];
   }

@@ -98,6 +98,10 @@ class Viewer {
       this.view?.film ? `${view.zoom.toFixed(1)}×` : ""];
     this.corners.forEach((place, number) => (place.textContent = corner[number]));
     this.tellRegion();
+    this.swatches?.forEach((swatch, band) => {
+      const colour = band ? `rgba(${swatch.colour.join(",")},${this.film.alpha(band - 1)})` : "transparent";
+      swatch.style.background = `linear-gradient(${colour}, ${colour}), linear-gradient(rgb(40,40,40), rgb(200,200,200))`;
+    });
   }
 
   tellRegion() {
@@ -117,7 +121,7 @@ class Viewer {
       if (view.status === "refused") parts.push(element("p", { className: "said muted",
         textContent: "No answer is given for such a file, since the model was not made for it." }));
     }
-    this.said = null;
+    this.said = this.swatches = null;
     if (view.classes) parts.push(this.verdict(view), this.classes(view), ...this.evidence(view));
     if (view.classes && view.findings.length) parts.push(element("div", {}, element("h3", { textContent: "What the gate says" }),
       this.findings(view.findings)));
@@ -133,7 +137,7 @@ class Viewer {
       textContent: `Unsure, below ${view.abstainBelow}: a person should decide.` }));
     const others = view.others.length ? `Not ruled out at ${view.setLevel}: ${view.others.join(", ")}.`
       : `All others ruled out at ${view.setLevel}.`;
-    part.append(element("div", { className: "muted", textContent: others }));
+    if (view.setLevel) part.append(element("div", { className: "muted", textContent: others }));
     return part;
   }
 
@@ -142,12 +146,16 @@ class Viewer {
       const fill = element("i", { className: one.name === view.label ? "chosen" : "" });
       fill.style.width = `${100 * one.probability}%`;
       const who = element("span", { className: "who", textContent: one.name, title: one.name });
-      if (one.inSet) who.append(element("span", { className: "in", textContent: "in set", title: `Not ruled out at ${view.setLevel}` }));
-      return element("button", { type: "button", "aria-pressed": String(place === this.place), title: `Evidence for ${one.name}`,
-        onclick: () => this.choose(place) }, who, element("span", { textContent: one.percent }),
+      if (one.inSet && view.setLevel) who.append(element("span", { className: "in", textContent: "in set", title: `Not ruled out at ${view.setLevel}` }));
+      const favour = one.favour === undefined ? "" : `+${one.favour.toFixed(1)}`;
+      return element("button", { type: "button", "aria-pressed": String(place === this.place), disabled: one.favour === undefined,
+        title: `Evidence for ${one.name}`, onclick: () => this.choose(place) }, who,
+      element("span", { className: "muted", textContent: favour }), element("span", { className: "percent", textContent: one.percent }),
       element("div", { className: "bar" }, fill));
     });
-    return element("div", { className: "section" }, element("h3", { textContent: "Probability; press one for its evidence" }),
+    const explains = view.classes.some(({ favour }) => favour !== undefined);
+    return element("div", { className: "section" }, element("h3", { className: "heads" }, "Class",
+      element("span", { textContent: explains ? "evidence" : "" }), element("span", { className: "percent", textContent: "probability" })),
       element("div", { className: "classes" }, ...rows));
   }
 
@@ -161,12 +169,9 @@ class Viewer {
     }
     const digits = Math.max(0, 1 - Math.floor(Math.log10(told.peak / 4)));
     const scale = element("div", { className: "scale", role: "img", "aria-label": "Colours from none to the strongest place" });
-    const { levels, bands, opacity } = view.legend;
-    [[70, 70, 70], ...bands].forEach((colour, band) => {
-      const part = element("span"), share = band ? Math.min(1, opacity[band - 1] * 2.4) : 1;
-      part.style.background = `rgba(${colour.join(",")},${share})`;
-      scale.append(part);
-    });
+    const { levels, bands } = view.legend;
+    this.swatches = [null, ...bands].map((colour) => Object.assign(element("span"), { colour }));
+    scale.append(...this.swatches);
     const ticks = element("div", { className: "ticks" }, ...[0, ...levels, 1].map((share) =>
       element("span", { textContent: share ? `+${(share * told.peak).toFixed(digits)}` : "0" })));
     this.said = element("p", { className: "said" });
