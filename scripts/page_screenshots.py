@@ -35,11 +35,11 @@ def main() -> None:
 
 
 def _shrink(path: Path, factor: float) -> None:
-    """Fewer pixels, and 64 levels of each colour, which is enough to look at: most bytes are noise."""
+    """Fewer pixels, and 128 levels of each colour, which is enough to look at: most bytes are noise."""
     with Image.open(path) as picture:
         size = round(picture.width * factor), round(picture.height * factor)
         small = np.asarray(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS))
-    coarse = np.minimum(np.rint(small / 4) * 4, 255).astype(np.uint8)
+    coarse = np.minimum(np.rint(small / 2) * 2, 255).astype(np.uint8)
     Image.fromarray(coarse).save(path, optimize=True)
 
 

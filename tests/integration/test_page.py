@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import re
@@ -139,10 +140,38 @@ def test_a_batch_is_worked_off_with_progress_while_the_list_can_be_used(page: An
     page.get_by_text(re.compile(r"^\d+ of 40 films answered$")).wait_for(timeout=60_000)
     rows(page).nth(5).click()
     page.locator('[data-film="phantom-105.png"]').wait_for(timeout=30_000)
+    page.get_by_role("button", name="Help").click()
     settled(page)
-    shown(page, "phantom-105.png", (rows(page).nth(5).inner_text().find("unsure") > 0 and "unsure") or "predicted")
+    assert page.get_by_role("dialog").get_by_text("next film, film before").is_visible()  # not swept away by results
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="detached")
+    page.locator('[data-film="phantom-105.png"]:not([data-status="waiting"])').wait_for()
     assert rows(page).count() == 40
     assert not [text for text in rows(page).all_inner_texts() if "waiting" in text]
+
+
+def test_files_dropped_beside_the_box_are_taken_too(page: Any) -> None:
+    page.evaluate(
+        """content => {
+             const bytes = Uint8Array.from(atob(content), letter => letter.charCodeAt(0));
+             const dropped = new DataTransfer();
+             dropped.items.add(new File([bytes], "dropped.png"));
+             const options = {dataTransfer: dropped, bubbles: true, cancelable: true};
+             document.body.dispatchEvent(new DragEvent("drop", options));
+           }""",
+        base64.b64encode(named("COVID").content).decode(),
+    )
+    shown(page, "dropped.png")
+
+
+def test_phantoms_can_be_added_later(page: Any) -> None:
+    take(page, "COVID")
+    shown(page, "phantom-covid.png")
+    page.get_by_role("button", name="Phantoms").click()
+    page.get_by_role("dialog").get_by_role("button", name="Lung opacity", exact=True).click()
+    page.get_by_role("dialog").wait_for(state="detached")
+    rows(page).filter(has_text="Lung_Opacity").wait_for()
+    assert rows(page).count() == 2
 
 
 def test_keys_step_through_the_list(page: Any) -> None:

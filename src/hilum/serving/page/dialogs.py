@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
+from typing import Literal
 
 import streamlit as st
 
 from hilum.audit.report import AuditReport
-from hilum.export.bundle import Bundle, Manifest
 from hilum.serving.page.browser import gallery
 from hilum.serving.page.documents import card_on_data, model_card, read_audit, told_findings
 from hilum.serving.page.gallery import specimens
-from hilum.serving.page.session import Session
+from hilum.serving.page.session import DialogName, Session
 from hilum.serving.page.viewing import set_level
 
 _KEYS = (
@@ -27,33 +27,43 @@ _KEYS = (
 _SIGNS = {"error": ":material/error:", "warning": ":material/warning:", "info": ":material/info:"}
 
 
-@st.dialog("Model card", width="large")
-def card(bundle: Bundle) -> None:
-    """The bundle's card."""
+def show_dialog(session: Session) -> None:
+    """Draw the dialog that is open, if one is; it stays open while films are being answered behind it."""
+
+    def close() -> None:
+        session.dialog = None
+
+    if session.dialog is not None:
+        title, draw = _DIALOGS[session.dialog]
+        width: Literal["medium", "large"] = "large" if session.dialog in ("card", "audit") else "medium"
+        st.dialog(title, width=width, on_dismiss=close)(draw)(session)
+
+
+def _card(session: Session) -> None:
+    bundle = session.predictor.bundle
     st.caption(f"Bundle {bundle.manifest.bundle_id[:12]}, {bundle.manifest.name}")
     st.markdown(model_card(bundle))
 
 
-@st.dialog("Audit", width="large")
-def audit(path: Path | None, bundle: Bundle) -> None:
+def _audit(session: Session) -> None:
     """The findings of an audit report; without one, what the card says of data and limits."""
-    if path is not None:
-        _findings(read_audit(path))
+    if session.settings.audit is not None:
+        _findings(read_audit(session.settings.audit))
         return
     st.caption(
         "What the model card says of its data. For an audit of your own: `hilum audit DATA --out audit`, then "
         "`hilum app --audit audit`."
     )
-    parts = card_on_data(model_card(bundle))
+    parts = card_on_data(model_card(session.predictor.bundle))
     for title, text in parts:
         st.markdown(f"#### {title}\n\n{text}")
     if not parts:
         st.markdown("The card says nothing of the data.")
 
 
-@st.dialog("How to read this", width="medium")
-def reading_help(manifest: Manifest) -> None:
+def _help(session: Session) -> None:
     """The keys, and what the numbers and colours mean."""
+    manifest = session.predictor.manifest
     level = set_level(manifest)
     sets = (
         f"Classes marked *in set* are **not ruled out at {level}**: on films like those, the set holds the right class "
@@ -77,14 +87,16 @@ Wheel or pinch zooms, dragging moves, a double click shows the whole film; with 
     st.caption(f"Bundle {manifest.bundle_id[:12]}")
 
 
-@st.dialog("Phantoms", width="medium")
-def phantoms(session: Session) -> None:
+def _phantoms(session: Session) -> None:
     """The gallery again, once there are films."""
 
-    def take(numbers: list[int]) -> None:
-        session.add((specimens()[number].name, specimens()[number].content) for number in numbers)
+    def take(places: list[int]) -> None:
+        session.take_specimens(places)
+        session.dialog = None
 
     gallery(specimens(), take, key="gallery-again")
+    if session.dialog is None:
+        st.rerun()
 
 
 def _findings(report: AuditReport) -> None:
@@ -98,3 +110,11 @@ def _findings(report: AuditReport) -> None:
                 st.caption(f"{finding.count:,} films")
     for part, why in report.not_run.items():
         st.caption(f"Not run: {part}: {why}")
+
+
+_DIALOGS: dict[DialogName, tuple[str, Callable[[Session], None]]] = {
+    "card": ("Model card", _card),
+    "audit": ("Audit", _audit),
+    "help": ("How to read this", _help),
+    "phantoms": ("Phantoms", _phantoms),
+}

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 import streamlit as st
 
 from hilum.inference.predictor import Predictor
 from hilum.serving.page.downloads import why_no_objects
 from hilum.serving.page.films import Film, Films, Filter, Order, upload
+from hilum.serving.page.gallery import specimens
 from hilum.serving.page.settings import PageSettings, open_predictor
 from hilum.serving.page.viewing import film_view
+
+DialogName: TypeAlias = Literal["card", "audit", "help", "phantoms"]
 
 BATCH = 8
 """Films between two drawings of the page."""
@@ -30,6 +34,7 @@ class Session:
         chosen: key of the film that is looked at.
         evidence_class: whose evidence is looked at; None for the predicted class's.
         filter, order: of the list.
+        dialog: the dialog that is open.
         uploads: how many times the upload box was emptied; names the next one.
     """
 
@@ -39,6 +44,7 @@ class Session:
     evidence_class: str | None = None
     filter: Filter = "all"
     order: Order = "added"
+    dialog: DialogName | None = None
     uploads: int = 0
     _views: OrderedDict[str, str] = field(default_factory=OrderedDict)
     _reasons: dict[str, str] = field(default_factory=dict)
@@ -66,6 +72,10 @@ class Session:
         known = sum(not self.films.add(name, content) for name, content in files)
         self.settle_choice()
         return known
+
+    def take_specimens(self, places: Iterable[int]) -> None:
+        """Take phantoms of the gallery in."""
+        self.add((specimens()[place].name, specimens()[place].content) for place in places)
 
     def choose(self, key: str) -> None:
         """Look at another film, at its own class's evidence."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from html import escape
 from pathlib import PurePath
-from typing import Any
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -26,7 +25,7 @@ from hilum.serving.page.downloads import (
 from hilum.serving.page.films import Film
 from hilum.serving.page.gallery import specimens
 from hilum.serving.page.rows import film_rows, progress
-from hilum.serving.page.session import Session
+from hilum.serving.page.session import DialogName, Session
 from hilum.serving.page.style import page_css
 from hilum.types import Prediction
 
@@ -48,6 +47,7 @@ def show(session: Session) -> None:
     else:
         _welcome(session)
     st.html(f'<footer class="h-foot">{DISCLAIMER}</footer>')
+    dialogs.show_dialog(session)
     if session.answer_some():
         st.rerun()
     session.look_ahead()
@@ -60,14 +60,14 @@ def _bar(session: Session) -> None:
         if len(session.films):
             with st.popover("Download", key="downloads"):
                 _downloads(session)
-            if st.button("Phantoms", key="phantoms"):
-                dialogs.phantoms(session)
-        if st.button("Model card", key="card"):
-            dialogs.card(session.predictor.bundle)
-        if st.button("Audit", key="audit"):
-            dialogs.audit(session.settings.audit, session.predictor.bundle)
-        if st.button("Help", key="help"):
-            dialogs.reading_help(manifest)
+            _dialog_button(session, "Phantoms", "phantoms")
+        _dialog_button(session, "Model card", "card")
+        _dialog_button(session, "Audit", "audit")
+        _dialog_button(session, "Help", "help")
+
+
+def _dialog_button(session: Session, label: str, name: DialogName) -> None:
+    st.button(label, key=name, on_click=lambda: setattr(session, "dialog", name))
 
 
 def _welcome(session: Session) -> None:
@@ -78,7 +78,7 @@ def _welcome(session: Session) -> None:
         )
         _drop_box(session)
         st.html("<h2>Or try a phantom</h2><p>Drawn chests that belong to nobody; the last three are refused.</p>")
-        gallery(specimens(), _taking(session))
+        gallery(specimens(), session.take_specimens)
 
 
 def _drop_box(session: Session) -> None:
@@ -179,11 +179,3 @@ def _name(film: Film, kind: str) -> str:
 def _download(label: str, make: Callable[[], bytes], name: str, mime: str = "image/png") -> None:
     """A button whose file is made when it is pressed."""
     st.download_button(label, make, name, mime, key=f"download-{label}", on_click="ignore", width="stretch")
-
-
-def _taking(session: Session) -> Callable[[Any], None]:
-    def take(numbers: list[int]) -> None:
-        chosen = [specimens()[number] for number in numbers]
-        session.add((one.name, one.content) for one in chosen)
-
-    return take

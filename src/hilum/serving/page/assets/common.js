@@ -29,7 +29,8 @@ function dropAnywhere() {
   const hasFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
   window.addEventListener("dragover", (event) => hasFiles(event) && event.preventDefault());
   window.addEventListener("drop", (event) => {
-    if (!hasFiles(event) || event.defaultPrevented) return;
+    const inBox = event.composedPath().some((place) => place.dataset?.testid === "stFileUploaderDropzone");
+    if (!hasFiles(event) || inBox) return;
     event.preventDefault();
     const input = document.querySelector('[data-testid="stFileUploader"] input[type="file"]');
     if (!input || !event.dataTransfer.files.length) return;
