@@ -91,7 +91,8 @@ class Viewer {
     set("opacity", Math.round(100 * shown.opacity), `${Math.round(100 * shown.opacity)}%`);
     set("percent", shown.percent, `${shown.percent}%`);
     for (const [name, button] of Object.entries(this.buttons)) button.setAttribute("aria-pressed", String(shown[name]));
-    for (const name of ["original", "outline", "evidence"]) this.buttons[name].disabled = !this.view?.classes;
+    for (const name of ["original", "outline"]) this.buttons[name].disabled = !this.view?.classes;
+    this.buttons.evidence.disabled = !this.view?.evidence;
     this.buttons.invert.disabled = this.sliders.width.input.disabled = this.sliders.level.input.disabled = !this.view?.film;
     const corner = [this.view?.name ?? "", this.view?.facts ?? "",
       shown.original ? "original" : shown.invert ? "inverted" : "",
@@ -142,18 +143,18 @@ class Viewer {
   }
 
   classes(view) {
+    const explains = view.evidence !== undefined;
     const rows = view.classes.map((one, place) => {
       const fill = element("i", { className: one.name === view.label ? "chosen" : "" });
       fill.style.width = `${100 * one.probability}%`;
       const who = element("span", { className: "who", textContent: one.name, title: one.name });
       if (one.inSet && view.setLevel) who.append(element("span", { className: "in", textContent: "in set", title: `Not ruled out at ${view.setLevel}` }));
       const favour = one.favour === undefined ? "" : `+${one.favour.toFixed(1)}`;
-      return element("button", { type: "button", "aria-pressed": String(place === this.place), disabled: one.favour === undefined,
+      return element("button", { type: "button", "aria-pressed": String(explains && place === this.place), disabled: one.favour === undefined,
         title: `Evidence for ${one.name}`, onclick: () => this.choose(place) }, who,
       element("span", { className: "muted", textContent: favour }), element("span", { className: "percent", textContent: one.percent }),
       element("div", { className: "bar" }, fill));
     });
-    const explains = view.classes.some(({ favour }) => favour !== undefined);
     return element("div", { className: "section" }, element("h3", { className: "heads" }, "Class",
       element("span", { textContent: explains ? "evidence" : "" }), element("span", { className: "percent", textContent: "probability" })),
       element("div", { className: "classes" }, ...rows));
@@ -161,7 +162,7 @@ class Viewer {
 
   evidence(view) {
     const told = view.classes[this.place];
-    if (told.favour === undefined) return [];
+    if (told.favour === undefined) return [element("div", { className: "said muted", textContent: "This model gives no evidence." })];
     const title = element("h3", { textContent: `Evidence for ${told.name}, logits` });
     if (!told.thresholds) {
       return [element("div", { className: "section" }, title, element("div", { className: "said",
@@ -195,7 +196,7 @@ class Viewer {
   }
 
   choose(place) {
-    if (!this.view?.classes?.[place]) return;
+    if (this.view?.classes?.[place]?.favour === undefined) return;
     this.place = place;
     this.answer();
     this.film.choose(place);
