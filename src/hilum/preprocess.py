@@ -84,15 +84,20 @@ def preprocess(radiograph: Radiograph, spec: PreprocessSpec) -> NDArray[np.float
 
 
 def restore_probability(
-    probability: NDArray[np.float32], shape: tuple[int, int], spec: PreprocessSpec
+    probability: NDArray[np.float32],
+    shape: tuple[int, int],
+    spec: PreprocessSpec,
+    *,
+    size: tuple[int, int] | None = None,
 ) -> NDArray[np.float32]:
     """Undo the placement: a map (S, S) in [0, 1] becomes (H0, W0) float32 at the file's own size, linear.
 
-    Threshold the result, not the input, so that the outline is smooth at the file's resolution.
+    Threshold the result, not the input, so that the outline is smooth at the file's resolution. ``shape`` is the
+    file's (H0, W0) and says where the image lies in the square; ``size`` asks for another (H, W) of the result.
     """
     top, left, height, width = placement(shape, spec)
     inside = np.ascontiguousarray(probability[top : top + height, left : left + width])
-    return _resample(inside, *shape)
+    return _resample(inside, *(size or shape))
 
 
 def _resample(pixels: Gray | NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

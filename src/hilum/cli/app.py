@@ -43,6 +43,7 @@ _COMMANDS = {
         "dicomweb",
         "Predict on the CR and DX chest films of a PACS, and store segmentations and reports back into it.",
     ),
+    "app": ("page", "Open the page: drop films, see class, lung and evidence, save the results; nothing is stored."),
     "info": ("info", "Say what a bundle is: classes, network, test figures, calibration, size."),
 }
 """Command to its module in hilum.cli and its line in ``hilum --help``, which thereby imports none of them.

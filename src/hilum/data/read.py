@@ -105,6 +105,11 @@ def read_dicom_header(source: Path | bytes, *, origin: str | None = None) -> Dat
     return read_header(content, name, MAX_PIXELS)
 
 
+def is_dicom(content: bytes, name: str) -> bool:
+    """Whether ``read_radiograph`` takes bytes of that file name for DICOM."""
+    return _is_dicom(content, name, content)
+
+
 def read_mask(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.bool_]:
     """Decode one label mask: (H, W) bool, True where ``mask_levels`` is above 127.
 

@@ -25,13 +25,15 @@ BANDS: tuple[Rgb, ...] = ((187, 55, 84), (243, 120, 25), (246, 215, 70))
 LEAST_SUM = 0.1
 """Logits. Where all evidence in favour adds up to less, which changes no odds by more than a tenth, none is drawn."""
 
-_OPACITY = (0.26, 0.30, 0.34)
-_FRACTION_BITS = 4
+OPACITY = (0.26, 0.30, 0.34)
+"""Of each band over the film."""
+FRACTION_BITS = 4
+"""Of the fixed point in which lines are given to OpenCV."""
 
 
 @dataclass(frozen=True)
 class EvidenceScale:
-    """What the colours of one film mean. All values are logits of the predicted class, before temperature.
+    """What the colours of one film mean. All values are logits of one class, before temperature.
 
     Attributes:
         peak: the end of the scale, above 0: what the film's strongest place adds, as one cell of the map.
@@ -46,7 +48,9 @@ class EvidenceScale:
     against: float
 
 
-def evidence_scale(prediction: Prediction, evidence: NDArray[np.float32] | None) -> EvidenceScale | None:
+def evidence_scale(
+    prediction: Prediction, evidence: NDArray[np.float32] | None, class_name: str | None = None
+) -> EvidenceScale | None:
     """The scale of a film, or None where nothing is drawn: no evidence, or less of it than LEAST_SUM in favour.
 
     The scale ends at the film's own peak, since what a single cell adds depends on how fine the map is and how far a
@@ -54,11 +58,12 @@ def evidence_scale(prediction: Prediction, evidence: NDArray[np.float32] | None)
 
     Args:
         prediction: its ``evidence`` gives the sums.
-        evidence: (H0, W0) float32, that of the predicted class on the film, from class_evidence.
+        evidence: (H0, W0) float32, that of the class on the film, from class_evidence.
+        class_name: the class; the predicted one by default.
     """
     if evidence is None or prediction.evidence is None:
         return None
-    cells = prediction.evidence[prediction.class_names.index(prediction.label)]
+    cells = prediction.evidence[prediction.class_names.index(class_name or prediction.label)]
     in_favour, against = float(cells[cells > 0].sum()), float(cells[cells < 0].sum())
     peak = float(evidence.max())
     if in_favour < LEAST_SUM or peak <= 0:
@@ -97,7 +102,7 @@ def fill_contours(
         wider = cv2.copyMakeBorder(inside, beyond, beyond, beyond, beyond, cv2.BORDER_REPLICATE)
         contours, _ = cv2.findContours(wider, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(-beyond, -beyond))
         lines = [smooth(contour[:, 0], reach=2) for contour in contours]
-        cv2.polylines(film, lines, True, colour, thickness, cv2.LINE_AA, _FRACTION_BITS)
+        cv2.polylines(film, lines, True, colour, thickness, cv2.LINE_AA, FRACTION_BITS)
     return film
 
 
@@ -114,12 +119,12 @@ def smooth(line: MatLike, reach: int) -> NDArray[np.int32]:
     """
     reach = min(reach, len(line) // 8)
     averaged = np.mean([np.roll(line, shift, axis=0) for shift in range(-reach, reach + 1)], axis=0)
-    return np.asarray(np.rint(averaged * 2**_FRACTION_BITS), np.int32)
+    return np.asarray(np.rint(averaged * 2**FRACTION_BITS), np.int32)
 
 
 def _blends() -> NDArray[np.uint8]:
     """(bands + 1, 256, 3): the colour of each band over each grey."""
-    opacity = np.array([0.0, *_OPACITY])[:, None, None]
+    opacity = np.array([0.0, *OPACITY])[:, None, None]
     colours = np.array([(0, 0, 0), *BANDS], np.float64)[:, None, :]
     greys = np.arange(256.0)[None, :, None]
     return np.asarray(np.rint((1 - opacity) * greys + opacity * colours), np.uint8)

@@ -15,17 +15,16 @@ from typing import TextIO
 
 from hilum.data.read import IMAGE_SUFFIXES
 from hilum.errors import DataError, OutputError
-from hilum.inference.predictor import Answer, Predictor
+from hilum.inference.predictor import Predictor
 from hilum.inference.saving import (
     DICOM_FOLDER,
     DICOM_SUFFIXES,
     PICTURE_FOLDERS,
-    Extras,
     Wanted,
     make_extras,
     write_extras,
 )
-from hilum.types import Prediction
+from hilum.types import Prediction, Refusal
 
 TABLE = "predictions.csv"
 PARTIAL = "predictions.partial.csv"
@@ -117,10 +116,11 @@ def predict_folder(
     partial = out / PARTIAL
     with _opened(partial) as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(_header(manifest.class_names, with_evidence=save.evidence))
+        writer.writerow(table_header(manifest.class_names, with_evidence=save.evidence))
         for done, (file, answer) in enumerate(zip(files, predictor.predict_many(files), strict=True), start=1):
             extras = make_extras(file, answer, predictor, save)
-            writer.writerow(_row(file, answer, len(manifest.class_names), extras, with_evidence=save.evidence))
+            steps = [extras.evidence_step] if save.evidence else []
+            writer.writerow(table_row(file, answer.result, len(manifest.class_names), steps, extras.remark))
             stream.flush()
             write_extras(extras, answer, out, names[file], save)
             if isinstance(answer.result, Prediction):
@@ -199,16 +199,27 @@ def _absolute(file: Path) -> Path:
     return Path(os.path.normpath(file.absolute()))
 
 
-def _header(class_names: Sequence[str], *, with_evidence: bool) -> list[str]:
+def table_header(class_names: Sequence[str], *, with_evidence: bool = False) -> list[str]:
+    """The columns of ``predictions.csv``."""
     probabilities = [f"prob_{name}" for name in class_names]
     steps = ["evidence_step"] if with_evidence else []
     return ["file", "status", "label", "label_set", *probabilities, "lung_fraction", *steps, "reason"]
 
 
-def _row(file: Path, answer: Answer, num_classes: int, extras: Extras, *, with_evidence: bool) -> list[object]:
-    result = answer.result
-    reasons = [finding.message for finding in result.findings] + ([extras.remark] if extras.remark else [])
-    tail = [*([extras.evidence_step] if with_evidence else []), "; ".join(reasons)]
+def table_row(
+    file: str | Path, result: Prediction | Refusal, num_classes: int, steps: Sequence[object] = (), remark: str = ""
+) -> list[object]:
+    """One file's row of ``predictions.csv``.
+
+    Args:
+        file: what the first column says.
+        result: its answer.
+        num_classes: of the bundle.
+        steps: its ``evidence_step``, where the table has that column.
+        remark: put behind what the findings say.
+    """
+    reasons = [finding.message for finding in result.findings] + ([remark] if remark else [])
+    tail = [*steps, "; ".join(reasons)]
     if not isinstance(result, Prediction):
         return [file, result.status, "", "", *[""] * num_classes, "", *tail]
     probabilities = [f"{value:.6f}" for value in result.probabilities]

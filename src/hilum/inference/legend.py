@@ -32,16 +32,22 @@ BACKGROUND: Rgb = (20, 22, 26)
 PANEL_WIDTH = 360
 """Least width of the legend at scale 1, pixels."""
 
-_TEXT: Rgb = (236, 238, 241)
-_MUTED: Rgb = (160, 166, 176)
-_TRACK: Rgb = (52, 56, 64)
+TEXT: Rgb = (236, 238, 241)
+MUTED: Rgb = (160, 166, 176)
+TRACK: Rgb = (52, 56, 64)
 _LONGEST_NAME = 200
 _FILM_GREYS = (40, 200)
 """Greys of a film, over which the bar of the evidence shows its colours."""
 
 
 def draw_legend(
-    prediction: Prediction, evidence: EvidenceScale | None, width: int, scale: float, *, has_evidence: bool
+    prediction: Prediction,
+    evidence: EvidenceScale | None,
+    width: int,
+    scale: float,
+    *,
+    has_evidence: bool,
+    class_name: str | None = None,
 ) -> NDArray[np.uint8]:
     """The legend of a prediction: (h, width, 3) uint8 RGB, h as its content needs.
 
@@ -53,8 +59,12 @@ def draw_legend(
         width: pixels, at least ``PANEL_WIDTH * scale``.
         scale: size of text and spaces; 1 sets class names at 15 px.
         has_evidence: whether the network gives evidence; if not, no word is said of it.
+        class_name: the class whose evidence it is; the predicted one by default.
     """
-    rows = [*_answer_rows(prediction), *(_evidence_rows(prediction.label, evidence) if has_evidence else ())]
+    rows = [
+        *_answer_rows(prediction),
+        *(_evidence_rows(class_name or prediction.label, evidence) if has_evidence else ()),
+    ]
     return _draw_rows([*rows, *_closing_rows(prediction)], width, scale)
 
 
@@ -65,11 +75,11 @@ class _Row:
     text: str
     value: str = ""
     size: int = 15
-    colour: Rgb = _TEXT
+    colour: Rgb = TEXT
     lines: int = 2
     gap: int = 6
     bar: float | None = None
-    bar_colour: Rgb = _MUTED
+    bar_colour: Rgb = MUTED
     swatch: Rgb | None = None
     scale: EvidenceScale | None = None
 
@@ -77,14 +87,14 @@ class _Row:
 def _answer_rows(prediction: Prediction) -> list[_Row]:
     best = prediction.class_names.index(prediction.label)
     probabilities = [float(value) for value in prediction.probabilities]
-    rows = [_Row(prediction.label, _percent(probabilities[best]), size=25, lines=3, gap=0)]
+    rows = [_Row(prediction.label, percent(probabilities[best]), size=25, lines=3, gap=0)]
     if len(prediction.label_set) > 1:
-        rows.append(_Row("Not ruled out: " + ", ".join(prediction.label_set), colour=_MUTED, lines=4))
+        rows.append(_Row("Not ruled out: " + ", ".join(prediction.label_set), colour=MUTED, lines=4))
     for index, (name, probability) in enumerate(zip(prediction.class_names, probabilities, strict=True)):
         chosen = index == best
-        colour, bar_colour = (_TEXT, CHOSEN) if chosen else (_MUTED, _MUTED)
+        colour, bar_colour = (TEXT, CHOSEN) if chosen else (MUTED, MUTED)
         gap = 18 if index == 0 else 8
-        value = _percent(probability)
+        value = percent(probability)
         rows.append(_Row(name, value, colour=colour, gap=gap, bar=probability, bar_colour=bar_colour))
     fraction = f"{prediction.lung_fraction:.1%} of the image"
     rows.append(_Row("Lung", fraction, gap=20, swatch=OUTLINE))
@@ -93,23 +103,23 @@ def _answer_rows(prediction: Prediction) -> list[_Row]:
 
 def _evidence_rows(label: str, evidence: EvidenceScale | None) -> list[_Row]:
     if evidence is None:
-        return [_Row(f"No evidence for {label}: under {LEAST_SUM} logit in favour", colour=_MUTED, lines=3, gap=10)]
+        return [_Row(f"No evidence for {label}: under {LEAST_SUM} logit in favour", colour=MUTED, lines=3, gap=10)]
     height, width = evidence.cells
     told = f"Logit added per cell of the network's {height} x {width} map; the scale ends at this film's peak."
     against = f"{evidence.against:.2f} against (not drawn)" if round(evidence.against, 2) else "nothing against"
     sums = f"In all {evidence.in_favour:+.2f} in favour, {against}."
     return [
         _Row(f"Evidence for {label}", gap=14, lines=3, scale=evidence),
-        _Row(told, size=13, colour=_MUTED, lines=3, gap=6),
-        _Row(sums, size=13, colour=_MUTED, lines=3, gap=2),
+        _Row(told, size=13, colour=MUTED, lines=3, gap=6),
+        _Row(sums, size=13, colour=MUTED, lines=3, gap=2),
     ]
 
 
 def _closing_rows(prediction: Prediction) -> list[_Row]:
     return [
         *(_Row(finding.message, size=13, lines=3) for finding in prediction.findings),
-        _Row(f"Bundle {prediction.bundle_id[:12]}", size=13, colour=_MUTED, lines=1, gap=20),
-        _Row(DISCLAIMER, size=13, colour=_MUTED, gap=2),
+        _Row(f"Bundle {prediction.bundle_id[:12]}", size=13, colour=MUTED, lines=1, gap=20),
+        _Row(DISCLAIMER, size=13, colour=MUTED, gap=2),
     ]
 
 
@@ -149,7 +159,7 @@ def _draw_rows(rows: Sequence[_Row], width: int, scale: float) -> NDArray[np.uin
 def _draw_bar(draw: ImageDraw.ImageDraw, row: _Row, span: tuple[int, int], top: int, scale: float) -> None:
     left, right = span
     bottom = top + round(6 * scale)
-    draw.rectangle((left, top, right - 1, bottom), _TRACK)
+    draw.rectangle((left, top, right - 1, bottom), TRACK)
     filled = round((right - left) * min(max(row.bar or 0.0, 0.0), 1.0))
     if filled:
         draw.rectangle((left, top, left + filled - 1, bottom), row.bar_colour)
@@ -173,10 +183,10 @@ def _draw_scale(panel: Image.Image, evidence: EvidenceScale, span: tuple[int, in
     for share, place in zip(edges, places, strict=True):
         text = f"{share * evidence.peak:+.{decimals}f}" if share else "0"
         anchor = "la" if share == 0 else "ra" if share == 1 else "ma"
-        draw.text((place, bottom + round(4 * scale)), text, _TEXT, font, anchor=anchor)
+        draw.text((place, bottom + round(4 * scale)), text, TEXT, font, anchor=anchor)
 
 
-def _percent(probability: float) -> str:
+def percent(probability: float) -> str:
     """One decimal, and never a certainty that is not there."""
     if 0 < probability < 0.001:
         return "< 0.1%"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError, OutputError
-from hilum.inference.contour import Rgb, evidence_scale, fill_contours, smooth
+from hilum.inference.contour import FRACTION_BITS, Rgb, evidence_scale, fill_contours, smooth
 from hilum.inference.legend import BACKGROUND, OUTLINE, PANEL_WIDTH, draw_legend
 from hilum.preprocess import restore_probability, to_uint8
 from hilum.storage import write_bytes
@@ -21,11 +21,14 @@ from hilum.types import Prediction, Radiograph
 
 _HALO: Rgb = (0, 0, 0)
 _SHORT_SIDE, _LONG_SIDE = 512, 2048
-_FRACTION_BITS = 4
 
 
 def overlay(
-    radiograph: Radiograph, prediction: Prediction, *, evidence: NDArray[np.float32] | None = None
+    radiograph: Radiograph,
+    prediction: Prediction,
+    *,
+    evidence: NDArray[np.float32] | None = None,
+    class_name: str | None = None,
 ) -> NDArray[np.uint8]:
     """The film with the lung outlined, the evidence as filled contours, and the legend with its scale.
 
@@ -35,9 +38,10 @@ def overlay(
     Args:
         radiograph: the film, (H0, W0).
         prediction: the answer for it; its mask is (H0, W0) bool.
-        evidence: (H0, W0) float32, the evidence for the predicted class at the file's own size, see
+        evidence: (H0, W0) float32, the evidence for the class ``class_name`` at the file's own size, see
             ``class_evidence``. What speaks for the class is drawn from a quarter of its peak on
             (hilum.inference.contour); what speaks against it is told in the legend. None draws nothing.
+        class_name: the class whose evidence it is; the predicted one by default.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -51,10 +55,10 @@ def overlay(
                 f"Expected a {name} of the film's shape {radiograph.shape}, got {array.shape}.",
                 cure="Restore it to the file's own size first.",
             )
-    height, width = _display_shape(radiograph.shape)
+    height, width = display_shape(radiograph.shape)
     grey = _resize(to_uint8(radiograph), height, width)
     scale = min(2.0, max(1.0, max(height, width) / 1024))
-    drawn = evidence_scale(prediction, evidence)
+    drawn = evidence_scale(prediction, evidence, class_name)
     if evidence is not None and drawn is not None:
         film = fill_contours(grey, evidence, drawn.peak, round(2 * scale))
     else:
@@ -62,21 +66,37 @@ def overlay(
     _draw_outline(film, prediction.mask, scale)
     beside = width <= 1.5 * height
     limit = PANEL_WIDTH if beside else min(max(width / scale, PANEL_WIDTH), 2 * PANEL_WIDTH)
-    legend = draw_legend(prediction, drawn, round(limit * scale), scale, has_evidence=evidence is not None)
+    legend = draw_legend(
+        prediction, drawn, round(limit * scale), scale, has_evidence=evidence is not None, class_name=class_name
+    )
     return _join(film, legend, axis=1 if beside else 0)
 
 
-def class_evidence(prediction: Prediction, shape: tuple[int, int], spec: PreprocessSpec) -> NDArray[np.float32] | None:
-    """The evidence for the predicted class at the file's own size: (H0, W0) float32, or None where there is none.
+def class_evidence(
+    prediction: Prediction,
+    shape: tuple[int, int],
+    spec: PreprocessSpec,
+    *,
+    class_name: str | None = None,
+    size: tuple[int, int] | None = None,
+) -> NDArray[np.float32] | None:
+    """The evidence for one class at the file's own size: (H0, W0) float32, or None where there is none.
 
     The map (h, w) covers the network's square input; it is enlarged linearly to it and the placement undone, as
     for the lung mask. Values are still contributions to the logit per cell of the map, not per pixel.
+
+    Args:
+        prediction: the answer.
+        shape: (H0, W0) of the file.
+        spec: how the file was fitted into the square.
+        class_name: the class; the predicted one by default.
+        size: (H, W) of the result where it is to be another than the file's.
     """
     if prediction.evidence is None:
         return None
-    cells = prediction.evidence[prediction.class_names.index(prediction.label)]
+    cells = prediction.evidence[prediction.class_names.index(class_name or prediction.label)]
     square = cv2.resize(cells.astype(np.float32), (spec.size, spec.size), interpolation=cv2.INTER_LINEAR)
-    return restore_probability(np.asarray(square, np.float32), shape, spec)
+    return restore_probability(np.asarray(square, np.float32), shape, spec, size=size)
 
 
 def mask_png(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -90,13 +110,36 @@ def save_png(image: NDArray[np.uint8], path: Path) -> None:
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
     """
+    write_bytes(path, png_bytes(image))
+
+
+def png_bytes(image: NDArray[np.uint8]) -> bytes:
+    """(H, W) grey or (H, W, 3) RGB, uint8, as the content of a PNG file.
+
+    Raises:
+        OutputError: the image cannot be encoded.
+    """
     done, content = cv2.imencode(".png", image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not done:
-        raise OutputError(f"Could not encode an image of shape {image.shape} as PNG for {path}.")
-    write_bytes(path, content.tobytes())
+        raise OutputError(f"Could not encode an image of shape {image.shape} as PNG.")
+    return content.tobytes()
 
 
-def _display_shape(shape: tuple[int, int]) -> tuple[int, int]:
+def outline(mask: NDArray[np.bool_], shape: tuple[int, int], *, least_reach: int = 0) -> list[NDArray[np.int32]]:
+    """The outline of a mask on a film shown at ``shape`` (H, W): closed lines (n, 2) of x, y, holes included.
+
+    Coordinates are pixels of ``shape`` in fixed point with FRACTION_BITS fraction bits, as cv2.polylines takes them.
+    ``least_reach`` smooths over so many neighbours also where nothing is enlarged (hilum.inference.contour.smooth).
+    """
+    enlargement = shape[0] / mask.shape[0]
+    shown = cv2.resize(mask.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    contours, _ = cv2.findContours(shown, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    reach = max(least_reach, round(2 * enlargement) if enlargement > 1 else 0)
+    return [smooth(contour[:, 0], reach=reach) for contour in contours]
+
+
+def display_shape(shape: tuple[int, int]) -> tuple[int, int]:
+    """The size (H, W) at which a film of ``shape`` is shown: neither too small to see nor too large to send."""
     factor = min(max(1.0, _SHORT_SIDE / min(shape)), _LONG_SIDE / max(shape))
     return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
 
@@ -108,13 +151,10 @@ def _resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
 
 def _draw_outline(film: NDArray[np.uint8], mask: NDArray[np.bool_], scale: float) -> None:
     """Draw the outline of the mask into the film, with a dark halo, so that it shows on bright and dark."""
-    enlargement = film.shape[0] / mask.shape[0]
-    shown = cv2.resize(mask.astype(np.uint8), film.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    contours, _ = cv2.findContours(shown, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    lines = [smooth(contour[:, 0], reach=round(2 * enlargement) if enlargement > 1 else 0) for contour in contours]
+    lines = outline(mask, (film.shape[0], film.shape[1]))
     thickness = round(2 * scale)
     for colour, width in ((_HALO, thickness + 4), (OUTLINE, thickness)):
-        cv2.polylines(film, lines, True, colour, width, cv2.LINE_AA, _FRACTION_BITS)
+        cv2.polylines(film, lines, True, colour, width, cv2.LINE_AA, FRACTION_BITS)
 
 
 def _join(film: NDArray[np.uint8], legend: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:

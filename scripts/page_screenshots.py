@@ -1,0 +1,47 @@
+"""Take the README's screenshots of the page anew: ``python scripts/page_screenshots.py``; phantoms only."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from page_driving import chromium, opened, serving, settled, shown, take  # noqa: E402
+
+_MOST_BYTES = 400_000
+
+
+def main() -> None:
+    """Write docs/page.png and docs/page-phone.png."""
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder) / "log") as address, chromium() as browser:
+        for name, phone in (("page.png", False), ("page-phone.png", True)):
+            with opened(browser, address, phone=phone) as page:
+                take(page, "Take all 8")
+                shown(page, "phantom-lung-opacity.png")
+                settled(page)
+                page.mouse.move(1, 1)
+                page.wait_for_timeout(1000)  # until the bar of progress has faded
+                out = ROOT / "docs" / name
+                page.screenshot(path=out)
+                _shrink(out, 0.75 if phone else 1)  # the phone's is taken at twice the size, so that it is sharp
+                print(f"{out.relative_to(ROOT)}: {out.stat().st_size:,} bytes")
+                assert out.stat().st_size <= _MOST_BYTES
+
+
+def _shrink(path: Path, factor: float) -> None:
+    """Fewer pixels, and 128 levels of each colour, which is enough to look at: most bytes are noise."""
+    with Image.open(path) as picture:
+        size = round(picture.width * factor), round(picture.height * factor)
+        small = np.asarray(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS))
+    coarse = np.minimum(np.rint(small / 2) * 2, 255).astype(np.uint8)
+    Image.fromarray(coarse).save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""``hilum app``: the page in a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from hilum.cli.app import new_typer
+from hilum.cli.console import say
+from hilum.cli.inputs import BundleName
+from hilum.errors import MissingExtraError
+from hilum.export.default_bundle import DEFAULT
+
+app = new_typer()
+
+
+@app.command("app")
+def page(
+    bundle: BundleName = DEFAULT,
+    gate: Annotated[
+        Literal["learned", "classic", "open"], typer.Option(help="What refuses files; open refuses none.")
+    ] = "learned",
+    fix_orientation: Annotated[
+        bool, typer.Option("--fix-orientation", help="Turn back, or invert back, films that the gate finds wrong so.")
+    ] = False,
+    audit: Annotated[
+        Path | None, typer.Option(help="audit.json, or its folder: its findings are shown beside the model card.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to bind; 0.0.0.0 is reachable from other machines.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8501,
+    max_upload: Annotated[int, typer.Option(min=1, help="Megabytes of one file.")] = 256,
+    max_session: Annotated[int, typer.Option(min=1, help="Megabytes of all files of a session.")] = 4000,
+) -> None:
+    """Open the page: drop films, see class, lung and evidence, save the results; nothing is stored."""
+    try:
+        import streamlit  # noqa: F401
+
+        from hilum.serving.page.run import run
+        from hilum.serving.page.settings import PageSettings
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"Expected the serve extra, {error.name} is not installed.", cure='pip install "hilum[serve]".'
+        ) from error
+    settings = PageSettings(
+        bundle=bundle, gate=gate, fix_orientation=fix_orientation, audit=audit, host=host, port=port,
+        max_upload=max_upload, max_session=max_session,
+    )  # fmt: skip
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        say(f"[yellow]warning[/] {host} can be reached by others, and the page asks nobody who they are.")
+    run(settings, lambda address: say(f"The page is on {address}. Not a medical device. Ctrl+C ends it."))

@@ -1,0 +1,137 @@
+"""One session: its films, which is chosen, and how they are listed. All of it lives in Streamlit's session state."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import streamlit as st
+
+from hilum.inference.predictor import Predictor
+from hilum.serving.page.downloads import why_no_objects
+from hilum.serving.page.films import Film, Films, Filter, Order, upload
+from hilum.serving.page.gallery import specimens
+from hilum.serving.page.settings import PageSettings, open_predictor
+from hilum.serving.page.viewing import film_view
+
+DialogName: TypeAlias = Literal["card", "audit", "help", "phantoms"]
+
+BATCH = 8
+"""Films between two drawings of the page."""
+_KEPT_VIEWS = 4
+_STATE = "hilum"
+
+
+@dataclass
+class Session:
+    """What one visitor has on the page.
+
+    Attributes:
+        settings: of the page.
+        films: all of them.
+        chosen: key of the film that is looked at.
+        evidence_class: whose evidence is looked at; None for the predicted class's.
+        filter, order: of the list.
+        dialog: the dialog that is open.
+        uploads: how many times the upload box was emptied; names the next one.
+    """
+
+    settings: PageSettings
+    films: Films
+    chosen: str | None = None
+    evidence_class: str | None = None
+    filter: Filter = "all"
+    order: Order = "added"
+    dialog: DialogName | None = None
+    uploads: int = 0
+    _views: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    _reasons: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, settings: PageSettings) -> Session:
+        """The session of the visitor for whom the script runs."""
+        if _STATE not in st.session_state:
+            st.session_state[_STATE] = cls(settings, Films(settings.max_session << 20))
+        session: Session = st.session_state[_STATE]
+        return session
+
+    @property
+    def predictor(self) -> Predictor:
+        """That of the process."""
+        return open_predictor(self.settings)
+
+    @property
+    def film(self) -> Film | None:
+        """The chosen film."""
+        return self.films.get(self.chosen)
+
+    def add(self, files: Iterable[tuple[str, bytes]]) -> int:
+        """Take files in; how many were there already."""
+        known = sum(not self.films.add(name, content) for name, content in files)
+        self.settle_choice()
+        return known
+
+    def take_specimens(self, places: Iterable[int]) -> None:
+        """Take phantoms of the gallery in."""
+        self.add((specimens()[place].name, specimens()[place].content) for place in places)
+
+    def choose(self, key: str) -> None:
+        """Look at another film, at its own class's evidence."""
+        if key != self.chosen and self.films.get(key):
+            self.chosen, self.evidence_class = key, None
+
+    def remove(self, key: str) -> None:
+        """Forget a film; its neighbour in the list is chosen."""
+        shown = [film.key for film in self.films.shown(self.filter, self.order)]
+        if key == self.chosen and key in shown and len(shown) > 1:
+            place = shown.index(key)
+            self.choose(shown[place + 1] if place + 1 < len(shown) else shown[place - 1])
+        self.films.remove(key)
+        self._views.pop(key, None)
+        self.settle_choice()
+
+    def clear(self) -> None:
+        """Forget all films."""
+        self.films.clear()
+        self._views.clear()
+        self.chosen, self.filter = None, "all"
+
+    def settle_choice(self) -> None:
+        """Where nothing is chosen, or what was is gone, choose the first of the list."""
+        if self.film is None:
+            first = next(iter(self.films.shown(self.filter, self.order)), None)
+            self.chosen = first.key if first else None
+
+    def answer_some(self) -> bool:
+        """Answer the next few films that wait; whether there were any."""
+        waiting = self.films.waiting(BATCH)
+        sources = [upload(film, self.settings.max_pixels) for film in waiting]
+        for film, answer in zip(waiting, self.predictor.predict_many(sources), strict=True):
+            film.settle(answer)
+        return bool(waiting)
+
+    def view(self, film: Film) -> str:
+        """What the browser shows of a film; the last few are kept."""
+        if film.result is None:
+            return film_view(film, self.predictor.manifest, self.settings.max_pixels)
+        if film.key not in self._views:
+            self._views[film.key] = film_view(film, self.predictor.manifest, self.settings.max_pixels)
+            if len(self._views) > _KEPT_VIEWS:
+                self._views.popitem(last=False)
+        self._views.move_to_end(film.key)
+        return self._views[film.key]
+
+    def look_ahead(self) -> None:
+        """Have the next film of the list ready: decoding a large one takes longer than a step should."""
+        shown = self.films.shown(self.filter, self.order)
+        place = next((place for place, film in enumerate(shown) if film.key == self.chosen), len(shown))
+        for film in shown[place + 1 : place + 2]:
+            self.view(film)
+
+    def why_no_objects(self, film: Film) -> str:
+        """Why no DICOM object can be made of a film, looked at once; empty where one can."""
+        if film.key not in self._reasons:
+            self._reasons[film.key] = why_no_objects(film)
+        return self._reasons[film.key]

@@ -1,0 +1,134 @@
+"""How the page is started: settings, Streamlit's options, documents; what is wrong is told before it serves."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from report_writing import audit_report
+from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartParser
+
+from hilum.errors import BundleError, ConfigError, DataError
+from hilum.export.bundle import load_bundle
+from hilum.export.default_bundle import DEFAULT, resolve_bundle
+from hilum.inference.legend import OUTLINE
+from hilum.serving.page.documents import card_on_data, card_part, model_card, read_audit, told_findings
+from hilum.serving.page.run import keep_uploads_in_memory, run, streamlit_options
+from hilum.serving.page.settings import PageSettings, open_predictor
+from hilum.serving.page.style import page_css, theme_options
+
+
+def test_settings_pass_as_json() -> None:
+    settings = PageSettings(gate="classic", port=0, audit=Path("audit"), max_upload=3)
+    assert PageSettings.model_validate_json(settings.model_dump_json()) == settings
+
+
+def test_the_predictor_is_opened_once_whatever_the_port() -> None:
+    assert open_predictor(PageSettings(port=1)) is open_predictor(PageSettings(port=2))
+
+
+def test_streamlit_reports_nothing_and_is_dark_and_bound() -> None:
+    from streamlit import config
+
+    options = streamlit_options(PageSettings(port=1234, max_upload=7))
+    known = {name.replace(".", "_") for name in config._config_options_template}
+    assert set(options) <= known
+    assert options["browser_gatherUsageStats"] is False
+    assert options["server_enableXsrfProtection"] is True
+    assert options["server_maxUploadSize"] == 7
+    assert options["server_address"] == "127.0.0.1"
+    assert "127.0.0.1" in options["server_allowedHosts"]
+    assert streamlit_options(PageSettings(host="0.0.0.0"))["server_allowedHosts"] == []
+    assert options["theme_base"] == "dark"
+
+
+def test_colours_of_the_page_are_those_of_the_overlay() -> None:
+    colour = "#{:02x}{:02x}{:02x}".format(*OUTLINE)
+    assert theme_options()["theme_primaryColor"] == colour
+    assert f"--h-outline:{colour};" in page_css()
+    assert "http" not in page_css()
+
+
+def test_an_upload_stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starlette by itself writes what is larger than a megabyte to a temporary file."""
+    monkeypatch.setattr(MultiPartParser, "spool_max_size", MultiPartParser.spool_max_size)
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n' + b"1" * 3_000_000 + b"\r\n--x--\r\n"
+    )
+
+    async def is_in_memory() -> bool:
+        async def stream() -> object:
+            yield body
+
+        parser = MultiPartParser(Headers({"content-type": "multipart/form-data; boundary=x"}), stream())  # type: ignore[arg-type]
+        form = await parser.parse()
+        upload = form["f"]
+        in_memory = not upload.file._rolled  # type: ignore[union-attr]
+        await form.close()
+        return in_memory
+
+    assert not asyncio.run(is_in_memory())
+    keep_uploads_in_memory(PageSettings(max_upload=5))
+    assert asyncio.run(is_in_memory())
+
+
+def test_what_is_wrong_is_told_before_anything_is_served(tmp_path: Path) -> None:
+    with pytest.raises(BundleError):
+        run(PageSettings(bundle=str(tmp_path)))
+    with pytest.raises(DataError, match="audit"):
+        run(PageSettings(audit=tmp_path, port=0))
+
+
+def test_a_taken_port_is_told() -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match="port"):
+        run(PageSettings(port=taken.getsockname()[1]))
+
+
+def test_an_audit_is_read_from_its_folder_or_its_file(tmp_path: Path) -> None:
+    report = audit_report()
+    (tmp_path / "audit.json").write_text(report.model_dump_json(), encoding="utf-8")
+    assert read_audit(tmp_path) == report == read_audit(tmp_path / "audit.json")
+    told = told_findings(report)
+    assert told
+    assert not [finding for finding in told if finding.is_probe_note]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "hilum-audit-2"}', "not json"])
+def test_what_is_no_audit_is_told(content: str, tmp_path: Path) -> None:
+    (tmp_path / "audit.json").write_text(content)
+    with pytest.raises(DataError, match=r"audit\.json"):
+        read_audit(tmp_path)
+
+
+def test_the_card_says_what_an_audit_would() -> None:
+    card = model_card(load_bundle(resolve_bundle(DEFAULT)))
+    parts = dict(card_on_data(card))
+    assert "error: " in parts["The audit's findings"]
+    assert "18,220" in parts["The data"]
+    assert "may have learned the source" in parts["What it cannot tell"]
+    assert card_part("# a\n\n## b\n\ntext\n\n## c\n", "b") == "text"
+    assert card_part(card, "Nothing of the kind") == ""
+
+
+def test_the_scripts_ask_for_nothing_from_elsewhere() -> None:
+    assets = Path(__file__).resolve().parents[2] / "src" / "hilum" / "serving" / "page" / "assets"
+    texts = [path.read_text(encoding="utf-8") for path in assets.iterdir()]
+    assert len(texts) >= 8
+    for text in texts:
+        for word in (
+            "http:",
+            "https:",
+            "//cdn",
+            "fetch(",
+            "XMLHttpRequest",
+            "import(",
+            "@import",
+            "url(",
+            "innerHTML",
+            "eval(",
+        ):
+            assert word not in text
