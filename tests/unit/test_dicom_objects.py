@@ -18,6 +18,7 @@ from pydicom.uid import UID
 
 from hilum._version import __version__
 from hilum.config import ModelConfig, PreprocessSpec
+from hilum.data.read import read_radiograph
 from hilum.errors import DataError, ReadError
 from hilum.export.bundle import Manifest
 from hilum.inference.contour import LEVELS
@@ -180,6 +181,7 @@ def test_a_film_without_lungs_has_an_empty_segment(
     empty = replace(prediction, mask=np.zeros((SIZE, SIZE), np.bool_), evidence=evidence)
     source = header_of()
     dataset = segmentation(source, empty, manifest)
+    assert dataset.NumberOfFrames == 1 + with_evidence
     masks = masks_of(reopened_seg(dataset), source)
     assert not masks[0].any()
     assert len(masks) == 1 + with_evidence
@@ -368,3 +370,10 @@ def test_a_bundle_that_is_not_sealed_has_objects_too(manifest: Manifest, predict
     source = header_of()
     assert reopened_seg(segmentation(source, prediction, unsealed)).DeviceSerialNumber == "unsealed"
     assert reopened_sr(report(source, prediction, unsealed)).ManufacturerModelName == "hilum"
+
+
+def test_a_segmentation_is_not_taken_for_a_film(manifest: Manifest, prediction: Prediction) -> None:
+    for evidence in (None, prediction.evidence):  # one frame, which could be decoded as a picture of one bit, and two
+        made = segmentation(header_of(), replace(prediction, evidence=evidence), manifest)
+        with pytest.raises(ReadError, match="Expected a radiograph in film, got a segmentation"):
+            read_radiograph(encoded(made), origin="film")

@@ -118,8 +118,12 @@ def test_masks_beside_images_are_passed_over_and_others_are_not(tmp_path: Path) 
 def test_pictures_of_an_earlier_prediction_are_passed_over(tmp_path: Path, table: str) -> None:
     touch(tmp_path / "a.png", tmp_path / "out" / table, tmp_path / "out" / "c.png")
     touch(tmp_path / "out" / "overlays" / "deep" / "a.png", tmp_path / "out" / "masks" / "a.png")
-    touch(tmp_path / "out" / "evidence" / "a.png")
+    objects = tmp_path / "out" / "dicom"
+    touch(tmp_path / "out" / "evidence" / "a.png", objects / "b" / "a.seg.dcm", objects / "a.sr.dcm")
     assert find_files([tmp_path]) == [tmp_path / "a.png", tmp_path / "out" / "c.png"]
+    films = [tmp_path / "dicom" / "b.seg.dcm", objects / "film.dcm"]  # elsewhere, and a film in a folder of that name
+    touch(*films)
+    assert find_files([tmp_path]) == [tmp_path / "a.png", films[0], tmp_path / "out" / "c.png", films[1]]
     named = tmp_path / "out" / "overlays"
     assert find_files([named]) == [named / "deep" / "a.png"]
 

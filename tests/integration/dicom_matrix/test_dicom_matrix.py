@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import cv2
 import numpy as np
 import pytest
-from matrix_cases import CASES, README, SYNTAXES, VALUES, Case, content, reference, write_readme
+from matrix_cases import CASES, LOSSY, README, SYNTAXES, VALUES, Case, content, reference, write_readme
 from numpy.typing import NDArray
 
 from hilum.data.phantom import draw_phantom
@@ -17,13 +18,15 @@ from hilum.export.default_bundle import DEFAULT, resolve_bundle
 from hilum.inference.predictor import Predictor, Upload
 from hilum.types import Prediction
 
-# One whose classes lie close together: what changes the picture changes the probabilities.
-SEED, LABEL = 1, "Viral Pneumonia"
+# Of the network's own size, so that the same grey levels reach it, whatever the depth: the answer must be the same. And
+# one that is shrunk, where levels are rounded once more.
+SAME_SIZE, SHRUNK = (2, "COVID", 128), (0, "Viral Pneumonia", 320)
+SAME, CLOSE = 1e-6, 0.01
 
 
-@pytest.fixture(scope="module")
-def image() -> NDArray[np.uint8]:
-    return draw_phantom(SEED, LABEL, size=256).image
+@cache
+def drawn(seed: int, label: str, size: int) -> NDArray[np.uint8]:
+    return draw_phantom(seed, label, size=size).image
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ def answer_to_png(predictor: Predictor) -> Callable[[NDArray[np.uint8]], Predict
             assert done
             answer = predictor.predict(Upload(png.tobytes(), "phantom.png"))
             assert isinstance(answer, Prediction)
-            assert 0.4 < answer.probabilities.max() < 0.7
+            assert 0.3 < answer.probabilities.max() < 0.9
             known[key] = answer
         return known[key]
 
@@ -57,10 +60,19 @@ def test_the_table_is_the_one_that_is_tested() -> None:
     assert {case.values for case in CASES} == {*VALUES}
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    ("case", "phantom", "bound"),
+    [(case, SAME_SIZE, SAME) for case in CASES if case.syntax != LOSSY] + [(case, SHRUNK, CLOSE) for case in CASES],
+    ids=lambda value: str(value) if isinstance(value, Case) else "",
+)
 def test_a_file_is_read_and_answered_as_the_png(
-    case: Case, image: NDArray[np.uint8], predictor: Predictor, answer_to_png: Callable[[NDArray[np.uint8]], Prediction]
+    case: Case,
+    phantom: tuple[int, str, int],
+    bound: float,
+    predictor: Predictor,
+    answer_to_png: Callable[[NDArray[np.uint8]], Prediction],
 ) -> None:
+    image = drawn(*phantom)
     file = content(case, image)
     if file is None:
         pytest.skip("no dcmcjpeg on the path")
@@ -69,9 +81,8 @@ def test_a_file_is_read_and_answered_as_the_png(
     picture = reference(case, image)
     assert np.abs(picture / 255 - image / 255).max() < 0.06
     assert np.abs(radiograph.pixels / 65535 - picture / 255).max() <= case.tolerance
-    expected = answer_to_png(picture)
-    answer = predictor.predict(radiograph)
+    answer, expected = predictor.predict(radiograph), answer_to_png(picture)
     assert isinstance(answer, Prediction), answer
-    np.testing.assert_allclose(answer.probabilities, expected.probabilities, rtol=0, atol=0.01)
+    np.testing.assert_allclose(answer.probabilities, expected.probabilities, rtol=0, atol=bound)
     overlap = 2 * (answer.mask & expected.mask).sum() / (answer.mask.sum() + expected.mask.sum())
     assert overlap >= 0.99
