@@ -59,7 +59,7 @@ def _welcome(session: Session) -> None:
     with st.container(key="welcome", gap="medium"):
         st.html(
             "<h1>Drop chest radiographs here</h1><p>One film or a hundred: PNG, JPEG, WebP, BMP, TIFF or DICOM. They "
-            "stay in this session’s memory and are forgotten when it ends.</p>"
+            "stay in this session’s memory and are forgotten two minutes after the page is closed.</p>"
         )
         _drop_box(session)
         st.html("<h2>Or try a phantom</h2><p>Drawn chests that belong to nobody; the last three are refused.</p>")
