@@ -17,6 +17,9 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page, sync_playwright
 
+from hilum.data.phantom import PHANTOM_CLASSES, draw_phantom
+from hilum.inference.render import png_bytes
+
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 _START = "from hilum.cli import main; main()"
@@ -92,6 +95,12 @@ def drop(page: Page, *files: tuple[str, bytes]) -> None:
     )
 
 
+def phantoms(count: int, size: int = 192) -> list[tuple[str, bytes]]:
+    """Names and PNGs of phantoms of all classes, for a batch."""
+    numbered = [(100 + number, PHANTOM_CLASSES[number % len(PHANTOM_CLASSES)]) for number in range(count)]
+    return [(f"phantom-{seed}.png", png_bytes(draw_phantom(seed, label, size=size).image)) for seed, label in numbered]
+
+
 def shown(page: Page, name: str, status: str = "predicted") -> Locator:
     """The viewer, once it shows that film with an answer of that status."""
     viewer = page.locator(f'[data-film="{name}"][data-status="{status}"]')
@@ -111,7 +120,13 @@ def rows(page: Page) -> Locator:
 
 def picture(page: Page) -> str:
     """What is on the canvas, as a data URL."""
-    found: str = page.locator("canvas").evaluate("canvas => canvas.toDataURL()")
+    found: str = page.locator("canvas").evaluate(
+        """async canvas => {
+             const frame = () => new Promise(requestAnimationFrame);
+             do await frame(); while (canvas.width < 100);  // not yet laid out
+             return canvas.toDataURL();
+           }"""
+    )
     return found
 
 

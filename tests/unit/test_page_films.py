@@ -26,7 +26,7 @@ from hilum.inference.render import class_evidence
 from hilum.inference.saving import Wanted
 from hilum.serving.page import downloads
 from hilum.serving.page.films import THUMBNAIL_SIDE, Film, Films, upload
-from hilum.serving.page.gallery import many, specimens
+from hilum.serving.page.gallery import specimens
 from hilum.serving.page.regions import region
 from hilum.serving.page.rows import film_row, progress
 from hilum.serving.page.settings import PageSettings, open_predictor
@@ -243,7 +243,3 @@ def test_pictures_of_a_refusal_are_an_error(films: Films) -> None:
     assert isinstance(film.result, Refusal)
     with pytest.raises(DataError, match="is refused"):
         downloads.mask_file(film)
-
-
-def test_many_phantoms_are_all_different() -> None:
-    assert len({one.content for one in many(12)}) == 12

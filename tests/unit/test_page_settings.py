@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from hilum.export.bundle import load_bundle
 from hilum.export.default_bundle import DEFAULT, resolve_bundle
 from hilum.inference.legend import OUTLINE
 from hilum.serving.page.documents import card_on_data, card_part, model_card, read_audit, told_findings
+from hilum.serving.page.forgetting import FORGET_AFTER, Forgetting
 from hilum.serving.page.run import keep_uploads_in_memory, run, streamlit_options
 from hilum.serving.page.settings import PageSettings, open_predictor
 from hilum.serving.page.style import page_css, theme_options
@@ -132,3 +134,34 @@ def test_the_scripts_ask_for_nothing_from_elsewhere() -> None:
             "eval(",
         ):
             assert word not in text
+
+
+class Remembering:
+    """Counts how often it had to forget."""
+
+    def __init__(self) -> None:
+        self.forgot = 0
+
+    def clear(self) -> None:
+        self.forgot += 1
+
+
+def test_a_session_forgets_its_films_once_its_browser_is_gone_for_good() -> None:
+    forgetting, here, gone = Forgetting(), Remembering(), Remembering()
+    forgetting.enter("here", here, now=0)
+    forgetting.enter("gone", gone, now=0)
+    forgetting.sweep(lambda name: True, now=100)
+    forgetting.sweep(lambda name: name == "here", now=100 + FORGET_AFTER - 1)
+    assert (here.forgot, gone.forgot) == (0, 0)
+    forgetting.sweep(lambda name: name == "here", now=100 + FORGET_AFTER)
+    forgetting.sweep(lambda name: name == "here", now=1000)
+    assert (here.forgot, gone.forgot) == (0, 1)
+
+
+def test_what_waits_to_be_forgotten_is_not_kept_alive_by_it() -> None:
+    forgetting, session = Forgetting(), Remembering()
+    forgetting.enter("x", session, now=0)
+    weak = weakref.ref(session)
+    del session
+    assert weak() is None
+    forgetting.sweep(lambda name: False, now=1000)

@@ -9,6 +9,8 @@ from typing import Any
 
 import streamlit as st
 
+from hilum.data.read import read_radiograph
+from hilum.serving.page.films import thumbnail
 from hilum.serving.page.gallery import Specimen
 from hilum.serving.page.style import asset
 
@@ -56,7 +58,4 @@ def _part(name: str) -> Any:
 
 @lru_cache(maxsize=32)
 def _small(specimen: Specimen) -> bytes:
-    from hilum.data.read import read_radiograph
-    from hilum.serving.page.films import thumbnail
-
     return thumbnail(read_radiograph(specimen.content), side=208)

@@ -56,20 +56,12 @@ def specimens() -> tuple[Specimen, ...]:
     )
 
 
-def many(count: int, size: int = 256) -> list[Specimen]:
-    """``count`` phantoms of all classes, for trying a batch."""
-    labels = ("Normal", "Lung_Opacity", "COVID", "Viral Pneumonia")
-    chosen = [(labels[number % len(labels)], 100 + number) for number in range(count)]
-    return [Specimen(f"phantom-{seed}.png", label, _png(label, seed, size=size)) for label, seed in chosen]
-
-
 def _png(
     label: str,
     seed: int,
     treat: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] = lambda film: film,
-    size: int = SIDE,
 ) -> bytes:
-    return _encoded(treat(draw_phantom(seed, label, size=size).image))
+    return _encoded(treat(draw_phantom(seed, label, size=SIDE).image))
 
 
 def _noise() -> NDArray[np.uint8]:

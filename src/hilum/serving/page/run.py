@@ -9,6 +9,7 @@ from typing import Any
 
 from hilum.errors import ConfigError
 from hilum.serving.page.documents import read_audit
+from hilum.serving.page.forgetting import FORGET_AFTER, FORGETTING
 from hilum.serving.page.settings import PageSettings, open_predictor
 from hilum.serving.page.style import theme_options
 
@@ -38,6 +39,7 @@ def run(settings: PageSettings, announce: Callable[[str], None] = lambda address
     bootstrap.load_config_options(options)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     keep_uploads_in_memory(settings)
+    FORGETTING.start()
     announce(f"http://{host}:{settings.port}")
     bootstrap.run(str(_SCRIPT), False, [settings.model_dump_json()], options)
 
@@ -51,6 +53,7 @@ def streamlit_options(settings: PageSettings) -> dict[str, Any]:
         "server_address": settings.host,
         "server_port": settings.port,
         "server_headless": True,
+        "server_disconnectedSessionTTL": FORGET_AFTER,
         "server_allowedHosts": list(_LOOPBACK) if settings.host in _LOOPBACK else [],
         "server_maxUploadSize": settings.max_upload,
         "server_enableXsrfProtection": True,

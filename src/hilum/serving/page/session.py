@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from hilum.inference.predictor import Predictor
+from hilum.inference.predictor import Answer, Predictor, Upload
 from hilum.serving.page.downloads import why_no_objects
 from hilum.serving.page.films import Film, Films, Filter, Order, upload
+from hilum.serving.page.forgetting import FORGETTING
 from hilum.serving.page.gallery import specimens
 from hilum.serving.page.settings import PageSettings, open_predictor
 from hilum.serving.page.viewing import film_view
+from hilum.types import Finding, Refusal
 
 DialogName: TypeAlias = Literal["card", "audit", "help", "phantoms"]
 
@@ -22,6 +26,7 @@ BATCH = 8
 """Films between two drawings of the page."""
 _KEPT_VIEWS = 4
 _STATE = "hilum"
+_LOGGER = logging.getLogger("hilum.page")
 
 
 @dataclass
@@ -55,6 +60,8 @@ class Session:
         if _STATE not in st.session_state:
             st.session_state[_STATE] = cls(settings, Films(settings.max_session << 20))
         session: Session = st.session_state[_STATE]
+        if (context := get_script_run_ctx()) is not None:
+            FORGETTING.enter(context.session_id, session)
         return session
 
     @property
@@ -96,6 +103,7 @@ class Session:
         """Forget all films."""
         self.films.clear()
         self._views.clear()
+        self._reasons.clear()
         self.chosen, self.filter = None, "all"
 
     def settle_choice(self) -> None:
@@ -108,9 +116,23 @@ class Session:
         """Answer the next few films that wait; whether there were any."""
         waiting = self.films.waiting(BATCH)
         sources = [upload(film, self.settings.max_pixels) for film in waiting]
-        for film, answer in zip(waiting, self.predictor.predict_many(sources), strict=True):
+        try:
+            answers = list(self.predictor.predict_many(sources))
+        except Exception:  # a fault in one film's handling must not keep the others waiting for ever
+            answers = [self._alone(source) for source in sources]
+        for film, answer in zip(waiting, answers, strict=True):
             film.settle(answer)
         return bool(waiting)
+
+    def _alone(self, source: Upload) -> Answer:
+        try:
+            return next(self.predictor.predict_many([source]))
+        except Exception as error:
+            _LOGGER.error("a film could not be answered", exc_info=error)
+            message = f"hilum failed on this file ({type(error).__name__}); the log of the page says where."
+            return Answer(
+                Refusal(source.name, "unreadable", (Finding("fault", "error", message, (source.name,)),)), None
+            )
 
     def view(self, film: Film) -> str:
         """What the browser shows of a film; the last few are kept."""

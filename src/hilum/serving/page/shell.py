@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from html import escape
-from pathlib import PurePath
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from hilum.inference.legend import DISCLAIMER
-from hilum.inference.saving import DICOM_SUFFIXES
 from hilum.serving.page import dialogs
 from hilum.serving.page.browser import film_list, gallery, viewer
-from hilum.serving.page.downloads import (
-    everything_zip,
-    file_name,
-    mask_file,
-    overlay_file,
-    report_file,
-    segmentation_file,
-    table_csv,
-)
-from hilum.serving.page.films import Film
 from hilum.serving.page.gallery import specimens
+from hilum.serving.page.menu import download_buttons
 from hilum.serving.page.rows import film_rows, progress
 from hilum.serving.page.session import DialogName, Session
 from hilum.serving.page.style import page_css
-from hilum.types import Prediction
-
-_DICOM = "application/dicom"
 
 
 def show(session: Session) -> None:
@@ -59,7 +44,7 @@ def _bar(session: Session) -> None:
         st.html(f'<div class="h-brand"><b>hilum</b><span>model: {escape(manifest.name)}</span></div>', width="stretch")
         if len(session.films):
             with st.popover("Download", key="downloads"):
-                _downloads(session)
+                download_buttons(session)
             _dialog_button(session, "Phantoms", "phantoms")
         _dialog_button(session, "Model card", "card")
         _dialog_button(session, "Audit", "audit")
@@ -74,7 +59,7 @@ def _welcome(session: Session) -> None:
     with st.container(key="welcome", gap="medium"):
         st.html(
             "<h1>Drop chest radiographs here</h1><p>One film or a hundred: PNG, JPEG, WebP, BMP, TIFF or DICOM. They "
-            "stay in this session’s memory and are forgotten when it ends.</p>"
+            "stay in this session’s memory and are forgotten two minutes after the page is closed.</p>"
         )
         _drop_box(session)
         st.html("<h2>Or try a phantom</h2><p>Drawn chests that belong to nobody; the last three are refused.</p>")
@@ -137,45 +122,3 @@ def _reading(session: Session) -> None:
 
     if film is not None:
         viewer(session.view(film), evidence_class=on_evidence)
-
-
-def _downloads(session: Session) -> None:
-    film, manifest, cap = session.film, session.predictor.manifest, session.settings.max_pixels
-    if film is not None and film.content and film.result is not None:
-        st.caption(film.name)
-    if film is not None and isinstance(film.result, Prediction):
-        chosen = session.evidence_class
-        _download("Overlay, PNG", lambda: overlay_file(film, manifest, cap, chosen), file_name(film, "overlay"))
-        _download("Lung mask, PNG", lambda: mask_file(film), file_name(film, "mask"))
-    if film is not None and film.result is not None:
-        _dicom_downloads(film, session)
-    answered = [one for one in session.films if one.result is not None]
-    st.caption(f"All {len(answered)} films" if len(answered) != 1 else "The one film")
-    _download("Table, CSV", lambda: table_csv(answered, manifest), "predictions.csv", "text/csv")
-    _download(
-        "Overlays, masks and table, ZIP",
-        lambda: everything_zip(answered, manifest, cap),
-        "hilum-films.zip",
-        "application/zip",
-    )
-
-
-def _dicom_downloads(film: Film, session: Session) -> None:
-    if not film.is_dicom:
-        return
-    manifest, reason = session.predictor.manifest, session.why_no_objects(film)
-    if reason:
-        st.caption(f"No DICOM object: {reason}")
-        return
-    if isinstance(film.result, Prediction):
-        _download("Segmentation, DICOM SEG", lambda: segmentation_file(film, manifest), _name(film, "seg"), _DICOM)
-    _download("Report, DICOM SR", lambda: report_file(film, manifest), _name(film, "sr"), _DICOM)
-
-
-def _name(film: Film, kind: str) -> str:
-    return str(PurePath(film.name).with_suffix(DICOM_SUFFIXES[kind]))
-
-
-def _download(label: str, make: Callable[[], bytes], name: str, mime: str = "image/png") -> None:
-    """A button whose file is made when it is pressed."""
-    st.download_button(label, make, name, mime, key=f"download-{label}", on_click="ignore", width="stretch")

@@ -11,8 +11,8 @@ from hilum.inference.legend import BACKGROUND, CHOSEN, MUTED, OUTLINE, TEXT, TRA
 PAGE: Rgb = (10, 11, 13)
 """Behind everything, darker than any film's margin needs."""
 UNSURE: Rgb = (240, 228, 66)
-REFUSED: Rgb = (213, 94, 0)
-"""Okabe and Ito's yellow and vermilion: never the only sign, there is always a word beside them."""
+REFUSED: Rgb = (255, 138, 76)
+"""Okabe and Ito's yellow, and their vermilion lightened for text: there is always a word beside the colour."""
 
 _ASSETS = Path(__file__).with_name("assets")
 _COLOURS: dict[str, Rgb] = {
