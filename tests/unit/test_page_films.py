@@ -215,20 +215,20 @@ def test_the_overlay_of_another_class_is_another_picture(films: Films, manifest:
     assert downloads.overlay_file(film, manifest, CAP, "Lung_Opacity") != own
 
 
-def test_dicom_objects_are_of_the_film(predictor: Predictor, manifest: Manifest) -> None:
+def test_dicom_objects_are_of_the_film(predictor: Predictor) -> None:
     import pydicom
 
     source = phantom_film(3, "Lung_Opacity", size=512)
     film = next(iter(answered(predictor, ("film.dcm", content_of(source)))))
     assert downloads.why_no_objects(film) == ""
-    found = pydicom.dcmread(io.BytesIO(downloads.segmentation_file(film, manifest)))
+    found = pydicom.dcmread(io.BytesIO(downloads.segmentation_file(film, predictor)))
     prediction = film.prediction()
     assert prediction is not None
     assert found.Modality == "SEG"
     assert found.StudyInstanceUID == source.StudyInstanceUID
     lung = found.pixel_array if found.pixel_array.ndim == 2 else found.pixel_array[0]
     assert np.array_equal(lung.astype(np.bool_), prediction.mask)
-    assert pydicom.dcmread(io.BytesIO(downloads.report_file(film, manifest))).Modality == "SR"
+    assert pydicom.dcmread(io.BytesIO(downloads.report_file(film, predictor))).Modality == "SR"
 
 
 def test_a_film_that_no_object_can_be_made_of_says_why(films: Films, predictor: Predictor) -> None:

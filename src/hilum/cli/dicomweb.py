@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -19,7 +19,7 @@ from rich.table import Table
 
 from hilum.cli.app import new_typer
 from hilum.cli.console import console, say
-from hilum.cli.inputs import BundleName
+from hilum.cli.inputs import BundleName, FixOrientation, GateOption, check_orientation
 from hilum.cli.progress import counting
 from hilum.errors import ConfigError, MissingExtraError, ServerError
 from hilum.export.default_bundle import DEFAULT, resolve_bundle
@@ -42,12 +42,8 @@ def dicomweb(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All studies of the archive.")] = False,
     bundle: BundleName = DEFAULT,
-    gate: Annotated[
-        Literal["learned", "classic", "open"], typer.Option(help="What refuses films; open refuses none.")
-    ] = "learned",
-    fix_orientation: Annotated[
-        bool, typer.Option("--fix-orientation", help="Turn back, or invert back, films that the gate finds wrong so.")
-    ] = False,
+    gate: GateOption = "learned",
+    fix_orientation: FixOrientation = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the films to be done, no more.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="End after so many films; with --watch, each round.")] = None,
     watch: Annotated[
@@ -108,8 +104,7 @@ def _check(study: list[str] | None, since: str | None, everything: bool, gate: s
             )
     if since is not None:
         first_day(since, datetime.now())
-    if fix_orientation and gate != "learned":
-        raise ConfigError("Expected the learned gate with --fix-orientation, which alone sees how a film lies.")
+    check_orientation(gate, fix_orientation)
 
 
 def _studies(server: Server, study: list[str] | None, since: str | None) -> Callable[[], list[str]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from hilum.cli.app import new_typer
 from hilum.cli.console import say
-from hilum.cli.inputs import BundleName
+from hilum.cli.inputs import BundleName, FixOrientation, GateOption, Host, Port, check_orientation
 from hilum.errors import MissingExtraError
 from hilum.export.default_bundle import DEFAULT
 
@@ -19,24 +19,22 @@ app = new_typer()
 @app.command("app")
 def page(
     bundle: BundleName = DEFAULT,
-    gate: Annotated[
-        Literal["learned", "classic", "open"], typer.Option(help="What refuses files; open refuses none.")
-    ] = "learned",
-    fix_orientation: Annotated[
-        bool, typer.Option("--fix-orientation", help="Turn back, or invert back, films that the gate finds wrong so.")
-    ] = False,
+    gate: GateOption = "learned",
+    fix_orientation: FixOrientation = False,
     audit: Annotated[
         Path | None, typer.Option(help="audit.json, or its folder: its findings are shown beside the model card.")
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to bind; 0.0.0.0 is reachable from other machines.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8501,
+    host: Host = "127.0.0.1",
+    port: Port = 8501,
     max_upload: Annotated[int, typer.Option(min=1, help="Megabytes of one file.")] = 256,
     max_session: Annotated[int, typer.Option(min=1, help="Megabytes of all files of a session.")] = 4000,
 ) -> None:
     """Open the page: drop films, see class, lung and evidence, save the results; nothing is stored."""
+    check_orientation(gate, fix_orientation)
     try:
         import streamlit  # noqa: F401
 
+        from hilum.serving.address import LOOPBACK
         from hilum.serving.page.run import run
         from hilum.serving.page.settings import PageSettings
     except ModuleNotFoundError as error:
@@ -47,6 +45,6 @@ def page(
         bundle=bundle, gate=gate, fix_orientation=fix_orientation, audit=audit, host=host, port=port,
         max_upload=max_upload, max_session=max_session,
     )  # fmt: skip
-    if host not in ("127.0.0.1", "localhost", "::1"):
+    if host not in LOOPBACK:
         say(f"[yellow]warning[/] {host} can be reached by others, and the page asks nobody who they are.")
     run(settings, lambda address: say(f"The page is on {address}. Not a medical device. Ctrl+C ends it."))

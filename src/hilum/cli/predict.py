@@ -11,7 +11,7 @@ from rich.table import Table
 
 from hilum.cli.app import new_typer
 from hilum.cli.console import console, say
-from hilum.cli.inputs import BundleName, Inputs
+from hilum.cli.inputs import BundleName, FixOrientation, GateOption, Inputs, check_orientation
 from hilum.cli.progress import counting
 from hilum.errors import ConfigError
 from hilum.export.default_bundle import DEFAULT, resolve_bundle
@@ -51,17 +51,14 @@ def predict(
     dicom_sr: Annotated[
         bool, typer.Option("--dicom-sr", help="Write the answer, or the refusal, of DICOM files as DICOM report (SR).")
     ] = False,
-    gate: Annotated[
-        Literal["learned", "classic", "open"],
-        typer.Option(help="What refuses files that are no frontal chest films; open refuses none."),
-    ] = "learned",
+    gate: GateOption = "learned",
     no_gate: Annotated[bool, typer.Option("--no-gate", help="The same as --gate open.")] = False,
-    fix_orientation: Annotated[
-        bool, typer.Option("--fix-orientation", help="Turn back, or invert back, films that the gate finds wrong so.")
-    ] = False,
+    fix_orientation: FixOrientation = False,
 ) -> None:
     """Predict on films: class probabilities, lung mask, evidence."""
-    _check(backend, providers, device, gated=gate == "learned" and not no_gate, fix_orientation=fix_orientation)
+    gate = "open" if no_gate else gate
+    check_orientation(gate, fix_orientation)
+    _check_engine(backend, providers, device)
     from hilum.export.bundle import load_bundle
     from hilum.inference.backends import open_backend
     from hilum.inference.folder import find_files, predict_folder, sample_files
@@ -74,7 +71,7 @@ def predict(
         files = sample_files(files, num_samples, seed)
     opened = load_bundle(resolve_bundle(bundle))
     engine = open_backend(opened, backend, providers=(providers or "cpu").split(","), device=device or "cpu")
-    chosen = open_gate(opened, "open" if no_gate else gate)
+    chosen = open_gate(opened, gate)
     predictor = Predictor(opened, backend=engine, gate=chosen, batch_size=batch_size, fix_orientation=fix_orientation)
     save = Wanted(save_overlays, save_masks, save_evidence, dicom_seg, dicom_sr)
     with counting("Predicting") as progress:
@@ -84,10 +81,8 @@ def predict(
         _show_objects(result)
 
 
-def _check(backend: str, providers: str | None, device: str | None, *, gated: bool, fix_orientation: bool) -> None:
+def _check_engine(backend: str, providers: str | None, device: str | None) -> None:
     """That the options go together."""
-    if fix_orientation and not gated:
-        raise ConfigError("Expected the learned gate with --fix-orientation, which alone sees how a film lies.")
     if (providers and backend == "torch") or (device and backend == "onnx"):
         raise ConfigError(
             f"Expected options of the {backend} backend, got {'--providers' if providers else '--device'}.",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from hilum.cli.app import new_typer
 from hilum.cli.console import say
+from hilum.cli.inputs import BundleName, FixOrientation, GateOption, Host, Port, check_orientation
 from hilum.errors import MissingExtraError
 from hilum.export.default_bundle import DEFAULT
 
@@ -20,17 +21,11 @@ TOKEN = "HILUM_TOKEN"  # the name of the variable, not a token
 
 @app.command()
 def serve(
-    bundle: Annotated[
-        str, typer.Option(help="A folder, a .hilum file, or default: the bundle that comes with hilum.")
-    ] = DEFAULT,
-    host: Annotated[str, typer.Option(help="Address to bind; 0.0.0.0 is reachable from other machines.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
-    gate: Annotated[
-        Literal["learned", "classic", "open"], typer.Option(help="What refuses files; open refuses none.")
-    ] = "learned",
-    fix_orientation: Annotated[
-        bool, typer.Option("--fix-orientation", help="Turn back, or invert back, films that the gate finds wrong so.")
-    ] = False,
+    bundle: BundleName = DEFAULT,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    gate: GateOption = "learned",
+    fix_orientation: FixOrientation = False,
     queue: Annotated[int, typer.Option(min=1, help="Films under way or waiting; more are answered with 429.")] = 128,
     batch_size: Annotated[int, typer.Option(min=1, help="Films in one forward pass at most.")] = 8,
     max_files: Annotated[int, typer.Option(min=1, help="Files in one request.")] = 32,
@@ -38,7 +33,9 @@ def serve(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds after which a request is given up.")] = 30.0,
 ) -> None:
     """Serve a bundle over REST; the documentation is at /docs. HILUM_TOKEN asks for a bearer token."""
+    check_orientation(gate, fix_orientation)
     try:
+        from hilum.serving.address import LOOPBACK
         from hilum.serving.api import run
         from hilum.serving.settings import ServeSettings
     except ModuleNotFoundError as error:
@@ -50,6 +47,6 @@ def serve(
         batch_size=batch_size, max_files=max_files, max_upload=max_upload * 1_000_000, timeout=timeout,
         token=os.environ.get(TOKEN) or None,
     )  # fmt: skip
-    if settings.token is None and host not in ("127.0.0.1", "localhost", "::1"):
+    if settings.token is None and host not in LOOPBACK:
         say(f"[yellow]warning[/] {host} can be reached by others and no token is asked for: set {TOKEN}.")
     run(settings, lambda address: say(f"Serving on {address}, documentation at /docs. Not a medical device."))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,8 +20,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from hilum._version import __version__
-from hilum.errors import ConfigError
 from hilum.export.bundle import MODEL_CARD
+from hilum.serving.address import bind, url_of
 from hilum.serving.encode import EXTRAS
 from hilum.serving.engine import Engine, Waiting
 from hilum.serving.metrics import Metrics
@@ -186,7 +185,7 @@ def run(settings: ServeSettings, announce: Callable[[str], None] = lambda addres
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
-    bound = _bind(settings.host, settings.port)
+    bound = bind(settings.host, settings.port)
     config = uvicorn.Config(
         create_app(settings),
         log_config=None,
@@ -195,15 +194,6 @@ def run(settings: ServeSettings, announce: Callable[[str], None] = lambda addres
         timeout_graceful_shutdown=settings.shutdown,
     )
     host, port = bound.getsockname()[:2]
-    announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+    announce(url_of(host, port))
     with bound:
         uvicorn.Server(config).run(sockets=[bound])
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise ConfigError(
-            f"Expected to bind {host}, port {port}, got: {error.strerror or error}.", cure="Choose another --port."
-        ) from error

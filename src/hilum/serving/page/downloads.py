@@ -12,6 +12,7 @@ from hilum.data.read import read_radiograph
 from hilum.errors import DataError, ReadError
 from hilum.export.bundle import Manifest
 from hilum.inference.folder import TABLE, picture_names, table_header, table_row
+from hilum.inference.predictor import Predictor
 from hilum.inference.render import class_evidence, mask_png, overlay, png_bytes
 from hilum.serving.page.films import Film
 from hilum.types import Prediction
@@ -78,7 +79,7 @@ def why_no_objects(film: Film) -> str:
     return ""
 
 
-def segmentation_file(film: Film, manifest: Manifest) -> bytes:
+def segmentation_file(film: Film, predictor: Predictor) -> bytes:
     """The film's DICOM Segmentation: lung, and the evidence region of the predicted class.
 
     Raises:
@@ -87,10 +88,12 @@ def segmentation_file(film: Film, manifest: Manifest) -> bytes:
     """
     from hilum.inference.dicom_out import encoded, segmentation, source_header  # highdicom: most of a second
 
-    return encoded(segmentation(source_header(film.content, film.name), _prediction(film), manifest))
+    return encoded(
+        segmentation(source_header(film.content, film.name), _prediction(film), predictor.manifest, predictor.settings)
+    )
 
 
-def report_file(film: Film, manifest: Manifest) -> bytes:
+def report_file(film: Film, predictor: Predictor) -> bytes:
     """The film's DICOM structured report, of a prediction or a refusal.
 
     Raises:
@@ -102,7 +105,7 @@ def report_file(film: Film, manifest: Manifest) -> bytes:
     result = film.prediction() or film.result
     if result is None:
         raise DataError(f"Expected a film with an answer, {film.name} is {film.status}.")
-    return encoded(report(source_header(film.content, film.name), result, manifest))
+    return encoded(report(source_header(film.content, film.name), result, predictor.manifest, predictor.settings))
 
 
 def file_name(film: Film, what: str, suffix: str = ".png") -> str:

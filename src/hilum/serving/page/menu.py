@@ -47,14 +47,14 @@ def download_buttons(session: Session) -> None:
 
 
 def _of_film(session: Session, film: Film) -> None:
-    manifest, cap, key = session.predictor.manifest, session.settings.max_pixels, film.key
+    predictor, cap, key = session.predictor, session.settings.max_pixels, film.key
     is_predicted = isinstance(film.result, Prediction)
     st.caption(film.name)
     if is_predicted:
         _button(
             session,
             "Overlay, PNG",
-            lambda now: overlay_file(_film(now, key), manifest, cap, now.evidence_class),
+            lambda now: overlay_file(_film(now, key), predictor.manifest, cap, now.evidence_class),
             file_name(film, "overlay"),
         )
         _button(session, "Lung mask, PNG", lambda now: mask_file(_film(now, key)), file_name(film, "mask"))
@@ -67,14 +67,14 @@ def _of_film(session: Session, film: Film) -> None:
         _button(
             session,
             "Segmentation, DICOM SEG",
-            lambda now: segmentation_file(_film(now, key), manifest),
+            lambda now: segmentation_file(_film(now, key), predictor),
             _object_name(film.name, "seg"),
             _DICOM,
         )
     _button(
         session,
         "Report, DICOM SR",
-        lambda now: report_file(_film(now, key), manifest),
+        lambda now: report_file(_film(now, key), predictor),
         _object_name(film.name, "sr"),
         _DICOM,
     )

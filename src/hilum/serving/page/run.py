@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hilum.errors import ConfigError
+from hilum.serving.address import LOOPBACK, bind, url_of
 from hilum.serving.page.documents import read_audit
 from hilum.serving.page.forgetting import FORGET_AFTER, FORGETTING
 from hilum.serving.page.settings import PageSettings, open_predictor
 from hilum.serving.page.style import theme_options
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SCRIPT = Path(__file__).with_name("main.py")
 
 
@@ -34,13 +32,13 @@ def run(settings: PageSettings, announce: Callable[[str], None] = lambda address
     open_predictor(settings)
     if settings.audit is not None:
         read_audit(settings.audit)
-    settings = settings.model_copy(update={"port": _free_port(settings.host, settings.port)})
+    with bind(settings.host, settings.port) as bound:  # Streamlit itself would end without a reason
+        settings = settings.model_copy(update={"port": bound.getsockname()[1]})
     options = streamlit_options(settings)
     bootstrap.load_config_options(options)
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     keep_uploads_in_memory(settings)
     FORGETTING.start()
-    announce(f"http://{host}:{settings.port}")
+    announce(url_of(settings.host, settings.port))
     bootstrap.run(str(_SCRIPT), False, [settings.model_dump_json()], options)
 
 
@@ -54,7 +52,7 @@ def streamlit_options(settings: PageSettings) -> dict[str, Any]:
         "server_port": settings.port,
         "server_headless": True,
         "server_disconnectedSessionTTL": FORGET_AFTER,
-        "server_allowedHosts": list(_LOOPBACK) if settings.host in _LOOPBACK else [],
+        "server_allowedHosts": list(LOOPBACK) if settings.host in LOOPBACK else [],
         "server_maxUploadSize": settings.max_upload,
         "server_enableXsrfProtection": True,
         "server_enableCORS": True,
@@ -76,14 +74,3 @@ def keep_uploads_in_memory(settings: PageSettings) -> None:
     from starlette.formparsers import MultiPartParser
 
     MultiPartParser.spool_max_size = (settings.max_upload + 1) << 20
-
-
-def _free_port(host: str, port: int) -> int:
-    """The port, or a free one for 0, known to be free now: Streamlit itself would end without a reason."""
-    try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as bound:
-            return int(bound.getsockname()[1])
-    except OSError as error:
-        raise ConfigError(
-            f"Expected to bind {host}, port {port}, got: {error.strerror or error}.", cure="Choose another --port."
-        ) from error
