@@ -222,7 +222,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     p50, p99 = np.percentile(load.health, [50, 99]).tolist()
     sizes = [len(film.content) for film in films]
     return {
-        "command": "python benchmarks/service.py", "films": len(films), "drawn": arguments.films is None,
+        "command": "python benchmarks/service.py" + ("" if arguments.films is None else " --films DIR"),
+        "films": len(films), "drawn": arguments.films is None,
         "kilobytes": statistics.median(sizes) / 1000, "clients": arguments.clients,
         "seconds": arguments.rounds * arguments.seconds, "rounds": rounds, "statuses": dict(load.statuses),
         "healthz": {"n": len(load.health), "p50_ms": p50, "p99_ms": p99, "max_ms": max(load.health)},

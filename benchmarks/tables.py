@@ -29,7 +29,6 @@ TARGETS = (
     ROOT / "ARCHITECTURE.md",
     HERE / "README.md",
     ROOT / "docs" / "radiographs.md",
-    ROOT / "docs" / "serving.md",
 )
 _NAMES = {
     "accuracy": "accuracy",
