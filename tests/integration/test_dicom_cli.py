@@ -90,8 +90,8 @@ def test_what_has_no_object_is_said(predicted: tuple[Path, str]) -> None:
     assert rows["film.png"]["status"] == "predicted"
     assert rows["torn.dcm"]["status"] == "unreadable"
     assert "no DICOM object" not in rows["film.dcm"]["reason"]
-    assert "Wrote 4 DICOM segmentations and 5 reports under" in said
-    assert "1 of the files got none" in said
+    assert "DICOM segmentations: 4, reports: 5." in said
+    assert "not DICOM: 1; the table" in said
     assert not list((folder / "out" / "dicom").glob("*.dcm"))
 
 
@@ -99,7 +99,7 @@ def test_a_folder_without_dicom_is_predicted_and_told(hilum: Callable[..., str],
     assert cv2.imwrite(str(tmp_path / "film.png"), draw_phantom(1, "Normal", size=SIZE).image)
     said = hilum("predict", tmp_path / "film.png", "--out", tmp_path / "out", "--dicom-sr")
     assert "No DICOM object was written." in said
-    assert "1 of the files got none, such as those that are not DICOM" in said
+    assert "such as those that are not DICOM: 1; the table says why" in said
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.csv"]
 
 

@@ -8,8 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from rich.table import Table
+
+    from hilum.export.bundle import Manifest
     from hilum.types import Finding
 
 console = Console()
@@ -29,3 +32,16 @@ def show_findings(findings: Iterable[Finding]) -> None:
     for finding in findings:
         colour = colours[finding.severity]
         say(f"[{colour}]{finding.severity}[/] {finding.check}: {escape(finding.message)}")
+
+
+def films_table(films: int, manifest: Manifest, statuses: Mapping[str, int], labels: Mapping[str, int]) -> Table:
+    """How many films got which answer: the count of each status and, below ``predicted``, of each class."""
+    from rich.table import Table
+
+    table = Table("status", "films", title=f"{films:,} films, bundle {manifest.bundle_id[:12]}")
+    for status, count in sorted(statuses.items()):
+        table.add_row(status, f"{count:,}")
+        if status == "predicted":
+            for label in manifest.class_names:
+                table.add_row(f"  {escape(label)}", f"{labels.get(label, 0):,}")
+    return table

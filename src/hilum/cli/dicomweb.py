@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from hilum.cli.app import new_typer
-from hilum.cli.console import console, say
+from hilum.cli.console import console, films_table, say
 from hilum.cli.inputs import BundleName, FixOrientation, GateOption, check_orientation
 from hilum.cli.progress import counting
 from hilum.errors import ConfigError, MissingExtraError, ServerError
@@ -186,12 +185,7 @@ def _tell(row: Row) -> None:
 
 
 def _show(counts: Counts, manifest: Manifest) -> None:
-    table = Table("status", "films", title=f"{counts.worked_on:,} films, bundle {manifest.bundle_id[:12]}")
-    for status, count in sorted(counts.statuses.items()):
-        table.add_row(status, f"{count:,}")
-        if status == "predicted":
-            for label in manifest.class_names:
-                table.add_row(f"  {escape(label)}", f"{counts.labels[label]:,}")
+    table = films_table(counts.worked_on, manifest, counts.statuses, counts.labels)
     for reason, count in counts.skipped.most_common():
         table.add_row(f"skipped: {escape(reason)}", f"{count:,}")
     console.print(table)

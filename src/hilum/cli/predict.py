@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from hilum.cli.app import new_typer
-from hilum.cli.console import console, say
+from hilum.cli.console import console, films_table, say
 from hilum.cli.inputs import BundleName, FixOrientation, GateOption, Inputs, check_orientation
 from hilum.cli.progress import counting
 from hilum.errors import ConfigError
@@ -91,12 +90,7 @@ def _check_engine(backend: str, providers: str | None, device: str | None) -> No
 
 
 def _show(result: FolderResult, manifest: Manifest, files: int) -> None:
-    table = Table("status", "files", title=f"{files:,} files, bundle {manifest.bundle_id[:12]}")
-    for status, count in sorted(result.statuses.items()):
-        table.add_row(status, f"{count:,}")
-    for label in manifest.class_names:
-        table.add_row(f"  {escape(label)}", f"{result.labels.get(label, 0):,}")
-    console.print(table)
+    console.print(films_table(files, manifest, result.statuses, result.labels))
     say(f"Wrote [bold]{escape(str(result.table))}[/].")
 
 
@@ -104,8 +98,8 @@ def _show_objects(result: FolderResult) -> None:
     segs, reports, none = (result.objects.get(kind, 0) for kind in ("seg", "sr", "none"))
     if segs or reports:
         place = escape(str(result.table.parent / "dicom"))
-        say(f"Wrote {segs:,} DICOM segmentations and {reports:,} reports under [bold]{place}[/].")
+        say(f"Wrote under [bold]{place}[/] DICOM segmentations: {segs:,}, reports: {reports:,}.")
     else:
         say("[bold]No DICOM object was written.[/]")
     if none:
-        say(f"{none:,} of the files got none, such as those that are not DICOM; the table says why of each.")
+        say(f"Files without, such as those that are not DICOM: {none:,}; the table says why of each.")

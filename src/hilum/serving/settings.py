@@ -1,4 +1,4 @@
-"""Every setting of the service, with its bounds."""
+"""Every setting of the service, with its bounds, and those that the page shares with it."""
 
 from __future__ import annotations
 
@@ -7,25 +7,30 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from hilum.export.default_bundle import DEFAULT
-from hilum.inference.gates import GateName
+from hilum.inference.gates import USUAL_GATE, GateName
 
 _MIB = 1 << 20
 
 
-class ServeSettings(BaseModel):
-    """How the service runs. Times are in seconds, sizes in bytes."""
+class ModelSettings(BaseModel):
+    """What answers, and where it listens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bundle: Path | str = Field(DEFAULT, description="A folder, a .hilum file, or default.")
-    gate: GateName = Field("learned", description="What refuses files.")
+    bundle: str | Path = Field(DEFAULT, description="A folder, a .hilum file, or default.")
+    gate: GateName = Field(USUAL_GATE, description="What refuses files.")
     fix_orientation: bool = Field(False, description="Put turned and inverted films right.")
     host: str = Field("127.0.0.1", description="Address to bind; 0.0.0.0 is reachable from other machines.")
     port: int = Field(8000, ge=0, le=65535)
+    max_pixels: int = Field(64_000_000, ge=1, description="Pixels of one file, by its header, before decoding.")
+
+
+class ServeSettings(ModelSettings):
+    """How the service runs. Times are in seconds, sizes in bytes."""
+
     token: SecretStr | None = Field(None, description="Bearer token that /v1 and /metrics ask for; None: no token.")
     max_files: int = Field(32, ge=1, description="Files in one request.")
     max_upload: int = Field(256 * _MIB, ge=1, description="Bytes of one request's body.")
-    max_pixels: int = Field(64_000_000, ge=1, description="Pixels of one file, by its header, before decoding.")
     queue: int = Field(128, ge=1, description="Films that may be under way or waiting.")
     batch_size: int = Field(8, ge=1, description="Films in one forward pass at most.")
     batch_wait: float = Field(0.0, ge=0, le=1, description="How long a batch waits for more films to come.")
