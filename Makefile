@@ -17,11 +17,11 @@ help: ## List the targets
 
 setup: $(STAMP) ## Create VENV (.venv) and install hilum with all its extras, pinned
 
-system: ## Install what some tests drive, on Debian as root: Chromium, Orthanc, dicom3tools; those tests skip without
-	@if ! { command -v chromium && command -v Orthanc && command -v dciodvfy && \
+system: ## Install what some tests drive, on Debian as root: Chromium, Orthanc, dicom3tools, dcmtk; those tests skip without
+	@if ! { command -v chromium && command -v Orthanc && command -v dciodvfy && command -v dcmcjpeg && \
 		test -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so; } >/dev/null; \
 	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		chromium orthanc orthanc-dicomweb dicom3tools; fi
+		chromium orthanc orthanc-dicomweb dicom3tools dcmtk; fi
 
 test: lint ## Set up, lint and run all tests
 	$(BIN)/python -m pytest
