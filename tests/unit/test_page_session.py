@@ -54,14 +54,16 @@ def test_answers_come_in_batches_until_none_waits(session: Session, monkeypatch:
     assert not session.answer_some()
 
 
-def test_a_fault_in_one_film_is_its_row_and_stops_no_other(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_in_one_film_is_its_row_and_stops_no_other(
+    session: Session, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     whole = Predictor.predict_many
     bad = session.films.waiting()[1].name
 
     def faulty(self: Predictor, sources: Iterable[Source]) -> Iterator[Answer]:
         for source in sources:
             if isinstance(source, Upload) and source.name == bad:
-                raise ZeroDivisionError
+                raise ZeroDivisionError("Mustermann")
             yield from whole(self, [source])
 
     monkeypatch.setattr(Predictor, "predict_many", faulty)
@@ -70,6 +72,8 @@ def test_a_fault_in_one_film_is_its_row_and_stops_no_other(session: Session, mon
     fault = list(session.films)[1].result
     assert fault is not None
     assert "ZeroDivisionError" in fault.findings[0].message
+    assert "test_page_session.py:" in caplog.text
+    assert "Mustermann" not in caplog.text
 
 
 def test_only_a_few_views_are_kept_and_the_next_is_ready(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,8 +26,8 @@ from hilum.serving.encode import EXTRAS
 from hilum.serving.engine import Engine, Waiting
 from hilum.serving.metrics import Metrics
 from hilum.serving.middleware import LOGGER, PREDICT, Envelope, JsonLines
-from hilum.serving.problems import MEDIA_TYPE, Problem, ProblemError, problem, problem_response
-from hilum.serving.schemas import BundleSchema, HealthSchema, PredictResponse
+from hilum.serving.problems import MEDIA_TYPE, ProblemError, problem, problem_response
+from hilum.serving.schemas import BundleSchema, HealthSchema, PredictResponse, Problem
 from hilum.serving.settings import ServeSettings
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -93,15 +93,13 @@ def _add_predict(app: FastAPI, engine: Engine, settings: ServeSettings) -> None:
         extras = tuple(include or ())
         if unknown := set(extras) - set(EXTRAS):
             detail = f"Expected include among {', '.join(EXTRAS)}, got {', '.join(sorted(unknown))}."
-            raise ProblemError("bad-request", 422, detail)
+            raise ProblemError.of("bad-request", 422, detail)
         if len(files) > settings.max_files:
-            raise ProblemError("too-many-files", 422, f"Expected at most {settings.max_files}, got {len(files)}.")
+            raise ProblemError.of("too-many-files", 422, f"Expected at most {settings.max_files}, got {len(files)}.")
         waiting = [Waiting(file.filename or f"file {n}", file.read) for n, file in enumerate(files, start=1)]
         results = await engine.predict(waiting, extras)
         if len(results) == 1 and (found := results[0].problem) is not None:
-            error = ProblemError("refused", 422)
-            error.problem = Problem.model_validate(found)
-            raise error
+            raise ProblemError(found)
         return PredictResponse(
             bundle_id=engine.manifest.bundle_id,
             model=engine.manifest.name,
@@ -140,7 +138,7 @@ def _add_facts(app: FastAPI, engine: Engine, metrics: Metrics) -> None:
     async def readyz() -> HealthSchema:
         """Whether it takes requests: the bundle is loaded and the service is not stopping."""
         if engine.stopping:
-            raise ProblemError("stopping", 503)
+            raise ProblemError.of("stopping", 503)
         return HealthSchema(status="ok")
 
     @app.get("/metrics", response_class=PlainTextResponse, tags=["operation"])

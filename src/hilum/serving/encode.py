@@ -5,17 +5,15 @@ from __future__ import annotations
 import base64
 from collections.abc import Collection
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
-from hilum.errors import OutputError
 from hilum.inference.evidence_file import encode_evidence, step_of
 from hilum.inference.predictor import Answer
-from hilum.inference.render import class_evidence, mask_png, overlay
-from hilum.serving.problems import Problem, problem
-from hilum.serving.schemas import EvidenceSchema, FileResult, FindingSchema, PredictionSchema, RunLength
+from hilum.inference.render import class_evidence, mask_png, overlay, png_bytes
+from hilum.serving.problems import problem
+from hilum.serving.schemas import EvidenceSchema, FileResult, FindingSchema, PredictionSchema, Problem, RunLength
 from hilum.types import Finding, Prediction, Refusal
 
 EXTRAS = ("mask", "rle", "evidence", "overlay")
@@ -25,8 +23,7 @@ EXTRAS = ("mask", "rle", "evidence", "overlay")
 def file_result(answer: Answer, name: str, spec: PreprocessSpec, extras: Collection[str] = ()) -> FileResult:
     """What became of one file, with the pictures of ``extras``, which are among EXTRAS."""
     if isinstance(answer.result, Refusal):
-        found = refusal_problem(answer.result, name).model_dump(mode="json", exclude_none=True)
-        return FileResult(file=name, status=answer.result.status, problem=found)
+        return FileResult(file=name, status=answer.result.status, problem=refusal_problem(answer.result, name))
     return FileResult(file=name, status="predicted", prediction=_prediction(answer.result, answer, spec, extras))
 
 
@@ -52,8 +49,7 @@ def _prediction(
     evidence = class_evidence(prediction, (height, width), spec) if {"overlay", "evidence"} & set(extras) else None
     drawn = None
     if "overlay" in extras and answer.radiograph is not None:
-        picture = overlay(answer.radiograph, prediction, evidence=evidence)
-        drawn = _png(np.ascontiguousarray(picture[..., ::-1]))  # OpenCV writes BGR
+        drawn = _base64(png_bytes(overlay(answer.radiograph, prediction, evidence=evidence)))
     return PredictionSchema(
         label=prediction.label,
         probabilities=dict(zip(prediction.class_names, map(float, prediction.probabilities), strict=True)),
@@ -63,7 +59,7 @@ def _prediction(
         height=height,
         width=width,
         findings=[_finding(found) for found in prediction.findings],
-        mask_png=_png(mask_png(prediction.mask)) if "mask" in extras else None,
+        mask_png=_base64(png_bytes(mask_png(prediction.mask))) if "mask" in extras else None,
         mask_rle=run_lengths(prediction.mask) if "rle" in extras else None,
         overlay_png=drawn,
         evidence=_evidence(prediction, evidence) if "evidence" in extras else None,
@@ -76,7 +72,7 @@ def _evidence(prediction: Prediction, evidence: NDArray[np.float32] | None) -> E
     return EvidenceSchema(
         class_names=list(prediction.class_names),
         values=prediction.evidence.tolist(),
-        png=base64.b64encode(encode_evidence(evidence, prediction)).decode(),
+        png=_base64(encode_evidence(evidence, prediction)),
         step=step_of(evidence),
     )
 
@@ -85,8 +81,5 @@ def _finding(finding: Finding) -> FindingSchema:
     return FindingSchema(check=finding.check, severity=finding.severity, message=finding.message)
 
 
-def _png(image: NDArray[np.uint8]) -> str:
-    done, content = cv2.imencode(".png", image)
-    if not done:
-        raise OutputError(f"Could not encode an image of shape {image.shape} as PNG.")
-    return base64.b64encode(content.tobytes()).decode()
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()

@@ -49,10 +49,10 @@ class Engine:
     def turned_away(self, films: int = 1) -> ProblemError | None:
         """Why so many films cannot be taken now; None where they can."""
         if self.stopping:
-            return ProblemError("stopping", 503, "Ask another instance, or later.", headers=self._again)
+            return ProblemError.of("stopping", 503, "Ask another instance, or later.", headers=self._again)
         if self._films + films > self._settings.queue:
             detail = f"{self._films} of {self._settings.queue} films are under way; come again later."
-            return ProblemError("busy", 429, detail, headers=self._again)
+            return ProblemError.of("busy", 429, detail, headers=self._again)
         return None
 
     async def predict(self, files: Sequence[Waiting], extras: Collection[str]) -> list[FileResult]:
@@ -70,7 +70,7 @@ class Engine:
             return await asyncio.wait_for(work, self._settings.timeout)
         except asyncio.TimeoutError as error:
             detail = f"It was not done after {self._settings.timeout:g} s."
-            raise ProblemError("timeout", 503, detail, headers=self._again) from error
+            raise ProblemError.of("timeout", 503, detail, headers=self._again) from error
         finally:
             self._films -= len(files)
             self._metrics.waiting.set(self._films)

@@ -12,15 +12,14 @@ import json
 import logging
 import re
 import time
-import traceback
 import uuid
 from collections.abc import Callable
 from http import HTTPStatus
-from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hilum.serving.faults import kind_and_place
 from hilum.serving.metrics import Metrics
 from hilum.serving.problems import ProblemError, problem, problem_response
 from hilum.serving.settings import ServeSettings
@@ -93,7 +92,7 @@ class Envelope:
         if token is not None and scope["path"].startswith(_PROTECTED):
             given = headers.get("Authorization", "")
             if not hmac.compare_digest(given.encode(), f"Bearer {token.get_secret_value()}".encode()):
-                return ProblemError("unauthorized", 401, headers={"WWW-Authenticate": "Bearer"})
+                return ProblemError.of("unauthorized", 401, headers={"WWW-Authenticate": "Bearer"})
         length = headers.get("Content-Length", "")
         if length.isdigit() and int(length) > self._settings.max_upload:
             return self._too_large()
@@ -101,7 +100,7 @@ class Envelope:
 
     def _too_large(self) -> ProblemError:
         detail = f"Expected at most {self._settings.max_upload:,} bytes in one request."
-        return ProblemError("too-large", 413, detail, headers=_CLOSE)
+        return ProblemError.of("too-large", 413, detail, headers=_CLOSE)
 
     def _counted(self, receive: Receive) -> Receive:
         """``receive`` that ends a body that grows beyond the cap, whatever its Content-Length said, or stops coming."""
@@ -114,7 +113,7 @@ class Envelope:
             try:
                 message = await asyncio.wait_for(receive(), pause)
             except asyncio.TimeoutError as error:
-                raise ProblemError("slow", 408, f"Nothing came for {pause:g} s.", headers=_CLOSE) from error
+                raise ProblemError.of("slow", 408, f"Nothing came for {pause:g} s.", headers=_CLOSE) from error
             taken, whole = taken + len(message.get("body", b"")), not message.get("more_body", False)
             if taken > self._settings.max_upload:
                 raise self._too_large()
@@ -141,7 +140,5 @@ class JsonLines(logging.Formatter):
         facts = {"time": f"{stamp}.{int(record.msecs):03d}Z", "level": record.levelname.lower()}
         facts |= {"event": record.getMessage(), **getattr(record, "facts", {})}
         if record.exc_info and record.exc_info[1] is not None:
-            frames = traceback.extract_tb(record.exc_info[1].__traceback__)
-            place = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames]
-            facts |= {"error": type(record.exc_info[1]).__name__, "place": " > ".join(place)}
+            facts["error"], facts["place"] = kind_and_place(record.exc_info[1])
         return json.dumps(facts)

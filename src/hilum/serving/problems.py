@@ -6,17 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from hilum.serving.schemas import FindingSchema
+from hilum.serving.schemas import Problem
 
 MEDIA_TYPE = "application/problem+json"
 
 TITLES = {
     "refused": "The gate refuses this film",
     "unreadable": "This file cannot be read",
-    "no-files": "No file in the request",
     "too-many-files": "Too many files in the request",
     "too-large": "The request is too large",
     "slow": "The request stopped coming",
@@ -31,34 +29,20 @@ TITLES = {
 """Kind of problem to its title."""
 
 
-class Problem(BaseModel):
-    """Problem details (RFC 9457)."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{
-        "type": "urn:hilum:problem:refused", "title": TITLES["refused"], "status": 422,
-        "detail": "lateral view: probability of a frontal chest film 0.0004, expected at least 0.5",
-        "request_id": "6f1c...", "file": "film.dcm",
-        "findings": [{"check": "frontal", "severity": "error", "message": "lateral view: ..."}],
-    }]})  # fmt: skip
-
-    type: str = Field(description="urn:hilum:problem:KIND.")
-    title: str = Field(description="The kind in words, always the same for a kind.")
-    status: int = Field(description="The HTTP status that it is or would be.")
-    detail: str = Field("", description="What happened here.")
-    request_id: str = Field("", description="As in the header X-Request-ID and in the service's log.")
-    file: str | None = Field(None, description="The name that the client gave the file.")
-    findings: list[FindingSchema] = Field([], description="All that speaks against the file.")
-
-
 class ProblemError(HTTPException):
-    """Raised anywhere in a request; answered as its problem."""
+    """Raised anywhere in a request; answered as its problem.
 
-    def __init__(
-        self, kind: str, status: int, detail: str = "", *, headers: Mapping[str, str] | None = None, **more: Any
-    ) -> None:
-        # FastAPI lets an HTTPException through where it reads a body, and turns all others into a 400
-        super().__init__(status, detail or TITLES[kind], dict(headers or {}))
-        self.problem = problem(kind, status, detail, **more)
+    FastAPI lets an HTTPException through where it reads a body, and turns all others into a 400.
+    """
+
+    def __init__(self, found: Problem, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(found.status, found.detail or found.title, dict(headers or {}))
+        self.problem = found
+
+    @classmethod
+    def of(cls, kind: str, status: int, detail: str = "", headers: Mapping[str, str] | None = None) -> ProblemError:
+        """That of a kind of TITLES."""
+        return cls(problem(kind, status, detail), headers)
 
 
 def problem(kind: str, status: int, detail: str = "", **more: Any) -> Problem:

@@ -54,13 +54,32 @@ class PredictionSchema(BaseModel):
     evidence: EvidenceSchema | None = Field(None, description="Where asked for and the network gives it.")
 
 
+class Problem(BaseModel):
+    """Problem details (RFC 9457)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{
+        "type": "urn:hilum:problem:refused", "title": "The gate refuses this film", "status": 422,
+        "detail": "lateral view: probability of a frontal chest film 0.0004, expected at least 0.5",
+        "request_id": "6f1c...", "file": "film.dcm",
+        "findings": [{"check": "frontal", "severity": "error", "message": "lateral view: ..."}],
+    }]})  # fmt: skip
+
+    type: str = Field(description="urn:hilum:problem:KIND.")
+    title: str = Field(description="The kind in words, always the same for a kind.")
+    status: int = Field(description="The HTTP status that it is or would be.")
+    detail: str = Field("", description="What happened here.")
+    request_id: str = Field("", description="As in the header X-Request-ID and in the service's log.")
+    file: str | None = Field(None, description="The name that the client gave the file.")
+    findings: list[FindingSchema] = Field([], description="All that speaks against the file.")
+
+
 class FileResult(BaseModel):
     """What became of one file."""
 
     file: str = Field(description="The name that the client gave it.")
     status: Literal["predicted", "refused", "unreadable"]
     prediction: PredictionSchema | None = None
-    problem: dict[str, object] | None = Field(None, description="RFC 9457 problem details where it got none.")
+    problem: Problem | None = Field(None, description="Why it got none.")
 
 
 class PredictResponse(BaseModel):

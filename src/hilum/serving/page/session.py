@@ -12,6 +12,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from hilum.inference.predictor import Answer, Predictor, Upload
+from hilum.serving.faults import kind_and_place
 from hilum.serving.page.downloads import why_no_objects
 from hilum.serving.page.films import Film, Films, Filter, Order, upload
 from hilum.serving.page.forgetting import FORGETTING
@@ -128,8 +129,9 @@ class Session:
         try:
             return next(self.predictor.predict_many([source]))
         except Exception as error:
-            _LOGGER.error("a film could not be answered", exc_info=error)
-            message = f"hilum failed on this file ({type(error).__name__}); the log of the page says where."
+            kind, place = kind_and_place(error)
+            _LOGGER.error("a film could not be answered: %s at %s", kind, place)
+            message = f"hilum failed on this file ({kind}); the log of the page says where."
             return Answer(
                 Refusal(source.name, "unreadable", (Finding("fault", "error", message, (source.name,)),)), None
             )
