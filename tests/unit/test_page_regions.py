@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hilum.serving.page.regions import region_scale
-
-
-def region(evidence: NDArray[np.float32], lung: NDArray[np.bool_], percent: int) -> NDArray[np.bool_]:
-    """The region (h, w) that covers ``percent`` of the lung, 0 to 100; arguments as of region_scale."""
-    threshold = region_scale(evidence, lung).thresholds[percent]
-    return np.asarray(lung & (evidence >= threshold))
+from hilum.serving.page.regions import region, region_scale
 
 
 @pytest.fixture
