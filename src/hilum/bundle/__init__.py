@@ -1,0 +1,1 @@
+"""Bundles: what training leaves and everything else reads. Never imports torch."""

@@ -1,0 +1,1 @@
+"""Training of the learned input check: its examples, network and loop (PyTorch)."""

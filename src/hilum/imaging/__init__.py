@@ -1,0 +1,1 @@
+"""Reading and preprocessing of radiographs. Preprocessing exists here and nowhere else."""

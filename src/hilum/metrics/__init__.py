@@ -1,0 +1,1 @@
+"""Statistics of predictions: scores, intervals, calibration, conformal prediction, abstention. Reads no files."""

@@ -1,0 +1,1 @@
+"""Phantoms: synthetic chest radiographs with exact lung and region masks."""
