@@ -24,20 +24,20 @@ import torch
 from safetensors.torch import load_file
 
 from hilum.audit.model_shortcuts import SWAPPED, audit_model
+from hilum.backends.onnxruntime import TorchBackend
 from hilum.config import Config, load_config
-from hilum.data.dataset import CachedDataset
-from hilum.evaluation.figures import Key, figures_of
 from hilum.evaluation.localisation import EVIDENCE, GRAD_CAM, RANDOM, localisation_result, localise
 from hilum.evaluation.localisation_table import LocalisationTable
 from hilum.evaluation.report import as_json
 from hilum.evaluation.scoring import Scored, score_records
-from hilum.inference.backends import TorchBackend
+from hilum.metrics.table import Key, figures_of
 from hilum.models.build import build_model, load_pretrained
+from hilum.run_folder import RunFolder
 from hilum.storage import write_json
+from hilum.training.dataset import CachedDataset
 from hilum.training.loop import fit
 from hilum.training.observer import Silent
 from hilum.training.prepare import PreparedData, prepare
-from hilum.training.run_folder import RunFolder
 
 BASE = {
     "classes": ["COVID", "Lung_Opacity", "Normal", "Viral Pneumonia"],

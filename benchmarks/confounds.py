@@ -29,8 +29,8 @@ from scipy.stats import beta
 from hilum.audit.features import FileFacts, film_features
 from hilum.audit.probes import run_probes
 from hilum.audit.verdicts import verdicts
-from hilum.data.phantom import Phantom, draw_phantom
-from hilum.data.phantom_confound import CONFOUNDED_CLASSES, CONFOUNDS, Confound, draw_presence, plan_patients, plant
+from hilum.phantoms.chest import Phantom, draw_phantom
+from hilum.phantoms.confound import CONFOUNDED_CLASSES, CONFOUNDS, Confound, draw_presence, plan_patients, plant
 from hilum.storage import write_json
 from hilum.types import Radiograph
 

@@ -16,7 +16,7 @@ Within `ordinary`, the same bootstrap is run as if every image were a patient of
 
 The claim is made for the figures of CLAIMED in the ordinary design: coverage from 93% to 97%. Exit code 1 where one of
 them is outside by more than the chance of so many simulations explains (its exact 95% interval misses that range).
-The ECE is shown beside them: its interval errs on the wide side by design (hilum.evaluation.calibration).
+The ECE is shown beside them: its interval errs on the wide side by design (hilum.metrics.calibration).
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from scipy.stats import binomtest
 
-from hilum.evaluation.calibration import calibration_figures
-from hilum.evaluation.figures import BY_CLASS, OVERALL, Key, figures_of, statistics_of
-from hilum.evaluation.intervals import Interval
-from hilum.evaluation.metrics import Scores
 from hilum.inference.softmax import softmax
+from hilum.metrics.bootstrap import Interval
+from hilum.metrics.calibration import calibration_figures
+from hilum.metrics.scores import Scores
+from hilum.metrics.table import BY_CLASS, OVERALL, Key, figures_of, statistics_of
 from hilum.storage import write_json
 
 CLASSES = ("Normal", "Opacity", "COVID", "Viral")

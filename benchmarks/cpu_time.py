@@ -23,9 +23,9 @@ import numpy as np
 import onnxruntime
 import torch
 
+from hilum.backends.onnxruntime import Backend, Floats, OnnxBackend, TorchBackend
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.export.onnx import export_onnx
-from hilum.inference.backends import Backend, Floats, OnnxBackend, TorchBackend
 from hilum.models.build import build_model, count_parameters
 from hilum.storage import write_json
 

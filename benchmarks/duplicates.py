@@ -44,9 +44,9 @@ from hilum.audit.duplicates import Pair, find_duplicates, joined
 from hilum.audit.fingerprint import Fingerprint, fingerprint, stack
 from hilum.audit.verify import THRESHOLD
 from hilum.data.index import build_index
-from hilum.data.phantom import write_phantoms
-from hilum.data.read import read_radiograph
-from hilum.preprocess import to_uint8
+from hilum.imaging.preprocess import to_uint8
+from hilum.imaging.read import read_radiograph
+from hilum.phantoms.chest import write_phantoms
 from hilum.storage import sha256_file, write_bytes, write_json
 from hilum.types import Record
 

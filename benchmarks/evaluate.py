@@ -21,9 +21,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from hilum.evaluation.figures import figures_of
-from hilum.evaluation.metrics import Scores
 from hilum.inference.softmax import softmax
+from hilum.metrics.scores import Scores
+from hilum.metrics.table import figures_of
 from hilum.storage import write_json
 
 BOUND = 20.0

@@ -30,19 +30,19 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
+from hilum.bundle.bundle import load_bundle
+from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.config import SplitConfig
 from hilum.data.index import build_index
-from hilum.data.read import read_radiograph
 from hilum.data.split import make_split
-from hilum.export.bundle import load_bundle
-from hilum.export.default_bundle import DEFAULT, resolve_bundle
 from hilum.gate import ClassicGate, LearnedGate, Verdict
-from hilum.gate.body_parts import BODY_PARTS, lateral_chest
-from hilum.gate.decoys import DECOYS, SLICES
-from hilum.gate.pictures import Other, counts, read_others
-from hilum.inference.gates import open_gate
+from hilum.gate.open import open_gate
+from hilum.gate_training.body_parts import BODY_PARTS, lateral_chest
+from hilum.gate_training.decoys import DECOYS, SLICES
+from hilum.gate_training.pictures import Other, counts, read_others
+from hilum.imaging.preprocess import to_uint8
+from hilum.imaging.read import read_radiograph
 from hilum.inference.predictor import Predictor
-from hilum.preprocess import to_uint8
 from hilum.storage import write_json
 from hilum.types import Radiograph
 

@@ -34,10 +34,10 @@ from PIL import Image
 
 from hilum.config import PreprocessSpec
 from hilum.data.cache import Cache, open_cache
-from hilum.data.dataset import CachedDataset
 from hilum.data.index import build_index
-from hilum.data.phantom import write_phantoms
+from hilum.phantoms.chest import write_phantoms
 from hilum.storage import write_json
+from hilum.training.dataset import CachedDataset
 from hilum.types import Record, class_names_of
 
 BATCH = 16

@@ -22,27 +22,27 @@ import numpy as np
 from model_data import Meta, data_facts
 from numpy.typing import NDArray
 
+from hilum.backends.onnxruntime import TorchBackend, open_backend
+from hilum.bundle.bundle import WEIGHTS, Bundle, load_bundle
 from hilum.data.cache import cache_folder, open_cache
 from hilum.data.index import build_index
 from hilum.data.table import read_rows, read_table
-from hilum.evaluation.calibration import calibration_result
 from hilum.evaluation.compare import compare
-from hilum.evaluation.delong import delong_test
 from hilum.evaluation.evaluate import Evaluated, read_evaluation
-from hilum.evaluation.figures import Key, figures_of, ranking
-from hilum.evaluation.intervals import Interval
 from hilum.evaluation.localisation import EVIDENCE, GRAD_CAM, RANDOM, localisation_result
 from hilum.evaluation.localisation_table import LocalisationTable
-from hilum.evaluation.metrics import Scores
 from hilum.evaluation.pairing import aligned
 from hilum.evaluation.report import as_json
 from hilum.evaluation.scoring import score_records
-from hilum.export.bundle import WEIGHTS, Bundle, load_bundle
-from hilum.inference.backends import TorchBackend, open_backend
 from hilum.inference.softmax import softmax
+from hilum.metrics.bootstrap import Interval
+from hilum.metrics.calibration import calibration_result
+from hilum.metrics.delong import delong_test
+from hilum.metrics.scores import Scores
+from hilum.metrics.table import Key, figures_of, ranking
 from hilum.models.build import count_parameters
+from hilum.run_folder import RunFolder
 from hilum.storage import write_json
-from hilum.training.run_folder import RunFolder
 from hilum.training.runs import open_run
 from hilum.types import Record
 

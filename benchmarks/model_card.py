@@ -23,8 +23,8 @@ from tables import RESULTS
 from tables_gate import gate_short
 from tables_model import cpu_time, shortcuts, side_by_side, trained
 
-from hilum.export.bundle import MODEL_CARD, WEIGHTS, load_bundle, write_bundle
-from hilum.export.card import CANNOT_TELL, INTERVALS, NOT_A_DEVICE, SAME_SOURCES, network_name
+from hilum.bundle.bundle import MODEL_CARD, WEIGHTS, load_bundle, write_bundle
+from hilum.bundle.card import CANNOT_TELL, INTERVALS, NOT_A_DEVICE, SAME_SOURCES, network_name
 from hilum.storage import write_text
 
 CARD = RESULTS.parent.parent / "MODEL_CARD.md"

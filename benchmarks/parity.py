@@ -22,14 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from hilum.data.phantom import PHANTOM_CLASSES, draw_phantom
+from hilum.bundle.bundle import load_bundle
 from hilum.data.table import read_table
-from hilum.export.bundle import load_bundle
 from hilum.export.parity import MASK_AGREEMENT, TOLERANCE
 from hilum.gate import OpenGate
 from hilum.inference.folder import find_files
 from hilum.inference.predictor import Answer, Predictor
 from hilum.inference.render import save_png
+from hilum.phantoms.chest import PHANTOM_CLASSES, draw_phantom
 from hilum.storage import write_json
 from hilum.types import Prediction
 

@@ -33,11 +33,11 @@ import cv2
 import numpy as np
 import onnxruntime
 
-from hilum.data.phantom import draw_phantom
-from hilum.export.bundle import load_bundle
-from hilum.export.default_bundle import resolve_bundle
+from hilum.bundle.bundle import load_bundle
+from hilum.bundle.default import resolve_bundle
 from hilum.inference.folder import find_files
 from hilum.inference.predictor import Predictor, Ready, Upload
+from hilum.phantoms.chest import draw_phantom
 from hilum.storage import write_json
 
 BOUNDS = {"ratio": 0.85, "healthz_p99_ms": 100.0, "memory_growth": 0.05}

@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from hilum.data.phantom_confound import write_confounded
+from hilum.phantoms.confound import write_confounded
 
 STRENGTH = 0.8
 PLANTED = {"shortcut_border", "shortcut_outside_lung"}

@@ -24,10 +24,10 @@ def main() -> None:
     parser.add_argument("--device", help="taken, and not needed: the export runs on the CPU")
     arguments = parser.parse_args()
 
+    from hilum.backends.onnxruntime import OnnxBackend
+    from hilum.export.import_original import export_checkpoint, read_checkpoint
     from hilum.export.onnx import OUTPUTS
-    from hilum.inference.backends import OnnxBackend
     from hilum.storage import write_bytes, write_json
-    from hilum.training.import_original import export_checkpoint, read_checkpoint
 
     original = read_checkpoint(find_checkpoint(arguments.checkpoint), size=arguments.img_size)
     dynamic = not arguments.no_dynamic_batch

@@ -18,7 +18,7 @@ from _shim import run
 
 if TYPE_CHECKING:
     from hilum.config import Config
-    from hilum.training.pipeline import TrainedRun
+    from hilum.pipeline import TrainedRun
 
 
 def main() -> None:
@@ -47,11 +47,11 @@ def main() -> None:
 
 def train(config: Config, root: Path) -> TrainedRun:
     """Train into ``root``, or go on with the run there, which must have the same settings."""
+    from hilum import pipeline
     from hilum.cli.console import show_findings
     from hilum.cli.progress import StepBars, TrainingBars
-    from hilum.steps import Step
-    from hilum.training import pipeline
-    from hilum.training.run_folder import RunFolder
+    from hilum.progress import Step
+    from hilum.run_folder import RunFolder
 
     folder = RunFolder(root)
     steps = StepBars()
@@ -67,8 +67,8 @@ def train(config: Config, root: Path) -> TrainedRun:
 def leave_original_files(trained: TrainedRun, config: Config, save_dir: Path) -> None:
     """Under the original's names; its .pth files are .safetensors, in which nothing can execute."""
     from hilum.data.index import load_index
+    from hilum.export.import_original import convert_weights
     from hilum.storage import write_bytes, write_json
-    from hilum.training.import_original import convert_weights
 
     folder, index = trained.run, load_index(trained.run.index)
     kept = {folder.best: "best_covid_model.safetensors"}

@@ -19,12 +19,12 @@ def main() -> None:
     parser.add_argument("--device", help="cuda or cpu; by default cuda where there is one")
     arguments = parse_inference(parser, save_dir="output_results")
 
+    from hilum.backends.onnxruntime import TorchBackend
+    from hilum.bundle.bundle import Bundle
     from hilum.config import load_config
-    from hilum.export.bundle import Bundle
-    from hilum.inference.backends import TorchBackend
+    from hilum.export.import_original import read_checkpoint
     from hilum.inference.predictor import Predictor
     from hilum.training.device import open_fabric
-    from hilum.training.import_original import read_checkpoint
 
     file = find_checkpoint(arguments.checkpoint)
     original = read_checkpoint(file)

@@ -17,10 +17,10 @@ from _shim import answer, choose_samples, parse_inference, run
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 from pydantic import ValidationError
 
+from hilum.backends.onnxruntime import OnnxBackend
+from hilum.bundle.bundle import ONNX_MODEL, Bundle, Manifest
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import BundleError, DeviceError
-from hilum.export.bundle import ONNX_MODEL, Bundle, Manifest
-from hilum.inference.backends import OnnxBackend
 from hilum.inference.predictor import Predictor
 
 

@@ -16,10 +16,10 @@ import pytest
 # Before NumPy or torch are imported. Pictures this small gain nothing from more threads.
 os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
 
-from hilum.data.phantom import write_phantoms
+from hilum.phantoms.chest import write_phantoms
 
 if TYPE_CHECKING:
-    from hilum.training.run_folder import RunFolder
+    from hilum.run_folder import RunFolder
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -82,8 +82,8 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained_run(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A finished run on `phantoms`: tf_efficientnet_lite0 at 64 pixels, one epoch. Read it, never write into it."""
     from hilum.config import load_config
-    from hilum.training.pipeline import train
-    from hilum.training.run_folder import RunFolder
+    from hilum.pipeline import train
+    from hilum.run_folder import RunFolder
 
     settings = {
         "data": phantoms,

@@ -24,7 +24,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from hilum.data.phantom import draw_phantom
+from hilum.phantoms.chest import draw_phantom
 
 FilmKind = Literal["DX", "CR"]
 

@@ -14,7 +14,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
 )
 
-from hilum.data.read import read_radiograph
+from hilum.imaging.read import read_radiograph
 
 TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page, sync_playwright
 
-from hilum.data.phantom import PHANTOM_CLASSES, draw_phantom
 from hilum.inference.render import png_bytes
+from hilum.phantoms.chest import PHANTOM_CLASSES, draw_phantom
 
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}

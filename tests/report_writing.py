@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from hilum.audit.report import AuditFinding, AuditReport, DataFacts
-from hilum.data.phantom import draw_phantom
-from hilum.evaluation.figures import figures_of
-from hilum.evaluation.metrics import Scores, confusion_counts
 from hilum.evaluation.report import Contrast, Estimate, Failure, Figure, ModelRef, Report, Settings, SplitRef
+from hilum.metrics.scores import Scores, confusion_counts
+from hilum.metrics.table import figures_of
+from hilum.phantoms.chest import draw_phantom
 
 NAMES = ("COVID", "Normal & well", "Viral Pneumonia")
 

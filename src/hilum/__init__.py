@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
-    "Bundle": "hilum.export.bundle",
+    "Bundle": "hilum.bundle.bundle",
     "Config": "hilum.config",
     "Finding": "hilum.types",
     "HilumError": "hilum.errors",
@@ -30,10 +30,10 @@ _HOMES = {
     "Record": "hilum.types",
     "Refusal": "hilum.types",
     "build_index": "hilum.data.index",
-    "draw_phantom": "hilum.data.phantom",
-    "load_bundle": "hilum.export.bundle",
+    "draw_phantom": "hilum.phantoms.chest",
+    "load_bundle": "hilum.bundle.bundle",
     "load_config": "hilum.config",
-    "read_radiograph": "hilum.data.read",
+    "read_radiograph": "hilum.imaging.read",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -13,22 +13,22 @@ from torch import nn
 
 from hilum._version import __version__
 from hilum.config import INDIFFERENT, Config, save_config
-from hilum.data.dataset import CachedDataset
 from hilum.data.index import Index
 from hilum.data.split import Split
 from hilum.errors import CheckpointError, OutputError
 from hilum.evaluation.plots import training_curves
 from hilum.evaluation.report import Report
+from hilum.evaluation.run import evaluate_run
 from hilum.models.build import build_model, count_parameters
-from hilum.steps import Step
+from hilum.progress import Step
+from hilum.run_folder import RunFolder
 from hilum.storage import sha256_text, write_json
+from hilum.training.dataset import CachedDataset
 from hilum.training.device import device_of
-from hilum.training.evaluate_run import evaluate_run
 from hilum.training.from_bundle import read_start, starting_weights
 from hilum.training.loop import Progress, fit
 from hilum.training.observer import Silent, TrainingObserver
 from hilum.training.prepare import prepare
-from hilum.training.run_folder import RunFolder
 from hilum.training.runs import open_run
 from hilum.types import SPLIT_NAMES, SplitName
 
@@ -94,7 +94,7 @@ def train(
     training_curves([asdict(row) for row in progress.rows], run.plots)
     report = evaluate_run(run.root, step=step)
     _write_summary(run, config, data.datasets, data.index, data.split, model, progress, report, origin, started)
-    from hilum.training.export_run import export_run  # late: exporting imports onnx, which training does not need
+    from hilum.export.run import export_run  # late: exporting imports onnx, which training does not need
 
     export_run(run.root, run.bundle, step=step)
     return TrainedRun(run, progress, report)

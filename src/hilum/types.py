@@ -119,7 +119,7 @@ class Prediction:
         probabilities: (K,) float64, summing to 1, after temperature scaling.
         label: the class of the highest probability.
         label_set: the classes that are not ruled out at the bundle's ``label_set_level``, the most probable first
-            (hilum.inference.label_sets); just ``(label,)`` where the bundle has no quantiles.
+            (hilum.bundle.label_sets); just ``(label,)`` where the bundle has no quantiles.
         mask: (H0, W0) bool, lung at the file's own size.
         evidence: (K, h, w) float32 or None, see ModelOutput.
         lung_fraction: share of the image's pixels in ``mask``, in [0, 1].

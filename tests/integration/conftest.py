@@ -35,7 +35,7 @@ def prepared(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepar
     """`phantoms` indexed, split and decoded for the settings of training_setup."""
     from training_setup import make_config
 
+    from hilum.run_folder import RunFolder
     from hilum.training.prepare import prepare
-    from hilum.training.run_folder import RunFolder
 
     return prepare(make_config(phantoms), RunFolder(tmp_path_factory.mktemp("prepared")))

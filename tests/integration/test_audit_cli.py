@@ -14,12 +14,12 @@ import cv2
 import pytest
 
 from hilum.audit.report import AuditReport
-from hilum.data.phantom import draw_phantom
-from hilum.data.phantom_confound import write_confounded
+from hilum.phantoms.chest import draw_phantom
+from hilum.phantoms.confound import write_confounded
 from hilum.storage import write_csv
 
 if TYPE_CHECKING:
-    from hilum.training.run_folder import RunFolder
+    from hilum.run_folder import RunFolder
 
 Hilum = Callable[..., str]
 

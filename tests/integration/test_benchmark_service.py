@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hilum.training.run_folder import RunFolder
+from hilum.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,11 @@ import pytest
 from PIL import Image
 
 from hilum._version import __version__
+from hilum.bundle.bundle import load_bundle
 from hilum.cli.app import _COMMANDS
-from hilum.data.phantom import draw_phantom
 from hilum.evaluation.evaluate import load_report
-from hilum.export.bundle import load_bundle
-from hilum.training.run_folder import RunFolder
+from hilum.phantoms.chest import draw_phantom
+from hilum.run_folder import RunFolder
 
 HEAVY = ("torch", "numpy", "pydantic", "cv2", "onnxruntime", "pydicom", "PIL")
 TINY = ("--size", "64", "--epochs", "1", "--batch-size", "8", "--device", "cpu")

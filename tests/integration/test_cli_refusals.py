@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from hilum.config import load_config, save_config
-from hilum.data.phantom import draw_phantom
-from hilum.training.run_folder import RunFolder
+from hilum.phantoms.chest import draw_phantom
+from hilum.run_folder import RunFolder
 
 TINY = ("--size", "64", "--epochs", "1", "--batch-size", "8", "--device", "cpu")
 no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -14,8 +14,8 @@ import pytest
 from dicom_films import errors_in, phantom_film, write_film
 from pydicom import dcmread
 
-from hilum.data.phantom import draw_phantom
 from hilum.inference.dicom_out import instance_uid
+from hilum.phantoms.chest import draw_phantom
 
 SIZE = 256
 MISSING = dict.fromkeys(

@@ -24,11 +24,11 @@ from pydicom import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
-from hilum.data.phantom import draw_phantom
-from hilum.export.bundle import load_bundle
-from hilum.export.default_bundle import DEFAULT, resolve_bundle
+from hilum.bundle.bundle import load_bundle
+from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.inference.dicom_out import instance_uid
 from hilum.inference.predictor import Predictor, Upload
+from hilum.phantoms.chest import draw_phantom
 from hilum.types import Prediction
 
 pytestmark = needs_orthanc

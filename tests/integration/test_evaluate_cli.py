@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from training_setup import make_config
 
+from hilum.bundle.bundle import load_bundle
 from hilum.data.index import load_index, save_index
-from hilum.data.phantom import write_phantoms
 from hilum.data.split import load_split
 from hilum.evaluation.compare import open_scores
 from hilum.evaluation.evaluate import load_report
-from hilum.export.bundle import load_bundle
+from hilum.phantoms.chest import write_phantoms
+from hilum.pipeline import train
+from hilum.run_folder import RunFolder
 from hilum.storage import write_json
 from hilum.training.from_bundle import Start
-from hilum.training.pipeline import train
-from hilum.training.run_folder import RunFolder
 
 FEW = ("--resamples", "100")
 

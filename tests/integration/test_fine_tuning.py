@@ -12,11 +12,11 @@ import pytest
 from safetensors.torch import load_file
 from training_setup import SMALL, Killed, Killer, same_tensors
 
+from hilum.bundle.bundle import MODEL_CARD, load_bundle
 from hilum.config import Config, load_config
-from hilum.export.bundle import MODEL_CARD, load_bundle
+from hilum.pipeline import train
+from hilum.run_folder import RunFolder
 from hilum.training.from_bundle import settings_from_bundle
-from hilum.training.pipeline import train
-from hilum.training.run_folder import RunFolder
 from hilum.training.runs import open_run
 
 pytestmark = pytest.mark.slow

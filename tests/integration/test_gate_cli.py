@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from hilum.data.phantom import draw_phantom
-from hilum.export.bundle import load_bundle
+from hilum.bundle.bundle import load_bundle
 from hilum.gate.stored import GATE_MODEL, load_gate
-from hilum.training.run_folder import RunFolder
+from hilum.phantoms.chest import draw_phantom
+from hilum.run_folder import RunFolder
 
 Hilum = Callable[..., str]
 

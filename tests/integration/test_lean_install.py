@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from hilum.export.bundle import load_bundle
-from hilum.training.run_folder import RunFolder
+from hilum.bundle.bundle import load_bundle
+from hilum.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN_ONLY = "torch torchvision lightning monai timm kornia segmentation_models_pytorch sklearn matplotlib safetensors"

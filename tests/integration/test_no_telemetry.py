@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hilum.training.run_folder import RunFolder
+from hilum.run_folder import RunFolder
 
 _RUN = (
     "import sys; from pathlib import Path; from hilum import Predictor, load_bundle;"

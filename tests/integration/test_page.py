@@ -18,7 +18,7 @@ from dicom_films import content_of, phantom_film
 from page_driving import chromium, drop, opened, phantoms, picture, rows, saved, serving, settled, shown, slide, take
 from report_writing import audit_report
 
-from hilum.serving.page.gallery import Specimen, specimens
+from hilum.service.page.gallery import Specimen, specimens
 
 pytestmark = pytest.mark.browser
 

@@ -11,22 +11,22 @@ import pytest
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
+from hilum.backends.onnxruntime import OnnxBackend
+from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
+from hilum.bundle.label_sets import LEVELS, label_set
 from hilum.cli.recalibrate import app
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.data.index import build_index
-from hilum.data.phantom import PHANTOM_CLASSES, write_phantoms
-from hilum.data.read import read_radiograph
 from hilum.errors import DataError
-from hilum.evaluation.calibration import fit_temperature
-from hilum.export.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
+from hilum.export.recalibrate import Recalibration, cross_fitted, recalibrate
 from hilum.gate import OpenGate
-from hilum.inference.backends import OnnxBackend
-from hilum.inference.label_sets import LEVELS, label_set
+from hilum.imaging.preprocess import preprocess
+from hilum.imaging.read import read_radiograph
 from hilum.inference.predictor import Predictor
 from hilum.inference.softmax import softmax
-from hilum.preprocess import preprocess
-from hilum.steps import Step
-from hilum.training.recalibrate import Recalibration, cross_fitted, recalibrate
+from hilum.metrics.calibration import fit_temperature
+from hilum.phantoms.chest import PHANTOM_CLASSES, write_phantoms
+from hilum.progress import Step
 from hilum.types import Finding, Prediction
 
 NAMES = tuple(sorted(PHANTOM_CLASSES))

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from hilum.config import load_config
-from hilum.data.phantom import draw_phantom, write_phantoms
+from hilum.export.import_original import read_checkpoint
 from hilum.models.build import build_model
+from hilum.phantoms.chest import draw_phantom, write_phantoms
 from hilum.training.checkpoint import read_weights
-from hilum.training.import_original import read_checkpoint
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 CLASSES = ["COVID", "Normal"]  # half of the original's: names must come from the data

@@ -26,14 +26,14 @@ from dicom_writing import content_of, dataset_of
 from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
-from hilum.data.phantom import draw_phantom
-from hilum.export.bundle import load_bundle
+from hilum.bundle.bundle import load_bundle
 from hilum.inference.evidence_file import read_evidence
 from hilum.inference.predictor import Predictor
 from hilum.inference.render import class_evidence
-from hilum.serving.api import create_app
-from hilum.serving.settings import ServeSettings
-from hilum.training.run_folder import RunFolder
+from hilum.phantoms.chest import draw_phantom
+from hilum.run_folder import RunFolder
+from hilum.service.api import create_app
+from hilum.service.settings import ServeSettings
 from hilum.types import Prediction, Radiograph
 
 PHANTOM = draw_phantom(4_000_001, "Normal", size=256).image
@@ -242,7 +242,7 @@ def test_request_ids_come_back_unless_they_are_odd(client: TestClient) -> None:
 
 
 def test_the_log_names_no_file(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
-    from hilum.serving.middleware import LOGGER, JsonLines
+    from hilum.service.middleware import LOGGER, JsonLines
 
     with caplog.at_level(logging.INFO, logger=LOGGER.name):
         client.post("/v1/predict", files=[("files", ("Mustermann_Erika.png", png()))])
@@ -256,7 +256,7 @@ def test_the_log_names_no_file(client: TestClient, caplog: pytest.LogCaptureFixt
 def test_a_bug_is_logged_with_its_place_and_without_its_text(
     trained_run: RunFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from hilum.serving.middleware import LOGGER, JsonLines
+    from hilum.service.middleware import LOGGER, JsonLines
 
     app = create_app(settings(trained_run))
 

@@ -17,21 +17,21 @@ from torch import nn
 from training_setup import BATCH, Killed, Killer, make_config, same_tensors, snapshot, start
 
 from hilum.config import Config
-from hilum.data.dataset import CachedDataset, EpochSampler, evaluation_loader
 from hilum.data.index import build_index, save_index
-from hilum.data.phantom import PHANTOM_CLASSES
 from hilum.data.split import make_split, save_split
 from hilum.errors import CheckpointError, ConfigError, DataError, OutputError, SplitError
 from hilum.models.build import build_model
 from hilum.models.losses import MultiTaskLoss, class_weights
+from hilum.phantoms.chest import PHANTOM_CLASSES
+from hilum.pipeline import TrainedRun, train
+from hilum.run_folder import RunFolder
 from hilum.training import loop
 from hilum.training.checkpoint import load_state, load_weights
+from hilum.training.dataset import CachedDataset, EpochSampler, evaluation_loader
 from hilum.training.dry_run import plan
 from hilum.training.loop import fit
 from hilum.training.observer import Silent
-from hilum.training.pipeline import TrainedRun, train
 from hilum.training.prepare import PreparedData
-from hilum.training.run_folder import RunFolder
 from hilum.training.validation import run_split
 
 # --- one whole run ------------------------------------------------------------------------------------------------

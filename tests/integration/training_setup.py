@@ -11,12 +11,12 @@ from torch import nn
 
 from hilum.config import Config, load_config
 from hilum.models.build import build_model
+from hilum.run_folder import RunFolder
 from hilum.storage import sha256_file
 from hilum.training.journal import EpochRow
 from hilum.training.loop import Progress, fit
 from hilum.training.observer import Silent, TrainingObserver
 from hilum.training.prepare import PreparedData
-from hilum.training.run_folder import RunFolder
 
 BATCH = 8
 SMALL: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hilum.config import AugmentConfig, load_config
-from hilum.data.augment import AugmentParameters, augment, draw_parameters
+from hilum.training.augment import AugmentParameters, augment, draw_parameters
 from hilum.types import Batch
 
 STRONG = AugmentConfig(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from hilum.serving.batching import Batcher
+from hilum.service.batching import Batcher
 
 
 class _Work:

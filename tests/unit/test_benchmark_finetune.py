@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from hilum.bundle.bundle import WEIGHTS, Manifest, write_bundle
 from hilum.config import ModelConfig, PreprocessSpec
-from hilum.export.bundle import WEIGHTS, Manifest, write_bundle
 from hilum.models.build import build_model
 
 

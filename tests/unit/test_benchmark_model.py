@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from hilum.backends.onnxruntime import BackendOutput, Floats
+from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
+from hilum.bundle.default import resolve_bundle
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.data.index import build_index
-from hilum.data.phantom import write_phantoms
 from hilum.evaluation.localisation_table import LocalisationRow, LocalisationTable
-from hilum.evaluation.metrics import Scores
-from hilum.export.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
-from hilum.export.default_bundle import resolve_bundle
-from hilum.inference.backends import BackendOutput, Floats
 from hilum.inference.softmax import softmax
+from hilum.metrics.scores import Scores
+from hilum.phantoms.chest import write_phantoms
 from hilum.types import Record
 
 ROOT = Path(__file__).resolve().parents[2]

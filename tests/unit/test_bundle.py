@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from hilum.bundle import container
+from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
+from hilum.bundle.container import MANIFEST
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import BundleError, OutputError
-from hilum.export import container
-from hilum.export.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
-from hilum.export.container import MANIFEST
 from hilum.gate import GateThresholds, Thresholds
 
 FILES = {ONNX_MODEL: bytes(range(256)) * 2, WEIGHTS: b"weights" * 30, MODEL_CARD: "# A model, Röntgen\n".encode()}

@@ -22,9 +22,9 @@ import pytest
 from hilum.config import PreprocessSpec
 from hilum.data import cache_build, hashes
 from hilum.data.cache import Cache, cache_bytes, open_cache
-from hilum.data.read import read_mask, read_radiograph
 from hilum.errors import DataError, OutputError, ReadError
-from hilum.preprocess import fit_image, fit_mask
+from hilum.imaging.preprocess import fit_image, fit_mask
+from hilum.imaging.read import read_mask, read_radiograph
 from hilum.types import Record
 
 SPEC = PreprocessSpec(size=32)

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
+from hilum.bundle.bundle import Manifest, load_bundle, write_bundle
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import DataError
-from hilum.evaluation.calibration import (
+from hilum.inference.softmax import softmax
+from hilum.metrics.calibration import (
     Calibration,
     calibration_figures,
     calibration_from_json,
@@ -26,11 +28,9 @@ from hilum.evaluation.calibration import (
     fit_temperature,
     with_calibration,
 )
-from hilum.evaluation.conformal import fit_quantiles
-from hilum.evaluation.metrics import Scores
-from hilum.evaluation.selective import choose_threshold
-from hilum.export.bundle import Manifest, load_bundle, write_bundle
-from hilum.inference.softmax import softmax
+from hilum.metrics.conformal import fit_quantiles
+from hilum.metrics.scores import Scores
+from hilum.metrics.selective import choose_threshold
 from hilum.storage import write_json
 
 Floats = NDArray[np.float64]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from hilum.bundle.bundle import Manifest
+from hilum.bundle.card import CANNOT_TELL, NOT_A_DEVICE, SAME_SOURCES, model_card, network_name
 from hilum.config import ModelConfig, PreprocessSpec
-from hilum.export.bundle import Manifest
-from hilum.export.card import CANNOT_TELL, NOT_A_DEVICE, SAME_SOURCES, model_card, network_name
 
 FACTS = {
     "images": {"train": 1700, "val": 20, "test": 30}, "masks": None, "sources": {"hospital": 1750}, "epoch": 7,

@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 from hilum.cli.compare import app
 from hilum.errors import DataError
 from hilum.evaluation.compare import Comparison, Difference, compare, figure_name, open_scores, verdict
-from hilum.evaluation.delong import delong_test, holm
-from hilum.evaluation.figures import Key, statistics_of
-from hilum.evaluation.intervals import resampled_weights
-from hilum.evaluation.metrics import Scores
 from hilum.evaluation.predictions import write_predictions
 from hilum.inference.softmax import softmax
+from hilum.metrics.bootstrap import resampled_weights
+from hilum.metrics.delong import delong_test, holm
+from hilum.metrics.scores import Scores
+from hilum.metrics.table import Key, statistics_of
 
 
 def _scores(signal: float = 1.0, seed: int = 0, count: int = 150) -> Scores:

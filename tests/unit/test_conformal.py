@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hilum.bundle.label_sets import LEVELS, label_set, label_sets
 from hilum.errors import DataError
-from hilum.evaluation.calibration import Calibration
-from hilum.evaluation.conformal import conformal_results, fit_quantiles
-from hilum.evaluation.metrics import Scores
-from hilum.inference.label_sets import LEVELS, label_set, label_sets
 from hilum.inference.softmax import softmax
+from hilum.metrics.calibration import Calibration
+from hilum.metrics.conformal import conformal_results, fit_quantiles
+from hilum.metrics.scores import Scores
 
 Labels = NDArray[np.int64]
 Floats = NDArray[np.float64]

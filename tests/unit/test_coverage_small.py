@@ -10,8 +10,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from hilum.evaluation.figures import Key
-from hilum.evaluation.intervals import Interval
+from hilum.metrics.bootstrap import Interval
+from hilum.metrics.table import Key
 
 FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "coverage.py"
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
 from hilum.data.cache import open_cache
-from hilum.data.dataset import CachedDataset, EpochSampler, evaluation_loader, sampling_shares, training_loader
+from hilum.training.dataset import CachedDataset, EpochSampler, evaluation_loader, sampling_shares, training_loader
 from hilum.types import Batch, Record
 
 CLASSES = ("COVID", "Normal", "Viral Pneumonia")

@@ -10,14 +10,14 @@ import pytest
 from torch import nn
 from typer.testing import CliRunner
 
+from hilum.bundle import default as default_bundle
+from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, Manifest, load_bundle, write_bundle
+from hilum.bundle.default import resolve_bundle
 from hilum.cli import app
 from hilum.config import ModelConfig, PreprocessSpec
-from hilum.data.phantom import draw_phantom
 from hilum.errors import BundleError
-from hilum.export import default_bundle
-from hilum.export.bundle import MODEL_CARD, ONNX_MODEL, Manifest, load_bundle, write_bundle
-from hilum.export.default_bundle import resolve_bundle
 from hilum.export.onnx import export_onnx
+from hilum.phantoms.chest import draw_phantom
 from hilum.types import ModelOutput
 
 if sys.version_info >= (3, 11):

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from hilum.errors import DataError
-from hilum.evaluation.delong import auc_covariance, delong_test, holm, structural_components
+from hilum.metrics.delong import auc_covariance, delong_test, holm, structural_components
 
 
 def _rankings(count: int = 60, models: int = 2, seed: int = 0, tied: bool = True) -> tuple[np.ndarray, np.ndarray]:

@@ -19,9 +19,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from hilum.data.read import read_radiograph
 from hilum.errors import ReadError
-from hilum.preprocess import to_uint8
+from hilum.imaging.preprocess import to_uint8
+from hilum.imaging.read import read_radiograph
 
 # Depth and sign
 

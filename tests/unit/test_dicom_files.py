@@ -24,9 +24,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from hilum.data.dicom import decode_dicom
-from hilum.data.read import MAX_PIXELS, read_radiograph
 from hilum.errors import ReadError
+from hilum.imaging.dicom import decode_dicom
+from hilum.imaging.read import MAX_PIXELS, read_radiograph
 
 # Colour
 

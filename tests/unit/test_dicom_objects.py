@@ -17,10 +17,10 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import UID
 
 from hilum._version import __version__
+from hilum.bundle.bundle import Manifest
 from hilum.config import ModelConfig, PreprocessSpec
-from hilum.data.read import read_radiograph
 from hilum.errors import DataError, ReadError
-from hilum.export.bundle import Manifest
+from hilum.imaging.read import read_radiograph
 from hilum.inference.contour import LEVELS
 from hilum.inference.dicom_names import class_code, long_string
 from hilum.inference.dicom_out import encoded, instance_uid, report, segmentation, series_uid, source_header

@@ -16,8 +16,8 @@ from hilum.audit.candidates import COMPARE_ALL, NEIGHBOURS, _neighbours, find_ca
 from hilum.audit.duplicates import NO_LABEL, Pair, find_duplicates, joined, summarise
 from hilum.audit.fingerprint import Prints, fingerprint, stack
 from hilum.audit.verify import THRESHOLD, similarity
-from hilum.data.phantom import PHANTOM_CLASSES, draw_phantom
 from hilum.errors import DataError
+from hilum.phantoms.chest import PHANTOM_CLASSES, draw_phantom
 from hilum.types import Record, SplitName
 
 Image = np.ndarray

@@ -11,8 +11,8 @@ from scipy import ndimage
 from hilum.audit import erasure
 from hilum.audit.erasure import Image, Mask
 from hilum.config import PreprocessSpec
-from hilum.data.phantom import draw_phantom
-from hilum.preprocess import fit_image, fit_mask
+from hilum.imaging.preprocess import fit_image, fit_mask
+from hilum.phantoms.chest import draw_phantom
 from hilum.types import Radiograph
 
 SIDE = 64

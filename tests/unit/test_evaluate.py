@@ -15,7 +15,6 @@ import sklearn.metrics
 from report_writing import NAMES, made_up_scores, trust_parts
 
 from hilum.errors import ConfigError, DataError
-from hilum.evaluation.calibration import fit_calibration
 from hilum.evaluation.evaluate import (
     MOST_FAILURES,
     Evaluated,
@@ -27,8 +26,9 @@ from hilum.evaluation.evaluate import (
 )
 from hilum.evaluation.limits import limits_of
 from hilum.evaluation.localisation_table import LocalisationRow, LocalisationTable
-from hilum.evaluation.metrics import Scores
 from hilum.evaluation.report import ModelRef, Report
+from hilum.metrics.calibration import fit_calibration
+from hilum.metrics.scores import Scores
 
 MODEL = ModelRef(kind="run", name="one", id="f" * 64)
 FILES = {"report.json", "report.html", "predictions.csv", "evaluation.json", "plots", "classification_report.json"}

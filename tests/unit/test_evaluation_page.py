@@ -12,9 +12,9 @@ from report_writing import estimate, film_png, made_up_scores, report_of, trust_
 
 from hilum.document import bounds, external_references, number
 from hilum.errors import OutputError
-from hilum.evaluation.metrics import Scores
 from hilum.evaluation.page import PAGE_FILE, write_page
 from hilum.evaluation.report import Report
+from hilum.metrics.scores import Scores
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"/>'
 

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from hilum.backends import onnxruntime as backends
+from hilum.backends.onnxruntime import BackendOutput, OnnxBackend, TorchBackend
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import BundleError, ConfigError, DeviceError, ParityError
 from hilum.export.onnx import OUTPUTS, export_onnx
 from hilum.export.parity import Parity, compare, random_batches, require_parity
-from hilum.inference import backends
-from hilum.inference.backends import BackendOutput, OnnxBackend, TorchBackend
 from hilum.models.build import build_model
 from hilum.types import ModelOutput
 

@@ -10,7 +10,7 @@ from image_writing import colour, encode, grey
 from PIL import Image
 
 from hilum.audit.features import FILM_PROBES, FileFacts, file_facts, film_features
-from hilum.data.phantom import draw_phantom
+from hilum.phantoms.chest import draw_phantom
 from hilum.types import Radiograph
 
 FACTS = FileFacts("PNG", "L")

@@ -18,8 +18,8 @@ from hilum.audit.fingerprint import (
     stack,
     trimmed,
 )
-from hilum.data.phantom import draw_phantom
 from hilum.errors import DataError
+from hilum.phantoms.chest import draw_phantom
 
 FILM = draw_phantom(3, "Normal", size=64).image
 

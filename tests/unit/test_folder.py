@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hilum.backends.onnxruntime import BackendOutput
+from hilum.bundle.bundle import Bundle, Manifest
 from hilum.config import ModelConfig, PreprocessSpec
-from hilum.data.phantom import draw_phantom
 from hilum.errors import ConfigError, DataError, OutputError
-from hilum.export.bundle import Bundle, Manifest
 from hilum.gate import ClassicGate, Thresholds
-from hilum.inference.backends import BackendOutput
 from hilum.inference.evidence_file import read_evidence
 from hilum.inference.folder import PARTIAL, TABLE, find_files, picture_names, predict_folder, sample_files
 from hilum.inference.predictor import Answer, Predictor, Source
 from hilum.inference.render import class_evidence
 from hilum.inference.saving import Wanted
+from hilum.phantoms.chest import draw_phantom
 
 HEADER = ["file", "status", "label", "label_set", "prob_dark", "prob_bright", "lung_fraction", "reason"]
 GATE = ClassicGate(Thresholds(minimum_side=48))

@@ -10,12 +10,13 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from hilum.bundle.bundle import WEIGHTS, Manifest, write_bundle
+from hilum.bundle.card import model_card
 from hilum.config import Config, ModelConfig, PreprocessSpec, load_config, save_config
 from hilum.errors import BundleError, CheckpointError, ConfigError
-from hilum.export.bundle import WEIGHTS, Manifest, write_bundle
-from hilum.export.card import model_card
 from hilum.export.onnx import round_weights
 from hilum.models.build import build_model
+from hilum.run_folder import RunFolder
 from hilum.training import from_bundle
 from hilum.training.from_bundle import (
     FINETUNING,
@@ -25,7 +26,6 @@ from hilum.training.from_bundle import (
     settings_from_bundle,
     starting_weights,
 )
-from hilum.training.run_folder import RunFolder
 
 SPEC = PreprocessSpec(size=64, channels=3, fit="stretch")
 THEIRS = ("COVID", "Lung_Opacity", "Normal")

@@ -163,7 +163,7 @@ def acceptance(folder: Path, read: Callable[[Path], Radiograph]) -> tuple[int, i
     ("folder", "total", "share"), [("native", 48, 0.79), ("not_chest_xray", 299, 0.41)], ids=["real", "other"]
 )
 def test_real_files_are_accepted_as_often_as_by_the_original(folder: str, total: int, share: float) -> None:
-    from hilum.data.read import read_radiograph
+    from hilum.imaging.read import read_radiograph
 
     accepted, found = acceptance(SAMPLES / folder, read_radiograph)
     assert found == total

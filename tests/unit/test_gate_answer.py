@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hilum.data.phantom import draw_phantom
 from hilum.errors import BundleError
-from hilum.gate.answer import AnswerThresholds, FeatureReference, LungShape, distance_readings, lung_readings
-from hilum.training.gate_statistics import fit_reference
+from hilum.export.feature_statistics import fit_reference
+from hilum.gate.post_check import AnswerThresholds, FeatureReference, LungShape, distance_readings, lung_readings
+from hilum.phantoms.chest import draw_phantom
 
 BOUNDS = AnswerThresholds(lungs_found=0.02, lung_least=0.1, lung_most=0.6, parts=2, symmetry=0.3, border=0.5)
 

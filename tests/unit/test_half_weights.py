@@ -16,15 +16,15 @@ from safetensors.torch import load, save
 from torch import nn
 from typer.testing import CliRunner
 
+from hilum.backends.onnxruntime import OnnxBackend, TorchBackend
+from hilum.bundle.bundle import ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
 from hilum.cli import app
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import BundleError, ConfigError, ParityError
-from hilum.export.bundle import ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
 from hilum.export.onnx import export_onnx, round_weights
 from hilum.export.parity import Parity, compare, random_batches, require_parity, require_small_rounding
-from hilum.inference.backends import OnnxBackend, TorchBackend
 from hilum.models.build import build_model
-from hilum.training.run_folder import RunFolder
+from hilum.run_folder import RunFolder
 from hilum.types import ModelOutput
 
 SPEC = PreprocessSpec(size=64)

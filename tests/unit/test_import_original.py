@@ -17,12 +17,12 @@ from monai.networks.nets import UNet
 from safetensors.torch import save_file
 from torch import nn
 
+from hilum.backends.onnxruntime import OnnxBackend, open_backend
+from hilum.bundle.bundle import Bundle, load_bundle
 from hilum.errors import CheckpointError
-from hilum.export.bundle import Bundle, load_bundle
-from hilum.inference.backends import OnnxBackend, open_backend
+from hilum.export.import_original import ORIGINAL_CLASSES, convert_weights, import_checkpoint, read_checkpoint
 from hilum.models.build import count_parameters
 from hilum.training.checkpoint import read_torch_file
-from hilum.training.import_original import ORIGINAL_CLASSES, convert_weights, import_checkpoint, read_checkpoint
 
 CLASSES = ["COVID", "Lung_Opacity", "Normal", "Viral Pneumonia"]
 SIZE = 64

@@ -15,9 +15,9 @@ import pytest
 from hilum.config import PreprocessSpec, SplitConfig
 from hilum.data.cache import open_cache
 from hilum.data.index import Index, build_index, load_index, save_index
-from hilum.data.read import read_mask
 from hilum.data.split import make_split
 from hilum.errors import DataError
+from hilum.imaging.read import read_mask
 from hilum.types import SPLIT_NAMES
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

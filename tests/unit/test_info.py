@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, Manifest, write_bundle
 from hilum.cli import app
 from hilum.config import ModelConfig, PreprocessSpec
-from hilum.export.bundle import MODEL_CARD, ONNX_MODEL, Manifest, write_bundle
 
 CARD = "# Small [bold] one\n\nWith Röntgen’s films; " + "a long line " * 20 + "\n"
 HEAVY = ("torch", "timm", "onnx", "onnxruntime", "scipy")

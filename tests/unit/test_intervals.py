@@ -18,10 +18,10 @@ from sklearn.metrics import (
 )
 
 from hilum.errors import ConfigError
-from hilum.evaluation import intervals
-from hilum.evaluation.figures import Key, figures_of, statistics_of
-from hilum.evaluation.intervals import Interval, bootstrap, resampled_weights
-from hilum.evaluation.metrics import Scores, class_metrics
+from hilum.metrics import bootstrap as intervals
+from hilum.metrics.bootstrap import Interval, bootstrap, resampled_weights
+from hilum.metrics.scores import Scores, class_metrics
+from hilum.metrics.table import Key, figures_of, statistics_of
 
 
 def _scores(

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hilum.data.phantom import PHANTOM_CLASSES, draw_phantom
-from hilum.data.read import read_radiograph
+from hilum.bundle.bundle import ONNX_MODEL, Bundle, load_bundle
+from hilum.bundle.default import resolve_bundle
 from hilum.errors import BundleError, ConfigError
-from hilum.export.bundle import ONNX_MODEL, Bundle, load_bundle
-from hilum.export.default_bundle import resolve_bundle
 from hilum.gate import LearnedGate, LearnedThresholds, Mend
-from hilum.gate.body_parts import BODY_PARTS, lateral_chest
-from hilum.gate.decoys import DECOYS, SLICES
 from hilum.gate.learned import halved
+from hilum.gate.open import open_gate
 from hilum.gate.stored import GATE_MODEL
-from hilum.gate.views import collage_view
-from hilum.inference.gates import open_gate
+from hilum.gate_training.body_parts import BODY_PARTS, lateral_chest
+from hilum.gate_training.decoys import DECOYS, SLICES
+from hilum.gate_training.views import collage_view
+from hilum.imaging.read import read_radiograph
+from hilum.phantoms.chest import PHANTOM_CLASSES, draw_phantom
 from hilum.types import Radiograph
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "samples"

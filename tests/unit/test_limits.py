@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hilum.evaluation.limits import limits_of
-from hilum.evaluation.metrics import Scores
+from hilum.metrics.scores import Scores
 
 
 def _scores(labels: list[int], sources: list[str | None], **changes: Any) -> Scores:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score, jaccard_score
 from torch.nn import functional
 
+from hilum.backends.onnxruntime import BackendOutput
 from hilum.config import PreprocessSpec
-from hilum.data.phantom import draw_phantom
 from hilum.errors import DataError
 from hilum.evaluation.localisation import (
     EVIDENCE,
@@ -31,9 +31,9 @@ from hilum.evaluation.localisation import (
     target_of,
 )
 from hilum.evaluation.localisation_table import MEASURES, LocalisationRow, LocalisationTable
-from hilum.evaluation.metrics import Scores
-from hilum.inference.backends import BackendOutput
-from hilum.preprocess import placement
+from hilum.imaging.preprocess import placement
+from hilum.metrics.scores import Scores
+from hilum.phantoms.chest import draw_phantom
 from hilum.types import Record
 
 SPEC = PreprocessSpec(size=64)
@@ -238,8 +238,8 @@ def test_only_labelled_films_with_a_target_are_measured(
 def test_evidence_and_grad_cam_of_a_linear_head_differ_by_nothing(
     films: tuple[list[Record], NDArray[np.uint8], NDArray[np.bool_]],
 ) -> None:
+    from hilum.backends.onnxruntime import TorchBackend
     from hilum.config import ModelConfig
-    from hilum.inference.backends import TorchBackend
     from hilum.models.build import build_model
 
     records, images, lungs = films

@@ -12,7 +12,7 @@ from monai.metrics.meaniou import compute_iou
 from sklearn.metrics import classification_report, roc_auc_score
 
 from hilum.errors import DataError
-from hilum.evaluation.metrics import (
+from hilum.metrics.scores import (
     Scores,
     class_metrics,
     confusion_counts,

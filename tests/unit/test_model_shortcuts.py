@@ -12,10 +12,10 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_sco
 from hilum.audit import model_shortcuts
 from hilum.audit.model_shortcuts import HEADLINE, TREATMENTS, ModelShortcuts, audit_model
 from hilum.audit.model_verdicts import model_findings, number, percent
+from hilum.backends.onnxruntime import BackendOutput, Floats
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError
-from hilum.evaluation.intervals import Interval, resampled_weights
-from hilum.inference.backends import BackendOutput, Floats
+from hilum.metrics.bootstrap import Interval, resampled_weights
 
 SIDE = 32
 SPEC = PreprocessSpec(size=SIDE)

@@ -58,20 +58,20 @@ TRAIN_PART = (
     "hilum.models",
     "hilum.training",
     "hilum.audit.probes",
-    "hilum.data.dataset",
-    "hilum.data.augment",
+    "hilum.training.dataset",
+    "hilum.training.augment",
     "hilum.data.degrade",
     "hilum.data.folds",
     "hilum.data.treatments",
-    "hilum.evaluation.calibration",
+    "hilum.metrics.calibration",
     "hilum.evaluation.compare",
-    "hilum.evaluation.conformal",
-    "hilum.evaluation.delong",
+    "hilum.metrics.conformal",
+    "hilum.metrics.delong",
     "hilum.evaluation.evaluate",
     "hilum.evaluation.gradcam",
     "hilum.evaluation.measure",
     "hilum.evaluation.plots",
-    "hilum.evaluation.selective",
+    "hilum.metrics.selective",
     "hilum.export.onnx",
     "hilum.export.parity",
 )
@@ -112,7 +112,7 @@ def _at_import(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _part(module: str) -> str | None:
-    """`data` of `hilum.data.read`; None for `hilum` itself and for other packages."""
+    """`data` of `hilum.imaging.read`; None for `hilum` itself and for other packages."""
     names = module.split(".")
     return names[1] if names[0] == "hilum" and len(names) > 1 and names[1] != "_version" else None
 

@@ -16,21 +16,21 @@ import pytest
 from dicom_films import content_of, phantom_film
 from numpy.typing import NDArray
 
-from hilum.data.phantom import draw_phantom
-from hilum.data.read import read_radiograph
+from hilum.bundle.bundle import Manifest
 from hilum.errors import DataError
-from hilum.export.bundle import Manifest
+from hilum.imaging.read import read_radiograph
 from hilum.inference.folder import predict_folder
 from hilum.inference.predictor import Predictor
 from hilum.inference.render import class_evidence
 from hilum.inference.saving import Wanted
-from hilum.serving.page import downloads
-from hilum.serving.page.films import THUMBNAIL_SIDE, Film, Films, upload
-from hilum.serving.page.gallery import specimens
-from hilum.serving.page.regions import region
-from hilum.serving.page.rows import film_row, progress
-from hilum.serving.page.settings import PageSettings, open_predictor
-from hilum.serving.page.viewing import film_view
+from hilum.phantoms.chest import draw_phantom
+from hilum.service.page import downloads
+from hilum.service.page.films import THUMBNAIL_SIDE, Film, Films, upload
+from hilum.service.page.gallery import specimens
+from hilum.service.page.regions import region
+from hilum.service.page.rows import film_row, progress
+from hilum.service.page.settings import PageSettings, open_predictor
+from hilum.service.page.viewing import film_view
 from hilum.types import Prediction, Refusal
 
 CAP = 1_000_000

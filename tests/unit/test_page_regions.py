@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hilum.serving.page.regions import region, region_scale
+from hilum.service.page.regions import region, region_scale
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from hilum.inference.predictor import Answer, Predictor, Source, Upload
-from hilum.serving.page import session as module
-from hilum.serving.page.films import Films
-from hilum.serving.page.gallery import specimens
-from hilum.serving.page.session import Session
-from hilum.serving.page.settings import PageSettings
+from hilum.service.page import session as module
+from hilum.service.page.films import Films
+from hilum.service.page.gallery import specimens
+from hilum.service.page.session import Session
+from hilum.service.page.settings import PageSettings
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ from report_writing import audit_report
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartParser
 
+from hilum.bundle.bundle import load_bundle
+from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.errors import BundleError, ConfigError, DataError
-from hilum.export.bundle import load_bundle
-from hilum.export.default_bundle import DEFAULT, resolve_bundle
 from hilum.inference.legend import OUTLINE
-from hilum.serving.page.documents import card_on_data, card_part, model_card, read_audit, told_findings
-from hilum.serving.page.forgetting import FORGET_AFTER, Forgetting
-from hilum.serving.page.run import keep_uploads_in_memory, run, streamlit_options
-from hilum.serving.page.settings import PageSettings, open_predictor
-from hilum.serving.page.style import page_css, theme_options
+from hilum.service.page.documents import card_on_data, card_part, model_card, read_audit, told_findings
+from hilum.service.page.forgetting import FORGET_AFTER, Forgetting
+from hilum.service.page.run import keep_uploads_in_memory, run, streamlit_options
+from hilum.service.page.settings import PageSettings, open_predictor
+from hilum.service.page.style import page_css, theme_options
 
 
 def test_settings_pass_as_json() -> None:

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from hilum.data.phantom import METADATA_COLUMNS, PHANTOM_CLASSES, Phantom, draw_phantom, write_phantoms
 from hilum.errors import ConfigError, DataError, OutputError
+from hilum.phantoms.chest import METADATA_COLUMNS, PHANTOM_CLASSES, Phantom, draw_phantom, write_phantoms
 
 SIZE = 64
 DISEASES = ("COVID", "Lung_Opacity", "Viral Pneumonia")

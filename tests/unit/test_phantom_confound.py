@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from hilum.data.phantom import METADATA_COLUMNS, draw_phantom
-from hilum.data.phantom_confound import (
+from hilum.errors import ConfigError, OutputError
+from hilum.phantoms.chest import METADATA_COLUMNS, draw_phantom
+from hilum.phantoms.confound import (
     CONFOUNDED_CLASSES,
     CONFOUNDS,
     Confound,
@@ -21,7 +22,6 @@ from hilum.data.phantom_confound import (
     plant,
     write_confounded,
 )
-from hilum.errors import ConfigError, OutputError
 
 SIZE = 64
 

@@ -16,7 +16,6 @@ from report_writing import made_up_scores, report_of, trust_parts
 from sklearn.metrics import auc
 
 from hilum.errors import DataError, OutputError
-from hilum.evaluation.metrics import Scores
 from hilum.evaluation.plots import sample_overlays, training_curves, write_plots
 from hilum.evaluation.plots.canvas import save_both
 from hilum.evaluation.plots.classes import confusion_matrix, precision_recall_curves, roc_curves
@@ -24,6 +23,7 @@ from hilum.evaluation.plots.forest import Line, contrast_lines, forest, source_l
 from hilum.evaluation.plots.probabilities import conformal_coverage, reliability, risk_coverage
 from hilum.evaluation.plots.write import PLOTS
 from hilum.evaluation.report import Estimate
+from hilum.metrics.scores import Scores
 
 CURVES = {"training_curves", "loss", "cls_loss", "seg_loss", "accuracy", "dice", "val_auc"}
 BLUE, VERMILION, ORANGE, SKY = (0, 114, 178), (213, 94, 0), (230, 159, 0), (86, 180, 233)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from hilum.errors import DataError
-from hilum.evaluation.metrics import Scores
 from hilum.evaluation.predictions import read_predictions, write_predictions
+from hilum.metrics.scores import Scores
 
 NAMES = ("COVID", "Lung, opaque", "Normal")
 COUNT = 40

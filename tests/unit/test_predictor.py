@@ -14,16 +14,16 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from hilum.backends.onnxruntime import BackendOutput
+from hilum.bundle.bundle import Bundle, Manifest, load_bundle
 from hilum.config import ModelConfig, PreprocessSpec
-from hilum.data.phantom import draw_phantom
-from hilum.data.read import read_radiograph
-from hilum.export.bundle import Bundle, Manifest, load_bundle
 from hilum.gate import ClassicGate, GateThresholds, Mend, OpenGate, Reading, Thresholds, Verdict
-from hilum.inference.backends import BackendOutput
-from hilum.inference.gates import open_gate
+from hilum.gate.open import open_gate
+from hilum.imaging.read import read_radiograph
 from hilum.inference.predictor import Predictor
 from hilum.inference.softmax import softmax
-from hilum.training.run_folder import RunFolder
+from hilum.phantoms.chest import draw_phantom
+from hilum.run_folder import RunFolder
 from hilum.types import Prediction, Radiograph, Refusal
 
 NAMES = ("dark", "bright")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hilum.config import PreprocessSpec
-from hilum.preprocess import fit_image, fit_mask, placement, preprocess, restore_probability, to_input, to_uint8
+from hilum.imaging.preprocess import fit_image, fit_mask, placement, preprocess, restore_probability, to_input, to_uint8
 from hilum.types import Radiograph
 
 PAD = PreprocessSpec(size=64)

@@ -11,9 +11,9 @@ import pytest
 from image_writing import colour, encode, grey, tiff
 from PIL import Image
 
-from hilum.data.decoding import rgb_to_grey
-from hilum.data.read import IMAGE_SUFFIXES, mask_levels, read_mask, read_radiograph
 from hilum.errors import ReadError
+from hilum.imaging.decoding import rgb_to_grey
+from hilum.imaging.read import IMAGE_SUFFIXES, mask_levels, read_mask, read_radiograph
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
 
@@ -231,7 +231,7 @@ def test_bad_mask_is_refused() -> None:
 
 
 def test_reading_a_png_imports_no_pydicom_and_no_torch() -> None:
-    code = "import sys, hilum.data.read; sys.exit(any(name in sys.modules for name in ('pydicom', 'torch')))"
+    code = "import sys, hilum.imaging.read; sys.exit(any(name in sys.modules for name in ('pydicom', 'torch')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

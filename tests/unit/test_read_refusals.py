@@ -14,9 +14,9 @@ from image_writing import colour, encode, grey, png_header
 from numpy.typing import NDArray
 from PIL import Image
 
-from hilum.data.decoding import decoding
-from hilum.data.read import read_radiograph
 from hilum.errors import ReadError
+from hilum.imaging.decoding import decoding
+from hilum.imaging.read import read_radiograph
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "BMP"])

@@ -12,11 +12,11 @@ from sklearn.metrics import roc_auc_score
 
 from hilum.audit import robustness as module
 from hilum.audit.robustness import CHANGES, RobustnessPoint, change_film, move_mask, robustness, robustness_findings
+from hilum.backends.onnxruntime import BackendOutput, Floats
 from hilum.config import PreprocessSpec
-from hilum.data.phantom import draw_phantom
 from hilum.errors import ConfigError, DataError
-from hilum.evaluation.intervals import Interval
-from hilum.inference.backends import BackendOutput, Floats
+from hilum.metrics.bootstrap import Interval
+from hilum.phantoms.chest import draw_phantom
 
 SIDE = 32
 SPEC = PreprocessSpec(size=SIDE)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from hilum.audit.features import FILM_PROBES, file_facts, film_features
 from hilum.audit.scan import Scan, lung_finder, scan
+from hilum.backends.onnxruntime import BackendOutput, Floats
 from hilum.config import PreprocessSpec
-from hilum.data.phantom import draw_phantom
-from hilum.data.read import read_radiograph
 from hilum.errors import DataError
-from hilum.inference.backends import BackendOutput, Floats
+from hilum.imaging.read import read_radiograph
+from hilum.phantoms.chest import draw_phantom
 from hilum.types import Radiograph, Record
 
 SIDE = 48

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from hilum.errors import DataError
-from hilum.evaluation.calibration import Calibration
-from hilum.evaluation.metrics import Scores
-from hilum.evaluation.selective import choose_threshold, selective_result
+from hilum.metrics.calibration import Calibration
+from hilum.metrics.scores import Scores
+from hilum.metrics.selective import choose_threshold, selective_result
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]

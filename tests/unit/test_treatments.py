@@ -8,11 +8,11 @@ import torch
 from torch.nn import functional
 
 from hilum.config import Config, ShortcutConfig
-from hilum.data.lesions import draw_lesion
 from hilum.data.treatments import BACKGROUND, ERASED, LESION, PLAIN, Plan, Treated, draw_plan, treat, usable
 from hilum.errors import ConfigError
 from hilum.models.losses import MultiTaskLoss
 from hilum.models.shortcut_loss import shortcut_loss
+from hilum.training.lesions import draw_lesion
 from hilum.training.treatments import Treatments
 from hilum.types import Batch, ModelOutput
 

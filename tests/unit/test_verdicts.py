@@ -6,7 +6,7 @@ import numpy as np
 
 from hilum.audit.probes import REST, ProbeResult
 from hilum.audit.verdicts import ALPHA, sentence, verdicts
-from hilum.evaluation.intervals import Interval
+from hilum.metrics.bootstrap import Interval
 
 
 def _result(

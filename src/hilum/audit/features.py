@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hilum.data.decoding import DECODE_ERRORS
-from hilum.preprocess import to_uint8
+from hilum.imaging.decoding import DECODE_ERRORS
+from hilum.imaging.preprocess import to_uint8
 from hilum.types import Radiograph
 
 FILM_PROBES = ("file", "border", "outside_lung", "thumbnail", "histogram")

@@ -26,14 +26,14 @@ from numpy.typing import NDArray
 
 from hilum.audit import erasure
 from hilum.audit.erasure import Image, Mask, has_lungs
+from hilum.backends.onnxruntime import Backend, BackendOutput
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError
-from hilum.evaluation.intervals import Interval, bootstrap
-from hilum.evaluation.metrics import FloatArray, confusion_counts, confusion_rates, divide, nan_mean, one_vs_rest_auc
-from hilum.inference.backends import Backend, BackendOutput
+from hilum.imaging.preprocess import to_input
 from hilum.inference.softmax import softmax
-from hilum.preprocess import to_input
-from hilum.steps import Progress
+from hilum.metrics.bootstrap import Interval, bootstrap
+from hilum.metrics.scores import FloatArray, confusion_counts, confusion_rates, divide, nan_mean, one_vs_rest_auc
+from hilum.progress import Progress
 
 Rows: TypeAlias = NDArray[np.int64]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from hilum.audit.model_shortcuts import CHECK, HEADLINE, SWAPPED, SWAPPED_SAME, ModelShortcuts
-from hilum.evaluation.intervals import Interval
+from hilum.metrics.bootstrap import Interval
 from hilum.types import Finding, Severity
 
 ERROR_INDEX = 0.25

@@ -28,8 +28,8 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from hilum.errors import ConfigError, DataError
-from hilum.evaluation.intervals import Interval, bootstrap
-from hilum.evaluation.metrics import FloatArray, divide, weighted_auc
+from hilum.metrics.bootstrap import Interval, bootstrap
+from hilum.metrics.scores import FloatArray, divide, weighted_auc
 
 SHORTCUT_PROBES = ("file", "border", "outside_lung", "source")
 """What holds nothing of the lung. Other probes are reported and stay out of the family of tests."""

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from hilum.audit.erasure import Image, Mask, film_frame
 from hilum.audit.model_shortcuts import run_changed
 from hilum.audit.model_verdicts import number, percent
+from hilum.backends.onnxruntime import Backend
 from hilum.config import PreprocessSpec
 from hilum.errors import ConfigError, DataError
-from hilum.evaluation.intervals import Interval, bootstrap
-from hilum.evaluation.metrics import FloatArray, dice_and_iou, nan_mean, one_vs_rest_auc
-from hilum.inference.backends import Backend
 from hilum.inference.softmax import softmax
-from hilum.steps import Progress
+from hilum.metrics.bootstrap import Interval, bootstrap
+from hilum.metrics.scores import FloatArray, dice_and_iou, nan_mean, one_vs_rest_auc
+from hilum.progress import Progress
 from hilum.types import Finding
 
 Pass: TypeAlias = tuple[str, int]

@@ -22,17 +22,17 @@ from hilum.audit.model_verdicts import model_findings
 from hilum.audit.report import AuditFinding, AuditReport, DataFacts
 from hilum.audit.robustness import robustness, robustness_findings
 from hilum.audit.scan import Scan, lung_finder, scan
+from hilum.backends.onnxruntime import Backend, open_backend
+from hilum.bundle.bundle import Bundle, load_bundle
 from hilum.data.cache import cache_folder, open_cache
 from hilum.data.index import Index, build_index
-from hilum.data.read import read_radiograph
 from hilum.data.split import load_split
 from hilum.errors import DataError, OutputError
 from hilum.evaluation.report import as_json
 from hilum.evaluation.scoring import score_records
-from hilum.export.bundle import Bundle, load_bundle
-from hilum.inference.backends import Backend, open_backend
-from hilum.preprocess import to_uint8
-from hilum.steps import Step
+from hilum.imaging.preprocess import to_uint8
+from hilum.imaging.read import read_radiograph
+from hilum.progress import Step
 from hilum.storage import write_text
 from hilum.types import Finding, Record, SplitName
 

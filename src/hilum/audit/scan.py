@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from hilum.audit.features import FILM_PROBES, FileFacts, file_facts, film_features
 from hilum.audit.fingerprint import Fingerprint, Prints, fingerprint, stack
+from hilum.backends.onnxruntime import Backend
 from hilum.config import PreprocessSpec
 from hilum.data.integrity import ASPECT_TOLERANCE, gather
-from hilum.data.read import read_mask, read_radiograph
 from hilum.errors import DataError, ReadError
-from hilum.inference.backends import Backend
-from hilum.preprocess import fit_image, restore_probability, to_input, to_uint8
-from hilum.steps import Progress
+from hilum.imaging.preprocess import fit_image, restore_probability, to_input, to_uint8
+from hilum.imaging.read import read_mask, read_radiograph
+from hilum.progress import Progress
 from hilum.storage import sha256_bytes
 from hilum.types import Finding, Radiograph, Record
 

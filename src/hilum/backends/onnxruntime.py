@@ -10,8 +10,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from hilum.bundle.bundle import ONNX_MODEL, WEIGHTS, Bundle
 from hilum.errors import BundleError, ConfigError, DeviceError, MissingExtraError
-from hilum.export.bundle import ONNX_MODEL, WEIGHTS, Bundle
 
 if TYPE_CHECKING:
     from torch import nn

@@ -19,9 +19,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from hilum.bundle.container import DAMAGED, MANIFEST, read_files, write_files
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import BundleError
-from hilum.export.container import DAMAGED, MANIFEST, read_files, write_files
 from hilum.gate.thresholds import GateThresholds
 from hilum.storage import sha256_bytes
 
@@ -47,7 +47,7 @@ class Manifest(BaseModel):
     temperature: float = Field(1.0, gt=0, description="Logits are divided by this before softmax.")
     mask_threshold: float = Field(0.5, gt=0, lt=1, description="Lung where the probability is above this.")
     conformal_quantiles: dict[str, tuple[float, ...]] = Field(
-        default_factory=dict, description="Coverage to K quantiles, one per class: hilum.inference.label_sets."
+        default_factory=dict, description="Coverage to K quantiles, one per class: hilum.bundle.label_sets."
     )
     label_set_level: str = Field("0.90", description="The coverage of the label sets that predictions carry.")
     abstention_threshold: float | None = Field(

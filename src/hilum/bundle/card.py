@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hilum.export.bundle import Manifest
+from hilum.bundle.bundle import Manifest
 
 NOT_A_DEVICE = "It is a research tool, not a medical device."
 INTERVALS = "95% intervals are bootstrapped: whole groups (patients, near-duplicates) are drawn within classes."

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hilum.bundle.container import MANIFEST
 from hilum.errors import BundleError
-from hilum.export.container import MANIFEST
 
 DEFAULT = "default"
 """The name of the bundle inside the package."""

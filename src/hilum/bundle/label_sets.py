@@ -1,7 +1,7 @@
 """Conformal label sets: the classes that a probability does not rule out. The one home of their score.
 
 The score of a class is 1 - p (Sadinle, Lei & Wasserman 2019, J. Am. Stat. Assoc. 114:223); a class is in the set where
-its score is at most the quantile of that class. How the quantiles are found: hilum.evaluation.conformal.
+its score is at most the quantile of that class. How the quantiles are found: hilum.metrics.conformal.
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from hilum.bundle.default import resolve_bundle
 from hilum.cli.app import new_typer
 from hilum.cli.console import say, show_findings
 from hilum.cli.progress import StepBars
-from hilum.export.default_bundle import resolve_bundle
 
 app = new_typer()
 
@@ -44,7 +44,7 @@ def audit(
     steps = StepBars()
     from hilum.audit.run import PAGE_FILE
     from hilum.audit.run import audit as run_audit
-    from hilum.steps import Step
+    from hilum.progress import Step
     from hilum.types import Finding
 
     try:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from hilum.export.bundle import Manifest
+    from hilum.bundle.bundle import Manifest
     from hilum.types import Finding
 
 console = Console()

@@ -77,7 +77,7 @@ def phantom(
     seed: Annotated[int, typer.Option(help="Seed; another seed draws other patients.")] = 0,
 ) -> None:
     """Draw chest radiographs of nobody, with exact lung and region masks, in the folder layout."""
-    from hilum.data.phantom import write_phantoms
+    from hilum.phantoms.chest import write_phantoms
 
     with counting("Drawing") as progress:
         write_phantoms(out, n, seed=seed, size=size, progress=progress)

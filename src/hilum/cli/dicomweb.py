@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.cli.app import new_typer
 from hilum.cli.console import console, films_table, say
 from hilum.cli.inputs import BundleName, FixOrientation, GateOption, check_orientation
 from hilum.cli.progress import counting
 from hilum.errors import ConfigError, MissingExtraError, ServerError
-from hilum.export.default_bundle import DEFAULT, resolve_bundle
 
 if TYPE_CHECKING:
+    from hilum.bundle.bundle import Manifest
     from hilum.dicomweb.server import Server
     from hilum.dicomweb.table import Log
     from hilum.dicomweb.work import Counts, Row, Worker
-    from hilum.export.bundle import Manifest
 
 app = new_typer()
 
@@ -64,8 +64,8 @@ def dicomweb(
         raise MissingExtraError(
             f"Expected the dicomweb extra, {error.name} is not installed.", cure='pip install "hilum[dicomweb]".'
         ) from error
-    from hilum.export.bundle import load_bundle
-    from hilum.inference.gates import open_gate
+    from hilum.bundle.bundle import load_bundle
+    from hilum.gate.open import open_gate
     from hilum.inference.predictor import Predictor
 
     for name in ("dicomweb_client", "urllib3", "pydicom"):  # they would quote what a server or a header says

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from hilum.bundle.default import resolve_bundle
 from hilum.cli.app import new_typer
 from hilum.cli.console import say, show_findings
 from hilum.cli.progress import StepBars, TrainingBars
 from hilum.errors import ConfigError
-from hilum.export.default_bundle import resolve_bundle
 from hilum.types import SplitName
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure a run or a bundle, with 95% intervals, as a report, a page and tables."""
-    from hilum.export.container import MANIFEST
+    from hilum.bundle.container import MANIFEST
 
     held_out = leave_one_source_out or bool(leave_out)
     if from_predictions is not None:
@@ -99,8 +99,8 @@ def _bundle(
     seed: int,
 ) -> None:
     steps = StepBars()
-    from hilum.steps import Step
-    from hilum.training.evaluate_run import evaluate_bundle
+    from hilum.evaluation.run import evaluate_bundle
+    from hilum.progress import Step
 
     try:
         report = evaluate_bundle(
@@ -118,14 +118,14 @@ def _run(
     steps = StepBars()
     bars = TrainingBars(steps)
     from hilum.evaluation.report import as_json
-    from hilum.steps import Step
-    from hilum.training.evaluate_run import evaluate_run
+    from hilum.evaluation.run import evaluate_run
+    from hilum.progress import Step
 
     step = Step(bars.begin, show_findings)
     try:
         left_out = []
         if held_out:
-            from hilum.training.held_out import leave_sources_out
+            from hilum.evaluation.leave_one_source_out import leave_sources_out
 
             left_out = as_json(
                 leave_sources_out(run, sources, resamples=resamples, seed=seed, step=step, observer=bars)

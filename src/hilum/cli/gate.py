@@ -11,14 +11,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.cli.app import new_typer
 from hilum.cli.console import console, say
 from hilum.cli.inputs import BundleName, Inputs
 from hilum.cli.progress import counting
-from hilum.export.default_bundle import DEFAULT, resolve_bundle
 
 if TYPE_CHECKING:
-    from hilum.inference.verdicts import FileVerdict
+    from hilum.inference.gate_report import FileVerdict
 
 app = new_typer()
 
@@ -37,12 +37,12 @@ def gate(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 if a file is not accepted.")] = False,
 ) -> None:
     """Say of files whether they are frontal chest films that lie as they should, and why not."""
-    from hilum.export.bundle import load_bundle
+    from hilum.bundle.bundle import load_bundle
+    from hilum.gate.open import open_gate
     from hilum.gate.verdict import ACCEPTED
     from hilum.inference.folder import find_files
-    from hilum.inference.gates import open_gate
+    from hilum.inference.gate_report import examine_files
     from hilum.inference.predictor import Predictor
-    from hilum.inference.verdicts import examine_files
 
     files = find_files(inputs)
     opened = load_bundle(resolve_bundle(bundle))

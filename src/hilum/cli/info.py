@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.cli.app import new_typer
 from hilum.cli.console import say
 from hilum.errors import BundleError, ConfigError
-from hilum.export.default_bundle import DEFAULT, resolve_bundle
 
 if TYPE_CHECKING:
-    from hilum.export.bundle import Manifest
+    from hilum.bundle.bundle import Manifest
 
 app = new_typer()
 
@@ -30,7 +30,7 @@ def info(
     """Say what a bundle is: classes, network, test figures, calibration, size."""
     if as_json and card:
         raise ConfigError("Expected one of --json and --card, got both.", cure="Leave one out.")
-    from hilum.export.bundle import MODEL_CARD, load_bundle
+    from hilum.bundle.bundle import MODEL_CARD, load_bundle
 
     path = resolve_bundle(bundle)
     opened = load_bundle(path)

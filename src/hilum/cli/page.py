@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from hilum.bundle.default import DEFAULT
 from hilum.cli.app import new_typer
 from hilum.cli.console import say
 from hilum.cli.inputs import BundleName, FixOrientation, GateOption, Host, Port, check_orientation
 from hilum.errors import MissingExtraError
-from hilum.export.default_bundle import DEFAULT
 
 app = new_typer()
 
@@ -34,9 +34,9 @@ def page(
     try:
         import streamlit  # noqa: F401
 
-        from hilum.serving.address import LOOPBACK
-        from hilum.serving.page.run import run
-        from hilum.serving.page.settings import PageSettings
+        from hilum.service.address import LOOPBACK
+        from hilum.service.page.run import run
+        from hilum.service.page.settings import PageSettings
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"Expected the serve extra, {error.name} is not installed.", cure='pip install "hilum[serve]".'

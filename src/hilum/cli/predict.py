@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.markup import escape
 
+from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.cli.app import new_typer
 from hilum.cli.console import console, films_table, say
 from hilum.cli.inputs import BundleName, FixOrientation, GateOption, Inputs, check_orientation
 from hilum.cli.progress import counting
 from hilum.errors import ConfigError
-from hilum.export.default_bundle import DEFAULT, resolve_bundle
 
 if TYPE_CHECKING:
-    from hilum.export.bundle import Manifest
+    from hilum.bundle.bundle import Manifest
     from hilum.inference.folder import FolderResult
 
 app = new_typer()
@@ -58,10 +58,10 @@ def predict(
     gate = "open" if no_gate else gate
     check_orientation(gate, fix_orientation)
     _check_engine(backend, providers, device)
-    from hilum.export.bundle import load_bundle
-    from hilum.inference.backends import open_backend
+    from hilum.backends.onnxruntime import open_backend
+    from hilum.bundle.bundle import load_bundle
+    from hilum.gate.open import open_gate
     from hilum.inference.folder import find_files, predict_folder, sample_files
-    from hilum.inference.gates import open_gate
     from hilum.inference.predictor import Predictor
     from hilum.inference.saving import Wanted
 

@@ -9,14 +9,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from hilum.bundle.default import resolve_bundle
 from hilum.cli.app import new_typer
 from hilum.cli.console import console, say, show_findings
 from hilum.cli.progress import StepBars
-from hilum.export.default_bundle import resolve_bundle
 from hilum.types import SplitName
 
 if TYPE_CHECKING:
-    from hilum.training.recalibrate import Recalibration
+    from hilum.export.recalibrate import Recalibration
 
 app = new_typer()
 
@@ -37,8 +37,8 @@ def recalibrate(
 ) -> None:
     """Fit a bundle's temperature, label sets and abstention on 100 or more local images, without training."""
     steps = StepBars()
-    from hilum.steps import Step
-    from hilum.training.recalibrate import recalibrate as refit
+    from hilum.export.recalibrate import recalibrate as refit
+    from hilum.progress import Step
 
     try:
         result = refit(

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from hilum.bundle.default import DEFAULT
 from hilum.cli.app import new_typer
 from hilum.cli.console import say
 from hilum.cli.inputs import BundleName, FixOrientation, GateOption, Host, Port, check_orientation
 from hilum.errors import MissingExtraError
-from hilum.export.default_bundle import DEFAULT
 
 app = new_typer()
 
@@ -35,9 +35,9 @@ def serve(
     """Serve a bundle over REST; the documentation is at /docs. HILUM_TOKEN asks for a bearer token."""
     check_orientation(gate, fix_orientation)
     try:
-        from hilum.serving.address import LOOPBACK
-        from hilum.serving.api import run
-        from hilum.serving.settings import ServeSettings
+        from hilum.service.address import LOOPBACK
+        from hilum.service.api import run
+        from hilum.service.settings import ServeSettings
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"Expected the serve extra, {error.name} is not installed.", cure='pip install "hilum[serve]".'

@@ -82,8 +82,8 @@ def export(
 ) -> None:
     """Export a run as a bundle, once PyTorch and ONNX Runtime agree on noise and on real files."""
     steps = StepBars()
-    from hilum.steps import Step
-    from hilum.training.export_run import export_run
+    from hilum.export.run import export_run
+    from hilum.progress import Step
 
     try:
         manifest = export_run(
@@ -120,7 +120,7 @@ def import_checkpoint(
     opset: Opset = 17,
 ) -> None:
     """Turn a checkpoint of the original project into a bundle."""
-    from hilum.training.import_original import import_checkpoint as bring
+    from hilum.export.import_original import import_checkpoint as bring
 
     manifest = bring(file, out, class_names=classes, opset=opset)
     names = escape(", ".join(manifest.class_names))
@@ -135,9 +135,9 @@ def _resume(root: Path) -> None:
 
 
 def _train(settings: Config, root: Path, *, resume: bool) -> None:
-    from hilum.steps import Step
-    from hilum.training.pipeline import train as run_training
-    from hilum.training.run_folder import RunFolder
+    from hilum.pipeline import train as run_training
+    from hilum.progress import Step
+    from hilum.run_folder import RunFolder
 
     steps = StepBars()
     bars = TrainingBars(steps)

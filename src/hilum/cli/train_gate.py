@@ -42,10 +42,10 @@ def train_gate(
     bars = StepBars()
     split = {} if split_file is None else {"split": {"split_file": split_file}}
     settings = load_config("default", None, {"data": data.resolve(), **split})
-    from hilum.gate.pictures import read_others
-    from hilum.steps import Step
-    from hilum.training.gate_loop import GateTraining
-    from hilum.training.gate_training import train_gate as run_training
+    from hilum.gate_training.loop import GateTraining
+    from hilum.gate_training.pictures import read_others
+    from hilum.gate_training.run import train_gate as run_training
+    from hilum.progress import Step
 
     training = GateTraining(
         steps=steps, batch_size=batch_size, size=size, learning_rate=learning_rate, seed=seed, workers=workers

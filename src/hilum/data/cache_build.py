@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
-from hilum.data.read import read_mask, read_radiograph
 from hilum.errors import DataError, ReadError
-from hilum.preprocess import fit_image, fit_mask
+from hilum.imaging.preprocess import fit_image, fit_mask
+from hilum.imaging.read import read_mask, read_radiograph
 from hilum.storage import write_json
 from hilum.types import Record
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hilum.data.integrity import check_records, drop_absent, gather, name_of
-from hilum.data.read import IMAGE_SUFFIXES
 from hilum.data.table import COLUMNS, LAYOUT, read_rows, read_table
 from hilum.errors import DataError
+from hilum.imaging.read import IMAGE_SUFFIXES
 from hilum.storage import sha256_text, write_csv
 from hilum.types import Finding, Record, class_names_of
 

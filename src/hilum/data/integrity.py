@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from hilum.data.read import mask_levels, read_radiograph
 from hilum.errors import ReadError
-from hilum.preprocess import MASK_THRESHOLD
+from hilum.imaging.preprocess import MASK_THRESHOLD
+from hilum.imaging.read import mask_levels, read_radiograph
 from hilum.storage import sha256_file
 from hilum.types import Finding, Record, Severity
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from hilum.config import ShortcutConfig
-from hilum.data.lesions import draw_lesion
+from hilum.training.lesions import draw_lesion
 from hilum.types import Batch
 
 PLAIN, BACKGROUND, ERASED, LESION = range(4)

@@ -17,10 +17,10 @@ from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError, ReadTimeoutError
 from urllib3.util.retry import Retry
 
-from hilum.data.read import MAX_PIXELS
 from hilum.dicomweb.address import PASSWORD, TOKEN, USER, Address
 from hilum.dicomweb.selection import SOP_INSTANCE, Film, Item, value
 from hilum.errors import ConfigError, RequestError, ServerError
+from hilum.imaging.read import MAX_PIXELS
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -15,7 +15,7 @@ from hilum.dicomweb.server import Server
 from hilum.errors import DataError, RequestError, ServerError
 from hilum.inference.dicom_out import instance_uid, report, segmentation, source_header
 from hilum.inference.predictor import Predictor, Upload
-from hilum.steps import Progress
+from hilum.progress import Progress
 from hilum.types import Prediction, Refusal
 
 if TYPE_CHECKING:

@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from hilum.errors import DataError
-from hilum.evaluation.delong import DeLongTest, delong_test, holm
-from hilum.evaluation.figures import OVERALL, OVERLAP, Key, ranking, rests_on, statistics_of
-from hilum.evaluation.intervals import LEVEL, bootstrap
-from hilum.evaluation.metrics import FloatArray, Scores
 from hilum.evaluation.pairing import aligned
 from hilum.evaluation.predictions import PREDICTIONS_FILE, read_predictions
 from hilum.evaluation.report import as_json
+from hilum.metrics.bootstrap import LEVEL, bootstrap
+from hilum.metrics.delong import DeLongTest, delong_test, holm
+from hilum.metrics.scores import FloatArray, Scores
+from hilum.metrics.table import OVERALL, OVERLAP, Key, ranking, rests_on, statistics_of
+from hilum.run_folder import RunFolder
 from hilum.storage import write_json
-from hilum.training.run_folder import RunFolder
 
 _LOWER_IS_BETTER = frozenset({"hd95"})
 _UNDEFINED = DeLongTest(*[math.nan] * 8)
@@ -33,7 +33,7 @@ class Difference:
     """One figure of both models, and the difference with its 95% interval.
 
     Attributes:
-        metric, class_name, source, versus: see hilum.evaluation.figures.Key.
+        metric, class_name, source, versus: see hilum.metrics.table.Key.
         a, b: the figure of either model; NaN where it is undefined.
         difference: ``b - a``.
         low, high: its 95% interval; NaN where fewer than two groups bear on it.
@@ -95,8 +95,8 @@ def compare(a: Scores, b: Scores, *, resamples: int = 1000, seed: int = 0) -> Co
     """Compare two models on the same images, matched by file name; order, and the order of classes, may differ.
 
     The one-vs-rest AUC of each class, and of each pair of classes inside a source that has both, get DeLong's test
-    (hilum.evaluation.delong), with p values adjusted by Holm's method. Every other figure of
-    hilum.evaluation.figures gets the paired bootstrap. Dice, IoU and the Hausdorff distance are compared over the
+    (hilum.metrics.delong), with p values adjusted by Holm's method. Every other figure of
+    hilum.metrics.table gets the paired bootstrap. Dice, IoU and the Hausdorff distance are compared over the
     images where both have them. Groups and sources are those of either table, where just one gives them.
 
     Raises:

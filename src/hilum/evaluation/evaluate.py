@@ -12,14 +12,9 @@ from pydantic import ValidationError
 
 from hilum._version import __version__
 from hilum.errors import DataError
-from hilum.evaluation.calibration import Calibration, calibration_result
-from hilum.evaluation.conformal import conformal_results
-from hilum.evaluation.figures import Key, figures_of
-from hilum.evaluation.intervals import LEVEL, Interval
 from hilum.evaluation.limits import limits_of
 from hilum.evaluation.localisation import localisation_result
 from hilum.evaluation.localisation_table import LocalisationTable
-from hilum.evaluation.metrics import Scores, class_metrics, confusion_counts
 from hilum.evaluation.predictions import PREDICTIONS_FILE, read_predictions, write_predictions
 from hilum.evaluation.report import (
     Contrast,
@@ -33,7 +28,12 @@ from hilum.evaluation.report import (
     SplitRef,
     as_json,
 )
-from hilum.evaluation.selective import selective_result
+from hilum.metrics.bootstrap import LEVEL, Interval
+from hilum.metrics.calibration import Calibration, calibration_result
+from hilum.metrics.conformal import conformal_results
+from hilum.metrics.scores import Scores, class_metrics, confusion_counts
+from hilum.metrics.selective import selective_result
+from hilum.metrics.table import Key, figures_of
 from hilum.storage import write_json, write_text
 
 REPORT_FILE = "report.json"
@@ -54,7 +54,7 @@ class Evaluated:
         calibration: what was fitted on other images; None where nothing was.
         localisation: per film and method, where regions or boxes are given.
         same_sources: whether the model was trained on films of the same sources.
-        held_out: what leaving one source out gave, see hilum.training.held_out.
+        held_out: what leaving one source out gave, see hilum.evaluation.leave_one_source_out.
     """
 
     scores: Scores

@@ -13,28 +13,28 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hilum.backends.onnxruntime import TorchBackend
 from hilum.config import Config
-from hilum.data.dataset import CachedDataset
 from hilum.data.index import Index
 from hilum.data.split import Split, records_of
 from hilum.errors import DataError
-from hilum.evaluation.figures import Key, statistics_of
-from hilum.evaluation.intervals import Interval, bootstrap
 from hilum.evaluation.measure import Subject, score
-from hilum.evaluation.metrics import FloatArray, Scores
 from hilum.evaluation.report import ModelRef
-from hilum.inference.backends import TorchBackend
+from hilum.evaluation.run import subject_of
+from hilum.metrics.bootstrap import Interval, bootstrap
+from hilum.metrics.scores import FloatArray, Scores
+from hilum.metrics.table import Key, statistics_of
 from hilum.models.build import build_model
-from hilum.steps import Step
+from hilum.progress import Step
+from hilum.run_folder import RunFolder
 from hilum.storage import sha256_text
 from hilum.training.checkpoint import load_weights
+from hilum.training.dataset import CachedDataset
 from hilum.training.device import device_of
-from hilum.training.evaluate_run import subject_of
 from hilum.training.from_bundle import Start, read_start, starting_weights
 from hilum.training.loop import fit
 from hilum.training.observer import Silent, TrainingObserver
 from hilum.training.prepare import PreparedData, prepare
-from hilum.training.run_folder import RunFolder
 from hilum.training.runs import open_run
 from hilum.types import SplitName
 

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.evaluation.metrics import Scores
+from hilum.metrics.scores import Scores
 
 FEW_IMAGES = 30
 """Below so many images of a class, or of each class of a contrast, a figure is called thin."""

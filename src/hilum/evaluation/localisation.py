@@ -16,13 +16,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.backends.onnxruntime import Backend
 from hilum.config import PreprocessSpec
-from hilum.data.read import read_mask, read_radiograph
-from hilum.evaluation.intervals import Interval, bootstrap
 from hilum.evaluation.localisation_table import MEASURES, LocalisationRow, LocalisationTable
-from hilum.evaluation.metrics import FloatArray, Scores, nan_mean
-from hilum.inference.backends import Backend
-from hilum.preprocess import fit_mask, to_input
+from hilum.imaging.preprocess import fit_mask, to_input
+from hilum.imaging.read import read_mask, read_radiograph
+from hilum.metrics.bootstrap import Interval, bootstrap
+from hilum.metrics.scores import FloatArray, Scores, nan_mean
 from hilum.types import Box, Record
 
 if TYPE_CHECKING:

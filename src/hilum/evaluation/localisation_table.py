@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.errors import DataError
-from hilum.evaluation.metrics import FloatArray, none_if_nan
+from hilum.metrics.scores import FloatArray, none_if_nan
 from hilum.storage import write_csv
 
 MEASURES = ("hit", "dice", "iou", "energy", "inside_lung")

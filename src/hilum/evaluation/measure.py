@@ -11,19 +11,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.backends.onnxruntime import Backend
 from hilum.config import PreprocessSpec
 from hilum.data.cache import Cache, cache_folder, open_cache
 from hilum.data.index import Index
-from hilum.evaluation.calibration import Calibration
 from hilum.evaluation.evaluate import Evaluated, failures_of, write_evaluation
 from hilum.evaluation.localisation import localise
-from hilum.evaluation.metrics import Scores
 from hilum.evaluation.plots import sample_overlays
 from hilum.evaluation.report import ModelRef, Report
 from hilum.evaluation.scoring import score_records
-from hilum.inference.backends import Backend
-from hilum.preprocess import to_input
-from hilum.steps import Step
+from hilum.imaging.preprocess import to_input
+from hilum.metrics.calibration import Calibration
+from hilum.metrics.scores import Scores
+from hilum.progress import Step
 from hilum.types import Record
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.errors import DataError
-from hilum.evaluation.metrics import Scores
+from hilum.metrics.scores import Scores
 
 _NAMED = 3  # how many differing files an error names
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hilum.errors import DataError
-from hilum.evaluation.metrics import FloatArray, Scores, none_if_nan
+from hilum.metrics.scores import FloatArray, Scores, none_if_nan
 from hilum.storage import write_csv
 
 PREDICTIONS_FILE = "predictions.csv"

@@ -1,6 +1,6 @@
 """Class-wise measures from confusion counts and from rankings, weighted and in bulk, for the bootstrap.
 
-Undefined values (a class without images, a class never predicted) are NaN, as in hilum.evaluation.metrics.
+Undefined values (a class without images, a class never predicted) are NaN, as in hilum.metrics.scores.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.evaluation.metrics import FloatArray, divide
+from hilum.metrics.scores import FloatArray, divide
 
 
 def specificity(confusion: FloatArray) -> FloatArray:

@@ -36,7 +36,7 @@ class Estimate(Part):
 
 
 class Figure(Estimate):
-    """One figure of hilum.evaluation.figures: its Key and its interval."""
+    """One figure of hilum.metrics.table: its Key and its interval."""
 
     metric: str
     class_name: str | None = None
@@ -94,8 +94,8 @@ class Report(Part):
     """All that is known of an evaluated split.
 
     The parts without a schema of their own are dataclasses of the modules that compute them, as JSON:
-    ``calibration`` of hilum.evaluation.calibration, ``conformal`` of .conformal, ``selective`` of .selective,
-    ``localisation`` of .localisation, ``held_out_sources`` of hilum.training.held_out.
+    ``calibration`` of hilum.metrics.calibration, ``conformal`` of .conformal, ``selective`` of .selective,
+    ``localisation`` of .localisation, ``held_out_sources`` of hilum.evaluation.leave_one_source_out.
     """
 
     format: Literal["hilum-report-1"] = "hilum-report-1"

@@ -7,27 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hilum.backends.onnxruntime import TorchBackend, open_backend
+from hilum.bundle.bundle import load_bundle
 from hilum.config import Config
 from hilum.data.index import Index, build_index
 from hilum.data.split import Split, make_split, records_of
 from hilum.errors import DataError
-from hilum.evaluation.calibration import (
+from hilum.evaluation.measure import Subject, measure, score
+from hilum.evaluation.report import ModelRef, Report
+from hilum.evaluation.scoring import labels_of
+from hilum.metrics.calibration import (
     Calibration,
     calibration_from_json,
     calibration_of,
     calibration_to_json,
     fit_calibration,
 )
-from hilum.evaluation.measure import Subject, measure, score
-from hilum.evaluation.report import ModelRef, Report
-from hilum.evaluation.scoring import labels_of
-from hilum.export.bundle import load_bundle
-from hilum.inference.backends import TorchBackend, open_backend
-from hilum.steps import Step
+from hilum.progress import Step
+from hilum.run_folder import RunFolder
 from hilum.storage import sha256_file, sha256_text, write_json
 from hilum.training.device import device_of
 from hilum.training.prepare import index_and_split
-from hilum.training.run_folder import RunFolder
 from hilum.training.runs import load_model, open_run
 from hilum.types import Record, SplitName
 

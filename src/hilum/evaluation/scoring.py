@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.backends.onnxruntime import Backend, BackendOutput
 from hilum.config import PreprocessSpec
 from hilum.data.cache import Cache
 from hilum.errors import DataError
-from hilum.evaluation.metrics import FloatArray, Scores, dice_and_iou
-from hilum.inference.backends import Backend, BackendOutput
+from hilum.imaging.preprocess import to_input
 from hilum.inference.softmax import softmax
-from hilum.preprocess import to_input
-from hilum.steps import Progress
+from hilum.metrics.scores import FloatArray, Scores, dice_and_iou
+from hilum.progress import Progress
 from hilum.types import Record
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from hilum.evaluation.intervals import Interval
 from hilum.evaluation.report import Estimate, Report
+from hilum.metrics.bootstrap import Interval
 
 _OVERALL = {
     "accuracy": "accuracy",

@@ -19,13 +19,13 @@ from safetensors.torch import save
 from torch import nn
 
 from hilum._version import __version__
+from hilum.backends.onnxruntime import OnnxBackend, TorchBackend
+from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, write_bundle
+from hilum.bundle.card import model_card
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import CheckpointError
-from hilum.export.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, write_bundle
-from hilum.export.card import model_card
 from hilum.export.onnx import OUTPUTS, export_onnx
 from hilum.export.parity import BATCH_SIZES, TOLERANCE, Parity, compare, random_batches, require_parity
-from hilum.inference.backends import OnnxBackend, TorchBackend
 from hilum.models.build import build_model
 from hilum.training.checkpoint import fit_state, read_torch_file, read_weights, save_weights
 

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.backends.onnxruntime import Backend, BackendOutput
 from hilum.config import PreprocessSpec
 from hilum.errors import ParityError
-from hilum.inference.backends import Backend, BackendOutput
 from hilum.inference.softmax import softmax
 
 TOLERANCE = 1e-4

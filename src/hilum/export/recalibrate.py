@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.backends.onnxruntime import OnnxBackend
+from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, Bundle, Manifest, load_bundle, write_bundle
 from hilum.data.cache import cache_folder, open_cache
 from hilum.data.index import Index, build_index
 from hilum.errors import DataError
-from hilum.evaluation.calibration import (
+from hilum.evaluation.scoring import labels_of, score_records
+from hilum.metrics.calibration import (
     Calibration,
     CalibrationFigures,
     calibration_figures,
@@ -23,12 +26,9 @@ from hilum.evaluation.calibration import (
     logits_of,
     with_calibration,
 )
-from hilum.evaluation.metrics import FloatArray, Scores
-from hilum.evaluation.scoring import labels_of, score_records
-from hilum.evaluation.selective import TARGET_ACCURACY
-from hilum.export.bundle import MODEL_CARD, ONNX_MODEL, Bundle, Manifest, load_bundle, write_bundle
-from hilum.inference.backends import OnnxBackend
-from hilum.steps import Step
+from hilum.metrics.scores import FloatArray, Scores
+from hilum.metrics.selective import TARGET_ACCURACY
+from hilum.progress import Step
 from hilum.types import Finding, Record, SplitName
 
 MIN_IMAGES = 100

@@ -15,16 +15,17 @@ from safetensors.torch import save
 from torch import nn
 
 from hilum._version import __version__
+from hilum.backends.onnxruntime import OnnxBackend, TorchBackend
+from hilum.bundle.bundle import FEATURES, MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
+from hilum.bundle.card import model_card
+from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.config import INDIFFERENT, Config, PreprocessSpec
 from hilum.data.index import Index
-from hilum.data.read import read_radiograph
 from hilum.data.split import Split, records_of
 from hilum.errors import CheckpointError
-from hilum.evaluation.calibration import with_calibration
 from hilum.evaluation.evaluate import REPORT_FILE, load_report
-from hilum.export.bundle import FEATURES, MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
-from hilum.export.card import model_card
-from hilum.export.default_bundle import DEFAULT, resolve_bundle
+from hilum.evaluation.run import subject_of
+from hilum.export.feature_statistics import gate_statistics
 from hilum.export.onnx import OUTPUTS, export_onnx, round_weights
 from hilum.export.parity import (
     TOLERANCE,
@@ -36,14 +37,13 @@ from hilum.export.parity import (
 )
 from hilum.gate import GateThresholds, LearnedThresholds
 from hilum.gate.stored import GATE_MODEL, load_gate
-from hilum.inference.backends import OnnxBackend, TorchBackend
-from hilum.preprocess import preprocess
-from hilum.steps import Step
-from hilum.training.evaluate_run import subject_of
+from hilum.imaging.preprocess import preprocess
+from hilum.imaging.read import read_radiograph
+from hilum.metrics.calibration import with_calibration
+from hilum.progress import Step
+from hilum.run_folder import RunFolder
 from hilum.training.from_bundle import Start, read_start
-from hilum.training.gate_statistics import gate_statistics
 from hilum.training.prepare import index_and_split
-from hilum.training.run_folder import RunFolder
 from hilum.training.runs import load_model, open_run
 from hilum.types import Record
 

@@ -2,7 +2,7 @@
 
 They are hand-set measurements of brightness, contrast and texture: cheap, and blind to anatomy. Quantities
 and bounds are those of the original, so that a file gets the same verdict here as there. All are taken on 8-bit
-grey (``hilum.preprocess.to_uint8``), whatever the depth of the file.
+grey (``hilum.imaging.preprocess.to_uint8``), whatever the depth of the file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from hilum.preprocess import to_uint8
+from hilum.imaging.preprocess import to_uint8
 from hilum.types import Finding, Radiograph
 
 _WINDOW = (8, 8)

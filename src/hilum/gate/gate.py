@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hilum.gate.checks import CHECKS, Thresholds, check_minimum_side
 from hilum.gate.verdict import ACCEPTED, Reading, Verdict
-from hilum.preprocess import to_uint8
+from hilum.imaging.preprocess import to_uint8
 from hilum.types import Radiograph
 
 _MEASURABLE_SIDE = 16

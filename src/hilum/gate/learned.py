@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hilum.config import PreprocessSpec
 from hilum.errors import BundleError
-from hilum.gate.answer import AnswerThresholds, FeatureReference, LungShape, distance_readings, lung_readings
 from hilum.gate.kinds import FLAGS, FRONTAL, KIND_REASONS, KINDS, TURNS
+from hilum.gate.post_check import AnswerThresholds, FeatureReference, LungShape, distance_readings, lung_readings
 from hilum.gate.verdict import Mend, Reading, Verdict
-from hilum.preprocess import fit_image, placement, to_input
+from hilum.imaging.preprocess import fit_image, placement, to_input
 from hilum.types import Radiograph
 
 GATE_INPUT = "image"
@@ -83,7 +83,7 @@ class GateEngine:
         self.spec = PreprocessSpec(size=int(inputs[0].shape[-1]))
 
     def read(self, images: NDArray[np.float32]) -> GateReading:
-        """(N, 1, S, S) in [0, 1], from hilum.preprocess with ``spec``, to a GateReading."""
+        """(N, 1, S, S) in [0, 1], from hilum.imaging.preprocess with ``spec``, to a GateReading."""
         return GateReading(*self._session.run(None, {GATE_INPUT: images}))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+from hilum.bundle.bundle import FEATURES, Bundle, load_bundle
+from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.errors import ConfigError
-from hilum.export.bundle import FEATURES, Bundle, load_bundle
-from hilum.export.default_bundle import DEFAULT, resolve_bundle
 from hilum.gate import ClassicGate, Gate, LearnedGate, OpenGate
-from hilum.gate.answer import FeatureReference
+from hilum.gate.post_check import FeatureReference
 from hilum.gate.stored import GATE_MODEL
 
 GateName = Literal["learned", "classic", "open"]

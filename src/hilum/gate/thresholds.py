@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hilum.gate.answer import AnswerThresholds
 from hilum.gate.checks import Thresholds
 from hilum.gate.learned import LearnedThresholds
+from hilum.gate.post_check import AnswerThresholds
 
 
 class GateThresholds(BaseModel):

@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from hilum.errors import CheckpointError, DataError
 from hilum.gate.kinds import FRONTAL
-from hilum.gate.pictures import Pictures
-from hilum.models.gate_net import GateNet, GateOutput
-from hilum.steps import Progress
+from hilum.gate_training.network import GateNet, GateOutput
+from hilum.gate_training.pictures import Pictures
+from hilum.progress import Progress
 from hilum.training.checkpoint import load_state, save_state
 
 STATE_FILE = "gate_state.ckpt"
@@ -117,7 +117,7 @@ def gate_loss(output: GateOutput, properties: torch.Tensor) -> torch.Tensor:
 
     Args:
         output: of N pictures.
-        properties: (N, 2 + flags) int64, of hilum.gate.views.View.properties; what is below 0 is not known.
+        properties: (N, 2 + flags) int64, of hilum.gate_training.views.View.properties; what is below 0 is not known.
     """
     kind, turn, flags = properties[:, 0], properties[:, 1], properties[:, 2:]
     loss = functional.cross_entropy(output.kind, kind)

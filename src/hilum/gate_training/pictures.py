@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.data.cache import Cache
-from hilum.data.phantom import PHANTOM_CLASSES, draw_phantom
-from hilum.data.read import read_radiograph
 from hilum.data.table import read_rows
 from hilum.errors import DataError
-from hilum.gate.body_parts import BODY_PARTS, lateral_chest
-from hilum.gate.decoys import DECOYS, SLICES
 from hilum.gate.kinds import COLLAGE, FRONTAL, KINDS, LATERAL, OTHER, PICTURE, SLICE
-from hilum.gate.views import View, collage_view, film_view, other_view, screenshot_view
-from hilum.preprocess import to_uint8
+from hilum.gate_training.body_parts import BODY_PARTS, lateral_chest
+from hilum.gate_training.decoys import DECOYS, SLICES
+from hilum.gate_training.views import View, collage_view, film_view, other_view, screenshot_view
+from hilum.imaging.preprocess import to_uint8
+from hilum.imaging.read import read_radiograph
+from hilum.phantoms.chest import PHANTOM_CLASSES, draw_phantom
 from hilum.types import SplitName
 
 Grey = NDArray[np.uint8]

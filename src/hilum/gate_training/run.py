@@ -18,15 +18,15 @@ from hilum.errors import DataError, ParityError
 from hilum.export.onnx import export_graph, round_weights
 from hilum.gate.calibrate import fit_thresholds
 from hilum.gate.learned import GATE_INPUT, GATE_OUTPUTS, GateEngine, GateReading
-from hilum.gate.pictures import Other, Pictures, counts, draw_phantoms, load_pictures
 from hilum.gate.stored import StoredGate, write_gate
-from hilum.models.gate_net import GateNet, GateOutput
-from hilum.preprocess import to_input
-from hilum.steps import Step
+from hilum.gate_training.loop import GateTraining, settings_text, train_gate_net
+from hilum.gate_training.network import GateNet, GateOutput
+from hilum.gate_training.pictures import Other, Pictures, counts, draw_phantoms, load_pictures
+from hilum.imaging.preprocess import to_input
+from hilum.progress import Step
+from hilum.run_folder import RunFolder
 from hilum.storage import sha256_text
-from hilum.training.gate_loop import GateTraining, settings_text, train_gate_net
 from hilum.training.prepare import index_and_split
-from hilum.training.run_folder import RunFolder
 
 _FILMS = PreprocessSpec(size=128)
 """Films are kept larger than the gate's input, since views are cut out of them."""

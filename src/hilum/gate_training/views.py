@@ -1,7 +1,7 @@
 """What the gate is shown of a frontal film: turned, mirrored, inverted, cut off, or as it should be.
 
 The cached square of a film is taken apart again (its content without the black padding), changed, and letterboxed anew,
-so that a view is what hilum.preprocess would make of a file of that kind.
+so that a view is what hilum.imaging.preprocess would make of a file of that kind.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
-from hilum.preprocess import fit_image
+from hilum.imaging.preprocess import fit_image
 from hilum.types import Radiograph
 
 Grey = NDArray[np.uint8]

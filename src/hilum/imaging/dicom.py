@@ -31,8 +31,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from hilum.data.decoding import check_pixel_count, decoding, rgb_to_grey
 from hilum.errors import ReadError
+from hilum.imaging.decoding import check_pixel_count, decoding, rgb_to_grey
 from hilum.types import Gray, Radiograph
 
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")

@@ -25,9 +25,9 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from hilum.data.decoding import DECODE_ERRORS, check_pixel_count, decoding, rgb_to_grey
 from hilum.errors import ReadError
-from hilum.preprocess import MASK_THRESHOLD, to_uint8
+from hilum.imaging.decoding import DECODE_ERRORS, check_pixel_count, decoding, rgb_to_grey
+from hilum.imaging.preprocess import MASK_THRESHOLD, to_uint8
 from hilum.types import Gray, Radiograph
 
 if TYPE_CHECKING:
@@ -84,14 +84,14 @@ def read_radiograph(source: Path | bytes, *, origin: str | None = None, max_pixe
     if not content:
         raise ReadError(f"Expected an image in {name}, got an empty file.", cure="Copy or export the file again.")
     if _is_dicom(content, name, source):
-        from hilum.data.dicom import decode_dicom  # pydicom takes 0.5 s to import
+        from hilum.imaging.dicom import decode_dicom  # pydicom takes 0.5 s to import
 
         return decode_dicom(content, name, max_pixels)
     return _decode_image(content, name, max_pixels)
 
 
 def read_dicom_header(source: Path | bytes, *, origin: str | None = None) -> Dataset | None:
-    """The elements before the pixels of a DICOM file (hilum.data.dicom.read_header); None where it is no DICOM file.
+    """The elements before the pixels of a DICOM file (hilum.imaging.dicom.read_header); None where it is no DICOM file.
 
     Raises:
         ReadError: it cannot be read, or is damaged.
@@ -100,7 +100,7 @@ def read_dicom_header(source: Path | bytes, *, origin: str | None = None) -> Dat
     content = source if isinstance(source, bytes) else _file_content(source, name)
     if not _is_dicom(content, name, source):
         return None
-    from hilum.data.dicom import read_header
+    from hilum.imaging.dicom import read_header
 
     return read_header(content, name, MAX_PIXELS)
 

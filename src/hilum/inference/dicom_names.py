@@ -13,7 +13,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID, generate_uid
 
 from hilum._version import __version__
-from hilum.export.bundle import Manifest
+from hilum.bundle.bundle import Manifest
 from hilum.storage import sha256_text
 
 Kind: TypeAlias = Literal["seg", "sr"]

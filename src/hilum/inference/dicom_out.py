@@ -12,9 +12,9 @@ from contextlib import contextmanager
 
 from pydicom.dataset import Dataset
 
-from hilum.data.decoding import decoding
+from hilum.bundle.bundle import Manifest
 from hilum.errors import ReadError
-from hilum.export.bundle import Manifest
+from hilum.imaging.decoding import decoding
 from hilum.inference.dicom_names import Kind, instance_uid, series_uid
 from hilum.inference.dicom_seg import build_segmentation
 from hilum.inference.dicom_source import source_header

@@ -12,8 +12,8 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
+from hilum.bundle.bundle import Manifest
 from hilum.errors import DataError
-from hilum.export.bundle import Manifest
 from hilum.inference.contour import BANDS, LEVELS, Rgb, evidence_region
 from hilum.inference.dicom_names import class_code, long_string, made_by, tracking_uid, version
 from hilum.inference.legend import OUTLINE

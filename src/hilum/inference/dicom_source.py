@@ -15,9 +15,9 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.valuerep import DA, TM, validate_value
 
-from hilum.data.decoding import DECODE_ERRORS, decoding
-from hilum.data.read import read_dicom_header
 from hilum.errors import ReadError
+from hilum.imaging.decoding import DECODE_ERRORS, decoding
+from hilum.imaging.read import read_dicom_header
 
 UTF_8 = "ISO_IR 192"
 

@@ -13,7 +13,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
-from hilum.export.bundle import Manifest
+from hilum.bundle.bundle import Manifest
 from hilum.inference.dicom_names import (
     NOT_A_DEVICE,
     class_code,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from hilum.data.read import IMAGE_SUFFIXES
 from hilum.errors import DataError, OutputError
+from hilum.imaging.read import IMAGE_SUFFIXES
 from hilum.inference.predictor import Predictor
 from hilum.inference.saving import (
     DICOM_FOLDER,

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError, OutputError
+from hilum.imaging.preprocess import restore_probability, to_uint8
 from hilum.inference.contour import FRACTION_BITS, Rgb, evidence_scale, fill_contours, smooth
 from hilum.inference.legend import BACKGROUND, OUTLINE, PANEL_WIDTH, draw_legend
-from hilum.preprocess import restore_probability, to_uint8
 from hilum.storage import write_bytes
 from hilum.types import Prediction, Radiograph
 

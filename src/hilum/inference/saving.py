@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.bundle.bundle import Manifest
 from hilum.errors import ConfigError, DataError
-from hilum.export.bundle import Manifest
 from hilum.inference.evidence_file import save_evidence, step_of
 from hilum.inference.predictor import Answer, Predictor
 from hilum.inference.render import class_evidence, mask_png, overlay, save_png

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.errors import ConfigError
-from hilum.evaluation.metrics import FloatArray
+from hilum.metrics.scores import FloatArray
 
 LEVEL = 0.95
 """Confidence level of every interval."""

@@ -1,7 +1,7 @@
 """Calibration: all that is fitted on validation, and how far probabilities are from frequencies before and after it.
 
-A calibration is a temperature, the quantiles of the label sets (hilum.evaluation.conformal) and the threshold of
-abstention (hilum.evaluation.selective); it goes into the bundle, and every prediction uses it.
+A calibration is a temperature, the quantiles of the label sets (hilum.metrics.conformal) and the threshold of
+abstention (hilum.metrics.selective); it goes into the bundle, and every prediction uses it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from scipy.optimize import minimize_scalar
 
+from hilum.bundle.bundle import Manifest
 from hilum.errors import DataError
-from hilum.evaluation.conformal import fit_quantiles
-from hilum.evaluation.intervals import Interval, bootstrap
-from hilum.evaluation.metrics import FloatArray, Scores, divide
-from hilum.evaluation.selective import TARGET_ACCURACY, choose_threshold
-from hilum.export.bundle import Manifest
 from hilum.inference.softmax import softmax
+from hilum.metrics.bootstrap import Interval, bootstrap
+from hilum.metrics.conformal import fit_quantiles
+from hilum.metrics.scores import FloatArray, Scores, divide
+from hilum.metrics.selective import TARGET_ACCURACY, choose_threshold
 
 BINS = 15
 TEMPERATURES = (0.05, 20.0)

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.bundle import label_sets
+from hilum.bundle.label_sets import LEVELS
 from hilum.errors import DataError
-from hilum.evaluation.intervals import Interval, bootstrap
-from hilum.evaluation.metrics import FloatArray, Scores, divide
-from hilum.inference import label_sets
-from hilum.inference.label_sets import LEVELS
+from hilum.metrics.bootstrap import Interval, bootstrap
+from hilum.metrics.scores import FloatArray, Scores, divide
 
 if TYPE_CHECKING:
-    from hilum.evaluation.calibration import Calibration
+    from hilum.metrics.calibration import Calibration
 
 _COVERAGE, _SIZE, _SOURCE = "coverage", "mean_size", "source"
 
@@ -88,7 +88,7 @@ def conformal_results(
 
     Args:
         scores: of a split, with its probabilities at the calibration's temperature.
-        calibration: from hilum.evaluation.calibration.fit_calibration.
+        calibration: from hilum.metrics.calibration.fit_calibration.
         resamples, seed: of the bootstrap.
 
     Raises:

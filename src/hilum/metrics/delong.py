@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.errors import DataError
-from hilum.evaluation.intervals import LEVEL
-from hilum.evaluation.metrics import FloatArray
+from hilum.metrics.bootstrap import LEVEL
+from hilum.metrics.scores import FloatArray
 
 _ROUNDING = 1e-24  # a variance below it is that of components which are all alike
 

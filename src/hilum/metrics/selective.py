@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from hilum.errors import DataError
-from hilum.evaluation.intervals import Interval, bootstrap
-from hilum.evaluation.metrics import FloatArray, Scores, divide
+from hilum.metrics.bootstrap import Interval, bootstrap
+from hilum.metrics.scores import FloatArray, Scores, divide
 
 if TYPE_CHECKING:
-    from hilum.evaluation.calibration import Calibration
+    from hilum.metrics.calibration import Calibration
 
 TARGET_ACCURACY = 0.95
 """What choose_threshold aims at, of the images answered."""
@@ -98,7 +98,7 @@ def selective_result(
 
     Args:
         scores: of a split, with its probabilities at the calibration's temperature.
-        calibration: from hilum.evaluation.calibration.fit_calibration on other images; None: all are answered.
+        calibration: from hilum.metrics.calibration.fit_calibration on other images; None: all are answered.
         resamples, seed: of the bootstrap.
 
     Raises:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.evaluation.intervals import Interval, bootstrap
-from hilum.evaluation.metrics import (
+from hilum.evaluation.rates import average_precision, matthews, matthews_by_class, specificity
+from hilum.metrics.bootstrap import Interval, bootstrap
+from hilum.metrics.scores import (
     FloatArray,
     Scores,
     confusion_counts,
@@ -21,7 +22,6 @@ from hilum.evaluation.metrics import (
     one_vs_rest_auc,
     weighted_auc,
 )
-from hilum.evaluation.rates import average_precision, matthews, matthews_by_class, specificity
 
 OVERALL = (
     "accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc", "macro_pr_auc", "macro_precision",

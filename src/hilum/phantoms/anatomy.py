@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.data.phantom_canvas import SIDES, Canvas, Field, Points, rounded, smooth_curve
+from hilum.phantoms.canvas import SIDES, Canvas, Field, Points, rounded, smooth_curve
 
 # The rib cage's inner outline, lateral then below the diaphragm then medial, as (d, y).
 _LUNG_OUTLINE = (

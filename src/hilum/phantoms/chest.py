@@ -1,6 +1,6 @@
 """Drawn chest radiographs: pictures that belong to nobody, with exact masks, for tests, the demo and the docs.
 
-A phantom is a sum of attenuations along the beam (`hilum.data.phantom_anatomy`), turned into transmitted
+A phantom is a sum of attenuations along the beam (`hilum.phantoms.anatomy`), turned into transmitted
 intensity (Beer and Lambert), veiled by scatter, made noisy by counting, and shown through the sigmoid curve of
 film (Hurter and Driffield): bright where the beam is stopped. It is a drawing, not a simulation: no number
 measured on phantoms says anything about patients.
@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.data.phantom_anatomy import Chest, draw_chest
-from hilum.data.phantom_canvas import Field
-from hilum.data.phantom_opacity import OPACITIES, VISIBLE
 from hilum.errors import ConfigError, DataError, OutputError
+from hilum.phantoms.anatomy import Chest, draw_chest
+from hilum.phantoms.canvas import Field
+from hilum.phantoms.opacity import OPACITIES, VISIBLE
 from hilum.storage import write_bytes, write_csv
 
 PHANTOM_CLASSES = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")

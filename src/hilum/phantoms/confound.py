@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.data.phantom import METADATA_COLUMNS, draw_phantom
 from hilum.errors import ConfigError, OutputError
+from hilum.phantoms.chest import METADATA_COLUMNS, draw_phantom
 from hilum.storage import write_bytes, write_csv
 
 Confound: TypeAlias = Literal["marker", "border", "resolution", "noise", "scale"]
@@ -25,7 +25,7 @@ CONFOUNDED_CLASSES = ("Normal", "COVID")
 """Class 0 and class 1."""
 
 MOST_FILMS = 3
-"""Films of one patient, at most, as in hilum.data.phantom.write_phantoms."""
+"""Films of one patient, at most, as in hilum.phantoms.chest.write_phantoms."""
 
 _PATIENTS, _PRESENCE, _PLANT = range(20, 23)  # independent streams of random numbers
 
@@ -129,7 +129,7 @@ def write_confounded(
     size: int = 256,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write confounded_phantoms in the layout of hilum.data.phantom.write_phantoms, with ``confound`` as a column.
+    """Write confounded_phantoms in the layout of hilum.phantoms.chest.write_phantoms, with ``confound`` as a column.
 
     ``OUT/<class>/{images,masks,regions}/<stem>.png`` and ``OUT/metadata.csv``, written last. Every film has its
     lung mask.

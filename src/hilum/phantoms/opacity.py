@@ -12,8 +12,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from hilum.data.phantom_anatomy import Chest, draw_tree
-from hilum.data.phantom_canvas import SIDES, Field
+from hilum.phantoms.anatomy import Chest, draw_tree
+from hilum.phantoms.canvas import SIDES, Field
 
 VISIBLE = 0.02
 """An opacity that replaces less of the air than this is cut off, so that its region has an edge."""

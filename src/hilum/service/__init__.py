@@ -1,1 +1,1 @@
-"""The REST service; needs the ``serve`` extra. ``hilum.serving.api`` has the application."""
+"""The REST service; needs the ``serve`` extra. ``hilum.service.api`` has the application."""

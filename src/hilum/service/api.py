@@ -20,15 +20,15 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from hilum._version import __version__
-from hilum.export.bundle import MODEL_CARD
-from hilum.serving.address import bind, url_of
-from hilum.serving.encode import EXTRAS
-from hilum.serving.engine import Engine, Waiting
-from hilum.serving.metrics import Metrics
-from hilum.serving.middleware import LOGGER, PREDICT, Envelope, JsonLines
-from hilum.serving.problems import MEDIA_TYPE, ProblemError, problem, problem_response
-from hilum.serving.schemas import BundleSchema, HealthSchema, PredictResponse, Problem
-from hilum.serving.settings import ServeSettings
+from hilum.bundle.bundle import MODEL_CARD
+from hilum.service.address import bind, url_of
+from hilum.service.encode import EXTRAS
+from hilum.service.engine import Engine, Waiting
+from hilum.service.metrics import Metrics
+from hilum.service.middleware import LOGGER, PREDICT, Envelope, JsonLines
+from hilum.service.problems import MEDIA_TYPE, ProblemError, problem, problem_response
+from hilum.service.schemas import BundleSchema, HealthSchema, PredictResponse, Problem
+from hilum.service.settings import ServeSettings
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     code: {"model": Problem, "description": words, "content": {MEDIA_TYPE: {}}}

@@ -12,8 +12,8 @@ from hilum.config import PreprocessSpec
 from hilum.inference.evidence_file import encode_evidence, step_of
 from hilum.inference.predictor import Answer
 from hilum.inference.render import class_evidence, mask_png, overlay, png_bytes
-from hilum.serving.problems import problem
-from hilum.serving.schemas import EvidenceSchema, FileResult, FindingSchema, PredictionSchema, Problem, RunLength
+from hilum.service.problems import problem
+from hilum.service.schemas import EvidenceSchema, FileResult, FindingSchema, PredictionSchema, Problem, RunLength
 from hilum.types import Finding, Prediction, Refusal
 
 EXTRAS = ("mask", "rle", "evidence", "overlay")

@@ -7,16 +7,16 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from hilum.export.bundle import load_bundle
-from hilum.export.default_bundle import resolve_bundle
-from hilum.inference.gates import open_gate
+from hilum.bundle.bundle import load_bundle
+from hilum.bundle.default import resolve_bundle
+from hilum.gate.open import open_gate
 from hilum.inference.predictor import Answer, Predictor, Ready, Upload
-from hilum.serving.batching import Batcher
-from hilum.serving.encode import file_result
-from hilum.serving.metrics import Metrics
-from hilum.serving.problems import ProblemError
-from hilum.serving.schemas import FileResult
-from hilum.serving.settings import ServeSettings
+from hilum.service.batching import Batcher
+from hilum.service.encode import file_result
+from hilum.service.metrics import Metrics
+from hilum.service.problems import ProblemError
+from hilum.service.schemas import FileResult
+from hilum.service.settings import ServeSettings
 
 
 class Waiting(NamedTuple):

@@ -19,10 +19,10 @@ from http import HTTPStatus
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hilum.serving.faults import kind_and_place
-from hilum.serving.metrics import Metrics
-from hilum.serving.problems import ProblemError, problem, problem_response
-from hilum.serving.settings import ServeSettings
+from hilum.service.faults import kind_and_place
+from hilum.service.metrics import Metrics
+from hilum.service.problems import ProblemError, problem, problem_response
+from hilum.service.settings import ServeSettings
 
 LOGGER = logging.getLogger("hilum.service")
 REQUEST_ID = "X-Request-ID"

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from hilum.serving.schemas import Problem
+from hilum.service.schemas import Problem
 
 MEDIA_TYPE = "application/problem+json"
 

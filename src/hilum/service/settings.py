@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from hilum.export.default_bundle import DEFAULT
-from hilum.inference.gates import USUAL_GATE, GateName
+from hilum.bundle.default import DEFAULT
+from hilum.gate.open import USUAL_GATE, GateName
 
 _MIB = 1 << 20
 

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hilum.config import PreprocessSpec
 from hilum.data.cache import Cache
+from hilum.imaging.preprocess import to_input
 from hilum.models.losses import UNKNOWN_LABEL
-from hilum.preprocess import to_input
 from hilum.types import Batch, Record
 
 

@@ -13,13 +13,13 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from hilum.config import Config
-from hilum.data.augment import augment, draw_parameters
 from hilum.data.cache import cache_bytes
 from hilum.data.index import build_index
 from hilum.data.split import records_of
 from hilum.errors import ConfigError
 from hilum.models.build import build_model, count_parameters
 from hilum.models.losses import MultiTaskLoss
+from hilum.training.augment import augment, draw_parameters
 from hilum.training.device import explaining_out_of_memory, open_fabric
 from hilum.training.optim import build_optimiser, check_batch_size
 from hilum.training.prepare import choose_split

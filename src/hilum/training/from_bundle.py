@@ -16,14 +16,14 @@ import torch
 from safetensors.torch import load
 from torch import nn
 
+from hilum.bundle.bundle import WEIGHTS, Manifest, load_bundle
+from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.config import Config, PresetName, load_config
 from hilum.errors import ConfigError
-from hilum.export.bundle import WEIGHTS, Manifest, load_bundle
-from hilum.export.default_bundle import DEFAULT, resolve_bundle
 from hilum.models.build import load_pretrained
+from hilum.run_folder import RunFolder
 from hilum.storage import write_json
 from hilum.training.checkpoint import fit_state
-from hilum.training.run_folder import RunFolder
 
 FINETUNING: Mapping[str, Any] = {"training": {"epochs": 10, "learning_rate": 2e-4}}
 """Settings of a run that starts from a bundle, where the user sets no others."""

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, fields
 
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from hilum.run_folder import RunFolder
 from hilum.storage import write_csv
-from hilum.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 
 from hilum.config import Config, PreprocessSpec
 from hilum.data.cache import cache_folder, open_cache
-from hilum.data.dataset import CachedDataset
 from hilum.data.index import Index, build_index, load_index, save_index
 from hilum.data.split import Split, check_split, load_split, make_split, records_of, save_split
 from hilum.errors import ConfigError, DataError
-from hilum.steps import Progress, Step
+from hilum.progress import Progress, Step
+from hilum.run_folder import RunFolder
 from hilum.storage import write_json
-from hilum.training.run_folder import RunFolder
+from hilum.training.dataset import CachedDataset
 from hilum.types import SPLIT_NAMES, SplitName
 
 

@@ -11,11 +11,11 @@ import pytest
 from matrix_cases import CASES, LOSSY, README, SYNTAXES, VALUES, Case, content, reference, write_readme
 from numpy.typing import NDArray
 
-from hilum.data.phantom import draw_phantom
-from hilum.data.read import read_radiograph
-from hilum.export.bundle import load_bundle
-from hilum.export.default_bundle import DEFAULT, resolve_bundle
+from hilum.bundle.bundle import load_bundle
+from hilum.bundle.default import DEFAULT, resolve_bundle
+from hilum.imaging.read import read_radiograph
 from hilum.inference.predictor import Predictor, Upload
+from hilum.phantoms.chest import draw_phantom
 from hilum.types import Prediction
 
 # Of the network's own size, so that the same grey levels reach it, whatever the depth: the answer must be the same. And

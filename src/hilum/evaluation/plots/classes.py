@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from hilum.errors import DataError
-from hilum.evaluation.metrics import Scores
 from hilum.evaluation.plots.canvas import SIDE, label_axes, line_style, literal, new_figure, title_of
 from hilum.evaluation.report import Report
+from hilum.metrics.scores import Scores
 
 
 def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str], *, split: str = "") -> Figure:

@@ -27,7 +27,7 @@ def reliability(calibration: Mapping[str, Any], *, split: str = "") -> Figure:
     """The reliability diagram (Murphy & Winkler 1977) before and after temperature scaling.
 
     Args:
-        calibration: a hilum.evaluation.calibration.CalibrationResult as JSON.
+        calibration: a hilum.metrics.calibration.CalibrationResult as JSON.
         split: named in the title.
 
     Raises:
@@ -70,7 +70,7 @@ def risk_coverage(selective: Mapping[str, Any], *, split: str = "") -> Figure:
     """How the share of errors falls as the least confident images are left to a person; the threshold is marked.
 
     Args:
-        selective: a hilum.evaluation.selective.SelectiveResult as JSON.
+        selective: a hilum.metrics.selective.SelectiveResult as JSON.
         split: named in the title.
 
     Raises:
@@ -103,7 +103,7 @@ def conformal_coverage(conformal: Sequence[Mapping[str, Any]], *, split: str = "
     """Coverage of the label sets against the coverage asked for, over all images and per class, with intervals.
 
     Args:
-        conformal: hilum.evaluation.conformal.ConformalResult as JSON, one per level.
+        conformal: hilum.metrics.conformal.ConformalResult as JSON, one per level.
         split: named in the title.
 
     Raises:

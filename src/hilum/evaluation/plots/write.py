@@ -7,12 +7,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from hilum.evaluation.metrics import Scores
 from hilum.evaluation.plots.canvas import save_both
 from hilum.evaluation.plots.classes import confusion_matrix, precision_recall_curves, roc_curves
 from hilum.evaluation.plots.forest import contrast_lines, forest, source_lines
 from hilum.evaluation.plots.probabilities import conformal_coverage, reliability, risk_coverage
 from hilum.evaluation.report import Report
+from hilum.metrics.scores import Scores
 
 PLOTS = (
     "confusion_matrix",

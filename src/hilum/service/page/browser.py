@@ -9,10 +9,10 @@ from typing import Any
 
 import streamlit as st
 
-from hilum.data.read import read_radiograph
-from hilum.serving.page.films import thumbnail
-from hilum.serving.page.gallery import Specimen
-from hilum.serving.page.style import asset
+from hilum.imaging.read import read_radiograph
+from hilum.service.page.films import thumbnail
+from hilum.service.page.gallery import Specimen
+from hilum.service.page.style import asset
 
 _ALSO = {"viewer": ("film",)}
 """Scripts that a part needs beside its own."""
@@ -34,7 +34,7 @@ def film_list(
 
 
 def viewer(view: str, *, evidence_class: Callable[[], None]) -> None:
-    """The film and what is said of it; ``view`` is from hilum.serving.page.viewing."""
+    """The film and what is said of it; ``view`` is from hilum.service.page.viewing."""
     _part("viewer")(key="viewer", data=view, on_evidence_class_change=evidence_class)
 
 

@@ -8,11 +8,11 @@ from typing import Literal
 import streamlit as st
 
 from hilum.audit.report import AuditReport
-from hilum.serving.page.browser import gallery
-from hilum.serving.page.documents import card_on_data, model_card, read_audit, told_findings
-from hilum.serving.page.gallery import specimens
-from hilum.serving.page.session import DialogName, Session
-from hilum.serving.page.viewing import set_level
+from hilum.service.page.browser import gallery
+from hilum.service.page.documents import card_on_data, model_card, read_audit, told_findings
+from hilum.service.page.gallery import specimens
+from hilum.service.page.session import DialogName, Session
+from hilum.service.page.viewing import set_level
 
 _KEYS = (
     ("↓ or j, ↑ or k", "next film, film before"),

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from hilum.audit.report import AuditFinding, AuditReport
 from hilum.audit.run import REPORT_FILE
+from hilum.bundle.bundle import MODEL_CARD, Bundle
 from hilum.errors import DataError
-from hilum.export.bundle import MODEL_CARD, Bundle
 
 _CARD_PARTS = ("The audit's findings", "The data", "What it cannot tell")
 

@@ -8,13 +8,13 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
-from hilum.data.read import read_radiograph
+from hilum.bundle.bundle import Manifest
 from hilum.errors import DataError, ReadError
-from hilum.export.bundle import Manifest
+from hilum.imaging.read import read_radiograph
 from hilum.inference.folder import TABLE, picture_names, table_header, table_row
 from hilum.inference.predictor import Predictor
 from hilum.inference.render import class_evidence, mask_png, overlay, png_bytes
-from hilum.serving.page.films import Film
+from hilum.service.page.films import Film
 from hilum.types import Prediction
 
 

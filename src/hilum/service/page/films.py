@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.data.read import is_dicom
+from hilum.imaging.preprocess import to_uint8
+from hilum.imaging.read import is_dicom
 from hilum.inference.predictor import Answer, Upload
-from hilum.preprocess import to_uint8
 from hilum.storage import sha256_bytes
 from hilum.types import Finding, Gray, Prediction, Radiograph, Refusal
 

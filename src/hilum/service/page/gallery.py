@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.data.phantom import draw_phantom
+from hilum.phantoms.chest import draw_phantom
 
 SIDE = 512
 """Pixels."""

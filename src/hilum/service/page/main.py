@@ -7,9 +7,9 @@ import sys
 
 def main() -> None:
     """Draw the page."""
-    from hilum.serving.page.session import Session
-    from hilum.serving.page.settings import PageSettings
-    from hilum.serving.page.shell import show
+    from hilum.service.page.session import Session
+    from hilum.service.page.settings import PageSettings
+    from hilum.service.page.shell import show
 
     show(Session.of(PageSettings.model_validate_json(sys.argv[1])))
 

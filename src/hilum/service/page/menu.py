@@ -13,7 +13,7 @@ import streamlit as st
 
 from hilum.errors import DataError
 from hilum.inference.saving import DICOM_SUFFIXES
-from hilum.serving.page.downloads import (
+from hilum.service.page.downloads import (
     everything_zip,
     file_name,
     mask_file,
@@ -22,8 +22,8 @@ from hilum.serving.page.downloads import (
     segmentation_file,
     table_csv,
 )
-from hilum.serving.page.films import Film
-from hilum.serving.page.session import Session
+from hilum.service.page.films import Film
+from hilum.service.page.session import Session
 from hilum.types import Prediction
 
 _DICOM = "application/dicom"

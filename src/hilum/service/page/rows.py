@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hilum.inference.legend import percent
-from hilum.serving.page.films import Film, Films
+from hilum.service.page.films import Film, Films
 from hilum.types import Prediction, Refusal
 
 

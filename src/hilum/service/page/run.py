@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hilum.serving.address import LOOPBACK, bind, url_of
-from hilum.serving.page.documents import read_audit
-from hilum.serving.page.forgetting import FORGET_AFTER, FORGETTING
-from hilum.serving.page.settings import PageSettings, open_predictor
-from hilum.serving.page.style import theme_options
+from hilum.service.address import LOOPBACK, bind, url_of
+from hilum.service.page.documents import read_audit
+from hilum.service.page.forgetting import FORGET_AFTER, FORGETTING
+from hilum.service.page.settings import PageSettings, open_predictor
+from hilum.service.page.style import theme_options
 
 _SCRIPT = Path(__file__).with_name("main.py")
 

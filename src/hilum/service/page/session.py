@@ -12,13 +12,13 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from hilum.inference.predictor import Answer, Predictor, Upload
-from hilum.serving.faults import kind_and_place
-from hilum.serving.page.downloads import why_no_objects
-from hilum.serving.page.films import Film, Films, Filter, Order, upload
-from hilum.serving.page.forgetting import FORGETTING
-from hilum.serving.page.gallery import specimens
-from hilum.serving.page.settings import PageSettings, open_predictor
-from hilum.serving.page.viewing import film_view
+from hilum.service.faults import kind_and_place
+from hilum.service.page.downloads import why_no_objects
+from hilum.service.page.films import Film, Films, Filter, Order, upload
+from hilum.service.page.forgetting import FORGETTING
+from hilum.service.page.gallery import specimens
+from hilum.service.page.settings import PageSettings, open_predictor
+from hilum.service.page.viewing import film_view
 from hilum.types import Finding, Refusal
 
 DialogName: TypeAlias = Literal["card", "audit", "help", "phantoms"]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pydantic import Field
 
-from hilum.export.bundle import load_bundle
-from hilum.export.default_bundle import resolve_bundle
-from hilum.inference.gates import GateName, open_gate
+from hilum.bundle.bundle import load_bundle
+from hilum.bundle.default import resolve_bundle
+from hilum.gate.open import GateName, open_gate
 from hilum.inference.predictor import Predictor
-from hilum.serving.settings import ModelSettings
+from hilum.service.settings import ModelSettings
 
 
 class PageSettings(ModelSettings):

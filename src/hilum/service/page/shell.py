@@ -8,13 +8,13 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from hilum.inference.legend import DISCLAIMER
-from hilum.serving.page import dialogs
-from hilum.serving.page.browser import film_list, gallery, viewer
-from hilum.serving.page.gallery import specimens
-from hilum.serving.page.menu import download_buttons
-from hilum.serving.page.rows import film_rows, progress
-from hilum.serving.page.session import DialogName, Session
-from hilum.serving.page.style import page_css
+from hilum.service.page import dialogs
+from hilum.service.page.browser import film_list, gallery, viewer
+from hilum.service.page.gallery import specimens
+from hilum.service.page.menu import download_buttons
+from hilum.service.page.rows import film_rows, progress
+from hilum.service.page.session import DialogName, Session
+from hilum.service.page.style import page_css
 
 
 def show(session: Session) -> None:

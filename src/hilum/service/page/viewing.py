@@ -15,16 +15,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.bundle.bundle import Manifest
 from hilum.config import PreprocessSpec
-from hilum.data.read import read_radiograph
 from hilum.errors import ReadError
-from hilum.export.bundle import Manifest
+from hilum.imaging.preprocess import to_uint8
+from hilum.imaging.read import read_radiograph
 from hilum.inference.contour import BANDS, FRACTION_BITS, LEVELS, OPACITY, evidence_scale
 from hilum.inference.legend import percent
 from hilum.inference.render import class_evidence, display_shape, outline
-from hilum.preprocess import to_uint8
-from hilum.serving.page.films import Film
-from hilum.serving.page.regions import region_scale
+from hilum.service.page.films import Film
+from hilum.service.page.regions import region_scale
 from hilum.types import Finding, Prediction, Radiograph, Refusal
 
 GRID_SIDE = 192
