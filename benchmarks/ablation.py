@@ -24,12 +24,12 @@ import torch
 from safetensors.torch import load_file
 
 from hilum.audit.model_shortcuts import SWAPPED, audit_model
-from hilum.backends.onnxruntime import TorchBackend
+from hilum.backends.pytorch import TorchBackend
 from hilum.config import Config, load_config
 from hilum.evaluation.localisation import EVIDENCE, GRAD_CAM, RANDOM, localisation_result, localise
 from hilum.evaluation.localisation_table import LocalisationTable
+from hilum.evaluation.measure import Scored, score_records
 from hilum.evaluation.report import as_json
-from hilum.evaluation.scoring import Scored, score_records
 from hilum.metrics.table import Key, figures_of
 from hilum.models.build import build_model, load_pretrained
 from hilum.run_folder import RunFolder

@@ -27,8 +27,8 @@ import numpy as np
 from scipy.stats import beta
 
 from hilum.audit.features import FileFacts, film_features
+from hilum.audit.findings import verdicts
 from hilum.audit.probes import run_probes
-from hilum.audit.verdicts import verdicts
 from hilum.phantoms.chest import Phantom, draw_phantom
 from hilum.phantoms.confound import CONFOUNDED_CLASSES, CONFOUNDS, Confound, draw_presence, plan_patients, plant
 from hilum.storage import write_json

@@ -23,7 +23,9 @@ import numpy as np
 import onnxruntime
 import torch
 
-from hilum.backends.onnxruntime import Backend, Floats, OnnxBackend, TorchBackend
+from hilum.backends.base import Backend, Floats
+from hilum.backends.onnxruntime import OnnxBackend
+from hilum.backends.pytorch import TorchBackend
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.export.onnx import export_onnx
 from hilum.models.build import build_model, count_parameters

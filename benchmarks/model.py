@@ -22,19 +22,19 @@ import numpy as np
 from model_data import Meta, data_facts
 from numpy.typing import NDArray
 
-from hilum.backends.onnxruntime import TorchBackend, open_backend
+from hilum.backends.open import open_backend
+from hilum.backends.pytorch import TorchBackend
 from hilum.bundle.bundle import WEIGHTS, Bundle, load_bundle
+from hilum.bundle.label_sets import softmax
 from hilum.data.cache import cache_folder, open_cache
 from hilum.data.index import build_index
 from hilum.data.table import read_rows, read_table
-from hilum.evaluation.compare import compare
+from hilum.evaluation.compare import aligned, compare
 from hilum.evaluation.evaluate import Evaluated, read_evaluation
 from hilum.evaluation.localisation import EVIDENCE, GRAD_CAM, RANDOM, localisation_result
 from hilum.evaluation.localisation_table import LocalisationTable
-from hilum.evaluation.pairing import aligned
+from hilum.evaluation.measure import score_records
 from hilum.evaluation.report import as_json
-from hilum.evaluation.scoring import score_records
-from hilum.inference.softmax import softmax
 from hilum.metrics.bootstrap import Interval
 from hilum.metrics.calibration import calibration_result
 from hilum.metrics.delong import delong_test

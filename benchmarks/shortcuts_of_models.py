@@ -22,19 +22,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.audit.erasure import has_lungs
+from hilum.audit.findings import model_findings
 from hilum.audit.model_shortcuts import CHECK, ERASURES, HEADLINE, TREATMENTS, ModelShortcuts, audit_model, index_of
-from hilum.audit.model_verdicts import model_findings
-from hilum.backends.onnxruntime import Backend, BackendOutput, Floats, open_backend
+from hilum.backends.base import Backend, BackendOutput, Floats
+from hilum.backends.open import open_backend
 from hilum.bundle.bundle import WEIGHTS, Bundle, load_bundle
+from hilum.bundle.label_sets import softmax
 from hilum.config import Config, PreprocessSpec
 from hilum.data.cache import cache_folder, open_cache
 from hilum.data.index import build_index
 from hilum.data.split import make_split, records_of
 from hilum.evaluation.compare import compare
+from hilum.evaluation.measure import score_records
 from hilum.evaluation.report import as_json
-from hilum.evaluation.scoring import score_records
 from hilum.imaging.preprocess import fit_mask
-from hilum.inference.softmax import softmax
 from hilum.metrics.bootstrap import Interval, bootstrap
 from hilum.metrics.scores import FloatArray, Scores, divide
 from hilum.storage import write_json
@@ -61,7 +62,7 @@ class Recorder:
         self.logits: list[FloatArray] = []
 
     def run(self, images: Floats) -> BackendOutput:
-        """See hilum.backends.onnxruntime.Backend."""
+        """See hilum.backends.base.Backend."""
         output = self.backend.run(images)
         self.logits.append(output.classification.astype(np.float64))
         return output

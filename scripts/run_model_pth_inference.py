@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--device", help="cuda or cpu; by default cuda where there is one")
     arguments = parse_inference(parser, save_dir="output_results")
 
-    from hilum.backends.onnxruntime import TorchBackend
+    from hilum.backends.pytorch import TorchBackend
     from hilum.bundle.bundle import Bundle
     from hilum.config import load_config
     from hilum.export.import_original import read_checkpoint

@@ -71,7 +71,7 @@ class AugmentConfig(_Settings):
 
 
 class ShortcutConfig(_Settings):
-    """Training films that take a shortcut's reward away (hilum.data.treatments). Zero turns one off."""
+    """Training films that take a shortcut's reward away (hilum.training.shortcuts). Zero turns one off."""
 
     background_p: float = Field(0.0, ge=0, le=1, description="Chance that lungs are set over another class's film.")
     erase_p: float = Field(0.0, ge=0, le=1, description="Chance that lungs are erased and no answer is right.")

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from hilum.backends.onnxruntime import OnnxBackend
 from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
-from hilum.bundle.label_sets import LEVELS, label_set
+from hilum.bundle.label_sets import LEVELS, label_set, softmax
 from hilum.cli.recalibrate import app
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.data.index import build_index
@@ -23,7 +23,6 @@ from hilum.gate import OpenGate
 from hilum.imaging.preprocess import preprocess
 from hilum.imaging.read import read_radiograph
 from hilum.inference.predictor import Predictor
-from hilum.inference.softmax import softmax
 from hilum.metrics.calibration import fit_temperature
 from hilum.phantoms.chest import PHANTOM_CLASSES, write_phantoms
 from hilum.progress import Step

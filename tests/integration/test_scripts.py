@@ -21,8 +21,8 @@ from onnx import TensorProto, helper
 from hilum.config import load_config
 from hilum.export.import_original import read_checkpoint
 from hilum.models.build import build_model
+from hilum.models.weights import read_weights
 from hilum.phantoms.chest import draw_phantom, write_phantoms
-from hilum.training.checkpoint import read_weights
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 CLASSES = ["COVID", "Normal"]  # half of the original's: names must come from the data

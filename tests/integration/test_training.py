@@ -22,11 +22,12 @@ from hilum.data.split import make_split, save_split
 from hilum.errors import CheckpointError, ConfigError, DataError, OutputError, SplitError
 from hilum.models.build import build_model
 from hilum.models.losses import MultiTaskLoss, class_weights
+from hilum.models.weights import load_weights
 from hilum.phantoms.chest import PHANTOM_CLASSES
 from hilum.pipeline import TrainedRun, train
 from hilum.run_folder import RunFolder
 from hilum.training import loop
-from hilum.training.checkpoint import load_state, load_weights
+from hilum.training.checkpoint import load_state
 from hilum.training.dataset import CachedDataset, EpochSampler, evaluation_loader
 from hilum.training.dry_run import plan
 from hilum.training.loop import fit

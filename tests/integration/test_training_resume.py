@@ -13,10 +13,11 @@ from training_setup import Killed, Killer, make_config, same_tensors, snapshot, 
 
 from hilum.config import Config
 from hilum.errors import CheckpointError
+from hilum.models.weights import save_weights
 from hilum.run_folder import RunFolder
 from hilum.storage import sha256_file
 from hilum.training import loop
-from hilum.training.checkpoint import load_state, save_weights
+from hilum.training.checkpoint import load_state
 from hilum.training.loop import Progress
 from hilum.training.observer import Silent, TrainingObserver
 from hilum.training.prepare import PreparedData

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from hilum.backends.onnxruntime import BackendOutput, Floats
+from hilum.backends.base import BackendOutput, Floats
 from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
 from hilum.bundle.default import resolve_bundle
+from hilum.bundle.label_sets import softmax
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.data.index import build_index
 from hilum.evaluation.localisation_table import LocalisationRow, LocalisationTable
-from hilum.inference.softmax import softmax
 from hilum.metrics.scores import Scores
 from hilum.phantoms.chest import write_phantoms
 from hilum.types import Record

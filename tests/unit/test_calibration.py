@@ -14,20 +14,17 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
 from hilum.bundle.bundle import Manifest, load_bundle, write_bundle
-from hilum.config import ModelConfig, PreprocessSpec
-from hilum.errors import DataError
-from hilum.inference.softmax import softmax
-from hilum.metrics.calibration import (
+from hilum.bundle.calibration import (
     Calibration,
-    calibration_figures,
     calibration_from_json,
     calibration_of,
-    calibration_result,
     calibration_to_json,
-    fit_calibration,
-    fit_temperature,
     with_calibration,
 )
+from hilum.bundle.label_sets import softmax
+from hilum.config import ModelConfig, PreprocessSpec
+from hilum.errors import DataError
+from hilum.metrics.calibration import calibration_figures, calibration_result, fit_calibration, fit_temperature
 from hilum.metrics.conformal import fit_quantiles
 from hilum.metrics.scores import Scores
 from hilum.metrics.selective import choose_threshold

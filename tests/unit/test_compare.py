@@ -12,11 +12,11 @@ import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 from typer.testing import CliRunner
 
+from hilum.bundle.label_sets import softmax
 from hilum.cli.compare import app
 from hilum.errors import DataError
 from hilum.evaluation.compare import Comparison, Difference, compare, figure_name, open_scores, verdict
 from hilum.evaluation.predictions import write_predictions
-from hilum.inference.softmax import softmax
 from hilum.metrics.bootstrap import resampled_weights
 from hilum.metrics.delong import delong_test, holm
 from hilum.metrics.scores import Scores

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hilum.bundle.label_sets import LEVELS, label_set, label_sets
+from hilum.bundle.calibration import Calibration
+from hilum.bundle.label_sets import LEVELS, label_set, label_sets, softmax
 from hilum.errors import DataError
-from hilum.inference.softmax import softmax
-from hilum.metrics.calibration import Calibration
 from hilum.metrics.conformal import conformal_results, fit_quantiles
 from hilum.metrics.scores import Scores
 

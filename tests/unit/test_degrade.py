@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import torch
 
-from hilum.data.degrade import degrade
+from hilum.training.augment import degrade
 
 SIDE = 64
 

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hilum.backends import onnxruntime as backends
-from hilum.backends.onnxruntime import BackendOutput, OnnxBackend, TorchBackend
+from hilum.backends.base import BackendOutput
+from hilum.backends.onnxruntime import OnnxBackend
+from hilum.backends.pytorch import TorchBackend
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import BundleError, ConfigError, DeviceError, ParityError
 from hilum.export.onnx import OUTPUTS, export_onnx

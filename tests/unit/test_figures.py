@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from hilum.evaluation.rates import average_precision, matthews
-from hilum.metrics.scores import Scores
+from hilum.metrics.scores import Scores, average_precision, matthews
 from hilum.metrics.table import BY_CLASS, OVERALL, Key, figures_of, rests_on, statistics_of
 
 NAMES = ("covid", "normal", "viral")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hilum.backends.onnxruntime import BackendOutput
+from hilum.backends.base import BackendOutput
 from hilum.bundle.bundle import Bundle, Manifest
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import ConfigError, DataError, OutputError

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from hilum.config import PreprocessSpec
 from hilum.data.cache import Cache, open_cache
 from hilum.errors import DataError
-from hilum.gate.kinds import COLLAGE, FRONTAL, KIND_REASONS, KINDS, LATERAL, PICTURE
+from hilum.gate.verdict import COLLAGE, FRONTAL, KIND_REASONS, KINDS, LATERAL, PICTURE
 from hilum.gate_training.body_parts import BODY_PARTS, lateral_chest
 from hilum.gate_training.decoys import DECOYS, SLICES
 from hilum.gate_training.pictures import Pictures, counts, draw_phantoms, load_pictures, read_others
-from hilum.gate_training.views import UNKNOWN, content_of, film_view, letterboxed, other_view
-from hilum.imaging.preprocess import placement
+from hilum.gate_training.views import UNKNOWN, film_view, letterboxed, other_view
+from hilum.imaging.preprocess import content_of, placement
 from hilum.phantoms.chest import draw_phantom
 from hilum.types import Record
 

@@ -15,13 +15,13 @@ from hilum.config import PreprocessSpec
 from hilum.data.cache import open_cache
 from hilum.errors import BundleError, CheckpointError
 from hilum.gate import GateThresholds, LearnedThresholds, Thresholds
-from hilum.gate.calibrate import fit_thresholds
-from hilum.gate.kinds import FLAGS, FRONTAL, KINDS, LATERAL, TURNS
 from hilum.gate.learned import GateReading
 from hilum.gate.stored import load_gate, write_gate
+from hilum.gate.verdict import FLAGS, FRONTAL, KINDS, LATERAL, TURNS
 from hilum.gate_training.loop import GateTraining, gate_loss, train_gate_net
 from hilum.gate_training.network import GateNet, GateOutput
 from hilum.gate_training.pictures import Pictures, draw_phantoms
+from hilum.gate_training.run import fit_thresholds
 from hilum.types import Record
 
 SETTINGS = GateTraining(steps=8, batch_size=6, size=64, workers=0, checkpoint_every=2)

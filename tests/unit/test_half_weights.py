@@ -16,7 +16,8 @@ from safetensors.torch import load, save
 from torch import nn
 from typer.testing import CliRunner
 
-from hilum.backends.onnxruntime import OnnxBackend, TorchBackend
+from hilum.backends.onnxruntime import OnnxBackend
+from hilum.backends.pytorch import TorchBackend
 from hilum.bundle.bundle import ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
 from hilum.cli import app
 from hilum.config import ModelConfig, PreprocessSpec

@@ -17,7 +17,8 @@ from monai.networks.nets import UNet
 from safetensors.torch import save_file
 from torch import nn
 
-from hilum.backends.onnxruntime import OnnxBackend, open_backend
+from hilum.backends.onnxruntime import OnnxBackend
+from hilum.backends.open import open_backend
 from hilum.bundle.bundle import Bundle, load_bundle
 from hilum.errors import CheckpointError
 from hilum.export.import_original import ORIGINAL_CLASSES, convert_weights, import_checkpoint, read_checkpoint

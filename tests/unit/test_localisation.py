@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score, jaccard_score
 from torch.nn import functional
 
-from hilum.backends.onnxruntime import BackendOutput
+from hilum.backends.base import BackendOutput
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError
 from hilum.evaluation.localisation import (
@@ -238,7 +238,7 @@ def test_only_labelled_films_with_a_target_are_measured(
 def test_evidence_and_grad_cam_of_a_linear_head_differ_by_nothing(
     films: tuple[list[Record], NDArray[np.uint8], NDArray[np.bool_]],
 ) -> None:
-    from hilum.backends.onnxruntime import TorchBackend
+    from hilum.backends.pytorch import TorchBackend
     from hilum.config import ModelConfig
     from hilum.models.build import build_model
 

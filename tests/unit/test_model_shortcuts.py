@@ -10,9 +10,9 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
 from hilum.audit import model_shortcuts
+from hilum.audit.findings import model_findings, number, percent
 from hilum.audit.model_shortcuts import HEADLINE, TREATMENTS, ModelShortcuts, audit_model
-from hilum.audit.model_verdicts import model_findings, number, percent
-from hilum.backends.onnxruntime import BackendOutput, Floats
+from hilum.backends.base import BackendOutput, Floats
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError
 from hilum.metrics.bootstrap import Interval, resampled_weights

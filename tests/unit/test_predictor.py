@@ -14,14 +14,14 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from hilum.backends.onnxruntime import BackendOutput
+from hilum.backends.base import BackendOutput
 from hilum.bundle.bundle import Bundle, Manifest, load_bundle
+from hilum.bundle.label_sets import softmax
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.gate import ClassicGate, GateThresholds, Mend, OpenGate, Reading, Thresholds, Verdict
 from hilum.gate.open import open_gate
 from hilum.imaging.read import read_radiograph
 from hilum.inference.predictor import Predictor
-from hilum.inference.softmax import softmax
 from hilum.phantoms.chest import draw_phantom
 from hilum.run_folder import RunFolder
 from hilum.types import Prediction, Radiograph, Refusal

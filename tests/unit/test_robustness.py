@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from hilum.audit import robustness as module
 from hilum.audit.robustness import CHANGES, RobustnessPoint, change_film, move_mask, robustness, robustness_findings
-from hilum.backends.onnxruntime import BackendOutput, Floats
+from hilum.backends.base import BackendOutput, Floats
 from hilum.config import PreprocessSpec
 from hilum.errors import ConfigError, DataError
 from hilum.metrics.bootstrap import Interval

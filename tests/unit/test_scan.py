@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hilum.audit.features import FILM_PROBES, file_facts, film_features
 from hilum.audit.scan import Scan, lung_finder, scan
-from hilum.backends.onnxruntime import BackendOutput, Floats
+from hilum.backends.base import BackendOutput, Floats
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError
 from hilum.imaging.read import read_radiograph

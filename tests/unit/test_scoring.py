@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
-from hilum.backends.onnxruntime import BackendOutput
+from hilum.backends.base import BackendOutput
 from hilum.config import PreprocessSpec
 from hilum.data.cache import open_cache
 from hilum.data.index import Index, build_index
 from hilum.errors import DataError
-from hilum.evaluation.scoring import hausdorff_95, score_records
+from hilum.evaluation.measure import hausdorff_95, score_records
 
 SPEC = PreprocessSpec(size=64)
 

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from hilum.bundle.calibration import Calibration
 from hilum.errors import DataError
-from hilum.metrics.calibration import Calibration
 from hilum.metrics.scores import Scores
 from hilum.metrics.selective import choose_threshold, selective_result
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from report_writing import NAMES, made_up_scores, report_of, trust_parts
 
-from hilum.evaluation.summary import summary_lines
+from hilum.evaluation.report import summary_lines
 
 
 def test_every_number_has_its_interval_and_n_and_the_limits_come_last() -> None:

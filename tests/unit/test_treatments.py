@@ -8,12 +8,22 @@ import torch
 from torch.nn import functional
 
 from hilum.config import Config, ShortcutConfig
-from hilum.data.treatments import BACKGROUND, ERASED, LESION, PLAIN, Plan, Treated, draw_plan, treat, usable
 from hilum.errors import ConfigError
 from hilum.models.losses import MultiTaskLoss
-from hilum.models.shortcut_loss import shortcut_loss
 from hilum.training.lesions import draw_lesion
-from hilum.training.treatments import Treatments
+from hilum.training.shortcuts import (
+    BACKGROUND,
+    ERASED,
+    LESION,
+    PLAIN,
+    Plan,
+    Treated,
+    Treatments,
+    draw_plan,
+    shortcut_loss,
+    treat,
+    usable,
+)
 from hilum.types import Batch, ModelOutput
 
 SIDE, NORMAL = 64, 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from hilum.audit.findings import ALPHA, sentence, verdicts
 from hilum.audit.probes import REST, ProbeResult
-from hilum.audit.verdicts import ALPHA, sentence, verdicts
 from hilum.metrics.bootstrap import Interval
 
 

@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 
 from hilum.audit import erasure
 from hilum.audit.erasure import Image, Mask, has_lungs
-from hilum.backends.onnxruntime import Backend, BackendOutput
+from hilum.backends.base import Backend, BackendOutput
+from hilum.bundle.label_sets import softmax
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError
 from hilum.imaging.preprocess import to_input
-from hilum.inference.softmax import softmax
 from hilum.metrics.bootstrap import Interval, bootstrap
 from hilum.metrics.scores import FloatArray, confusion_counts, confusion_rates, divide, nan_mean, one_vs_rest_auc
 from hilum.progress import Progress

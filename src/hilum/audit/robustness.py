@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.audit.erasure import Image, Mask, film_frame
+from hilum.audit.findings import number, percent
 from hilum.audit.model_shortcuts import run_changed
-from hilum.audit.model_verdicts import number, percent
-from hilum.backends.onnxruntime import Backend
+from hilum.backends.base import Backend
+from hilum.bundle.label_sets import softmax
 from hilum.config import PreprocessSpec
 from hilum.errors import ConfigError, DataError
-from hilum.inference.softmax import softmax
 from hilum.metrics.bootstrap import Interval, bootstrap
 from hilum.metrics.scores import FloatArray, dice_and_iou, nan_mean, one_vs_rest_auc
 from hilum.progress import Progress

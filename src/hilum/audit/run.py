@@ -16,20 +16,21 @@ from numpy.typing import NDArray
 from hilum._version import __version__
 from hilum.audit.duplicates import Pair, find_duplicates, summarise
 from hilum.audit.erasure import has_lungs
+from hilum.audit.findings import model_findings
 from hilum.audit.leakage import leak_findings
 from hilum.audit.model_shortcuts import audit_model
-from hilum.audit.model_verdicts import model_findings
 from hilum.audit.report import AuditFinding, AuditReport, DataFacts
 from hilum.audit.robustness import robustness, robustness_findings
 from hilum.audit.scan import Scan, lung_finder, scan
-from hilum.backends.onnxruntime import Backend, open_backend
+from hilum.backends.base import Backend
+from hilum.backends.open import open_backend
 from hilum.bundle.bundle import Bundle, load_bundle
 from hilum.data.cache import cache_folder, open_cache
 from hilum.data.index import Index, build_index
 from hilum.data.split import load_split
 from hilum.errors import DataError, OutputError
+from hilum.evaluation.measure import score_records
 from hilum.evaluation.report import as_json
-from hilum.evaluation.scoring import score_records
 from hilum.imaging.preprocess import to_uint8
 from hilum.imaging.read import read_radiograph
 from hilum.progress import Step
@@ -168,8 +169,8 @@ def _probes(
         parts.not_run["probes"] = f"Probes tell classes apart, the data have {len(class_names)}."
         return
     try:
+        from hilum.audit.findings import verdicts
         from hilum.audit.probes import run_probes
-        from hilum.audit.verdicts import verdicts
     except ModuleNotFoundError as error:
         parts.not_run["probes"] = f'They need {str(error.name).split(".")[0]}: pip install "hilum[train]".'
         return

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hilum.audit.features import FILM_PROBES, FileFacts, file_facts, film_features
 from hilum.audit.fingerprint import Fingerprint, Prints, fingerprint, stack
-from hilum.backends.onnxruntime import Backend
+from hilum.backends.base import Backend
 from hilum.config import PreprocessSpec
 from hilum.data.integrity import ASPECT_TOLERANCE, gather
 from hilum.errors import DataError, ReadError

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
-from hilum.bundle.bundle import ONNX_MODEL, WEIGHTS, Bundle
-from hilum.errors import BundleError, ConfigError, DeviceError, MissingExtraError
+from hilum.backends.base import BackendOutput, Floats
+from hilum.errors import BundleError, ConfigError, DeviceError
 
 if TYPE_CHECKING:
-    from torch import nn
+    pass
 
-Floats: TypeAlias = NDArray[np.float32]
-BackendName = Literal["onnx", "torch"]
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -25,22 +21,6 @@ PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 """The names that ``--providers`` takes, and ONNX Runtime's."""
-
-
-class BackendOutput(NamedTuple):
-    """One batch's answer; what the ONNX graph gives, whichever engine gave it."""
-
-    segmentation: Floats  # (N, 1, S, S) lung probability in [0, 1]
-    classification: Floats  # (N, K) logits, before temperature and softmax
-    evidence: Floats | None  # (N, K, h, w)
-    features: Floats | None = None  # (N, F), see ModelOutput
-
-
-class Backend(Protocol):
-    """An engine that holds one network."""
-
-    def run(self, images: Floats) -> BackendOutput:
-        """(N, C, S, S) float32 in [0, 1] to a BackendOutput."""
 
 
 @dataclass
@@ -90,75 +70,6 @@ class OnnxBackend:
         return BackendOutput(
             values["segmentation"], values["classification"], values.get("evidence"), values.get("features")
         )
-
-
-@dataclass
-class TorchBackend:
-    """PyTorch; needs the ``train`` extra.
-
-    Args:
-        model: returns a ModelOutput; put into evaluation mode.
-        device: PyTorch's name of it.
-
-    Raises:
-        DeviceError: PyTorch cannot use the device.
-    """
-
-    model: nn.Module
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        try:
-            self.model.to(self.device).eval()
-        except (RuntimeError, AssertionError) as error:  # AssertionError: a PyTorch built without CUDA
-            raise DeviceError(
-                f"Expected the device {self.device}, PyTorch says: {str(error).splitlines()[0]}",
-                cure="Use --device cpu, or check the driver with nvidia-smi.",
-            ) from error
-
-    @classmethod
-    def from_bundle(cls, bundle: Bundle, device: str = "cpu") -> TorchBackend:
-        """The network of a bundle's safetensors.
-
-        Raises:
-            MissingExtraError: PyTorch is not installed.
-            CheckpointError: the weights are not those of the network that the manifest names.
-        """
-        try:
-            from safetensors.torch import load
-
-            from hilum.models.build import build_model
-            from hilum.training.checkpoint import fit_state
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(
-                f"Expected PyTorch for --backend torch, {error.name} is not installed.",
-                cure='Install it with pip install "hilum[train]", or use --backend onnx.',
-            ) from error
-        manifest = bundle.manifest
-        model = build_model(manifest.model, manifest.preprocess, len(manifest.class_names))
-        fit_state(model, load(bundle.read(WEIGHTS)), f"{bundle.path}/{WEIGHTS}")
-        return cls(model, device)
-
-    def run(self, images: Floats) -> BackendOutput:
-        """See Backend."""
-        import torch
-
-        with torch.inference_mode():
-            output = self.model(torch.from_numpy(images).to(self.device))
-            segmentation = torch.sigmoid(output.mask_logits).cpu().numpy()
-        evidence, features = (
-            None if value is None else value.cpu().numpy() for value in (output.evidence, output.features)
-        )
-        return BackendOutput(segmentation, output.class_logits.cpu().numpy(), evidence, features)
-
-
-def open_backend(
-    bundle: Bundle, name: BackendName = "onnx", *, providers: Sequence[str] = ("cpu",), device: str = "cpu"
-) -> Backend:
-    """The engine ``name`` with the network of ``bundle``; ``providers`` are for onnx, ``device`` is for torch."""
-    if name == "torch":
-        return TorchBackend.from_bundle(bundle, device)
-    return OnnxBackend(bundle.read(ONNX_MODEL), providers)
 
 
 def _runtime_names(providers: Sequence[str]) -> list[str]:

@@ -140,7 +140,7 @@ def _run(
 def show(report: Report, folder: Path) -> None:
     """Print a report in a few lines, and where the whole of it lies."""
     from hilum.evaluation.page import PAGE_FILE
-    from hilum.evaluation.summary import summary_lines
+    from hilum.evaluation.report import summary_lines
 
     for line in summary_lines(report):
         say(escape(line))

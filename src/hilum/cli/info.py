@@ -106,8 +106,7 @@ def _figures(manifest: Manifest) -> dict[str, str]:
     """The test figures over all sources: those of all classes, and the recall of each."""
     from pydantic import TypeAdapter, ValidationError
 
-    from hilum.evaluation.report import Figure
-    from hilum.evaluation.summary import text_of
+    from hilum.evaluation.report import Figure, text_of
 
     try:
         figures = TypeAdapter(list[Figure]).validate_python(manifest.metrics.get("test", []))

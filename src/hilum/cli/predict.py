@@ -58,7 +58,7 @@ def predict(
     gate = "open" if no_gate else gate
     check_orientation(gate, fix_orientation)
     _check_engine(backend, providers, device)
-    from hilum.backends.onnxruntime import open_backend
+    from hilum.backends.open import open_backend
     from hilum.bundle.bundle import load_bundle
     from hilum.gate.open import open_gate
     from hilum.inference.folder import find_files, predict_folder, sample_files

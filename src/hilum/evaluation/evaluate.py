@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from hilum._version import __version__
+from hilum.bundle.calibration import Calibration
 from hilum.errors import DataError
 from hilum.evaluation.limits import limits_of
 from hilum.evaluation.localisation import localisation_result
@@ -29,7 +30,7 @@ from hilum.evaluation.report import (
     as_json,
 )
 from hilum.metrics.bootstrap import LEVEL, Interval
-from hilum.metrics.calibration import Calibration, calibration_result
+from hilum.metrics.calibration import calibration_result
 from hilum.metrics.conformal import conformal_results
 from hilum.metrics.scores import Scores, class_metrics, confusion_counts
 from hilum.metrics.selective import selective_result

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hilum.backends.onnxruntime import TorchBackend
+from hilum.backends.pytorch import TorchBackend
 from hilum.config import Config
 from hilum.data.index import Index
 from hilum.data.split import Split, records_of
@@ -25,10 +25,10 @@ from hilum.metrics.bootstrap import Interval, bootstrap
 from hilum.metrics.scores import FloatArray, Scores
 from hilum.metrics.table import Key, statistics_of
 from hilum.models.build import build_model
+from hilum.models.weights import load_weights
 from hilum.progress import Step
 from hilum.run_folder import RunFolder
 from hilum.storage import sha256_text
-from hilum.training.checkpoint import load_weights
 from hilum.training.dataset import CachedDataset
 from hilum.training.device import device_of
 from hilum.training.from_bundle import Start, read_start, starting_weights

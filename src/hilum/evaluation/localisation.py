@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.backends.onnxruntime import Backend
+from hilum.backends.base import Backend
 from hilum.config import PreprocessSpec
 from hilum.evaluation.localisation_table import MEASURES, LocalisationRow, LocalisationTable
 from hilum.imaging.preprocess import fit_mask, to_input

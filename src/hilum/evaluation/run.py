@@ -7,22 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hilum.backends.onnxruntime import TorchBackend, open_backend
+from hilum.backends.open import open_backend
+from hilum.backends.pytorch import TorchBackend
 from hilum.bundle.bundle import load_bundle
+from hilum.bundle.calibration import Calibration, calibration_from_json, calibration_of, calibration_to_json
 from hilum.config import Config
 from hilum.data.index import Index, build_index
 from hilum.data.split import Split, make_split, records_of
 from hilum.errors import DataError
-from hilum.evaluation.measure import Subject, measure, score
+from hilum.evaluation.measure import Subject, labels_of, measure, score
 from hilum.evaluation.report import ModelRef, Report
-from hilum.evaluation.scoring import labels_of
-from hilum.metrics.calibration import (
-    Calibration,
-    calibration_from_json,
-    calibration_of,
-    calibration_to_json,
-    fit_calibration,
-)
+from hilum.metrics.calibration import fit_calibration
 from hilum.progress import Step
 from hilum.run_folder import RunFolder
 from hilum.storage import sha256_file, sha256_text, write_json

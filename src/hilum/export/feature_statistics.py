@@ -6,14 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
 
-from hilum.backends.onnxruntime import Backend
+from hilum.backends.base import Backend
 from hilum.config import PreprocessSpec
 from hilum.data.cache import cache_folder, open_cache
 from hilum.data.index import Index
 from hilum.data.split import Split, records_of
 from hilum.gate.post_check import AnswerThresholds, FeatureReference, LungShape
-from hilum.gate_training.views import content_of
-from hilum.imaging.preprocess import to_input
+from hilum.imaging.preprocess import content_of, to_input
 from hilum.progress import Step
 from hilum.types import SplitName
 

@@ -19,7 +19,8 @@ from safetensors.torch import save
 from torch import nn
 
 from hilum._version import __version__
-from hilum.backends.onnxruntime import OnnxBackend, TorchBackend
+from hilum.backends.onnxruntime import OnnxBackend
+from hilum.backends.pytorch import TorchBackend
 from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, write_bundle
 from hilum.bundle.card import model_card
 from hilum.config import ModelConfig, PreprocessSpec
@@ -27,7 +28,8 @@ from hilum.errors import CheckpointError
 from hilum.export.onnx import OUTPUTS, export_onnx
 from hilum.export.parity import BATCH_SIZES, TOLERANCE, Parity, compare, random_batches, require_parity
 from hilum.models.build import build_model
-from hilum.training.checkpoint import fit_state, read_torch_file, read_weights, save_weights
+from hilum.models.weights import fit_state, read_weights, save_weights
+from hilum.training.checkpoint import read_torch_file
 
 ORIGINAL_CLASSES = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
 ORIGINAL_SIZE = 256

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.backends.onnxruntime import Backend, BackendOutput
+from hilum.backends.base import Backend, BackendOutput
+from hilum.bundle.label_sets import softmax
 from hilum.config import PreprocessSpec
 from hilum.errors import ParityError
-from hilum.inference.softmax import softmax
 
 TOLERANCE = 1e-4
 """Largest difference of a probability; and of a logit or an evidence value, relative to it where it is above 1."""

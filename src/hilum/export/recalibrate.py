@@ -13,18 +13,17 @@ from numpy.typing import NDArray
 
 from hilum.backends.onnxruntime import OnnxBackend
 from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, Bundle, Manifest, load_bundle, write_bundle
+from hilum.bundle.calibration import Calibration, with_calibration
 from hilum.data.cache import cache_folder, open_cache
 from hilum.data.index import Index, build_index
 from hilum.errors import DataError
-from hilum.evaluation.scoring import labels_of, score_records
+from hilum.evaluation.measure import labels_of, score_records
 from hilum.metrics.calibration import (
-    Calibration,
     CalibrationFigures,
     calibration_figures,
     fit_calibration,
     fit_temperature,
     logits_of,
-    with_calibration,
 )
 from hilum.metrics.scores import FloatArray, Scores
 from hilum.metrics.selective import TARGET_ACCURACY

@@ -15,8 +15,10 @@ from safetensors.torch import save
 from torch import nn
 
 from hilum._version import __version__
-from hilum.backends.onnxruntime import OnnxBackend, TorchBackend
+from hilum.backends.onnxruntime import OnnxBackend
+from hilum.backends.pytorch import TorchBackend
 from hilum.bundle.bundle import FEATURES, MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
+from hilum.bundle.calibration import with_calibration
 from hilum.bundle.card import model_card
 from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.config import INDIFFERENT, Config, PreprocessSpec
@@ -39,7 +41,6 @@ from hilum.gate import GateThresholds, LearnedThresholds
 from hilum.gate.stored import GATE_MODEL, load_gate
 from hilum.imaging.preprocess import preprocess
 from hilum.imaging.read import read_radiograph
-from hilum.metrics.calibration import with_calibration
 from hilum.progress import Step
 from hilum.run_folder import RunFolder
 from hilum.training.from_bundle import Start, read_start

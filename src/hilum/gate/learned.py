@@ -18,9 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hilum.config import PreprocessSpec
 from hilum.errors import BundleError
-from hilum.gate.kinds import FLAGS, FRONTAL, KIND_REASONS, KINDS, TURNS
 from hilum.gate.post_check import AnswerThresholds, FeatureReference, LungShape, distance_readings, lung_readings
-from hilum.gate.verdict import Mend, Reading, Verdict
+from hilum.gate.verdict import FLAGS, FRONTAL, KIND_REASONS, KINDS, TURNS, Mend, Reading, Verdict
 from hilum.imaging.preprocess import fit_image, placement, to_input
 from hilum.types import Radiograph
 

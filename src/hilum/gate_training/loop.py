@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, Dataset
 
 from hilum.errors import CheckpointError, DataError
-from hilum.gate.kinds import FRONTAL
+from hilum.gate.verdict import FRONTAL
 from hilum.gate_training.network import GateNet, GateOutput
 from hilum.gate_training.pictures import Pictures
 from hilum.progress import Progress

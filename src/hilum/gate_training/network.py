@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import nn
 
-from hilum.gate.kinds import FLAGS, KINDS, TURNS
+from hilum.gate.verdict import FLAGS, KINDS, TURNS
 from hilum.models.pretrained import load_encoder_weights
 
 _ENCODER = "tf_efficientnet_lite0"
@@ -24,7 +24,7 @@ _FEATURES, _PLACED, _HIDDEN = 96, 24, 64
 class GateOutput(NamedTuple):
     """Logits of N pictures."""
 
-    kind: torch.Tensor  # (N, 6), of hilum.gate.kinds.KINDS
+    kind: torch.Tensor  # (N, 6), of hilum.gate.verdict.KINDS
     turn: torch.Tensor  # (N, 4), of TURNS
     flags: torch.Tensor  # (N, 4), of FLAGS, each a logit of its own
 

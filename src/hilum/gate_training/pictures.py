@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hilum.data.cache import Cache
 from hilum.data.table import read_rows
 from hilum.errors import DataError
-from hilum.gate.kinds import COLLAGE, FRONTAL, KINDS, LATERAL, OTHER, PICTURE, SLICE
+from hilum.gate.verdict import COLLAGE, FRONTAL, KINDS, LATERAL, OTHER, PICTURE, SLICE
 from hilum.gate_training.body_parts import BODY_PARTS, lateral_chest
 from hilum.gate_training.decoys import DECOYS, SLICES
 from hilum.gate_training.views import View, collage_view, film_view, other_view, screenshot_view

@@ -16,9 +16,9 @@ from hilum.data.cache import cache_folder, open_cache
 from hilum.data.split import records_of
 from hilum.errors import DataError, ParityError
 from hilum.export.onnx import export_graph, round_weights
-from hilum.gate.calibrate import fit_thresholds
-from hilum.gate.learned import GATE_INPUT, GATE_OUTPUTS, GateEngine, GateReading
+from hilum.gate.learned import GATE_INPUT, GATE_OUTPUTS, GateEngine, GateReading, LearnedThresholds
 from hilum.gate.stored import StoredGate, write_gate
+from hilum.gate.verdict import FLAGS, FRONTAL
 from hilum.gate_training.loop import GateTraining, settings_text, train_gate_net
 from hilum.gate_training.network import GateNet, GateOutput
 from hilum.gate_training.pictures import Other, Pictures, counts, draw_phantoms, load_pictures
@@ -103,3 +103,36 @@ def _require_parity(net: GateNet, images: NDArray[np.float32], read: GateReading
     worst = max(float(np.abs(ours.numpy() - theirs[:_BATCH]).max()) for ours, theirs in pairs)
     if worst > _TOLERANCE:
         raise ParityError(f"Expected probabilities of the two engines within {_TOLERANCE}, they differ by {worst:.2e}.")
+
+
+REFUSED = 0.002
+"""Share of good films that each check of the network may refuse."""
+
+
+WARNED = 0.01
+"""Share of good films that each warning may be given to."""
+
+
+def fit_thresholds(films: GateReading) -> LearnedThresholds:
+    """The bounds for the readings of frontal films that lie as they should.
+
+    Each lies at the quantile that lets all but REFUSED or WARNED of the films pass, and never beyond even odds: a
+    picture that the network thinks more likely wrong than right does not pass for being rare among good films.
+    """
+    flags = {name: films.flags[:, column] for column, name in enumerate(FLAGS)}
+    return LearnedThresholds(
+        frontal=_least(films.kind[:, FRONTAL]),
+        upright=_least(films.turn[:, 0]),
+        inverted=_most(flags["inverted"], REFUSED),
+        cropped=_most(flags["cropped"], REFUSED),
+        mirrored=_most(flags["mirrored"], WARNED),
+        annotated=_most(flags["annotated"], WARNED),
+    )
+
+
+def _least(good: NDArray[np.float32]) -> float:
+    return round(min(0.5, float(np.quantile(good, REFUSED))), 4)
+
+
+def _most(good: NDArray[np.float32], share: float) -> float:
+    return round(max(0.5, float(np.quantile(good, 1 - share))), 4)

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
-from hilum.imaging.preprocess import fit_image
+from hilum.imaging.preprocess import Grey, content_of, fit_image
 from hilum.types import Radiograph
 
-Grey = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 UNKNOWN = -1
@@ -41,16 +40,8 @@ class View:
 
     @property
     def properties(self) -> tuple[int, ...]:
-        """Kind, quarter turns, then hilum.gate.kinds.FLAGS."""
+        """Kind, quarter turns, then hilum.gate.verdict.FLAGS."""
         return (self.kind, self.turn, self.inverted, self.mirrored, self.cropped, self.annotated)
-
-
-def content_of(square: Grey) -> tuple[slice, slice]:
-    """Rows and columns of a letterboxed film without its black padding; all of it where nothing else is there."""
-    rows, columns = np.flatnonzero(square.any(axis=1)), np.flatnonzero(square.any(axis=0))
-    if not rows.size:
-        return slice(0, square.shape[0]), slice(0, square.shape[1])
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def letterboxed(image: Grey, size: int) -> Grey:

@@ -110,3 +110,14 @@ def _resample(pixels: Gray | NDArray[np.float32], height: int, width: int) -> ND
 def _quantise(pixels: NDArray[np.float32], bits_stored: int) -> NDArray[np.uint8]:
     scaled = pixels * np.float32(255 / (2**bits_stored - 1))
     return np.asarray(np.rint(np.clip(scaled, 0, 255)), np.uint8)
+
+
+Grey = NDArray[np.uint8]
+
+
+def content_of(square: Grey) -> tuple[slice, slice]:
+    """Rows and columns of a letterboxed film without its black padding; all of it where nothing else is there."""
+    rows, columns = np.flatnonzero(square.any(axis=1)), np.flatnonzero(square.any(axis=0))
+    if not rows.size:
+        return slice(0, square.shape[0]), slice(0, square.shape[1])
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

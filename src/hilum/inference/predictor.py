@@ -13,15 +13,15 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.backends.onnxruntime import Backend, BackendName, BackendOutput, open_backend
+from hilum.backends.base import Backend, BackendOutput
+from hilum.backends.open import BackendName, open_backend
 from hilum.bundle.bundle import Bundle
-from hilum.bundle.label_sets import label_set
+from hilum.bundle.label_sets import label_set, softmax
 from hilum.errors import ReadError
 from hilum.gate import Gate, Mend, Reading, Verdict
 from hilum.gate.open import USUAL_GATE, open_gate
 from hilum.imaging.preprocess import placement, preprocess, restore_probability
 from hilum.imaging.read import MAX_PIXELS, read_radiograph
-from hilum.inference.softmax import softmax
 from hilum.types import Finding, Prediction, Radiograph, Refusal
 
 

@@ -6,19 +6,16 @@ abstention (hilum.metrics.selective); it goes into the bundle, and every predict
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 from scipy.optimize import minimize_scalar
 
-from hilum.bundle.bundle import Manifest
+from hilum.bundle.calibration import Calibration
+from hilum.bundle.label_sets import softmax
 from hilum.errors import DataError
-from hilum.inference.softmax import softmax
 from hilum.metrics.bootstrap import Interval, bootstrap
 from hilum.metrics.conformal import fit_quantiles
 from hilum.metrics.scores import FloatArray, Scores, divide
@@ -29,31 +26,6 @@ TEMPERATURES = (0.05, 20.0)
 """The bounds between which a temperature is sought."""
 
 _ECE, _DEVIATION, _BRIER, _NLL = "ece", "deviation", "brier", "nll"
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """All that is fitted on validation.
-
-    Attributes:
-        temperature: logits are divided by it before softmax.
-        quantiles: level (``0.90``, ``0.95``, ``0.99``) to K quantiles in [0, 1], one per class.
-        abstention_threshold: the least highest probability that is answered; None: no threshold reached the target.
-        target_accuracy: what the threshold was chosen for, of the images answered.
-        n: how many labelled images it rests on.
-        groups: how many groups these are.
-        split: the name of their split.
-        digest: that of the split, or of the index where the data have none; None where unknown.
-    """
-
-    temperature: float
-    quantiles: dict[str, tuple[float, ...]]
-    abstention_threshold: float | None
-    target_accuracy: float
-    n: int
-    groups: int
-    split: str
-    digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,24 +70,6 @@ class CalibrationResult:
     after: CalibrationFigures
 
 
-def calibration_to_json(calibration: Calibration) -> dict[str, Any]:
-    """What JSON can hold; calibration_from_json gives the same back, to the bit."""
-    return asdict(calibration)
-
-
-def calibration_from_json(content: object) -> Calibration:
-    """From what calibration_to_json gave, read from a file.
-
-    Raises:
-        DataError: it is something else.
-    """
-    try:
-        return TypeAdapter(Calibration).validate_python(content)
-    except ValidationError as error:
-        reason = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise DataError(f"Expected a calibration, got {reason}.", cure="Evaluate the run anew.") from error
-
-
 def fit_calibration(
     scores: Scores, *, digest: str | None = None, target_accuracy: float = TARGET_ACCURACY
 ) -> Calibration:
@@ -156,59 +110,6 @@ def logits_of(scores: Scores) -> FloatArray:
             cure="Give a predictions.csv with logit_<class> columns, such as `hilum evaluate` writes.",
         )
     return scores.logits
-
-
-def with_calibration(manifest: Manifest, calibration: Calibration, **facts: Any) -> Manifest:
-    """The manifest with the calibration in it, whose predictions use it; not yet sealed.
-
-    Args:
-        manifest: of a bundle to be written.
-        calibration: of the same network and classes.
-        facts: more for ``Manifest.calibration``, as JSON.
-
-    Raises:
-        DataError: the calibration is of another number of classes.
-    """
-    for level, quantiles in calibration.quantiles.items():
-        if len(quantiles) != len(manifest.class_names):
-            raise DataError(
-                f"Expected {len(manifest.class_names)} quantiles at coverage {level}, one per class, got "
-                f"{len(quantiles)}.",
-                cure="Use the calibration of the same network.",
-            )
-    return manifest.model_copy(
-        update={
-            "temperature": calibration.temperature,
-            "conformal_quantiles": calibration.quantiles,
-            "abstention_threshold": calibration.abstention_threshold,
-            "calibration": {
-                "images": calibration.n,
-                "groups": calibration.groups,
-                "split": calibration.split,
-                "digest": calibration.digest,
-                "target_accuracy": calibration.target_accuracy,
-                "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                **facts,
-            },
-        }
-    )
-
-
-def calibration_of(manifest: Manifest) -> Calibration | None:
-    """The calibration that a bundle carries, as with_calibration put it there; None where it carries none."""
-    facts = manifest.calibration
-    if not facts:
-        return None
-    return Calibration(
-        temperature=manifest.temperature,
-        quantiles=manifest.conformal_quantiles,
-        abstention_threshold=manifest.abstention_threshold,
-        target_accuracy=facts["target_accuracy"],
-        n=facts["images"],
-        groups=facts["groups"],
-        split=facts["split"],
-        digest=facts["digest"],
-    )
 
 
 def fit_temperature(logits: FloatArray, labels: NDArray[np.int64]) -> float:

@@ -28,7 +28,7 @@ from hilum.metrics.bootstrap import Interval, bootstrap
 from hilum.metrics.scores import FloatArray, Scores, divide
 
 if TYPE_CHECKING:
-    from hilum.metrics.calibration import Calibration
+    from hilum.bundle.calibration import Calibration
 
 _COVERAGE, _SIZE, _SOURCE = "coverage", "mean_size", "source"
 

@@ -18,7 +18,7 @@ from hilum.metrics.bootstrap import Interval, bootstrap
 from hilum.metrics.scores import FloatArray, Scores, divide
 
 if TYPE_CHECKING:
-    from hilum.metrics.calibration import Calibration
+    from hilum.bundle.calibration import Calibration
 
 TARGET_ACCURACY = 0.95
 """What choose_threshold aims at, of the images answered."""

@@ -10,16 +10,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.evaluation.rates import average_precision, matthews, matthews_by_class, specificity
 from hilum.metrics.bootstrap import Interval, bootstrap
 from hilum.metrics.scores import (
     FloatArray,
     Scores,
+    average_precision,
     confusion_counts,
     confusion_rates,
     divide,
+    matthews,
+    matthews_by_class,
     nan_mean,
     one_vs_rest_auc,
+    specificity,
     weighted_auc,
 )
 

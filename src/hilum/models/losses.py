@@ -29,7 +29,7 @@ class Losses(NamedTuple):
 
 
 class Extra(NamedTuple):
-    """A sum of losses over films that have no label (hilum.models.shortcut_loss)."""
+    """A sum of losses over films that have no label (hilum.training.shortcuts)."""
 
     total: torch.Tensor  # scalar
     films: int

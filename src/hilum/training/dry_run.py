@@ -23,7 +23,7 @@ from hilum.training.augment import augment, draw_parameters
 from hilum.training.device import explaining_out_of_memory, open_fabric
 from hilum.training.optim import build_optimiser, check_batch_size
 from hilum.training.prepare import choose_split
-from hilum.training.treatments import Treatments
+from hilum.training.shortcuts import Treatments
 from hilum.types import SPLIT_NAMES, Batch, Finding, SplitName
 
 _WARM_UP, _TIMED = 1, 3

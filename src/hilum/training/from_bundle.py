@@ -21,9 +21,9 @@ from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.config import Config, PresetName, load_config
 from hilum.errors import ConfigError
 from hilum.models.build import load_pretrained
+from hilum.models.weights import fit_state
 from hilum.run_folder import RunFolder
 from hilum.storage import write_json
-from hilum.training.checkpoint import fit_state
 
 FINETUNING: Mapping[str, Any] = {"training": {"epochs": 10, "learning_rate": 2e-4}}
 """Settings of a run that starts from a bundle, where the user sets no others."""

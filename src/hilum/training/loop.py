@@ -20,15 +20,16 @@ from hilum.config import Config
 from hilum.errors import CheckpointError, DataError
 from hilum.metrics.scores import validation_auc
 from hilum.models.losses import MultiTaskLoss, class_weights, prior_shift
+from hilum.models.weights import fit_state, save_weights
 from hilum.run_folder import RunFolder
 from hilum.training.augment import augment, draw_parameters
-from hilum.training.checkpoint import fit_state, load_state, save_state, save_weights
+from hilum.training.checkpoint import load_state, save_state
 from hilum.training.dataset import CachedDataset, EpochSampler, evaluation_loader, sampling_shares, training_loader
 from hilum.training.device import explaining_out_of_memory, open_fabric
 from hilum.training.journal import EpochRow, TensorBoardJournal, write_journal
 from hilum.training.observer import TrainingObserver
 from hilum.training.optim import Schedule, build_ema, build_optimiser, check_batch_size
-from hilum.training.treatments import Treatments
+from hilum.training.shortcuts import Treatments
 from hilum.training.validation import SplitOutput, overlap_scores, run_split
 from hilum.types import Batch
 

@@ -9,8 +9,8 @@ from torch import nn
 from hilum.config import Config, load_config
 from hilum.errors import CheckpointError
 from hilum.models.build import build_model
+from hilum.models.weights import load_weights
 from hilum.run_folder import RunFolder
-from hilum.training.checkpoint import load_weights
 
 
 def open_run(root: Path) -> tuple[RunFolder, Config]:

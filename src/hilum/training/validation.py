@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hilum.inference.softmax import softmax
+from hilum.bundle.label_sets import softmax
 from hilum.metrics.scores import dice_and_iou
 from hilum.models.losses import MultiTaskLoss
 from hilum.types import Batch, ModelOutput

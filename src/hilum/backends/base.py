@@ -1,0 +1,30 @@
+"""What every backend offers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    pass
+
+
+Floats: TypeAlias = NDArray[np.float32]
+
+
+class BackendOutput(NamedTuple):
+    """One batch's answer; what the ONNX graph gives, whichever engine gave it."""
+
+    segmentation: Floats  # (N, 1, S, S) lung probability in [0, 1]
+    classification: Floats  # (N, K) logits, before temperature and softmax
+    evidence: Floats | None  # (N, K, h, w)
+    features: Floats | None = None  # (N, F), see ModelOutput
+
+
+class Backend(Protocol):
+    """An engine that holds one network."""
+
+    def run(self, images: Floats) -> BackendOutput:
+        """(N, C, S, S) float32 in [0, 1] to a BackendOutput."""
