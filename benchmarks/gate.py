@@ -32,11 +32,11 @@ from sklearn.metrics import roc_auc_score
 
 from hilum.bundle.bundle import load_bundle
 from hilum.bundle.default import DEFAULT, resolve_bundle
+from hilum.bundle.gate import open_gate
 from hilum.config import SplitConfig
 from hilum.data.index import build_index
 from hilum.data.split import make_split
 from hilum.gate import ClassicGate, LearnedGate, Verdict
-from hilum.gate.open import open_gate
 from hilum.gate_training.body_parts import BODY_PARTS, lateral_chest
 from hilum.gate_training.decoys import DECOYS, SLICES
 from hilum.gate_training.pictures import Other, counts, read_others

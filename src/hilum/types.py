@@ -19,6 +19,10 @@ Gray: TypeAlias = "NDArray[np.uint8] | NDArray[np.uint16]"
 Box: TypeAlias = tuple[float, float, float, float]
 
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
+UNKNOWN_LABEL = -1
+"""In an array of class numbers: the label is not known."""
+NO_LABEL = "(no label)"
+"""In a table of classes: the row of records without a label."""
 
 
 @dataclass(frozen=True)

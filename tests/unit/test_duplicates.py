@@ -13,12 +13,12 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from hilum.audit.candidates import COMPARE_ALL, NEIGHBOURS, _neighbours, find_candidates
-from hilum.audit.duplicates import NO_LABEL, Pair, find_duplicates, joined, summarise
+from hilum.audit.duplicates import Pair, find_duplicates, joined, summarise
 from hilum.audit.fingerprint import Prints, fingerprint, stack
 from hilum.audit.verify import THRESHOLD, similarity
 from hilum.errors import DataError
 from hilum.phantoms.chest import PHANTOM_CLASSES, draw_phantom
-from hilum.types import Record, SplitName
+from hilum.types import NO_LABEL, Record, SplitName
 
 Image = np.ndarray
 

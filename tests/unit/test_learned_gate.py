@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from hilum.bundle.bundle import ONNX_MODEL, Bundle, load_bundle
 from hilum.bundle.default import resolve_bundle
+from hilum.bundle.gate import open_gate
 from hilum.errors import BundleError, ConfigError
 from hilum.gate import LearnedGate, LearnedThresholds, Mend
 from hilum.gate.learned import halved
-from hilum.gate.open import open_gate
 from hilum.gate.stored import GATE_MODEL
 from hilum.gate_training.body_parts import BODY_PARTS, lateral_chest
 from hilum.gate_training.decoys import DECOYS, SLICES

@@ -13,8 +13,8 @@ from torch.nn import functional
 from hilum.config import LossConfig
 from hilum.errors import ConfigError
 from hilum.models.encoder_unet import EncoderUNet
-from hilum.models.losses import UNKNOWN_LABEL, MultiTaskLoss, class_weights, prior_shift
-from hilum.types import Batch, ModelOutput
+from hilum.models.losses import MultiTaskLoss, class_weights, prior_shift
+from hilum.types import UNKNOWN_LABEL, Batch, ModelOutput
 
 SIDE = 64
 

@@ -16,10 +16,10 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from hilum.backends.base import BackendOutput
 from hilum.bundle.bundle import Bundle, Manifest, load_bundle
+from hilum.bundle.gate import open_gate
 from hilum.bundle.label_sets import softmax
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.gate import ClassicGate, GateThresholds, Mend, OpenGate, Reading, Thresholds, Verdict
-from hilum.gate.open import open_gate
 from hilum.imaging.read import read_radiograph
 from hilum.inference.predictor import Predictor
 from hilum.phantoms.chest import draw_phantom

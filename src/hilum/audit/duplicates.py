@@ -16,9 +16,7 @@ from hilum.audit.candidates import find_candidates
 from hilum.audit.fingerprint import Prints
 from hilum.audit.verify import THRESHOLD, similarities
 from hilum.errors import DataError
-from hilum.types import SPLIT_NAMES, Record, SplitName
-
-NO_LABEL = "(no label)"
+from hilum.types import NO_LABEL, SPLIT_NAMES, Record, SplitName
 
 
 @dataclass(frozen=True, order=True)

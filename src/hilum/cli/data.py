@@ -14,6 +14,7 @@ from hilum.cli.app import new_typer
 from hilum.cli.console import console, say, show_findings
 from hilum.cli.progress import counting
 from hilum.config import SplitConfig
+from hilum.types import NO_LABEL
 
 if TYPE_CHECKING:
     from hilum.data.index import Index
@@ -90,7 +91,7 @@ def _table(built: Index) -> Table:
     groups = {label: len({r.group for r in built.records if r.label == label and r.group}) for label in images}
     table = Table("class", "images", "masks", "groups", title=f"{len(built.records):,} images")
     for label in sorted(images, key=lambda name: name or ""):
-        name = escape(label) if label else "(no label)"
+        name = escape(label) if label else NO_LABEL
         table.add_row(name, f"{images[label]:,}", f"{masks[label]:,}", f"{groups[label]:,}")
     for label, count in built.left_out.items():
         table.add_row(f"[dim]{escape(label)} (left out)[/]", f"[dim]{count:,}[/]", "", "")

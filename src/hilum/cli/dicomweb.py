@@ -65,7 +65,7 @@ def dicomweb(
             f"Expected the dicomweb extra, {error.name} is not installed.", cure='pip install "hilum[dicomweb]".'
         ) from error
     from hilum.bundle.bundle import load_bundle
-    from hilum.gate.open import open_gate
+    from hilum.bundle.gate import open_gate
     from hilum.inference.predictor import Predictor
 
     for name in ("dicomweb_client", "urllib3", "pydicom"):  # they would quote what a server or a header says

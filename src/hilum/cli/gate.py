@@ -38,7 +38,7 @@ def gate(
 ) -> None:
     """Say of files whether they are frontal chest films that lie as they should, and why not."""
     from hilum.bundle.bundle import load_bundle
-    from hilum.gate.open import open_gate
+    from hilum.bundle.gate import open_gate
     from hilum.gate.verdict import ACCEPTED
     from hilum.inference.folder import find_files
     from hilum.inference.gate_report import examine_files

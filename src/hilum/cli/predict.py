@@ -60,7 +60,7 @@ def predict(
     _check_engine(backend, providers, device)
     from hilum.backends.open import open_backend
     from hilum.bundle.bundle import load_bundle
-    from hilum.gate.open import open_gate
+    from hilum.bundle.gate import open_gate
     from hilum.inference.folder import find_files, predict_folder, sample_files
     from hilum.inference.predictor import Predictor
     from hilum.inference.saving import Wanted

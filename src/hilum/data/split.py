@@ -18,10 +18,9 @@ from hilum.config import SplitConfig
 from hilum.data.index import Index
 from hilum.errors import SplitError
 from hilum.storage import sha256_text, write_json
-from hilum.types import SPLIT_NAMES, Record, SplitName
+from hilum.types import NO_LABEL, SPLIT_NAMES, Record, SplitName
 
 FORMAT = "hilum-split-1"
-NO_LABEL = "(no label)"
 
 
 @dataclass(frozen=True)

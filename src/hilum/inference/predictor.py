@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from hilum.backends.base import Backend, BackendOutput
 from hilum.backends.open import BackendName, open_backend
 from hilum.bundle.bundle import Bundle
+from hilum.bundle.gate import USUAL_GATE, open_gate
 from hilum.bundle.label_sets import label_set, softmax
 from hilum.errors import ReadError
 from hilum.gate import Gate, Mend, Reading, Verdict
-from hilum.gate.open import USUAL_GATE, open_gate
 from hilum.imaging.preprocess import placement, preprocess, restore_probability
 from hilum.imaging.read import MAX_PIXELS, read_radiograph
 from hilum.types import Finding, Prediction, Radiograph, Refusal

@@ -15,9 +15,7 @@ from torch.nn import functional
 
 from hilum.config import LossConfig
 from hilum.errors import ConfigError
-from hilum.types import Batch, ModelOutput
-
-UNKNOWN_LABEL = -1
+from hilum.types import UNKNOWN_LABEL, Batch, ModelOutput
 
 
 class Losses(NamedTuple):

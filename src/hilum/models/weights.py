@@ -12,7 +12,8 @@ from torch import nn
 
 from hilum.errors import CheckpointError
 from hilum.storage import write_bytes
-from hilum.training.checkpoint import _METADATA_KEY
+
+_METADATA_KEY = "hilum"
 
 
 def save_weights(path: Path, state: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from hilum.bundle.bundle import load_bundle
 from hilum.bundle.default import resolve_bundle
-from hilum.gate.open import open_gate
+from hilum.bundle.gate import open_gate
 from hilum.inference.predictor import Answer, Predictor, Ready, Upload
 from hilum.service.batching import Batcher
 from hilum.service.encode import file_result

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from hilum.bundle.default import DEFAULT
-from hilum.gate.open import USUAL_GATE, GateName
+from hilum.bundle.gate import USUAL_GATE, GateName
 
 _MIB = 1 << 20
 

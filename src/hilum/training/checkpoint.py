@@ -16,7 +16,6 @@ from hilum.errors import CheckpointError
 from hilum.storage import atomic_path
 
 _STATE_FORMAT = 1
-_METADATA_KEY = "hilum"
 _READ_ERRORS = (
     OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError, AssertionError,
     ArithmeticError, MemoryError, struct.error, UnpicklingError,

@@ -14,8 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from hilum.config import PreprocessSpec
 from hilum.data.cache import Cache
 from hilum.imaging.preprocess import to_input
-from hilum.models.losses import UNKNOWN_LABEL
-from hilum.types import Batch, Record
+from hilum.types import UNKNOWN_LABEL, Batch, Record
 
 
 class CachedDataset(Dataset[Batch]):

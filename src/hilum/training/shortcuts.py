@@ -17,7 +17,7 @@ from hilum.config import Config, ShortcutConfig
 from hilum.errors import ConfigError
 from hilum.models.losses import Extra
 from hilum.training.lesions import draw_lesion
-from hilum.types import Batch, ModelOutput
+from hilum.types import UNKNOWN_LABEL, Batch, ModelOutput
 
 PLAIN, BACKGROUND, ERASED, LESION = range(4)
 
@@ -105,10 +105,10 @@ def treat(batch: Batch, lungs: torch.Tensor, known: torch.Tensor, plan: Plan) ->
             image[place] = _over(own, lung, _without_lungs(batch.image[other], lungs[other], None))
         elif wanted == ERASED:
             image[place] = _without_lungs(own, lung, random)
-            label[place] = -1
+            label[place] = UNKNOWN_LABEL
         elif wanted == LESION:
             image[place], region[place] = _with_lesion(own, lung, random)
-            label[place] = -1
+            label[place] = UNKNOWN_LABEL
         kind[place] = wanted
     kept = kind[batch.mask_rows] != ERASED
     treated = batch._replace(image=image, label=label, mask=batch.mask[kept], mask_rows=batch.mask_rows[kept])

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from hilum.bundle.bundle import load_bundle
 from hilum.bundle.default import resolve_bundle
-from hilum.gate.open import GateName, open_gate
+from hilum.bundle.gate import GateName, open_gate
 from hilum.inference.predictor import Predictor
 from hilum.service.settings import ModelSettings
 
