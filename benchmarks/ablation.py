@@ -29,11 +29,10 @@ from hilum.config import Config, load_config
 from hilum.evaluation.localisation import EVIDENCE, GRAD_CAM, RANDOM, localisation_result, localise
 from hilum.evaluation.localisation_table import LocalisationTable
 from hilum.evaluation.measure import Scored, score_records
-from hilum.evaluation.report import as_json
 from hilum.metrics.table import Key, figures_of
 from hilum.models.build import build_model, load_pretrained
 from hilum.run_folder import RunFolder
-from hilum.storage import write_json
+from hilum.storage import as_json, write_json
 from hilum.training.dataset import CachedDataset
 from hilum.training.loop import fit
 from hilum.training.observer import Silent

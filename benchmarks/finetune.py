@@ -43,13 +43,12 @@ from hilum.data.cache import cache_folder, open_cache
 from hilum.data.index import build_index
 from hilum.data.split import make_split, records_of
 from hilum.evaluation.measure import score_records
-from hilum.evaluation.report import as_json
 from hilum.metrics.bootstrap import Interval, bootstrap
 from hilum.metrics.scores import FloatArray, Scores, weighted_auc
 from hilum.models.build import build_model, load_pretrained
 from hilum.models.weights import load_weights
 from hilum.run_folder import RunFolder
-from hilum.storage import write_json
+from hilum.storage import as_json, write_json
 from hilum.training.dataset import CachedDataset
 from hilum.training.from_bundle import load_from_bundle, settings_from_bundle
 from hilum.training.loop import fit

@@ -34,7 +34,6 @@ from hilum.evaluation.evaluate import Evaluated, read_evaluation
 from hilum.evaluation.localisation import EVIDENCE, GRAD_CAM, RANDOM, localisation_result
 from hilum.evaluation.localisation_table import LocalisationTable
 from hilum.evaluation.measure import score_records
-from hilum.evaluation.report import as_json
 from hilum.metrics.bootstrap import Interval
 from hilum.metrics.calibration import calibration_result
 from hilum.metrics.delong import delong_test
@@ -42,7 +41,7 @@ from hilum.metrics.scores import Scores
 from hilum.metrics.table import Key, figures_of, ranking
 from hilum.models.build import count_parameters
 from hilum.run_folder import RunFolder
-from hilum.storage import write_json
+from hilum.storage import as_json, write_json
 from hilum.training.runs import open_run
 from hilum.types import Record
 

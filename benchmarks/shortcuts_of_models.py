@@ -34,11 +34,10 @@ from hilum.data.index import build_index
 from hilum.data.split import make_split, records_of
 from hilum.evaluation.compare import compare
 from hilum.evaluation.measure import score_records
-from hilum.evaluation.report import as_json
 from hilum.imaging.preprocess import fit_mask
 from hilum.metrics.bootstrap import Interval, bootstrap
 from hilum.metrics.scores import FloatArray, Scores, divide
-from hilum.storage import write_json
+from hilum.storage import as_json, write_json
 from hilum.types import Record
 
 SHARED = {"accuracy": "accuracy", "macro_roc_auc": "ROC-AUC"}

@@ -76,3 +76,8 @@ class DeviceError(HilumError):
 
 class MissingExtraError(HilumError):
     """An optional dependency is not installed."""
+
+
+def extra_hint(extra: str) -> str:
+    """How to install an optional dependency group: ``train``, ``serve``, ``dicomweb``. hilum is on no package index."""
+    return f'Install it from a checkout of hilum: pip install ".[{extra}]"'

@@ -6,10 +6,12 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +108,16 @@ def sha256_bytes(content: bytes) -> str:
 def sha256_text(text: str) -> str:
     """The SHA-256 of a text's UTF-8 bytes, as 64 hex digits."""
     return sha256_bytes(text.encode())
+
+
+def as_json(value: Any) -> Any:
+    """Dataclasses, mappings, sequences and NumPy scalars as what JSON has; NaN becomes None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return as_json(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(item) for item in value]
+    if hasattr(value, "tolist"):  # a NumPy scalar or array
+        return as_json(value.tolist())
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -24,8 +24,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from hilum.errors import ConfigError, DataError
 from hilum.metrics.bootstrap import Interval, bootstrap
@@ -261,6 +259,9 @@ def _folds(target: NDArray[np.bool_], clusters: NDArray[np.int64], rng: np.rando
 
 def _normalised(table: FloatArray) -> FloatArray:
     """(n, M): normal scores of each column and, standardised, their square; an indicator per value of a coarse one."""
+    from scipy.special import ndtri
+    from scipy.stats import rankdata
+
     parts: list[FloatArray] = []
     for column in table.T:
         values, code = np.unique(column, return_inverse=True)
@@ -333,6 +334,8 @@ def _areas(scores: FloatArray, columns: FloatArray, folds: NDArray[np.int64]) ->
 
     Scores of two folds are never compared: they come from two models, with two scales.
     """
+    from scipy.stats import rankdata
+
     won, pairs = np.zeros(columns.shape[1]), np.zeros(columns.shape[1])
     for fold in np.unique(folds):
         own = columns[folds == fold]

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 from hilum._version import __version__
 from hilum.audit.duplicates import Pair, find_duplicates, summarise
 from hilum.audit.erasure import has_lungs
-from hilum.audit.findings import model_findings
+from hilum.audit.findings import model_findings, verdicts
 from hilum.audit.leakage import leak_findings
 from hilum.audit.model_shortcuts import audit_model
+from hilum.audit.probes import run_probes
 from hilum.audit.report import AuditFinding, AuditReport, DataFacts
 from hilum.audit.robustness import robustness, robustness_findings
 from hilum.audit.scan import Scan, lung_finder, scan
@@ -28,13 +30,11 @@ from hilum.bundle.bundle import Bundle, load_bundle
 from hilum.data.cache import cache_folder, open_cache
 from hilum.data.index import Index, build_index
 from hilum.data.split import load_split
-from hilum.errors import DataError, OutputError
-from hilum.evaluation.measure import score_records
-from hilum.evaluation.report import as_json
+from hilum.errors import DataError, OutputError, extra_hint
 from hilum.imaging.preprocess import to_uint8
 from hilum.imaging.read import read_radiograph
 from hilum.progress import Step
-from hilum.storage import write_text
+from hilum.storage import as_json, write_text
 from hilum.types import Finding, Record, SplitName
 
 REPORT_FILE = "audit.json"
@@ -168,11 +168,8 @@ def _probes(
     if len(class_names) < 2:
         parts.not_run["probes"] = f"Probes tell classes apart, the data have {len(class_names)}."
         return
-    try:
-        from hilum.audit.findings import verdicts
-        from hilum.audit.probes import run_probes
-    except ModuleNotFoundError as error:
-        parts.not_run["probes"] = f'They need {str(error.name).split(".")[0]}: pip install "hilum[train]".'
+    if find_spec("scipy") is None:
+        parts.not_run["probes"] = f"They need SciPy. {extra_hint('train')}"
         return
     number = {name: place for place, name in enumerate(class_names)}
     results = run_probes(
@@ -200,6 +197,8 @@ def _model(
         return
     spec, name = manifest.preprocess, wanted or "all"
     cache = open_cache(records, spec, cache_folder(), progress=step.begin(f"Decoding {name}"))
+    from hilum.evaluation.measure import score_records
+
     scored = score_records(
         backend, cache, records, [index.key(r) for r in records], manifest.class_names, spec, split=name,
         temperature=manifest.temperature, mask_threshold=manifest.mask_threshold, keep_lungs=True,

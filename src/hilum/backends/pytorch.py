@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hilum.backends.base import BackendOutput, Floats
 from hilum.bundle.bundle import WEIGHTS, Bundle
-from hilum.errors import DeviceError, MissingExtraError
+from hilum.errors import DeviceError, MissingExtraError, extra_hint
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,7 +53,7 @@ class TorchBackend:
         except ModuleNotFoundError as error:
             raise MissingExtraError(
                 f"Expected PyTorch for --backend torch, {error.name} is not installed.",
-                cure='Install it with pip install "hilum[train]", or use --backend onnx.',
+                cure=extra_hint("train") + ", or use --backend onnx.",
             ) from error
         manifest = bundle.manifest
         model = build_model(manifest.model, manifest.preprocess, len(manifest.class_names))

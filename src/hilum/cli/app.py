@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from hilum._version import __version__
-from hilum.errors import HilumError
+from hilum.errors import HilumError, extra_hint
 
 _COMMANDS = {
     "index": ("data", "Index a data set and report what is wrong with its files."),
@@ -86,7 +86,7 @@ class _LazyGroup(TyperGroup):
         except ModuleNotFoundError as error:
             if (error.name or "").split(".")[0] not in _TRAIN_MODULES:
                 raise
-            _fail(f"This command needs {error.name}, which is not installed.", 'Run: pip install "hilum[train]"')
+            _fail(f"This command needs {error.name}, which is not installed.", extra_hint("train"))
         except OSError as error:
             _fail(f"The operating system refused: {error}.", "")
         except KeyboardInterrupt:

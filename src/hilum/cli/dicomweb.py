@@ -21,7 +21,7 @@ from hilum.cli.app import new_typer
 from hilum.cli.console import console, films_table, say
 from hilum.cli.inputs import BundleName, FixOrientation, GateOption, check_orientation
 from hilum.cli.progress import counting
-from hilum.errors import ConfigError, MissingExtraError, ServerError
+from hilum.errors import ConfigError, MissingExtraError, ServerError, extra_hint
 
 if TYPE_CHECKING:
     from hilum.bundle.bundle import Manifest
@@ -62,7 +62,7 @@ def dicomweb(
         from hilum.dicomweb.work import Worker
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"Expected the dicomweb extra, {error.name} is not installed.", cure='pip install "hilum[dicomweb]".'
+            f"Expected the dicomweb extra, {error.name} is not installed.", cure=extra_hint("dicomweb")
         ) from error
     from hilum.bundle.bundle import load_bundle
     from hilum.bundle.gate import open_gate

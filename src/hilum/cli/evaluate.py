@@ -117,9 +117,9 @@ def _run(
 ) -> None:
     steps = StepBars()
     bars = TrainingBars(steps)
-    from hilum.evaluation.report import as_json
     from hilum.evaluation.run import evaluate_run
     from hilum.progress import Step
+    from hilum.storage import as_json
 
     step = Step(bars.begin, show_findings)
     try:

@@ -11,7 +11,7 @@ from hilum.bundle.default import DEFAULT
 from hilum.cli.app import new_typer
 from hilum.cli.console import say
 from hilum.cli.inputs import BundleName, FixOrientation, GateOption, Host, Port, check_orientation
-from hilum.errors import MissingExtraError
+from hilum.errors import MissingExtraError, extra_hint
 
 app = new_typer()
 
@@ -39,7 +39,7 @@ def page(
         from hilum.service.page.settings import PageSettings
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"Expected the serve extra, {error.name} is not installed.", cure='pip install "hilum[serve]".'
+            f"Expected the serve extra, {error.name} is not installed.", cure=extra_hint("serve")
         ) from error
     settings = PageSettings(
         bundle=bundle, gate=gate, fix_orientation=fix_orientation, audit=audit, host=host, port=port,

@@ -11,7 +11,7 @@ from hilum.bundle.default import DEFAULT
 from hilum.cli.app import new_typer
 from hilum.cli.console import say
 from hilum.cli.inputs import BundleName, FixOrientation, GateOption, Host, Port, check_orientation
-from hilum.errors import MissingExtraError
+from hilum.errors import MissingExtraError, extra_hint
 
 app = new_typer()
 
@@ -40,7 +40,7 @@ def serve(
         from hilum.service.settings import ServeSettings
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"Expected the serve extra, {error.name} is not installed.", cure='pip install "hilum[serve]".'
+            f"Expected the serve extra, {error.name} is not installed.", cure=extra_hint("serve")
         ) from error
     settings = ServeSettings(
         bundle=bundle, host=host, port=port, gate=gate, fix_orientation=fix_orientation, queue=queue,

@@ -12,7 +12,6 @@ from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from hilum.config import SplitConfig
 from hilum.data.index import Index
@@ -271,6 +270,8 @@ def _strata(records: Sequence[Record], groups: NDArray[np.int64], folds: int) ->
 def _deal(strata: NDArray[np.int64], groups: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
     """(N,) the fold of each record. Without groups the plain splitter does the same, a hundred times faster."""
     grouped = len(np.unique(groups)) < len(groups)
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # a given split does without
+
     splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(folds, shuffle=True, random_state=seed)
     fold_of = np.zeros(len(groups), np.int64)
     if np.bincount(strata).max() < folds:  # the splitters refuse this: nothing is left to stratify by

@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 
 from hilum.errors import DataError
 from hilum.evaluation.predictions import PREDICTIONS_FILE, read_predictions
-from hilum.evaluation.report import as_json
 from hilum.metrics.bootstrap import LEVEL, bootstrap
 from hilum.metrics.delong import DeLongTest, delong_test, holm
 from hilum.metrics.scores import FloatArray, Scores
 from hilum.metrics.table import OVERALL, OVERLAP, Key, ranking, rests_on, statistics_of
 from hilum.run_folder import RunFolder
-from hilum.storage import write_json
+from hilum.storage import as_json, write_json
 
 _LOWER_IS_BETTER = frozenset({"hd95"})
 _UNDEFINED = DeLongTest(*[math.nan] * 8)

@@ -17,25 +17,14 @@ from hilum.evaluation.limits import limits_of
 from hilum.evaluation.localisation import localisation_result
 from hilum.evaluation.localisation_table import LocalisationTable
 from hilum.evaluation.predictions import PREDICTIONS_FILE, read_predictions, write_predictions
-from hilum.evaluation.report import (
-    Contrast,
-    Estimate,
-    Failure,
-    Figure,
-    ModelRef,
-    Part,
-    Report,
-    Settings,
-    SplitRef,
-    as_json,
-)
+from hilum.evaluation.report import Contrast, Estimate, Failure, Figure, ModelRef, Part, Report, Settings, SplitRef
 from hilum.metrics.bootstrap import LEVEL, Interval
 from hilum.metrics.calibration import calibration_result
 from hilum.metrics.conformal import conformal_results
 from hilum.metrics.scores import Scores, class_metrics, confusion_counts
 from hilum.metrics.selective import selective_result
 from hilum.metrics.table import Key, figures_of
-from hilum.storage import write_json, write_text
+from hilum.storage import as_json, write_json, write_text
 
 REPORT_FILE = "report.json"
 CLASSIFICATION_FILE = "classification_report.json"

@@ -6,8 +6,6 @@ A number that is undefined is null. ``Report.model_json_schema()`` is the JSON S
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -121,19 +119,6 @@ class Report(Part):
         """One figure, or None where the split does not have it."""
         wanted = (metric, class_name, source)
         return next((f for f in self.figures if (f.metric, f.class_name, f.source) == wanted), None)
-
-
-def as_json(value: Any) -> Any:
-    """Dataclasses, mappings, sequences and NumPy scalars as what JSON has; NaN becomes None."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return as_json(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): as_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [as_json(item) for item in value]
-    if hasattr(value, "tolist"):  # a NumPy scalar or array
-        return as_json(value.tolist())
-    return _none_if_nan(value)
 
 
 _OVERALL = {

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from hilum.bundle.calibration import Calibration
 from hilum.bundle.label_sets import softmax
@@ -132,6 +131,8 @@ def fit_temperature(logits: FloatArray, labels: NDArray[np.int64]) -> float:
 
     def loss(log_temperature: float) -> float:
         return float(_negative_log_likelihood(own / np.exp(log_temperature), wanted).mean())
+
+    from scipy.optimize import minimize_scalar
 
     found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x))

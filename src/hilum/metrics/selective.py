@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
 from hilum.errors import DataError
 from hilum.metrics.bootstrap import Interval, bootstrap
@@ -154,4 +153,6 @@ def _confidence_and_hits(probabilities: FloatArray, labels: NDArray[np.int64]) -
 
 def _lower_bound(hits: float, trials: int, doubt: float) -> float:
     """Clopper & Pearson's lower bound (1934, Biometrika 26:404) for ``hits``, not always whole, of ``trials``."""
+    from scipy.stats import beta
+
     return float(beta.ppf(doubt, hits, trials - hits + 1)) if hits > 0 else 0.0
