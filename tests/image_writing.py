@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
+SAMPLES = Path(__file__).parents[2] / "shared" / "samples"
 
 
 def grey(height: int = 20, width: int = 30) -> NDArray[np.uint8]:

@@ -120,7 +120,7 @@ def test_every_command_that_takes_a_bundle_knows_the_name(
 
 
 def test_the_wheel_carries_the_folder() -> None:
-    """The building itself is in tests/integration/test_lean_install.py."""
+    """The building itself is in tests/repository/test_lean_install.py."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert "default_model/*" in settings["tool"]["setuptools"]["package-data"]["hilum"]
 

@@ -117,7 +117,7 @@ def test_the_card_says_what_an_audit_would() -> None:
 
 
 def test_the_scripts_ask_for_nothing_from_elsewhere() -> None:
-    assets = Path(__file__).resolve().parents[2] / "src" / "hilum" / "serving" / "page" / "assets"
+    assets = Path(__file__).resolve().parents[2] / "src" / "hilum" / "service" / "page" / "assets"
     texts = [path.read_text(encoding="utf-8") for path in assets.iterdir()]
     assert len(texts) >= 8
     for text in texts:

@@ -121,7 +121,7 @@ def test_the_command_serves_where_the_health_check_asks() -> None:
     assert values["port"] == int(only("EXPOSE"))
     assert f"'127.0.0.1', {values['port']}" in only("HEALTHCHECK")
     assert "'/healthz'" in only("HEALTHCHECK")
-    assert '"/healthz"' in (ROOT / "src/hilum/serving/api.py").read_text(encoding="utf-8")
+    assert '"/healthz"' in (ROOT / "src/hilum/service/api.py").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("place", ["Dockerfile", "page"])

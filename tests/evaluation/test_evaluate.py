@@ -81,7 +81,7 @@ def _evaluated(scores: Scores | None = None, **parts: Any) -> Evaluated:
 
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The slow part, from which no figure comes; tests/unit/test_plots.py has it."""
+    """The slow part, from which no figure comes; tests/evaluation/test_plots.py has it."""
     monkeypatch.setattr("hilum.evaluation.plots.write_plots", lambda *_: {})
 
 

@@ -1,6 +1,6 @@
 """The files of the conformance table: each stores a picture in another way, and is to be read as that picture.
 
-`python tests/integration/dicom_matrix/matrix_cases.py` writes the table into README.md anew.
+`python tests/inference/dicom_matrix/matrix_cases.py` writes the table into README.md anew.
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ How values are shown:
 
 Who encodes: pydicom (RLE), pylibjpeg-openjpeg (JPEG 2000), pyjpegls, which highdicom brings (JPEG-LS), Pillow (JPEG
 baseline), and for JPEG lossless `dcmcjpeg` of dcmtk; without it those files are skipped. This file is written by
-`python tests/integration/dicom_matrix/matrix_cases.py`, and a test compares it with what is tested.
+`python tests/inference/dicom_matrix/matrix_cases.py`, and a test compares it with what is tested.
 
 {table()}
 """
