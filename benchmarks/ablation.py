@@ -26,8 +26,8 @@ from safetensors.torch import load_file
 from hilum.audit.model_shortcuts import SWAPPED, audit_model
 from hilum.backends.pytorch import TorchBackend
 from hilum.config import Config, load_config
-from hilum.evaluation.localisation import EVIDENCE, GRAD_CAM, RANDOM, localisation_result, localise
-from hilum.evaluation.localisation_table import LocalisationTable
+from hilum.evaluation.localization import EVIDENCE, GRAD_CAM, RANDOM, localization_result, localize
+from hilum.evaluation.localization_table import LocalizationTable
 from hilum.evaluation.measure import Scored, score_records
 from hilum.metrics.table import Key, figures_of
 from hilum.models.build import build_model, load_pretrained
@@ -116,12 +116,12 @@ def pointing(model: torch.nn.Module, data: PreparedData, config: Config, splits:
         films = own.subset(marked)
         result = scored(model, films, config, name)
         assert result.lungs is not None
-        table = localise(
+        table = localize(
             films.records, films.decoded().images, result.lungs, result.scores, config.preprocess,
             backend=TorchBackend(model), network=model,
         )  # fmt: skip
         rows += list(table.rows) if table else []
-    found = localisation_result(LocalisationTable(tuple(rows)))
+    found = localization_result(LocalizationTable(tuple(rows)))
     hits = {method: found.methods[method]["hit"] for method in (EVIDENCE, GRAD_CAM, RANDOM) if method in found.methods}
     return {"films": found.films, **hits}
 
@@ -143,7 +143,7 @@ def measured(config: Config, data: PreparedData, train: CachedDataset, films: in
         "figures": {name: figures[key] for name, key in FIGURES.items()},
         "shortcut_index": audit.shortcut_index,
         "auc_without_lungs": audit.score("erased_mean").auc,
-        "auc_without_lungs_grey": audit.score("erased_fill").auc,
+        "auc_without_lungs_gray": audit.score("erased_fill").auc,
         "accuracy_other_background": audit.score(SWAPPED).accuracy,
         "pointing_test": pointing(model, data, config, ("test",)),
         "pointing_train_val": pointing(model, data, config, ("train", "val")),

@@ -37,7 +37,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from scipy.stats import binomtest
 
-from hilum.bundle.label_sets import softmax
+from hilum.bundle.prediction_sets import softmax
 from hilum.metrics.bootstrap import Interval
 from hilum.metrics.calibration import calibration_figures
 from hilum.metrics.scores import Scores

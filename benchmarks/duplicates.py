@@ -7,12 +7,12 @@ All images are decoded, hashed, fingerprinted and searched, which is timed. Then
 changed copy each, and everything is searched again: a copy is found when it is joined to its film. Kinds of change:
 
     rescale         to 70-95% or 105-130% of the size
-    crop, centre    5% of the side off every edge
+    crop, center    5% of the side off every edge
     crop, corner    5% off two edges that meet
     gamma           0.5-0.8 or 1.25-2
     JPEG            quality 50
     rotate          1-3 degrees, black corners
-    border          black, grey or white, 1-5% of the side on each edge
+    border          black, gray or white, 1-5% of the side on each edge
 
 and two of them in a row (not both crops, which together take 10% off an edge). Films that the first search already
 pairs are not changed. Of phantoms every pair but the planted ones and those of one patient is false: two phantoms of
@@ -60,7 +60,7 @@ def rescale(image: Image, random: Random) -> Image:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
-def crop_centre(image: Image, _random: Random) -> Image:
+def crop_center(image: Image, _random: Random) -> Image:
     top, left = (round(0.05 * side) for side in image.shape)
     return image[top : image.shape[0] - top, left : image.shape[1] - left]
 
@@ -95,14 +95,14 @@ def add_border(image: Image, random: Random) -> Image:
 
 CHANGES: dict[str, Callable[[Image, Random], Image]] = {
     "rescale": rescale,
-    "crop, centre": crop_centre,
+    "crop, center": crop_center,
     "crop, corner": crop_corner,
     "gamma": change_gamma,
     "JPEG": to_jpeg,
     "rotate": rotate,
     "border": add_border,
 }
-TWO_CROPS = {"crop, centre", "crop, corner"}
+TWO_CROPS = {"crop, center", "crop, corner"}
 KINDS = [(kind,) for kind in CHANGES] + [two for two in itertools.permutations(CHANGES, 2) if {*two} != TWO_CROPS]
 
 

@@ -68,7 +68,7 @@ class Films(NamedTuple):
 
 
 def films_of(data: Path, source: str, classes: tuple[str, str], config: Config) -> Films:
-    """The labelled films of one source and two classes, decoded."""
+    """The labeled films of one source and two classes, decoded."""
     index = build_index(data, classes=classes, check=False)
     split = make_split(index, config.split)
     datasets: dict[SplitName, CachedDataset] = {}

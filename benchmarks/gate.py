@@ -131,11 +131,11 @@ def draw_films(metadata: Path, count: int | None, keep: Callable[[Film], bool]) 
 
 def scaled(radiograph: Radiograph, side: int, *, shorter: bool = False) -> Radiograph:
     """A film with its longer (or shorter) side at ``side`` pixels."""
-    grey = to_uint8(radiograph)
-    factor = side / (min(grey.shape) if shorter else max(grey.shape))
-    shape = (round(grey.shape[1] * factor), round(grey.shape[0] * factor))
+    gray = to_uint8(radiograph)
+    factor = side / (min(gray.shape) if shorter else max(gray.shape))
+    shape = (round(gray.shape[1] * factor), round(gray.shape[0] * factor))
     way = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    return Radiograph(np.asarray(cv2.resize(grey, shape, interpolation=way), np.uint8), origin=radiograph.origin)
+    return Radiograph(np.asarray(cv2.resize(gray, shape, interpolation=way), np.uint8), origin=radiograph.origin)
 
 
 def turned(film: Radiograph, quarters: int) -> Radiograph:
@@ -153,7 +153,7 @@ def others_of(others: Sequence[Other]) -> dict[str, list[Radiograph]]:
         if other.split == "test":
             image = read_radiograph(other.path)
             if min(image.shape) < ENLARGED:
-                image = replace(scaled(image, ENLARGED, shorter=True), colour_difference=image.colour_difference)
+                image = replace(scaled(image, ENLARGED, shorter=True), color_difference=image.color_difference)
             found.setdefault(other.collection, []).append(image)
     return found
 
@@ -243,7 +243,7 @@ def geometry(table: Table, images: list[Radiograph]) -> None:
         return lambda verdict: not verdict.accepted and verdict.reason == words
 
     table.add(
-        "caught, right reason", "inverted", [inverted(film) for film in images], says("inverted grey scale"), "≥ 0.98"
+        "caught, right reason", "inverted", [inverted(film) for film in images], says("inverted gray scale"), "≥ 0.98"
     )
     for quarters in (1, 2, 3):
         words = f"rotated {90 * quarters} degrees clockwise"

@@ -7,7 +7,7 @@ Two ways are timed side by side, turn by turn, over the same images in the same 
 
     decode         per item: PIL open, convert to RGB, np.array, cv2.resize to 256 x 256, / 255, CHW float32
     cached batch, 3 channels    the Batch of 16 that training gets from CachedDataset: float32 in [0, 1]
-    cached batch, 1 channel     the same, grey, as hilum's default preset trains
+    cached batch, 1 channel     the same, gray, as hilum's default preset trains
 
 No masks on either side. All files, and the cache's pages, are in the page cache after the first round, which is not
 counted: the disk is not measured. Building the cache is timed apart.
@@ -55,11 +55,11 @@ def decode_item(path: Path) -> NDArray[np.float32]:
 
 def ways(records: Sequence[Record], cache: Cache) -> dict[str, Work]:
     """Each maps the rows of a batch to that batch."""
-    rgb, grey = (CachedDataset(cache, records, class_names_of(records), SPECS[channels]) for channels in (3, 1))
+    rgb, gray = (CachedDataset(cache, records, class_names_of(records), SPECS[channels]) for channels in (3, 1))
     return {
         "decode": lambda rows: np.stack([decode_item(records[row].image_path) for row in rows]),
         "cached batch, 3 channels": lambda rows: rgb.__getitems__(rows.tolist()),
-        "cached batch, 1 channel": lambda rows: grey.__getitems__(rows.tolist()),
+        "cached batch, 1 channel": lambda rows: gray.__getitems__(rows.tolist()),
     }
 
 
@@ -138,7 +138,7 @@ def main() -> None:
         build_seconds = time.perf_counter() - start
         rates = measure(records, cache, arguments.rounds)
     result = report(rates, len(records), arguments.rounds, build_seconds)
-    result["data"] = "given" if arguments.data else "phantoms of 299 x 299, 8-bit grey PNG"
+    result["data"] = "given" if arguments.data else "phantoms of 299 x 299, 8-bit gray PNG"
     if arguments.json:
         write_json(arguments.json, result)
 

@@ -3,11 +3,11 @@
     python benchmarks/model.py BASELINE MODEL --metadata metadata.csv
 
 BASELINE and MODEL are runs, or folders that `hilum evaluate` wrote, of one split. From their predictions.csv and
-localisation.csv come the figures over all films, the AUCs inside one source, the calibration, the Dice of children and
+localization.csv come the figures over all films, the AUCs inside one source, the calibration, the Dice of children and
 adults by how the mask was paired with the film, and the pointing game. Films with a lung mask and a label outside the
 classes are in no predictions.csv: they go through the bundles (a run's own, or those named), since their masks leave
 out the lung behind the heart and are another definition. What the metadata say of the films (sources, counts,
-licences) stands in the result too, for the model card. Intervals and tests are hilum's own.
+licenses) stands in the result too, for the model card. Intervals and tests are hilum's own.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from hilum.backends.open import open_backend
 from hilum.backends.pytorch import TorchBackend
 from hilum.bundle.bundle import WEIGHTS, Bundle, load_bundle
-from hilum.bundle.label_sets import softmax
+from hilum.bundle.prediction_sets import softmax
 from hilum.data.cache import cache_folder, open_cache
 from hilum.data.index import build_index
 from hilum.data.table import read_rows, read_table
 from hilum.evaluation.compare import aligned, compare
 from hilum.evaluation.evaluate import Evaluated, read_evaluation
-from hilum.evaluation.localisation import EVIDENCE, GRAD_CAM, RANDOM, localisation_result
-from hilum.evaluation.localisation_table import LocalisationTable
+from hilum.evaluation.localization import EVIDENCE, GRAD_CAM, RANDOM, localization_result
+from hilum.evaluation.localization_table import LocalizationTable
 from hilum.evaluation.measure import score_records
 from hilum.metrics.bootstrap import Interval
 from hilum.metrics.calibration import calibration_result
@@ -161,7 +161,7 @@ def dice_rows(a: Scores, b: Scores, metas: Sequence[Meta], resamples: int) -> li
     return found
 
 
-def pointing_rows(a: LocalisationTable | None, b: LocalisationTable | None, resamples: int) -> list[dict[str, Any]]:
+def pointing_rows(a: LocalizationTable | None, b: LocalizationTable | None, resamples: int) -> list[dict[str, Any]]:
     """The pointing game on regions and boxes, and the evidence less each of the others on the same films."""
     if a is None or b is None:
         return []
@@ -170,7 +170,7 @@ def pointing_rows(a: LocalisationTable | None, b: LocalisationTable | None, resa
     for part in ("all", *sorted({r.kind for r in b.rows})):
         section = f"pointing game, {'regions and boxes' if part == 'all' else part}"
         tables = [_of_kind(table, part) for table in (a, joined)]
-        one, both = (localisation_result(table, resamples=resamples) for table in tables)
+        one, both = (localization_result(table, resamples=resamples) for table in tables)
         hits = [{method: own["hit"] for method, own in result.methods.items()} for result in (one, both)]
         found += [
             row(section, method, hits[0].get(method), hits[1].get(method)) for method in (EVIDENCE, GRAD_CAM, RANDOM)
@@ -239,21 +239,21 @@ def _two_kinds(scores: Scores, positive: NDArray[np.bool_], negative: NDArray[np
     return subset(own, positive | negative)
 
 
-def _of_kind(table: LocalisationTable, kind: str) -> LocalisationTable:
-    return LocalisationTable(tuple(r for r in table.rows if kind in ("all", r.kind)))
+def _of_kind(table: LocalizationTable, kind: str) -> LocalizationTable:
+    return LocalizationTable(tuple(r for r in table.rows if kind in ("all", r.kind)))
 
 
-def _with_baseline(a: LocalisationTable, b: LocalisationTable) -> LocalisationTable:
+def _with_baseline(a: LocalizationTable, b: LocalizationTable) -> LocalizationTable:
     """The model's rows, and after those of each film the baseline's Grad-CAM under a name of its own."""
     cams = {r.file: replace(r, method=BASELINE_CAM) for r in a.rows if r.method == GRAD_CAM}
     if {r.file for r in b.rows} != {r.file for r in a.rows}:
-        raise SystemExit("Expected both localisation.csv of the same films")
+        raise SystemExit("Expected both localization.csv of the same films")
     if not cams:
         return b
     films: dict[str, list[Any]] = {}
     for own in b.rows:
         films.setdefault(own.file, []).append(own)
-    return LocalisationTable(tuple(r for file, rows in films.items() for r in (*rows, cams[file])))
+    return LocalizationTable(tuple(r for file, rows in films.items() for r in (*rows, cams[file])))
 
 
 def _dice_of(bundle: Bundle, records: Sequence[Record]) -> Scores:
@@ -322,7 +322,7 @@ def main() -> None:
     rows = [
         *within_source_rows(a, b, metas, n), *overall_rows(a, b, n), *calibration_rows(*evaluated, n),
         *dice_rows(a, b, metas, n), *other_definition_rows((first[1], second[1]), others, n),
-        *pointing_rows(evaluated[0].localisation, evaluated[1].localisation, n),
+        *pointing_rows(evaluated[0].localization, evaluated[1].localization, n),
     ]  # fmt: skip
     split = {
         "name": a.split,

@@ -134,7 +134,7 @@ def _data(model: Mapping[str, Any]) -> list[str]:
         *[f"| {name} | {_counts(by_split)} |" for name, by_split in facts["classes"].items()],
         f"| with a lung mask | {_counts(facts['masks_by_split'])} |",
         f"| with a region or boxes, measured on, never trained on | {_counts(facts['targets_by_split'])} |", "",
-        "| source | films | classes | repositories | licence, as stated there (films) |", "|---|---|---|---|---|",
+        "| source | films | classes | repositories | license, as stated there (films) |", "|---|---|---|---|---|",
     ]  # fmt: skip
     lines += [_source(name, source) for name, source in facts["sources"].items()]
     limited = _licensed(facts["sources"].values(), ("-NC", "-ND"))
@@ -142,7 +142,7 @@ def _data(model: Mapping[str, Any]) -> list[str]:
     kinds = "; ".join(f"{m['source']}, {m['pairing']}: {m['films']:,}" for m in facts["masks"])
     lines += [
         "",
-        f"{limited:,} films come with a licence that excludes commercial use or derived works; of {silent:,} the "
+        f"{limited:,} films come with a license that excludes commercial use or derived works; of {silent:,} the "
         "repository states none, and what is known of it from upstream stands in the table. Whether weights trained on "
         "them may be used commercially is not settled here.",
         "",
@@ -151,7 +151,7 @@ def _data(model: Mapping[str, Any]) -> list[str]:
         "lung seen behind heart and diaphragm.",
     ]
     if others["films"]:
-        names = "; ".join(f"{name} {s['films']}, {' / '.join(s['licences'])}" for name, s in others["sources"].items())
+        names = "; ".join(f"{name} {s['films']}, {' / '.join(s['licenses'])}" for name, s in others["sources"].items())
         lines += ["", f"For measuring alone, {others['films']} films with masks that leave that part out: {names}."]
     return lines
 
@@ -210,7 +210,7 @@ def _without_lungs(found: Mapping[str, Any]) -> list[str]:
         "Both models on the same films, with the same lungs erased. The shortcut index is (accuracy with the lungs "
         "erased − share of the commonest class) / (accuracy − that share): 0 where nothing but the lungs tells, 1 "
         f"where the lungs add nothing. The share is {found['majority_share']:.3f} here. Lungs filled with their "
-        "surroundings' mean or a grey, and other backgrounds, are like what the model was trained with, the baseline "
+        "surroundings' mean or a gray, and other backgrounds, are like what the model was trained with, the baseline "
         "not; blurred lungs, lungs alone and the border alone neither had seen, and those are the fairer lines.",
         "",
         shortcuts(dict(found)),
@@ -252,14 +252,14 @@ def _counts(by_split: Mapping[str, int]) -> str:
 
 def _source(name: str, source: Mapping[str, Any]) -> str:
     classes = ", ".join(f"{label} {n:,}" for label, n in source["classes"].items())
-    licences = "; ".join(f"{licence} ({n:,})" for licence, n in source["licences"].items())
-    return f"| {name} | {source['films']:,} | {classes} | {', '.join(source['repositories'])} | {licences} |"
+    licenses = "; ".join(f"{license} ({n:,})" for license, n in source["licenses"].items())
+    return f"| {name} | {source['films']:,} | {classes} | {', '.join(source['repositories'])} | {licenses} |"
 
 
 def _licensed(sources: Iterable[Mapping[str, Any]], marks: Sequence[str]) -> int:
-    """Films under licences that hold one of ``marks``; "none" is one that begins so."""
-    pairs = [pair for source in sources for pair in source["licences"].items()]
-    return sum(n for licence, n in pairs if any(m in licence if m[0] == "-" else licence.startswith(m) for m in marks))
+    """Films under licenses that hold one of ``marks``; "none" is one that begins so."""
+    pairs = [pair for source in sources for pair in source["licenses"].items()]
+    return sum(n for license, n in pairs if any(m in license if m[0] == "-" else license.startswith(m) for m in marks))
 
 
 def _auc(entry: Mapping[str, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""What a metadata.csv says of films: classes, sources, repositories, licences and masks, counted."""
+"""What a metadata.csv says of films: classes, sources, repositories, licenses and masks, counted."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _source(metas: Sequence[Meta]) -> dict[str, Any]:
         "films": len(metas),
         "classes": dict(sorted(Counter(m["label"] for m in metas).items())),
         "repositories": sorted({m["original_repository"] for m in metas}),
-        "licences": dict(Counter(m["license"] or "none stated" for m in metas).most_common()),
+        "licenses": dict(Counter(m["license"] or "none stated" for m in metas).most_common()),
     }
 
 

@@ -27,7 +27,7 @@ from hilum.audit.model_shortcuts import CHECK, ERASURES, HEADLINE, TREATMENTS, M
 from hilum.backends.base import Backend, BackendOutput, Floats
 from hilum.backends.open import open_backend
 from hilum.bundle.bundle import WEIGHTS, Bundle, load_bundle
-from hilum.bundle.label_sets import softmax
+from hilum.bundle.prediction_sets import softmax
 from hilum.config import Config, PreprocessSpec
 from hilum.data.cache import cache_folder, open_cache
 from hilum.data.index import build_index

@@ -64,24 +64,24 @@ def contrasts(result: dict[str, Any]) -> str:
 
 
 def calibration(result: dict[str, Any]) -> str:
-    """Calibration before and after, label sets, abstention."""
+    """Calibration before and after, prediction sets, abstention."""
     measured, selective = result["calibration"], result["selective"]
     lines = ["| figure | value | 95% interval | n |", "|---|---|---|---|"]
     for name, words in (("ece", "expected calibration error"), ("brier", "Brier score"), ("nll", "log-loss, nats")):
         lines += [row(f"{words}, {when} temperature", measured[when][name]) for when in ("before", "after")]
     for sets in result["conformal"]:
         share = f"{float(sets['level']):.0%}"
-        lines.append(row(f"label sets at {share}: coverage", sets["coverage"]))
-        lines += [row(f"label sets at {share}: coverage of {k}", v) for k, v in sets["coverage_by_class"].items()]
-        lines.append(row(f"label sets at {share}: classes in a set", sets["mean_size"]))
+        lines.append(row(f"prediction sets at {share}: coverage", sets["coverage"]))
+        lines += [row(f"prediction sets at {share}: coverage of {k}", v) for k, v in sets["coverage_by_class"].items()]
+        lines.append(row(f"prediction sets at {share}: classes in a set", sets["mean_size"]))
     lines.append(row("answered above the abstention threshold", selective["answered"]))
     lines.append(row("accuracy of those", selective["accuracy"]))
     return "\n".join([*lines, "", f"Temperature {measured['temperature']:.3f}. {origin(result)}"])
 
 
-def localisation(result: dict[str, Any]) -> str:
+def localization(result: dict[str, Any]) -> str:
     """Evidence against Grad-CAM and chance, on films with regions or boxes."""
-    found = result["localisation"]
+    found = result["localization"]
     lines = ["| method | measure | value | 95% interval | n |", "|---|---|---|---|---|"]
     for method, measures in found["methods"].items():
         for measure, entry in measures.items():
@@ -222,7 +222,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "radiographs": ("radiographs", evaluation),
     "contrasts": ("radiographs", contrasts),
     "calibration": ("radiographs", calibration),
-    "localisation": ("radiographs", localisation),
+    "localization": ("radiographs", localization),
     "audit": ("audit", audit),
     "audit_probes": ("audit", audit_probes),
     "audit_model": ("audit", audit_model),

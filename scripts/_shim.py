@@ -37,7 +37,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except HilumError as error:
-        sys.exit(_say(f"Error: {error.message}", error.cure))
+        sys.exit(_say(f"Error: {error.message}", error.hint))
     except ModuleNotFoundError as error:
         sys.exit(_say(f"Error: {error.name} is not installed.", 'Run: pip install "hilum[train]"'))
 

@@ -35,7 +35,7 @@ def main() -> None:
     meta = {
         "class_names": list(original.manifest.class_names),
         "img_size": original.manifest.preprocess.size,
-        "normalization": "RGB (grey, three times), scaled to [0, 1]",
+        "normalization": "RGB (gray, three times), scaled to [0, 1]",
         "outputs": {name: OUTPUTS[name] for name in OnnxBackend(graph).output_names},
         "opset": arguments.opset,
         "dynamic_batch": dynamic,

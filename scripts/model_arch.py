@@ -39,7 +39,7 @@ def main() -> None:
         "learning_rate": arguments.learning_rate,
         "device": arguments.device or "auto",
     }
-    config = load_config("seed", overrides={"data": arguments.data_dir.resolve(), "training": training})
+    config = load_config("original", overrides={"data": arguments.data_dir.resolve(), "training": training})
     trained = train(config, arguments.save_dir / "run")
     leave_original_files(trained, config, arguments.save_dir)
     print(f"Model, curves and summary are in {arguments.save_dir}, the whole run in {trained.run.root}.")

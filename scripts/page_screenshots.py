@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _shrink(path: Path, factor: float) -> None:
-    """Fewer pixels, and 128 levels of each colour, which is enough to look at: most bytes are noise."""
+    """Fewer pixels, and 128 levels of each color, which is enough to look at: most bytes are noise."""
     with Image.open(path) as picture:
         size = round(picture.width * factor), round(picture.height * factor)
         small = np.asarray(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS))

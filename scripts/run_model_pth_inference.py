@@ -28,7 +28,7 @@ def main() -> None:
 
     file = find_checkpoint(arguments.checkpoint)
     original = read_checkpoint(file)
-    device = open_fabric(load_config("seed", overrides={"training": {"device": arguments.device or "auto"}})).device
+    device = open_fabric(load_config("original", overrides={"training": {"device": arguments.device or "auto"}})).device
     bundle = Bundle(original.manifest.sealed({file.name: file.read_bytes()}), {}, file)
     predictor = Predictor(bundle, backend=TorchBackend(original.model, str(device)))
     samples = choose_samples(arguments, original.manifest.class_names)

@@ -53,7 +53,7 @@ def read_meta(path: Path) -> tuple[Manifest, bool]:
         return manifest, bool(meta.get("dynamic_batch", False))
     except (OSError, ValueError, KeyError, AttributeError, ValidationError) as error:
         raise BundleError(
-            f"Expected class_names and img_size in {path}, got: {error}.", cure="export_to_onnx.py writes it."
+            f"Expected class_names and img_size in {path}, got: {error}.", hint="export_to_onnx.py writes it."
         ) from error
 
 

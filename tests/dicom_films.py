@@ -95,7 +95,7 @@ def errors_in(path: Path) -> list[str]:
         pytest.skip("no dciodvfy on the path")
     done = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, errors="replace", timeout=60)
     lines = (done.stdout + done.stderr).splitlines()
-    assert any(line and " - " not in line for line in lines), f"no IOD was recognised: {lines}"
+    assert any(line and " - " not in line for line in lines), f"no IOD was recognized: {lines}"
     return [line for line in lines if line.startswith("Error")]
 
 

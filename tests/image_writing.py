@@ -14,11 +14,11 @@ from PIL import Image
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples"
 
 
-def grey(height: int = 20, width: int = 30) -> NDArray[np.uint8]:
+def gray(height: int = 20, width: int = 30) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
 
 
-def colour(height: int = 20, width: int = 30) -> NDArray[np.uint8]:
+def color(height: int = 20, width: int = 30) -> NDArray[np.uint8]:
     return np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -39,7 +39,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def tiff(data: bytes, width: int, height: int, bits: int, photometric: int, sample_format: int = 1) -> bytes:
-    """An uncompressed little-endian grey TIFF."""
+    """An uncompressed little-endian gray TIFF."""
     values = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: height}
     values |= {279: len(data), 339: sample_format}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())

@@ -18,7 +18,7 @@ NAMES = ("COVID", "Normal & well", "Viral Pneumonia")
 
 
 def made_up_scores(count: int = 120, class_names: tuple[str, ...] = NAMES, *, seed: int = 0) -> Scores:
-    """Scores of a network that is right in most cases, in two sources, with a few unlabelled images."""
+    """Scores of a network that is right in most cases, in two sources, with a few unlabeled images."""
     random = np.random.default_rng(seed)
     labels = np.arange(count) % len(class_names)
     logits = random.normal(size=(count, len(class_names))) + 2 * np.eye(len(class_names))[labels]
@@ -43,7 +43,7 @@ def made_up_scores(count: int = 120, class_names: tuple[str, ...] = NAMES, *, se
 def report_of(scores: Scores, **parts: Any) -> Report:
     """A report with the figures, matrix and contrasts of the scores; the other parts are given, or absent."""
     found = figures_of(scores, resamples=20)
-    known = scores.labelled
+    known = scores.labeled
     matrix = None
     if known.any():
         counts = confusion_counts(scores.labels[known], scores.predicted[known], len(scores.class_names))[0]
@@ -56,7 +56,7 @@ def report_of(scores: Scores, **parts: Any) -> Report:
             digest="d" * 64,
             images=len(scores.files),
             groups=int(scores.clusters().max()) + 1,
-            labelled=int(known.sum()),
+            labeled=int(known.sum()),
             with_masks=int(scores.masked.sum()),
         ),
         "settings": Settings(resamples=20, seed=0, level=0.95),
@@ -91,7 +91,7 @@ def estimate(value: float | None, spread: float = 0.05, n: int = 40) -> dict[str
 
 
 def trust_parts() -> dict[str, Any]:
-    """Calibration, label sets, abstention, held-out sources, limits and failures, as JSON."""
+    """Calibration, prediction sets, abstention, held-out sources, limits and failures, as JSON."""
     bins = [
         {"confidence": c, "accuracy": estimate(c - 0.1), "low": c - 0.1, "high": c + 0.05} for c in (0.4, 0.6, 0.8, 0.9)
     ]

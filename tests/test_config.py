@@ -12,8 +12,8 @@ from hilum.config import Config, load_config, save_config
 from hilum.errors import ConfigError
 
 
-def test_the_seed_preset_is_the_original_project() -> None:
-    config = load_config("seed")
+def test_the_original_preset_is_the_original_project() -> None:
+    config = load_config("original")
     assert config.model.name == "unet"
     assert config.preprocess.model_dump() == {"size": 256, "channels": 3, "fit": "stretch"}
     assert (config.split.val_fraction, config.split.test_fraction, config.split.split_seed) == (0.15, 0.15, 42)
@@ -40,7 +40,7 @@ def test_the_default_preset() -> None:
     assert config.training.ema_decay > 0
 
 
-@pytest.mark.parametrize("preset", ["default", "seed"])
+@pytest.mark.parametrize("preset", ["default", "original"])
 def test_toml_there_and_back_gives_the_same(preset: Any, tmp_path: Path) -> None:
     config = load_config(
         preset,
@@ -52,16 +52,16 @@ def test_toml_there_and_back_gives_the_same(preset: Any, tmp_path: Path) -> None
         },
     )
     save_config(config, tmp_path / "config.toml")
-    for base in ("default", "seed"):  # the file is whole, so it does not matter which preset it changes
+    for base in ("default", "original"):  # the file is whole, so it does not matter which preset it changes
         assert load_config(base, tmp_path / "config.toml") == config  # type: ignore[arg-type]
     assert "Röntgen" in (tmp_path / "config.toml").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("preset", ["default", "seed"])
+@pytest.mark.parametrize("preset", ["default", "original"])
 def test_what_is_none_stays_none_over_toml(preset: Any, tmp_path: Path) -> None:
     config = load_config(preset)
     save_config(config, tmp_path / "config.toml")
-    again = load_config("seed", tmp_path / "config.toml")
+    again = load_config("original", tmp_path / "config.toml")
     assert again == config
     assert again.model.encoder_weights is None
     assert again.classes is None
@@ -70,7 +70,7 @@ def test_what_is_none_stays_none_over_toml(preset: Any, tmp_path: Path) -> None:
 def test_flags_go_before_the_file_and_the_file_before_the_preset(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("[training]\nepochs = 7\nbatch_size = 3\n[augment]\nflip_p = 0.25\n")
-    config = load_config("seed", path, {"training": {"batch_size": 5}})
+    config = load_config("original", path, {"training": {"batch_size": 5}})
     assert config.training.batch_size == 5
     assert config.training.epochs == 7
     assert config.augment.flip_p == 0.25
@@ -105,9 +105,9 @@ def test_a_bad_setting_is_named_with_its_file(text: str, named: str, tmp_path: P
 
 def test_all_bad_settings_are_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        load_config(overrides={"training": {"epochs": -1, "colour": "red"}})
+        load_config(overrides={"training": {"epochs": -1, "color": "red"}})
     assert "`training.epochs`" in str(caught.value)
-    assert "unknown key `training.colour`" in str(caught.value)
+    assert "unknown key `training.color`" in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"[training\nepochs = 3", b"\xff\xfe\x00", b"a = \x80"])

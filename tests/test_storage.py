@@ -75,7 +75,7 @@ def test_a_full_disk_is_an_output_error_and_the_old_file_stays(tmp_path: Path, m
     monkeypatch.setattr(storage.os, "fsync", full)
     with pytest.raises(OutputError, match=r"table\.csv: No space left on device") as caught:
         write_text(path, "new")
-    assert "unchanged" in caught.value.cure
+    assert "unchanged" in caught.value.hint
     assert path.read_text() == "old"
     assert names_in(tmp_path) == ["table.csv"]
 
@@ -96,7 +96,7 @@ def test_a_folder_that_is_a_file_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OutputError, match="writable folder") as caught:
         write_text(tmp_path / "file" / "a.txt", "new")
-    assert caught.value.cure
+    assert caught.value.hint
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -111,7 +111,7 @@ def test_a_name_that_is_not_utf_8_is_an_output_error(tmp_path: Path) -> None:
     name = os.fsdecode(b"r\xf6ntgen.png")
     with pytest.raises(OutputError, match="UTF-8") as caught:
         write_csv(tmp_path / "index.csv", ["image"], [[name]])
-    assert "Rename" in caught.value.cure
+    assert "Rename" in caught.value.hint
     str(caught.value).encode()  # the message itself can be printed
     assert names_in(tmp_path) == []
 

@@ -1,7 +1,7 @@
 """All settings of a run: frozen models, read from TOML, overridden by flags, echoed whole into the run's folder.
 
-The field descriptions are the help of ``hilum train``; the presets are ``default`` and ``seed`` (the settings of
-the original project).
+The field descriptions are the help of ``hilum train``; the presets are ``default`` and ``original`` (the settings
+of the original project).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hilum.errors import ConfigError
-from hilum.storage import write_text
+from hilum.storage import with_current_keys, write_text
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:  # pragma: no cover
     import tomli as tomllib
 
-PresetName = Literal["default", "seed"]
+PresetName = Literal["default", "original"]
 
 
 class _Settings(BaseModel):
@@ -32,7 +32,7 @@ class PreprocessSpec(_Settings):
     """How a radiograph becomes the network's input. It travels in the bundle and is never a flag of predict."""
 
     size: int = Field(256, ge=32, le=2048, multiple_of=32, description="Side of the network's square input, pixels.")
-    channels: Literal[1, 3] = Field(1, description="1: grey; 3: grey repeated, for backbones made for RGB.")
+    channels: Literal[1, 3] = Field(1, description="1: gray; 3: gray repeated, for backbones made for RGB.")
     fit: Literal["pad", "stretch"] = Field(
         "pad",
         description="pad: keep the aspect, black borders; stretch: fill the square, as the original project did.",
@@ -79,7 +79,7 @@ class ShortcutConfig(_Settings):
     normal_class: str | None = Field(
         None, description="The class without findings, for --lesion-p; left out, the class called normal, if any."
     )
-    localisation_weight: float = Field(1.0, ge=0, description="Weight of pointing the evidence at a drawn opacity.")
+    localization_weight: float = Field(1.0, ge=0, description="Weight of pointing the evidence at a drawn opacity.")
 
 
 class ModelConfig(_Settings):
@@ -105,7 +105,7 @@ class ModelConfig(_Settings):
 
 
 class LossConfig(_Settings):
-    """What is minimised: segmentation x (Dice + BCE) + classification x cross-entropy."""
+    """What is minimized: segmentation x (Dice + BCE) + classification x cross-entropy."""
 
     segmentation_weight: float = Field(1.0, ge=0, description="Weight of Dice + BCE on the lung mask.")
     classification_weight: float = Field(2.0, ge=0, description="Weight of the cross-entropy on the class.")
@@ -119,7 +119,7 @@ class LossConfig(_Settings):
 
 
 class TrainingConfig(_Settings):
-    """How it is minimised."""
+    """How it is minimized."""
 
     from_bundle: str | None = Field(
         None,
@@ -191,7 +191,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "loss": {"class_weights": "effective"},
         "training": {"ema_decay": 0.998, "early_stopping": 10},
     },
-    "seed": {
+    "original": {
         "preprocess": {"channels": 3, "fit": "stretch"},
         "augment": {"flip_p": 0.5},
         "model": {"name": "unet"},
@@ -221,7 +221,7 @@ def load_config(
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(_explain(error, path), cure="`hilum train --help` lists every setting.") from error
+        raise ConfigError(_explain(error, path), hint="`hilum train --help` lists every setting.") from error
 
 
 def save_config(config: Config, path: Path) -> None:
@@ -233,11 +233,12 @@ def save_config(config: Config, path: Path) -> None:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = with_current_keys(tomllib.loads(path.read_text(encoding="utf-8")))
+        return content
     except OSError as error:
         raise ConfigError(f"Expected a TOML file at {path}, got: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Expected TOML in {path}, got: {error}.", cure="See https://toml.io.") from error
+        raise ConfigError(f"Expected TOML in {path}, got: {error}.", hint="See https://toml.io.") from error
 
 
 def _merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def write_document(path: Path, template: str, context: Mapping[str, Any]) -> Non
     if found := external_references(html):
         raise OutputError(
             f"Expected a self-contained document, got one that asks for {', '.join(sorted(found)[:3])}.",
-            cure="This is a fault of the template: please report it.",
+            hint="This is a fault of the template: please report it.",
         )
     write_text(path, html)
 

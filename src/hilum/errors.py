@@ -24,10 +24,10 @@ from __future__ import annotations
 class HilumError(Exception):
     """Base of all errors a user can act on."""
 
-    def __init__(self, message: str, *, cure: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "") -> None:
         self.message = message
-        self.cure = cure
-        super().__init__(f"{message} {cure}".strip())
+        self.hint = hint
+        super().__init__(f"{message} {hint}".strip())
 
 
 class ConfigError(HilumError):

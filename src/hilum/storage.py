@@ -37,7 +37,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(
             f"Expected a writable folder for {path}, got: {error.strerror or error}.",
-            cure="Choose another output folder, or free its permissions or space.",
+            hint="Choose another output folder, or free its permissions or space.",
         ) from error
     temporary = Path(name)
     try:
@@ -49,7 +49,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(
             f"Could not write {path}: {error.strerror or error}.",
-            cure="The file that was there is unchanged.",
+            hint="The file that was there is unchanged.",
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -72,7 +72,7 @@ def write_text(path: Path, content: str) -> None:
     except UnicodeEncodeError as error:
         around = ascii(content[max(0, error.start - 40) : error.end + 20])
         raise OutputError(
-            f"Expected text in UTF-8 for {path}, got {around}.", cure="Rename the file whose name this is."
+            f"Expected text in UTF-8 for {path}, got {around}.", hint="Rename the file whose name this is."
         ) from error
     write_bytes(path, encoded)
 
@@ -121,3 +121,21 @@ def as_json(value: Any) -> Any:
     if hasattr(value, "tolist"):  # a NumPy scalar or array
         return as_json(value.tolist())
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+_FORMER_KEYS = {
+    "colour": "color",
+    "colour_difference": "color_difference",
+    "grey_levels": "gray_levels",
+    "label_set_level": "prediction_set_level",
+    "labelled": "labeled",
+    "localisation": "localization",
+    "localization_weight": "localization_weight",
+}
+
+
+def with_current_keys(content: Any) -> Any:
+    """Rename the keys that earlier versions wrote into bundles, runs and reports, at any depth."""
+    if isinstance(content, dict):
+        return {_FORMER_KEYS.get(key, key): with_current_keys(item) for key, item in content.items()}
+    return [with_current_keys(item) for item in content] if isinstance(content, list) else content

@@ -49,7 +49,7 @@ class Record:
     ``None`` means unknown, never zero: a radiograph without a mask has ``mask_path=None`` and takes no part
     in the segmentation loss. ``group`` joins images that must not cross a split (one patient, near-duplicates).
     ``region_path`` (a mask of what the label stands for) and ``boxes`` (x, y, width, height, as fractions of the
-    image) are for measuring localisation; nothing is trained on them.
+    image) are for measuring localization; nothing is trained on them.
     """
 
     image_path: Path
@@ -72,7 +72,7 @@ class Radiograph:
         photometric_interpretation: that of the file, before inversion (``MONOCHROME1``, ``RGB``, ``L``, ...).
         view_position: ``PA``, ``AP``, ``LL``, ... where the file says so (DICOM), else None.
         origin: the path or name the user gave.
-        colour_difference: mean absolute difference between the colour channels, in 8-bit grey levels; 0 for grey.
+        color_difference: mean absolute difference between the color channels, in 8-bit gray levels; 0 for gray.
     """
 
     pixels: Gray
@@ -80,7 +80,7 @@ class Radiograph:
     photometric_interpretation: str = "MONOCHROME2"
     view_position: str | None = None
     origin: str = ""
-    colour_difference: float = 0.0
+    color_difference: float = 0.0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -122,8 +122,8 @@ class Prediction:
         class_names: K names, the order of ``probabilities``.
         probabilities: (K,) float64, summing to 1, after temperature scaling.
         label: the class of the highest probability.
-        label_set: the classes that are not ruled out at the bundle's ``label_set_level``, the most probable first
-            (hilum.bundle.label_sets); just ``(label,)`` where the bundle has no quantiles.
+        prediction_set: the classes that are not ruled out at the bundle's ``prediction_set_level``, most probable first
+            (hilum.bundle.prediction_sets); just ``(label,)`` where the bundle has no quantiles.
         mask: (H0, W0) bool, lung at the file's own size.
         evidence: (K, h, w) float32 or None, see ModelOutput.
         lung_fraction: share of the image's pixels in ``mask``, in [0, 1].
@@ -138,7 +138,7 @@ class Prediction:
     class_names: tuple[str, ...]
     probabilities: NDArray[np.float64]
     label: str
-    label_set: tuple[str, ...]
+    prediction_set: tuple[str, ...]
     mask: NDArray[np.bool_]
     evidence: NDArray[np.float32] | None
     lung_fraction: float

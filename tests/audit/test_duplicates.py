@@ -12,8 +12,8 @@ import pytest
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from hilum.audit.candidates import COMPARE_ALL, NEIGHBOURS, _neighbours, find_candidates
-from hilum.audit.duplicates import Pair, find_duplicates, joined, summarise
+from hilum.audit.candidates import COMPARE_ALL, NEIGHBORS, _neighbors, find_candidates
+from hilum.audit.duplicates import Pair, find_duplicates, joined, summarize
 from hilum.audit.fingerprint import Prints, fingerprint, stack
 from hilum.audit.verify import THRESHOLD, similarity
 from hilum.errors import DataError
@@ -87,12 +87,12 @@ def test_the_search_finds_the_planted_copies_among_more_films() -> None:
     assert len(films) - 1 > COMPARE_ALL
     found = find_candidates(prints)
     keys = {*zip(found.first.tolist(), found.second.tolist(), strict=True)}
-    assert len(keys) == found.first.size <= 2 * NEIGHBOURS * len(films)
+    assert len(keys) == found.first.size <= 2 * NEIGHBORS * len(films)
     assert all(one != two and (two, one) not in keys for one, two in keys)
     calls: list[tuple[int, int]] = []
     digests = [str(max(row, 1)) for row in range(len(films))]
     pairs = find_duplicates(prints, digests, progress=lambda done, total: calls.append((done, total)))
-    assert calls[-1][0] == calls[-1][1] <= 2 * NEIGHBOURS * (len(films) - 1)
+    assert calls[-1][0] == calls[-1][1] <= 2 * NEIGHBORS * (len(films) - 1)
     assert {(pair.first, pair.second) for pair in pairs if not pair.exact} == planted
     assert [(pair.first, pair.second) for pair in pairs if pair.exact] == [(0, 1)]
 
@@ -105,13 +105,13 @@ def test_a_small_set_is_compared_whole() -> None:
     assert found.zoomed.sum() == 2 * 6  # either of two may be the enlarged one
 
 
-def test_neighbours_are_those_of_brute_force() -> None:
+def test_neighbors_are_those_of_brute_force() -> None:
     vectors = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
     queries = vectors + np.random.default_rng(1).normal(size=vectors.shape).astype(np.float32)
-    nearest, cosines = _neighbours(queries, vectors)
+    nearest, cosines = _neighbors(queries, vectors)
     for row, query in enumerate(queries):
         products = [(float(query @ film), other) for other, film in enumerate(vectors) if other != row]
-        best = sorted(products, reverse=True)[:NEIGHBOURS]
+        best = sorted(products, reverse=True)[:NEIGHBORS]
         assert sorted(nearest[row].tolist()) == sorted(other for _, other in best)
         assert np.allclose(np.sort(cosines[row])[::-1], [value for value, _ in best], atol=1e-5)
 
@@ -154,7 +154,7 @@ def test_the_summary_counts_what_a_loop_counts() -> None:
     records = [Record(Path(f"{row}.png"), label=label or None) for row, label in enumerate(labels)]
     names: tuple[SplitName, ...] = ("train", "test")
     splits: list[SplitName | None] = [(*names, None)[code] for code in random.integers(0, 3, 50)]
-    summary = summarise(pairs, records, splits)
+    summary = summarize(pairs, records, splits)
     cluster = joined(pairs, 50)
     together = [(one, two) for one, two in itertools.combinations(range(50), 2) if cluster[one] == cluster[two]]
     assert summary.class_names == ("A", "B", NO_LABEL)
@@ -175,7 +175,7 @@ def test_the_summary_counts_what_a_loop_counts() -> None:
 
 
 def test_the_summary_of_nothing_is_zero() -> None:
-    summary = summarise([], [Record(Path("a.png"))], [None])
+    summary = summarize([], [Record(Path("a.png"))], [None])
     assert (summary.clusters, summary.images, summary.class_names, summary.split_names) == (0, 0, (), ())
     with pytest.raises(DataError, match="one split for each"):
-        summarise([], [Record(Path("a.png"))], [])
+        summarize([], [Record(Path("a.png"))], [])

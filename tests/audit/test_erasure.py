@@ -80,9 +80,9 @@ def test_fill_and_mean_are_constants_of_their_own() -> None:
     film = (image > 0).astype(bool)
     area = erasure.dilate(lung) & film
     ring = erasure.dilate(erasure.dilate(lung)) & ~erasure.dilate(lung) & film
-    for treat, grey in ((erasure.erase_fill, 128), (erasure.erase_mean, round(float(image[ring].mean())))):
+    for treat, gray in ((erasure.erase_fill, 128), (erasure.erase_mean, round(float(image[ring].mean())))):
         expected = image.copy()
-        expected[area] = grey
+        expected[area] = gray
         assert np.array_equal(treat(image, lung), expected)
 
 

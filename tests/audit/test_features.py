@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from image_writing import colour, encode, grey
+from image_writing import color, encode, gray
 from PIL import Image
 
 from hilum.audit.features import FILM_PROBES, FileFacts, file_facts, film_features
@@ -32,17 +32,17 @@ def _features(image: np.ndarray, lung: np.ndarray | None, facts: FileFacts = FAC
     ],
 )
 def test_the_header_names_the_format(kind: str, options: dict[str, bool], name: str) -> None:
-    assert file_facts(encode(Image.fromarray(grey()), kind, **options)).format == name
+    assert file_facts(encode(Image.fromarray(gray()), kind, **options)).format == name
 
 
 def test_the_header_tells_mode_density_and_a_jpegs_coarseness() -> None:
-    assert file_facts(encode(Image.fromarray(colour()))).mode == "RGB"
-    assert file_facts(encode(Image.fromarray(grey()), dpi=(300, 300))).density == pytest.approx(300, abs=0.1)
-    image = Image.fromarray(grey())
+    assert file_facts(encode(Image.fromarray(color()))).mode == "RGB"
+    assert file_facts(encode(Image.fromarray(gray()), dpi=(300, 300))).density == pytest.approx(300, abs=0.1)
+    image = Image.fromarray(gray())
     fine, coarse = (encode(image, "JPEG", quality=quality) for quality in (95, 40))
     with Image.open(io.BytesIO(coarse)) as opened:
-        assert file_facts(coarse).quantisation == pytest.approx(np.mean(opened.quantization[0]))
-    assert file_facts(coarse).quantisation > 5 * file_facts(fine).quantisation > 0
+        assert file_facts(coarse).quantization == pytest.approx(np.mean(opened.quantization[0]))
+    assert file_facts(coarse).quantization > 5 * file_facts(fine).quantization > 0
 
 
 def test_dicom_is_a_format_and_damage_has_no_facts() -> None:
@@ -99,7 +99,7 @@ def test_thumbnail_and_histogram_are_block_means_and_shares() -> None:
     np.testing.assert_allclose(features["histogram"] ** 2, shares, atol=1e-6)
 
 
-def test_noise_is_measured_in_grey_levels() -> None:
+def test_noise_is_measured_in_gray_levels() -> None:
     """Immerkær's estimate of white noise on a plane is its standard deviation, at the file's own pixels."""
     ramp = np.add.outer(np.linspace(60, 120, 300), np.linspace(0, 60, 300))
     noisy = ramp + 8 * np.random.default_rng(1).standard_normal(ramp.shape)
@@ -113,5 +113,5 @@ def test_file_facts_reach_the_vector() -> None:
     one = _features(image, None)["file"]
     assert one[0] == one[1] == 64
     assert one[3] == 1
-    two = _features(image, None, FileFacts("JPEG", "RGB", quantisation=12.0))["file"]
+    two = _features(image, None, FileFacts("JPEG", "RGB", quantization=12.0))["file"]
     assert np.flatnonzero(one != two).size == 5  # coarseness, and two formats and two modes change places

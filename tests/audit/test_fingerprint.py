@@ -1,4 +1,4 @@
-"""What a fingerprint must not see: size, plain borders, grey scale. And what it must."""
+"""What a fingerprint must not see: size, plain borders, gray scale. And what it must."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hilum.audit.fingerprint import (
     MINIATURE,
     SIGNATURE,
     ZOOM,
-    equalised,
+    equalized,
     fingerprint,
     local_contrast,
     signature,
@@ -69,12 +69,12 @@ def test_gamma_and_size_hardly_matter_and_another_film_does() -> None:
     assert _difference(other.signatures, own.signatures) > 12
 
 
-def test_equalising_ranks_and_is_bounded_in_plain_areas() -> None:
+def test_equalizing_ranks_and_is_bounded_in_plain_areas() -> None:
     ramp = np.arange(256, dtype=np.uint8)[None]
-    assert _difference(equalised(ramp), ramp) <= 1
+    assert _difference(equalized(ramp), ramp) <= 1
     # Half of the film at one level: its step is cut to 3 shares of 256, the rest is shared out evenly.
     half = np.concatenate([np.full((1, 256), 100, np.uint8), ramp], axis=1)
-    levels = equalised(half)[0]
+    levels = equalized(half)[0]
     spare = (1 - (3 / 256 + 255 / 512)) / 256
     step = 255 * ((3 / 256 + spare) / 2 + (1 / 512 + spare) / 2)
     assert levels[256 + 101] - levels[256 + 100] == pytest.approx(step, abs=1)

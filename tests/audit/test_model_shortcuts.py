@@ -49,7 +49,7 @@ def _border(images: Floats) -> np.ndarray:
 
 
 def _inside(images: Floats) -> np.ndarray:
-    return images[(slice(None), *INSIDE)].mean(axis=(1, 2)) - 0.6  # above the grey of erase_fill
+    return images[(slice(None), *INSIDE)].mean(axis=(1, 2)) - 0.6  # above the gray of erase_fill
 
 
 def _constant(images: Floats) -> np.ndarray:
@@ -57,7 +57,7 @@ def _constant(images: Floats) -> np.ndarray:
 
 
 def _films(labels: np.ndarray, *, border: bool = True, inside: bool = True) -> np.ndarray:
-    """Grey films with a little noise; where asked, the border or the lungs are bright in class b."""
+    """Gray films with a little noise; where asked, the border or the lungs are bright in class b."""
     films = np.random.default_rng(0).integers(98, 103, (labels.size, SIDE, SIDE)).astype(np.uint8)
     tone = np.where(labels == 1, 200, 60).astype(np.uint8)
     for row in range(labels.size):
@@ -134,7 +134,7 @@ def test_a_filling_that_carries_the_surroundings_is_not_an_error() -> None:
     assert found.shortcut_index.value == 1
     assert found.score("erased_fill").auc.value == 0.5
     assert [one.severity for one in model_findings(found)] == ["warning"]
-    assert "may have read the grey that filled the lungs" in model_findings(found)[0].message
+    assert "may have read the gray that filled the lungs" in model_findings(found)[0].message
 
 
 def test_a_network_without_skill_has_no_index() -> None:
@@ -161,7 +161,7 @@ def test_the_balanced_index_answers_where_the_commonest_class_leaves_no_gain() -
 
 
 def test_figures_and_intervals_are_those_of_scikit_learn_on_the_same_resamples() -> None:
-    """A class shows in the grey of the border and in that of the lungs, both uncertain; groups of three films."""
+    """A class shows in the gray of the border and in that of the lungs, both uncertain; groups of three films."""
     rng = np.random.default_rng(3)
     labels = rng.choice(3, 90, p=[0.5, 0.3, 0.2])
     films = _films(labels, border=False, inside=False)
@@ -234,7 +234,7 @@ def test_films_without_label_or_lungs_are_left_out_and_counted() -> None:
     assert calls[0] == (25, 56 * 8)
     assert calls[-1] == (56 * 8, 56 * 8)
     finding = next(one for one in model_findings(found) if one.check == "model_left_out")
-    assert finding.message.startswith("2 labelled films")
+    assert finding.message.startswith("2 labeled films")
 
 
 def test_batches_change_nothing_and_the_seed_draws_the_backgrounds() -> None:

@@ -45,7 +45,7 @@ def _middle(images: Floats) -> np.ndarray:
 
 
 def _films(labels: np.ndarray) -> np.ndarray:
-    """Flat films of class a; those of class b have a texture of 12 grey levels, and are brighter in the middle."""
+    """Flat films of class a; those of class b have a texture of 12 gray levels, and are brighter in the middle."""
     films = np.full((labels.size, SIDE, SIDE), 100, np.uint8)
     films[labels == 1] += np.where(np.indices((SIDE, SIDE))[1] % 2, 12, 0).astype(np.uint8)
     films[labels == 1, 8:24, 8:24] += 90
@@ -87,11 +87,11 @@ def test_blur_is_gaussian_and_counts_pixels_of_a_side_of_256() -> None:
 @pytest.mark.parametrize("change", ["gamma", "contrast"])
 def test_tone_goes_both_ways_by_its_closed_form(change: str) -> None:
     film = draw_phantom(0, "Normal", size=64).image.clip(90, 160).astype(np.uint8)
-    grey, ways = film.astype(float), set()
+    gray, ways = film.astype(float), set()
     for row in range(8):
         changed = change_film(film, change, 2, row, 3)
         for power in (1.25, 1 / 1.25):
-            toned = 255 * (grey / 255) ** power if change == "gamma" else grey.mean() + power * (grey - grey.mean())
+            toned = 255 * (gray / 255) ** power if change == "gamma" else gray.mean() + power * (gray - gray.mean())
             if np.abs(changed - toned).max() <= 0.51:
                 ways.add(power)
                 break
@@ -119,9 +119,9 @@ def test_shift_moves_film_and_mask_by_the_given_share_in_four_directions() -> No
     assert len(found) == 4
 
 
-def test_rotation_and_scale_move_a_spot_about_the_centre() -> None:
+def test_rotation_and_scale_move_a_spot_about_the_center() -> None:
     y, x = np.indices((101, 101))
-    film = np.round(200 * np.exp(-((x - 80) ** 2 + (y - 50) ** 2) / 50)).astype(np.uint8)  # 30 right of the centre
+    film = np.round(200 * np.exp(-((x - 80) ** 2 + (y - 50) ** 2) / 50)).astype(np.uint8)  # 30 right of the center
     angles, distances = [], []
     for row in range(8):
         turned = np.subtract(ndimage.center_of_mass(change_film(film, "rotation", 3, row).astype(float)), 50)
@@ -160,7 +160,7 @@ def test_a_network_that_reads_texture_breaks_under_noise_and_blur() -> None:
     assert noise[1].accuracy.n == 60
     findings = robustness_findings(points)
     assert {one.severity for one in findings} == {"warning"}
-    assert any("mild change noise, 5 (grey levels, standard deviation), takes the accuracy" in one.message
+    assert any("mild change noise, 5 (gray levels, standard deviation), takes the accuracy" in one.message
                for one in findings)  # fmt: skip
     assert not any("shift" in one.message for one in findings)
 
@@ -263,7 +263,7 @@ def test_limit_draws_films_in_the_proportions_of_the_classes() -> None:
 def test_refusals_say_what_came() -> None:
     with pytest.raises(ConfigError, match="at least 1 film, got 0"):
         _measure(Reader(_middle), limit=0)
-    with pytest.raises(DataError, match="labelled films to measure robustness on, got none"):
+    with pytest.raises(DataError, match="labeled films to measure robustness on, got none"):
         _measure(Reader(_middle), np.full(60, -1))
     with pytest.raises(DataError, match="60 films, 60 labels and 59 groups"):
         _measure(Reader(_middle), clusters=np.arange(59))

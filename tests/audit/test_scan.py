@@ -139,4 +139,4 @@ def test_no_readable_film_is_an_error_that_says_why(tmp_path: Path) -> None:
     records = [Record(tmp_path / "a.png"), Record(tmp_path / "gone.png")]
     with pytest.raises(DataError, match="none that can be read of 2") as caught:
         _scan(records)
-    assert "a.png" in (caught.value.cure or "")
+    assert "a.png" in (caught.value.hint or "")

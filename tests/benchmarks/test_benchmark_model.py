@@ -16,10 +16,10 @@ from sklearn.metrics import roc_auc_score
 from hilum.backends.base import BackendOutput, Floats
 from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
 from hilum.bundle.default import resolve_bundle
-from hilum.bundle.label_sets import softmax
+from hilum.bundle.prediction_sets import softmax
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.data.index import build_index
-from hilum.evaluation.localisation_table import LocalisationRow, LocalisationTable
+from hilum.evaluation.localization_table import LocalizationRow, LocalizationTable
 from hilum.metrics.scores import Scores
 from hilum.phantoms.chest import write_phantoms
 from hilum.types import Record
@@ -86,12 +86,12 @@ def test_dice_of_children_and_adults_by_pairing(benchmark: Open) -> None:
     assert every["difference"]["value"] == pytest.approx(0.01)
 
 
-def _table(hits: dict[str, list[float]]) -> LocalisationTable:
+def _table(hits: dict[str, list[float]]) -> LocalizationTable:
     films = range(len(next(iter(hits.values()))))
     rest = (0.5, 0.4, 0.3, 0.9)
-    return LocalisationTable(
+    return LocalizationTable(
         tuple(
-            LocalisationRow(
+            LocalizationRow(
                 f"{film}.png", str(film), "COVID", "boxes" if film % 2 else "region", method, own[film], *rest
             )
             for film in films
@@ -114,7 +114,7 @@ def test_the_pointing_game_is_paired_also_with_the_baseline(benchmark: Open) -> 
     assert found["pointing game, boxes", "evidence"]["model"]["value"] == 0.5
     assert found["pointing game, region", "evidence less grad-cam of the baseline"]["model"]["n"] == 2
     with pytest.raises(SystemExit, match="same films"):
-        benchmark("model").pointing_rows(LocalisationTable(a.rows[:-2]), b, 100)
+        benchmark("model").pointing_rows(LocalizationTable(a.rows[:-2]), b, 100)
     assert benchmark("model").pointing_rows(None, b, 100) == []
 
 
@@ -143,7 +143,7 @@ def test_facts_of_the_data_are_counts_of_the_table(benchmark: Open) -> None:
         "films": 20,
         "classes": {"COVID": 6, "Normal": 14},
         "repositories": ["someone/b"],
-        "licences": {"none stated": 20},
+        "licenses": {"none stated": 20},
     }
     assert [(mask["source"], mask["pairing"], mask["films"]) for mask in facts["masks"]] == [
         ("a", "gap", 4),
@@ -301,7 +301,7 @@ def test_the_card_is_made_of_the_results(benchmark: Open) -> None:
     assert "evidence, an_encoder, 1,234 parameters; input 1 x 64 x 64, pad" in card
     assert "| Normal | 18 | 18 | 18 | 54 |" in card
     assert "- Training: evidence, 100 film passes at 64 pixels, then 40 film passes at 96 pixels, from ImageNet" in card
-    assert "40 films come with a licence that excludes commercial use" in card
+    assert "40 films come with a license that excludes commercial use" in card
     assert "of 20 the repository states none" in card
     assert "| COVID, Normal | b |  | 0.75 (0.50–0.88) |" in card
     assert "The baseline is unet, the original project's network" in card

@@ -15,6 +15,7 @@ import pytest
 from hilum.bundle import container
 from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
 from hilum.bundle.container import MANIFEST
+from hilum.bundle.default import resolve_bundle
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import BundleError, OutputError
 from hilum.gate import GateThresholds, Thresholds
@@ -99,7 +100,7 @@ def test_a_file_that_it_does_not_hold_is_a_bundle_error(folder: Path) -> None:
 def test_a_bundle_of_before_calibration_loads(folder: Path) -> None:
     """As 0.2 wrote them: no quantiles, and none of the fields that came with them."""
     raw = json.loads((folder / MANIFEST).read_text())
-    for field in ("label_set_level", "abstention_threshold", "calibration", "sources"):
+    for field in ("prediction_set_level", "abstention_threshold", "calibration", "sources"):
         del raw[field]
     raw["conformal_quantiles"] = {}
     blank = (json.dumps({**raw, "bundle_id": ""}, indent=2) + "\n").encode()
@@ -108,13 +109,13 @@ def test_a_bundle_of_before_calibration_loads(folder: Path) -> None:
     found = load_bundle(folder).manifest
     assert found.bundle_id == digest
     assert found.abstention_threshold is None
-    assert found.label_set_quantiles is None
+    assert found.prediction_set_quantiles is None
     assert found.calibration == {}
 
 
-def test_the_quantiles_of_label_sets_are_those_of_the_level() -> None:
-    assert manifest().label_set_quantiles == (0.8125, 1.0)
-    assert manifest().model_copy(update={"label_set_level": "0.99"}).label_set_quantiles is None
+def test_the_quantiles_of_prediction_sets_are_those_of_the_level() -> None:
+    assert manifest().prediction_set_quantiles == (0.8125, 1.0)
+    assert manifest().model_copy(update={"prediction_set_level": "0.99"}).prediction_set_quantiles is None
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ def test_a_missing_file_is_named(folder: Path, tmp_path: Path, name: str) -> Non
     for path in (folder, packed):
         with pytest.raises(BundleError, match=name) as caught:
             load_bundle(path)
-        assert caught.value.cure
+        assert caught.value.hint
 
 
 def test_other_files_in_it_are_not_read(folder: Path, tmp_path: Path) -> None:
@@ -234,7 +235,7 @@ def test_a_manifest_that_is_none_is_refused(folder: Path, content: bytes, said: 
     (folder / MANIFEST).write_bytes(content)
     with pytest.raises(BundleError, match=said) as caught:
         load_bundle(folder)
-    assert caught.value.cure
+    assert caught.value.hint
 
 
 def test_an_unknown_field_is_refused(folder: Path) -> None:
@@ -252,7 +253,7 @@ def test_what_is_absent_or_of_another_kind_is_refused(tmp_path: Path) -> None:
         with pytest.raises(BundleError, match="Expected") as caught:
             load_bundle(tmp_path / name)
         assert name in caught.value.message
-        assert caught.value.cure
+        assert caught.value.hint
 
 
 # Hostile zips
@@ -360,7 +361,7 @@ def test_what_is_no_bundle_is_never_overwritten(tmp_path: Path) -> None:
     for name in ("thesis", "note.txt", "letter.hilum", "photos.hilum", "folder.hilum"):
         with pytest.raises(OutputError) as caught:
             write_bundle(tmp_path / name, manifest(), FILES)
-        assert caught.value.cure
+        assert caught.value.hint
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
 
@@ -385,10 +386,25 @@ def test_below_a_file_nothing_can_be_written(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OutputError, match="writable folder") as caught:
         write_bundle(tmp_path / "file" / name, manifest(), FILES)
-    assert caught.value.cure
+    assert caught.value.hint
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_bundle_moves_and_is_renamed(folder: Path, tmp_path: Path) -> None:
     shutil.move(folder, tmp_path / "elsewhere")
     assert load_bundle(tmp_path / "elsewhere").manifest.name == "tiny"
+
+
+def test_a_bundle_of_before_the_names_were_changed_still_opens(tmp_path: Path) -> None:
+    manifest = load_bundle(resolve_bundle("default")).manifest
+    content = json.loads(manifest.content())
+    content["label_set_level"] = content.pop("prediction_set_level")
+    classic = content["gate"]["classic"]
+    classic["colour_difference"], classic["grey_levels"] = classic.pop("color_difference"), classic.pop("gray_levels")
+    content |= {"files": {}, "bundle_id": ""}
+    text = json.dumps(content)
+    content["bundle_id"] = hashlib.sha256(text.encode()).hexdigest()
+    (tmp_path / "bundle.json").write_text(json.dumps(content), encoding="utf-8")
+    old = load_bundle(tmp_path).manifest
+    assert old.prediction_set_level == manifest.prediction_set_level
+    assert old.gate.classic == manifest.gate.classic

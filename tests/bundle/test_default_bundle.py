@@ -82,8 +82,8 @@ def test_an_install_without_a_bundle_says_so(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(default_bundle, "_FOLDER", tmp_path / "default_model")
     with pytest.raises(BundleError, match="this install has none") as caught:
         resolve_bundle("default")
-    assert "hilum export RUN" in caught.value.cure
-    assert "./default" in caught.value.cure
+    assert "hilum export RUN" in caught.value.hint
+    assert "./default" in caught.value.hint
     assert resolve_bundle("other") == Path("other")
 
 

@@ -1,4 +1,4 @@
-"""What a user sees when something is wrong: exit code 2, one message with its cure, and nothing lost."""
+"""What a user sees when something is wrong: exit code 2, one message with its hint, and nothing lost."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_cuda_where_there_is_none(
     words = [world / word if word in names else word for word in command]
     output = refused(hilum, *words, *(["--bundle", trained_run.bundle] if command[0] == "predict" else []))
     assert re.search(said, output)
-    assert "cpu" in output  # the cure
+    assert "cpu" in output  # the hint
     assert state_of(world, trained_run.root) == before
 
 

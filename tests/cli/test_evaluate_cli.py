@@ -86,8 +86,8 @@ def test_a_bundle_measures_as_the_run_that_it_came_from(results: Path, of_bundle
     assert one.limits == two.limits
     assert any("sources that the model was trained on" in sentence for sentence in two.limits)
     for report in (one, two):
-        assert report.localisation is not None  # phantoms have regions
-        assert "grad-cam" in report.localisation["methods"]
+        assert report.localization is not None  # phantoms have regions
+        assert "grad-cam" in report.localization["methods"]
 
 
 def test_the_bundle_carries_the_runs_calibration(results: Path, of_bundle: Path, run: RunFolder) -> None:
@@ -113,7 +113,7 @@ def test_a_bundle_on_all_films_of_a_folder_and_on_one_class(
     report = load_report(tmp_path / "one" / "report.json")
     assert "\nall split: 12 images" in printed
     assert report.class_names == ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")  # the bundle's, not the data's
-    assert report.split.images == report.split.labelled == 12
+    assert report.split.images == report.split.labeled == 12
     recall = report.figure("recall", "COVID")
     assert recall is not None
     assert (recall.value, recall.n) == (None, 0)
@@ -123,7 +123,7 @@ def test_the_files_give_the_same_report(hilum: Hilum, results: Path, of_bundle: 
     for folder, given in ((results, results), (of_bundle, of_bundle / "predictions.csv")):
         out = tmp_path / folder.name
         hilum("evaluate", "--from-predictions", given, "--out", out)
-        for name in ("report.json", "predictions.csv", "evaluation.json", "localisation.csv"):
+        for name in ("report.json", "predictions.csv", "evaluation.json", "localization.csv"):
             assert (out / name).read_bytes() == (folder / name).read_bytes(), name
 
 
@@ -134,7 +134,7 @@ def test_another_tools_table_goes_into_the_folder_evaluation(
     rows = "".join(f"{row}.png,{'ab'[row % 2]},{row / 20},{1 - row / 20}\n" for row in range(20))
     Path("theirs.csv").write_text(f"file,label,prob_a,prob_b\n{rows}")
     printed = hilum("evaluate", "--from-predictions", "theirs.csv")
-    assert printed.startswith("test split: 20 images in 20 groups, 20 labelled, 0 with masks")
+    assert printed.startswith("test split: 20 images in 20 groups, 20 labeled, 0 with masks")
     report = load_report(Path("evaluation", "report.json"))
     assert report.model.name == "theirs.csv"
     accuracy = report.figure("accuracy")
@@ -249,7 +249,7 @@ def test_every_source_that_can_be_is_left_out(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "words"),
-    [("west", "no labelled film in the test split"), ("east", "the data have the sources north, south, west")],
+    [("west", "no labeled film in the test split"), ("east", "the data have the sources north, south, west")],
 )
 def test_a_source_that_cannot_be_left_out_is_named(
     source: str, words: str, hilum: Hilum, two_sources: RunFolder, tmp_path: Path

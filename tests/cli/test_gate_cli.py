@@ -45,7 +45,7 @@ def test_every_file_gets_a_verdict_with_its_readings(
     assert "good.png: accepted" in output
     assert "turned.png: rotated 90 degrees clockwise (--fix-orientation would have it turned by 270" in output
     assert "probability of an upright film" in output
-    assert "inverted.png: inverted grey scale (--fix-orientation would have it grey scale inverted)" in output
+    assert "inverted.png: inverted gray scale (--fix-orientation would have it gray scale inverted)" in output
     assert "noise.png: not a radiograph" in output
     assert "text.png: unreadable" in output
     rows = _rows(tmp_path / "out" / "verdicts.csv")
@@ -108,7 +108,7 @@ def test_predict_mends_only_when_asked_and_says_so(
         "predicted", "refused", "refused",
     ]  # fmt: skip
     fixed = predict("--fix-orientation")
-    for name, words in (("turned.png", "turned by 270 degrees clockwise"), ("inverted.png", "grey scale inverted")):
+    for name, words in (("turned.png", "turned by 270 degrees clockwise"), ("inverted.png", "gray scale inverted")):
         assert fixed[name]["status"] == "predicted"
         assert f"orientation fixed before the model saw it: {words}" in fixed[name]["reason"]
         assert float(fixed[name]["prob_Normal"]) == pytest.approx(float(fixed["good.png"]["prob_Normal"]), abs=1e-5)

@@ -72,7 +72,7 @@ def test_says_in_short_what_it_is(tmp_path: Path) -> None:
         "made 2026-11-25T00:00:00Z, hilum 0.1.0",
         "sources kermany, nih",
         "training 8 epochs at 128 pixels, then 2 epochs at 192 pixels",
-        "calibration temperature 1.250, label sets at 0.90 coverage, abstains below 0.625",
+        "calibration temperature 1.250, prediction sets at 0.90 coverage, abstains below 0.625",
         f"size {size:.1f} MB, weights as float32",
         f"place {tmp_path / 'bundle'}",
         "accuracy 0.912 (0.900–0.925), n = 1,234",
@@ -94,7 +94,7 @@ def test_says_what_is_not_known(tmp_path: Path) -> None:
     assert "network evidence, resnet18, lse pooling, cells of 8 pixels" in text
     assert "sources not known" in text
     assert "training not known" in text
-    assert "label sets none, abstains never" in text
+    assert "prediction sets none, abstains never" in text
     assert "made at an unknown time, hilum unknown" in text
     assert "It brings no test figures." in text
     packed = (tmp_path / "b.hilum").stat().st_size / 1e6

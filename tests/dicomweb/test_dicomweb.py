@@ -225,7 +225,7 @@ def test_the_report_comes_last_and_only_for_the_film_asked_for(monkeypatch: pyte
 def test_what_a_decoder_quotes_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     busy = worker(Archive(["1.2.3"]))
     said = "Expected a whole image in 1.2.3.dcm, got one that cannot be decoded (ValueError: (10) 'Mustermann^E')."
-    monkeypatch.setattr(busy, "_objects", lambda *arguments: (_ for _ in ()).throw(ReadError(said, cure="Again.")))
+    monkeypatch.setattr(busy, "_objects", lambda *arguments: (_ for _ in ()).throw(ReadError(said, hint="Again.")))
     (row,) = busy.work(["1"], Counts())
     assert row.reason == "Expected a whole image in 1.2.3.dcm, got one that cannot be decoded (ValueError)."
 

@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 from typer.testing import CliRunner
 
-from hilum.bundle.label_sets import softmax
+from hilum.bundle.prediction_sets import softmax
 from hilum.cli.compare import app
 from hilum.errors import DataError
 from hilum.evaluation.compare import Comparison, Difference, compare, figure_name, open_scores, verdict
@@ -91,7 +91,7 @@ def test_every_figure_is_that_of_either_model_and_aucs_have_delongs_test(with_lo
 def test_delongs_test_is_clustered_and_adjusted_by_holm() -> None:
     a, b = _scores(seed=1), _scores(1.3, seed=2)
     found = _found(compare(a, b, resamples=10))
-    rows, groups = a.labelled, np.array([int(name[1:]) for name in a.groups])
+    rows, groups = a.labeled, np.array([int(name[1:]) for name in a.groups])
     expected = [
         delong_test(a.labels[rows] == k, a.probabilities[rows, k], b.probabilities[rows, k], groups[rows])
         for k in range(3)
@@ -109,7 +109,7 @@ def test_delongs_test_is_clustered_and_adjusted_by_holm() -> None:
 def test_bootstrap_is_paired() -> None:
     a, b = _scores(seed=1), _scores(1.3, seed=2)
     found = _found(compare(a, b, resamples=400, seed=5))[Key("accuracy")]
-    known = a.labelled
+    known = a.labeled
 
     def accuracies(scores: Scores, seed: int) -> np.ndarray:
         chunks = resampled_weights(a.clusters(), 400, seed, strata=a.labels)

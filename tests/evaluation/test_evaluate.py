@@ -25,7 +25,7 @@ from hilum.evaluation.evaluate import (
     write_evaluation,
 )
 from hilum.evaluation.limits import limits_of
-from hilum.evaluation.localisation_table import LocalisationRow, LocalisationTable
+from hilum.evaluation.localization_table import LocalizationRow, LocalizationTable
 from hilum.evaluation.report import ModelRef, Report
 from hilum.metrics.calibration import fit_calibration
 from hilum.metrics.scores import Scores
@@ -35,7 +35,7 @@ FILES = {"report.json", "report.html", "predictions.csv", "evaluation.json", "pl
 Parts = dict[str, Any]
 
 
-def _localisation(scores: Scores, *, lungs: bool = True) -> LocalisationTable:
+def _localization(scores: Scores, *, lungs: bool = True) -> LocalizationTable:
     random = np.random.default_rng(3)
     undefined = [float("nan")] * 5
 
@@ -45,9 +45,9 @@ def _localisation(scores: Scores, *, lungs: bool = True) -> LocalisationTable:
             return [*values[:4], float("nan")] if lungs else undefined
         return values if lungs else [*values[:4], 0.0]
 
-    return LocalisationTable(
+    return LocalizationTable(
         tuple(
-            LocalisationRow(
+            LocalizationRow(
                 scores.files[film], scores.groups[film], "COVID", "region", method,
                 *measures(method),
             )
@@ -57,7 +57,7 @@ def _localisation(scores: Scores, *, lungs: bool = True) -> LocalisationTable:
     )  # fmt: skip
 
 
-def _unlabelled(scores: Scores) -> Scores:
+def _unlabeled(scores: Scores) -> Scores:
     return replace(scores, labels=np.full(len(scores.files), -1, np.int64))
 
 
@@ -67,12 +67,12 @@ def _unmasked(scores: Scores) -> Scores:
 
 
 def _evaluated(scores: Scores | None = None, **parts: Any) -> Evaluated:
-    """As a run's evaluation: calibrated on other images, with localisation and a source left out."""
+    """As a run's evaluation: calibrated on other images, with localization and a source left out."""
     scores = scores or made_up_scores()
     fields: Parts = {
         "digest": "d" * 64,
         "calibration": fit_calibration(made_up_scores(seed=7), digest="d" * 64),
-        "localisation": _localisation(scores),
+        "localization": _localization(scores),
         "same_sources": True,
         "held_out": trust_parts()["held_out_sources"],
     }
@@ -101,7 +101,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evaluated, Path, 
 
 def test_the_files_are_there_and_json_has_no_nan(written: tuple[Evaluated, Path, Report]) -> None:
     _, folder, report = written
-    assert {path.name for path in folder.iterdir()} == FILES | {"localisation.csv"}
+    assert {path.name for path in folder.iterdir()} == FILES | {"localization.csv"}
     for name in ("report.json", "evaluation.json", "classification_report.json"):
         json.loads((folder / name).read_text(encoding="utf-8"), parse_constant=_no_constant)
     assert load_report(folder / "report.json") == report
@@ -114,7 +114,7 @@ def test_the_report_says_what_was_measured_on_what(written: tuple[Evaluated, Pat
     evaluated, _, report = written
     assert report.model == MODEL
     assert report.split.model_dump() == {
-        "name": "test", "digest": "d" * 64, "images": 120, "groups": 60, "labelled": 117, "with_masks": 60,
+        "name": "test", "digest": "d" * 64, "images": 120, "groups": 60, "labeled": 117, "with_masks": 60,
     }  # fmt: skip
     assert report.settings.model_dump() == {"resamples": 60, "seed": 5, "level": 0.95}
     assert report.class_names == NAMES
@@ -124,13 +124,13 @@ def test_the_report_says_what_was_measured_on_what(written: tuple[Evaluated, Pat
     assert report.calibration["temperature"] == evaluated.calibration.temperature
     assert [entry["level"] for entry in report.conformal] == ["0.90", "0.95", "0.99"]
     assert report.selective is not None
-    assert report.localisation is not None
-    assert report.localisation["films"] == 9
+    assert report.localization is not None
+    assert report.localization["films"] == 9
 
 
 def test_figures_are_those_of_scikit_learn(written: tuple[Evaluated, Path, Report]) -> None:
     evaluated, folder, report = written
-    known = evaluated.scores.labelled
+    known = evaluated.scores.labeled
     labels, probabilities = evaluated.scores.labels[known], evaluated.scores.probabilities[known]
     predicted = probabilities.argmax(axis=1)
     expected = {
@@ -203,7 +203,7 @@ def test_failures_are_the_surest_errors_worst_first() -> None:
     assert len(every) > len(found) == MOST_FAILURES
     assert [(-failure.probability, failure.file) for failure in found] == every[:MOST_FAILURES]
     assert all(failure.label != failure.predicted for failure in found)
-    assert failures_of(_unlabelled(scores)) == ()
+    assert failures_of(_unlabeled(scores)) == ()
 
 
 # --- the same again -----------------------------------------------------------------------------------------------
@@ -211,11 +211,11 @@ def test_failures_are_the_surest_errors_worst_first() -> None:
 
 VARIANTS: dict[str, Callable[[], Evaluated]] = {
     "all": _evaluated,
-    "neither": lambda: _evaluated(calibration=None, localisation=None),
+    "neither": lambda: _evaluated(calibration=None, localization=None),
     "no calibration": lambda: _evaluated(calibration=None),
-    "no localisation": lambda: _evaluated(localisation=None, held_out=()),
-    "no lung found": lambda: _evaluated(localisation=_localisation(made_up_scores(), lungs=False)),
-    "no labels": lambda: _evaluated(_unlabelled(made_up_scores()), localisation=None),
+    "no localization": lambda: _evaluated(localization=None, held_out=()),
+    "no lung found": lambda: _evaluated(localization=_localization(made_up_scores(), lungs=False)),
+    "no labels": lambda: _evaluated(_unlabeled(made_up_scores()), localization=None),
     "no masks": lambda: _evaluated(_unmasked(made_up_scores())),
     "no distance": lambda: _evaluated(replace(made_up_scores(), hd95=np.full(120, np.nan))),
     "no logits": lambda: _evaluated(replace(made_up_scores(), logits=None), calibration=None),
@@ -241,7 +241,7 @@ def test_a_table_with_its_settings_beside_it_is_the_folder(written: tuple[Evalua
 
 
 def test_another_seed_gives_other_intervals_and_the_same_values() -> None:
-    one, two = (build_report(_evaluated(localisation=None), resamples=30, seed=seed) for seed in (0, 1))
+    one, two = (build_report(_evaluated(localization=None), resamples=30, seed=seed) for seed in (0, 1))
     assert [figure.value for figure in one.figures] == [figure.value for figure in two.figures]
     assert [figure.low for figure in one.figures] != [figure.low for figure in two.figures]
 
@@ -251,12 +251,12 @@ def test_another_seed_gives_other_intervals_and_the_same_values() -> None:
 
 @pytest.mark.usefixtures("no_plots")
 def test_without_labels_the_lungs_alone_are_measured(tmp_path: Path) -> None:
-    report = write_evaluation(_evaluated(_unlabelled(made_up_scores()), localisation=None), tmp_path, resamples=20)
+    report = write_evaluation(_evaluated(_unlabeled(made_up_scores()), localization=None), tmp_path, resamples=20)
     assert {path.name for path in tmp_path.iterdir()} == FILES - {"classification_report.json", "plots"}
     assert {figure.metric for figure in report.figures} == {"dice", "iou", "hd95"}
     assert report.confusion_matrix is report.calibration is report.selective is None
     assert report.contrasts == report.conformal == report.failures == ()
-    assert report.split.labelled == 0
+    assert report.split.labeled == 0
     assert any("No image has a label" in sentence for sentence in report.limits)
 
 
@@ -309,9 +309,9 @@ def test_another_tools_table_is_measured_as_it_is(tmp_path: Path) -> None:
 def test_what_an_earlier_evaluation_left_is_gone(tmp_path: Path) -> None:
     write_evaluation(_evaluated(), tmp_path, resamples=20)
     before = {path.name for path in (tmp_path / "plots").iterdir()}
-    assert {"localisation.csv", "classification_report.json"} <= {path.name for path in tmp_path.iterdir()}
+    assert {"localization.csv", "classification_report.json"} <= {path.name for path in tmp_path.iterdir()}
     fresh = tmp_path.with_name(tmp_path.name + "-fresh")
-    bare = _evaluated(_unlabelled(made_up_scores()), localisation=None)
+    bare = _evaluated(_unlabeled(made_up_scores()), localization=None)
     for folder in (tmp_path, fresh):
         write_evaluation(bare, folder, resamples=20)
     left, own = ({str(p.relative_to(f)) for f2 in [f] for p in f2.rglob("*") if p.is_file()} for f in (tmp_path, fresh))
@@ -369,7 +369,7 @@ def test_settings_that_are_no_json_are_named(written: tuple[Evaluated, Path, Rep
     (tmp_path / "evaluation.json").write_bytes(b"\xff{")
     with pytest.raises(DataError, match=r"evaluation\.json") as caught:
         read_evaluation(tmp_path)
-    assert "Evaluate again" in caught.value.cure
+    assert "Evaluate again" in caught.value.hint
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:

@@ -118,12 +118,12 @@ def test_a_fall_below_zero_has_a_true_minus(report: Report, tmp_path: Path) -> N
 
 def test_what_was_not_measured_is_left_out(tmp_path: Path) -> None:
     scores = made_up_scores()
-    unlabelled = Scores(**{**vars(scores), "labels": np.full(len(scores.files), -1)})
-    html = _page(report_of(unlabelled), tmp_path)
+    unlabeled = Scores(**{**vars(scores), "labels": np.full(len(scores.files), -1)})
+    html = _page(report_of(unlabeled), tmp_path)
     assert _headings(html) == ["result", "segmentation", "method"]
     assert "Lung Dice" in html
     nothing = Scores(
-        **{**vars(unlabelled), "dice": np.full(120, np.nan), "iou": np.full(120, np.nan), "hd95": np.full(120, np.nan)}
+        **{**vars(unlabeled), "dice": np.full(120, np.nan), "iou": np.full(120, np.nan), "hd95": np.full(120, np.nan)}
     )
     html = _page(report_of(nothing), tmp_path)
     assert _headings(html) == ["result", "method"]
@@ -131,10 +131,10 @@ def test_what_was_not_measured_is_left_out(tmp_path: Path) -> None:
 
 
 def test_no_failure_is_said(tmp_path: Path) -> None:
-    assert "No labelled image was classified wrongly." in _page(report_of(made_up_scores()), tmp_path)
+    assert "No labeled image was classified wrongly." in _page(report_of(made_up_scores()), tmp_path)
 
 
-def test_localisation_shows_each_measure_of_each_method(report: Report, tmp_path: Path) -> None:
+def test_localization_shows_each_measure_of_each_method(report: Report, tmp_path: Path) -> None:
     methods = {
         name: {"hit": estimate(v), "dice": estimate(v / 2)} for name, v in (("evidence", 0.61), ("grad-cam", 0.47))
     }
@@ -147,7 +147,7 @@ def test_localisation_shows_each_measure_of_each_method(report: Report, tmp_path
             {"measure": "hit", "method": "evidence", "against": "grad-cam", "difference": estimate(0.14)},
         ],
     }
-    html = _page(report.model_copy(update={"localisation": found}), tmp_path)
+    html = _page(report.model_copy(update={"localization": found}), tmp_path)
     text = re.sub(r"<svg.*?</svg>|<[^>]+>", " ", html, flags=re.DOTALL)
     text = re.sub(r"\s+", " ", text)
     assert "Method Pointing game Dice with the target n evidence 0.610 0.560–0.660 0.305" in text

@@ -49,19 +49,19 @@ def _scores(labels: list[int]) -> Scores:
     )  # fmt: skip
 
 
-def _pixels_of(path: Path, colour: tuple[int, int, int], tolerance: int = 12) -> int:
-    """How many pixels of the picture have this colour."""
+def _pixels_of(path: Path, color: tuple[int, int, int], tolerance: int = 12) -> int:
+    """How many pixels of the picture have this color."""
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB")).astype(int)
-    return int((np.abs(pixels - colour).max(axis=2) <= tolerance).sum())
+    return int((np.abs(pixels - color).max(axis=2) <= tolerance).sum())
 
 
 @pytest.mark.parametrize("epochs", [1, 12])
 def test_training_curves_writes_all_and_each(tmp_path: Path, epochs: int) -> None:
     training_curves(_rows(epochs), tmp_path / "plots")
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {f"{name}.png" for name in CURVES}
-    for colour in (BLUE, VERMILION):
-        assert _pixels_of(tmp_path / "plots" / "loss.png", colour) > 20
+    for color in (BLUE, VERMILION):
+        assert _pixels_of(tmp_path / "plots" / "loss.png", color) > 20
     assert _pixels_of(tmp_path / "plots" / "val_auc.png", BLUE) == 0
 
 
@@ -125,7 +125,7 @@ def test_plots_that_a_report_lacks_are_removed(tmp_path: Path) -> None:
 def test_confusion_matrix_is_drawn_with_a_class_without_images(tmp_path: Path) -> None:
     figure = confusion_matrix([[5, 1, 0], [0, 0, 0], [2, 0, 9]], ("a", "b_{$", "c"), split="test")
     assert [text.get_text() for text in figure.axes[0].texts[:4]] == ["5\n83.3%", "1\n16.7%", "0\n0.0%", "0\n–"]
-    assert _pixels_of(_drawn(figure, tmp_path), (8, 48, 107), 60) > 1000  # the dark end of the colour map
+    assert _pixels_of(_drawn(figure, tmp_path), (8, 48, 107), 60) > 1000  # the dark end of the color map
 
 
 @pytest.mark.parametrize(("matrix", "names"), [([[1, 0], [0, 1]], ("a", "b", "c")), ([[1, 2]], ("a",)), ([], ())])
@@ -158,10 +158,10 @@ def test_curves_leave_out_an_absent_class(tmp_path: Path) -> None:
         _drawn(figure, tmp_path)
 
 
-def test_curves_refuse_unlabelled_images() -> None:
+def test_curves_refuse_unlabeled_images() -> None:
     scores = _scores([-1, -1])
     for draw in (roc_curves, precision_recall_curves):
-        with pytest.raises(DataError, match="at least one labelled"):
+        with pytest.raises(DataError, match="at least one labeled"):
             draw(scores, report_of(scores))
 
 

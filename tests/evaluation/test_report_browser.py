@@ -60,7 +60,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def _measured(page: str, width: int, folder: Path) -> list[str]:
-    """Width of the frame, of its content, pictures, broken ones, requests, and the colour of a link."""
+    """Width of the frame, of its content, pictures, broken ones, requests, and the color of a link."""
     frame = folder / "frame.html"
     frame.write_text(FRAME.format(width=width, page=escaping.escape(page)), encoding="utf-8")
     name = next(n for n in ("chromium", "chromium-browser", "google-chrome") if shutil.which(n))

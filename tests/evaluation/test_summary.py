@@ -14,7 +14,7 @@ from hilum.evaluation.report import summary_lines
 def test_every_number_has_its_interval_and_n_and_the_limits_come_last() -> None:
     report = report_of(made_up_scores(), **(trust_parts() | {"limits": ("The gravest.", "Another.")}))
     head, *lines = summary_lines(report)
-    assert head == "test split: 120 images in 60 groups, 117 labelled, 60 with masks; 95% intervals"
+    assert head == "test split: 120 images in 60 groups, 117 labeled, 60 with masks; 95% intervals"
     end = lines.index("What these data cannot tell:")
     assert lines[end + 1 :] == ["  - The gravest.", "  - Another."]
     words = [re.split(r" {2,}", line.strip())[0] for line in lines[:end]]
@@ -42,5 +42,5 @@ def test_a_split_of_which_nothing_is_known_is_its_first_line() -> None:
     nothing = np.full(120, np.nan)
     scores = replace(made_up_scores(), labels=np.full(120, -1, np.int64), dice=nothing, iou=nothing, hd95=nothing)
     assert summary_lines(report_of(scores)) == [
-        "test split: 120 images in 60 groups, 0 labelled, 0 with masks; 95% intervals"
+        "test split: 120 images in 60 groups, 0 labeled, 0 with masks; 95% intervals"
     ]

@@ -198,7 +198,7 @@ BATCH = [np.zeros((1, 1, 100, 100), np.float32)]
 def test_a_difference_raises_and_is_named(candidate: Fixed, said: str) -> None:
     with pytest.raises(ParityError, match=said) as caught:
         require_parity(compare(fixed(), candidate, BATCH, 0.5))
-    assert "not written" in caught.value.cure
+    assert "not written" in caught.value.hint
 
 
 def test_a_large_logit_may_differ_by_its_share() -> None:
@@ -256,7 +256,7 @@ def test_unknown_and_absent_providers() -> None:
     if "TensorrtExecutionProvider" not in backends.onnxruntime.get_available_providers():
         with pytest.raises(DeviceError, match="with tensorrt") as caught:
             OnnxBackend(b"", ["tensorrt", "cpu"])
-        assert "--providers cpu" in caught.value.cure
+        assert "--providers cpu" in caught.value.hint
 
 
 def test_a_provider_that_the_runtime_drops_is_a_device_error(
@@ -278,4 +278,4 @@ def test_a_provider_that_the_runtime_drops_is_a_device_error(
 def test_a_device_that_pytorch_lacks_is_a_device_error(device: str) -> None:
     with pytest.raises(DeviceError, match=device) as caught:
         TorchBackend(nn.Linear(1, 1), device)
-    assert "--device cpu" in caught.value.cure
+    assert "--device cpu" in caught.value.hint

@@ -68,7 +68,7 @@ def test_weights_are_rounded_and_all_else_is_as_it_was(halved: Halved) -> None:
         if name in parameters and tensor.ndim > 1:
             torch.testing.assert_close(tensor, before[name].half().float(), rtol=0, atol=0)
             assert halved.state[name].dtype == torch.float16
-        else:  # norms, biases, and the mean and deviation that a picture is normalised with
+        else:  # norms, biases, and the mean and deviation that a picture is normalized with
             assert torch.equal(tensor, before[name])
             assert halved.state[name].dtype == tensor.dtype
         assert torch.equal(halved.state[name].to(tensor.dtype), tensor)
@@ -158,7 +158,7 @@ def test_rounding_that_moves_a_probability_too_far_is_refused(moved: float) -> N
     require_small_rounding(parity)
     with pytest.raises(ParityError, match=r"move probabilities by at most 0\.05 on 200 files") as caught:
         require_small_rounding(dataclasses.replace(parity, probabilities=moved))
-    assert "--half-weights" in caught.value.cure
+    assert "--half-weights" in caught.value.hint
 
 
 def test_a_run_exports_with_half_weights(trained_run: RunFolder, tmp_path: Path) -> None:

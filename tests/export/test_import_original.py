@@ -70,16 +70,16 @@ def original() -> OriginalNetwork:
 @pytest.fixture(scope="module")
 def content(original: OriginalNetwork) -> dict[str, Any]:
     """What the original saves for its best epoch; sklearn and NumPy leave numbers of their own types."""
-    optimiser = torch.optim.AdamW(original.seg_head.parameters(), lr=1e-4)
+    optimizer = torch.optim.AdamW(original.seg_head.parameters(), lr=1e-4)
     original.seg_head(torch.zeros(1, 64, 8, 8)).sum().backward()
-    optimiser.step()  # after it, the optimiser has a state; the weights saved below are those after it
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.5, patience=15, min_lr=1e-7)
+    optimizer.step()  # after it, the optimizer has a state; the weights saved below are those after it
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=15, min_lr=1e-7)
     schedule.step(np.float64(1.5))
     metrics = {"losses": [1.5, np.float64(1.25)], "accuracies": [np.float64(0.5)], "auc_scores": [np.float32(0.75)]}
     return {
         "epoch": 7,
         "model_state_dict": original.state_dict(),
-        "optimizer_state_dict": optimiser.state_dict(),
+        "optimizer_state_dict": optimizer.state_dict(),
         "scheduler_state_dict": schedule.state_dict(),
         "val_loss": 1.25,
         "val_accuracy": np.float64(0.625),

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from hilum.backends.onnxruntime import OnnxBackend
 from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
-from hilum.bundle.label_sets import LEVELS, label_set, softmax
+from hilum.bundle.prediction_sets import LEVELS, prediction_set, softmax
 from hilum.cli.recalibrate import app
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.data.index import build_index
@@ -145,7 +145,9 @@ def test_predictions_use_it(data: Path, done: tuple[Recalibration, Path]) -> Non
         assert isinstance(prediction, Prediction)
         expected = softmax(row[None], manifest.temperature)[0]
         np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-4)
-        assert prediction.label_set == label_set(prediction.probabilities, NAMES, manifest.conformal_quantiles["0.90"])
+        assert prediction.prediction_set == prediction_set(
+            prediction.probabilities, NAMES, manifest.conformal_quantiles["0.90"]
+        )
         assert prediction.abstained == (prediction.probabilities.max() < manifest.abstention_threshold)
 
 
@@ -166,10 +168,10 @@ def test_the_model_card_says_it_once(data: Path, done: tuple[Recalibration, Path
 # What it refuses
 
 
-def test_fewer_than_a_hundred_labelled_images(data: Path, old: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="at least 100 labelled images to calibrate on, got 80") as caught:
+def test_fewer_than_a_hundred_labeled_images(data: Path, old: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="at least 100 labeled images to calibrate on, got 80") as caught:
         recalibrate(old, data, tmp_path / "new", classes=NAMES[:2])
-    assert caught.value.cure
+    assert caught.value.hint
     assert not (tmp_path / "new").exists()
     assert recalibrate(old, data, tmp_path / "new", classes=NAMES[:2], min_images=80, resamples=10).calibration.n == 80
 
@@ -182,7 +184,7 @@ def test_other_classes_than_the_bundles(old: Path, tmp_path: Path, data: Path) -
         csv.writer(stream).writerows([["image", "label"], *rows])
     with pytest.raises(DataError, match="got Tuberculosis") as caught:
         recalibrate(old, table, tmp_path / "new")
-    assert "--class" in caught.value.cure
+    assert "--class" in caught.value.hint
 
 
 def test_the_training_data(data: Path, old: Path, tmp_path: Path) -> None:

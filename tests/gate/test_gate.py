@@ -19,10 +19,10 @@ DEFAULT = Thresholds()
 def plausible(side: int = 256) -> NDArray[np.uint8]:
     """Ribs, two dark lungs and noise: enough to pass all nine checks."""
     y, x = np.mgrid[:side, :side] / side
-    grey = 160 + 25 * np.sin(50 * y + 6 * (x - 0.5) ** 2)
-    for centre in (0.3, 0.7):
-        grey = np.where(((x - centre) / 0.15) ** 2 + ((y - 0.5) / 0.35) ** 2 < 1, grey - 90, grey)
-    return np.clip(grey + np.random.default_rng(0).normal(0, 6, grey.shape), 0, 255).astype(np.uint8)
+    gray = 160 + 25 * np.sin(50 * y + 6 * (x - 0.5) ** 2)
+    for center in (0.3, 0.7):
+        gray = np.where(((x - center) / 0.15) ** 2 + ((y - 0.5) / 0.35) ** 2 < 1, gray - 90, gray)
+    return np.clip(gray + np.random.default_rng(0).normal(0, 6, gray.shape), 0, 255).astype(np.uint8)
 
 
 def flat(level: int) -> NDArray[np.uint8]:
@@ -36,10 +36,10 @@ def columns(*levels: int) -> NDArray[np.uint8]:
 
 
 def mostly_black(share_black: float) -> NDArray[np.uint8]:
-    grey = np.zeros(10_000, np.uint8)
-    start = round(share_black * grey.size)
-    grey[start:] = np.linspace(1, 255, grey.size - start)
-    return grey.reshape(100, 100)
+    gray = np.zeros(10_000, np.uint8)
+    start = round(share_black * gray.size)
+    gray[start:] = np.linspace(1, 255, gray.size - start)
+    return gray.reshape(100, 100)
 
 
 def test_an_accepted_image_has_no_findings() -> None:
@@ -52,7 +52,7 @@ def test_an_accepted_image_has_no_findings() -> None:
 def test_there_are_nine_checks_and_each_names_itself() -> None:
     names = [check.__name__.removeprefix("check_") for check in checks.CHECKS]
     assert len(set(names)) == 9
-    tiny = Radiograph(np.zeros((1, 1), np.uint8), colour_difference=99.0)
+    tiny = Radiograph(np.zeros((1, 1), np.uint8), color_difference=99.0)
     findings = [check(tiny, DEFAULT) for check in checks.CHECKS]
     assert [finding.check for finding in findings if finding] == names
 
@@ -70,7 +70,7 @@ def test_there_are_nine_checks_and_each_names_itself() -> None:
         (checks.check_rib_edges, flat(90), np.ascontiguousarray(columns(0, 0, 0, 0, 255, 255, 255, 255).T)),
         (checks.check_dark_bright_balance, mostly_black(0.3), mostly_black(0.2)),
         (checks.check_dark_bright_balance, 255 - mostly_black(0.3), 255 - mostly_black(0.2)),
-        (checks.check_grey_levels, columns(*range(49)), columns(*range(50))),
+        (checks.check_gray_levels, columns(*range(49)), columns(*range(50))),
     ],
 )
 def test_a_check_refuses_on_one_side_of_its_bound_only(
@@ -83,11 +83,11 @@ def test_a_check_refuses_on_one_side_of_its_bound_only(
     assert check(Radiograph(accepted), DEFAULT) is None
 
 
-def test_greyness_is_that_of_the_file() -> None:
-    assert checks.check_greyness(Radiograph(flat(90), colour_difference=8.0), DEFAULT) is None
-    finding = checks.check_greyness(Radiograph(flat(90), colour_difference=8.5), DEFAULT)
+def test_grayness_is_that_of_the_file() -> None:
+    assert checks.check_grayness(Radiograph(flat(90), color_difference=8.0), DEFAULT) is None
+    finding = checks.check_grayness(Radiograph(flat(90), color_difference=8.5), DEFAULT)
     assert finding is not None
-    assert finding.message == "greyness: mean difference between colour channels 8.5, expected at most 8"
+    assert finding.message == "grayness: mean difference between color channels 8.5, expected at most 8"
 
 
 def test_messages_say_what_was_measured_against_which_bound() -> None:
@@ -101,7 +101,7 @@ def test_messages_say_what_was_measured_against_which_bound() -> None:
 
 def test_all_failures_are_reported_in_the_order_of_the_checks() -> None:
     found = [finding.check for finding in ClassicGate()(Radiograph(np.zeros((300, 300), np.uint8))).findings]
-    expected = "brightness contrast local_detail entropy rib_edges dark_bright_balance grey_levels"
+    expected = "brightness contrast local_detail entropy rib_edges dark_bright_balance gray_levels"
     assert found == expected.split()
 
 
@@ -142,7 +142,7 @@ def test_gates_of_one_stage_give_a_verdict_and_have_no_second_word(gate: Gate, a
 
 
 def test_the_open_gate_accepts_everything() -> None:
-    assert OpenGate()(Radiograph(np.zeros((1, 1), np.uint8), colour_difference=255.0)).findings == ()
+    assert OpenGate()(Radiograph(np.zeros((1, 1), np.uint8), color_difference=255.0)).findings == ()
 
 
 def acceptance(folder: Path, read: Callable[[Path], Radiograph]) -> tuple[int, int]:
@@ -167,5 +167,5 @@ def test_real_files_are_accepted_as_often_as_by_the_original(folder: str, total:
 
     accepted, found = acceptance(SAMPLES / folder, read_radiograph)
     assert found == total
-    # One file in the smaller folder is 0.02; decoders of JPEG differ by a grey level.
+    # One file in the smaller folder is 0.02; decoders of JPEG differ by a gray level.
     assert accepted / found == pytest.approx(share, abs=0.03)

@@ -31,8 +31,8 @@ def test_what_is_found_on_the_mended_film_comes_back_to_the_file(turn: int) -> N
 
 def test_a_mend_says_what_it_does() -> None:
     assert Mend(1).describe() == "turned by 270 degrees clockwise"
-    assert Mend(3, inverted=True).describe() == "turned by 90 degrees clockwise and grey scale inverted"
-    assert Mend(inverted=True).describe() == "grey scale inverted"
+    assert Mend(3, inverted=True).describe() == "turned by 90 degrees clockwise and gray scale inverted"
+    assert Mend(inverted=True).describe() == "gray scale inverted"
 
 
 @pytest.mark.parametrize(("value", "least", "most"), [(0.49, False, True), (0.5, True, True), (0.51, True, False)])

@@ -58,14 +58,14 @@ def test_phantoms_are_accepted_upright_and_caught_otherwise(gate: LearnedGate, s
         assert verdict.reason == f"rotated {90 * quarters} degrees clockwise"
         assert verdict.mend == Mend(quarters)
     inverted = gate(replace(upright, pixels=255 - upright.pixels))
-    assert inverted.reason == "inverted grey scale"
+    assert inverted.reason == "inverted gray scale"
     assert inverted.mend == Mend(inverted=True)
 
 
 def test_both_wrongs_at_once_are_mended_at_once(gate: LearnedGate) -> None:
     wrong = turned(replace(film(), pixels=255 - film().pixels), 1)
     verdict = gate(wrong)
-    assert verdict.reason == "inverted grey scale, rotated 90 degrees clockwise"
+    assert verdict.reason == "inverted gray scale, rotated 90 degrees clockwise"
     assert verdict.mend == Mend(1, inverted=True)
     assert gate(verdict.mend.apply(wrong)).accepted
 
@@ -125,10 +125,10 @@ def test_plain_measurements_come_first(gate: LearnedGate, pixels: NDArray[np.uin
     assert "frontal" not in {reading.check for reading in verdict.readings}
 
 
-def test_colour_and_the_declared_view_only_warn(gate: LearnedGate) -> None:
-    verdict = gate(replace(film(), colour_difference=12.0, view_position="LL"))
+def test_color_and_the_declared_view_only_warn(gate: LearnedGate) -> None:
+    verdict = gate(replace(film(), color_difference=12.0, view_position="LL"))
     assert verdict.accepted
-    assert [finding.check for finding in verdict.findings] == ["burned_in_colour", "declared_view"]
+    assert [finding.check for finding in verdict.findings] == ["burned_in_color", "declared_view"]
     assert gate(replace(film(), view_position="ap")).findings == ()
 
 

@@ -110,8 +110,8 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 
 @pytest.fixture(scope="module")
 def pictures(films: Cache) -> Pictures:
-    grey = np.random.default_rng(0).integers(0, 256, (40, 60)).astype(np.uint8)
-    return Pictures(films, {PICTURE: [grey]}, draw_phantoms(0, 2, 96), SIZE)
+    gray = np.random.default_rng(0).integers(0, 256, (40, 60)).astype(np.uint8)
+    return Pictures(films, {PICTURE: [gray]}, draw_phantoms(0, 2, 96), SIZE)
 
 
 def test_a_batch_is_a_function_of_seed_and_step(pictures: Pictures) -> None:

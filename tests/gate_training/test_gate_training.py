@@ -65,16 +65,16 @@ def test_what_is_not_known_has_no_gradient() -> None:
     assert torch.all(output.flags.grad[0, [0, 1, 3]] != 0)
 
 
-def test_pretrained_layers_do_with_grey_what_they_did_with_three_equal_colours() -> None:
+def test_pretrained_layers_do_with_gray_what_they_did_with_three_equal_colors() -> None:
     torch.manual_seed(0)
     net = GateNet(64)
     timm_net = pytest.importorskip("timm").create_model("tf_efficientnet_lite0", features_only=True)
     from hilum.models.pretrained import load_encoder_weights
 
     load_encoder_weights(timm_net, "tf_efficientnet_lite0", None)
-    grey = torch.rand(1, 1, 64, 64)
+    gray = torch.rand(1, 1, 64, 64)
     with torch.inference_mode():
-        ours, theirs = net.stem[0](grey), timm_net.conv_stem(grey.expand(-1, 3, -1, -1))
+        ours, theirs = net.stem[0](gray), timm_net.conv_stem(gray.expand(-1, 3, -1, -1))
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 

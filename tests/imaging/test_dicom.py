@@ -1,4 +1,4 @@
-"""DICOM grey: the arithmetic against hand-computed values and pydicom's own, the codecs against uncompressed files."""
+"""DICOM gray: the arithmetic against hand-computed values and pydicom's own, the codecs against uncompressed files."""
 
 from __future__ import annotations
 
@@ -91,19 +91,19 @@ def test_rescale_moves_the_window() -> None:
     stored = np.array([[0, 100, 150, 200, 4095]], np.uint16)
     window = {"WindowCenter": 250, "WindowWidth": 100, "VOILUTFunction": "LINEAR_EXACT"}
     rescaled = read(dataset_of(stored, 12, RescaleSlope=2, RescaleIntercept=-50, **window))
-    # 2 x 150 - 50 = 250 is the centre; 2 x 100 - 50 = 150 lies below 200, 2 x 200 - 50 = 350 above 300.
+    # 2 x 150 - 50 = 250 is the center; 2 x 100 - 50 = 150 lies below 200, 2 x 200 - 50 = 350 above 300.
     assert rescaled.tolist() == [[0, 0, 32768, 65535, 65535]]
 
 
 def test_linear_window_by_hand() -> None:
-    # C.11.2.1.2.1, its own example: centre 2048, width 4096, 0 to 255: y = ((x - 2047.5) / 4095 + 0.5) * 255
+    # C.11.2.1.2.1, its own example: center 2048, width 4096, 0 to 255: y = ((x - 2047.5) / 4095 + 0.5) * 255
     stored = np.array([[0, 1, 2048, 4094, 4095]], np.uint16)
     shown = read(dataset_of(stored, 12, WindowCenter=2048, WindowWidth=4096))
     assert shown.tolist() == [[0, 16, 32776, 65519, 65535]]
 
 
 def test_width_1_is_a_step() -> None:
-    # C.11.2.1.2.1, its own example: centre 0, width 1: black where x <= -0.5, else white
+    # C.11.2.1.2.1, its own example: center 0, width 1: black where x <= -0.5, else white
     stored = np.array([[-2, -1, 0, 1]], np.int16)
     assert read(dataset_of(stored, 12, WindowCenter=0, WindowWidth=1)).tolist() == [[0, 0, 65535, 65535]]
 
@@ -248,18 +248,18 @@ def test_lossless_compression_reads_as_the_uncompressed_file(syntax: UID, bits: 
 
 
 @pytest.mark.parametrize("name", ["RLE", "bigendian", "expb", "implicit", "jp2klossless", "jpeg_ls_lossless", "padded"])
-def test_one_image_in_every_bundled_grey_syntax(name: str) -> None:
+def test_one_image_in_every_bundled_gray_syntax(name: str) -> None:
     expected = read_radiograph(TEST_FILES / "MR_small.dcm").pixels
     np.testing.assert_array_equal(read_radiograph(TEST_FILES / f"MR_small_{name}.dcm").pixels, expected)
 
 
 @pytest.mark.parametrize("name", ["SC_rgb_jpeg_gdcm", "SC_rgb_gdcm_KY", "SC_rgb_dcmtk_+eb+cr"])
-def test_one_image_in_every_bundled_colour_syntax(name: str) -> None:
+def test_one_image_in_every_bundled_color_syntax(name: str) -> None:
     # JPEG lossless, JPEG 2000 and JPEG with RGB inside; the last is lossy
     expected = read_radiograph(TEST_FILES / "SC_rgb_rle.dcm")
     radiograph = read_radiograph(TEST_FILES / f"{name}.dcm")
     np.testing.assert_allclose(radiograph.pixels.astype(int), expected.pixels, atol=2 if "dcmtk" in name else 0)
-    assert radiograph.colour_difference == pytest.approx(expected.colour_difference, abs=0.1)
+    assert radiograph.color_difference == pytest.approx(expected.color_difference, abs=0.1)
 
 
 def test_12_bit_jpeg_and_near_lossless_jpeg_ls() -> None:

@@ -17,7 +17,7 @@ SIDES = (1, 2, 3, 31, 63, 64, 65, 127, 500)
 SHAPES = [*itertools.product(SIDES, SIDES), (1, 5000), (5000, 1)]
 
 
-def grey(shape: tuple[int, int], seed: int = 0) -> Radiograph:
+def gray(shape: tuple[int, int], seed: int = 0) -> Radiograph:
     return Radiograph(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
 
 
@@ -32,7 +32,7 @@ def grey(shape: tuple[int, int], seed: int = 0) -> Radiograph:
         ((1, 1), (0, 0, 64, 64)),
     ],
 )
-def test_padding_keeps_the_aspect_and_centres(shape: tuple[int, int], expected: tuple[int, ...]) -> None:
+def test_padding_keeps_the_aspect_and_centers(shape: tuple[int, int], expected: tuple[int, ...]) -> None:
     assert placement(shape, PAD) == expected
     assert placement(shape, STRETCH) == (0, 0, 64, 64)
 
@@ -63,7 +63,7 @@ def test_padding_keeps_the_aspect_to_a_pixel() -> None:
 
 
 def test_the_own_size_changes_nothing() -> None:
-    image = grey((64, 64))
+    image = gray((64, 64))
     np.testing.assert_array_equal(fit_image(image, PAD), image.pixels)
     np.testing.assert_array_equal(fit_image(image, STRETCH), image.pixels)
     mask = image.pixels > 127
@@ -71,7 +71,7 @@ def test_the_own_size_changes_nothing() -> None:
 
 
 def test_shrinking_averages_areas() -> None:
-    image = grey((128, 128), seed=1)
+    image = gray((128, 128), seed=1)
     means = image.pixels.reshape(64, 2, 64, 2).mean(axis=(1, 3))
     np.testing.assert_allclose(fit_image(image, PAD), means, atol=0.5)
 
@@ -81,7 +81,7 @@ def test_a_mask_is_nearest_and_never_blended() -> None:
     for shape in ((2, 2), (4, 4), (32, 32)):
         mask = random.random(shape) < 0.5
         np.testing.assert_array_equal(fit_mask(mask, PAD), mask.repeat(64 // shape[0], 0).repeat(64 // shape[1], 1))
-    board = np.indices((256, 256)).sum(0) % 2 == 0  # an average would be grey everywhere, hence all or nothing
+    board = np.indices((256, 256)).sum(0) % 2 == 0  # an average would be gray everywhere, hence all or nothing
     chosen = fit_mask(board, PAD)
     np.testing.assert_array_equal(chosen, board[2::4, 2::4])
 
@@ -114,7 +114,7 @@ def test_resampling_runs_at_the_files_own_depth() -> None:
 
 
 def test_input_channels() -> None:
-    fitted = grey((64, 64)).pixels.astype(np.uint8)
+    fitted = gray((64, 64)).pixels.astype(np.uint8)
     one = to_input(fitted, PAD)
     three = to_input(fitted, PreprocessSpec(size=64, channels=3))
     assert (one.shape, one.dtype) == ((1, 64, 64), np.float32)
@@ -147,5 +147,5 @@ def test_a_shape_comes_back_where_it_was(shape: tuple[int, int], spec: Preproces
     back = restore_probability(fitted, shape, spec) > 0.5
     overlap = (back & disc).sum() / (back | disc).sum()
     assert overlap > 0.93
-    centres = [np.argwhere(mask).mean(axis=0) for mask in (back, disc)]
-    assert np.abs(centres[0] - centres[1]).max() < 0.5 * max(1, max(shape) / 64)
+    centers = [np.argwhere(mask).mean(axis=0) for mask in (back, disc)]
+    assert np.abs(centers[0] - centers[1]).max() < 0.5 * max(1, max(shape) / 64)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_writing import colour, encode, grey, tiff
+from image_writing import color, encode, gray, tiff
 from PIL import Image
 
 from hilum.errors import ReadError
-from hilum.imaging.decoding import rgb_to_grey
+from hilum.imaging.decoding import rgb_to_gray
 from hilum.imaging.read import IMAGE_SUFFIXES, mask_levels, read_mask, read_radiograph
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
@@ -22,22 +22,22 @@ SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
     ("kind", "options"),
     [("PNG", {}), ("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True})],
 )
-def test_8_bit_grey_is_read_exactly(kind: str, options: dict[str, object]) -> None:
-    radiograph = read_radiograph(encode(Image.fromarray(grey()), kind, **options))
+def test_8_bit_gray_is_read_exactly(kind: str, options: dict[str, object]) -> None:
+    radiograph = read_radiograph(encode(Image.fromarray(gray()), kind, **options))
     assert radiograph.pixels.dtype == np.uint8
     assert radiograph.bits_stored == 8
-    assert radiograph.colour_difference == 0.0
+    assert radiograph.color_difference == 0.0
     assert radiograph.view_position is None
-    np.testing.assert_array_equal(radiograph.pixels, grey())
+    np.testing.assert_array_equal(radiograph.pixels, gray())
     assert radiograph.pixels.flags.writeable
 
 
 @pytest.mark.parametrize("name", ["a.PNG", "b.jpg", "c.dcm", "d"])
 def test_content_decides_the_format_not_the_name(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    path.write_bytes(encode(Image.fromarray(grey())))
+    path.write_bytes(encode(Image.fromarray(gray())))
     radiograph = read_radiograph(path)
-    np.testing.assert_array_equal(radiograph.pixels, grey())
+    np.testing.assert_array_equal(radiograph.pixels, gray())
     assert radiograph.origin == str(path)
     assert read_radiograph(path, origin="upload 7").origin == "upload 7"
 
@@ -59,7 +59,7 @@ def test_big_endian_16_bit_tiff() -> None:
 
 
 def test_white_is_zero_tiff_is_inverted_at_8_and_16_bits() -> None:
-    narrow = grey()
+    narrow = gray()
     wide = narrow.astype("<u2") * 200
     eight = read_radiograph(tiff(narrow.tobytes(), 30, 20, 8, photometric=0))
     sixteen = read_radiograph(tiff(wide.tobytes(), 30, 20, 16, photometric=0))
@@ -95,41 +95,41 @@ def test_lab_tiff_is_refused() -> None:
 
 
 def test_1_bit_is_0_and_255() -> None:
-    radiograph = read_radiograph(encode(Image.fromarray(grey() > 127)))
-    np.testing.assert_array_equal(radiograph.pixels, np.where(grey() > 127, 255, 0))
+    radiograph = read_radiograph(encode(Image.fromarray(gray() > 127)))
+    np.testing.assert_array_equal(radiograph.pixels, np.where(gray() > 127, 255, 0))
     assert radiograph.photometric_interpretation == "1"
 
 
-def test_rgb_becomes_luma_and_says_how_colourful_it_was() -> None:
-    rgb = colour()
+def test_rgb_becomes_luma_and_says_how_colorful_it_was() -> None:
+    rgb = color()
     radiograph = read_radiograph(encode(Image.fromarray(rgb)))
     red, green, blue = (rgb[..., i].astype(float) for i in range(3))
     np.testing.assert_allclose(radiograph.pixels, 0.299 * red + 0.587 * green + 0.114 * blue, atol=0.51)
     expected = np.mean(abs(red - green) + abs(red - blue) + abs(green - blue)) / 3
-    assert radiograph.colour_difference == pytest.approx(expected)
+    assert radiograph.color_difference == pytest.approx(expected)
     assert radiograph.photometric_interpretation == "RGB"
 
 
-def test_grey_saved_as_rgb_is_the_grey_exactly() -> None:
-    radiograph = read_radiograph(encode(Image.fromarray(grey()).convert("RGB")))
-    np.testing.assert_array_equal(radiograph.pixels, grey())
-    assert radiograph.colour_difference == 0.0
+def test_gray_saved_as_rgb_is_the_gray_exactly() -> None:
+    radiograph = read_radiograph(encode(Image.fromarray(gray()).convert("RGB")))
+    np.testing.assert_array_equal(radiograph.pixels, gray())
+    assert radiograph.color_difference == 0.0
 
 
-def test_16_bit_rgb_keeps_grey_exactly_and_its_difference_is_in_8_bit_levels() -> None:
+def test_16_bit_rgb_keeps_gray_exactly_and_its_difference_is_in_8_bit_levels() -> None:
     level = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
-    same, none = rgb_to_grey(np.dstack([level] * 3), 16)
+    same, none = rgb_to_gray(np.dstack([level] * 3), 16)
     np.testing.assert_array_equal(same, level)
     assert none == 0.0
-    _, difference = rgb_to_grey(np.dstack([level, level * 0, level * 0]), 16)
+    _, difference = rgb_to_gray(np.dstack([level, level * 0, level * 0]), 16)
     assert difference == pytest.approx(2 / 3 * 127.5)
 
 
 def test_palette_is_looked_up() -> None:
-    image = Image.fromarray(grey() % 3)
+    image = Image.fromarray(gray() % 3)
     image.putpalette([10, 10, 10, 200, 200, 200, 90, 90, 90])
     radiograph = read_radiograph(encode(image))
-    np.testing.assert_array_equal(radiograph.pixels, np.array([10, 200, 90])[grey() % 3])
+    np.testing.assert_array_equal(radiograph.pixels, np.array([10, 200, 90])[gray() % 3])
     assert radiograph.photometric_interpretation == "P"
 
 
@@ -137,27 +137,27 @@ def test_palette_is_looked_up() -> None:
 def test_transparency_lies_over_black(mode: str) -> None:
     alpha = np.zeros((20, 30), np.uint8)
     alpha[:, 10:] = 255
-    image = Image.fromarray(grey()).convert(mode)
+    image = Image.fromarray(gray()).convert(mode)
     image.putalpha(Image.fromarray(alpha))
     radiograph = read_radiograph(encode(image))
-    np.testing.assert_array_equal(radiograph.pixels, np.where(alpha, grey(), 0))
-    assert radiograph.colour_difference == 0.0
+    np.testing.assert_array_equal(radiograph.pixels, np.where(alpha, gray(), 0))
+    assert radiograph.color_difference == 0.0
 
 
 @pytest.mark.parametrize("as_bytes", [True, False])
 def test_palette_with_transparency_lies_over_black_without_a_warning(as_bytes: bool) -> None:
-    image = Image.fromarray(grey() % 2)
+    image = Image.fromarray(gray() % 2)
     image.putpalette([50, 50, 50, 200, 200, 200])
     content = encode(image, transparency=b"\xff\x00" if as_bytes else 1)
-    np.testing.assert_array_equal(read_radiograph(content).pixels, np.where(grey() % 2, 0, 50))
+    np.testing.assert_array_equal(read_radiograph(content).pixels, np.where(gray() % 2, 0, 50))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK", "YCbCr"])
-def test_jpeg_of_every_colour_model(mode: str) -> None:
+def test_jpeg_of_every_color_model(mode: str) -> None:
     ramp = np.tile(np.linspace(20, 230, 64).astype(np.uint8), (64, 1))
     radiograph = read_radiograph(encode(Image.fromarray(ramp).convert("RGB").convert(mode), "JPEG", quality=95))
     assert np.abs(radiograph.pixels.astype(int) - ramp).max() <= 4
-    assert radiograph.colour_difference < 3
+    assert radiograph.color_difference < 3
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -180,7 +180,7 @@ def test_orientation_turns_16_bits_too() -> None:
 
 
 def test_broken_exif_does_not_lose_the_image() -> None:
-    content = encode(Image.fromarray(grey()), "JPEG", exif=b"Exif\0\0this is no TIFF header")
+    content = encode(Image.fromarray(gray()), "JPEG", exif=b"Exif\0\0this is no TIFF header")
     assert read_radiograph(content).shape == (20, 30)
 
 
@@ -189,7 +189,7 @@ def test_1_by_1_is_read() -> None:
 
 
 def test_several_frames_are_refused() -> None:
-    frames = [Image.fromarray(grey()), Image.fromarray(grey()[::-1].copy())]
+    frames = [Image.fromarray(gray()), Image.fromarray(gray()[::-1].copy())]
     for kind, count in {"PNG": "2", "WEBP": "2", "TIFF": "several"}.items():
         content = encode(frames[0], kind, save_all=True, append_images=frames[1:])
         with pytest.raises(ReadError, match=f"Expected one image in film, got {count} frames"):
@@ -197,7 +197,7 @@ def test_several_frames_are_refused() -> None:
 
 
 def test_a_cameras_mpo_is_its_first_picture() -> None:
-    first, second = Image.fromarray(grey(32, 32) // 8 + 200), Image.fromarray(grey(32, 32) // 8)
+    first, second = Image.fromarray(gray(32, 32) // 8 + 200), Image.fromarray(gray(32, 32) // 8)
     content = encode(first, "MPO", save_all=True, append_images=[second])
     assert read_radiograph(content).pixels.mean() > 190
 
@@ -212,7 +212,7 @@ def test_masks_are_above_127() -> None:
 
 
 def test_a_masks_scale_is_its_mode_never_its_values() -> None:
-    lung = grey() > 127
+    lung = gray() > 127
     for image in (Image.fromarray(lung), Image.fromarray(lung.astype(np.uint16) * 65535)):
         np.testing.assert_array_equal(read_mask(encode(image)), lung)
     zeros_and_ones = encode(Image.fromarray(lung.astype(np.uint8)))
@@ -221,7 +221,7 @@ def test_a_masks_scale_is_its_mode_never_its_values() -> None:
 
 
 def test_mask_saved_as_jpeg_shows_its_levels() -> None:
-    lung = np.kron(grey(4, 4) > 127, np.ones((13, 13))).astype(np.uint8) * 255
+    lung = np.kron(gray(4, 4) > 127, np.ones((13, 13))).astype(np.uint8) * 255
     assert len(np.unique(mask_levels(encode(Image.fromarray(lung), "JPEG", quality=60)))) > 2
 
 

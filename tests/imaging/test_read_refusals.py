@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_writing import colour, encode, grey, png_header
+from image_writing import color, encode, gray, png_header
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -22,7 +22,7 @@ from hilum.imaging.read import read_radiograph
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "BMP"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_truncated_file_is_refused_and_named(tmp_path: Path, kind: str, share: float) -> None:
-    content = encode(Image.fromarray(colour(64, 64)), kind)
+    content = encode(Image.fromarray(color(64, 64)), kind)
     path = tmp_path / "half.img"
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(ReadError, match=r"half\.img"):
@@ -39,7 +39,7 @@ def test_text_with_an_image_suffix_is_refused(tmp_path: Path, name: str) -> None
 
 def test_unlisted_format_is_refused() -> None:
     with pytest.raises(ReadError, match="Expected a PNG, JPEG, WebP, BMP, TIFF or DICOM image"):
-        read_radiograph(encode(Image.fromarray(grey()), "GIF"))
+        read_radiograph(encode(Image.fromarray(gray()), "GIF"))
 
 
 def test_empty_missing_folder_and_impossible_path_are_refused(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_pipe_is_refused_at_once(tmp_path: Path) -> None:
 
 def test_file_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "locked.png"
-    path.write_bytes(encode(Image.fromarray(grey())))
+    path.write_bytes(encode(Image.fromarray(gray())))
 
     def refuse(self: Path) -> bytes:
         raise PermissionError(13, "Permission denied")
@@ -89,7 +89,7 @@ def test_decompression_bomb_is_refused_by_its_header(side: int) -> None:
 
 
 def test_cap_on_pixels_is_inclusive() -> None:
-    content = encode(Image.fromarray(grey()))
+    content = encode(Image.fromarray(gray()))
     assert read_radiograph(content, max_pixels=600).shape == (20, 30)
     with pytest.raises(ReadError, match=r"Expected at most 599 pixels in .*, got 30 x 20 = 600"):
         read_radiograph(content, max_pixels=599)
@@ -124,7 +124,7 @@ def test_warnings_are_dropped_only_in_the_thread_that_decodes() -> None:
 
 
 def test_threads_read_alike() -> None:
-    content = encode(Image.fromarray(grey(64, 64)))
+    content = encode(Image.fromarray(gray(64, 64)))
     results: list[NDArray[np.uint8] | NDArray[np.uint16]] = []
     threads = [threading.Thread(target=lambda: results.append(read_radiograph(content).pixels)) for _ in range(8)]
     for thread in threads:
@@ -132,13 +132,13 @@ def test_threads_read_alike() -> None:
     for thread in threads:
         thread.join()
     assert len(results) == 8
-    assert all(np.array_equal(pixels, grey(64, 64)) for pixels in results)
+    assert all(np.array_equal(pixels, gray(64, 64)) for pixels in results)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "BMP"])
 def test_damaged_bytes_give_an_image_or_a_read_error(kind: str) -> None:
     chance = random.Random(kind)
-    content = encode(Image.fromarray(colour()), kind)
+    content = encode(Image.fromarray(color()), kind)
     refused = 0
     for _ in range(150):
         damaged = bytearray(content)

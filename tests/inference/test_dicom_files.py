@@ -1,4 +1,4 @@
-"""DICOM files: colour, headers with gaps, and what is refused."""
+"""DICOM files: color, headers with gaps, and what is refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from hilum.errors import ReadError
 from hilum.imaging.dicom import decode_dicom
 from hilum.imaging.read import MAX_PIXELS, read_radiograph
 
-# Colour
+# Color
 
 
 def test_rgb_of_8_and_16_bits() -> None:
@@ -40,11 +40,11 @@ def test_rgb_of_8_and_16_bits() -> None:
     assert (sixteen.pixels.dtype, sixteen.bits_stored) == (np.uint16, 16)
     np.testing.assert_allclose(eight.pixels, luma, atol=0.51)
     np.testing.assert_allclose(sixteen.pixels, luma * 257, atol=2)  # OpenCV's weights have 14 bits
-    assert eight.colour_difference == pytest.approx(sixteen.colour_difference)
-    assert eight.colour_difference > 50
+    assert eight.color_difference == pytest.approx(sixteen.color_difference)
+    assert eight.color_difference > 50
 
 
-def test_planar_colour_reads_the_same() -> None:
+def test_planar_color_reads_the_same() -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     planes = dataset_of(rgb, 8, PlanarConfiguration=1)
     planes.PixelData = rgb.transpose(2, 0, 1).tobytes()
@@ -54,7 +54,7 @@ def test_planar_colour_reads_the_same() -> None:
 
 
 @pytest.mark.parametrize("photometric", ["YBR_FULL", "YBR_FULL_422"])
-def test_ybr_becomes_grey_by_its_luma(photometric: str) -> None:
+def test_ybr_becomes_gray_by_its_luma(photometric: str) -> None:
     luma = np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)
     neutral = np.full((8, 8), 128, np.uint8)
     dataset = dataset_of(np.dstack([luma, neutral, neutral]), 8, PhotometricInterpretation=photometric)
@@ -63,11 +63,11 @@ def test_ybr_becomes_grey_by_its_luma(photometric: str) -> None:
         dataset.PixelData = pairs.tobytes()
     radiograph = read_radiograph(content_of(dataset))
     np.testing.assert_array_equal(radiograph.pixels, luma)
-    assert radiograph.colour_difference == 0
+    assert radiograph.color_difference == 0
     assert radiograph.photometric_interpretation == photometric
 
 
-def test_palette_colour_is_looked_up() -> None:
+def test_palette_color_is_looked_up() -> None:
     dataset = dataset_of(np.array([[0, 1, 2, 3]], np.uint8), 8, PhotometricInterpretation="PALETTE COLOR")
     for channel in ("Red", "Green", "Blue"):
         dataset.add_new(f"{channel}PaletteColorLookupTableDescriptor", "US", [4, 0, 8])
@@ -77,7 +77,7 @@ def test_palette_colour_is_looked_up() -> None:
     assert radiograph.bits_stored == 8
 
 
-def test_colour_above_its_declared_bits_is_white() -> None:
+def test_color_above_its_declared_bits_is_white() -> None:
     dataset = dataset_of(np.array([[0, 1]], np.uint8), 8, PhotometricInterpretation="PALETTE COLOR")
     for channel in ("Red", "Green", "Blue"):
         dataset.add_new(f"{channel}PaletteColorLookupTableDescriptor", "US", [2, 0, 8])
@@ -86,7 +86,7 @@ def test_colour_above_its_declared_bits_is_white() -> None:
 
 
 @pytest.mark.parametrize("photometric", ["CMYK", "YBR_PARTIAL_420", "MONOCHROME2"])
-def test_other_colour_models_are_refused(photometric: str) -> None:
+def test_other_color_models_are_refused(photometric: str) -> None:
     dataset = dataset_of(np.zeros((4, 4, 3), np.uint8), 8, PhotometricInterpretation=photometric)
     with pytest.raises(ReadError, match=f"got {photometric} with 3 samples"):
         read(dataset)

@@ -57,7 +57,7 @@ def prediction(manifest: Manifest) -> Prediction:
         class_names=manifest.class_names,
         probabilities=np.array([0.2, 0.7123456789, 0.0876543211]),
         label="bright",
-        label_set=("bright", "dark"),
+        prediction_set=("bright", "dark"),
         mask=mask,
         evidence=evidence,
         lung_fraction=float(mask.mean()),
@@ -71,7 +71,7 @@ def prediction(manifest: Manifest) -> Prediction:
 def refusal() -> Refusal:
     findings = (
         Finding("kind", "error", "no frontal film: 0.1"),
-        Finding("colour", "warning", "coloured: 30 — zu viel"),
+        Finding("color", "warning", "colored: 30 — zu viel"),
     )
     return Refusal("film.dcm", "refused", findings)
 
@@ -205,7 +205,7 @@ def test_rows_and_columns_are_not_exchanged(manifest: Manifest, prediction: Pred
 # Report
 
 
-def test_the_report_has_label_probabilities_label_set_and_findings(
+def test_the_report_has_label_probabilities_prediction_set_and_findings(
     manifest: Manifest, prediction: Prediction, tmp_path: Path
 ) -> None:
     dataset = report(header_of(), prediction, manifest)
@@ -378,7 +378,7 @@ def test_an_image_of_no_known_kind_is_a_read_error(manifest: Manifest, predictio
     for make in (segmentation, report):
         with pytest.raises(ReadError, match=r"got one of SOP class 1\.2\.840\.999\.1") as caught:
             make(source, prediction, manifest)
-        assert "CR, DX" in caught.value.cure
+        assert "CR, DX" in caught.value.hint
 
 
 def test_a_bundle_that_is_not_sealed_has_objects_too(manifest: Manifest, prediction: Prediction) -> None:

@@ -98,7 +98,7 @@ def test_an_image_that_nothing_can_refer_to_is_refused(keyword: str) -> None:
     content = content_of(with_stored(film, keyword, b""))
     with pytest.raises(ReadError, match=f"Expected {keyword} in the header of film") as caught:
         source_header(content, "film")
-    assert "give it UIDs" in caught.value.cure
+    assert "give it UIDs" in caught.value.hint
 
 
 def test_other_formats_and_damaged_files_are_refused(tmp_path: Path) -> None:

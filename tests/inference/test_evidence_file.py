@@ -1,4 +1,4 @@
-"""Evidence as 16-bit PNG: what is read is what was written, to half a grey level."""
+"""Evidence as 16-bit PNG: what is read is what was written, to half a gray level."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def prediction(label: str = "COVID") -> Prediction:
         class_names=(label, "Normal"),
         probabilities=np.array([0.7, 0.3]),
         label=label,
-        label_set=(label,),
+        prediction_set=(label,),
         mask=np.zeros((5, 7), np.bool_),
         evidence=np.zeros((2, 3, 4), np.float32),
         lung_fraction=0.0,
@@ -39,7 +39,7 @@ def test_values_come_back_within_half_a_step(tmp_path: Path, scale: float) -> No
     found, facts = read_evidence(tmp_path / "a.png")
     assert found.dtype == np.float32
     assert np.abs(found - values).max() <= step / 2 * 1.0001
-    assert step == step_of(values) == facts["logits_per_grey_level"]
+    assert step == step_of(values) == facts["logits_per_gray_level"]
     assert np.log2(step) == round(np.log2(step))
     assert np.abs(values).max() / step > 32767 / 2 - 1  # no step twice as fine would hold it
 
@@ -51,7 +51,7 @@ def test_the_ends_of_the_scale_are_held(tmp_path: Path, value: float) -> None:
     assert read_evidence(tmp_path / "a.png")[0].tolist() == values.tolist()
 
 
-def test_any_reader_of_png_sees_grey_with_nothing_in_the_middle(tmp_path: Path) -> None:
+def test_any_reader_of_png_sees_gray_with_nothing_in_the_middle(tmp_path: Path) -> None:
     save_evidence(tmp_path / "a.png", np.array([[-1, 0, 1]], np.float32), prediction())
     seen = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)
     assert seen is not None

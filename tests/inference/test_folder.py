@@ -25,7 +25,7 @@ from hilum.inference.render import class_evidence
 from hilum.inference.saving import Wanted
 from hilum.phantoms.chest import draw_phantom
 
-HEADER = ["file", "status", "label", "label_set", "prob_dark", "prob_bright", "lung_fraction", "reason"]
+HEADER = ["file", "status", "label", "prediction_set", "prob_dark", "prob_bright", "lung_fraction", "reason"]
 GATE = ClassicGate(Thresholds(minimum_side=48))
 
 
@@ -165,7 +165,7 @@ def test_what_names_no_image_is_a_data_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="Expected image files at") as caught:
         find_files([tmp_path / "film.jpg", tmp_path / name])
     assert name in caught.value.message
-    assert ".dcm" in caught.value.cure
+    assert ".dcm" in caught.value.hint
 
 
 def test_samples_are_a_function_of_the_seed() -> None:
@@ -228,10 +228,17 @@ def test_a_row_for_every_file(predictor: Predictor, tmp_path: Path) -> None:
     assert unreadable["status"] == "unreadable"
     assert str(torn) in unreadable["reason"]
     for row in (refused, unreadable):
-        assert row["label"] == row["label_set"] == row["prob_dark"] == row["prob_bright"] == row["lung_fraction"] == ""
+        assert (
+            row["label"]
+            == row["prediction_set"]
+            == row["prob_dark"]
+            == row["prob_bright"]
+            == row["lung_fraction"]
+            == ""
+        )
     assert predicted["status"] == "predicted"
     assert predicted["reason"] == ""
-    assert predicted["label_set"] == predicted["label"]
+    assert predicted["prediction_set"] == predicted["label"]
     probabilities = {name: float(predicted[f"prob_{name}"]) for name in ("dark", "bright")}
     assert sum(probabilities.values()) == pytest.approx(1, abs=2e-6)
     assert predicted["label"] == max(probabilities, key=probabilities.__getitem__)
@@ -242,7 +249,7 @@ def test_a_row_for_every_file(predictor: Predictor, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == [TABLE]
 
 
-def test_label_sets_and_abstention_have_their_cells(tmp_path: Path) -> None:
+def test_prediction_sets_and_abstention_have_their_cells(tmp_path: Path) -> None:
     manifest = Manifest(
         name="bright",
         class_names=("dark", "bright"),
@@ -257,7 +264,7 @@ def test_label_sets_and_abstention_have_their_cells(tmp_path: Path) -> None:
     row = dict(zip(header, cells, strict=True))
     assert row["status"] == "predicted"
     other = "bright" if row["label"] == "dark" else "dark"
-    assert row["label_set"] == f"{row['label']};{other}"
+    assert row["prediction_set"] == f"{row['label']};{other}"
     assert row["reason"].startswith("low confidence: probability 0.")
 
 
@@ -293,12 +300,12 @@ def test_evidence_is_saved_at_the_files_size_with_its_scale(explaining: Predicto
     cells = dict(zip(header, rows[2], strict=True))
     values, facts = read_evidence(out / "evidence" / "narrow.png")
     assert values.shape == (72, 60)
-    assert float(cells["evidence_step"]) == facts["logits_per_grey_level"]
+    assert float(cells["evidence_step"]) == facts["logits_per_gray_level"]
     assert facts["class"] == cells["label"]
     answer = explaining.predict(narrow)
     expected = class_evidence(answer, (72, 60), explaining.manifest.preprocess)  # type: ignore[arg-type]
     assert expected is not None
-    assert np.abs(values - expected).max() <= facts["logits_per_grey_level"] / 2
+    assert np.abs(values - expected).max() <= facts["logits_per_gray_level"] / 2
     assert dict(zip(header, rows[3], strict=True))["evidence_step"] == ""
 
 
@@ -308,7 +315,7 @@ def test_evidence_of_a_network_without_any_is_refused_before_any_work(
     monkeypatch.setattr(predictor, "predict_many", lambda sources: pytest.fail("a film was read"))
     with pytest.raises(ConfigError, match="Expected a model with evidence") as caught:
         predict_folder(predictor, [film(tmp_path / "a.png")], tmp_path / "out", save=Wanted(evidence=True))
-    assert "encoder-unet" in caught.value.cure
+    assert "encoder-unet" in caught.value.hint
     assert not (tmp_path / "out").exists()
 
 
@@ -365,7 +372,7 @@ def test_an_output_folder_that_is_a_file_is_an_output_error(predictor: Predictor
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OutputError, match="Could not write") as caught:
         predict_folder(predictor, [film(tmp_path / "a.png")], tmp_path / place)
-    assert caught.value.cure
+    assert caught.value.hint
     assert (tmp_path / "file").read_text() == "mine"
 
 

@@ -17,7 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from hilum.backends.base import BackendOutput
 from hilum.bundle.bundle import Bundle, Manifest, load_bundle
 from hilum.bundle.gate import open_gate
-from hilum.bundle.label_sets import softmax
+from hilum.bundle.prediction_sets import softmax
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.gate import ClassicGate, GateThresholds, Mend, OpenGate, Reading, Thresholds, Verdict
 from hilum.imaging.read import read_radiograph
@@ -102,7 +102,7 @@ def test_answers_in_the_bundles_terms(tmp_path: Path) -> None:
     np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-6)
     assert prediction.probabilities.sum() == pytest.approx(1, abs=1e-12)
     assert prediction.label == NAMES[int(expected.argmax())]
-    assert prediction.label_set == (prediction.label,)
+    assert prediction.prediction_set == (prediction.label,)
     assert prediction.origin == str(path)
     assert prediction.bundle_id == "b" * 64
     assert prediction.evidence is not None
@@ -135,10 +135,10 @@ def test_a_radiograph_is_a_source_too() -> None:
     assert answered(predictor().predict(radiograph)).origin == "upload 7"
 
 
-# Label sets and abstention
+# Prediction sets and abstention
 
 
-def test_the_label_set_is_of_the_bundles_level(tmp_path: Path) -> None:
+def test_the_prediction_set_is_of_the_bundles_level(tmp_path: Path) -> None:
     path = write(tmp_path / "film.png", phantom())
     plain = answered(predictor().predict(path))
     likely, other = plain.label, next(name for name in NAMES if name != plain.label)
@@ -146,19 +146,21 @@ def test_the_label_set_is_of_the_bundles_level(tmp_path: Path) -> None:
     assert 0.5 < score < 0.999
     quantiles = {"0.90": (score - 0.01,) * 2, "0.95": (score + 0.001,) * 2, "0.99": (1.0, 1.0)}
     sets = {
-        level: answered(predictor(conformal_quantiles=quantiles, label_set_level=level).predict(path)).label_set
+        level: answered(
+            predictor(conformal_quantiles=quantiles, prediction_set_level=level).predict(path)
+        ).prediction_set
         for level in ("0.90", "0.95", "0.99", "0.80")
     }
     alone, both = (likely,), (likely, other)
     assert sets == {"0.90": alone, "0.95": both, "0.99": both, "0.80": alone}
-    assert answered(predictor(conformal_quantiles=quantiles).predict(path)).label_set == alone  # 0.90
-    assert answered(predictor(conformal_quantiles={"0.90": (0.0, 0.0)}).predict(path)).label_set == alone
+    assert answered(predictor(conformal_quantiles=quantiles).predict(path)).prediction_set == alone  # 0.90
+    assert answered(predictor(conformal_quantiles={"0.90": (0.0, 0.0)}).predict(path)).prediction_set == alone
 
 
 def test_each_class_has_its_own_quantile(tmp_path: Path) -> None:
     path = write(tmp_path / "film.png", phantom())
     dark, bright = (
-        answered(predictor(conformal_quantiles={"0.90": quantiles}).predict(path)).label_set
+        answered(predictor(conformal_quantiles={"0.90": quantiles}).predict(path)).prediction_set
         for quantiles in ((1.0, 0.0), (0.0, 1.0))
     )
     label = answered(predictor().predict(path)).label
@@ -189,11 +191,11 @@ def test_a_prediction_below_the_threshold_abstains_and_says_so(tmp_path: Path) -
 
 def test_depth_and_format_do_not_change_the_answer(tmp_path: Path) -> None:
     """A 16-bit PNG and 12-bit DICOMs of both polarities that hold the same film as an 8-bit PNG."""
-    grey = phantom(size=96)
-    twelve = np.rint(grey.astype(np.float64) * 4095 / 255).astype(np.uint16)
+    gray = phantom(size=96)
+    twelve = np.rint(gray.astype(np.float64) * 4095 / 255).astype(np.uint16)
     files = [
-        write(tmp_path / "film8.png", grey),
-        write(tmp_path / "film16.png", grey.astype(np.uint16) * 257),
+        write(tmp_path / "film8.png", gray),
+        write(tmp_path / "film16.png", gray.astype(np.uint16) * 257),
         write_dicom(tmp_path / "film.dcm", twelve),
         write_dicom(tmp_path / "inverted.dcm", 4095 - twelve, "MONOCHROME1"),
     ]
@@ -205,13 +207,13 @@ def test_depth_and_format_do_not_change_the_answer(tmp_path: Path) -> None:
         assert other.mask.shape == (96, 96)
 
 
-def test_colour_and_transparency_are_read_as_grey(tmp_path: Path) -> None:
-    grey = Image.fromarray(phantom())
-    grey.save(tmp_path / "grey.png")
-    grey.convert("RGB").save(tmp_path / "rgb.png")
-    grey.convert("RGBA").save(tmp_path / "rgba.png")
-    grey.convert("RGB").convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
-    names = ("grey.png", "rgb.png", "rgba.png", "cmyk.jpg")
+def test_color_and_transparency_are_read_as_gray(tmp_path: Path) -> None:
+    gray = Image.fromarray(phantom())
+    gray.save(tmp_path / "gray.png")
+    gray.convert("RGB").save(tmp_path / "rgb.png")
+    gray.convert("RGBA").save(tmp_path / "rgba.png")
+    gray.convert("RGB").convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    names = ("gray.png", "rgb.png", "rgba.png", "cmyk.jpg")
     reference, *others = predictor().predict_many([tmp_path / name for name in names])
     for other in others:
         np.testing.assert_allclose(
@@ -263,7 +265,7 @@ def test_the_bundles_gate_refuses_with_its_reasons(tmp_path: Path) -> None:
     first, second = (answer.result for answer in predict.predict_many([flat, small]))
     assert isinstance(first, Refusal)
     assert first.status == "refused"
-    assert {"contrast", "entropy", "grey_levels"} <= {finding.check for finding in first.findings}
+    assert {"contrast", "entropy", "gray_levels"} <= {finding.check for finding in first.findings}
     assert "standard deviation 0" in first.reason
     assert isinstance(second, Refusal)
     assert "64 px (64 x 64), expected at least 80 px" in second.reason

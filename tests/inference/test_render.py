@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError, OutputError
-from hilum.inference.contour import BANDS, LEVELS, evidence_scale, on_grey
+from hilum.inference.contour import BANDS, LEVELS, evidence_scale, on_gray
 from hilum.inference.legend import BACKGROUND, CHOSEN, OUTLINE
 from hilum.inference.render import class_evidence, mask_png, overlay, save_png
 from hilum.types import Finding, Prediction, Radiograph
@@ -37,7 +37,7 @@ def prediction(
         class_names=tuple(names),
         probabilities=np.asarray(probabilities, np.float64),
         label=best,
-        label_set=tuple(names),
+        prediction_set=tuple(names),
         mask=lung,
         evidence=evidence,
         lung_fraction=float(lung.mean()),
@@ -57,8 +57,8 @@ def one_cell(value: float, against: float = 0.0) -> NDArray[np.float32]:
     return cells
 
 
-def is_colour(picture: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray[np.bool_]:
-    return np.all(picture == np.asarray(colour, np.uint8), axis=-1)
+def is_color(picture: NDArray[np.uint8], color: tuple[int, int, int]) -> NDArray[np.bool_]:
+    return np.all(picture == np.asarray(color, np.uint8), axis=-1)
 
 
 def legend_of(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -93,13 +93,13 @@ def test_the_legend_never_runs_off_the_picture_nor_over_the_film(shape: tuple[in
     height, width = max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
     assert np.array_equal(picture[:height, :width], bare[:height, :width])
     legend = legend_of(picture, height, width)
-    ink = ~is_colour(legend, BACKGROUND)
+    ink = ~is_color(legend, BACKGROUND)
     assert ink.sum() > 2000
     for edge in (ink[:8], ink[-8:], ink[:, :8], ink[:, -8:]):
         assert not edge.any()
 
 
-def test_the_film_keeps_its_size_and_its_greys() -> None:
+def test_the_film_keeps_its_size_and_its_grays() -> None:
     radiograph = film(600, 530)
     picture = overlay(radiograph, prediction((600, 530)))
     assert picture.dtype == np.uint8
@@ -111,7 +111,7 @@ def test_the_film_keeps_its_size_and_its_greys() -> None:
 @pytest.mark.parametrize(("shape", "shown"), [((64, 80), (512, 640)), ((2560, 2048), (2048, 1638))])
 def test_small_films_are_enlarged_and_large_ones_reduced(shape: tuple[int, int], shown: tuple[int, int]) -> None:
     picture = overlay(Radiograph(np.full(shape, 255, np.uint8)), prediction(shape))
-    white = is_colour(picture, (255, 255, 255))
+    white = is_color(picture, (255, 255, 255))
     assert white[: shown[0], : shown[1]].all()
     assert not white[:, shown[1] :].any()
 
@@ -124,68 +124,68 @@ def test_deep_films_are_shown_on_their_declared_scale() -> None:
 def test_the_outline_follows_the_mask_and_leaves_its_inside_free() -> None:
     mask = np.zeros((64, 64), np.bool_)
     mask[16:48, 16:48] = True
-    grey = Radiograph(np.full((64, 64), 120, np.uint8))
-    picture = overlay(grey, prediction(mask.shape, mask=mask))[:512, :512]
-    drawn = is_colour(picture, OUTLINE)
+    gray = Radiograph(np.full((64, 64), 120, np.uint8))
+    picture = overlay(gray, prediction(mask.shape, mask=mask))[:512, :512]
+    drawn = is_color(picture, OUTLINE)
     rows, cols = np.nonzero(drawn)
     for low, high in ((rows.min(), rows.max()), (cols.min(), cols.max())):
         assert low == pytest.approx(128, abs=3)
         assert high == pytest.approx(383, abs=3)
     assert (picture[150:360, 150:360] == 120).all()
     assert (picture[:112] == 120).all()
-    assert is_colour(picture, (0, 0, 0)).sum() > 4 * 200  # the halo, along all four sides
+    assert is_color(picture, (0, 0, 0)).sum() > 4 * 200  # the halo, along all four sides
 
 
 def test_a_mask_of_one_pixel_and_a_full_mask_are_drawn() -> None:
     for mask in (np.eye(1, 64 * 64, 99).reshape(64, 64) > 0, np.ones((64, 64), np.bool_)):
         picture = overlay(film(64, 64), prediction((64, 64), mask=mask))
-        assert is_colour(picture[:, :512], OUTLINE).any()
+        assert is_color(picture[:, :512], OUTLINE).any()
 
 
 def test_evidence_is_filled_by_bands_of_its_peak_and_nothing_below_the_first() -> None:
     shares = (-5.0, *(level + nudge for level in LEVELS for nudge in (-0.05, 0.05)), 1.0)
     evidence = np.repeat(np.array(shares, np.float32), 64)[None].repeat(512, axis=0) * 3
-    grey = Radiograph(np.full((512, 512), 100, np.uint8))
+    gray = Radiograph(np.full((512, 512), 100, np.uint8))
     answer = prediction((512, 512), evidence=one_cell(3.0))
-    row = overlay(grey, answer, evidence=evidence)[256, :512].reshape(8, 64, 3)
+    row = overlay(gray, answer, evidence=evidence)[256, :512].reshape(8, 64, 3)
     bands = (0, 0, 1, 1, 2, 2, 3, 3)
-    assert [tuple(place) for place in row[:, 32].tolist()] == [on_grey(band, 100) for band in bands]
-    assert on_grey(0, 100) == (100, 100, 100)
-    for place, colour in zip((2, 4, 6), BANDS, strict=True):  # a line where a band begins
-        line = np.abs(row.reshape(-1, 3)[place * 64 - 4 : place * 64 + 4].astype(int) - colour).sum(axis=1)
+    assert [tuple(place) for place in row[:, 32].tolist()] == [on_gray(band, 100) for band in bands]
+    assert on_gray(0, 100) == (100, 100, 100)
+    for place, color in zip((2, 4, 6), BANDS, strict=True):  # a line where a band begins
+        line = np.abs(row.reshape(-1, 3)[place * 64 - 4 : place * 64 + 4].astype(int) - color).sum(axis=1)
         assert line.min() < 30
 
 
-def test_bands_grow_lighter_and_keep_their_order_without_colour() -> None:
-    for grey in (0, 90, 180, 255):
-        lightness = [np.dot(on_grey(band, grey), (0.2126, 0.7152, 0.0722)) for band in (1, 2, 3)]
+def test_bands_grow_lighter_and_keep_their_order_without_color() -> None:
+    for gray in (0, 90, 180, 255):
+        lightness = [np.dot(on_gray(band, gray), (0.2126, 0.7152, 0.0722)) for band in (1, 2, 3)]
         assert lightness[0] + 5 < lightness[1] < lightness[2] - 5
-    assert min(abs(sum(on_grey(band, 40)) - sum(on_grey(band, 200))) for band in (1, 2, 3)) > 0.6 * 3 * 160
+    assert min(abs(sum(on_gray(band, 40)) - sum(on_gray(band, 200))) for band in (1, 2, 3)) > 0.6 * 3 * 160
 
 
 def test_no_line_is_drawn_along_the_edge_of_the_film() -> None:
-    grey = Radiograph(np.full((512, 512), 100, np.uint8))
-    picture = overlay(grey, prediction((512, 512), evidence=one_cell(1.0)), evidence=np.ones((512, 512), np.float32))
-    assert is_colour(picture[:512, :512], on_grey(3, 100)).all()
+    gray = Radiograph(np.full((512, 512), 100, np.uint8))
+    picture = overlay(gray, prediction((512, 512), evidence=one_cell(1.0)), evidence=np.ones((512, 512), np.float32))
+    assert is_color(picture[:512, :512], on_gray(3, 100)).all()
 
 
 @pytest.mark.parametrize("size", [224, 2500])
 def test_contours_of_small_and_large_films_lie_where_the_evidence_is(size: int) -> None:
     evidence = np.zeros((size, size), np.float32)
     evidence[: size // 2] = 1
-    grey = Radiograph(np.full((size, size), 100, np.uint8))
-    picture = overlay(grey, prediction((size, size), evidence=one_cell(1.0)), evidence=evidence)
+    gray = Radiograph(np.full((size, size), 100, np.uint8))
+    picture = overlay(gray, prediction((size, size), evidence=one_cell(1.0)), evidence=evidence)
     shown = min(max(512, size), 2048)
-    coloured = (picture[:shown, :shown].max(axis=2) != picture[:shown, :shown].min(axis=2)).mean(axis=1)
-    assert (coloured[: shown // 2 - 4] == 1).all()
-    assert (coloured[shown // 2 + 8 :] == 0).all()
+    colored = (picture[:shown, :shown].max(axis=2) != picture[:shown, :shown].min(axis=2)).mean(axis=1)
+    assert (colored[: shown // 2 - 4] == 1).all()
+    assert (colored[shown // 2 + 8 :] == 0).all()
 
 
 def test_the_scale_ends_at_the_peak_and_tells_both_sums() -> None:
     answer = prediction((64, 64), evidence=one_cell(0.75, -0.25))
     scale = evidence_scale(answer, np.full((64, 64), 0.5, np.float32))
     assert scale is not None
-    assert (scale.peak, scale.cells, scale.in_favour, scale.against) == (0.5, (2, 2), 0.75, -0.25)
+    assert (scale.peak, scale.cells, scale.in_favor, scale.against) == (0.5, (2, 2), 0.75, -0.25)
 
 
 def test_the_legend_shows_the_scale_of_the_film() -> None:
@@ -193,7 +193,7 @@ def test_the_legend_shows_the_scale_of_the_film() -> None:
         answer = prediction((512, 512), evidence=one_cell(1.0, against))
         return overlay(film(512, 512), answer, evidence=np.full((512, 512), peak, np.float32))[:, 512:]
 
-    assert is_colour(legend(1.0), BANDS[-1]).sum() > 10
+    assert is_color(legend(1.0), BANDS[-1]).sum() > 10
     assert not np.array_equal(legend(1.0), legend(0.9))
     assert np.array_equal(legend(1.0), legend(1.0))
     assert not np.array_equal(legend(1.0), legend(1.0, against=-0.3))
@@ -212,7 +212,7 @@ def test_evidence_that_hardly_moves_the_logit_leaves_the_film_as_it_is(value: fl
 def test_bars_are_as_long_as_the_probabilities() -> None:
     def filled(share: float) -> int:
         answer = prediction((512, 512), ["A", "B"], [share, 1 - share])
-        return int(is_colour(overlay(film(512, 512), answer)[:, 512:], CHOSEN).sum(axis=1).max())
+        return int(is_color(overlay(film(512, 512), answer)[:, 512:], CHOSEN).sum(axis=1).max())
 
     assert filled(1.0) > 300
     assert filled(0.6) / filled(1.0) == pytest.approx(0.6, abs=0.01)
@@ -266,9 +266,9 @@ def test_saved_pictures_read_back_equal(tmp_path: Path) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     save_png(rgb, tmp_path / "deep" / "rgb.png")
     assert np.array_equal(cv2.imread(str(tmp_path / "deep" / "rgb.png"))[:, :, ::-1], rgb)
-    save_png(rgb[:, :, 0], tmp_path / "grey.png")
-    assert np.array_equal(cv2.imread(str(tmp_path / "grey.png"), cv2.IMREAD_UNCHANGED), rgb[:, :, 0])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "grey.png"]
+    save_png(rgb[:, :, 0], tmp_path / "gray.png")
+    assert np.array_equal(cv2.imread(str(tmp_path / "gray.png"), cv2.IMREAD_UNCHANGED), rgb[:, :, 0])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "gray.png"]
 
 
 def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from hilum.bundle.calibration import (
     calibration_to_json,
     with_calibration,
 )
-from hilum.bundle.label_sets import softmax
+from hilum.bundle.prediction_sets import softmax
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import DataError
 from hilum.metrics.calibration import calibration_figures, calibration_result, fit_calibration, fit_temperature
@@ -194,7 +194,7 @@ def test_groups_widen_the_intervals() -> None:
 
 
 def test_without_labels_or_logits_there_is_nothing_to_measure() -> None:
-    with pytest.raises(DataError, match="labelled images"):
+    with pytest.raises(DataError, match="labeled images"):
         calibration_figures(np.zeros((3, 2)), np.full(3, -1), np.arange(3))
     logits, labels = draw(20)
     for measure in (fit_calibration, lambda scores: calibration_result(scores, None)):
@@ -234,7 +234,7 @@ def test_a_calibration_comes_back_from_its_file(tmp_path: Path, target: float) -
 def test_what_is_no_calibration_is_a_data_error(content: object) -> None:
     with pytest.raises(DataError, match="Expected a calibration") as caught:
         calibration_from_json(content)
-    assert caught.value.cure
+    assert caught.value.hint
 
 
 def test_it_goes_into_the_bundle(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_it_goes_into_the_bundle(tmp_path: Path) -> None:
     found = load_bundle(tmp_path / "b.hilum").manifest
     assert found.temperature == calibration.temperature
     assert found.conformal_quantiles == calibration.quantiles
-    assert found.label_set_quantiles == calibration.quantiles["0.90"]
+    assert found.prediction_set_quantiles == calibration.quantiles["0.90"]
     assert found.abstention_threshold == calibration.abstention_threshold
     facts = {key: found.calibration[key] for key in ("images", "groups", "split", "digest", "note")}
     assert facts == {"images": 900, "groups": 900, "split": "val", "digest": "d", "note": "mine"}

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hilum.bundle.calibration import Calibration
-from hilum.bundle.label_sets import LEVELS, label_set, label_sets, softmax
+from hilum.bundle.prediction_sets import LEVELS, prediction_set, prediction_sets, softmax
 from hilum.errors import DataError
 from hilum.metrics.conformal import conformal_results, fit_quantiles
 from hilum.metrics.scores import Scores
@@ -105,7 +105,7 @@ def test_a_class_with_too_few_groups_is_in_every_set() -> None:
     ]
     none = fit_quantiles(probabilities, np.zeros_like(labels), np.arange(labels.size))
     assert none["0.90"][1:] == (1.0, 1.0)  # no image of the class at all
-    assert label_sets(probabilities, quantiles["0.99"])[:, 1:].all()
+    assert prediction_sets(probabilities, quantiles["0.99"])[:, 1:].all()
 
 
 # Sets
@@ -116,20 +116,20 @@ def test_sets_are_never_empty_and_grow_with_the_level() -> None:
     labels = rng.integers(0, 3, 600)
     probabilities = draw(rng, labels)
     quantiles = fit_quantiles(probabilities, labels, np.arange(600))
-    sets = [label_sets(probabilities, quantiles[level]) for level in LEVELS]
+    sets = [prediction_sets(probabilities, quantiles[level]) for level in LEVELS]
     assert (sets[0] <= sets[1]).all()
     assert (sets[1] <= sets[2]).all()
     assert sets[0].sum() < sets[2].sum()
-    nothing = label_sets(probabilities, [0.0] * 3)
+    nothing = prediction_sets(probabilities, [0.0] * 3)
     np.testing.assert_array_equal(nothing, np.eye(3, dtype=bool)[probabilities.argmax(axis=1)])
 
 
 def test_the_set_of_one_image_has_the_most_probable_class_first() -> None:
     probabilities = np.array([0.3, 0.1, 0.6])
-    assert label_set(probabilities, NAMES, (0.75, 0.75, 0.75)) == ("c", "a")
-    assert label_set(probabilities, NAMES, (1.0, 1.0, 1.0)) == ("c", "a", "b")
-    assert label_set(probabilities, NAMES, (0.0, 0.9, 0.0)) == ("c", "b")
-    assert label_set(probabilities, NAMES, None) == ("c",)
+    assert prediction_set(probabilities, NAMES, (0.75, 0.75, 0.75)) == ("c", "a")
+    assert prediction_set(probabilities, NAMES, (1.0, 1.0, 1.0)) == ("c", "a", "b")
+    assert prediction_set(probabilities, NAMES, (0.0, 0.9, 0.0)) == ("c", "b")
+    assert prediction_set(probabilities, NAMES, None) == ("c",)
 
 
 # Coverage
@@ -151,7 +151,7 @@ def test_coverage_is_what_it_says_in_every_class(grouped: bool) -> None:
         drawn = draw(rng, new, rng.normal(0, 1, new.size))
         own = 1 - probabilities[np.arange(clusters.size), labels[clusters]]
         for sums, used in ((covered, quantiles), (marginal, [float(np.quantile(own, 0.9, method="higher"))] * 3)):
-            sums += label_sets(drawn, used)[np.arange(new.size), new].reshape(3, 30).mean(axis=1)
+            sums += prediction_sets(drawn, used)[np.arange(new.size), new].reshape(3, 30).mean(axis=1)
     assert (covered / 300 > 0.89).all()
     assert (covered[1:] / 300 < 0.93).all()  # class a is mostly the most probable, and so always in the set
     assert marginal[2] / 300 < 0.88
@@ -231,5 +231,5 @@ def test_a_class_without_images_has_no_coverage() -> None:
 
 def test_without_labels_there_is_nothing_to_measure() -> None:
     scores = make_scores(np.full((4, 3), 1 / 3), np.full(4, -1))
-    with pytest.raises(DataError, match="labelled images"):
+    with pytest.raises(DataError, match="labeled images"):
         conformal_results(scores, with_quantiles({"0.90": (0.5, 0.5, 0.5)}))

@@ -73,7 +73,7 @@ def test_one_source_is_not_reported_twice() -> None:
 def test_figures_inside_a_source_are_those_of_its_images_alone() -> None:
     scores = _scores()
     rows = np.array(scores.sources) == "b"
-    known = rows & scores.labelled
+    known = rows & scores.labeled
     found = figures_of(scores, resamples=20)
     assert found[Key("accuracy", None, "b")].value == np.mean(scores.predicted[known] == scores.labels[known])
     assert found[Key("dice", None, "b")].value == pytest.approx(np.nanmean(scores.dice[rows]))

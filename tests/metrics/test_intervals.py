@@ -25,7 +25,7 @@ from hilum.metrics.table import Key, figures_of, statistics_of
 
 
 def _scores(
-    count: int = 120, classes: int = 3, seed: int = 0, labelled: float = 1.0, masked: float = 0.3, per_group: int = 2
+    count: int = 120, classes: int = 3, seed: int = 0, labeled: float = 1.0, masked: float = 0.3, per_group: int = 2
 ) -> Scores:
     generator = np.random.default_rng(seed)
     truth = generator.integers(0, classes, count)
@@ -33,7 +33,7 @@ def _scores(
     dice = np.where(generator.random(count) < masked, generator.random(count), np.nan)
     return Scores(
         files=tuple(f"{row}.png" for row in range(count)),
-        labels=np.where(generator.random(count) < labelled, truth, -1),
+        labels=np.where(generator.random(count) < labeled, truth, -1),
         probabilities=np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True),
         class_names=tuple("abcdefgh"[:classes]),
         groups=tuple(f"g{row // per_group}" for row in range(count)),
@@ -65,8 +65,8 @@ def _one_class(right: np.ndarray, groups: np.ndarray) -> Scores:
 
 
 def test_resampled_statistics_agree_with_weighted_scikit_learn() -> None:
-    scores = _scores(labelled=0.8)
-    known = scores.labelled
+    scores = _scores(labeled=0.8)
+    known = scores.labeled
     labels, predicted, probabilities = scores.labels[known], scores.predicted[known], scores.probabilities[known]
     (weights,) = resampled_weights(scores.clusters(), 4, seed=7)
     ours = {_name(key): values for key, values in statistics_of(scores)(weights).items() if key.versus is None}
@@ -94,7 +94,7 @@ def test_resampled_statistics_agree_with_weighted_scikit_learn() -> None:
 
 
 def test_values_are_those_of_class_metrics_and_lie_in_their_intervals() -> None:
-    scores = _scores(labelled=0.9)
+    scores = _scores(labeled=0.9)
     report = class_metrics(scores.labels, scores.probabilities, scores.class_names)
     found = bootstrap_intervals(scores, resamples=300)
     assert found["accuracy"].value == pytest.approx(report["accuracy"])
@@ -104,7 +104,7 @@ def test_values_are_those_of_class_metrics_and_lie_in_their_intervals() -> None:
     assert found["precision/a"].value == pytest.approx(report["a"]["precision"])
     for name, interval in found.items():
         assert interval.low < interval.value < interval.high, name
-    assert found["accuracy"].n == int(scores.labelled.sum())
+    assert found["accuracy"].n == int(scores.labeled.sum())
     assert found["recall/b"].n == found["roc_auc/b"].n == report["b"]["support"]
     assert found["precision/b"].n == sum(row[1] for row in report["confusion_matrix"])
     assert found["dice"].n == int(scores.masked.sum())
@@ -171,9 +171,9 @@ def test_one_group_has_no_interval() -> None:
 
 
 def test_what_is_not_known_is_not_there() -> None:
-    assert set(bootstrap_intervals(_scores(labelled=0), resamples=10)) == {"dice", "iou"}  # hd95 was not measured
+    assert set(bootstrap_intervals(_scores(labeled=0), resamples=10)) == {"dice", "iou"}  # hd95 was not measured
     assert not {"dice", "iou"} & set(bootstrap_intervals(_scores(masked=0), resamples=10))
-    assert bootstrap_intervals(_scores(labelled=0, masked=0), resamples=10) == {}
+    assert bootstrap_intervals(_scores(labeled=0, masked=0), resamples=10) == {}
 
 
 def test_an_interval_reads_as_it_is_published() -> None:

@@ -163,7 +163,7 @@ def test_a_diverged_network_is_named() -> None:
         (np.array([0]), np.zeros((1, 2)), NAMES, r"probabilities of shape \(1, 3\)"),
         (np.array([3]), np.zeros((1, 3)), NAMES, "labels from -1 to 2"),
         (np.array([0.0]), np.zeros((1, 3)), NAMES, "integers"),
-        (np.array([-1]), np.zeros((1, 3)), NAMES, "at least one labelled"),
+        (np.array([-1]), np.zeros((1, 3)), NAMES, "at least one labeled"),
         (np.array([0]), np.array([[4.0, -2.0, 0.0]]), NAMES, "softmax"),
         (np.array([0]), np.array([[1.0, 0.0]]), ("accuracy", "b"), "Rename"),
     ],
@@ -177,7 +177,7 @@ def test_class_metrics_refuse(
 
 def test_scores_know_what_is_known() -> None:
     scores = _scores()
-    assert scores.labelled.tolist() == [True, False]
+    assert scores.labeled.tolist() == [True, False]
     assert scores.masked.tolist() == [True, False]
     assert scores.predicted.tolist() == [0, 1]
     assert scores.clusters().tolist() == [0, 0]

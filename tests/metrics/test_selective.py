@@ -155,7 +155,7 @@ def test_the_promise_is_kept() -> None:
 
 def test_without_labels_there_is_nothing_to_choose_by() -> None:
     probabilities = np.full((5, 2), 0.5)
-    with pytest.raises(DataError, match="labelled"):
+    with pytest.raises(DataError, match="labeled"):
         choose_threshold(probabilities, np.full(5, -1), np.arange(5))
-    with pytest.raises(DataError, match="labelled"):
+    with pytest.raises(DataError, match="labeled"):
         selective_result(make_scores(probabilities, np.full(5, -1)), None)

@@ -20,13 +20,13 @@ from hilum.types import ModelOutput
 
 SMALL = "mobilenetv3_small_050"
 CHANNELS = (32, 16, 8, 8, 4)
-GREY = PreprocessSpec(size=64)
+GRAY = PreprocessSpec(size=64)
 
 
 def small(encoder: str = SMALL, num_classes: int = 4) -> EncoderUNet:
     torch.manual_seed(0)
     config = ModelConfig(name="encoder-unet", encoder=encoder, decoder_channels=CHANNELS)
-    network = build_model(config, GREY, num_classes)
+    network = build_model(config, GRAY, num_classes)
     assert isinstance(network, EncoderUNet)
     return network.eval()
 
@@ -89,7 +89,7 @@ def test_shapes(channels: int, batch: int, side: int) -> None:
     assert output.evidence.shape == (batch, 4, side // 32, side // 32)
 
 
-def test_grey_is_three_equal_channels() -> None:
+def test_gray_is_three_equal_channels() -> None:
     network, image = small(), torch.rand(2, 1, 64, 64)
     with torch.inference_mode():
         one, three = network(image), network(image.repeat(1, 3, 1, 1))
@@ -120,7 +120,7 @@ def test_the_class_logits_are_a_linear_layer_on_the_pooled_bottleneck() -> None:
         assert (network(image).class_logits - expected).abs().max() < 1e-5
 
 
-def test_normalisation_is_the_encoders_own_and_travels_with_it() -> None:
+def test_normalization_is_the_encoders_own_and_travels_with_it() -> None:
     state = small("resnet10t").state_dict()
     assert state["mean"].flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
     assert state["std"].flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
@@ -148,7 +148,7 @@ def test_an_encoder_that_cannot_be_one_is_named(encoder: str) -> None:
     with pytest.raises(ConfigError) as caught:
         EncoderUNet(encoder, 4)
     assert repr(encoder) in caught.value.message
-    assert "list_models" in caught.value.cure
+    assert "list_models" in caught.value.hint
 
 
 @pytest.mark.parametrize("channels", [(), (16, 8), (64, 32, 16, 8, 4, 2), (16, 8, 0, 4, 4), (16, 8, -8, 4, 4)])

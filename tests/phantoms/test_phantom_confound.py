@@ -66,9 +66,9 @@ def test_marker_and_border_leave_the_lungs_alone(kind: Confound, seed: int) -> N
 
 
 def test_noise_has_its_own_variance_and_resolution_has_less_detail() -> None:
-    grey = np.full((SIZE, SIZE), 128, np.uint8)
+    gray = np.full((SIZE, SIZE), 128, np.uint8)
     nothing = np.zeros((SIZE, SIZE), bool)
-    noisy, _ = plant(grey, [nothing], "noise", True, np.random.default_rng(0))
+    noisy, _ = plant(gray, [nothing], "noise", True, np.random.default_rng(0))
     assert 6.5 < noisy.astype(float).std() < 9.5
     image, _, before = _plant("resolution", present=True)
     sharp, blurred = (np.abs(cv2.Laplacian(film, cv2.CV_32F)).mean() for film in (before, image))

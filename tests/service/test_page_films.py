@@ -132,7 +132,7 @@ def test_a_settled_film_keeps_its_answer_and_no_pixels(predictor: Predictor) -> 
     assert abs(float(small.mean()) - float(image.mean())) < 1
 
 
-def test_rows_say_label_set_and_reasons(films: Films) -> None:
+def test_rows_say_prediction_set_and_reasons(films: Films) -> None:
     unsure = film_row(film_of(films, "phantom-viral-pneumonia.png"))
     assert (unsure["label"], unsure["others"]) == ("Viral Pneumonia", ["Lung_Opacity"])
     assert unsure["percent"] == f"{unsure['probability']:.1%}"
@@ -140,7 +140,7 @@ def test_rows_say_label_set_and_reasons(films: Films) -> None:
     assert "undamaged" in film_row(film_of(films, "broken.png"))["reason"]
 
 
-def test_the_view_has_the_films_own_grey_levels_and_what_it_says_of_regions_is_so(
+def test_the_view_has_the_films_own_gray_levels_and_what_it_says_of_regions_is_so(
     films: Films, manifest: Manifest
 ) -> None:
     film = film_of(films, "phantom-lung-opacity.png")
@@ -176,7 +176,7 @@ def test_the_view_of_a_deep_film_keeps_its_depth(predictor: Predictor, manifest:
 
 def test_views_without_an_answer_say_why(films: Films, manifest: Manifest) -> None:
     refused = json.loads(film_view(film_of(films, "phantom-inverted.png"), manifest, CAP))
-    assert "inverted grey scale" in refused["findings"][0]["message"]
+    assert "inverted gray scale" in refused["findings"][0]["message"]
     assert "film" in refused
     assert "classes" not in refused
     broken = json.loads(film_view(film_of(films, "broken.png"), manifest, CAP))

@@ -39,7 +39,7 @@ def test_it_is_the_strongest_part_of_the_lung_and_nothing_outside(
     assert ramp[found].min() > ramp[lung & ~found].max()
 
 
-def test_only_evidence_in_favour_makes_a_region(ramp: NDArray[np.float32], lung: NDArray[np.bool_]) -> None:
+def test_only_evidence_in_favor_makes_a_region(ramp: NDArray[np.float32], lung: NDArray[np.bool_]) -> None:
     evidence = ramp - 350  # 25 places of the lung are above 0: 391 to 400, 371 to 380 and 5 of the run 351 to 360
     scale = region_scale(evidence, lung)
     positive = int((evidence[lung] > 0).sum())

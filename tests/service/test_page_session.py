@@ -25,7 +25,7 @@ def names(session: Session) -> list[str]:
     return [film.name for film in session.films.shown(session.filter, session.order)]
 
 
-def test_the_first_film_is_chosen_and_a_neighbour_follows_one_that_is_removed(session: Session) -> None:
+def test_the_first_film_is_chosen_and_a_neighbor_follows_one_that_is_removed(session: Session) -> None:
     keys = [film.key for film in session.films]
     assert session.chosen == keys[0]
     session.choose(keys[2])

@@ -46,10 +46,10 @@ def test_streamlit_reports_nothing_and_is_dark_and_bound() -> None:
     assert options["theme_base"] == "dark"
 
 
-def test_colours_of_the_page_are_those_of_the_overlay() -> None:
-    colour = "#{:02x}{:02x}{:02x}".format(*OUTLINE)
-    assert theme_options()["theme_primaryColor"] == colour
-    assert f"--h-outline:{colour};" in page_css()
+def test_colors_of_the_page_are_those_of_the_overlay() -> None:
+    color = "#{:02x}{:02x}{:02x}".format(*OUTLINE)
+    assert theme_options()["theme_primaryColor"] == color
+    assert f"--h-outline:{color};" in page_css()
     assert "http" not in page_css()
 
 

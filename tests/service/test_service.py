@@ -79,7 +79,7 @@ def test_one_film_gets_what_the_library_says(client: TestClient, trained_run: Ru
     assert content["bundle_id"] == expected.bundle_id
     got = result["prediction"]
     assert got["label"] == expected.label
-    assert got["label_set"] == list(expected.label_set)
+    assert got["prediction_set"] == list(expected.prediction_set)
     np.testing.assert_allclose(
         [got["probabilities"][name] for name in expected.class_names], expected.probabilities, atol=1e-6
     )
@@ -106,7 +106,7 @@ def test_pictures_and_run_lengths_are_those_of_the_film(
     whole = class_evidence(expected, PHANTOM.shape, load_bundle(trained_run.bundle).manifest.preprocess)
     assert whole is not None
     assert facts["class"] == got["label"]
-    assert facts["logits_per_grey_level"] == got["evidence"]["step"]
+    assert facts["logits_per_gray_level"] == got["evidence"]["step"]
     np.testing.assert_allclose(values, whole, atol=got["evidence"]["step"])
     overlay = cv2.imdecode(np.frombuffer(base64.b64decode(got["overlay_png"]), np.uint8), cv2.IMREAD_COLOR)
     assert overlay is not None

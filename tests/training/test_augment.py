@@ -114,7 +114,7 @@ def parameters(**given: float) -> AugmentParameters:
 
 
 def square_batch() -> Batch:
-    """A bright square off the centre, black around it, and its mask."""
+    """A bright square off the center, black around it, and its mask."""
     square = torch.zeros(1, 1, 64, 64)
     square[..., 14:30, 12:36] = 1
     return Batch(square, square.clone(), torch.tensor([0]), torch.tensor([0]), torch.tensor([0]))
@@ -138,15 +138,15 @@ def test_the_mask_moves_with_its_image(change: dict[str, float]) -> None:
 
 
 def test_the_directions_are_what_their_names_say() -> None:
-    def centre(**change: float) -> tuple[float, float]:
+    def center(**change: float) -> tuple[float, float]:
         mask = augment(square_batch(), parameters(**change)).mask[0, 0]
         y, x = torch.nonzero(mask).float().mean(dim=0).tolist()
         return x, y
 
-    x, y = centre()
-    assert centre(flip=True) == pytest.approx((63 - x, y), abs=0.01)
-    assert centre(shift=0.125) == pytest.approx((x + 8, y + 8), abs=0.6)
-    assert centre(angle=90.0) == pytest.approx((63 - y, x), abs=0.6)  # clockwise: what is above goes to the right
+    x, y = center()
+    assert center(flip=True) == pytest.approx((63 - x, y), abs=0.01)
+    assert center(shift=0.125) == pytest.approx((x + 8, y + 8), abs=0.6)
+    assert center(angle=90.0) == pytest.approx((63 - y, x), abs=0.6)  # clockwise: what is above goes to the right
     grown = augment(square_batch(), parameters(scale=1.25)).mask.sum() / square_batch().mask.sum()
     assert grown.item() == pytest.approx(1.25**2, rel=0.05)
 
@@ -182,7 +182,7 @@ def test_the_batch_that_goes_in_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_values_stay_in_range_and_grey_stays_grey(channels: int) -> None:
+def test_values_stay_in_range_and_gray_stays_gray(channels: int) -> None:
     after = changed(list(range(40)), channels=channels).image
     assert after.shape == (40, channels, SIDE, SIDE)
     assert after.dtype == torch.float32

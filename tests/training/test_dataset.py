@@ -78,7 +78,7 @@ def test_a_batch_without_masks_has_an_empty_tensor_of_them(dataset: CachedDatase
     assert batch.mask_rows.shape == (0,)
 
 
-def test_three_channels_are_grey_repeated(dataset: CachedDataset, records: list[Record], tmp_path: Path) -> None:
+def test_three_channels_are_gray_repeated(dataset: CachedDataset, records: list[Record], tmp_path: Path) -> None:
     three = make_dataset(records, tmp_path, PreprocessSpec(size=32, channels=3)).__getitems__([3, 5]).image
     assert three.shape == (2, 3, 32, 32)
     assert torch.equal(three, dataset.__getitems__([3, 5]).image.expand(2, 3, 32, 32))
@@ -180,7 +180,7 @@ def test_balanced_sampling_evens_the_sources_of_a_class() -> None:
     assert found == pytest.approx({(0, "a"): 1 / 3, (0, "b"): 1 / 3, (1, "a"): 1 / 3}, abs=0.03)
 
 
-def test_balanced_sampling_leaves_unlabelled_images_their_share() -> None:
+def test_balanced_sampling_leaves_unlabeled_images_their_share() -> None:
     """They are no class: a handful of them must not become a third of every batch."""
     found = drawn_shares(np.repeat([-1, 0, 1], [20, 180, 800]), "class")
     assert found[-1, ""] == pytest.approx(0.02, abs=0.007)

@@ -158,12 +158,12 @@ def test_the_users_settings_go_first(tmp_path: Path) -> None:
 def test_settings_that_contradict_the_bundle_are_refused(tmp_path: Path, overrides: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told) as caught:
         settings(bundle(tmp_path), **overrides)
-    assert "--from-bundle" in caught.value.cure
+    assert "--from-bundle" in caught.value.hint
 
 
 def test_another_preset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no --preset beside --from-bundle, got seed"):
-        settings_from_bundle(str(bundle(tmp_path)), "seed", None, {})
+        settings_from_bundle(str(bundle(tmp_path)), "original", None, {})
 
 
 def test_a_configuration_of_another_network_is_refused_when_weights_are_loaded(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_path_becomes_absolute_and_default_stays_a_name(tmp_path: Path, monkey
     assert config.training.from_bundle == "default"
     assert asked == ["default"]
     save_config(config, tmp_path / "config.toml")
-    assert load_config("seed", tmp_path / "config.toml") == config
+    assert load_config("original", tmp_path / "config.toml") == config
 
 
 def test_no_bundle_there_is_a_bundle_error(tmp_path: Path) -> None:

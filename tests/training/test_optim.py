@@ -12,22 +12,22 @@ from torch import nn
 from hilum.config import Config, TrainingConfig, load_config
 from hilum.errors import ConfigError, DeviceError
 from hilum.training.device import explaining_out_of_memory, open_fabric
-from hilum.training.optim import Schedule, build_ema, build_optimiser, check_batch_size
+from hilum.training.optim import Schedule, build_ema, build_optimizer, check_batch_size
 
 
 def make(config: TrainingConfig, steps_per_epoch: int) -> tuple[torch.optim.Optimizer, Schedule]:
     torch.manual_seed(0)
-    optimiser = build_optimiser(nn.Linear(3, 2), config)
-    return optimiser, Schedule(optimiser, config, steps_per_epoch)
+    optimizer = build_optimizer(nn.Linear(3, 2), config)
+    return optimizer, Schedule(optimizer, config, steps_per_epoch)
 
 
 def rates_of(config: TrainingConfig, steps_per_epoch: int) -> list[float]:
     """The learning rate of every step of a run."""
-    optimiser, schedule = make(config, steps_per_epoch)
+    optimizer, schedule = make(config, steps_per_epoch)
     rates = []
     for _ in range(config.epochs * steps_per_epoch):
-        rates.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
         schedule.after_step()
     return rates
 
@@ -64,12 +64,12 @@ def test_a_warm_up_longer_than_the_run_only_rises() -> None:
 
 def test_plateau_waits_for_its_patience() -> None:
     config = TrainingConfig(schedule="plateau", learning_rate=0.1, plateau_patience=2, min_learning_rate=0.04)
-    optimiser, schedule = make(config, 5)
+    optimizer, schedule = make(config, 5)
     rates = []
     for loss in (1.0, 0.9, 0.95, 0.95, 0.95, 0.95, 0.95, 0.95, 0.95):
         schedule.after_step()
         schedule.after_epoch(loss)
-        rates.append(optimiser.param_groups[0]["lr"])
+        rates.append(optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([0.1] * 4 + [0.05] * 3 + [0.04] * 2)
 
 
@@ -78,21 +78,21 @@ def test_a_schedule_goes_on_where_it_was(name: str) -> None:
     config = TrainingConfig.model_validate({"schedule": name, "epochs": 6, "plateau_patience": 0, "warmup_epochs": 1.5})
     losses = (1.0, 1.1, 0.9, 0.95, 0.96, 0.5)
 
-    def run(optimiser: torch.optim.Optimizer, schedule: Schedule, epochs: tuple[float, ...]) -> list[float]:
+    def run(optimizer: torch.optim.Optimizer, schedule: Schedule, epochs: tuple[float, ...]) -> list[float]:
         rates = []
         for loss in epochs:
             for _ in range(3):
-                optimiser.step()
+                optimizer.step()
                 schedule.after_step()
-                rates.append(optimiser.param_groups[0]["lr"])
+                rates.append(optimizer.param_groups[0]["lr"])
             schedule.after_epoch(loss)
-        return [*rates, optimiser.param_groups[0]["lr"]]
+        return [*rates, optimizer.param_groups[0]["lr"]]
 
     whole = run(*make(config, 3), losses)
-    optimiser, schedule = make(config, 3)
-    first = run(optimiser, schedule, losses[:3])[:-1]
+    optimizer, schedule = make(config, 3)
+    first = run(optimizer, schedule, losses[:3])[:-1]
     again, resumed = make(config, 3)
-    again.load_state_dict(optimiser.state_dict())
+    again.load_state_dict(optimizer.state_dict())
     resumed.load_state_dict(schedule.state_dict())
     assert [*first, *run(again, resumed, losses[3:])] == whole
 
@@ -151,7 +151,7 @@ def test_cuda_without_a_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceError) as caught:
         open_fabric(on(name))
     assert name in caught.value.message
-    assert "--device cpu" in caught.value.cure
+    assert "--device cpu" in caught.value.hint
 
 
 def test_a_gpu_that_is_not_there() -> None:
@@ -177,15 +177,15 @@ def test_out_of_memory_names_the_flags_that_help() -> None:
     error = out_of_memory(batch_size=16, accumulate=2)
     assert "16 images of 256x256" in error.message
     for flag in ("--batch-size 8", "--accumulate 4", "--precision bf16-mixed", "--size 128"):
-        assert flag in error.cure
+        assert flag in error.hint
 
 
 def test_out_of_memory_names_no_flag_that_cannot_help() -> None:
-    cure = out_of_memory(batch_size=1, precision="bf16-mixed", size=64).cure
-    assert "--batch-size" not in cure
-    assert "--precision" not in cure
-    assert "--size 32" in cure
-    assert out_of_memory(batch_size=1, precision="bf16-mixed", size=32).cure == "Use --device cpu."
+    hint = out_of_memory(batch_size=1, precision="bf16-mixed", size=64).hint
+    assert "--batch-size" not in hint
+    assert "--precision" not in hint
+    assert "--size 32" in hint
+    assert out_of_memory(batch_size=1, precision="bf16-mixed", size=32).hint == "Use --device cpu."
 
 
 def test_other_errors_pass_through() -> None:

@@ -108,7 +108,7 @@ def test_a_folder_with_a_run_is_refused_and_left_alone(trained: tuple[TrainedRun
     with pytest.raises(OutputError) as caught:
         train(config, result.run)
     assert "already holds one" in caught.value.message
-    assert "--resume" in caught.value.cure
+    assert "--resume" in caught.value.hint
     assert snapshot(result.run.root) == before
 
 
@@ -181,7 +181,7 @@ def test_a_loss_that_is_no_number_names_the_epoch_and_keeps_what_was(
         )  # fmt: skip
     assert where in caught.value.message
     assert "nan" in caught.value.message
-    assert "--learning-rate" in caught.value.cure
+    assert "--learning-rate" in caught.value.hint
     after = snapshot(tmp_path)
     assert {name: after[name] for name in before if "tensorboard" not in name} == {
         name: digest for name, digest in before.items() if "tensorboard" not in name
@@ -250,7 +250,7 @@ def test_the_last_group_of_an_epoch_is_a_mean_as_all_are(
     phantoms: Path, prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four batches, groups of four or up to nine: the same single step. Plain SGD, which shows a gradient's scale."""
-    monkeypatch.setattr(loop, "build_optimiser", lambda model, config: torch.optim.SGD(model.parameters(), lr=0.1))
+    monkeypatch.setattr(loop, "build_optimizer", lambda model, config: torch.optim.SGD(model.parameters(), lr=0.1))
     states = []
     for accumulate in (4, 9):
         training = {"epochs": 1, "accumulate": accumulate, "clip_norm": 1e9, "schedule": "plateau"}

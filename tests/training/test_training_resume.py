@@ -96,7 +96,7 @@ def test_a_killed_run_ends_as_one_that_was_not(
     assert progress.best_epoch == expected.best_epoch
     assert progress.steps == expected.steps
     one, two = load_state(mine.state), load_state(other.state)
-    for part in one.keys() - {"progress"}:  # optimiser, schedule, average, precision
+    for part in one.keys() - {"progress"}:  # optimizer, schedule, average, precision
         assert same_tensors(one[part], two[part]), part
     assert [line.rsplit(",", 1)[0] for line in mine.metrics.read_text().splitlines()] == [
         line.rsplit(",", 1)[0] for line in other.metrics.read_text().splitlines()

@@ -160,7 +160,7 @@ def lesion_output(where: tuple[slice, slice], logits: list[float]) -> tuple[Mode
 
 def test_a_drawn_opacity_is_anything_but_normal() -> None:
     output, films = lesion_output((slice(0, 2), slice(0, 2)), [1.0, 0.3, -0.4])
-    found = shortcut_loss(output, films, NORMAL, localisation_weight=0.0)
+    found = shortcut_loss(output, films, NORMAL, localization_weight=0.0)
     p = torch.tensor([1.0, 0.3, -0.4]).softmax(0)
     assert found.films == 1
     assert float(found.total) == pytest.approx(float(-torch.log(1 - p[NORMAL])), abs=1e-6)
@@ -171,7 +171,7 @@ def test_evidence_is_drawn_to_the_opacity() -> None:
     losses = []
     for where in ((slice(0, 2), slice(0, 2)), (slice(0, 2), slice(0, 4)), (slice(6, 8), slice(6, 8))):
         output, films = lesion_output(where, [0.0, 0.0, 0.0])
-        losses.append(float(shortcut_loss(output, films, NORMAL, localisation_weight=1.0).total))
+        losses.append(float(shortcut_loss(output, films, NORMAL, localization_weight=1.0).total))
     assert losses[1] - losses[0] == pytest.approx(np.log(2), abs=1e-4)
     assert losses[2] - losses[0] > 5
 
@@ -194,8 +194,8 @@ def test_the_extra_films_join_the_mean() -> None:
     output = ModelOutput(torch.zeros(3, 1, SIDE, SIDE), logits)
     extra = shortcut_loss(output, result, NORMAL, 1.0)
     found = MultiTaskLoss(config)(output, result.batch, extra).classification
-    labelled = functional.cross_entropy(logits[1:], result.batch.label[1:], reduction="sum")
-    assert float(found.detach()) == pytest.approx(float((labelled + extra.total).detach() / 3), abs=1e-6)
+    labeled = functional.cross_entropy(logits[1:], result.batch.label[1:], reduction="sum")
+    assert float(found.detach()) == pytest.approx(float((labeled + extra.total).detach() / 3), abs=1e-6)
     assert batch.label[0] == NORMAL
 
 

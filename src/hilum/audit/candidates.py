@@ -1,8 +1,8 @@
-"""Which pairs of films may be copies: near neighbours under a projection learnt from the films themselves.
+"""Which pairs of films may be copies: near neighbors under a projection learnt from the films themselves.
 
 The projection is Fisher's linear discriminant (Fisher 1936, Annals of Eugenics 7:179): it keeps the directions in
 which different films differ most, relative to how much one film differs from itself when it is turned, enlarged or
-shifted a little. Neighbours then come from blocked matrix products.
+shifted a little. Neighbors then come from blocked matrix products.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from hilum.audit.fingerprint import MINIATURE, Prints, signature
 
-NEIGHBOURS = 5
-"""Neighbours of each film, and as many again of its enlarged centre, that are compared by pixels."""
+NEIGHBORS = 5
+"""Neighbors of each film, and as many again of its enlarged center, that are compared by pixels."""
 
 COMPARE_ALL = 40
 """Up to so many films, every pair is compared by pixels."""
@@ -37,7 +37,7 @@ class Candidates(NamedTuple):
 
 
 def find_candidates(prints: Prints, rows: NDArray[np.int64] | None = None, *, seed: int = 0) -> Candidates:
-    """The pairs worth comparing by pixels, at most ``2 * NEIGHBOURS`` per film; every pair of a small set.
+    """The pairs worth comparing by pixels, at most ``2 * NEIGHBORS`` per film; every pair of a small set.
 
     Work grows with the square of N (two products of N x 128 by 128 x N), memory with N.
 
@@ -54,9 +54,9 @@ def find_candidates(prints: Prints, rows: NDArray[np.int64] | None = None, *, se
         return Candidates(rows[first], rows[second], np.arange(first.size) >= one.size)
     mean, projection = _learn(prints, rows, np.random.default_rng(seed))
     whole, enlarged = (_embed(prints.signatures[:, which], rows, mean, projection) for which in (0, 1))
-    plain, plain_similarity = _neighbours(whole, whole)
-    zoom, zoom_similarity = _neighbours(enlarged, whole)
-    query = np.repeat(np.arange(count), NEIGHBOURS)
+    plain, plain_similarity = _neighbors(whole, whole)
+    zoom, zoom_similarity = _neighbors(enlarged, whole)
+    query = np.repeat(np.arange(count), NEIGHBORS)
     first, second = np.concatenate([query, query]), np.concatenate([plain.ravel(), zoom.ravel()])
     zoomed = np.arange(first.size) >= query.size
     # Of a pair found twice, the more similar way is the better start.
@@ -94,8 +94,8 @@ def _moved(miniature: NDArray[np.uint8], random: np.random.Generator) -> NDArray
     scale = np.exp(random.uniform(-_STRETCH, _STRETCH))
     aspect = np.exp(random.uniform(-_SQUEEZE, _SQUEEZE))
     matrix = scale * np.array([[np.cos(turn) * aspect, -np.sin(turn)], [np.sin(turn), np.cos(turn) / aspect]])
-    centre = np.full(2, (MINIATURE - 1) / 2)
-    shift = centre - matrix @ centre + random.uniform(-_SHIFT, _SHIFT, 2) * MINIATURE
+    center = np.full(2, (MINIATURE - 1) / 2)
+    shift = center - matrix @ center + random.uniform(-_SHIFT, _SHIFT, 2) * MINIATURE
     warp = np.column_stack([matrix, shift])
     return np.asarray(
         cv2.warpAffine(miniature, warp, (MINIATURE, MINIATURE), borderMode=cv2.BORDER_REPLICATE), np.uint8
@@ -119,19 +119,19 @@ def _embed(
     return np.asarray(vectors / np.maximum(length, 1e-12), np.float32)
 
 
-def _neighbours(
+def _neighbors(
     queries: NDArray[np.float32], films: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The NEIGHBOURS films (N, 5) nearest to each query but itself, and their cosines (N, 5)."""
+    """The NEIGHBORS films (N, 5) nearest to each query but itself, and their cosines (N, 5)."""
     count = len(films)
-    nearest = np.empty((count, NEIGHBOURS), np.int64)
-    cosines = np.empty((count, NEIGHBOURS), np.float32)
+    nearest = np.empty((count, NEIGHBORS), np.int64)
+    cosines = np.empty((count, NEIGHBORS), np.float32)
     rows = max(1, _BLOCK_CELLS // count)
     for start in range(0, count, rows):
         block = -(queries[start : start + rows] @ films.T)  # (rows, N)
         own = np.arange(len(block))
         block[own, start + own] = np.inf
-        found = np.argpartition(block, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
+        found = np.argpartition(block, NEIGHBORS, axis=1)[:, :NEIGHBORS]
         nearest[start : start + rows] = found
         cosines[start : start + rows] = -np.take_along_axis(block, found, axis=1)
     return nearest, cosines

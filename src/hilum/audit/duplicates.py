@@ -73,7 +73,7 @@ def find_duplicates(
     """The pairs of images that show one film, sorted.
 
     Of equal files the first stands for all: each other is paired with it, and it alone is compared by pixels.
-    Enlargement or shrinking, cuts of 5% off every edge, monotone changes of grey, JPEG, turns of 3 degrees, borders
+    Enlargement or shrinking, cuts of 5% off every edge, monotone changes of gray, JPEG, turns of 3 degrees, borders
     and two of these at once are looked through. Mirrored and inverted copies are not looked for.
 
     Args:
@@ -121,7 +121,7 @@ def joined(pairs: Sequence[Pair], n: int) -> NDArray[np.int64]:
     return np.array([find(row) for row in range(n)], np.int64)
 
 
-def summarise(pairs: Sequence[Pair], records: Sequence[Record], splits: Sequence[SplitName | None]) -> DuplicateSummary:
+def summarize(pairs: Sequence[Pair], records: Sequence[Record], splits: Sequence[SplitName | None]) -> DuplicateSummary:
     """Count the pairs, per pair of classes and per pair of splits.
 
     Args:

@@ -30,9 +30,9 @@ EDGE = 0.01
 """Standard deviation of the soft edge of transplanted lungs."""
 MINIMUM_LUNG = 0.05
 """A mask that covers less of the square is not a pair of lungs; erasing it would leave most of them."""
-GREY = 128
-"""What fills the erased part: mid grey, since 0 is what padding and clear lung look like. ``erase_mean`` fills with the
-grey around it, which is likelier to be seen on a film, but carries what is around into what is erased."""
+GRAY = 128
+"""What fills the erased part: mid gray, since 0 is what padding and clear lung look like. ``erase_mean`` fills with the
+gray around it, which is likelier to be seen on a film, but carries what is around into what is erased."""
 
 
 class Frame(NamedTuple):
@@ -71,8 +71,8 @@ def dilate(lung: Mask, share: float = DILATION) -> Mask:
 
 
 def erase_fill(image: Image, lung: Mask) -> Image:
-    """The dilated lungs filled with GREY. No film looks so: a network may answer at random to it."""
-    return _filled(image, _area(image, lung), GREY)
+    """The dilated lungs filled with GRAY. No film looks so: a network may answer at random to it."""
+    return _filled(image, _area(image, lung), GRAY)
 
 
 def erase_blur(image: Image, lung: Mask) -> Image:
@@ -96,27 +96,27 @@ def erase_mean(image: Image, lung: Mask) -> Image:
 
 
 def lungs_only(image: Image, lung: Mask) -> Image:
-    """All but the lungs filled with GREY; the mask is not dilated, so that nothing else is seen."""
+    """All but the lungs filled with GRAY; the mask is not dilated, so that nothing else is seen."""
     if not lung.any():
         return np.array(image)
-    return _filled(image, ~lung, GREY)
+    return _filled(image, ~lung, GRAY)
 
 
 def border_only(image: Image, lung: Mask) -> Image:
-    """All but the film's border (BORDER wide), less the dilated lungs, filled with GREY."""
+    """All but the film's border (BORDER wide), less the dilated lungs, filled with GRAY."""
     if not lung.any():
         return np.array(image)
     top, left, bottom, right = film_frame(image)
     high, wide = round(BORDER * (bottom - top)), round(BORDER * (right - left))
     erased = _area(image, lung)
     erased[top + high : bottom - high, left + wide : right - wide] = True
-    return _filled(image, erased, GREY)
+    return _filled(image, erased, GRAY)
 
 
 def swap_background(image: Image, lung: Mask, other: Image, other_lung: Mask) -> Image:
     """The lungs of ``image``, soft-edged (EDGE), at their own place over ``other`` with its own lungs erased.
 
-    The lungs of ``other`` are erased by ``erase_mean``. Grey levels are kept on both sides of the seam.
+    The lungs of ``other`` are erased by ``erase_mean``. Gray levels are kept on both sides of the seam.
     """
     if not lung.any() or not other_lung.any():
         return np.array(image)
@@ -132,15 +132,15 @@ def _area(image: Image, lung: Mask) -> Mask:
     return area
 
 
-def _filled(image: Image, where: Mask, grey: int) -> Image:
+def _filled(image: Image, where: Mask, gray: int) -> Image:
     filled = np.array(image)
-    filled[where] = grey
+    filled[where] = gray
     return filled
 
 
 def _mean(image: Image, where: Mask) -> int:
-    """The rounded mean of the pixels at ``where``; GREY if there are none."""
-    return round(float(image[where].mean())) if where.any() else GREY
+    """The rounded mean of the pixels at ``where``; GRAY if there are none."""
+    return round(float(image[where].mean())) if where.any() else GRAY
 
 
 def _soft(mask: Mask, sigma: float) -> NDArray[np.float32]:

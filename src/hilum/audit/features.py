@@ -34,7 +34,7 @@ _MODES = ("1", "L", "P", "RGB", "RGBA", "CMYK", "I", "I;16")
 # Immerkær 1996, Computer Vision and Image Understanding 64:300: blind to planes and straight edges.
 _IMMERKAER = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 _PER_SIGMA = float(np.sqrt(np.pi / 2) / 6)
-_FINEST = 0.1  # grey levels: below it noise is rounding
+_FINEST = 0.1  # gray levels: below it noise is rounding
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class FileFacts:
     Attributes:
         format: ``PNG``, ``JPEG``, ``WEBP``, ``WEBP lossless``, ``DICOM``, ...; empty where it is not known.
         mode: Pillow's mode (``L``, ``RGB``, ``I;16``, ...); empty for DICOM.
-        quantisation: the mean of a JPEG's luminance table, the coarser the higher; 0 for other formats.
+        quantization: the mean of a JPEG's luminance table, the coarser the higher; 0 for other formats.
         density: dots per inch as declared; 0 where nothing is.
-        extras: how many further entries the header has (EXIF, colour profile, software, progressive coding).
+        extras: how many further entries the header has (EXIF, color profile, software, progressive coding).
     """
 
     format: str = ""
     mode: str = ""
-    quantisation: float = 0.0
+    quantization: float = 0.0
     density: float = 0.0
     extras: int = 0
 
@@ -101,7 +101,7 @@ def _file(radiograph: Radiograph, facts: FileFacts) -> Features:
     height, width = radiograph.shape
     numbers = [
         width, height, np.log(width * height), width / height, radiograph.bits_stored,
-        np.log1p(radiograph.colour_difference), facts.quantisation, facts.density, facts.extras,
+        np.log1p(radiograph.color_difference), facts.quantization, facts.density, facts.extras,
     ]  # fmt: skip
     codes = [facts.format == name for name in _FORMATS] + [facts.mode == name for name in _MODES]
     return np.array([*numbers, *codes, radiograph.photometric_interpretation == "MONOCHROME1"], np.float32)

@@ -111,9 +111,7 @@ def model_findings(result: ModelShortcuts) -> tuple[Finding, ...]:
     """
     findings = [_index_finding(result), *_border_finding(result), *_swap_finding(result)]
     if result.left_out:
-        message = (
-            f"{result.left_out:,} labelled films have no lung mask to erase; the figures rest on {result.films:,}."
-        )
+        message = f"{result.left_out:,} labeled films have no lung mask to erase; the figures rest on {result.films:,}."
         findings.append(Finding("model_left_out", "info", message))
     return tuple(sorted(findings, key=lambda finding: ("error", "warning", "info").index(finding.severity)))
 
@@ -130,7 +128,7 @@ def _index_finding(result: ModelShortcuts) -> Finding:
         return Finding("model_shortcut", "warning", message)
     erased = f"With the lungs erased the model is still right on {percent(score.accuracy)} of {films}; {majority}."
     check = result.score(CHECK).auc
-    aucs = f"AUC without lungs {number(score.auc)}, with a constant grey in their place {number(check)}."
+    aucs = f"AUC without lungs {number(score.auc)}, with a constant gray in their place {number(check)}."
     least = float(np.minimum(score.auc.low, check.low))
     severity: Severity = "warning"
     if np.isnan([index.low, least]).any():
@@ -138,7 +136,7 @@ def _index_finding(result: ModelShortcuts) -> Finding:
     elif index.low > ERROR_INDEX and least > 0.5:
         severity, meaning = "error", f"{min(index.value, 1):.0%} of its gain over a guess does not need the lungs."
     elif index.low > WARNING_INDEX and least <= 0.5:
-        meaning = "it may have read the grey that filled the lungs, since a constant one does not bear it out."
+        meaning = "it may have read the gray that filled the lungs, since a constant one does not bear it out."
     elif index.low > WARNING_INDEX or least > WARNING_AUC:
         meaning = "a part of what it knows does not come from the lungs."
     else:

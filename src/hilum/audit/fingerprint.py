@@ -1,7 +1,7 @@
 """What is kept of a film to find its copies: a miniature, and two signatures for the search.
 
 Whatever a copy usually changes is taken out first: size and aspect (the miniature is square), plain borders, and
-the grey scale (contrast-limited histogram equalisation, then local contrast, so that a gamma makes no difference).
+the gray scale (contrast-limited histogram equalization, then local contrast, so that a gamma makes no difference).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ SIGNATURE = 32
 """Side of a signature, in pixels."""
 
 ZOOM = 1.1
-"""The second signature is of the film enlarged about its centre, as if 4.5% had been cut off every edge."""
+"""The second signature is of the film enlarged about its center, as if 4.5% had been cut off every edge."""
 
 _WORKING_SIDE = 256  # a larger film is shrunk to it before anything is measured
 _MOST_TRIMMED = 0.4  # of a side, from either edge
 _PLAIN = 0.05  # a line whose spread is below this share of the film's is border
-_CLIP = 3.0  # no grey level may take more than this many times its even share of the equalised scale
-_FLAT = 12.0  # grey levels: local contrast below it is noise and is not stretched
-_COARSE = MINIATURE * 6 / 64  # pixels: the neighbourhood of a signature's local contrast
+_CLIP = 3.0  # no gray level may take more than this many times its even share of the equalized scale
+_FLAT = 12.0  # gray levels: local contrast below it is noise and is not stretched
+_COARSE = MINIATURE * 6 / 64  # pixels: the neighborhood of a signature's local contrast
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Fingerprint:
     """One film: 11 KiB.
 
     Attributes:
-        miniature: (96, 96) uint8, trimmed, equalised, stretched to the square.
-        signatures: (2, 32, 32) uint8, local contrast of the miniature, and of its centre enlarged by ZOOM;
+        miniature: (96, 96) uint8, trimmed, equalized, stretched to the square.
+        signatures: (2, 32, 32) uint8, local contrast of the miniature, and of its center enlarged by ZOOM;
             128 is the local mean, 40 one local standard deviation.
     """
 
@@ -62,28 +62,28 @@ class Prints:
         return len(self.miniatures)
 
 
-def fingerprint(grey: NDArray[np.uint8]) -> Fingerprint:
+def fingerprint(gray: NDArray[np.uint8]) -> Fingerprint:
     """The fingerprint of a film.
 
     Args:
-        grey: (H, W) uint8, the film's own pixels, of any size from 1 x 1.
+        gray: (H, W) uint8, the film's own pixels, of any size from 1 x 1.
 
     Raises:
         DataError: another shape or type.
     """
-    if grey.ndim != 2 or grey.dtype != np.uint8 or not grey.size:
+    if gray.ndim != 2 or gray.dtype != np.uint8 or not gray.size:
         raise DataError(
-            f"Expected a film (H, W) of uint8, got {grey.shape} of {grey.dtype}.", cure="Use preprocess.to_uint8."
+            f"Expected a film (H, W) of uint8, got {gray.shape} of {gray.dtype}.", hint="Use preprocess.to_uint8."
         )
-    height, width = grey.shape
+    height, width = gray.shape
     scale = _WORKING_SIDE / max(height, width)
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
-    grey = equalised(trimmed(grey))
-    shrinks = min(grey.shape) >= MINIATURE
+        gray = np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
+    gray = equalized(trimmed(gray))
+    shrinks = min(gray.shape) >= MINIATURE
     miniature = cv2.resize(
-        grey, (MINIATURE, MINIATURE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        gray, (MINIATURE, MINIATURE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     ).astype(np.uint8)
     return Fingerprint(miniature, _signatures(miniature))
 
@@ -96,34 +96,34 @@ def stack(prints: Iterable[Fingerprint]) -> Prints:
     return Prints(np.stack([one.miniature for one in prints]), np.stack([one.signatures for one in prints]))
 
 
-def trimmed(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def trimmed(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The film without plain lines along its edges, (H', W') uint8; at least a fifth of each side is left."""
     for _ in range(2):  # rows, then columns of what is left
-        spread = float(grey.std())
-        plain = grey.std(axis=1) < _PLAIN * spread
+        spread = float(gray.std())
+        plain = gray.std(axis=1) < _PLAIN * spread
         most = int(_MOST_TRIMMED * len(plain))
         start, stop = _leading(plain[:most]), len(plain) - _leading(plain[::-1][:most])
-        grey = grey[start:stop].T
-    return np.ascontiguousarray(grey)
+        gray = gray[start:stop].T
+    return np.ascontiguousarray(gray)
 
 
-def equalised(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Grey levels spread by rank, (H, W) uint8; plain areas are not stretched, which would show a codec's blocks."""
-    share = np.bincount(grey.ravel(), minlength=256) / grey.size
+def equalized(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Gray levels spread by rank, (H, W) uint8; plain areas are not stretched, which would show a codec's blocks."""
+    share = np.bincount(gray.ravel(), minlength=256) / gray.size
     share = np.minimum(share, _CLIP / 256)
     share += (1 - share.sum()) / 256
     levels = np.rint(255 * (np.cumsum(share) - share / 2)).astype(np.uint8)
-    return levels[grey]
+    return levels[gray]
 
 
-def local_contrast(grey: NDArray[np.uint8] | NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Each pixel less its neighbourhood's mean, over its standard deviation: (H, W) float32.
+def local_contrast(gray: NDArray[np.uint8] | NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Each pixel less its neighborhood's mean, over its standard deviation: (H, W) float32.
 
     Args:
-        grey: (H, W), grey levels 0 to 255.
-        sigma: of the Gaussian neighbourhood, in pixels.
+        gray: (H, W), gray levels 0 to 255.
+        sigma: of the Gaussian neighborhood, in pixels.
     """
-    difference = grey - _blurred(grey.astype(np.float32), sigma)
+    difference = gray - _blurred(gray.astype(np.float32), sigma)
     return np.asarray(difference / (np.sqrt(_blurred(difference * difference, sigma)) + _FLAT), np.float32)
 
 

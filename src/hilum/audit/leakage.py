@@ -1,6 +1,6 @@
 """What crosses where it must not: films between splits, patients between splits, one film under two labels.
 
-A test image whose copy, or whose patient, was trained on is remembered, not recognised (Roberts et al. 2021, Nature
+A test image whose copy, or whose patient, was trained on is remembered, not recognized (Roberts et al. 2021, Nature
 Machine Intelligence 3:199).
 """
 

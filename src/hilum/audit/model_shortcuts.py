@@ -7,7 +7,7 @@ lungs, m the share of the commonest class. 0: without the lungs the network does
 need them. The headline is that of ``erased_mean``. Blurring leaves the mean density of the lung, which an honest
 network may read, so the worst of the three would accuse it; a constant makes a film unlike any that the network has
 seen, so that it may call them all alike, and the index is low for no good reason. The mean of the surroundings does
-neither, but carries their grey to where a network looks for lungs. Hence the finding asks that ``erased_fill`` bears it
+neither, but carries their gray to where a network looks for lungs. Hence the finding asks that ``erased_fill`` bears it
 out, by its AUC, which is blind to calling them all alike. All three, and the index of their mean accuracy, are given.
 
 The **balanced index** is the same with balanced accuracy and a chance of 1/K: it also answers where the classes are so
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from hilum.audit import erasure
 from hilum.audit.erasure import Image, Mask, has_lungs
 from hilum.backends.base import Backend, BackendOutput
-from hilum.bundle.label_sets import softmax
+from hilum.bundle.prediction_sets import softmax
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError
 from hilum.imaging.preprocess import to_input
@@ -76,8 +76,8 @@ class ModelShortcuts:
     """What audit_model found. All intervals rest on the same films and the same resamples.
 
     Attributes:
-        films: how many labelled films have lungs to erase.
-        left_out: how many labelled films have not, and were left out.
+        films: how many labeled films have lungs to erase.
+        left_out: how many labeled films have not, and were left out.
         classes: how many classes have films.
         majority_class: the commonest class of ``films``.
         majority_share: its share, in [0, 1].
@@ -151,8 +151,8 @@ def audit_model(
 ) -> ModelShortcuts:
     """Score ``backend`` on the films after each of TREATMENTS.
 
-    Every treatment is scored on the same films: labelled, with a mask of at least MINIMUM_LUNG of the square. Intervals
-    are at 95%, clustered by group within classes; that a swapped film has two groups is not modelled. One batch of
+    Every treatment is scored on the same films: labeled, with a mask of at least MINIMUM_LUNG of the square. Intervals
+    are at 95%, clustered by group within classes; that a swapped film has two groups is not modeled. One batch of
     treated films is held at a time.
 
     Args:
@@ -178,8 +178,8 @@ def audit_model(
     rows: Rows = np.flatnonzero((labels >= 0) & has_lungs(lungs))
     if not rows.size:
         raise DataError(
-            "Expected labelled films with a lung mask to erase, got none.",
-            cure="Give masks, or a model that finds the lungs.",
+            "Expected labeled films with a lung mask to erase, got none.",
+            hint="Give masks, or a model that finds the lungs.",
         )
     films = _Films(images, lungs, rows, labels[rows], _partners(labels[rows], np.random.default_rng(seed)))
     probabilities = {}
@@ -211,7 +211,7 @@ def run_changed(
             raise DataError(
                 f"Expected {classes} finite logits per film, got an array {logits.shape} with "
                 f"{np.count_nonzero(~np.isfinite(logits))} that are not finite.",
-                cure="Check that the model is the one of these classes.",
+                hint="Check that the model is the one of these classes.",
             )
         yield batch, output
 

@@ -13,7 +13,7 @@ from hilum.document import data_uri, write_document
 _TREATMENTS = {
     "intact": "Intact films",
     "erased_mean": "Lungs erased, mean of the surroundings",
-    "erased_fill": "Lungs erased, one grey level",
+    "erased_fill": "Lungs erased, one gray level",
     "erased_blur": "Lungs erased, blurred",
     "lungs_only": "Lungs only",
     "border_only": "Border only",

@@ -1,6 +1,6 @@
 """How well simple probes tell the classes from what is not the lung: cross-validated AUC against permuted labels.
 
-A probe is linear in rank-normalised features. Per training fold it is fitted dense (ridge) and sparse (features
+A probe is linear in rank-normalized features. Per training fold it is fitted dense (ridge) and sparse (features
 whose correlation with the label is near the strongest one's, after Tibshirani et al. 2002, PNAS 99:6567), and an
 inner cross-validation chooses between them. Permuted labels are further columns of one matrix, so that a hundred
 refits cost little more than one. Groups are never split, and whole groups change labels when these are permuted.
@@ -138,7 +138,7 @@ def run_probes(
     if wrong := {name: length for name, length in lengths.items() if length != count}:
         raise DataError(f"Expected {count} rows, one per label, got {wrong}.")
     if permutations < 19:
-        raise ConfigError(f"Expected at least 19 permutations, got {permutations}.", cure="199 is usual.")
+        raise ConfigError(f"Expected at least 19 permutations, got {permutations}.", hint="199 is usual.")
     names = [group or f"\0{row}" for row, group in enumerate(groups)]
     clusters = np.unique(names, return_inverse=True)[1].astype(np.int64)
     tables = {name: np.asarray(rows, np.float64) for name, rows in features.items()}
@@ -199,7 +199,7 @@ def _measure(
         return _Measured(result, np.empty(0))
     columns = np.column_stack([target, _permuted(target, own, permutations, rng)]).astype(np.float64)
     folds = _folds(target, own, rng)
-    inputs = _normalised(table[rows])
+    inputs = _normalized(table[rows])
     scores = out_of_fold(inputs, columns, folds)
     areas = _areas(scores, columns, folds)
     interval = bootstrap(
@@ -211,7 +211,7 @@ def _measure(
     low, high = (float(bound) for bound in np.percentile(areas[1:], [2.5, 97.5]))
     result = ProbeResult(probe, contrast.positive, contrast.negative, interval, low, high, np.nan, counts, groups)
     strongest = _strongest(inputs, columns, own)
-    return _Measured(result, _standardised(_standardised(areas) + _standardised(strongest)))
+    return _Measured(result, _standardized(_standardized(areas) + _standardized(strongest)))
 
 
 def _draw(target: NDArray[np.bool_], clusters: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -257,8 +257,8 @@ def _folds(target: NDArray[np.bool_], clusters: NDArray[np.int64], rng: np.rando
     return folds
 
 
-def _normalised(table: FloatArray) -> FloatArray:
-    """(n, M): normal scores of each column and, standardised, their square; an indicator per value of a coarse one."""
+def _normalized(table: FloatArray) -> FloatArray:
+    """(n, M): normal scores of each column and, standardized, their square; an indicator per value of a coarse one."""
     from scipy.special import ndtri
     from scipy.stats import rankdata
 
@@ -281,7 +281,7 @@ def out_of_fold(inputs: FloatArray, columns: FloatArray, folds: NDArray[np.int64
 
     Args:
         inputs: (n, M) float64.
-        columns: (n, T) float64 in {0, 1}, T labellings.
+        columns: (n, T) float64 in {0, 1}, T labelings.
         folds: (n,) int64.
     """
     used = np.unique(folds).tolist()
@@ -348,7 +348,7 @@ def _areas(scores: FloatArray, columns: FloatArray, folds: NDArray[np.int64]) ->
 def _weighted_area(
     scores: FloatArray, target: NDArray[np.bool_], folds: NDArray[np.int64], weights: FloatArray
 ) -> FloatArray:
-    """(R,) what _areas gives for one labelling, under R weightings (R, n) of the images."""
+    """(R,) what _areas gives for one labeling, under R weightings (R, n) of the images."""
     won, pairs = np.zeros(weights.shape[0]), np.zeros(weights.shape[0])
     for fold in np.unique(folds):
         own = folds == fold
@@ -360,20 +360,20 @@ def _weighted_area(
 
 
 def _strongest(inputs: FloatArray, columns: FloatArray, clusters: NDArray[np.int64]) -> FloatArray:
-    """(T,) the largest of a labelling's products with single features, each in its standard deviations.
+    """(T,) the largest of a labeling's products with single features, each in its standard deviations.
 
     The deviation is that of labels permuted between groups: the root of the summed squares of the group sums.
     """
-    centred = inputs - inputs.mean(axis=0)
+    centered = inputs - inputs.mean(axis=0)
     sums = np.zeros((int(clusters.max()) + 1, inputs.shape[1]))
-    np.add.at(sums, clusters, centred)
+    np.add.at(sums, clusters, centered)
     spread = np.sqrt((sums**2).sum(axis=0))
-    products = centred.T @ (columns - columns.mean(axis=0))  # (M, T)
+    products = centered.T @ (columns - columns.mean(axis=0))  # (M, T)
     largest: FloatArray = np.abs(products[spread > 1e-6] / spread[spread > 1e-6, None]).max(axis=0, initial=0.0)
     return largest
 
 
-def _standardised(values: FloatArray) -> FloatArray:
+def _standardized(values: FloatArray) -> FloatArray:
     """In standard deviations over the permutations, so that large and small contrasts can be compared.
 
     The observed one, the first, takes part in the mean and the deviation: all are exchangeable, the test is exact.

@@ -18,7 +18,7 @@ from hilum.audit.erasure import Image, Mask, film_frame
 from hilum.audit.findings import number, percent
 from hilum.audit.model_shortcuts import run_changed
 from hilum.backends.base import Backend
-from hilum.bundle.label_sets import softmax
+from hilum.bundle.prediction_sets import softmax
 from hilum.config import PreprocessSpec
 from hilum.errors import ConfigError, DataError
 from hilum.metrics.bootstrap import Interval, bootstrap
@@ -45,7 +45,7 @@ class Scale(NamedTuple):
 
 
 CHANGES = {
-    "noise": Scale("grey levels, standard deviation", (2, 5, 10, 20, 40)),
+    "noise": Scale("gray levels, standard deviation", (2, 5, 10, 20, 40)),
     "blur": Scale("pixels of a side of 256, standard deviation", (1, 1.5, 2, 3, 4)),
     "gamma": Scale("exponent, or its inverse", (1.1, 1.25, 1.5, 2, 2.5)),
     "contrast": Scale("factor about the mean, or its inverse", (1.1, 1.25, 1.5, 2, 3)),
@@ -118,7 +118,7 @@ def robustness(
 
     Raises:
         ConfigError: ``limit`` is below 1.
-        DataError: the lengths differ, no film is labelled, or the network's answer is not finite.
+        DataError: the lengths differ, no film is labeled, or the network's answer is not finite.
     """
     if not len(images) == labels.size == clusters.size:
         shapes = f"{len(images)} films, {labels.size} labels and {clusters.size} groups"
@@ -159,37 +159,37 @@ def change_film(image: Image, change: str, level: int, row: int = 0, seed: int =
         return changed
     strength = CHANGES[change].strengths[level - 1]
     power = strength ** _ways(row, seed)[0]  # of gamma and contrast
-    grey = film.astype(np.float32)
+    gray = film.astype(np.float32)
     if change == "noise":
-        grey += np.float32(strength) * np.random.default_rng([seed, row, level]).standard_normal(film.shape, np.float32)
+        gray += np.float32(strength) * np.random.default_rng([seed, row, level]).standard_normal(film.shape, np.float32)
     elif change == "blur":
-        grey = cv2.GaussianBlur(grey, (0, 0), strength * image.shape[0] / 256)  # type: ignore[assignment]
+        gray = cv2.GaussianBlur(gray, (0, 0), strength * image.shape[0] / 256)  # type: ignore[assignment]
     elif change == "gamma":
-        grey = 255 * (grey / 255) ** np.float32(power)
+        gray = 255 * (gray / 255) ** np.float32(power)
     elif change == "contrast":
-        grey = grey.mean() + np.float32(power) * (grey - grey.mean())
+        gray = gray.mean() + np.float32(power) * (gray - gray.mean())
     else:
         coded = cv2.imencode(".jpg", film, [cv2.IMWRITE_JPEG_QUALITY, int(strength)])[1]
-        grey = np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.float32)
-    changed[inside] = np.rint(np.clip(grey, 0, 255))
+        gray = np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.float32)
+    changed[inside] = np.rint(np.clip(gray, 0, 255))
     return changed
 
 
 def movement(change: str, level: int, side: int, row: int = 0, seed: int = 0) -> NDArray[np.float64] | None:
     """The (2, 3) affine matrix, from old to new pixel coordinates (x, y), of a change that moves the film, else None.
 
-    Rotation (anticlockwise or clockwise) and scale are about the centre of the square; a shift goes right, left, down
+    Rotation (anticlockwise or clockwise) and scale are about the center of the square; a shift goes right, left, down
     or up.
     """
     if not level or change not in ("rotation", "scale", "shift"):
         return None
     strength = CHANGES[change].strengths[level - 1]
     way, axis = _ways(row, seed)
-    centre = (side - 1) / 2
+    center = (side - 1) / 2
     if change == "rotation":
-        return np.asarray(cv2.getRotationMatrix2D((centre, centre), way * strength, 1.0), np.float64)
+        return np.asarray(cv2.getRotationMatrix2D((center, center), way * strength, 1.0), np.float64)
     if change == "scale":
-        return np.asarray(cv2.getRotationMatrix2D((centre, centre), 0.0, strength**way), np.float64)
+        return np.asarray(cv2.getRotationMatrix2D((center, center), 0.0, strength**way), np.float64)
     matrix = np.eye(2, 3)
     matrix[axis, 2] = way * strength * side
     return matrix
@@ -236,12 +236,12 @@ def _ways(row: int, seed: int) -> tuple[int, int]:
 
 
 def _chosen(labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:
-    """At most ``limit`` labelled rows, ascending: every n-th of a list that is sorted by label, else shuffled."""
+    """At most ``limit`` labeled rows, ascending: every n-th of a list that is sorted by label, else shuffled."""
     if limit < 1:
-        raise ConfigError(f"Expected a limit of at least 1 film, got {limit}.", cure="500 is usual.")
+        raise ConfigError(f"Expected a limit of at least 1 film, got {limit}.", hint="500 is usual.")
     known = np.random.default_rng(seed).permutation(np.flatnonzero(labels >= 0))
     if not known.size:
-        raise DataError("Expected labelled films to measure robustness on, got none.")
+        raise DataError("Expected labeled films to measure robustness on, got none.")
     ordered = known[np.argsort(labels[known], kind="stable")]
     count = min(limit, known.size)
     places = (np.arange(count) + 0.5) * known.size / count

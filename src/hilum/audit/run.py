@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum._version import __version__
-from hilum.audit.duplicates import Pair, find_duplicates, summarise
+from hilum.audit.duplicates import Pair, find_duplicates, summarize
 from hilum.audit.erasure import has_lungs
 from hilum.audit.findings import model_findings, verdicts
 from hilum.audit.leakage import leak_findings
@@ -123,7 +123,7 @@ def _make_folder(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"Expected a folder at {out}, or none, got: {error.strerror or error}.", cure="Choose another folder."
+            f"Expected a folder at {out}, or none, got: {error.strerror or error}.", hint="Choose another folder."
         ) from error
 
 
@@ -136,7 +136,7 @@ def _index(data: Path, classes: Sequence[str] | None, split_file: Path | None) -
     if missing := [key for key in keys if key not in assignment]:
         raise DataError(
             f"Expected every film in {split_file}, got {len(missing)} that are not there (first: {missing[0]}).",
-            cure="Give the split of the same data.",
+            hint="Give the split of the same data.",
         )
     return replace(
         index, records=tuple(replace(r, split=assignment[key]) for r, key in zip(index.records, keys, strict=True))
@@ -148,7 +148,7 @@ def _duplicates(parts: _Parts, records: Sequence[Record], names: Sequence[str], 
     splits = [record.split for record in records]
     parts.findings += leak_findings(records, names, pairs, splits)
     parts.sections["duplicates"] = {
-        **as_json(summarise(pairs, records, splits)),
+        **as_json(summarize(pairs, records, splits)),
         "pairs": [_pair(pair, names) for pair in pairs[: 10 * MOST_RECORDS]],
     }
     for pair in _telling(pairs, records)[:MOST_PAIRS]:
@@ -281,9 +281,9 @@ def _side_by_side(*paths: Path) -> bytes:
     """Two films in one PNG, each fitted into a square."""
     squares: list[NDArray[np.uint8]] = []
     for path in paths:
-        grey = to_uint8(read_radiograph(path))
-        scale = _PICTURE_SIDE / max(grey.shape)
-        small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        gray = to_uint8(read_radiograph(path))
+        scale = _PICTURE_SIDE / max(gray.shape)
+        small = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         square = np.zeros((_PICTURE_SIDE, _PICTURE_SIDE), np.uint8)
         square[: small.shape[0], : small.shape[1]] = small
         squares.append(square)

@@ -109,7 +109,7 @@ def scan(
             if progress:
                 progress(done, len(records))
     if not rows:
-        raise DataError(f"Expected films to audit, got none that can be read of {len(records)}.", cure=unreadable[0][1])
+        raise DataError(f"Expected films to audit, got none that can be read of {len(records)}.", hint=unreadable[0][1])
     return Scan(
         np.array(rows, np.int64),
         tuple(readable),

@@ -26,7 +26,7 @@ THRESHOLD = 0.90
 _MIDDLE = 64  # side of the second stage
 _LEAST = {SIGNATURE: 0.85, _MIDDLE: 0.78}  # correlations that pass the first two stages
 _ITERATIONS = {SIGNATURE: (15, 1e-3), _MIDDLE: (15, 1e-3), MINIATURE: (30, 1e-4)}
-_FINE = 2.5  # pixels: the neighbourhood within which details are compared
+_FINE = 2.5  # pixels: the neighborhood within which details are compared
 _SMOOTHING = 0.7  # pixels: hides that only one of the two was resampled
 _PARTS = 4  # per side
 _LEAST_PARTS = 6  # with an overlap, of 16
@@ -119,7 +119,7 @@ def _registered(one: NDArray[np.float32], two: NDArray[np.float32], start: Warp)
 
 
 def _enlarged(warp: Warp, times: float) -> Warp:
-    """The same warp between images whose side is ``times`` as long; pixel centres lie at x + 1/2."""
+    """The same warp between images whose side is ``times`` as long; pixel centers lie at x + 1/2."""
     larger: Warp = warp.copy()
     larger[:, 2] = times * warp[:, 2] + (times - 1) / 2 * (1 - warp[:, :2].sum(axis=1))
     return larger

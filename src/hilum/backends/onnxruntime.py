@@ -54,7 +54,7 @@ class OnnxBackend:
         if wanted[0] not in self._session.get_providers():  # ONNX Runtime goes on without it, on the CPU
             raise DeviceError(
                 f"Expected ONNX Runtime to use {wanted[0]}, it finds no device for it.",
-                cure="Check the driver with nvidia-smi, or use --providers cpu.",
+                hint="Check the driver with nvidia-smi, or use --providers cpu.",
             )
         inputs = [value.name for value in self._session.get_inputs()]
         self.output_names = [output.name for output in self._session.get_outputs()]
@@ -81,7 +81,7 @@ def _runtime_names(providers: Sequence[str]) -> list[str]:
     if absent:
         raise DeviceError(
             f"Expected ONNX Runtime with {', '.join(absent)}, this build has {', '.join(available)}.",
-            cure="Install onnxruntime-gpu in place of onnxruntime, or use --providers cpu.",
+            hint="Install onnxruntime-gpu in place of onnxruntime, or use --providers cpu.",
         )
     return [PROVIDERS[name] for name in providers]
 

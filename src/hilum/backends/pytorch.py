@@ -34,7 +34,7 @@ class TorchBackend:
         except (RuntimeError, AssertionError) as error:  # AssertionError: a PyTorch built without CUDA
             raise DeviceError(
                 f"Expected the device {self.device}, PyTorch says: {str(error).splitlines()[0]}",
-                cure="Use --device cpu, or check the driver with nvidia-smi.",
+                hint="Use --device cpu, or check the driver with nvidia-smi.",
             ) from error
 
     @classmethod
@@ -53,7 +53,7 @@ class TorchBackend:
         except ModuleNotFoundError as error:
             raise MissingExtraError(
                 f"Expected PyTorch for --backend torch, {error.name} is not installed.",
-                cure=extra_hint("train") + ", or use --backend onnx.",
+                hint=extra_hint("train") + ", or use --backend onnx.",
             ) from error
         manifest = bundle.manifest
         model = build_model(manifest.model, manifest.preprocess, len(manifest.class_names))

@@ -23,7 +23,7 @@ from hilum.bundle.container import DAMAGED, MANIFEST, read_files, write_files
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import BundleError
 from hilum.gate.thresholds import GateThresholds
-from hilum.storage import sha256_bytes
+from hilum.storage import sha256_bytes, with_current_keys
 
 ONNX_MODEL = "model.onnx"
 WEIGHTS = "model.safetensors"
@@ -47,9 +47,9 @@ class Manifest(BaseModel):
     temperature: float = Field(1.0, gt=0, description="Logits are divided by this before softmax.")
     mask_threshold: float = Field(0.5, gt=0, lt=1, description="Lung where the probability is above this.")
     conformal_quantiles: dict[str, tuple[float, ...]] = Field(
-        default_factory=dict, description="Coverage to K quantiles, one per class: hilum.bundle.label_sets."
+        default_factory=dict, description="Coverage to K quantiles, one per class: hilum.bundle.prediction_sets."
     )
-    label_set_level: str = Field("0.90", description="The coverage of the label sets that predictions carry.")
+    prediction_set_level: str = Field("0.90", description="The coverage of the prediction sets that predictions carry.")
     abstention_threshold: float | None = Field(
         None, ge=0, le=1, description="Below this probability of the label a prediction abstains; None: never."
     )
@@ -89,9 +89,9 @@ class Manifest(BaseModel):
         return self
 
     @property
-    def label_set_quantiles(self) -> tuple[float, ...] | None:
-        """Those at ``label_set_level``; None where there are none."""
-        return self.conformal_quantiles.get(self.label_set_level)
+    def prediction_set_quantiles(self) -> tuple[float, ...] | None:
+        """Those at ``prediction_set_level``; None where there are none."""
+        return self.conformal_quantiles.get(self.prediction_set_level)
 
     def sealed(self, files: Mapping[str, bytes]) -> Manifest:
         """With the digests of ``files`` and the bundle_id over all of it."""
@@ -137,11 +137,11 @@ def load_bundle(path: Path) -> Bundle:
     manifest = _parse(text, path)
     # Over the bytes, not the values: a changed space is a change.
     if sha256_bytes(text.replace(manifest.bundle_id.encode(), b"", 1)) != manifest.bundle_id:
-        raise BundleError(f"Expected an unchanged {MANIFEST} in {path}, its digest differs.", cure=DAMAGED)
+        raise BundleError(f"Expected an unchanged {MANIFEST} in {path}, its digest differs.", hint=DAMAGED)
     files = read_files(path, manifest.files)
     for name, digest in manifest.files.items():
         if sha256_bytes(files[name]) != digest:
-            raise BundleError(f"Expected an unchanged {name} in {path}, its SHA-256 differs.", cure=DAMAGED)
+            raise BundleError(f"Expected an unchanged {name} in {path}, its SHA-256 differs.", hint=DAMAGED)
     return Bundle(manifest, files, path)
 
 
@@ -165,9 +165,9 @@ def _parse(content: bytes, path: Path) -> Manifest:
             found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
             raise BundleError(
                 f"Expected a bundle of format {_FORMAT} in {path}, got {found!r}.",
-                cure="Use the version of hilum that wrote it.",
+                hint="Use the version of hilum that wrote it.",
             )
-        return Manifest.model_validate(raw)
+        return Manifest.model_validate(with_current_keys(raw))
     except (ValueError, RecursionError) as error:  # ValidationError is a ValueError
         reason = str(error).splitlines()[0]
-        raise BundleError(f"Expected a manifest in {path / MANIFEST}, got: {reason}.", cure=DAMAGED) from error
+        raise BundleError(f"Expected a manifest in {path / MANIFEST}, got: {reason}.", hint=DAMAGED) from error

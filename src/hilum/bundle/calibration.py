@@ -21,7 +21,7 @@ class Calibration:
         quantiles: level (``0.90``, ``0.95``, ``0.99``) to K quantiles in [0, 1], one per class.
         abstention_threshold: the least highest probability that is answered; None: no threshold reached the target.
         target_accuracy: what the threshold was chosen for, of the images answered.
-        n: how many labelled images it rests on.
+        n: how many labeled images it rests on.
         groups: how many groups these are.
         split: the name of their split.
         digest: that of the split, or of the index where the data have none; None where unknown.
@@ -52,7 +52,7 @@ def calibration_from_json(content: object) -> Calibration:
         return TypeAdapter(Calibration).validate_python(content)
     except ValidationError as error:
         reason = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise DataError(f"Expected a calibration, got {reason}.", cure="Evaluate the run anew.") from error
+        raise DataError(f"Expected a calibration, got {reason}.", hint="Evaluate the run anew.") from error
 
 
 def with_calibration(manifest: Manifest, calibration: Calibration, **facts: Any) -> Manifest:
@@ -71,7 +71,7 @@ def with_calibration(manifest: Manifest, calibration: Calibration, **facts: Any)
             raise DataError(
                 f"Expected {len(manifest.class_names)} quantiles at coverage {level}, one per class, got "
                 f"{len(quantiles)}.",
-                cure="Use the calibration of the same network.",
+                hint="Use the calibration of the same network.",
             )
     return manifest.model_copy(
         update={

@@ -38,7 +38,7 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
         f"evidence. {NOT_A_DEVICE}",
         "",
         f"- Classes: {', '.join(manifest.class_names)}",
-        f"- Network: {network}; input {spec.channels} x {spec.size} x {spec.size}, {spec.fit}, grey levels in [0, 1]",
+        f"- Network: {network}; input {spec.channels} x {spec.size} x {spec.size}, {spec.fit}, gray levels in [0, 1]",
         f"- Weights of epoch {data['epoch']}; encoder weights at the start: {data['pretrained'] or 'random'}",
         *_start(data.get("started_from")),
         f"- Images (train / val / test): {_slashed(data['images'])}; lung masks: {_slashed(data['masks'])}",
@@ -88,7 +88,8 @@ def _calibration(manifest: Manifest) -> list[str]:
         "## Calibration",
         "",
         f"Fitted on {facts['images']:,} images of {facts['groups']:,} groups (split {facts['split']}). Temperature "
-        f"{manifest.temperature:.3f}; label sets at {manifest.label_set_level} coverage, per class. {abstains}.",
+        f"{manifest.temperature:.3f}; prediction sets at {manifest.prediction_set_level} coverage, per class. "
+        f"{abstains}.",
         "",
     ]
 

@@ -18,7 +18,7 @@ MANIFEST = "bundle.json"
 SUFFIX = ".hilum"
 """Of a bundle in one file."""
 DAMAGED = "Copy the bundle anew or export it again; a changed bundle is not used."
-"""The cure of every error about a damaged bundle."""
+"""The hint of every error about a damaged bundle."""
 
 _MAX_BYTES = 2 << 30
 _ZIP_ERRORS = (
@@ -61,16 +61,16 @@ def write_files(path: Path, contents: Mapping[str, bytes]) -> None:
 
 def _check_replaceable(path: Path, contents: Iterable[str]) -> None:
     """Refuse to overwrite anything but a bundle, and a bundle's folder with something else in it."""
-    cure = "Choose another --out."
+    hint = "Choose another --out."
     if path.suffix == SUFFIX and path.is_file():
         is_bundle = zipfile.is_zipfile(path) and MANIFEST in _names_in_zip(path)
     else:
         present = sorted(child.name for child in path.iterdir()) if path.is_dir() else []
         is_bundle = MANIFEST in present or (not present and (path.is_dir() or not path.exists()))
         if is_bundle and (foreign := [name for name in present if name not in contents]):
-            raise OutputError(f"Expected only a bundle's files in {path}, it also holds {foreign[0]}.", cure=cure)
+            raise OutputError(f"Expected only a bundle's files in {path}, it also holds {foreign[0]}.", hint=hint)
     if not is_bundle:
-        raise OutputError(f"Expected nothing or an old bundle at {path}, something else is there.", cure=cure)
+        raise OutputError(f"Expected nothing or an old bundle at {path}, something else is there.", hint=hint)
 
 
 def _write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
@@ -80,7 +80,7 @@ def _write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     except OSError as error:
         raise OutputError(
-            f"Expected a writable folder for {path}, got: {error.strerror or error}.", cure="Choose another --out."
+            f"Expected a writable folder for {path}, got: {error.strerror or error}.", hint="Choose another --out."
         ) from error
     old, new = scratch / "old", scratch / "new"
     try:
@@ -101,7 +101,7 @@ def _read_folder(path: Path, names: Iterable[str]) -> dict[str, bytes]:
     if not (path / MANIFEST).is_file():
         raise BundleError(
             f"Expected a bundle (a folder with {MANIFEST}, or a {SUFFIX} file) at {path}, found none.",
-            cure="`hilum export RUN` writes one.",
+            hint="`hilum export RUN` writes one.",
         )
     contents = {}
     for name in names:
@@ -129,7 +129,7 @@ def _read_zip(path: Path, names: Iterable[str]) -> dict[str, bytes]:
                 with archive.open(entries[name]) as stream:
                     contents[name] = stream.read(size)  # no more than it says, whatever it inflates to
     except _ZIP_ERRORS as error:
-        raise BundleError(f"Expected a {SUFFIX} bundle (a zip) in {path}, got: {error}.", cure=DAMAGED) from error
+        raise BundleError(f"Expected a {SUFFIX} bundle (a zip) in {path}, got: {error}.", hint=DAMAGED) from error
     return contents
 
 
@@ -142,4 +142,4 @@ def _names_in_zip(path: Path) -> list[str]:
 
 
 def _missing(name: str, path: Path) -> BundleError:
-    return BundleError(f"Expected {name} in the bundle {path}, it is missing.", cure=DAMAGED)
+    return BundleError(f"Expected {name} in the bundle {path}, it is missing.", hint=DAMAGED)

@@ -27,7 +27,7 @@ def resolve_bundle(name: str | Path) -> Path:
     if not (_FOLDER / MANIFEST).is_file():
         raise BundleError(
             f"Expected the bundle that comes with hilum at {_FOLDER}, this install has none.",
-            cure="Name a bundle of your own (hilum export RUN writes one), or install hilum from a release. A folder "
+            hint="Name a bundle of your own (hilum export RUN writes one), or install hilum from a release. A folder "
             "of yours that is called default is ./default.",
         )
     return _FOLDER

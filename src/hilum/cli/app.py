@@ -27,7 +27,7 @@ _COMMANDS = {
     ),
     "recalibrate": (
         "recalibrate",
-        "Fit a bundle's temperature, label sets and abstention on 100 or more local images, without training.",
+        "Fit a bundle's temperature, prediction sets and abstention on 100 or more local images, without training.",
     ),
     "audit": ("audit", "Look for duplicates, leaks and shortcuts in a data set, and for shortcuts in a model."),
     "export": ("train", "Export a run as a bundle, once PyTorch and ONNX Runtime agree on noise and on real files."),
@@ -82,7 +82,7 @@ class _LazyGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except HilumError as error:
-            _fail(error.message, error.cure)
+            _fail(error.message, error.hint)
         except ModuleNotFoundError as error:
             if (error.name or "").split(".")[0] not in _TRAIN_MODULES:
                 raise
@@ -123,10 +123,10 @@ def _options(
     pass
 
 
-def _fail(message: str, cure: str) -> None:
+def _fail(message: str, hint: str) -> None:
     _say(f"Error: {message}")
-    if cure:
-        _say(cure)
+    if hint:
+        _say(hint)
     sys.exit(2)
 
 

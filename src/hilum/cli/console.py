@@ -28,10 +28,10 @@ def say(text: str) -> None:
 
 def show_findings(findings: Iterable[Finding]) -> None:
     """Print findings, one line each; an error is red, a warning yellow."""
-    colours = {"error": "red", "warning": "yellow", "info": "dim"}
+    colors = {"error": "red", "warning": "yellow", "info": "dim"}
     for finding in findings:
-        colour = colours[finding.severity]
-        say(f"[{colour}]{finding.severity}[/] {finding.check}: {escape(finding.message)}")
+        color = colors[finding.severity]
+        say(f"[{color}]{finding.severity}[/] {finding.check}: {escape(finding.message)}")
 
 
 def films_table(films: int, manifest: Manifest, statuses: Mapping[str, int], labels: Mapping[str, int]) -> Table:

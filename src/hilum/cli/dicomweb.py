@@ -62,7 +62,7 @@ def dicomweb(
         from hilum.dicomweb.work import Worker
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"Expected the dicomweb extra, {error.name} is not installed.", cure=extra_hint("dicomweb")
+            f"Expected the dicomweb extra, {error.name} is not installed.", hint=extra_hint("dicomweb")
         ) from error
     from hilum.bundle.bundle import load_bundle
     from hilum.bundle.gate import open_gate
@@ -94,12 +94,12 @@ def _check(study: list[str] | None, since: str | None, everything: bool, gate: s
 
     if bool(study) + (since is not None) + everything != 1:
         raise ConfigError(
-            "Expected one of --study, --since and --all.", cure="--since 1d takes the studies of yesterday and today."
+            "Expected one of --study, --since and --all.", hint="--since 1d takes the studies of yesterday and today."
         )
     for uid in study or ():
         if not is_uid(uid):
             raise ConfigError(
-                f"Expected a UID for --study, got {uid!r}.", cure="Numbers and dots, at most 64 characters."
+                f"Expected a UID for --study, got {uid!r}.", hint="Numbers and dots, at most 64 characters."
             )
     if since is not None:
         first_day(since, datetime.now())
@@ -177,11 +177,11 @@ def _round(
 
 
 def _tell(row: Row) -> None:
-    colours = {"failed": "red", "to do": "dim"}
+    colors = {"failed": "red", "to do": "dim"}
     if row.status != "predicted":
         where = f"film {row.film.instance}" if row.film.instance else f"study {row.film.study}"
         reason = f": {escape(row.reason)}" if row.reason else ""
-        say(f"[{colours.get(row.status, 'yellow')}]{row.status}[/] {where}{reason}")
+        say(f"[{colors.get(row.status, 'yellow')}]{row.status}[/] {where}{reason}")
 
 
 def _show(counts: Counts, manifest: Manifest) -> None:

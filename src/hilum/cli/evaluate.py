@@ -56,23 +56,23 @@ def evaluate(
     held_out = leave_one_source_out or bool(leave_out)
     if from_predictions is not None:
         if target or data or split or classes or held_out:
-            raise ConfigError("Expected --from-predictions alone, got other inputs beside it.", cure="Leave them out.")
+            raise ConfigError("Expected --from-predictions alone, got other inputs beside it.", hint="Leave them out.")
         _again(from_predictions, out or Path("evaluation"))
         return
     if target is None:
-        raise ConfigError("Expected a run or a bundle to measure, got none.", cure="hilum evaluate RUN")
+        raise ConfigError("Expected a run or a bundle to measure, got none.", hint="hilum evaluate RUN")
     path = resolve_bundle(target)
     is_bundle = path.is_file() or (path / MANIFEST).is_file()
     if is_bundle and (held_out or data is None):
         got = "--leave-out" if held_out else "no DATA"
         raise ConfigError(
             f"Expected a bundle with DATA to measure it on, and nothing to train again, got {got}.",
-            cure="hilum evaluate BUNDLE DATA; sources are left out of a run: hilum evaluate RUN --leave-out SOURCE",
+            hint="hilum evaluate BUNDLE DATA; sources are left out of a run: hilum evaluate RUN --leave-out SOURCE",
         )
     if not is_bundle and (data is not None or classes):
         raise ConfigError(
             "Expected a run alone, which brings its own data, got DATA or --class beside it.",
-            cure="Measure its bundle on other data: hilum evaluate RUN/bundle DATA",
+            hint="Measure its bundle on other data: hilum evaluate RUN/bundle DATA",
         )
     if is_bundle:
         folder = out or Path("evaluation")

@@ -65,10 +65,10 @@ def gate(
 
 
 def _show(verdict: FileVerdict, *, everything: bool) -> None:
-    colour = "green" if verdict.accepted else "red"
+    color = "green" if verdict.accepted else "red"
     mend = f" [dim](--fix-orientation would have it {escape(verdict.mend)})[/]" if verdict.mend else ""
     if everything or not verdict.accepted:
-        say(f"{escape(str(verdict.file))}: [{colour}]{escape(verdict.reason)}[/]{mend}")
+        say(f"{escape(str(verdict.file))}: [{color}]{escape(verdict.reason)}[/]{mend}")
     for reading in verdict.readings:
         if reading.passed and everything:
             say(f"  [dim]ok       {escape(reading.measured)}, expected {escape(reading.expected)}[/]")

@@ -29,7 +29,7 @@ def info(
 ) -> None:
     """Say what a bundle is: classes, network, test figures, calibration, size."""
     if as_json and card:
-        raise ConfigError("Expected one of --json and --card, got both.", cure="Leave one out.")
+        raise ConfigError("Expected one of --json and --card, got both.", hint="Leave one out.")
     from hilum.bundle.bundle import MODEL_CARD, load_bundle
 
     path = resolve_bundle(bundle)
@@ -87,9 +87,9 @@ def _training(manifest: Manifest) -> str:
 
 def _calibration(manifest: Manifest) -> str:
     threshold = manifest.abstention_threshold
-    coverage = f"at {manifest.label_set_level} coverage" if manifest.label_set_quantiles else "none"
+    coverage = f"at {manifest.prediction_set_level} coverage" if manifest.prediction_set_quantiles else "none"
     return (
-        f"temperature {manifest.temperature:.3f}, label sets {coverage}, abstains "
+        f"temperature {manifest.temperature:.3f}, prediction sets {coverage}, abstains "
         f"{'never' if threshold is None else f'below {threshold:.3f}'}"
     )
 
@@ -113,7 +113,7 @@ def _figures(manifest: Manifest) -> dict[str, str]:
     except ValidationError as error:
         raise BundleError(
             f"Expected test figures as hilum writes them in bundle {manifest.bundle_id[:12]}, got others.",
-            cure="See them with: hilum info --json.",
+            hint="See them with: hilum info --json.",
         ) from error
     return {
         figure.metric if figure.class_name is None else f"{figure.metric}, {figure.class_name}": text_of(figure)

@@ -79,9 +79,9 @@ def _plain(annotation: Any) -> Any:
 def _describe_defaults(section: str, name: str) -> str:
     usual = getattr(getattr(_DEFAULTS, section), name)
     values = {preset: PRESETS[preset].get(section, {}).get(name, usual) for preset in PRESETS}
-    if values["default"] == values["seed"]:
+    if values["default"] == values["original"]:
         return f"default: {_show(values['default'])}"
-    return f"default: {_show(values['default'])}; seed: {_show(values['seed'])}"
+    return f"default: {_show(values['default'])}; original: {_show(values['original'])}"
 
 
 def _show(value: Any) -> str:

@@ -39,7 +39,7 @@ def page(
         from hilum.service.page.settings import PageSettings
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"Expected the serve extra, {error.name} is not installed.", cure=extra_hint("serve")
+            f"Expected the serve extra, {error.name} is not installed.", hint=extra_hint("serve")
         ) from error
     settings = PageSettings(
         bundle=bundle, gate=gate, fix_orientation=fix_orientation, audit=audit, host=host, port=port,

@@ -85,7 +85,7 @@ def _check_engine(backend: str, providers: str | None, device: str | None) -> No
     if (providers and backend == "torch") or (device and backend == "onnx"):
         raise ConfigError(
             f"Expected options of the {backend} backend, got {'--providers' if providers else '--device'}.",
-            cure="--providers goes with --backend onnx, --device with --backend torch.",
+            hint="--providers goes with --backend onnx, --device with --backend torch.",
         )
 
 

@@ -26,7 +26,7 @@ def recalibrate(
     bundle: Annotated[
         str, typer.Argument(help="A folder, a .hilum file, or default: the bundle that comes with hilum.")
     ],
-    data: Annotated[Path, typer.Argument(help="Labelled local images: a folder of class folders, or a CSV.")],
+    data: Annotated[Path, typer.Argument(help="Labeled local images: a folder of class folders, or a CSV.")],
     out: Annotated[Path, typer.Option(help="The bundle to write: a folder or a .hilum file.")],
     classes: Annotated[list[str] | None, typer.Option("--class", help="Keep only this class; repeat for more.")] = None,
     split: Annotated[SplitName | None, typer.Option(help="Only the images of this split of the data.")] = None,
@@ -35,7 +35,7 @@ def recalibrate(
     ] = 0.95,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples behind the intervals.")] = 1000,
 ) -> None:
-    """Fit a bundle's temperature, label sets and abstention on 100 or more local images, without training."""
+    """Fit a bundle's temperature, prediction sets and abstention on 100 or more local images, without training."""
     steps = StepBars()
     from hilum.export.recalibrate import recalibrate as refit
     from hilum.progress import Step
@@ -75,4 +75,4 @@ def _show(result: Recalibration) -> None:
         say(f"Abstains below a probability of {threshold:.3f}, to reach {calibration.target_accuracy:.0%} accuracy.")
     for level, quantiles in calibration.quantiles.items():
         if unbounded := [n for n, q in zip(result.images, quantiles, strict=True) if q == 1]:
-            say(f"Label sets at {float(level):.0%} always hold {escape(', '.join(unbounded))}: too few groups.")
+            say(f"Prediction sets at {float(level):.0%} always hold {escape(', '.join(unbounded))}: too few groups.")

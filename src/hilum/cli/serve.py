@@ -40,7 +40,7 @@ def serve(
         from hilum.service.settings import ServeSettings
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"Expected the serve extra, {error.name} is not installed.", cure=extra_hint("serve")
+            f"Expected the serve extra, {error.name} is not installed.", hint=extra_hint("serve")
         ) from error
     settings = ServeSettings(
         bundle=bundle, host=host, port=port, gate=gate, fix_orientation=fix_orientation, queue=queue,

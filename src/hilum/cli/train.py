@@ -49,7 +49,7 @@ def train(
         if data or config or overrides or classes or out:
             raise ConfigError(
                 "Expected --resume alone, got other settings beside it.",
-                cure="A run goes on with its own settings; start a new one to change them.",
+                hint="A run goes on with its own settings; start a new one to change them.",
             )
         _resume(resume)
         return
@@ -60,7 +60,7 @@ def train(
 
         settings = settings_from_bundle(settings.training.from_bundle, preset, config, layers)
     if settings.data is None:
-        raise ConfigError("Expected data to train on, got none.", cure="Name a folder: hilum train DATA.")
+        raise ConfigError("Expected data to train on, got none.", hint="Name a folder: hilum train DATA.")
     if dry_run:
         _show_plan(settings)
         return

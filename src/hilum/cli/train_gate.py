@@ -38,7 +38,7 @@ def train_gate(
 ) -> None:
     """Train a gate on frontal films, drawn pictures and a table of others, and set its bounds."""
     if size % 32:
-        raise ConfigError(f"Expected --size to be a multiple of 32, got {size}.", cure="96 is the default.")
+        raise ConfigError(f"Expected --size to be a multiple of 32, got {size}.", hint="96 is the default.")
     bars = StepBars()
     split = {} if split_file is None else {"split": {"split_file": split_file}}
     settings = load_config("default", None, {"data": data.resolve(), **split})

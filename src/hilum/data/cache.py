@@ -133,7 +133,7 @@ def _jobs(records: Sequence[Record], folder: Path, workers: int | None) -> list[
 
 
 def _key(jobs: Sequence[Job], spec: PreprocessSpec) -> str:
-    # The number of channels is left out: grey is repeated after the cache, in to_input.
+    # The number of channels is left out: gray is repeated after the cache, in to_input.
     settings = spec.model_dump(mode="json", exclude={"channels"})
     contents = [[job.image_sha256, job.mask_sha256] for job in jobs]
     return sha256_text(json.dumps([FORMAT_VERSION, settings, contents], sort_keys=True))[:16]
@@ -157,7 +157,7 @@ def _writing(folder: Path, needed: int) -> Iterator[None]:
         full = error.errno in _FULL
         raise OutputError(
             f"Expected room for a cache of {needed:,} bytes in {folder}, got: {error.strerror or error}.",
-            cure="Free space, or choose another cache folder." if full else "Choose another cache folder.",
+            hint="Free space, or choose another cache folder." if full else "Choose another cache folder.",
         ) from error
 
 

@@ -118,7 +118,7 @@ def _decode(job: Job, spec: PreprocessSpec) -> tuple[NDArray[np.uint8], NDArray[
     try:
         mask = read_mask(_read_unchanged(mask_path, job.mask_sha256))
     except ReadError as error:
-        raise ReadError(f"{mask_path}: {error.message}", cure=error.cure) from error
+        raise ReadError(f"{mask_path}: {error.message}", hint=error.hint) from error
     return fit_image(radiograph, spec), fit_mask(mask, spec).astype(np.uint8)
 
 
@@ -126,9 +126,9 @@ def _read_unchanged(path: Path, sha256: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ReadError(f"Expected a readable file at {path}, got: {error.strerror}.", cure="Index again.") from error
+        raise ReadError(f"Expected a readable file at {path}, got: {error.strerror}.", hint="Index again.") from error
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise DataError(f"Expected {path} to stay as it was while the cache is built, got new content.", cure="Again.")
+        raise DataError(f"Expected {path} to stay as it was while the cache is built, got new content.", hint="Again.")
     return content
 
 

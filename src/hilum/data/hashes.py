@@ -37,7 +37,7 @@ def hash_files(paths: Sequence[Path], folder: Path, *, workers: int | None = Non
                 digest = sha256_file(path)
         except OSError as error:
             raise ReadError(
-                f"Expected a readable file at {path}, got: {error.strerror}.", cure="Index again."
+                f"Expected a readable file at {path}, got: {error.strerror}.", hint="Index again."
             ) from error
         if time.time_ns() - status.st_mtime_ns > _SETTLED_NS:
             known[str(path)] = [*stamp, digest]

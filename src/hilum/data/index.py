@@ -75,7 +75,7 @@ def build_index(
     try:
         records, findings = (read_table(table), []) if table else _scan_folders(data.resolve(), classes or ())
     except OSError as error:
-        raise DataError(f"Expected readable folders in {data}, got: {error}.", cure="Check its permissions.") from error
+        raise DataError(f"Expected readable folders in {data}, got: {error}.", hint="Check its permissions.") from error
     if table and table != data:
         findings.insert(0, Finding("index_source", "info", f"The index comes from {table.name}, not from the folders."))
     chosen, left_out = _select(records, classes)
@@ -90,7 +90,7 @@ def build_index(
     if not kept or lost:
         errors = " ".join(finding.message for finding in findings if finding.severity == "error")
         what = f"of class {', '.join(lost)}" if lost else f"in {data}"
-        raise DataError(f"Expected usable images {what}, got none. {errors}", cure="Replace the files named.")
+        raise DataError(f"Expected usable images {what}, got none. {errors}", hint="Replace the files named.")
     return Index(kept, class_names, tuple(findings), _common_root(kept), left_out)
 
 
@@ -139,7 +139,7 @@ def _table_of(data: Path) -> Path | None:
     if data.is_file():
         if data.suffix.lower() == ".csv":
             return data
-        raise DataError(f"Expected a folder or a CSV file, got the file {data}.", cure=LAYOUT)
+        raise DataError(f"Expected a folder or a CSV file, got the file {data}.", hint=LAYOUT)
     if not data.is_dir():
         raise DataError(f"Expected a folder or a CSV file, got {data}, which does not exist.")
     table = data / TABLE_NAME
@@ -151,7 +151,7 @@ def _scan_folders(data: Path, asked: Sequence[str]) -> tuple[list[Record], list[
     loose = _image_files(data)
     if not folders or {folder.name.lower() for folder in folders} <= {"images", "masks"}:
         got = f"{len(loose)} images and no class folder" if loose else "no class folder"
-        raise DataError(f"Expected class folders in {data}, got {got}.", cure=LAYOUT)
+        raise DataError(f"Expected class folders in {data}, got {got}.", hint=LAYOUT)
     records: list[Record] = []
     findings: list[Finding] = []
     empty: list[str] = []
@@ -162,9 +162,9 @@ def _scan_folders(data: Path, asked: Sequence[str]) -> tuple[list[Record], list[
         if not found:
             empty.append(folder.name)
     if not records:
-        raise DataError(f"Expected images in the class folders of {data}, got none.", cure=LAYOUT)
+        raise DataError(f"Expected images in the class folders of {data}, got none.", hint=LAYOUT)
     if lost := [name for name in empty if name in asked]:
-        raise DataError(f"Expected images in the class folder {lost[0]} of {data}, got none.", cure=LAYOUT)
+        raise DataError(f"Expected images in the class folder {lost[0]} of {data}, got none.", hint=LAYOUT)
     if empty:
         findings.append(gather("empty_class", "warning", [(name, "") for name in empty], "folders hold no images"))
     if loose:

@@ -33,7 +33,7 @@ class _Rule(NamedTuple):
 _RULES = {
     "empty_file": _Rule("error", "record", "images are empty files and are left out"),
     "unreadable_image": _Rule("error", "record", "images cannot be read and are left out"),
-    "constant_image": _Rule("error", "record", "images hold a single grey level and are left out"),
+    "constant_image": _Rule("error", "record", "images hold a single gray level and are left out"),
     "unreadable_mask": _Rule("warning", "mask", "masks cannot be read and are not used"),
     "mask_aspect": _Rule(
         "warning", "mask", f"masks differ from their image's aspect by over {ASPECT_TOLERANCE:.0%} and are not used"
@@ -73,7 +73,7 @@ def check_records(
 ) -> Checked:
     """Decode every image and mask once and say what is wrong, one Finding per check.
 
-    An image that is empty, unreadable or of one grey level (severity ``error``) takes its record out. A mask that
+    An image that is empty, unreadable or of one gray level (severity ``error``) takes its record out. A mask that
     is unreadable, empty or of another aspect (``warning``) is replaced by None: the record stays, without a mask.
     So is a region that is unreadable or of another aspect; an empty one says that there is nothing to point at.
     A mask of another size but the same aspect is fine (``info``): the COVID-19 Radiography Database ships 256 px

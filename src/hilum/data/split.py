@@ -58,7 +58,7 @@ def make_split(index: Index, config: SplitConfig) -> Split:
     if given and len(given) < len(index.records):
         raise SplitError(
             f"Expected a split for all records or for none, got one for {len(given)} of {len(index.records)}.",
-            cure="Fill the `split` column, or empty it to let hilum draw the split.",
+            hint="Fill the `split` column, or empty it to let hilum draw the split.",
         )
     if given:
         assignment = {index.key(record): cast("SplitName", record.split) for record in given}
@@ -91,17 +91,17 @@ def check_split(index: Index, split: Split) -> None:
         raise SplitError(
             f"Expected a split of these {len(keys)} records, got one that lacks {len(without)} of them and names "
             f"{len(foreign)} others{first}.",
-            cure="The split is stale: draw it again with `hilum split`, or index the same data and classes.",
+            hint="The split is stale: draw it again with `hilum split`, or index the same data and classes.",
         )
     if split.digest != _digest(split.assignment):
         raise SplitError(
-            "Expected the split's digest to be that of its assignment, got another.", cure="Draw it again."
+            "Expected the split's digest to be that of its assignment, got another.", hint="Draw it again."
         )
     if crossing := _crossing_groups(index, split.assignment):
         shown = "; ".join(f"{group}: {places}" for group, places in list(crossing.items())[:3])
         raise SplitError(
             f"Expected every group in one split, got {len(crossing)} groups in more than one ({shown}).",
-            cure="Move each group's records into one split, or empty the `split` column to let hilum draw it.",
+            hint="Move each group's records into one split, or empty the `split` column to let hilum draw it.",
         )
 
 
@@ -115,7 +115,7 @@ def records_of(index: Index, split: Split, name: SplitName) -> tuple[Record, ...
         return tuple(record for record in index.records if split.assignment[index.key(record)] == name)
     except KeyError as error:
         raise SplitError(
-            f"Expected {error} in the split, got nothing.", cure="The split is stale: draw it again."
+            f"Expected {error} in the split, got nothing.", hint="The split is stale: draw it again."
         ) from error
 
 
@@ -154,10 +154,10 @@ def load_split(path: Path) -> Split:
     except OSError as error:
         raise SplitError(f"Expected a split at {path}, got: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SplitError(f"Expected a split in {path}, got something else ({error}).", cure="Draw it again.") from error
+        raise SplitError(f"Expected a split in {path}, got something else ({error}).", hint="Draw it again.") from error
     if digest != split.digest or not known:
         raise SplitError(
-            f"Expected the digest {split.digest} of {path}, got {digest}: it was changed.", cure="Draw it again."
+            f"Expected the digest {split.digest} of {path}, got {digest}: it was changed.", hint="Draw it again."
         )
     return split
 
@@ -191,7 +191,7 @@ def _require_every_class(index: Index, counts: Mapping[str, Mapping[str, int]]) 
         if empty := [name for name in SPLIT_NAMES if not counts[name].get(label)]:
             raise SplitError(
                 f"Expected records of {label} in train, val and test, got none in {' and '.join(empty)} ({table}).",
-                cure="Each class needs at least three groups: add data, merge classes, or leave this one out.",
+                hint="Each class needs at least three groups: add data, merge classes, or leave this one out.",
             )
 
 
@@ -227,7 +227,7 @@ def draw_split(records: Mapping[str, Record], config: SplitConfig) -> dict[str, 
             return {key: SPLIT_NAMES[part[fold]] for key, fold in zip(keys, fold_of, strict=True)}
     raise SplitError(
         f"Expected a split with every class in train, val and test, found none for {len(keys)} records.",
-        cure="The groups are too few or too uneven: add data, or give the split in a `split` column.",
+        hint="The groups are too few or too uneven: add data, or give the split in a `split` column.",
     )
 
 
@@ -235,13 +235,13 @@ def _require_groups(records: Sequence[Record], names: Sequence[str]) -> None:
     members: dict[str, set[str]] = defaultdict(set)
     for record, name in zip(records, names, strict=True):
         members[record.label or NO_LABEL].add(name)
-    labelled = [label for label in members if label != NO_LABEL] or list(members)
-    if few := {label: len(members[label]) for label in sorted(labelled) if len(members[label]) < 3}:
+    labeled = [label for label in members if label != NO_LABEL] or list(members)
+    if few := {label: len(members[label]) for label in sorted(labeled) if len(members[label]) < 3}:
         got = ", ".join(f"{label} {count}" for label, count in few.items())
         raise SplitError(
             f"Expected at least 3 groups (or ungrouped images) of each class, one for each of train, val and test; "
             f"got {got}.",
-            cure="Add data, merge classes, or name the others, each with --class.",
+            hint="Add data, merge classes, or name the others, each with --class.",
         )
 
 

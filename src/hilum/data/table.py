@@ -16,7 +16,7 @@ LAYOUT = """Lay the files out as
     DATA/<class>/images/<name>.png
     DATA/<class>/masks/<name>.png    (optional, same name; any image suffix)
 or give a CSV file with the columns image, mask, label, group, source, split (only image is compulsory;
-region and boxes may be there, for measuring localisation)."""
+region and boxes may be there, for measuring localization)."""
 
 _OVERHANG = 0.01  # of the image: a box drawn at another size can end a pixel outside
 
@@ -39,7 +39,7 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     except OSError as error:
         raise DataError(f"Expected a readable CSV at {path}, got: {error.strerror}.") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"Expected a CSV in UTF-8 at {path}, got: {error}.", cure="Save it as CSV UTF-8.") from error
+        raise DataError(f"Expected a CSV in UTF-8 at {path}, got: {error}.", hint="Save it as CSV UTF-8.") from error
     return header, rows
 
 
@@ -54,7 +54,7 @@ def read_table(path: Path) -> list[Record]:
     """
     header, rows = read_rows(path)
     if "image" not in header:
-        raise DataError(f"Expected an `image` column in {path}, got: {', '.join(header) or 'nothing'}.", cure=LAYOUT)
+        raise DataError(f"Expected an `image` column in {path}, got: {', '.join(header) or 'nothing'}.", hint=LAYOUT)
     folder = path.parent.resolve()
     lines: dict[Path, int] = {}
     records = []
@@ -64,7 +64,7 @@ def read_table(path: Path) -> list[Record]:
             raise DataError(
                 f"Expected each image once in {path}, got {row['image']} in lines "
                 f"{lines[record.image_path]} and {line}.",
-                cure="Remove one of the two rows.",
+                hint="Remove one of the two rows.",
             )
         lines[record.image_path] = line
         records.append(record)
@@ -80,7 +80,7 @@ def _record_of(row: Mapping[str, str], folder: Path, where: str) -> Record:
     if split is not None and split not in SPLIT_NAMES:
         raise DataError(
             f"Expected a split of {', '.join(SPLIT_NAMES)} or an empty cell in {where}, got {split!r}.",
-            cure="Correct the cell; empty cells in the whole column let hilum draw the split.",
+            hint="Correct the cell; empty cells in the whole column let hilum draw the split.",
         )
     mask, region = row.get("mask"), row.get("region")
     return Record(
@@ -103,17 +103,17 @@ def _boxes(cell: str, where: str) -> tuple[Box, ...]:
         boxes: list[Box] = [(float(x), float(y), float(w), float(h)) for x, y, w, h in json.loads(cell)]
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(
-            f"Expected boxes as [[x, y, width, height], ...] in {where}, got {cell!r:.80}.", cure="Correct the cell."
+            f"Expected boxes as [[x, y, width, height], ...] in {where}, got {cell!r:.80}.", hint="Correct the cell."
         ) from error
     if not all(0 <= x < 1 and 0 <= y < 1 and 0 < w <= 1 and 0 < h <= 1 for x, y, w, h in boxes):
         raise DataError(
             f"Expected boxes as fractions of the image, in [0, 1], in {where}, got {cell!r:.80}.",
-            cure="Divide pixels by the image's width and height.",
+            hint="Divide pixels by the image's width and height.",
         )
     if not all(x + w <= 1 + _OVERHANG and y + h <= 1 + _OVERHANG for x, y, w, h in boxes):
         raise DataError(
             f"Expected boxes that end inside the image in {where}, got {cell!r:.80}.",
-            cure="Give x, y, width and height, not two corners.",
+            hint="Give x, y, width and height, not two corners.",
         )
     return tuple(boxes)
 

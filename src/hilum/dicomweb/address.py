@@ -49,26 +49,26 @@ def address_of(url: str, environment: Mapping[str, str], *, plain_http: bool = F
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
         shown = url.rpartition("@")[2]
         raise ConfigError(
-            f"Expected the URL of a DICOMweb service, got {shown!r}.", cure="Such as http://localhost:8042/dicom-web."
+            f"Expected the URL of a DICOMweb service, got {shown!r}.", hint="Such as http://localhost:8042/dicom-web."
         )
     if "@" in parts.netloc:
         raise ConfigError(
             f"Expected no user or password in the URL of {host}, got one: it would be seen in the list of processes.",
-            cure=f"Set {USER} and {PASSWORD}, or {TOKEN}.",
+            hint=f"Set {USER} and {PASSWORD}, or {TOKEN}.",
         )
     token = environment.get(TOKEN) or None
     user, password = environment.get(USER) or None, environment.get(PASSWORD) or None
     if token and (user or password):
-        raise ConfigError(f"Expected {TOKEN} or {USER} with {PASSWORD}, got both.", cure="Unset one of them.")
+        raise ConfigError(f"Expected {TOKEN} or {USER} with {PASSWORD}, got both.", hint="Unset one of them.")
     if bool(user) != bool(password):
-        raise ConfigError(f"Expected {USER} and {PASSWORD}, got only one of them.", cure="Set both, or neither.")
+        raise ConfigError(f"Expected {USER} and {PASSWORD}, got only one of them.", hint="Set both, or neither.")
     login = (user, password) if user and password else None
     if login is not None and ":" in login[0]:
         raise ConfigError(f"Expected no colon in {USER}, got one: basic authentication cannot send it.")
     if parts.scheme == "http" and not (plain_http or _is_loopback(host)):
         raise ConfigError(
             f"Expected https for films that leave this machine, got http://{host}.",
-            cure="Use https, or --plain-http inside a network that nobody else can read.",
+            hint="Use https, or --plain-http inside a network that nobody else can read.",
         )
     return Address(url.rstrip("/"), token, login)
 

@@ -67,10 +67,10 @@ def first_day(since: str, now: datetime) -> date:
             day = date.fromisoformat(since.strip())
     except (ValueError, OverflowError) as error:
         raise ConfigError(
-            f"Expected a day or a time span for --since, got {since!r}.", cure="Such as 2026-11-01, 24h, 7d or 2w."
+            f"Expected a day or a time span for --since, got {since!r}.", hint="Such as 2026-11-01, 24h, 7d or 2w."
         ) from error
     if day > now.date():
-        raise ConfigError(f"Expected a day up to today for --since, got {day}.", cure="Such as 2026-11-01 or 7d.")
+        raise ConfigError(f"Expected a day up to today for --since, got {day}.", hint="Such as 2026-11-01 or 7d.")
     return day
 
 

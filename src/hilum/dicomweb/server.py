@@ -151,7 +151,7 @@ class Server:
             with self._errors(what):
                 page = ask(*path, limit=_PAGE, offset=offset, search_filters=dict(filters), fields=list(fields) or None)
             if not isinstance(page, list) or not all(isinstance(item, Mapping) for item in page):
-                raise RequestError(f"Expected {what} of {self.url} as DICOM JSON, got something else.", cure=_ROOT)
+                raise RequestError(f"Expected {what} of {self.url} as DICOM JSON, got something else.", hint=_ROOT)
             if page == last:
                 return
             yield from page
@@ -169,25 +169,25 @@ class Server:
             status = 0 if error.response is None else error.response.status_code
             got = f"{asked}, got {status} {responses.get(status, '')}".rstrip() + "."
             if status in _SHUT_OUT:
-                raise ServerError(got, cure=f"Set {USER} and {PASSWORD}, or {TOKEN}.") from error
-            raise RequestError(got, cure=_ROOT if status == 404 and what == _STUDIES else "") from error
+                raise ServerError(got, hint=f"Set {USER} and {PASSWORD}, or {TOKEN}.") from error
+            raise RequestError(got, hint=_ROOT if status == 404 and what == _STUDIES else "") from error
         except requests.TooManyRedirects as error:
             target = error.response.headers.get("Location", "") if error.response is not None else ""
-            raise ServerError(f"{asked}, it points to {target!r}.", cure="Name the address that answers.") from error
+            raise ServerError(f"{asked}, it points to {target!r}.", hint="Name the address that answers.") from error
         except requests.exceptions.SSLError as error:
             raise ServerError(
-                f"{asked}, its certificate is not trusted.", cure="Name your authority's file in REQUESTS_CA_BUNDLE."
+                f"{asked}, its certificate is not trusted.", hint="Name your authority's file in REQUESTS_CA_BUNDLE."
             ) from error
         except requests.JSONDecodeError as error:
-            raise RequestError(f"{asked}, got no DICOMweb answer.", cure=_ROOT) from error
+            raise RequestError(f"{asked}, got no DICOMweb answer.", hint=_ROOT) from error
         except requests.RequestException as error:
             if isinstance(_root_of(error), (ConnectTimeoutError, NewConnectionError, ProxyError)):
-                raise ServerError(f"{asked}, it cannot be reached: {_cause(error)}.", cure="Is it running?") from error
+                raise ServerError(f"{asked}, it cannot be reached: {_cause(error)}.", hint="Is it running?") from error
             if isinstance(_root_of(error), (ReadTimeoutError, TimeoutError)):
                 raise RequestError(f"{asked}, got nothing for {self._timeout[1]:g} s.") from error
             raise RequestError(f"{asked}, the answer broke off ({type(_root_of(error)).__name__}).") from error
         except (ValueError, TypeError, AttributeError, KeyError, ParseError) as error:  # of the client, at odd answers
-            raise RequestError(f"{asked}, got no DICOMweb answer.", cure=_ROOT) from error
+            raise RequestError(f"{asked}, got no DICOMweb answer.", hint=_ROOT) from error
 
 
 _ROOT = "The URL is that of the DICOMweb root; Orthanc's is http://HOST:8042/dicom-web."

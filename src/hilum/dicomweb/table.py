@@ -37,7 +37,7 @@ class Log:
                 stream.seek(0)
                 if size and stream.read(len(head)) != head:
                     raise OutputError(
-                        f"Expected the log of earlier runs at {path}, got another file.", cure="Name another --log."
+                        f"Expected the log of earlier runs at {path}, got another file.", hint="Name another --log."
                     )
                 stream.seek(max(0, size - 1))
                 begin = head if not size else b"" if stream.read(1) == b"\n" else b"\n"
@@ -64,7 +64,7 @@ class Log:
 
     def _refused(self, error: OSError) -> OutputError:
         return OutputError(
-            f"Could not write {self._path}: {error.strerror or error}.", cure="Choose another --log, or free space."
+            f"Could not write {self._path}: {error.strerror or error}.", hint="Choose another --log, or free space."
         )
 
 

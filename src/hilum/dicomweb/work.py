@@ -170,7 +170,7 @@ class Worker:
         if self._in_a_row >= IN_A_ROW:
             raise ServerError(
                 f"Expected films to be fetched and stored, {IN_A_ROW} failed in a row; the last: {row.reason}",
-                cure="See to the server, then run the command again: it goes on where it stopped.",
+                hint="See to the server, then run the command again: it goes on where it stopped.",
             )
 
 

@@ -126,7 +126,7 @@ def open_scores(path: Path, split: str = "test") -> Scores:
             return read_predictions(place, split)
     raise DataError(
         f"Expected a {PREDICTIONS_FILE}, its folder or a run's folder with {split}/{PREDICTIONS_FILE}, got {path}.",
-        cure=f"Write it with: hilum evaluate {path} --split {split}",
+        hint=f"Write it with: hilum evaluate {path} --split {split}",
     )
 
 
@@ -205,7 +205,7 @@ def _tested(a: Scores, b: Scores, keys: Sequence[Key]) -> list[tuple[Key, Differ
     rows_of, clusters = rests_on(a), a.clusters()
     results: list[DeLongTest] = []
     for key in keys:
-        rows = a.labelled if key.versus is None else rows_of[key]
+        rows = a.labeled if key.versus is None else rows_of[key]
         positive = a.labels[rows] == a.class_names.index(str(key.class_name))
         if positive.all() or not positive.any():
             results.append(_UNDEFINED)
@@ -288,7 +288,7 @@ def _check_files(a: Sequence[str], b: Sequence[str]) -> None:
         ]
         raise DataError(
             f"Expected two models on the same files, got {' and '.join(parts)}; {len({*a} & {*b}):,} are shared.",
-            cure="Evaluate both on one data set and split.",
+            hint="Evaluate both on one data set and split.",
         )
 
 
@@ -297,7 +297,7 @@ def _check_equal(what: str, a: Sequence[Any], b: Sequence[Any], files: Sequence[
     if differing:
         raise DataError(
             f"Expected the same {what} for the same files, got {len(differing):,} that differ ({_some(differing)}).",
-            cure="Evaluate both on one data set and split.",
+            hint="Evaluate both on one data set and split.",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,8 @@ from hilum._version import __version__
 from hilum.bundle.calibration import Calibration
 from hilum.errors import DataError
 from hilum.evaluation.limits import limits_of
-from hilum.evaluation.localisation import localisation_result
-from hilum.evaluation.localisation_table import LocalisationTable
+from hilum.evaluation.localization import localization_result
+from hilum.evaluation.localization_table import LocalizationTable
 from hilum.evaluation.predictions import PREDICTIONS_FILE, read_predictions, write_predictions
 from hilum.evaluation.report import Contrast, Estimate, Failure, Figure, ModelRef, Part, Report, Settings, SplitRef
 from hilum.metrics.bootstrap import LEVEL, Interval
@@ -24,12 +25,13 @@ from hilum.metrics.conformal import conformal_results
 from hilum.metrics.scores import Scores, class_metrics, confusion_counts
 from hilum.metrics.selective import selective_result
 from hilum.metrics.table import Key, figures_of
-from hilum.storage import as_json, write_json, write_text
+from hilum.storage import as_json, with_current_keys, write_json, write_text
 
 REPORT_FILE = "report.json"
 CLASSIFICATION_FILE = "classification_report.json"
 SETTINGS_FILE = "evaluation.json"
-LOCALISATION_FILE = "localisation.csv"
+LOCALIZATION_FILE = "localization.csv"
+LOCALIZATION_FILES = (LOCALIZATION_FILE, "localisation.csv")  # the second as earlier versions wrote it
 MOST_FAILURES = 12
 
 
@@ -42,7 +44,7 @@ class Evaluated:
         model: what was evaluated.
         digest: of the split; None where the data brought none.
         calibration: what was fitted on other images; None where nothing was.
-        localisation: per film and method, where regions or boxes are given.
+        localization: per film and method, where regions or boxes are given.
         same_sources: whether the model was trained on films of the same sources.
         held_out: what leaving one source out gave, see hilum.evaluation.leave_one_source_out.
     """
@@ -51,7 +53,7 @@ class Evaluated:
     model: ModelRef
     digest: str | None = None
     calibration: Calibration | None = None
-    localisation: LocalisationTable | None = None
+    localization: LocalizationTable | None = None
     same_sources: bool = False
     held_out: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
 
@@ -77,7 +79,7 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
     scores, calibration = evaluated.scores, evaluated.calibration
     figures = figures_of(scores, resamples=resamples, seed=seed)
     again = {"resamples": resamples, "seed": seed}
-    known = scores.labelled
+    known = scores.labeled
     known_logits = scores.logits is not None and bool(known.any())
     return Report(
         hilum_version=__version__,
@@ -93,7 +95,7 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
         if calibration and known.any()
         else (),
         selective=as_json(selective_result(scores, calibration, **again)) if known.any() else None,
-        localisation=as_json(localisation_result(evaluated.localisation, **again)) if evaluated.localisation else None,
+        localization=as_json(localization_result(evaluated.localization, **again)) if evaluated.localization else None,
         held_out_sources=tuple(as_json(evaluated.held_out)),
         limits=limits_of(
             scores,
@@ -118,7 +120,7 @@ def write_evaluation(
     """Write all that is known of an evaluated split into ``folder``, and return the report.
 
     ``report.json``, ``report.html``, ``predictions.csv``, ``evaluation.json`` (settings and calibration: with the
-    table it gives the same report again), ``localisation.csv`` where there is any, ``plots/`` as PNG and SVG, and
+    table it gives the same report again), ``localization.csv`` where there is any, ``plots/`` as PNG and SVG, and
     ``classification_report.json`` in scikit-learn's form.
 
     Args:
@@ -138,13 +140,13 @@ def write_evaluation(
 
     scores = evaluated.scores
     plain = None
-    if scores.labelled.any():
+    if scores.labeled.any():
         plain = class_metrics(scores.labels, scores.probabilities, scores.class_names)
     report = build_report(evaluated, resamples=resamples, seed=seed)
     write_predictions(scores, folder / PREDICTIONS_FILE)
     write_json(folder / SETTINGS_FILE, _settings(evaluated, resamples, seed))
-    if evaluated.localisation is not None:
-        evaluated.localisation.write(folder / LOCALISATION_FILE)
+    if evaluated.localization is not None:
+        evaluated.localization.write(folder / LOCALIZATION_FILE)
     if plain is not None:
         write_json(folder / CLASSIFICATION_FILE, plain)
     for name in _left_over(evaluated):
@@ -170,23 +172,25 @@ def read_evaluation(path: Path) -> tuple[Evaluated, Settings]:
         return Evaluated(scores, ModelRef(kind="predictions", name=table.name)), Settings(
             resamples=1000, seed=0, level=LEVEL
         )
-    cure = "Evaluate again, or move the file away to read the table alone."
+    hint = "Evaluate again, or move the file away to read the table alone."
     try:
-        content = SettingsFile.model_validate_json(beside.read_bytes())
+        content = SettingsFile.model_validate(with_current_keys(json.loads(beside.read_bytes())))
     except ValidationError as error:
         reason = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise DataError(f"Expected the settings of an evaluation in {beside}, got {reason}.", cure=cure) from error
+        raise DataError(f"Expected the settings of an evaluation in {beside}, got {reason}.", hint=hint) from error
+    except ValueError as error:
+        raise DataError(f"Expected JSON in {beside}, got: {error}.", hint=hint) from error
     scores = read_predictions(table, content.split)
     classes = len(scores.class_names)
     if content.calibration and any(len(of) != classes for of in content.calibration.quantiles.values()):
-        raise DataError(f"Expected a calibration of {classes} classes in {beside}, as in {table}.", cure=cure)
-    localised = table.with_name(LOCALISATION_FILE)
+        raise DataError(f"Expected a calibration of {classes} classes in {beside}, as in {table}.", hint=hint)
+    localized = next((path for name in LOCALIZATION_FILES if (path := table.with_name(name)).is_file()), None)
     evaluated = Evaluated(
         scores=scores,
         model=content.model,
         digest=content.digest,
         calibration=content.calibration,
-        localisation=LocalisationTable.read(localised) if localised.is_file() else None,
+        localization=LocalizationTable.read(localized) if localized else None,
         same_sources=content.same_sources,
         held_out=content.held_out,
     )
@@ -200,7 +204,7 @@ def load_report(path: Path) -> Report:
         DataError: it cannot be read or is of another form.
     """
     try:
-        return Report.model_validate_json(path.read_text(encoding="utf-8"))
+        return Report.model_validate(with_current_keys(json.loads(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError) as error:
         raise DataError(f"Expected a report in {path}, got: {str(error).splitlines()[0]}.") from error
 
@@ -209,7 +213,7 @@ def failures_of(scores: Scores) -> tuple[Failure, ...]:
     """The errors of highest probability, worst first, at most MOST_FAILURES."""
     predicted = scores.predicted
     confidence = scores.probabilities.max(axis=1)
-    wrong = np.flatnonzero(scores.labelled & (predicted != scores.labels))
+    wrong = np.flatnonzero(scores.labeled & (predicted != scores.labels))
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST_FAILURES]
     names = scores.class_names
     return tuple(
@@ -229,7 +233,7 @@ def _split_ref(scores: Scores, digest: str | None) -> SplitRef:
         digest=digest,
         images=len(scores.files),
         groups=int(scores.clusters().max()) + 1,
-        labelled=int(scores.labelled.sum()),
+        labeled=int(scores.labeled.sum()),
         with_masks=int(scores.masked.sum()),
     )
 
@@ -255,7 +259,7 @@ def _contrast(scores: Scores, key: Key, interval: Interval) -> Contrast:
 
 
 def _confusion_matrix(scores: Scores) -> tuple[tuple[int, ...], ...] | None:
-    known = scores.labelled
+    known = scores.labeled
     if not known.any():
         return None
     counts = confusion_counts(scores.labels[known], scores.predicted[known], len(scores.class_names))[0]
@@ -276,6 +280,6 @@ def _settings(evaluated: Evaluated, resamples: int, seed: int) -> dict[str, Any]
 
 def _left_over(evaluated: Evaluated) -> list[str]:
     """What an earlier evaluation may have left that this one does not have."""
-    labelled = bool(evaluated.scores.labelled.any())
-    absent = {LOCALISATION_FILE: evaluated.localisation is None, CLASSIFICATION_FILE: not labelled}
+    labeled = bool(evaluated.scores.labeled.any())
+    absent = {LOCALIZATION_FILE: evaluated.localization is None, CLASSIFICATION_FILE: not labeled}
     return [name for name, gone in absent.items() if gone]

@@ -78,7 +78,7 @@ def leave_sources_out(
 
     Args:
         root: the run's folder.
-        sources: those to leave out; by default all that have labelled test films, and can be left out.
+        sources: those to leave out; by default all that have labeled test films, and can be left out.
         resamples, seed: of the bootstrap.
         step, observer: are told of the work.
 
@@ -93,13 +93,13 @@ def leave_sources_out(
     chosen = list(sources) or [name for name in _sources(data) if not _obstacle(data, name, start)]
     if not chosen:
         raise DataError(
-            "Expected a source that can be left out, got none: each has no labelled test film, or is all that some "
+            "Expected a source that can be left out, got none: each has no labeled test film, or is all that some "
             "class has, or may be known to the bundle that the run started from.",
-            cure="Give a `source` column with several sources per class.",
+            hint="Give a `source` column with several sources per class.",
         )
     for name in chosen:
         if obstacle := _obstacle(data, name, start):
-            raise DataError(f"Expected a source that can be left out, got {name}: {obstacle}", cure="Choose another.")
+            raise DataError(f"Expected a source that can be left out, got {name}: {obstacle}", hint="Choose another.")
     usual = subject_of(run, config, data.index, data.split, step)
     return tuple(_leave_out(name, data, config, run, usual, resamples, seed, step, observer) for name in chosen)
 
@@ -143,7 +143,7 @@ def _check_start(held_out: RunFolder, run: RunFolder) -> None:
     if now and then and now.bundle_id != then.bundle_id:
         raise DataError(
             f"Expected bundle {then.bundle_id[:12]}, which the run started from, got {now.bundle_id[:12]} there.",
-            cure="Put the first bundle back where it was, or fine-tune again.",
+            hint="Put the first bundle back where it was, or fine-tune again.",
         )
 
 
@@ -184,7 +184,7 @@ def _obstacle(data: PreparedData, source: str, start: Start | None) -> str:
     if source not in _sources(data):
         return f"the data have the sources {', '.join(_sources(data)) or '(none)'}."
     if not any(r.source == source and r.label is not None for r in records_of(index, split, "test")):
-        return "it has no labelled film in the test split."
+        return "it has no labeled film in the test split."
     parts: tuple[SplitName, ...] = ("train", "val")
     for name in parts:
         left = {r.label for r in data.datasets[name].records if r.source != source}

@@ -24,7 +24,7 @@ def limits_of(
         scores: the evaluated split.
         same_sources: whether the model was trained on films of the same sources.
         calibrated: whether a temperature was fitted.
-        fitted_here: whether it, the label sets and the threshold were fitted on these very images.
+        fitted_here: whether it, the prediction sets and the threshold were fitted on these very images.
     """
     sentences = sorted(_confounding(scores), key=lambda sentence: not sentence.startswith("No source"))
     if same_sources:
@@ -40,16 +40,16 @@ def limits_of(
         )
     if fitted_here:
         sentences.append(
-            "Temperature, label sets and abstention were fitted on these images: their figures here are too good."
+            "Temperature, prediction sets and abstention were fitted on these images: their figures here are too good."
         )
     return tuple(sentences)
 
 
 def _confounding(scores: Scores) -> Iterator[str]:
     sources = np.array([source or "" for source in scores.sources])
-    known = scores.labelled & (sources != "")
+    known = scores.labeled & (sources != "")
     if not known.any():
-        if scores.labelled.any():
+        if scores.labeled.any():
             yield "No source is given: nothing here tells how much of a class is its hospital, its year or its age."
         return
     labels = scores.labels
@@ -86,7 +86,7 @@ def _apart(first: str, second: str, of_a: NDArray[np.str_], of_b: NDArray[np.str
 
 
 def _thin_classes(scores: Scores) -> Iterator[str]:
-    if not scores.labelled.any():
+    if not scores.labeled.any():
         yield "No image has a label: nothing is said of the classes."
         return
     for k, name in enumerate(scores.class_names):

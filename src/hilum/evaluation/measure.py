@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from hilum.backends.base import Backend, BackendOutput
 from hilum.bundle.calibration import Calibration
-from hilum.bundle.label_sets import softmax
+from hilum.bundle.prediction_sets import softmax
 from hilum.config import PreprocessSpec
 from hilum.data.cache import Cache, cache_folder, open_cache
 from hilum.data.index import Index
 from hilum.errors import DataError
 from hilum.evaluation.evaluate import Evaluated, failures_of, write_evaluation
-from hilum.evaluation.localisation import localise
+from hilum.evaluation.localization import localize
 from hilum.evaluation.plots import sample_overlays
 from hilum.evaluation.report import ModelRef, Report
 from hilum.imaging.preprocess import to_input
@@ -108,10 +108,10 @@ def measure(
     step = step or Step()
     has_targets = any(record.region_path or record.boxes for record in records)
     scores, lungs, cache = score(subject, index, records, split, step, keep_lungs=has_targets)
-    localisation = None
+    localization = None
     if has_targets and lungs is not None:
-        step.begin("Localising")
-        localisation = localise(
+        step.begin("Localizing")
+        localization = localize(
             records, cache.images, lungs, scores, subject.spec, backend=subject.backend, network=subject.network
         )
     own = {record.source for record in records if record.source is not None}
@@ -120,7 +120,7 @@ def measure(
         model=subject.model,
         digest=digest,
         calibration=subject.calibration,
-        localisation=localisation,
+        localization=localization,
         same_sources=bool(own) and subject.sources is not None and own <= subject.sources,
         held_out=tuple(held_out),
     )
@@ -291,6 +291,6 @@ def labels_of(records: Sequence[Record], class_names: tuple[str, ...]) -> NDArra
     if unknown := sorted({record.label for record in records if record.label is not None} - number.keys()):
         raise DataError(
             f"Expected labels among the model's classes {', '.join(class_names)}, got {', '.join(unknown)}.",
-            cure="Name the classes to keep, each with --class, or rename the folders.",
+            hint="Name the classes to keep, each with --class, or rename the folders.",
         )
     return np.array([-1 if record.label is None else number[record.label] for record in records], np.int64)

@@ -80,12 +80,12 @@ def page_context(report: Report, plots: Mapping[str, str | bytes], pictures: Map
         "columns_of": [(heading, start) for _, _, heading, start in _COLUMNS],
         "chance": 1 / max(1, len(report.class_names)),
         "hd95_end": _round_up(max((f.high or f.value or 0 for f in report.figures if f.metric == "hd95"), default=0)),
-        "conformal": [_label_sets(result) for result in content["conformal"]],
+        "conformal": [_prediction_sets(result) for result in content["conformal"]],
         "failures": [
             {**failure, "picture": data_uri(pictures[failure["file"]]) if failure["file"] in pictures else None}
             for failure in content["failures"]
         ],
-        "localisation": _localisation(content["localisation"]),
+        "localization": _localization(content["localization"]),
         "plots": {name: data_uri(picture) for name, picture in plots.items()},
         "sections": _sections(report, rows),
         **rows,
@@ -101,10 +101,10 @@ def _sections(report: Report, rows: Mapping[str, Any]) -> dict[str, str]:
         "classes": ("Classes", known),
         "sources": ("Sources", bool(rows["sources"] or rows["contrasts"])),
         "calibration": ("Calibration", report.calibration is not None),
-        "sets": ("Label sets", bool(report.conformal)),
+        "sets": ("Prediction sets", bool(report.conformal)),
         "abstention": ("Abstention", report.selective is not None),
         "segmentation": ("Lung masks", bool(rows["segmentation"])),
-        "localisation": ("Localisation", report.localisation is not None),
+        "localization": ("Localization", report.localization is not None),
         "held-out": ("Sources left out", bool(report.held_out_sources)),
         "failures": ("Failures", known),
         "method": ("How this was made", True),
@@ -143,7 +143,7 @@ def _class_rows(report: Report) -> list[dict[str, Any]]:
     for row, name in zip(rows, report.class_names, strict=True):
         figure = report.figure("recall", name)
         row["n"] = None if figure is None else figure.n
-    return [*rows, {"name": "All classes", "total": True, "cells": overall, "n": report.split.labelled}]
+    return [*rows, {"name": "All classes", "total": True, "cells": overall, "n": report.split.labeled}]
 
 
 def _source_rows(report: Report) -> list[dict[str, Any]]:
@@ -190,13 +190,13 @@ def _overlap_rows(report: Report) -> list[dict[str, Any]]:
     return rows
 
 
-def _label_sets(result: Mapping[str, Any]) -> dict[str, Any]:
+def _prediction_sets(result: Mapping[str, Any]) -> dict[str, Any]:
     """A level, its title, and the classes that it never rules out: a quantile of 1 comes from too few groups."""
     always = [name for name, quantile in result["quantiles"].items() if quantile is not None and quantile >= 1]
     return {**result, "title": f"{float(result['level']):.0%}", "always": always}
 
 
-def _localisation(content: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _localization(content: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """A table of methods by measures over all films, one for each kind of target, and the differences."""
     if content is None:
         return None

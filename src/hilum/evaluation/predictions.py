@@ -63,7 +63,7 @@ def read_predictions(path: Path, split: str) -> Scores:
         raise DataError(
             f"Expected columns file, label and prob_<class>... (group, source, logit_<class>..., dice, iou, hd95 may "
             f"be there), each once, in {path}, got {', '.join(header)}.",
-            cure="Give the predictions.csv that `hilum evaluate` wrote.",
+            hint="Give the predictions.csv that `hilum evaluate` wrote.",
         )
     _check_rows(rows, header, {*class_names, ""}, place["label"], path)
 

@@ -69,7 +69,7 @@ class SplitRef(Part):
     digest: str | None
     images: int
     groups: int
-    labelled: int
+    labeled: int
     with_masks: int
 
 
@@ -95,7 +95,7 @@ class Report(Part):
 
     The parts without a schema of their own are dataclasses of the modules that compute them, as JSON:
     ``calibration`` of hilum.metrics.calibration, ``conformal`` of .conformal, ``selective`` of .selective,
-    ``localisation`` of .localisation, ``held_out_sources`` of hilum.evaluation.leave_one_source_out.
+    ``localization`` of .localization, ``held_out_sources`` of hilum.evaluation.leave_one_source_out.
     """
 
     format: Literal["hilum-report-1"] = "hilum-report-1"
@@ -110,7 +110,7 @@ class Report(Part):
     calibration: dict[str, Any] | None = None
     conformal: tuple[dict[str, Any], ...] = ()
     selective: dict[str, Any] | None = None
-    localisation: dict[str, Any] | None = None
+    localization: dict[str, Any] | None = None
     held_out_sources: tuple[dict[str, Any], ...] = ()
     limits: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
@@ -152,7 +152,7 @@ def summary_lines(report: Report) -> list[str]:
     width = max((len(words) for words, _ in shown), default=0)
     split = report.split
     head = (
-        f"{split.name} split: {split.images:,} images in {split.groups:,} groups, {split.labelled:,} labelled, "
+        f"{split.name} split: {split.images:,} images in {split.groups:,} groups, {split.labeled:,} labeled, "
         f"{split.with_masks:,} with masks; 95% intervals"
     )
     lines = [head, *(f"  {words:<{width}}  {text}" for words, text in shown)]

@@ -133,7 +133,7 @@ def _records(index: Index, split_name: SplitName | None) -> tuple[tuple[Record, 
     if any(record.split is None for record in index.records):
         raise DataError(
             f"Expected a `split` column in the data to measure on their {split_name} split, got none or a part of one.",
-            cure="Leave --split out to measure on all films, or give a CSV with a split.",
+            hint="Leave --split out to measure on all films, or give a CSV with a split.",
         )
     split = make_split(index, Config().split)
     return records_of(index, split, split_name), split.digest
@@ -142,14 +142,14 @@ def _records(index: Index, split_name: SplitName | None) -> tuple[tuple[Record, 
 def _calibration(run: RunFolder, subject: Subject, index: Index, split: Split, step: Step) -> Calibration | None:
     """The calibration kept in the run's folder if it is of these weights, else a new one, which is then kept.
 
-    None where the validation split has labelled films of fewer than two classes.
+    None where the validation split has labeled films of fewer than two classes.
     """
     if run.calibration.is_file():
         content = json.loads(run.calibration.read_text(encoding="utf-8"))
         if content.pop("weights", None) == subject.model.id:
             return calibration_from_json(content)
     scores, _, _ = score(subject, index, records_of(index, split, "val"), "val", step)
-    if len({*scores.labels[scores.labelled].tolist()}) < 2:
+    if len({*scores.labels[scores.labeled].tolist()}) < 2:
         return None
     fitted = fit_calibration(scores, digest=split.digest)
     write_json(run.calibration, {**calibration_to_json(fitted), "weights": subject.model.id})

@@ -154,14 +154,14 @@ def _state_of(content: dict[str, Any], file: Path) -> dict[str, torch.Tensor]:
     if not isinstance(last, torch.Tensor) or last.ndim != 2:
         raise CheckpointError(
             f"Expected a checkpoint of the original project in {file}, found no {_LAST_LAYER}.",
-            cure="It must come from the original model_arch.py, with a UNet backbone and two heads.",
+            hint="It must come from the original model_arch.py, with a UNet backbone and two heads.",
         )
     tensors = {str(name): tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
     for name, tensor in tensors.items():
         if tensor.is_meta or tensor.layout is not torch.strided or not torch.isfinite(tensor).all():
             raise CheckpointError(
                 f"Expected finite numbers in {name} of {file}, got others.",
-                cure="The training diverged or the file is damaged; use an earlier checkpoint.",
+                hint="The training diverged or the file is damaged; use an earlier checkpoint.",
             )
     return tensors
 
@@ -178,7 +178,7 @@ def _names_of(
     ):
         raise CheckpointError(
             f"Expected {num_classes} different class names for {file}, got {names!r:.200}.",
-            cure="Name them all, in the order of the logits: hilum import-checkpoint --class ...",
+            hint="Name them all, in the order of the logits: hilum import-checkpoint --class ...",
         )
     return tuple(names)
 

@@ -71,7 +71,7 @@ def round_weights(model: nn.Module) -> dict[str, torch.Tensor]:
             if not half.isfinite().all():
                 raise BundleError(
                     f"Expected weights of at most 65504 for float16, got {parameter.abs().max():.3g} in {name}.",
-                    cure="Export without --half-weights.",
+                    hint="Export without --half-weights.",
                 )
             parameter.copy_(half)
     return {name: tensor.half() if name in weights else tensor for name, tensor in model.state_dict().items()}
@@ -170,10 +170,10 @@ def _example(spec: PreprocessSpec, count: int) -> torch.Tensor:
 
 def _check_opset(opset: int, half_weights: bool) -> None:
     if opset not in _OPSETS:
-        raise ConfigError(f"Expected an opset of {_OPSETS[0]} to {_OPSETS[-1]}, got {opset}.", cure="Use --opset 17.")
+        raise ConfigError(f"Expected an opset of {_OPSETS[0]} to {_OPSETS[-1]}, got {opset}.", hint="Use --opset 17.")
     if half_weights and opset >= _FIRST_DYNAMO_OPSET:
         raise ConfigError(
-            f"Expected an opset below {_FIRST_DYNAMO_OPSET} with half weights, got {opset}.", cure="Use --opset 17."
+            f"Expected an opset below {_FIRST_DYNAMO_OPSET} with half weights, got {opset}.", hint="Use --opset 17."
         )
 
 
@@ -181,7 +181,7 @@ def _check_version(graph: Any, opset: int) -> None:
     found = next(entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx"))
     if found != opset:
         raise BundleError(
-            f"Expected the graph at opset {opset}, the exporter could only give {found}.", cure=f"Use --opset {found}."
+            f"Expected the graph at opset {opset}, the exporter could only give {found}.", hint=f"Use --opset {found}."
         )
 
 
@@ -202,7 +202,7 @@ def _strip_origin(message: Any) -> None:
 
 
 def _store_half(graph: Any) -> None:
-    """Turn float32 initialisers of 2 or more dimensions into float16 and a Cast, where every value stays the same."""
+    """Turn float32 initializers of 2 or more dimensions into float16 and a Cast, where every value stays the same."""
     casts = []
     for tensor in graph.initializer:
         if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) < 2:

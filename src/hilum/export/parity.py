@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.backends.base import Backend, BackendOutput
-from hilum.bundle.label_sets import softmax
+from hilum.bundle.prediction_sets import softmax
 from hilum.config import PreprocessSpec
 from hilum.errors import ParityError
 
@@ -103,7 +103,7 @@ def require_parity(parity: Parity, *, tolerance: float = TOLERANCE, what: str = 
     if failures:
         raise ParityError(
             f"Expected {what} to agree on {parity.images} images: {'; '.join(failures)}.",
-            cure="The bundle was not written. Try another --opset, or train in 32-true precision.",
+            hint="The bundle was not written. Try another --opset, or train in 32-true precision.",
         )
 
 
@@ -120,7 +120,7 @@ def require_small_rounding(parity: Parity) -> None:
         raise ParityError(
             f"Expected weights rounded to float16 to move probabilities by at most {ROUNDING_TOLERANCE} on "
             f"{parity.images} files, got {parity.probabilities:.3f}: calibration and figures would not be theirs.",
-            cure="The bundle was not written. Export without --half-weights.",
+            hint="The bundle was not written. Export without --half-weights.",
         )
 
 

@@ -46,7 +46,7 @@ class Recalibration:
         calibration: what was fitted, on all of the images.
         before: the images at the old bundle's temperature.
         after: the same images, each at a temperature fitted on the other folds, none of its group among them.
-        images: labelled images per class.
+        images: labeled images per class.
     """
 
     manifest: Manifest
@@ -68,7 +68,7 @@ def recalibrate(
     resamples: int = 1000,
     step: Step | None = None,
 ) -> Recalibration:
-    """Fit temperature, quantiles and abstention threshold on labelled images, and write the bundle with them.
+    """Fit temperature, quantiles and abstention threshold on labeled images, and write the bundle with them.
 
     Nothing is trained: the network's files are the old bundle's to the byte, the manifest and the model card change.
     What the new temperature is worth is measured by cross-fitting, five folds of whole groups.
@@ -79,14 +79,14 @@ def recalibrate(
         out: the bundle to write: a folder, or a ``.hilum`` file.
         classes: keep only these labels of the data; all by default.
         split: only the images whose ``split`` is this one.
-        min_images: the least number of labelled images.
+        min_images: the least number of labeled images.
         target_accuracy: of the images answered, for the threshold, in (0, 1).
         resamples: of the bootstrap.
         step: is told of the long parts, and of what is wrong with the data.
 
     Raises:
         BundleError: the bundle cannot be opened.
-        DataError: a label is none of the bundle's classes, there are fewer than ``min_images`` labelled images, of
+        DataError: a label is none of the bundle's classes, there are fewer than ``min_images`` labeled images, of
             fewer than 5 groups or 2 classes, or they are what the bundle was trained on.
         OutputError: ``out`` cannot be written.
     """
@@ -96,7 +96,7 @@ def recalibrate(
     index = build_index(data, classes=classes, progress=step.begin("Checking files"))
     step.found(index.findings)
     _refuse_training_data(bundle.manifest, index, split)
-    records = _labelled(index, split, min_images)
+    records = _labeled(index, split, min_images)
     scores = _score(bundle, index, records, split, step)
     images = {name: int((scores.labels == k).sum()) for k, name in enumerate(scores.class_names)}
     step.found(_absent_classes(images))
@@ -116,7 +116,7 @@ def cross_fitted(logits: FloatArray, labels: NDArray[np.int64], clusters: NDArra
     if groups.size < FOLDS:
         raise DataError(
             f"Expected at least {FOLDS} groups to measure a new temperature on, got {groups.size}.",
-            cure="Use images of more patients, or correct the `group` column.",
+            hint="Use images of more patients, or correct the `group` column.",
         )
     shuffled = np.random.default_rng(0).permutation(groups.size)
     order = shuffled[np.argsort(labels[first][shuffled], kind="stable")]
@@ -134,18 +134,18 @@ def _refuse_training_data(manifest: Manifest, index: Index, split: SplitName | N
     if manifest.index_digest == index.digest and split in (None, "train"):
         raise DataError(
             "Expected images that the network was not trained on, got the index of its training data.",
-            cure="Name other data, or --split val where the data have a `split` column.",
+            hint="Name other data, or --split val where the data have a `split` column.",
         )
 
 
-def _labelled(index: Index, split: SplitName | None, min_images: int) -> tuple[Record, ...]:
+def _labeled(index: Index, split: SplitName | None, min_images: int) -> tuple[Record, ...]:
     # Without the masks, which a calibration has no use for.
     records = tuple(replace(r, mask_path=None) for r in index.records if r.label and split in (None, r.split))
     if len(records) < min_images:
         where = f" in the split {split}" if split else ""
         raise DataError(
-            f"Expected at least {min_images} labelled images{where} to calibrate on, got {len(records)}.",
-            cure="Add labelled images: over fewer, a temperature and quantiles are chance.",
+            f"Expected at least {min_images} labeled images{where} to calibrate on, got {len(records)}.",
+            hint="Add labeled images: over fewer, a temperature and quantiles are chance.",
         )
     return records
 
@@ -169,7 +169,7 @@ def _score(bundle: Bundle, index: Index, records: tuple[Record, ...], split: Spl
 
 def _absent_classes(images: Mapping[str, int]) -> tuple[Finding, ...]:
     absent = [name for name, count in images.items() if not count]
-    message = f"no image of {', '.join(absent)}: nothing rules these classes out, they will be in every label set"
+    message = f"no image of {', '.join(absent)}: nothing rules these classes out, they will be in every prediction set"
     return (Finding("class_without_images", "warning", message),) if absent else ()
 
 

@@ -84,7 +84,7 @@ def export_run(
     step = step or Step()
     if not run.best.exists():
         raise CheckpointError(
-            f"Expected trained weights in {run.best}, found none.", cure=f"Finish it: hilum train --resume {root}."
+            f"Expected trained weights in {run.best}, found none.", hint=f"Finish it: hilum train --resume {root}."
         )
     index, split = index_and_split(config, run, step)
     model = load_model(run, config, len(index.class_names))

@@ -2,7 +2,7 @@
 
 They are hand-set measurements of brightness, contrast and texture: cheap, and blind to anatomy. Quantities
 and bounds are those of the original, so that a file gets the same verdict here as there. All are taken on 8-bit
-grey (``hilum.imaging.preprocess.to_uint8``), whatever the depth of the file.
+gray (``hilum.imaging.preprocess.to_uint8``), whatever the depth of the file.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _HORIZONTAL_RUN = np.ones((1, 5), np.uint8)
 
 
 class Thresholds(BaseModel):
-    """The bounds of the nine checks; a value on its bound passes. Grey levels are 8-bit, 0 to 255."""
+    """The bounds of the nine checks; a value on its bound passes. Gray levels are 8-bit, 0 to 255."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     minimum_side: int = Field(default=256, ge=1, description="Least length of the shorter side, pixels.")
-    colour_difference: float = Field(
-        default=8.0, ge=0, description="Largest mean absolute difference between two colour channels, grey levels."
+    color_difference: float = Field(
+        default=8.0, ge=0, description="Largest mean absolute difference between two color channels, gray levels."
     )
-    brightness_low: float = Field(default=20.0, ge=0, le=255, description="Least mean, grey levels.")
-    brightness_high: float = Field(default=240.0, ge=0, le=255, description="Largest mean, grey levels.")
-    contrast: float = Field(default=8.0, ge=0, description="Least standard deviation over the image, grey levels.")
+    brightness_low: float = Field(default=20.0, ge=0, le=255, description="Least mean, gray levels.")
+    brightness_high: float = Field(default=240.0, ge=0, le=255, description="Largest mean, gray levels.")
+    contrast: float = Field(default=8.0, ge=0, description="Least standard deviation over the image, gray levels.")
     local_detail: float = Field(
-        default=20.0, ge=0, description="Least mean variance in an 8 x 8 window, squared grey levels."
+        default=20.0, ge=0, description="Least mean variance in an 8 x 8 window, squared gray levels."
     )
     entropy: float = Field(
         default=3.0, ge=0, le=8, description="Least Shannon entropy of the histogram, bits (at most 8)."
@@ -53,7 +53,7 @@ class Thresholds(BaseModel):
         le=1,
         description="Least share of pixels below the 25th and above the 75th percentile, in [0, 1].",
     )
-    grey_levels: int = Field(default=50, ge=1, le=256, description="Least number of different grey levels.")
+    gray_levels: int = Field(default=50, ge=1, le=256, description="Least number of different gray levels.")
 
 
 Check: TypeAlias = Callable[[Radiograph, Thresholds], "Finding | None"]
@@ -68,13 +68,13 @@ def check_minimum_side(radiograph: Radiograph, thresholds: Thresholds) -> Findin
     return _error(radiograph, "minimum_side", measured, f"at least {thresholds.minimum_side} px")
 
 
-def check_greyness(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
-    """The colour channels of the file agree (measured when it was read)."""
-    difference = radiograph.colour_difference
-    if difference <= thresholds.colour_difference:
+def check_grayness(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
+    """The color channels of the file agree (measured when it was read)."""
+    difference = radiograph.color_difference
+    if difference <= thresholds.color_difference:
         return None
-    measured = f"mean difference between colour channels {difference:.4g}"
-    return _error(radiograph, "greyness", measured, f"at most {thresholds.colour_difference:g}")
+    measured = f"mean difference between color channels {difference:.4g}"
+    return _error(radiograph, "grayness", measured, f"at most {thresholds.color_difference:g}")
 
 
 def check_brightness(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
@@ -87,7 +87,7 @@ def check_brightness(radiograph: Radiograph, thresholds: Thresholds) -> Finding 
 
 
 def check_contrast(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
-    """The grey levels spread."""
+    """The gray levels spread."""
     spread = float(np.std(to_uint8(radiograph)))
     if spread >= thresholds.contrast:
         return None
@@ -95,9 +95,9 @@ def check_contrast(radiograph: Radiograph, thresholds: Thresholds) -> Finding | 
 
 
 def check_local_detail(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
-    """The grey levels vary within small windows too: the mean squared departure from the local mean."""
-    grey = to_uint8(radiograph).astype(np.float32)
-    detail = float(np.mean(cv2.blur((grey - cv2.blur(grey, _WINDOW)) ** 2, _WINDOW)))
+    """The gray levels vary within small windows too: the mean squared departure from the local mean."""
+    gray = to_uint8(radiograph).astype(np.float32)
+    detail = float(np.mean(cv2.blur((gray - cv2.blur(gray, _WINDOW)) ** 2, _WINDOW)))
     if detail >= thresholds.local_detail:
         return None
     bound = f"at least {thresholds.local_detail:g}"
@@ -105,7 +105,7 @@ def check_local_detail(radiograph: Radiograph, thresholds: Thresholds) -> Findin
 
 
 def check_entropy(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
-    """The histogram is not concentrated on a few grey levels: its Shannon entropy."""
+    """The histogram is not concentrated on a few gray levels: its Shannon entropy."""
     counts = _histogram(radiograph)
     shares = counts[counts > 0] / counts.sum()
     entropy = abs(float(np.sum(shares * np.log2(shares))))
@@ -126,40 +126,40 @@ def check_rib_edges(radiograph: Radiograph, thresholds: Thresholds) -> Finding |
 
 
 def check_dark_bright_balance(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
-    """Neither the dark nor the bright quarter has collapsed onto one grey level (a flat border)."""
-    grey = to_uint8(radiograph)
-    first, third = np.percentile(grey, (25, 75))
-    dark, bright = float(np.mean(grey < first)), float(np.mean(grey > third))
+    """Neither the dark nor the bright quarter has collapsed onto one gray level (a flat border)."""
+    gray = to_uint8(radiograph)
+    first, third = np.percentile(gray, (25, 75))
+    dark, bright = float(np.mean(gray < first)), float(np.mean(gray > third))
     if min(dark, bright) >= thresholds.tail_share:
         return None
     measured = f"share of pixels below the first quartile {dark:.4g}, above the third {bright:.4g}"
     return _error(radiograph, "dark_bright_balance", measured, f"both at least {thresholds.tail_share:g}")
 
 
-def check_grey_levels(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
-    """There are intermediate greys, not a drawing in a few tones."""
+def check_gray_levels(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
+    """There are intermediate grays, not a drawing in a few tones."""
     levels = int(np.count_nonzero(_histogram(radiograph)))
-    if levels >= thresholds.grey_levels:
+    if levels >= thresholds.gray_levels:
         return None
-    return _error(radiograph, "grey_levels", f"{levels} different", f"at least {thresholds.grey_levels}")
+    return _error(radiograph, "gray_levels", f"{levels} different", f"at least {thresholds.gray_levels}")
 
 
 CHECKS: tuple[Check, ...] = (
     check_minimum_side,
-    check_greyness,
+    check_grayness,
     check_brightness,
     check_contrast,
     check_local_detail,
     check_entropy,
     check_rib_edges,
     check_dark_bright_balance,
-    check_grey_levels,
+    check_gray_levels,
 )
 """All nine, in the order of the original, which stopped at the first that failed."""
 
 
 def _histogram(radiograph: Radiograph) -> NDArray[np.intp]:
-    """(256,) pixels at each 8-bit grey level."""
+    """(256,) pixels at each 8-bit gray level."""
     return np.bincount(to_uint8(radiograph).ravel(), minlength=256)
 
 

@@ -51,9 +51,9 @@ class ClassicGate:
         too_small = check_minimum_side(radiograph, self.thresholds)
         if too_small and min(radiograph.shape) < _MEASURABLE_SIDE:
             return Verdict("minimum side", (too_small,))
-        # Quantised once: to_uint8 hands 8-bit pixels back as they are, so that the checks share this array.
-        grey = replace(radiograph, pixels=to_uint8(radiograph), bits_stored=8)
-        findings = tuple(found for check in CHECKS if (found := check(grey, self.thresholds)) is not None)
+        # Quantized once: to_uint8 hands 8-bit pixels back as they are, so that the checks share this array.
+        gray = replace(radiograph, pixels=to_uint8(radiograph), bits_stored=8)
+        findings = tuple(found for check in CHECKS if (found := check(gray, self.thresholds)) is not None)
         reason = ", ".join(finding.check.replace("_", " ") for finding in findings)
         return Verdict(reason or ACCEPTED, findings)
 

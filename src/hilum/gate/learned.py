@@ -1,7 +1,7 @@
 """The learned gate: a small network that tells frontal chest films from all else, and which way up they are.
 
 Plain measurements come first (size, exposure, contrast), then the network's readings: what kind of picture it is, and
-of a frontal film its grey scale, its turn, whether the lungs are in view. ``hilum train-gate`` trains it and sets its
+of a frontal film its gray scale, its turn, whether the lungs are in view. ``hilum train-gate`` trains it and sets its
 bounds.
 """
 
@@ -36,13 +36,13 @@ class LearnedThresholds(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     minimum_side: int = Field(default=64, ge=1, description="Least length of the shorter side, pixels.")
-    dark: float = Field(default=8.0, ge=0, le=255, description="Least mean, 8-bit grey levels.")
-    bright: float = Field(default=247.0, ge=0, le=255, description="Largest mean, 8-bit grey levels.")
-    contrast: float = Field(default=6.0, ge=0, description="Least standard deviation, 8-bit grey levels.")
-    colour: float = Field(default=8.0, ge=0, description="Largest mean difference of two colour channels, grey levels.")
+    dark: float = Field(default=8.0, ge=0, le=255, description="Least mean, 8-bit gray levels.")
+    bright: float = Field(default=247.0, ge=0, le=255, description="Largest mean, 8-bit gray levels.")
+    contrast: float = Field(default=6.0, ge=0, description="Least standard deviation, 8-bit gray levels.")
+    color: float = Field(default=8.0, ge=0, description="Largest mean difference of two color channels, gray levels.")
     frontal: float = Field(default=0.5, ge=0, le=1, description="Least probability of a frontal chest film.")
     upright: float = Field(default=0.5, ge=0, le=1, description="Least probability that it has not been turned.")
-    inverted: float = Field(default=0.5, ge=0, le=1, description="Largest probability of an inverted grey scale.")
+    inverted: float = Field(default=0.5, ge=0, le=1, description="Largest probability of an inverted gray scale.")
     cropped: float = Field(default=0.5, ge=0, le=1, description="Largest probability that the lungs are cut off.")
     mirrored: float = Field(default=0.5, ge=0, le=1, description="Largest probability that it is mirrored.")
     annotated: float = Field(default=0.5, ge=0, le=1, description="Largest probability of words or arrows drawn on it.")
@@ -151,17 +151,17 @@ def halved(radiograph: Radiograph, longest: int) -> Radiograph:
 def plain_readings(
     radiograph: Radiograph, fitted: NDArray[np.uint8], spec: PreprocessSpec, bounds: LearnedThresholds
 ) -> tuple[Reading, ...]:
-    """Size, exposure, contrast and colour; the grey levels are those of ``fitted``, without its padding."""
+    """Size, exposure, contrast and color; the gray levels are those of ``fitted``, without its padding."""
     top, left, height, width = placement(radiograph.shape, spec)
     content = fitted[top : top + height, left : left + width]
     mean, spread, side = float(content.mean()), float(content.std()), min(radiograph.shape)
-    colour = radiograph.colour_difference
+    color = radiograph.color_difference
     return (
         Reading.at_least("too_small", "shorter side, pixels:", side, bounds.minimum_side),
-        Reading.at_least("too_dark", "mean grey level", mean, bounds.dark),
-        Reading.at_most("too_bright", "mean grey level", mean, bounds.bright),
-        Reading.at_least("too_flat", "standard deviation of grey levels", spread, bounds.contrast),
-        Reading.at_most("burned_in_colour", "difference of the colour channels", colour, bounds.colour, "warning"),
+        Reading.at_least("too_dark", "mean gray level", mean, bounds.dark),
+        Reading.at_most("too_bright", "mean gray level", mean, bounds.bright),
+        Reading.at_least("too_flat", "standard deviation of gray levels", spread, bounds.contrast),
+        Reading.at_most("burned_in_color", "difference of the color channels", color, bounds.color, "warning"),
         *_declared_view(radiograph.view_position),
     )
 
@@ -186,8 +186,8 @@ def geometry_readings(read: GateReading, bounds: LearnedThresholds) -> tuple[Rea
     upright, turned = float(read.turn[0, 0]), f"rotated {TURNS[_turn(read)]} degrees clockwise"
     most = Reading.at_most
     return (
-        most("inverted", "probability of an inverted grey scale", flags["inverted"], bounds.inverted, "error",
-             "inverted grey scale"),
+        most("inverted", "probability of an inverted gray scale", flags["inverted"], bounds.inverted, "error",
+             "inverted gray scale"),
         Reading.at_least("rotated", "probability of an upright film", upright, bounds.upright, "error", turned),
         most("cropped", "probability that lung is cut off", flags["cropped"], bounds.cropped, "error",
              "cropped: lungs cut off"),
@@ -203,7 +203,7 @@ def _turn(read: GateReading) -> int:
 
 
 def _mend(readings: Sequence[Reading], read: GateReading) -> Mend | None:
-    """How to put it right, where a wrong grey scale and a turn are all that speaks against it."""
+    """How to put it right, where a wrong gray scale and a turn are all that speaks against it."""
     failed = {reading.check for reading in readings if not reading.passed and reading.severity == "error"}
     if not failed or failed - {"inverted", "rotated"}:
         return None

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hilum._version import __version__
 from hilum.errors import BundleError
 from hilum.gate.learned import LearnedThresholds
-from hilum.storage import sha256_bytes, write_bytes, write_json
+from hilum.storage import sha256_bytes, with_current_keys, write_bytes, write_json
 
 GATE_MODEL = "gate.onnx"
 _MANIFEST = "gate.json"
@@ -52,11 +52,13 @@ def load_gate(folder: Path) -> tuple[bytes, StoredGate]:
         BundleError: the folder holds no gate, or a changed one.
     """
     try:
-        stored = StoredGate.model_validate(json.loads((folder / _MANIFEST).read_text(encoding="utf-8")))
+        stored = StoredGate.model_validate(
+            with_current_keys(json.loads((folder / _MANIFEST).read_text(encoding="utf-8")))
+        )
         model = (folder / GATE_MODEL).read_bytes()
     except (OSError, ValueError, ValidationError) as error:
         raise BundleError(
-            f"Expected a gate in {folder}, got: {error}.", cure="Name a folder that hilum train-gate wrote."
+            f"Expected a gate in {folder}, got: {error}.", hint="Name a folder that hilum train-gate wrote."
         ) from error
     if sha256_bytes(model) != stored.sha256:
         raise BundleError(f"Expected {GATE_MODEL} in {folder} to be the one that its manifest names; it has changed.")

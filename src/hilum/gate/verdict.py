@@ -96,7 +96,7 @@ class Mend:
 
     Attributes:
         turn: quarter turns clockwise that it has been turned by, 0 to 3.
-        inverted: whether its grey scale is inverted.
+        inverted: whether its gray scale is inverted.
     """
 
     turn: int = 0
@@ -117,7 +117,7 @@ class Mend:
     def describe(self) -> str:
         """What was done, in words."""
         done = ([f"turned by {90 * (4 - self.turn)} degrees clockwise"] if self.turn else []) + (
-            ["grey scale inverted"] if self.inverted else []
+            ["gray scale inverted"] if self.inverted else []
         )
         return " and ".join(done)
 

@@ -1,6 +1,6 @@
 """Radiographs of other parts of the body, drawn: hand, limb, skull, pelvis, abdomen, breast, a chest from the side.
 
-Each function takes a generator and the side S in pixels and returns grey levels (S, S) uint8. They are sketches of
+Each function takes a generator and the side S in pixels and returns gray levels (S, S) uint8. They are sketches of
 where the bright and the dark of such films lie, of nobody.
 """
 
@@ -13,14 +13,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Grey = NDArray[np.uint8]
+Gray8 = NDArray[np.uint8]
 Film = NDArray[np.float32]
-Part = Callable[[np.random.Generator, int], Grey]
+Part = Callable[[np.random.Generator, int], Gray8]
 
 Point = tuple[float, float]
 
 
-def hand(random: np.random.Generator, size: int) -> Grey:
+def hand(random: np.random.Generator, size: int) -> Gray8:
     """A palm and five rays of bones, fingers up."""
     film = _blank(random, size)
     wrist = (0.5 + random.uniform(-0.05, 0.05), random.uniform(0.8, 0.95))
@@ -42,7 +42,7 @@ def hand(random: np.random.Generator, size: int) -> Grey:
     return _exposed(film, random)
 
 
-def limb(random: np.random.Generator, size: int) -> Grey:
+def limb(random: np.random.Generator, size: int) -> Gray8:
     """Two shafts that meet in a joint: a knee, an elbow, an ankle."""
     film = _blank(random, size)
     joint = (0.5 + random.uniform(-0.08, 0.08), random.uniform(0.4, 0.6))
@@ -64,30 +64,30 @@ def limb(random: np.random.Generator, size: int) -> Grey:
     return _exposed(film, random)
 
 
-def skull(random: np.random.Generator, size: int) -> Grey:
+def skull(random: np.random.Generator, size: int) -> Gray8:
     """A skull from the side or from the front: a bright rim, a jaw, a neck."""
     film = _blank(random, size)
-    centre, wide, high = (0.5, random.uniform(0.36, 0.44)), random.uniform(0.27, 0.4), random.uniform(0.28, 0.36)
+    center, wide, high = (0.5, random.uniform(0.36, 0.44)), random.uniform(0.27, 0.4), random.uniform(0.28, 0.36)
     frontal = random.random() < 0.5
     wide = 0.75 * wide if frontal else wide
-    _oval(film, centre, wide, high, 0.45)
-    _ring(film, centre, wide, high, 0.03, 0.75)
-    jaw = (0.5, centre[1] + 1.05 * high) if frontal else (0.5 - 0.55 * wide, centre[1] + 0.95 * high)
+    _oval(film, center, wide, high, 0.45)
+    _ring(film, center, wide, high, 0.03, 0.75)
+    jaw = (0.5, center[1] + 1.05 * high) if frontal else (0.5 - 0.55 * wide, center[1] + 0.95 * high)
     _oval(film, jaw, 0.55 * wide, 0.4 * high, 0.35)
     _ring(film, jaw, 0.5 * wide, 0.35 * high, 0.035, 0.5)
     for tooth in range(9):
         _disc(film, (jaw[0] + (tooth - 4) * 0.02, jaw[1]), 0.012, 0.6)
     for side in (-1, 1) if frontal else (-1,):
-        eye = (0.5 + side * (0.42 if frontal else 0.6) * wide, centre[1] + 0.35 * high)
+        eye = (0.5 + side * (0.42 if frontal else 0.6) * wide, center[1] + 0.35 * high)
         _oval(film, eye, 0.25 * wide, 0.2 * high, -0.25)
         _ring(film, eye, 0.25 * wide, 0.2 * high, 0.015, 0.4)
     neck = 0.5 if frontal else 0.5 + 0.25 * wide
-    _spine(film, random, neck, centre[1] + high, 1.05, 0.05)
-    _bar(film, (neck, centre[1] + 0.8 * high), (neck, 1.1), 0.16, 0.2)
+    _spine(film, random, neck, center[1] + high, 1.05, 0.05)
+    _bar(film, (neck, center[1] + 0.8 * high), (neck, 1.1), 0.16, 0.2)
     return _exposed(film, random)
 
 
-def pelvis(random: np.random.Generator, size: int) -> Grey:
+def pelvis(random: np.random.Generator, size: int) -> Gray8:
     """Two iliac wings, a sacrum, hips and thighs."""
     film = _blank(random, size)
     _oval(film, (0.5, 0.5), random.uniform(0.5, 0.65), random.uniform(0.5, 0.7), 0.35)
@@ -105,7 +105,7 @@ def pelvis(random: np.random.Generator, size: int) -> Grey:
     return _exposed(film, random)
 
 
-def abdomen(random: np.random.Generator, size: int) -> Grey:
+def abdomen(random: np.random.Generator, size: int) -> Gray8:
     """A lumbar spine between soft tissue with bowel gas, the wings of the pelvis below."""
     film = _blank(random, size)
     _oval(film, (0.5, 0.5), random.uniform(0.45, 0.6), random.uniform(0.6, 0.9), 0.45)
@@ -119,17 +119,17 @@ def abdomen(random: np.random.Generator, size: int) -> Grey:
     return _exposed(film, random)
 
 
-def breast(random: np.random.Generator, size: int) -> Grey:
+def breast(random: np.random.Generator, size: int) -> Gray8:
     """A half disc at the edge of a dark film, with strands towards the nipple."""
     film = np.zeros((size, size), np.float32)
-    centre, wide, high = (0.0, random.uniform(0.4, 0.6)), random.uniform(0.35, 0.75), random.uniform(0.28, 0.45)
-    _oval(film, centre, wide, high, random.uniform(0.25, 0.5))
+    center, wide, high = (0.0, random.uniform(0.4, 0.6)), random.uniform(0.35, 0.75), random.uniform(0.28, 0.45)
+    _oval(film, center, wide, high, random.uniform(0.25, 0.5))
     inside = film > 0
     strands = cv2.GaussianBlur(random.standard_normal((size, size)).astype(np.float32), (0, 0), 0.012 * size)
     film[inside] += random.uniform(0.05, 0.2) * (strands / strands.std())[inside]
     for _ in range(int(random.integers(10, 40))):
-        start = (random.uniform(0, 0.5 * wide), centre[1] + random.uniform(-0.8, 0.8) * high)
-        _bar(film, start, (random.uniform(0.6, 0.95) * wide, centre[1] + random.uniform(-0.2, 0.2) * high), 0.008, 0.1)
+        start = (random.uniform(0, 0.5 * wide), center[1] + random.uniform(-0.8, 0.8) * high)
+        _bar(film, start, (random.uniform(0.6, 0.95) * wide, center[1] + random.uniform(-0.2, 0.2) * high), 0.008, 0.1)
     film[~inside] = 0
     if random.random() < 0.6:
         label = np.zeros((size, size), np.uint8)
@@ -139,7 +139,7 @@ def breast(random: np.random.Generator, size: int) -> Grey:
     return _exposed(film, random)
 
 
-def lateral_chest(random: np.random.Generator, size: int) -> Grey:
+def lateral_chest(random: np.random.Generator, size: int) -> Gray8:
     """A chest from the side: one dark field between breastbone and spine, a heart in front, a dome below."""
     film = _blank(random, size)
     wide = random.uniform(0.28, 0.42)
@@ -166,21 +166,21 @@ def _blank(random: np.random.Generator, size: int) -> Film:
     return np.full((size, size), random.uniform(0.0, 0.12), np.float32)
 
 
-def _oval(film: Film, centre: Point, wide: float, high: float, level: float) -> None:
+def _oval(film: Film, center: Point, wide: float, high: float, level: float) -> None:
     """Add ``level`` inside an ellipse; lengths are shares of the side, as everywhere here."""
     size = film.shape[0]
     y, x = np.mgrid[:size, :size].astype(np.float32) / size
-    inside = ((x - centre[0]) / wide) ** 2 + ((y - centre[1]) / high) ** 2
+    inside = ((x - center[0]) / wide) ** 2 + ((y - center[1]) / high) ** 2
     film += level * np.clip((1 - inside) * 6, 0, 1)
 
 
-def _ring(film: Film, centre: Point, wide: float, high: float, thick: float, level: float) -> None:
-    _oval(film, centre, wide, high, level)
-    _oval(film, centre, max(0.005, wide - thick), max(0.005, high - thick), -level)
+def _ring(film: Film, center: Point, wide: float, high: float, thick: float, level: float) -> None:
+    _oval(film, center, wide, high, level)
+    _oval(film, center, max(0.005, wide - thick), max(0.005, high - thick), -level)
 
 
-def _disc(film: Film, centre: Point, radius: float, level: float) -> None:
-    _oval(film, centre, radius, radius, level)
+def _disc(film: Film, center: Point, radius: float, level: float) -> None:
+    _oval(film, center, radius, radius, level)
 
 
 def _bar(film: Film, start: Point, end: Point, wide: float, level: float) -> None:
@@ -205,7 +205,7 @@ def _spine(film: Film, random: np.random.Generator, x: float, top: float, bottom
         _bar(film, (x - 0.4 * wide, y), (x + 0.4 * wide, y), 0.72 * step, 0.3)
 
 
-def _exposed(film: Film, random: np.random.Generator) -> Grey:
+def _exposed(film: Film, random: np.random.Generator) -> Gray8:
     """Blurred by scatter, with grain, a drawn tone, and a little turned."""
     size = film.shape[0]
     turn = cv2.getRotationMatrix2D((size / 2, size / 2), random.uniform(-20, 20), random.uniform(0.8, 1.25))

@@ -1,6 +1,6 @@
 """Pictures that are no radiographs, drawn: what the gate learns to refuse beside what its user collects.
 
-Each function takes a generator and the side S in pixels and returns grey levels (S, S) uint8. None shows anything real.
+Each function takes a generator and the side S in pixels and returns gray levels (S, S) uint8. None shows anything real.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Grey = NDArray[np.uint8]
-Decoy = Callable[[np.random.Generator, int], Grey]
+Gray8 = NDArray[np.uint8]
+Decoy = Callable[[np.random.Generator, int], Gray8]
 
 _FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX, cv2.FONT_HERSHEY_SCRIPT_SIMPLEX)
 _LETTERS = "abcdefghiklmnoprstuvwxyzABDEGHKLMNPRST0123456789,.-"
 
 
-def noise(random: np.random.Generator, size: int) -> Grey:
+def noise(random: np.random.Generator, size: int) -> Gray8:
     """White to very smooth noise, of any mean and spread."""
     exponent = random.uniform(0, 2.5)
     fy, fx = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :]
@@ -28,7 +28,7 @@ def noise(random: np.random.Generator, size: int) -> Grey:
     return _levels(np.fft.irfft2(spectrum, (size, size)), random)
 
 
-def gradient(random: np.random.Generator, size: int) -> Grey:
+def gradient(random: np.random.Generator, size: int) -> Gray8:
     """Linear, radial or conical shading, alone or over noise."""
     y, x = np.mgrid[:size, :size] / size - random.uniform(0.2, 0.8, (2, 1, 1))
     angle = random.uniform(0, 2 * np.pi)
@@ -37,7 +37,7 @@ def gradient(random: np.random.Generator, size: int) -> Grey:
     return _levels(shade, random)
 
 
-def texture(random: np.random.Generator, size: int) -> Grey:
+def texture(random: np.random.Generator, size: int) -> Gray8:
     """Cells, stripes, checks or weave."""
     y, x = np.mgrid[:size, :size].astype(np.float64)
     kind = int(random.integers(4))
@@ -52,7 +52,7 @@ def texture(random: np.random.Generator, size: int) -> Grey:
     return _levels(pattern + random.uniform(0, 0.4) * random.standard_normal((size, size)), random)
 
 
-def text_page(random: np.random.Generator, size: int) -> Grey:
+def text_page(random: np.random.Generator, size: int) -> Gray8:
     """Lines of letters, dark on light or light on dark, in one or two columns."""
     page = np.full((size, size), 235, np.uint8)
     step, scale = random.uniform(0.03, 0.12) * size, random.uniform(0.25, 1.2)
@@ -71,7 +71,7 @@ def text_page(random: np.random.Generator, size: int) -> Grey:
     return 255 - page if random.random() < 0.3 else page
 
 
-def code(random: np.random.Generator, size: int) -> Grey:
+def code(random: np.random.Generator, size: int) -> Gray8:
     """A QR code or a bar code, of nothing, in the middle of a page."""
     page = np.full((size, size), 255, np.uint8)
     side = int(random.uniform(0.4, 0.95) * size)
@@ -90,26 +90,26 @@ def code(random: np.random.Generator, size: int) -> Grey:
     return page
 
 
-def plot(random: np.random.Generator, size: int) -> Grey:
+def plot(random: np.random.Generator, size: int) -> Gray8:
     """Axes with curves, bars, points or a matrix."""
     page = np.full((size, size), 255, np.uint8)
     low, high = int(0.12 * size), int(0.93 * size)
     cv2.rectangle(page, (low, size - high), (high, size - low), 60, max(1, size // 150))
     kind, wide = int(random.integers(4)), max(1, size // 110)
     for _ in range(int(random.integers(1, 5))):
-        grey = int(random.integers(0, 190))
+        gray = int(random.integers(0, 190))
         walk = np.cumsum(random.standard_normal(60))
         walk = (walk - walk.min()) / (np.ptp(walk) + 1e-9)
         x = np.linspace(low, high, walk.size).astype(int)
         y = (size - low - walk * (high - low)).astype(int)
         if kind == 0:
-            cv2.polylines(page, [np.stack([x, y], 1).astype(np.int32)], False, grey, wide, cv2.LINE_AA)
+            cv2.polylines(page, [np.stack([x, y], 1).astype(np.int32)], False, gray, wide, cv2.LINE_AA)
         elif kind == 1:
             for left, top in zip(x[::6], y[::6], strict=True):
-                cv2.rectangle(page, (int(left), int(top)), (int(left + 0.05 * size), size - low), grey, -1)
+                cv2.rectangle(page, (int(left), int(top)), (int(left + 0.05 * size), size - low), gray, -1)
         elif kind == 2:
             for left, top in zip(x, random.permutation(y), strict=True):
-                cv2.circle(page, (int(left), int(top)), 2 * wide, grey, -1, cv2.LINE_AA)
+                cv2.circle(page, (int(left), int(top)), 2 * wide, gray, -1, cv2.LINE_AA)
         else:
             cells = random.integers(0, 255, (int(random.integers(2, 12)),) * 2).astype(np.uint8)
             side = high - low
@@ -121,26 +121,26 @@ def plot(random: np.random.Generator, size: int) -> Grey:
     return page
 
 
-def scene(random: np.random.Generator, size: int) -> Grey:
+def scene(random: np.random.Generator, size: int) -> Gray8:
     """Shaded discs, boxes and triangles before a horizon: what a photograph has of shapes."""
     page = gradient(random, size).astype(np.float32)
     horizon = int(random.uniform(0.3, 0.8) * size)
     page[horizon:] = 0.5 * page[horizon:] + 0.5 * texture(random, size)[horizon:]
     for _ in range(int(random.integers(3, 25))):
-        layer, grey = np.zeros((size, size), np.uint8), float(random.integers(0, 255))
-        centre, reach = random.uniform(0, size, 2), random.uniform(0.03, 0.3) * size
-        corners = centre + reach * random.uniform(-1, 1, (int(random.integers(3, 7)), 2))
+        layer, gray = np.zeros((size, size), np.uint8), float(random.integers(0, 255))
+        center, reach = random.uniform(0, size, 2), random.uniform(0.03, 0.3) * size
+        corners = center + reach * random.uniform(-1, 1, (int(random.integers(3, 7)), 2))
         if random.random() < 0.4:
-            cv2.circle(layer, (int(centre[0]), int(centre[1])), int(reach), 255, -1, cv2.LINE_AA)
+            cv2.circle(layer, (int(center[0]), int(center[1])), int(reach), 255, -1, cv2.LINE_AA)
         else:
             cv2.fillConvexPoly(layer, cv2.convexHull(corners.astype(np.int32)), 255, cv2.LINE_AA)
         share = layer.astype(np.float32) / 255
         shade = np.linspace(0.7, 1.2, size, dtype=np.float32)[:, None]
-        page = np.asarray(page * (1 - share) + share * grey * shade, np.float32)
+        page = np.asarray(page * (1 - share) + share * gray * shade, np.float32)
     return np.asarray(np.clip(page, 0, 255), np.uint8)
 
 
-def axial_slice(random: np.random.Generator, size: int) -> Grey:
+def axial_slice(random: np.random.Generator, size: int) -> Gray8:
     """A body cut across, as a CT slice shows it: an ellipse with two dark lungs, a spine, ribs and a table."""
     y, x = np.mgrid[:size, :size] / size - 0.5
     air, soft = random.uniform(0, 0.1), random.uniform(0.4, 0.7)
@@ -167,7 +167,7 @@ def axial_slice(random: np.random.Generator, size: int) -> Grey:
     return np.asarray(np.clip(255 * film, 0, 255), np.uint8)
 
 
-def coronal_slice(random: np.random.Generator, size: int) -> Grey:
+def coronal_slice(random: np.random.Generator, size: int) -> Gray8:
     """A body cut from side to side, as a reformatted CT shows it: the frontal outline, but ribs are dots."""
     y, x = np.mgrid[:size, :size] / size - 0.5
     soft, bone, air = random.uniform(0.35, 0.8), random.uniform(0.85, 1.0), random.uniform(0.0, 0.1)
@@ -204,7 +204,7 @@ SLICES: dict[str, Decoy] = {"axial slice": axial_slice, "coronal slice": coronal
 """Cuts through a body, by their plane."""
 
 
-def _levels(values: NDArray[np.floating], random: np.random.Generator) -> Grey:
-    """Any values as grey levels, of a drawn mean and spread."""
+def _levels(values: NDArray[np.floating], random: np.random.Generator) -> Gray8:
+    """Any values as gray levels, of a drawn mean and spread."""
     flat = (values - values.mean()) / (values.std() + 1e-9)
     return np.asarray(np.clip(random.uniform(40, 215) + random.uniform(10, 70) * flat, 0, 255), np.uint8)

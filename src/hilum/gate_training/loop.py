@@ -83,23 +83,23 @@ def train_gate_net(
     """
     torch.manual_seed(settings.seed)
     net = GateNet(settings.size).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = OneCycleLR(
-        optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=max(0.1, 2 / settings.steps)
+        optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=max(0.1, 2 / settings.steps)
     )
     averaged = ModelEmaV3(net, decay=settings.ema_decay, use_warmup=True)
-    parts = {"net": net, "averaged": averaged.module, "optimiser": optimiser, "schedule": schedule}
+    parts = {"net": net, "averaged": averaged.module, "optimizer": optimizer, "schedule": schedule}
     done = _resume(folder / STATE_FILE, parts, identity)
     net.train()
     for step, (images, properties) in zip(range(done, settings.steps), _batches(pictures, settings, done), strict=True):
         torch.manual_seed(settings.seed + step)  # dropout
         loss = gate_loss(net(_scaled(images)), properties)
         if not torch.isfinite(loss):
-            raise DataError(f"Expected a finite loss, got {float(loss)} at step {step}.", cure="Lower --learning-rate.")
-        optimiser.zero_grad()
+            raise DataError(f"Expected a finite loss, got {float(loss)} at step {step}.", hint="Lower --learning-rate.")
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         averaged.update(net, step=step + 1)
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
@@ -164,7 +164,7 @@ def _resume(path: Path, parts: Mapping[str, object], identity: str) -> int:
     if state["identity"] != identity:
         raise CheckpointError(
             f"Expected the state in {path} to be of these settings and pictures; it is of others.",
-            cure="Choose another --out, or remove the file.",
+            hint="Choose another --out, or remove the file.",
         )
     for name, part in parts.items():
         part.load_state_dict(state[name])  # type: ignore[attr-defined]

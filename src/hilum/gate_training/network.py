@@ -30,12 +30,12 @@ class GateOutput(NamedTuple):
 
 
 class GateNet(nn.Module):
-    """Grey levels (N, 1, S, S) in [0, 1] to GateOutput.
+    """Gray levels (N, 1, S, S) in [0, 1] to GateOutput.
 
     Args:
         size: S in pixels, a multiple of 32.
         dropout: before each head's last layer.
-        pretrained: start from the packaged ImageNet weights, the first layer's summed over the colours.
+        pretrained: start from the packaged ImageNet weights, the first layer's summed over the colors.
     """
 
     def __init__(self, size: int = 96, dropout: float = 0.2, *, pretrained: bool = True) -> None:
@@ -43,7 +43,7 @@ class GateNet(nn.Module):
         encoder: Any = timm.create_model(_ENCODER, features_only=True)
         if pretrained:
             load_encoder_weights(encoder, _ENCODER, None)
-        self.stem = nn.Sequential(_grey(encoder.conv_stem), encoder.bn1)
+        self.stem = nn.Sequential(_gray(encoder.conv_stem), encoder.bn1)
         self.blocks = encoder.blocks[:_BLOCKS]
         width = self.blocks[-1][-1].conv_pwl.out_channels
         self.features = nn.Sequential(nn.Conv2d(width, _FEATURES, 1, bias=False), nn.BatchNorm2d(_FEATURES), nn.ReLU6())
@@ -63,7 +63,7 @@ class GateNet(nn.Module):
         return GateOutput(self.kind(pooled), placed[:, : len(TURNS)], placed[:, len(TURNS) :])
 
 
-def _grey(convolution: nn.Conv2d) -> nn.Conv2d:
+def _gray(convolution: nn.Conv2d) -> nn.Conv2d:
     """A first layer for one channel that does with it what the layer for three did with three equal ones."""
     convolution.weight = nn.Parameter(convolution.weight.detach().sum(dim=1, keepdim=True))
     convolution.in_channels = 1

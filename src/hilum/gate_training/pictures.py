@@ -23,7 +23,7 @@ from hilum.imaging.read import read_radiograph
 from hilum.phantoms.chest import PHANTOM_CLASSES, draw_phantom
 from hilum.types import SplitName
 
-Grey = NDArray[np.uint8]
+Gray8 = NDArray[np.uint8]
 
 _STORED = 256
 """Pictures of the table are kept at this longer side, in pixels."""
@@ -54,17 +54,17 @@ class Pictures:
 
     Attributes:
         films: decoded training films, with the lungs of some.
-        others: kind to grey pictures (H, W) uint8.
+        others: kind to gray pictures (H, W) uint8.
         phantoms: drawn frontal films and their lungs.
         size: S of the views.
     """
 
     films: Cache
-    others: Mapping[int, Sequence[Grey]]
-    phantoms: Sequence[tuple[Grey, NDArray[np.bool_]]]
+    others: Mapping[int, Sequence[Gray8]]
+    phantoms: Sequence[tuple[Gray8, NDArray[np.bool_]]]
     size: int
 
-    def batch(self, seed: int, step: int, count: int) -> tuple[Grey, NDArray[np.int64]]:
+    def batch(self, seed: int, step: int, count: int) -> tuple[Gray8, NDArray[np.int64]]:
         """``count`` views, a function of (seed, step): (N, S, S), and (N, 2 + flags): kind, turn, flags."""
         random = np.random.default_rng((seed, step))
         views = [self.view(random) for _ in range(count)]
@@ -79,7 +79,7 @@ class Pictures:
             return self._collage(random)
         return other_view(random, self._other(random, kind), self.size, kind)
 
-    def _film(self, random: np.random.Generator) -> tuple[Grey, NDArray[np.bool_] | None]:
+    def _film(self, random: np.random.Generator) -> tuple[Gray8, NDArray[np.bool_] | None]:
         if self.phantoms and random.random() < _PHANTOM_SHARE:
             return self.phantoms[int(random.integers(len(self.phantoms)))]
         masked = np.flatnonzero(self.films.mask_row >= 0)
@@ -90,7 +90,7 @@ class Pictures:
         at = int(self.films.mask_row[row])
         return self.films.images[row], self.films.masks[at] > 0 if at >= 0 else None
 
-    def _other(self, random: np.random.Generator, kind: int) -> Grey:
+    def _other(self, random: np.random.Generator, kind: int) -> Gray8:
         mine = self.others.get(kind, ())
         if mine and random.random() >= _DRAWN_SHARE[kind]:
             return mine[int(random.integers(len(mine)))]
@@ -106,7 +106,7 @@ class Pictures:
         return collage_view(random, pictures, self.size, COLLAGE)
 
 
-def drawn_picture(random: np.random.Generator, kind: int) -> Grey:
+def drawn_picture(random: np.random.Generator, kind: int) -> Gray8:
     """A picture of ``kind`` that the project draws: (S, S) uint8."""
     if kind == LATERAL:
         return lateral_chest(random, _DRAWN)
@@ -114,7 +114,7 @@ def drawn_picture(random: np.random.Generator, kind: int) -> Grey:
     return choices[int(random.integers(len(choices)))](random, _DRAWN)
 
 
-def draw_phantoms(seed: int, count: int, size: int) -> list[tuple[Grey, NDArray[np.bool_]]]:
+def draw_phantoms(seed: int, count: int, size: int) -> list[tuple[Gray8, NDArray[np.bool_]]]:
     """Frontal films of nobody with their lungs, (S, S)."""
     labels = [PHANTOM_CLASSES[number % len(PHANTOM_CLASSES)] for number in range(count)]
     drawn = [draw_phantom(seed + number, label, size=size) for number, label in enumerate(labels)]
@@ -150,19 +150,19 @@ def read_others(table: Path, folder: Path | None = None) -> list[Other]:
     return others
 
 
-def load_pictures(others: Sequence[Other]) -> dict[int, list[Grey]]:
+def load_pictures(others: Sequence[Other]) -> dict[int, list[Gray8]]:
     """The pictures by kind, shrunk to 256 px on the longer side.
 
     Raises:
         ReadError: one of them cannot be read.
     """
-    loaded: dict[int, list[Grey]] = {}
+    loaded: dict[int, list[Gray8]] = {}
     for other in others:
-        grey = to_uint8(read_radiograph(other.path))
-        scale = min(1.0, _STORED / max(grey.shape))
-        shape = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
+        gray = to_uint8(read_radiograph(other.path))
+        scale = min(1.0, _STORED / max(gray.shape))
+        shape = (max(1, round(gray.shape[1] * scale)), max(1, round(gray.shape[0] * scale)))
         loaded.setdefault(other.kind, []).append(
-            np.asarray(cv2.resize(grey, shape, interpolation=cv2.INTER_AREA), np.uint8)
+            np.asarray(cv2.resize(gray, shape, interpolation=cv2.INTER_AREA), np.uint8)
         )
     return loaded
 

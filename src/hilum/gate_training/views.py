@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
-from hilum.imaging.preprocess import Grey, content_of, fit_image
+from hilum.imaging.preprocess import Gray8, content_of, fit_image
 from hilum.types import Radiograph
 
 Mask = NDArray[np.bool_]
@@ -30,7 +30,7 @@ KEPT, LOST = 0.97, 0.75
 class View:
     """One picture for the gate, and what is true of it; UNKNOWN where that is not known or does not apply."""
 
-    image: Grey  # (S, S)
+    image: Gray8  # (S, S)
     kind: int
     turn: int = UNKNOWN  # quarter turns clockwise, 0 to 3
     inverted: int = UNKNOWN
@@ -44,7 +44,7 @@ class View:
         return (self.kind, self.turn, self.inverted, self.mirrored, self.cropped, self.annotated)
 
 
-def letterboxed(image: Grey, size: int) -> Grey:
+def letterboxed(image: Gray8, size: int) -> Gray8:
     """(H, W) into (S, S), as a file of it would be; S is a multiple of 32."""
     return fit_image(Radiograph(image), _square(size))
 
@@ -54,7 +54,7 @@ def _square(size: int) -> PreprocessSpec:
     return PreprocessSpec(size=size)
 
 
-def film_view(random: np.random.Generator, square: Grey, lungs: Mask | None, size: int, kind: int) -> View:
+def film_view(random: np.random.Generator, square: Gray8, lungs: Mask | None, size: int, kind: int) -> View:
     """A drawn view of one frontal film.
 
     Args:
@@ -86,7 +86,7 @@ def film_view(random: np.random.Generator, square: Grey, lungs: Mask | None, siz
     return View(letterboxed(film, size), kind, turn, inverted, mirrored, cropped, annotated)
 
 
-def other_view(random: np.random.Generator, picture: Grey, size: int, kind: int) -> View:
+def other_view(random: np.random.Generator, picture: Gray8, size: int, kind: int) -> View:
     """A drawn view of a picture (H, W) that is no frontal film: any part, any way round, any tone."""
     height, width = picture.shape
     share = random.uniform(0.6, 1.0, 2)
@@ -101,7 +101,7 @@ def other_view(random: np.random.Generator, picture: Grey, size: int, kind: int)
     return View(letterboxed(np.ascontiguousarray(part), size), kind)
 
 
-def collage_view(random: np.random.Generator, pictures: Sequence[Grey], size: int, kind: int) -> View:
+def collage_view(random: np.random.Generator, pictures: Sequence[Gray8], size: int, kind: int) -> View:
     """Two or more pictures side by side, one above the other or in a grid, with or without gaps; perhaps with words."""
     rows = 2 if len(pictures) > 3 or random.random() < 0.3 else 1
     columns = -(-len(pictures) // rows)
@@ -121,7 +121,7 @@ def collage_view(random: np.random.Generator, pictures: Sequence[Grey], size: in
     return View(letterboxed(toned(random, page), size), kind)
 
 
-def screenshot_view(random: np.random.Generator, film: Grey, size: int, kind: int) -> View:
+def screenshot_view(random: np.random.Generator, film: Gray8, size: int, kind: int) -> View:
     """A film in a window: bars of the program around it, with words, or a page of paper or a wall behind it."""
     high, wide = 160, int(160 * random.uniform(1.0, 1.8))
     page = np.full((high, wide), int(random.choice([0, 30, 60, 200, 235, 255])), np.uint8)
@@ -140,15 +140,15 @@ def screenshot_view(random: np.random.Generator, film: Grey, size: int, kind: in
     return View(letterboxed(toned(random, page), size), kind)
 
 
-def toned(random: np.random.Generator, film: Grey) -> Grey:
+def toned(random: np.random.Generator, film: Gray8) -> Gray8:
     """Another exposure, sharpness, grain and codec."""
-    grey = (film.astype(np.float32) / 255) ** float(np.exp(random.uniform(-0.6, 0.6)))
-    grey = grey * random.uniform(0.7, 1.15) + random.uniform(-0.06, 0.1)
+    gray = (film.astype(np.float32) / 255) ** float(np.exp(random.uniform(-0.6, 0.6)))
+    gray = gray * random.uniform(0.7, 1.15) + random.uniform(-0.06, 0.1)
     if random.random() < 0.3:
-        grey = np.asarray(cv2.GaussianBlur(grey, (0, 0), random.uniform(0.3, 1.6)), np.float32)
+        gray = np.asarray(cv2.GaussianBlur(gray, (0, 0), random.uniform(0.3, 1.6)), np.float32)
     if random.random() < 0.3:
-        grey = grey + random.uniform(0.005, 0.06) * random.standard_normal(grey.shape, np.float32)
-    toned_film = np.asarray(np.clip(255 * grey, 0, 255), np.uint8)
+        gray = gray + random.uniform(0.005, 0.06) * random.standard_normal(gray.shape, np.float32)
+    toned_film = np.asarray(np.clip(255 * gray, 0, 255), np.uint8)
     if random.random() < 0.2:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(15, 90))]
         coded = cv2.imencode(".jpg", toned_film, quality)[1]
@@ -156,7 +156,7 @@ def toned(random: np.random.Generator, film: Grey) -> Grey:
     return toned_film
 
 
-def _tilted(random: np.random.Generator, film: Grey, lung: Mask | None) -> tuple[Grey, Mask | None]:
+def _tilted(random: np.random.Generator, film: Gray8, lung: Mask | None) -> tuple[Gray8, Mask | None]:
     """Turned by a few degrees, and stretched a little."""
     height, width = film.shape
     drawn = cv2.getRotationMatrix2D((width / 2, height / 2), random.uniform(-9, 9), random.uniform(0.9, 1.05))
@@ -171,7 +171,7 @@ def _tilted(random: np.random.Generator, film: Grey, lung: Mask | None) -> tuple
     return moved, np.asarray(turned) > 0
 
 
-def _bordered(random: np.random.Generator, film: Grey) -> Grey:
+def _bordered(random: np.random.Generator, film: Gray8) -> Gray8:
     """With an even margin on some sides, as scanners and viewers leave it."""
     reach = 0.13 * min(film.shape)
     top, bottom, left, right = (int(random.uniform(0, reach)) if random.random() < 0.6 else 0 for _ in range(4))
@@ -179,7 +179,7 @@ def _bordered(random: np.random.Generator, film: Grey) -> Grey:
     return cv2.copyMakeBorder(film, top, bottom, left, right, cv2.BORDER_CONSTANT, value=level)  # type: ignore[return-value]
 
 
-def _cut(random: np.random.Generator, film: Grey, lung: Mask | None) -> tuple[Grey, int]:
+def _cut(random: np.random.Generator, film: Gray8, lung: Mask | None) -> tuple[Gray8, int]:
     """A window of the film, and whether it cuts the lungs off."""
     if lung is None or not lung.any():
         return film, UNKNOWN
@@ -196,7 +196,7 @@ def _cut(random: np.random.Generator, film: Grey, lung: Mask | None) -> tuple[Gr
     return film, 0
 
 
-def _wired(random: np.random.Generator, film: Grey) -> Grey:
+def _wired(random: np.random.Generator, film: Gray8) -> Gray8:
     """With cables, tubes and electrodes, as on films of people in bed."""
     height, width = film.shape
     layer = np.zeros((height, width), np.uint8)
@@ -212,9 +212,9 @@ def _wired(random: np.random.Generator, film: Grey) -> Grey:
     return np.asarray(film + share * (255 - film.astype(np.float32)), np.uint8)
 
 
-def _annotated(random: np.random.Generator, film: Grey) -> Grey:
+def _annotated(random: np.random.Generator, film: Gray8) -> Gray8:
     """With words, arrows or circles, as a person or a program leaves them on a picture."""
-    marked: Grey = film.copy()
+    marked: Gray8 = film.copy()
     height, width = film.shape
     ink = int(random.choice([255, 255, 230, 0]))
     for _ in range(int(random.integers(1, 4))):

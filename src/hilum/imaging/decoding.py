@@ -1,4 +1,4 @@
-"""What both decoders (Pillow's formats, DICOM) share: the guard around foreign decoding code, and RGB to grey."""
+"""What both decoders (Pillow's formats, DICOM) share: the guard around foreign decoding code, and RGB to gray."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def decoding(origin: str, *also: type[Exception]) -> Iterator[None]:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:_MESSAGE_CHARACTERS]
         raise ReadError(
             f"Expected a whole, undamaged image in {origin}, got one that cannot be decoded ({reason}).",
-            cure="Copy or export the file again.",
+            hint="Copy or export the file again.",
         ) from error
     finally:
         _is_decoding.reset(token)
@@ -89,21 +89,21 @@ def check_pixel_count(width: int, height: int, origin: str, max_pixels: int, sam
     """
     if width < 1 or height < 1:
         raise ReadError(
-            f"Expected at least 1 x 1 pixels in {origin}, got {width} x {height}.", cure="Export the file again."
+            f"Expected at least 1 x 1 pixels in {origin}, got {width} x {height}.", hint="Export the file again."
         )
     if width * height * samples > max_pixels:
         raise ReadError(
             f"Expected at most {max_pixels:,} pixels in {origin}, got {width} x {height}"
             + (f" x {samples} = " if samples > 1 else " = ")
             + f"{width * height * samples:,}.",
-            cure="Shrink the image, or check that it is a radiograph.",
+            hint="Shrink the image, or check that it is a radiograph.",
         )
 
 
-def rgb_to_grey(rgb: NDArray[np.uint8] | NDArray[np.uint16], bits_stored: int) -> tuple[Gray, float]:
-    """(H, W, 3) to ITU-R BT.601 luma (H, W) of the same type, and the colour difference.
+def rgb_to_gray(rgb: NDArray[np.uint8] | NDArray[np.uint16], bits_stored: int) -> tuple[Gray, float]:
+    """(H, W, 3) to ITU-R BT.601 luma (H, W) of the same type, and the color difference.
 
-    The colour difference is the mean over the pixels of (|R-G| + |R-B| + |G-B|) / 3, in 8-bit grey levels. Where
+    The color difference is the mean over the pixels of (|R-G| + |R-B| + |G-B|) / 3, in 8-bit gray levels. Where
     R = G = B the luma is that value exactly, elsewhere within 2 of 65,535 (1 of 255) of the formula.
     """
     red, green, blue = cv2.split(rgb)

@@ -32,7 +32,7 @@ from pydicom.uid import (
 )
 
 from hilum.errors import ReadError
-from hilum.imaging.decoding import check_pixel_count, decoding, rgb_to_grey
+from hilum.imaging.decoding import check_pixel_count, decoding, rgb_to_gray
 from hilum.types import Gray, Radiograph
 
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
@@ -44,17 +44,17 @@ _HEADER_BYTES = 1 << 26  # what a deflated data set may hold beside its pixels
 def decode_dicom(content: bytes, origin: str, max_pixels: int) -> Radiograph:
     """Decode the one frame of a DICOM file's bytes.
 
-    Grey: stored value, then modality LUT or rescale, then the first VOI LUT, else the first window, else the full
+    Gray: stored value, then modality LUT or rescale, then the first VOI LUT, else the first window, else the full
     range that the bits stored declare; MONOCHROME1 inverted; padding black. The result is uint16 in [0, 65535]
     (``bits_stored=16``), whatever the file's depth: 8-bit levels map to multiples of 257 and come back exactly.
-    A window whose width is impossible counts as absent. Colour: RGB and what converts to it, to ITU-R BT.601 luma
+    A window whose width is impossible counts as absent. Color: RGB and what converts to it, to ITU-R BT.601 luma
     at the file's own ``bits_stored``.
 
     Missing elements are assumed as one sample, all allocated bits stored, unsigned, MONOCHROME2 (RGB with three
     samples), and without file meta information the encoding that the first element shows, usually implicit VR.
 
     Raises:
-        ReadError: no pixel data, several frames, an unknown compression or colour model, more than 16 bits, more
+        ReadError: no pixel data, several frames, an unknown compression or color model, more than 16 bits, more
             than ``max_pixels`` samples by the header, or a damaged file.
     """
     with decoding(origin, BytesLengthException, InvalidDicomError):
@@ -63,10 +63,10 @@ def decode_dicom(content: bytes, origin: str, max_pixels: int) -> Radiograph:
         stored = _stored_pixels(dataset, origin)
         pixels: Gray
         if photometric in _MONOCHROME:
-            pixels, bits, difference = _grey(stored, dataset, photometric, origin), 16, 0.0
+            pixels, bits, difference = _gray(stored, dataset, photometric, origin), 16, 0.0
         else:
             rgb, bits = _rgb(stored, dataset, photometric)
-            pixels, difference = rgb_to_grey(rgb, bits)
+            pixels, difference = rgb_to_gray(rgb, bits)
         view = str(dataset.get("ViewPosition") or "").strip()
         return Radiograph(pixels, bits, photometric, view or None, origin, difference)
 
@@ -91,13 +91,13 @@ def _parse(content: bytes, origin: str, max_pixels: int) -> FileDataset:
     dataset = _read(content, origin, max_pixels)
     if dataset.get("Modality") == "SEG":  # of one segment it would be a picture of one bit
         raise ReadError(
-            f"Expected a radiograph in {origin}, got a segmentation.", cure="Give the image that it was made of."
+            f"Expected a radiograph in {origin}, got a segmentation.", hint="Give the image that it was made of."
         )
     if not dataset.get("PixelData"):
         raise ReadError(
             f"Expected pixel data in {origin}, got a DICOM object without any"
             f" ({dataset.get('Modality') or 'no modality'}).",
-            cure="Give the image, not the report, plan or directory.",
+            hint="Give the image, not the report, plan or directory.",
         )
     if getattr(dataset, "file_meta", None) is None:
         dataset.file_meta = FileMetaDataset()
@@ -119,7 +119,7 @@ def _check_inflated_size(content: bytes, origin: str, limit: int) -> None:
     if len(inflater.decompress(stream.read(), limit + 1)) > limit:
         raise ReadError(
             f"Expected at most {limit:,} bytes in {origin} after inflating it, got more.",
-            cure="Shrink the image, or check that it is a radiograph.",
+            hint="Shrink the image, or check that it is a radiograph.",
         )
 
 
@@ -127,7 +127,7 @@ def _complete(dataset: Dataset, origin: str, max_pixels: int) -> str:
     """Refuse what must not be decoded, write the defaults of missing elements, return the photometric model."""
     frames = _whole(dataset, "NumberOfFrames", 1)
     if frames > 1:
-        raise ReadError(f"Expected one image in {origin}, got {frames} frames.", cure="Export the one that is meant.")
+        raise ReadError(f"Expected one image in {origin}, got {frames} frames.", hint="Export the one that is meant.")
     samples = _whole(dataset, "SamplesPerPixel", 1)
     check_pixel_count(_whole(dataset, "Columns", 0), _whole(dataset, "Rows", 0), origin, max_pixels, samples)
     allocated = _whole(dataset, "BitsAllocated", 16)
@@ -135,7 +135,7 @@ def _complete(dataset: Dataset, origin: str, max_pixels: int) -> str:
     if not 1 <= bits <= min(16, allocated):
         raise ReadError(
             f"Expected 1 to 16 bits stored in {origin}, got {bits} of {allocated} allocated.",
-            cure="Export it as an ordinary radiograph (CR, DX).",
+            hint="Export it as an ordinary radiograph (CR, DX).",
         )
     photometric = str(dataset.get("PhotometricInterpretation") or "").strip().upper()
     photometric = photometric or ("MONOCHROME2" if samples == 1 else "RGB")
@@ -143,14 +143,14 @@ def _complete(dataset: Dataset, origin: str, max_pixels: int) -> str:
     if photometric not in known or samples not in (1, 3):
         raise ReadError(
             f"Expected {' or '.join(known)} in {origin}, got {photometric} with {samples} samples per pixel.",
-            cure="Export it as MONOCHROME2.",
+            hint="Export it as MONOCHROME2.",
         )
     dataset.NumberOfFrames, dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, samples, photometric
     dataset.BitsAllocated, dataset.BitsStored = allocated, bits
     dataset.PixelRepresentation = _whole(dataset, "PixelRepresentation", 0)
     if samples > 1:
         dataset.PlanarConfiguration = _whole(dataset, "PlanarConfiguration", 0)
-        dataset.PixelRepresentation = 0  # colour is unsigned, PS3.3 C.7.6.3.1.2
+        dataset.PixelRepresentation = 0  # color is unsigned, PS3.3 C.7.6.3.1.2
     return photometric
 
 
@@ -162,7 +162,7 @@ def _stored_pixels(dataset: Dataset, origin: str) -> NDArray[Any]:
     except NotImplementedError as error:
         raise ReadError(
             f"Expected uncompressed, deflated, RLE, JPEG, JPEG-LS or JPEG 2000 pixels in {origin}, got {syntax.name}.",
-            cure="Export it uncompressed.",
+            hint="Export it uncompressed.",
         ) from error
     plugin = "" if not syntax.is_encapsulated else "pydicom" if syntax == RLELossless else "pylibjpeg"
     size = dataset.Rows, dataset.Columns
@@ -173,14 +173,14 @@ def _stored_pixels(dataset: Dataset, origin: str) -> NDArray[Any]:
             raise ReadError(
                 f"Expected compressed data of {size[0]} rows and {size[1]} columns in {origin}, as its header says,"
                 f" got {inner[0]} and {inner[1]}.",
-                cure="Export the file again.",
+                hint="Export the file again.",
             )
     stored = pixel_array(dataset, decoding_plugin=plugin)
     expected = size if dataset.SamplesPerPixel == 1 else (*size, dataset.SamplesPerPixel)
     if stored.shape != expected:  # pydicom makes surplus data into further frames
         raise ReadError(
             f"Expected pixel data of shape {expected} in {origin}, as its header says, got {stored.shape}.",
-            cure="Export the file again.",
+            hint="Export the file again.",
         )
     return stored
 
@@ -203,7 +203,7 @@ def _codestream_size(frame: bytes) -> tuple[int, int]:
             position += 2 + int(struct.unpack_from(">H", frame, position + 2)[0])
 
 
-def _grey(stored: NDArray[Any], dataset: Dataset, photometric: str, origin: str) -> NDArray[np.uint16]:
+def _gray(stored: NDArray[Any], dataset: Dataset, photometric: str, origin: str) -> NDArray[np.uint16]:
     """Each step depends on the stored value alone, so they run once per possible value, then the image looks up."""
     bits = dataset.BitsStored
     lowest = -(2 ** (bits - 1)) if dataset.PixelRepresentation == 1 else 0
@@ -224,7 +224,7 @@ def _modality(levels: NDArray[np.float64], dataset: Dataset, origin: str) -> tup
         return values, 0.0, top
     slope, intercept = _decimal(dataset, "RescaleSlope"), _decimal(dataset, "RescaleIntercept")
     if slope == 0:
-        raise ReadError(f"Expected a rescale slope other than 0 in {origin}, got 0.", cure="Export the file again.")
+        raise ReadError(f"Expected a rescale slope other than 0 in {origin}, got 0.", hint="Export the file again.")
     values = levels * (1.0 if slope is None else slope) + (intercept or 0.0)
     return values, float(values.min()), float(values.max())
 
@@ -242,7 +242,7 @@ def _value_of_interest(
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
         raise ReadError(
             f"Expected LINEAR, LINEAR_EXACT or SIGMOID as VOI LUT function in {origin}, got {function}.",
-            cure="Export the file again.",
+            hint="Export the file again.",
         )
     if center is None or width is None or width < (1 if function == "LINEAR" else 1e-9):
         return (values - low) / (high - low)

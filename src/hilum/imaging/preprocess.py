@@ -33,7 +33,7 @@ class Placement(NamedTuple):
 
 
 def placement(shape: tuple[int, int], spec: PreprocessSpec) -> Placement:
-    """Where an image of ``shape`` (H0, W0) lies in the square of side ``spec.size``; centred when padded."""
+    """Where an image of ``shape`` (H0, W0) lies in the square of side ``spec.size``; centered when padded."""
     size = spec.size
     if spec.fit == "stretch":
         return Placement(0, 0, size, size)
@@ -47,7 +47,7 @@ def to_uint8(radiograph: Radiograph) -> NDArray[np.uint8]:
     """The pixels scaled from their declared range ``[0, 2**bits_stored - 1]`` to (H, W) uint8."""
     if radiograph.bits_stored == 8 and radiograph.pixels.dtype == np.uint8:
         return radiograph.pixels  # type: ignore[return-value]  # the dtype test narrows it
-    return _quantise(radiograph.pixels.astype(np.float32), radiograph.bits_stored)
+    return _quantize(radiograph.pixels.astype(np.float32), radiograph.bits_stored)
 
 
 def fit_image(radiograph: Radiograph, spec: PreprocessSpec) -> NDArray[np.uint8]:
@@ -59,7 +59,7 @@ def fit_image(radiograph: Radiograph, spec: PreprocessSpec) -> NDArray[np.uint8]
     top, left, height, width = placement(radiograph.shape, spec)
     resized = _resample(radiograph.pixels, height, width)
     fitted = np.zeros((spec.size, spec.size), np.uint8)
-    fitted[top : top + height, left : left + width] = _quantise(resized, radiograph.bits_stored)
+    fitted[top : top + height, left : left + width] = _quantize(resized, radiograph.bits_stored)
     return fitted
 
 
@@ -73,9 +73,9 @@ def fit_mask(mask: NDArray[np.bool_], spec: PreprocessSpec) -> NDArray[np.bool_]
 
 
 def to_input(fitted: NDArray[np.uint8], spec: PreprocessSpec) -> NDArray[np.float32]:
-    """(..., S, S) uint8 to the network's (..., C, S, S) float32 in [0, 1]; grey is repeated C times."""
-    grey = np.divide(fitted, np.float32(255), dtype=np.float32)[..., None, :, :]
-    return grey if spec.channels == 1 else np.repeat(grey, spec.channels, axis=-3)
+    """(..., S, S) uint8 to the network's (..., C, S, S) float32 in [0, 1]; gray is repeated C times."""
+    gray = np.divide(fitted, np.float32(255), dtype=np.float32)[..., None, :, :]
+    return gray if spec.channels == 1 else np.repeat(gray, spec.channels, axis=-3)
 
 
 def preprocess(radiograph: Radiograph, spec: PreprocessSpec) -> NDArray[np.float32]:
@@ -107,15 +107,15 @@ def _resample(pixels: Gray | NDArray[np.float32], height: int, width: int) -> ND
     return cv2.resize(pixels.astype(np.float32), (width, height), interpolation=interpolation)  # type: ignore[return-value]
 
 
-def _quantise(pixels: NDArray[np.float32], bits_stored: int) -> NDArray[np.uint8]:
+def _quantize(pixels: NDArray[np.float32], bits_stored: int) -> NDArray[np.uint8]:
     scaled = pixels * np.float32(255 / (2**bits_stored - 1))
     return np.asarray(np.rint(np.clip(scaled, 0, 255)), np.uint8)
 
 
-Grey = NDArray[np.uint8]
+Gray8 = NDArray[np.uint8]
 
 
-def content_of(square: Grey) -> tuple[slice, slice]:
+def content_of(square: Gray8) -> tuple[slice, slice]:
     """Rows and columns of a letterboxed film without its black padding; all of it where nothing else is there."""
     rows, columns = np.flatnonzero(square.any(axis=1)), np.flatnonzero(square.any(axis=0))
     if not rows.size:

@@ -1,6 +1,6 @@
 """One file or its bytes to a Radiograph or a mask. Pillow decodes the ordinary formats, ``dicom.py`` DICOM.
 
-The format is recognised by content, never by the name alone. No global state of Pillow is changed, so that
+The format is recognized by content, never by the name alone. No global state of Pillow is changed, so that
 threads can read in parallel.
 """
 
@@ -26,7 +26,7 @@ from PIL import (
 )
 
 from hilum.errors import ReadError
-from hilum.imaging.decoding import DECODE_ERRORS, check_pixel_count, decoding, rgb_to_grey
+from hilum.imaging.decoding import DECODE_ERRORS, check_pixel_count, decoding, rgb_to_gray
 from hilum.imaging.preprocess import MASK_THRESHOLD, to_uint8
 from hilum.types import Gray, Radiograph
 
@@ -53,7 +53,7 @@ _PLUGINS: tuple[type[Image.Image], ...] = (
 )
 _FORMATS = tuple(str(plugin.format) for plugin in _PLUGINS)
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_COLOUR_MODES = frozenset({"P", "PA", "LA", "La", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr"})
+_COLOR_MODES = frozenset({"P", "PA", "LA", "La", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr"})
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -68,7 +68,7 @@ _TURNS = {
 def read_radiograph(source: Path | bytes, *, origin: str | None = None, max_pixels: int = MAX_PIXELS) -> Radiograph:
     """Decode one radiograph.
 
-    Colour becomes grey by ITU-R BT.601 luma, transparency is laid over black, an EXIF orientation is applied.
+    Color becomes gray by ITU-R BT.601 luma, transparency is laid over black, an EXIF orientation is applied.
     16-bit files stay 16-bit: the scale comes from the format, never from the values.
 
     Args:
@@ -82,7 +82,7 @@ def read_radiograph(source: Path | bytes, *, origin: str | None = None, max_pixe
     name = origin if origin is not None else _name_of(source)
     content = source if isinstance(source, bytes) else _file_content(source, name)
     if not content:
-        raise ReadError(f"Expected an image in {name}, got an empty file.", cure="Copy or export the file again.")
+        raise ReadError(f"Expected an image in {name}, got an empty file.", hint="Copy or export the file again.")
     if _is_dicom(content, name, source):
         from hilum.imaging.dicom import decode_dicom  # pydicom takes 0.5 s to import
 
@@ -122,7 +122,7 @@ def read_mask(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[
 
 
 def mask_levels(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """A mask file's grey levels, (H, W) uint8 in [0, 255], for checking that it is binary.
+    """A mask file's gray levels, (H, W) uint8 in [0, 255], for checking that it is binary.
 
     The mode decides the scale, never the values: the 1 of a 1-bit file is 255, that of an 8-bit file is 1.
 
@@ -137,21 +137,21 @@ def _name_of(source: Path | bytes) -> str:
 
 
 def _file_content(path: Path, name: str) -> bytes:
-    cure = "Check the path and its permissions."
+    hint = "Check the path and its permissions."
     try:
         # A pipe or a device would block or never end.
         if not path.is_file():
             got = "a folder" if path.is_dir() else "something else" if path.exists() else "nothing there"
-            raise ReadError(f"Expected an image file at {name}, got {got}.", cure="Check the path.")
+            raise ReadError(f"Expected an image file at {name}, got {got}.", hint="Check the path.")
         if (size := path.stat().st_size) > MAX_BYTES:
             raise ReadError(
                 f"Expected a file of at most {MAX_BYTES:,} bytes at {name}, got {size:,}.",
-                cure="Check that it is a radiograph.",
+                hint="Check that it is a radiograph.",
             )
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path that no file can have
         reason = getattr(error, "strerror", None) or error
-        raise ReadError(f"Expected a readable image file at {name}, got: {reason}.", cure=cure) from error
+        raise ReadError(f"Expected a readable image file at {name}, got: {reason}.", hint=hint) from error
 
 
 def _is_dicom(content: bytes, name: str, source: Path | bytes) -> bool:
@@ -167,11 +167,11 @@ def _decode_image(content: bytes, origin: str, max_pixels: int) -> Radiograph:
         image = _open(content, origin, max_pixels)
         mode, bits, inverted = image.mode, _bits_stored(image, origin), _is_inverted(image)
         image.load()
-        pixels, difference = _to_grey(_upright(image), origin)
+        pixels, difference = _to_gray(_upright(image), origin)
         if inverted:
             pixels = (2**bits - 1) - np.minimum(pixels, 2**bits - 1)
         return Radiograph(
-            pixels, bits_stored=bits, photometric_interpretation=mode, origin=origin, colour_difference=difference
+            pixels, bits_stored=bits, photometric_interpretation=mode, origin=origin, color_difference=difference
         )
 
 
@@ -183,32 +183,32 @@ def _open(content: bytes, origin: str, max_pixels: int) -> Image.Image:
         raise ReadError(
             f"Expected a PNG, JPEG, WebP, BMP, TIFF or DICOM image in {origin}, got something else or a damaged"
             " header.",
-            cure="Check that the file is what its name says.",
+            hint="Check that the file is what its name says.",
         ) from error
     except Image.DecompressionBombError as error:
         raise ReadError(
             f"Expected at most {max_pixels:,} pixels in {origin}, got more than Pillow opens.",
-            cure="Shrink the image, or check that it is a radiograph.",
+            hint="Shrink the image, or check that it is a radiograph.",
         ) from error
     check_pixel_count(image.width, image.height, origin, max_pixels)
     # An MPO is a camera's JPEG with further pictures behind the first; every other reader shows the first.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         # A TIFF's frames are counted by parsing each, which a file of a million of them makes slow.
         frames = "several" if isinstance(image, TiffImagePlugin.TiffImageFile) else getattr(image, "n_frames", 2)
-        raise ReadError(f"Expected one image in {origin}, got {frames} frames.", cure="Export the one that is meant.")
+        raise ReadError(f"Expected one image in {origin}, got {frames} frames.", hint="Export the one that is meant.")
     return image
 
 
 def _bits_stored(image: Image.Image, origin: str) -> int:
     """8 or 16, 12 for a 12-bit TIFF; other depths are refused, since nothing declares their black and white."""
-    if image.mode in ("1", "L") or image.mode in _COLOUR_MODES:
+    if image.mode in ("1", "L") or image.mode in _COLOR_MODES:
         return 8
     if image.mode == "I" or image.mode.startswith("I;16"):
         return 12 if _tiff_tag(image, TiffImagePlugin.BITSPERSAMPLE) == 12 else 16
     kind = "floating-point pixels" if image.mode == "F" else f"pixels of mode {image.mode}"
     raise ReadError(
-        f"Expected whole-number grey or RGB pixels of 8 to 16 bits in {origin}, got {kind}.",
-        cure="Export it as an 8-bit or 16-bit PNG.",
+        f"Expected whole-number gray or RGB pixels of 8 to 16 bits in {origin}, got {kind}.",
+        hint="Export it as an 8-bit or 16-bit PNG.",
     )
 
 
@@ -231,13 +231,13 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _to_grey(image: Image.Image, origin: str) -> tuple[Gray, float]:
+def _to_gray(image: Image.Image, origin: str) -> tuple[Gray, float]:
     if image.mode.startswith("I"):
         values = np.array(image)
         if values.dtype.itemsize > 2 and (values.min() < 0 or values.max() > 65535):
             raise ReadError(
                 f"Expected pixels in [0, 65535] in {origin}, got [{values.min()}, {values.max()}].",
-                cure="Export it as a 16-bit PNG.",
+                hint="Export it as a 16-bit PNG.",
             )
         return values.astype(np.uint16), 0.0
     if image.has_transparency_data:
@@ -245,4 +245,4 @@ def _to_grey(image: Image.Image, origin: str) -> tuple[Gray, float]:
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
     if image.mode in ("1", "L"):
         return np.array(image.convert("L")), 0.0
-    return rgb_to_grey(np.asarray(image.convert("RGB")), 8)
+    return rgb_to_gray(np.asarray(image.convert("RGB")), 8)

@@ -1,7 +1,7 @@
 """Evidence over a film: filled contours at three levels, and the scale that gives them their meaning in logits.
 
-Colours are steps of "inferno" (Smith & van der Walt 2015, matplotlib), whose lightness grows evenly and which reads
-the same under all common kinds of colour blindness: the lighter, the more evidence.
+Colors are steps of "inferno" (Smith & van der Walt 2015, matplotlib), whose lightness grows evenly and which reads
+the same under all common kinds of color blindness: the lighter, the more evidence.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Rgb: TypeAlias = tuple[int, int, int]
 LEVELS = (0.25, 0.5, 0.75)
 """Lower ends of the bands, as shares of the scale's end. Nothing is drawn below the first."""
 BANDS: tuple[Rgb, ...] = ((187, 55, 84), (243, 120, 25), (246, 215, 70))
-"""Colour of each band, the weakest first."""
+"""Color of each band, the weakest first."""
 LEAST_SUM = 0.1
-"""Logits. Where all evidence in favour adds up to less, which changes no odds by more than a tenth, none is drawn."""
+"""Logits. Where all evidence in favor adds up to less, which changes no odds by more than a tenth, none is drawn."""
 
 OPACITY = (0.26, 0.30, 0.34)
 """Of each band over the film."""
@@ -33,28 +33,28 @@ FRACTION_BITS = 4
 
 @dataclass(frozen=True)
 class EvidenceScale:
-    """What the colours of one film mean. All values are logits of one class, before temperature.
+    """What the colors of one film mean. All values are logits of one class, before temperature.
 
     Attributes:
         peak: the end of the scale, above 0: what the film's strongest place adds, as one cell of the map.
         cells: (h, w) of the network's map, whose cells tile its square input.
-        in_favour: sum over the cells that add to the logit; they and ``against`` make the logit less its bias.
+        in_favor: sum over the cells that add to the logit; they and ``against`` make the logit less its bias.
         against: sum over the cells that take from it, at most 0.
     """
 
     peak: float
     cells: tuple[int, int]
-    in_favour: float
+    in_favor: float
     against: float
 
 
 def evidence_scale(
     prediction: Prediction, evidence: NDArray[np.float32] | None, class_name: str | None = None
 ) -> EvidenceScale | None:
-    """The scale of a film, or None where nothing is drawn: no evidence, or less of it than LEAST_SUM in favour.
+    """The scale of a film, or None where nothing is drawn: no evidence, or less of it than LEAST_SUM in favor.
 
     The scale ends at the film's own peak, since what a single cell adds depends on how fine the map is and how far a
-    finding spreads; so colours compare places of one film, and numbers compare films.
+    finding spreads; so colors compare places of one film, and numbers compare films.
 
     Args:
         prediction: its ``evidence`` gives the sums.
@@ -64,11 +64,11 @@ def evidence_scale(
     if evidence is None or prediction.evidence is None:
         return None
     cells = prediction.evidence[prediction.class_names.index(class_name or prediction.label)]
-    in_favour, against = float(cells[cells > 0].sum()), float(cells[cells < 0].sum())
+    in_favor, against = float(cells[cells > 0].sum()), float(cells[cells < 0].sum())
     peak = float(evidence.max())
-    if in_favour < LEAST_SUM or peak <= 0:
+    if in_favor < LEAST_SUM or peak <= 0:
         return None
-    return EvidenceScale(peak, (cells.shape[0], cells.shape[1]), in_favour, against)
+    return EvidenceScale(peak, (cells.shape[0], cells.shape[1]), in_favor, against)
 
 
 def evidence_region(prediction: Prediction, evidence: NDArray[np.float32] | None) -> NDArray[np.bool_] | None:
@@ -78,42 +78,42 @@ def evidence_region(prediction: Prediction, evidence: NDArray[np.float32] | None
 
 
 def fill_contours(
-    grey: NDArray[np.uint8], evidence: NDArray[np.float32], peak: float, thickness: int
+    gray: NDArray[np.uint8], evidence: NDArray[np.float32], peak: float, thickness: int
 ) -> NDArray[np.uint8]:
     """A film as RGB with its evidence filled in, and a line around each level.
 
     Args:
-        grey: (H, W) uint8, the film as it is shown.
+        gray: (H, W) uint8, the film as it is shown.
         evidence: (H0, W0) float32, of the same film at any size.
         peak: the end of the scale, above 0.
         thickness: of the lines, pixels.
 
     Returns:
-        (H, W, 3) uint8; where the evidence is below the first level, the grey of the film.
+        (H, W, 3) uint8; where the evidence is below the first level, the gray of the film.
     """
-    height, width = grey.shape
+    height, width = gray.shape
     interpolation = cv2.INTER_AREA if height < evidence.shape[0] else cv2.INTER_LINEAR
     shown = np.asarray(cv2.resize(evidence, (width, height), interpolation=interpolation), np.float32)
     reached = [(shown >= np.float32(level * peak)).astype(np.uint8) for level in LEVELS]
-    film: NDArray[np.uint8] = _blends()[sum(reached), grey]  # (H, W, 3)
+    film: NDArray[np.uint8] = _blends()[sum(reached), gray]  # (H, W, 3)
     beyond = 2 * thickness + 2
-    for inside, colour in zip(reached, BANDS, strict=True):
+    for inside, color in zip(reached, BANDS, strict=True):
         # beyond the film's edge, so that no line is drawn along it
         wider = cv2.copyMakeBorder(inside, beyond, beyond, beyond, beyond, cv2.BORDER_REPLICATE)
         contours, _ = cv2.findContours(wider, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(-beyond, -beyond))
         lines = [smooth(contour[:, 0], reach=2) for contour in contours]
-        cv2.polylines(film, lines, True, colour, thickness, cv2.LINE_AA, FRACTION_BITS)
+        cv2.polylines(film, lines, True, color, thickness, cv2.LINE_AA, FRACTION_BITS)
     return film
 
 
-def on_grey(band: int, grey: int) -> Rgb:
-    """What a band looks like over a grey level of the film; band 0 is the bare film."""
-    red, green, blue = (int(value) for value in _blends()[band, grey])
+def on_gray(band: int, gray: int) -> Rgb:
+    """What a band looks like over a gray level of the film; band 0 is the bare film."""
+    red, green, blue = (int(value) for value in _blends()[band, gray])
     return red, green, blue
 
 
 def smooth(line: MatLike, reach: int) -> NDArray[np.int32]:
-    """A closed line (n, 2) averaged over ``reach`` neighbours on each side, in fixed point for cv2.polylines.
+    """A closed line (n, 2) averaged over ``reach`` neighbors on each side, in fixed point for cv2.polylines.
 
     It takes the steps of single pixels off an enlarged outline; the fixed point has 4 fraction bits.
     """
@@ -123,8 +123,8 @@ def smooth(line: MatLike, reach: int) -> NDArray[np.int32]:
 
 
 def _blends() -> NDArray[np.uint8]:
-    """(bands + 1, 256, 3): the colour of each band over each grey."""
+    """(bands + 1, 256, 3): the color of each band over each gray."""
     opacity = np.array([0.0, *OPACITY])[:, None, None]
-    colours = np.array([(0, 0, 0), *BANDS], np.float64)[:, None, :]
-    greys = np.arange(256.0)[None, :, None]
-    return np.asarray(np.rint((1 - opacity) * greys + opacity * colours), np.uint8)
+    colors = np.array([(0, 0, 0), *BANDS], np.float64)[:, None, :]
+    grays = np.arange(256.0)[None, :, None]
+    return np.asarray(np.rint((1 - opacity) * grays + opacity * colors), np.uint8)

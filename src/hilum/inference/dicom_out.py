@@ -45,8 +45,8 @@ def segmentation(source: Dataset, prediction: Prediction, manifest: Manifest, se
 
 
 def report(source: Dataset, result: Prediction | Refusal, manifest: Manifest, settings: str = "") -> Dataset:
-    """A Comprehensive SR, complete and unverified: label, probabilities, label set and abstention of a prediction, or
-    the status of a refusal; for both what the gate found, and the bundle.
+    """A Comprehensive SR, complete and unverified: label, probabilities, prediction set and abstention of a prediction,
+    or the status of a refusal; for both what the gate found, and the bundle.
 
     Args:
         source: from source_header, of the film that was predicted on.
@@ -83,5 +83,5 @@ def _made_of(source: Dataset) -> Iterator[None]:
         raise ReadError(
             f"Expected the header of an image as the standard has it, got one of SOP class {source.SOPClassUID} that no"
             f" object can be made of ({reason}).",
-            cure="Export the film as an ordinary radiograph (CR, DX).",
+            hint="Export the film as an ordinary radiograph (CR, DX).",
         ) from cause

@@ -29,7 +29,7 @@ def build_segmentation(source: Dataset, prediction: Prediction, manifest: Manife
     if prediction.mask.shape != shape:
         raise DataError(
             f"Expected a mask of the image's {shape[0]} rows and {shape[1]} columns, got {prediction.mask.shape}.",
-            cure="Give the header of the film that the prediction is of.",
+            hint="Give the header of the film that the prediction is of.",
         )
     evidence = evidence_region(prediction, class_evidence(prediction, shape, manifest.preprocess))
     masks = [prediction.mask] if evidence is None else [prediction.mask, evidence]
@@ -70,7 +70,7 @@ def _descriptions(
 
 
 def _segment(
-    number: int, label: str, category: Code, kind: Code, colour: Rgb, source: Dataset, manifest: Manifest, settings: str
+    number: int, label: str, category: Code, kind: Code, color: Rgb, source: Dataset, manifest: Manifest, settings: str
 ) -> highdicom.seg.SegmentDescription:
     parameters = {"bundle_id": manifest.bundle_id or "unsealed"}
     if settings:
@@ -94,5 +94,5 @@ def _segment(
         ),
         tracking_uid=tracking_uid(str(source.SOPInstanceUID), manifest.bundle_id, f"segment {number}", settings),
         tracking_id=label,
-        display_color=CIELabColor.from_rgb(*colour),
+        display_color=CIELabColor.from_rgb(*color),
     )

@@ -48,7 +48,7 @@ def source_header(content: bytes | Path, origin: str = "") -> Dataset:
     name = origin or (str(content) if isinstance(content, Path) else "the DICOM file")
     raw = read_dicom_header(content, origin=name)
     if raw is None:
-        raise ReadError(f"Expected a DICOM file at {name}, got another format.", cure="Give the file as exported.")
+        raise ReadError(f"Expected a DICOM file at {name}, got another format.", hint="Give the file as exported.")
     with decoding(name):
         header = _cleaned(raw)
         header.file_meta = FileMetaDataset(_cleaned(raw.file_meta)) if hasattr(raw, "file_meta") else FileMetaDataset()
@@ -56,7 +56,7 @@ def source_header(content: bytes | Path, origin: str = "") -> Dataset:
     if missing:
         raise ReadError(
             f"Expected {', '.join(missing)} in the header of {name}, got none: nothing can refer to this image.",
-            cure="Export it from the archive again, or give it UIDs.",
+            hint="Export it from the archive again, or give it UIDs.",
         )
     _complete(header)
     return header

@@ -1,8 +1,8 @@
 """A DICOM structured report of an answer, or of a refusal with its reasons.
 
 It follows TID 1500 "Measurement Report", the template that viewers and tool kits read: one group of measurements
-(probabilities, share of lung) and coded evaluations (label, label set, abstention) on the source image. The template
-may be extended, and is by text: what the gate said, and what the maker is not.
+(probabilities, share of lung) and coded evaluations (label, prediction set, abstention) on the source image. The
+template may be extended, and is by text: what the gate said, and what the maker is not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hilum.types import Prediction, Refusal
 
 STATUS = own_code("status", "Status of the answer")
 LABEL = own_code("label", "Most probable class")
-LABEL_SET = own_code("label-set", "Class that is not ruled out")
+LABEL_SET = own_code("prediction-set", "Class that is not ruled out")
 ABSTAINED = own_code("abstained", "Abstained: a person should decide")
 LUNG_FRACTION = own_code("lung-fraction", "Lung as a share of the image area")
 GATE_FINDING = own_code("gate-finding", "Finding of the input checks")
@@ -97,13 +97,13 @@ def _evaluations(result: Prediction | Refusal) -> list[sr.QualitativeEvaluation]
     return [
         sr.QualitativeEvaluation(STATUS, own_code("predicted", "predicted")),
         sr.QualitativeEvaluation(LABEL, class_code(result.label)),
-        *(sr.QualitativeEvaluation(LABEL_SET, class_code(name)) for name in result.label_set),
+        *(sr.QualitativeEvaluation(LABEL_SET, class_code(name)) for name in result.prediction_set),
         sr.QualitativeEvaluation(ABSTAINED, codes.SCT.Yes if result.abstained else codes.SCT.No),
     ]
 
 
 def _parameters(manifest: Manifest, settings: str) -> list[str]:
-    of_bundle = [f"bundle_id={manifest.bundle_id}", f"label_set_level={manifest.label_set_level}"]
+    of_bundle = [f"bundle_id={manifest.bundle_id}", f"prediction_set_level={manifest.prediction_set_level}"]
     return [*of_bundle, *([f"settings={settings}"] if settings else [])]
 
 

@@ -1,8 +1,8 @@
-"""Evidence as a picture that keeps its values: a 16-bit PNG whose text says how grey levels become logits.
+"""Evidence as a picture that keeps its values: a 16-bit PNG whose text says how gray levels become logits.
 
-    logits per cell = (grey - 32768) x step
+    logits per cell = (gray - 32768) x step
 
-Mid-grey adds nothing, lighter speaks for the class, darker against it. The step is the smallest power of two that
+Mid-gray adds nothing, lighter speaks for the class, darker against it. The step is the smallest power of two that
 holds the film, so that it is exact in text; it stands in the file, beside what else is needed to read it, and in
 predictions.csv.
 """
@@ -26,20 +26,20 @@ from hilum.types import Prediction
 KEYWORD = "hilum-evidence"
 """The keyword of the PNG's text chunk, which holds JSON."""
 ZERO = 32768
-"""The grey level of no evidence."""
+"""The gray level of no evidence."""
 
 _GREATEST = 65535 - ZERO
 _IHDR_END = 8 + 25  # the signature and the first chunk
 
 
 def step_of(evidence: NDArray[np.float32]) -> float:
-    """Logits per grey level for a map of finite values: a power of two; 1 where all of it is 0."""
+    """Logits per gray level for a map of finite values: a power of two; 1 where all of it is 0."""
     largest = float(np.abs(evidence).max(initial=0.0))
     return 2.0 ** math.ceil(math.log2(largest / _GREATEST)) if largest > 0 else 1.0
 
 
 def save_evidence(path: Path, evidence: NDArray[np.float32], prediction: Prediction) -> float:
-    """Write what ``encode_evidence`` gives to ``path``, atomically; its step, logits per grey level.
+    """Write what ``encode_evidence`` gives to ``path``, atomically; its step, logits per gray level.
 
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
@@ -49,25 +49,25 @@ def save_evidence(path: Path, evidence: NDArray[np.float32], prediction: Predict
 
 
 def encode_evidence(evidence: NDArray[np.float32], prediction: Prediction) -> bytes:
-    """The evidence of the predicted class as the content of a 16-bit grey PNG.
+    """The evidence of the predicted class as the content of a 16-bit gray PNG.
 
     Args:
         evidence: (H0, W0) float32, from class_evidence: logits that a cell of the network's map adds, at each pixel.
         prediction: whose label it is of.
     """
     step = step_of(evidence)
-    grey = np.rint(evidence * np.float32(1 / step)).astype(np.int32) + ZERO
-    done, content = cv2.imencode(".png", grey.astype(np.uint16))
+    gray = np.rint(evidence * np.float32(1 / step)).astype(np.int32) + ZERO
+    done, content = cv2.imencode(".png", gray.astype(np.uint16))
     if not done:
         raise OutputError(f"Could not encode an image of shape {evidence.shape} as PNG.")
     cells = prediction.evidence
     facts = {
         "class": prediction.label,
-        "logits_per_grey_level": step,
-        "zero_grey_level": ZERO,
+        "logits_per_gray_level": step,
+        "zero_gray_level": ZERO,
         "cells": None if cells is None else list(cells.shape[1:]),
         "bundle_id": prediction.bundle_id,
-        "meaning": "(grey - zero_grey_level) x logits_per_grey_level is what one cell of the network's map adds to "
+        "meaning": "(gray - zero_gray_level) x logits_per_gray_level is what one cell of the network's map adds to "
         "the logit of the class",
     }
     png = content.tobytes()
@@ -85,14 +85,14 @@ def read_evidence(path: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
     try:
         with Image.open(path) as image:
             facts: dict[str, Any] = json.loads(image.info[KEYWORD])
-            grey = np.asarray(image)
-            values = (grey.astype(np.int32) - int(facts["zero_grey_level"])) * np.float32(
-                facts["logits_per_grey_level"]
+            gray = np.asarray(image)
+            values = (gray.astype(np.int32) - int(facts["zero_gray_level"])) * np.float32(
+                facts["logits_per_gray_level"]
             )
     except (OSError, KeyError, TypeError, ValueError, SyntaxError) as error:  # SyntaxError: PIL's for a broken PNG
         raise ReadError(
             f"Expected evidence as hilum predict --save-evidence writes it in {path}, got: {error}.",
-            cure="Save it again, without passing it through another program.",
+            hint="Save it again, without passing it through another program.",
         ) from error
     return np.asarray(values, np.float32), facts
 

@@ -65,7 +65,7 @@ def find_files(inputs: Sequence[str | Path]) -> list[Path]:
         if not files:
             raise DataError(
                 f"Expected image files at {item}, found none.",
-                cure=f"Name a file, a folder or a pattern; suffixes read: {', '.join(sorted(IMAGE_SUFFIXES))}.",
+                hint=f"Name a file, a folder or a pattern; suffixes read: {', '.join(sorted(IMAGE_SUFFIXES))}.",
             )
         for file in files:
             found.setdefault(_absolute(file), file)
@@ -90,10 +90,10 @@ def predict_folder(
 ) -> FolderResult:
     """Predict on every file and write ``predictions.csv``, and what else is wanted beside it.
 
-    The table has ``file, status, label, label_set, prob_<class>..., lung_fraction, reason``; status is ``predicted``,
-    ``refused`` (by the gate) or ``unreadable``. ``label_set`` is class names with ``;`` between, the most probable
-    first. The reason of a predicted file is its warnings, such as that of a prediction that abstains. Where evidence is
-    saved there is a column ``evidence_step`` before the reason: logits per grey level.
+    The table has ``file, status, label, prediction_set, prob_<class>..., lung_fraction, reason``; status is
+    ``predicted``, ``refused`` (by the gate) or ``unreadable``. ``prediction_set`` is class names with ``;`` between,
+    the most probable first. The reason of a predicted file is its warnings, such as that of a prediction that
+    abstains. Where evidence is saved there is a column ``evidence_step`` before the reason: logits per gray level.
 
     The table grows as ``predictions.partial.csv`` and gets its name once complete, so that a killed run leaves what
     it had done, under a name that says so. Everything else lies in the folders that the inputs came from.
@@ -203,7 +203,7 @@ def table_header(class_names: Sequence[str], *, with_evidence: bool = False) -> 
     """The columns of ``predictions.csv``."""
     probabilities = [f"prob_{name}" for name in class_names]
     steps = ["evidence_step"] if with_evidence else []
-    return ["file", "status", "label", "label_set", *probabilities, "lung_fraction", *steps, "reason"]
+    return ["file", "status", "label", "prediction_set", *probabilities, "lung_fraction", *steps, "reason"]
 
 
 def table_row(
@@ -223,8 +223,8 @@ def table_row(
     if not isinstance(result, Prediction):
         return [file, result.status, "", "", *[""] * num_classes, "", *tail]
     probabilities = [f"{value:.6f}" for value in result.probabilities]
-    label_set = ";".join(result.label_set)
-    return [file, "predicted", result.label, label_set, *probabilities, f"{result.lung_fraction:.4f}", *tail]
+    prediction_set = ";".join(result.prediction_set)
+    return [file, "predicted", result.label, prediction_set, *probabilities, f"{result.lung_fraction:.4f}", *tail]
 
 
 @contextmanager
@@ -236,5 +236,5 @@ def _opened(path: Path) -> Iterator[TextIO]:
             yield stream
     except OSError as error:
         raise OutputError(
-            f"Could not write {path}: {error.strerror or error}.", cure="Choose another --out, or free space."
+            f"Could not write {path}: {error.strerror or error}.", hint="Choose another --out, or free space."
         ) from error

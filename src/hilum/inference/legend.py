@@ -1,7 +1,7 @@
 """The legend of an overlay: a panel of text and bars that is as high as its content and never runs off.
 
-Colours are from Okabe and Ito's palette ("Color Universal Design", 2008), told apart under all common kinds of
-colour blindness and in grey.
+Colors are from Okabe and Ito's palette ("Color Universal Design", 2008), told apart under all common kinds of
+color blindness and in gray.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from hilum.inference.contour import BANDS, LEAST_SUM, LEVELS, EvidenceScale, Rgb, on_grey
+from hilum.inference.contour import BANDS, LEAST_SUM, LEVELS, EvidenceScale, Rgb, on_gray
 from hilum.types import Prediction
 
 Font: TypeAlias = "ImageFont.FreeTypeFont | ImageFont.ImageFont"
@@ -36,8 +36,8 @@ TEXT: Rgb = (236, 238, 241)
 MUTED: Rgb = (160, 166, 176)
 TRACK: Rgb = (52, 56, 64)
 _LONGEST_NAME = 200
-_FILM_GREYS = (40, 200)
-"""Greys of a film, over which the bar of the evidence shows its colours."""
+_FILM_GRAYS = (40, 200)
+"""Grays of a film, over which the bar of the evidence shows its colors."""
 
 
 def draw_legend(
@@ -75,11 +75,11 @@ class _Row:
     text: str
     value: str = ""
     size: int = 15
-    colour: Rgb = TEXT
+    color: Rgb = TEXT
     lines: int = 2
     gap: int = 6
     bar: float | None = None
-    bar_colour: Rgb = MUTED
+    bar_color: Rgb = MUTED
     swatch: Rgb | None = None
     scale: EvidenceScale | None = None
 
@@ -88,14 +88,14 @@ def _answer_rows(prediction: Prediction) -> list[_Row]:
     best = prediction.class_names.index(prediction.label)
     probabilities = [float(value) for value in prediction.probabilities]
     rows = [_Row(prediction.label, percent(probabilities[best]), size=25, lines=3, gap=0)]
-    if len(prediction.label_set) > 1:
-        rows.append(_Row("Not ruled out: " + ", ".join(prediction.label_set), colour=MUTED, lines=4))
+    if len(prediction.prediction_set) > 1:
+        rows.append(_Row("Not ruled out: " + ", ".join(prediction.prediction_set), color=MUTED, lines=4))
     for index, (name, probability) in enumerate(zip(prediction.class_names, probabilities, strict=True)):
         chosen = index == best
-        colour, bar_colour = (TEXT, CHOSEN) if chosen else (MUTED, MUTED)
+        color, bar_color = (TEXT, CHOSEN) if chosen else (MUTED, MUTED)
         gap = 18 if index == 0 else 8
         value = percent(probability)
-        rows.append(_Row(name, value, colour=colour, gap=gap, bar=probability, bar_colour=bar_colour))
+        rows.append(_Row(name, value, color=color, gap=gap, bar=probability, bar_color=bar_color))
     fraction = f"{prediction.lung_fraction:.1%} of the image"
     rows.append(_Row("Lung", fraction, gap=20, swatch=OUTLINE))
     return rows
@@ -103,23 +103,23 @@ def _answer_rows(prediction: Prediction) -> list[_Row]:
 
 def _evidence_rows(label: str, evidence: EvidenceScale | None) -> list[_Row]:
     if evidence is None:
-        return [_Row(f"No evidence for {label}: under {LEAST_SUM} logit in favour", colour=MUTED, lines=3, gap=10)]
+        return [_Row(f"No evidence for {label}: under {LEAST_SUM} logit in favor", color=MUTED, lines=3, gap=10)]
     height, width = evidence.cells
     told = f"Logit added per cell of the network's {height} x {width} map; the scale ends at this film's peak."
     against = f"{evidence.against:.2f} against (not drawn)" if round(evidence.against, 2) else "nothing against"
-    sums = f"In all {evidence.in_favour:+.2f} in favour, {against}."
+    sums = f"In all {evidence.in_favor:+.2f} in favor, {against}."
     return [
         _Row(f"Evidence for {label}", gap=14, lines=3, scale=evidence),
-        _Row(told, size=13, colour=MUTED, lines=3, gap=6),
-        _Row(sums, size=13, colour=MUTED, lines=3, gap=2),
+        _Row(told, size=13, color=MUTED, lines=3, gap=6),
+        _Row(sums, size=13, color=MUTED, lines=3, gap=2),
     ]
 
 
 def _closing_rows(prediction: Prediction) -> list[_Row]:
     return [
         *(_Row(finding.message, size=13, lines=3) for finding in prediction.findings),
-        _Row(f"Bundle {prediction.bundle_id[:12]}", size=13, colour=MUTED, lines=1, gap=20),
-        _Row(DISCLAIMER, size=13, colour=MUTED, gap=2),
+        _Row(f"Bundle {prediction.bundle_id[:12]}", size=13, color=MUTED, lines=1, gap=20),
+        _Row(DISCLAIMER, size=13, color=MUTED, gap=2),
     ]
 
 
@@ -141,8 +141,8 @@ def _draw_rows(rows: Sequence[_Row], width: int, scale: float) -> NDArray[np.uin
     draw = ImageDraw.Draw(panel)
     for row, font, indent, lines, top, pitch in layout:
         for index, line in enumerate(lines):
-            draw.text((padding + indent, top + index * pitch), line, row.colour, font)
-        draw.text((width - padding, top), row.value, row.colour, font, anchor="ra")
+            draw.text((padding + indent, top + index * pitch), line, row.color, font)
+        draw.text((width - padding, top), row.value, row.color, font, anchor="ra")
         if row.swatch:
             side = round(row.size * scale * 0.8)
             inset = top + (pitch - side) // 2
@@ -162,11 +162,11 @@ def _draw_bar(draw: ImageDraw.ImageDraw, row: _Row, span: tuple[int, int], top: 
     draw.rectangle((left, top, right - 1, bottom), TRACK)
     filled = round((right - left) * min(max(row.bar or 0.0, 0.0), 1.0))
     if filled:
-        draw.rectangle((left, top, left + filled - 1, bottom), row.bar_colour)
+        draw.rectangle((left, top, left + filled - 1, bottom), row.bar_color)
 
 
 def _draw_scale(panel: Image.Image, evidence: EvidenceScale, span: tuple[int, int], top: int, scale: float) -> None:
-    """A bar from 0 to the peak: its bands over the greys of a film, dark to bright, and the logits where they begin."""
+    """A bar from 0 to the peak: its bands over the grays of a film, dark to bright, and the logits where they begin."""
     draw = ImageDraw.Draw(panel)
     left, right = span
     bottom = top + round(14 * scale)
@@ -174,8 +174,8 @@ def _draw_scale(panel: Image.Image, evidence: EvidenceScale, span: tuple[int, in
     places = [left + round((right - left) * share) for share in edges]
     for band, (start, end) in enumerate(pairwise(places)):
         for row in range(top, bottom):
-            grey = round(np.interp(row, (top, bottom - 1), _FILM_GREYS))
-            draw.line((start, row, end - 1, row), on_grey(band, grey))
+            gray = round(np.interp(row, (top, bottom - 1), _FILM_GRAYS))
+            draw.line((start, row, end - 1, row), on_gray(band, gray))
         if band:
             draw.line((start, top, start, bottom - 1), BANDS[band - 1], max(1, round(scale)))
     font = _font(round(12 * scale))

@@ -17,7 +17,7 @@ from hilum.backends.base import Backend, BackendOutput
 from hilum.backends.open import BackendName, open_backend
 from hilum.bundle.bundle import Bundle
 from hilum.bundle.gate import USUAL_GATE, open_gate
-from hilum.bundle.label_sets import label_set, softmax
+from hilum.bundle.prediction_sets import prediction_set, softmax
 from hilum.errors import ReadError
 from hilum.gate import Gate, Mend, Reading, Verdict
 from hilum.imaging.preprocess import placement, preprocess, restore_probability
@@ -143,7 +143,7 @@ class Predictor:
             class_names=manifest.class_names,
             probabilities=probabilities,
             label=manifest.class_names[int(probabilities.argmax())],
-            label_set=label_set(probabilities, manifest.class_names, manifest.label_set_quantiles),
+            prediction_set=prediction_set(probabilities, manifest.class_names, manifest.prediction_set_quantiles),
             mask=mask,
             evidence=evidence,
             lung_fraction=float(mask.mean()),

@@ -53,16 +53,16 @@ def overlay(
         if array is not None and array.shape != radiograph.shape:
             raise DataError(
                 f"Expected a {name} of the film's shape {radiograph.shape}, got {array.shape}.",
-                cure="Restore it to the file's own size first.",
+                hint="Restore it to the file's own size first.",
             )
     height, width = display_shape(radiograph.shape)
-    grey = _resize(to_uint8(radiograph), height, width)
+    gray = _resize(to_uint8(radiograph), height, width)
     scale = min(2.0, max(1.0, max(height, width) / 1024))
     drawn = evidence_scale(prediction, evidence, class_name)
     if evidence is not None and drawn is not None:
-        film = fill_contours(grey, evidence, drawn.peak, round(2 * scale))
+        film = fill_contours(gray, evidence, drawn.peak, round(2 * scale))
     else:
-        film = np.repeat(grey[:, :, None], 3, axis=2)  # (H, W, 3)
+        film = np.repeat(gray[:, :, None], 3, axis=2)  # (H, W, 3)
     _draw_outline(film, prediction.mask, scale)
     beside = width <= 1.5 * height
     limit = PANEL_WIDTH if beside else min(max(width / scale, PANEL_WIDTH), 2 * PANEL_WIDTH)
@@ -105,7 +105,7 @@ def mask_png(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 
 def save_png(image: NDArray[np.uint8], path: Path) -> None:
-    """Write (H, W) grey or (H, W, 3) RGB, uint8, as PNG, atomically.
+    """Write (H, W) gray or (H, W, 3) RGB, uint8, as PNG, atomically.
 
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
@@ -114,7 +114,7 @@ def save_png(image: NDArray[np.uint8], path: Path) -> None:
 
 
 def png_bytes(image: NDArray[np.uint8]) -> bytes:
-    """(H, W) grey or (H, W, 3) RGB, uint8, as the content of a PNG file.
+    """(H, W) gray or (H, W, 3) RGB, uint8, as the content of a PNG file.
 
     Raises:
         OutputError: the image cannot be encoded.
@@ -129,7 +129,7 @@ def outline(mask: NDArray[np.bool_], shape: tuple[int, int], *, least_reach: int
     """The outline of a mask on a film shown at ``shape`` (H, W): closed lines (n, 2) of x, y, holes included.
 
     Coordinates are pixels of ``shape`` in fixed point with FRACTION_BITS fraction bits, as cv2.polylines takes them.
-    ``least_reach`` smooths over so many neighbours also where nothing is enlarged (hilum.inference.contour.smooth).
+    ``least_reach`` smooths over so many neighbors also where nothing is enlarged (hilum.inference.contour.smooth).
     """
     enlargement = shape[0] / mask.shape[0]
     shown = cv2.resize(mask.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
@@ -153,8 +153,8 @@ def _draw_outline(film: NDArray[np.uint8], mask: NDArray[np.bool_], scale: float
     """Draw the outline of the mask into the film, with a dark halo, so that it shows on bright and dark."""
     lines = outline(mask, (film.shape[0], film.shape[1]))
     thickness = round(2 * scale)
-    for colour, width in ((_HALO, thickness + 4), (OUTLINE, thickness)):
-        cv2.polylines(film, lines, True, colour, width, cv2.LINE_AA, FRACTION_BITS)
+    for color, width in ((_HALO, thickness + 4), (OUTLINE, thickness)):
+        cv2.polylines(film, lines, True, color, width, cv2.LINE_AA, FRACTION_BITS)
 
 
 def _join(film: NDArray[np.uint8], legend: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:

@@ -49,7 +49,7 @@ class Wanted:
             raise ConfigError(
                 f"Expected a model with evidence for --save-evidence, got {manifest.name} ({manifest.model.name}), "
                 "whose network gives none.",
-                cure="Leave --save-evidence out, or use a bundle of the network evidence or encoder-unet.",
+                hint="Leave --save-evidence out, or use a bundle of the network evidence or encoder-unet.",
             )
 
 
@@ -69,7 +69,7 @@ class Extras:
 
     @property
     def evidence_step(self) -> float | str:
-        """Logits per grey level in the evidence's file; empty where there is none."""
+        """Logits per gray level in the evidence's file; empty where there is none."""
         return "" if self.evidence is None else step_of(self.evidence)
 
 

@@ -85,7 +85,7 @@ def bootstrap(
         ConfigError: ``resamples`` is below 2.
     """
     if resamples < 2:
-        raise ConfigError(f"Expected at least 2 resamples, got {resamples}.", cure="1000 is usual.")
+        raise ConfigError(f"Expected at least 2 resamples, got {resamples}.", hint="1000 is usual.")
     values = statistics(np.ones((1, clusters.size)))
     draws: dict[Key, list[FloatArray]] = {key: [] for key in rests_on}
     for weights in resampled_weights(clusters, resamples, seed, strata=strata):
@@ -172,8 +172,8 @@ def _within_bounds(value: float, draws: FloatArray, groups: int, bounds: tuple[f
     inside = draws[(draws > least) & (draws < greatest)]
     error = max(slope * float(draws.std()), float(to_scale(inside).std()) if inside.size else 0.0)
     reach = float(stdtrit(groups - 1, 0.5 * (1 + LEVEL))) * error
-    centre = float(to_scale(np.array(value)))
-    low, high = (_from_scale(centre + step, least, greatest) for step in (-reach, reach))
+    center = float(to_scale(np.array(value)))
+    low, high = (_from_scale(center + step, least, greatest) for step in (-reach, reach))
     return low, high
 
 

@@ -1,6 +1,6 @@
 """Calibration: all that is fitted on validation, and how far probabilities are from frequencies before and after it.
 
-A calibration is a temperature, the quantiles of the label sets (hilum.metrics.conformal) and the threshold of
+A calibration is a temperature, the quantiles of the prediction sets (hilum.metrics.conformal) and the threshold of
 abstention (hilum.metrics.selective); it goes into the bundle, and every prediction uses it.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.bundle.calibration import Calibration
-from hilum.bundle.label_sets import softmax
+from hilum.bundle.prediction_sets import softmax
 from hilum.errors import DataError
 from hilum.metrics.bootstrap import Interval, bootstrap
 from hilum.metrics.conformal import fit_quantiles
@@ -90,8 +90,8 @@ def fit_calibration(
         quantiles=fit_quantiles(probabilities, labels, clusters),
         abstention_threshold=choose_threshold(probabilities, labels, clusters, target=target_accuracy),
         target_accuracy=target_accuracy,
-        n=int(scores.labelled.sum()),
-        groups=np.unique(clusters[scores.labelled]).size,
+        n=int(scores.labeled.sum()),
+        groups=np.unique(clusters[scores.labeled]).size,
         split=scores.split,
         digest=digest,
     )
@@ -106,7 +106,7 @@ def logits_of(scores: Scores) -> FloatArray:
     if scores.logits is None:
         raise DataError(
             "Expected logits to calibrate, got probabilities alone.",
-            cure="Give a predictions.csv with logit_<class> columns, such as `hilum evaluate` writes.",
+            hint="Give a predictions.csv with logit_<class> columns, such as `hilum evaluate` writes.",
         )
     return scores.logits
 
@@ -119,13 +119,13 @@ def fit_temperature(logits: FloatArray, labels: NDArray[np.int64]) -> float:
         labels: (N,) int64 in [-1, K); rows of -1 are left out.
 
     Raises:
-        DataError: the labelled images are of fewer than two classes.
+        DataError: the labeled images are of fewer than two classes.
     """
     known = labels >= 0
     if (present := np.unique(labels[known]).size) < 2:
         raise DataError(
-            f"Expected labelled images of at least 2 classes to fit a temperature, got {present}.",
-            cure="Name data that have images of more classes.",
+            f"Expected labeled images of at least 2 classes to fit a temperature, got {present}.",
+            hint="Name data that have images of more classes.",
         )
     own, wanted = logits[known], labels[known]
 
@@ -149,7 +149,7 @@ def calibration_result(
         resamples, seed: of the bootstrap.
 
     Raises:
-        DataError: the logits are not known, or no image is labelled.
+        DataError: the logits are not known, or no image is labeled.
     """
     temperature = 1.0 if calibration is None else calibration.temperature
     logits, clusters = logits_of(scores), scores.clusters()
@@ -185,11 +185,11 @@ def calibration_figures(
         resamples, seed: of the bootstrap.
 
     Raises:
-        DataError: no image is labelled.
+        DataError: no image is labeled.
     """
     known = labels >= 0
     if not known.any():
-        raise DataError("Expected labelled images to measure calibration on, got none.")
+        raise DataError("Expected labeled images to measure calibration on, got none.")
     own, wanted = logits[known], labels[known]
     groups = np.unique(clusters[known], return_inverse=True)[1].astype(np.int64)
     probabilities = softmax(own)

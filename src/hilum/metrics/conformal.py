@@ -1,4 +1,4 @@
-"""Split-conformal label sets: quantiles fitted on validation, coverage measured on test.
+"""Split-conformal prediction sets: quantiles fitted on validation, coverage measured on test.
 
 Each class has its own quantile (Mondrian or class-conditional conformal prediction: Vovk 2012, ACML; Sadinle, Lei &
 Wasserman 2019): with one quantile for all, a rare class can be covered far less often than the level says while the
@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.bundle import label_sets
-from hilum.bundle.label_sets import LEVELS
+from hilum.bundle import prediction_sets
+from hilum.bundle.prediction_sets import LEVELS
 from hilum.errors import DataError
 from hilum.metrics.bootstrap import Interval, bootstrap
 from hilum.metrics.scores import FloatArray, Scores, divide
@@ -35,7 +35,7 @@ _COVERAGE, _SIZE, _SOURCE = "coverage", "mean_size", "source"
 
 @dataclass(frozen=True)
 class ConformalResult:
-    """The label sets of one level, measured.
+    """The prediction sets of one level, measured.
 
     Attributes:
         level: the coverage asked for, ``0.90``.
@@ -82,7 +82,7 @@ def fit_quantiles(
 def conformal_results(
     scores: Scores, calibration: Calibration, *, resamples: int = 1000, seed: int = 0
 ) -> tuple[ConformalResult, ...]:
-    """What the label sets of a calibration are worth on other images than it was fitted on, level by level.
+    """What the prediction sets of a calibration are worth on other images than it was fitted on, level by level.
 
     Coverage is the share of images, each counting once; its 95% interval is clustered by group.
 
@@ -92,10 +92,10 @@ def conformal_results(
         resamples, seed: of the bootstrap.
 
     Raises:
-        DataError: no image is labelled.
+        DataError: no image is labeled.
     """
-    if not scores.labelled.any():
-        raise DataError("Expected labelled images to measure coverage on, got none.")
+    if not scores.labeled.any():
+        raise DataError("Expected labeled images to measure coverage on, got none.")
     return tuple(_measure(scores, level, values, resamples, seed) for level, values in calibration.quantiles.items())
 
 
@@ -103,7 +103,7 @@ def _class_scores(
     probability: FloatArray, rows: NDArray[np.bool_], clusters: NDArray[np.int64]
 ) -> tuple[FloatArray, FloatArray, int]:
     """Of one class: its images' scores in ascending order, the weight at or below each, and G."""
-    own = label_sets.scores(probability[rows])
+    own = prediction_sets.scores(probability[rows])
     group, size = np.unique(clusters[rows], return_inverse=True, return_counts=True)[1:]
     order = np.argsort(own)
     return own[order], np.cumsum((1 / size)[group][order]), size.size
@@ -116,9 +116,9 @@ def _quantile(ascending: FloatArray, below: FloatArray, groups: int, level: floa
 
 
 def _measure(scores: Scores, level: str, quantiles: Sequence[float], resamples: int, seed: int) -> ConformalResult:
-    known, class_names = scores.labelled, scores.class_names
+    known, class_names = scores.labeled, scores.class_names
     labels = scores.labels[known]
-    inside = label_sets.label_sets(scores.probabilities[known], quantiles)
+    inside = prediction_sets.prediction_sets(scores.probabilities[known], quantiles)
     size, most = inside.sum(axis=1), max(1, len(class_names) - 1)
     covered = inside[np.arange(labels.size), labels]
     every = np.ones(labels.size, np.bool_)

@@ -152,6 +152,6 @@ def _covariance(components: Components, positive: NDArray[np.bool_], clusters: N
     return np.asarray(first + second + both + both.T, np.float64)
 
 
-def _group_sums(centred: FloatArray, code: NDArray[np.int64], groups: int) -> FloatArray:
-    """Sums (M, G) of centred components (M, n) over the images of each group."""
-    return np.stack([np.bincount(code, row, minlength=groups) for row in centred])
+def _group_sums(centered: FloatArray, code: NDArray[np.int64], groups: int) -> FloatArray:
+    """Sums (M, G) of centered components (M, n) over the images of each group."""
+    return np.stack([np.bincount(code, row, minlength=groups) for row in centered])

@@ -19,7 +19,7 @@ FloatArray = NDArray[np.float64]
 
 RESERVED_NAMES = frozenset(
     {"accuracy", "balanced_accuracy", "macro avg", "weighted avg", "class_names", "confusion_matrix"}
-    | {"split", "images", "groups", "labelled", "with_masks", "intervals"}
+    | {"split", "images", "groups", "labeled", "with_masks", "intervals"}
 )
 """Keys of classification_report.json beside the class names; no class may be called so."""
 
@@ -61,7 +61,7 @@ class Scores:
     def __post_init__(self) -> None:
         count, classes = len(self.files), len(self.class_names)
         if not count:
-            raise DataError("Expected at least one image to evaluate, got none.", cure="Check the split's size.")
+            raise DataError("Expected at least one image to evaluate, got none.", hint="Check the split's size.")
         for name, length in (("groups", len(self.groups)), ("sources", len(self.sources))):
             if length != count:
                 raise DataError(f"Expected {count} {name}, one per file, got {length}.")
@@ -74,13 +74,13 @@ class Scores:
             _check_shape("hd95", self.hd95, (count,))
         _check_labels_and_probabilities(self.labels, self.probabilities, classes)
         if classes and not np.allclose(self.probabilities.sum(axis=1), 1, atol=1e-2):
-            raise DataError("Expected probabilities that sum to 1 per image.", cure="Apply softmax to the logits.")
+            raise DataError("Expected probabilities that sum to 1 per image.", hint="Apply softmax to the logits.")
         overlaps = np.stack([self.dice, self.iou])
         if np.any(np.isnan(overlaps[0]) != np.isnan(overlaps[1])) or np.any((overlaps < 0) | (overlaps > 1)):
             raise DataError("Expected dice and iou in [0, 1], NaN for the same images (those without a mask).")
 
     @property
-    def labelled(self) -> NDArray[np.bool_]:
+    def labeled(self) -> NDArray[np.bool_]:
         """(N,) bool: which images have a label."""
         return self.labels >= 0
 
@@ -128,7 +128,7 @@ def dice_and_iou(predicted: NDArray[np.bool_], target: NDArray[np.bool_]) -> tup
         raise DataError(f"Expected two masks of one shape (N, H, W), got {predicted.shape} and {target.shape}.")
     if predicted.dtype != np.bool_ or target.dtype != np.bool_:
         raise DataError(
-            f"Expected bool masks, got {predicted.dtype} and {target.dtype}.", cure="Threshold probabilities first."
+            f"Expected bool masks, got {predicted.dtype} and {target.dtype}.", hint="Threshold probabilities first."
         )
     both = np.count_nonzero(predicted & target, axis=(1, 2))
     total = np.count_nonzero(predicted, axis=(1, 2)) + np.count_nonzero(target, axis=(1, 2))
@@ -139,7 +139,7 @@ def dice_and_iou(predicted: NDArray[np.bool_], target: NDArray[np.bool_]) -> tup
 
 
 def class_metrics(labels: NDArray[np.int64], probabilities: FloatArray, class_names: tuple[str, ...]) -> dict[str, Any]:
-    """Classification metrics over all labelled images of a split.
+    """Classification metrics over all labeled images of a split.
 
     The shape is that of scikit-learn's ``classification_report(output_dict=True, zero_division=nan)``, with
     ``roc_auc`` (one against the rest) added to each class and to ``macro avg``, and ``balanced_accuracy``,
@@ -156,11 +156,11 @@ def class_metrics(labels: NDArray[np.int64], probabilities: FloatArray, class_na
     _check_labels_and_probabilities(labels, probabilities, len(class_names))
     if taken := RESERVED_NAMES.intersection(class_names):
         raise DataError(
-            f"Expected class names other than the report's own keys, got {sorted(taken)}.", cure="Rename the class."
+            f"Expected class names other than the report's own keys, got {sorted(taken)}.", hint="Rename the class."
         )
     known = labels >= 0
     if not known.any():
-        raise DataError("Expected at least one labelled image, got none.", cure="Evaluate the masks alone.")
+        raise DataError("Expected at least one labeled image, got none.", hint="Evaluate the masks alone.")
     labels, probabilities = labels[known], probabilities[known]
     confusion = confusion_counts(labels, probabilities.argmax(axis=1), len(class_names))[0]
     rates = confusion_rates(confusion)
@@ -200,7 +200,7 @@ def validation_auc(labels: NDArray[np.int64], probabilities: FloatArray) -> floa
 def confusion_counts(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int, weights: FloatArray | None = None
 ) -> FloatArray:
-    """Weighted confusion counts (R, K, K), rows the true class, for R weightings (R, N) of N labelled images.
+    """Weighted confusion counts (R, K, K), rows the true class, for R weightings (R, N) of N labeled images.
 
     Without ``weights`` every image counts once and R is 1.
     """
@@ -222,7 +222,7 @@ def confusion_rates(confusion: FloatArray) -> Rates:
 def one_vs_rest_auc(
     labels: NDArray[np.int64], probabilities: FloatArray, weights: FloatArray | None = None
 ) -> FloatArray:
-    """Weighted ROC-AUC (R, K) of each class against the rest, for R weightings (R, N) of N labelled images.
+    """Weighted ROC-AUC (R, K) of each class against the rest, for R weightings (R, N) of N labeled images.
 
     It is the Mann-Whitney statistic (Hanley & McNeil 1982): the weighted share of pairs, one image of the class
     and one of the rest, which the scores put in the right order; equal scores count one half. NaN where a class
@@ -277,12 +277,12 @@ def _check_labels_and_probabilities(
         raise DataError(f"Expected labels from -1 to {classes - 1}, got {labels.min()} to {labels.max()}.")
     if not np.isfinite(probabilities).all():
         raise DataError(
-            "Expected finite probabilities, got NaN or infinity.", cure="The network diverged: lower the learning rate."
+            "Expected finite probabilities, got NaN or infinity.", hint="The network diverged: lower the learning rate."
         )
     if bounded and probabilities.size and (probabilities.min() < 0 or probabilities.max() > 1 + 1e-6):
         raise DataError(
             f"Expected probabilities in [0, 1], got {probabilities.min():.3g} to {probabilities.max():.3g}.",
-            cure="Apply softmax to the logits.",
+            hint="Apply softmax to the logits.",
         )
 
 

@@ -91,7 +91,7 @@ def choose_threshold(
 def selective_result(
     scores: Scores, calibration: Calibration | None, *, resamples: int = 1000, seed: int = 0
 ) -> SelectiveResult:
-    """The risk-coverage curve of the labelled images, its area, and what the calibration's threshold does to them.
+    """The risk-coverage curve of the labeled images, its area, and what the calibration's threshold does to them.
 
     Images of equal confidence are answered together. Intervals are at 95%, clustered by group.
 
@@ -101,11 +101,11 @@ def selective_result(
         resamples, seed: of the bootstrap.
 
     Raises:
-        DataError: no image is labelled.
+        DataError: no image is labeled.
     """
     threshold = None if calibration is None else calibration.abstention_threshold
     confidence, right = _confidence_and_hits(scores.probabilities, scores.labels)
-    known = np.flatnonzero(scores.labelled)
+    known = np.flatnonzero(scores.labeled)
     order = np.argsort(-confidence, kind="stable")
     confidence, right, rows = confidence[order], right[order], known[order]
     own = np.unique(scores.clusters()[rows], return_inverse=True)[1].astype(np.int64)
@@ -146,7 +146,7 @@ def _risk(weights: FloatArray, right: FloatArray) -> FloatArray:
 def _confidence_and_hits(probabilities: FloatArray, labels: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
     known = labels >= 0
     if not known.any():
-        raise DataError("Expected labelled images to weigh risk against coverage, got none.")
+        raise DataError("Expected labeled images to weigh risk against coverage, got none.")
     hits = probabilities[known].argmax(axis=1) == labels[known]
     return probabilities[known].max(axis=1), hits.astype(np.float64)
 

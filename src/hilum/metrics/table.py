@@ -30,7 +30,7 @@ OVERALL = (
     "accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc", "macro_pr_auc", "macro_precision",
     "macro_specificity", "mcc",
 )  # fmt: skip
-"""Figures over all labelled images; balanced accuracy is the macro recall, mcc the multiclass R_K."""
+"""Figures over all labeled images; balanced accuracy is the macro recall, mcc the multiclass R_K."""
 BY_CLASS = ("recall", "precision", "specificity", "f1", "roc_auc", "pr_auc", "balanced_accuracy", "mcc")
 """Figures of one class against the rest; balanced accuracy is the mean of recall and specificity."""
 OVERLAP = ("dice", "iou", "hd95")
@@ -99,10 +99,10 @@ def statistics_of(scores: Scores) -> Callable[[FloatArray], dict[Key, FloatArray
 
     def statistics(weights: FloatArray) -> dict[Key, FloatArray]:
         found: dict[Key, FloatArray] = {}
-        if scores.labelled.any():
+        if scores.labeled.any():
             found.update(_classification(scores, weights))
             for source, rows in sources.items():
-                found.update(_within(scores, weights, source, rows & scores.labelled))
+                found.update(_within(scores, weights, source, rows & scores.labeled))
             for key, rows in pairs:
                 found[key] = _contrast(scores, weights, key, rows)
         for key, rows in _overlap_rows(scores, sources):
@@ -116,7 +116,7 @@ def statistics_of(scores: Scores) -> Callable[[FloatArray], dict[Key, FloatArray
 def rests_on(scores: Scores) -> dict[Key, Rows]:
     """Which images (N,) each figure rests on: its n."""
     rows: dict[Key, Rows] = {}
-    known, sources = scores.labelled, _sources(scores)
+    known, sources = scores.labeled, _sources(scores)
     if known.any():
         rows.update({Key(metric): known for metric in OVERALL})
         for k, name in enumerate(scores.class_names):
@@ -137,7 +137,7 @@ def rests_on(scores: Scores) -> dict[Key, Rows]:
 
 
 def _classification(scores: Scores, weights: FloatArray) -> Iterator[tuple[Key, FloatArray]]:
-    known, names = scores.labelled, scores.class_names
+    known, names = scores.labeled, scores.class_names
     own, labels, probabilities = weights[:, known], scores.labels[known], scores.probabilities[known]
     confusion = confusion_counts(labels, scores.predicted[known], len(names), own)  # (R, K, K)
     rates, spared = confusion_rates(confusion), specificity(confusion)

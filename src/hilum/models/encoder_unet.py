@@ -21,7 +21,7 @@ from hilum.types import ModelOutput
 class EncoderUNet(nn.Module):
     """(N, C, S, S) float32 in [0, 1], C = 1 or 3, S a multiple of 32, to ModelOutput.
 
-    A grey input is repeated to the three channels that pretrained encoders expect, and normalised with the
+    A gray input is repeated to the three channels that pretrained encoders expect, and normalized with the
     encoder's own mean and standard deviation: both inside the network, so that they travel with it.
 
     Raises:
@@ -45,13 +45,13 @@ class EncoderUNet(nn.Module):
         self.encoder, self.decoder, self.segmentation_head = build_parts(encoder, decoder_channels)
         self.dropout = nn.Dropout2d(dropout)  # on (N, F, h, w) it drops whole features, as dropout after pooling does
         self.classifier = nn.Conv2d(self.encoder.out_channels[-1], num_classes, kernel_size=1)
-        mean, std = normalisation(encoder)
+        mean, std = normalization(encoder)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, image: torch.Tensor) -> ModelOutput:
         """Mask logits, class logits and their evidence."""
-        features = self.encoder((image - self.mean) / self.std)  # a grey (N, 1, S, S) broadcasts to (N, 3, S, S)
+        features = self.encoder((image - self.mean) / self.std)  # a gray (N, 1, S, S) broadcasts to (N, 3, S, S)
         mask_logits = self.segmentation_head(self.decoder(features))
         bottleneck = self.dropout(features[-1])  # (N, F, h, w)
         positions = bottleneck.shape[-2] * bottleneck.shape[-1]
@@ -69,7 +69,7 @@ def build_parts(encoder: str, decoder_channels: tuple[int, ...]) -> tuple[Any, n
     if len(decoder_channels) != 5 or min(decoder_channels) < 1:
         raise ConfigError(
             f"Expected 5 decoder_channels of at least 1, got {list(decoder_channels)}.",
-            cure="Give one per stage, deepest first.",
+            hint="Give one per stage, deepest first.",
         )
     try:
         net = smp.Unet(
@@ -79,12 +79,12 @@ def build_parts(encoder: str, decoder_channels: tuple[int, ...]) -> tuple[Any, n
         # timm reports an unknown or an unsuitable model in any of these ways
         raise ConfigError(
             f"Expected the name of a timm encoder with five feature levels, got {encoder!r}: {error}.",
-            cure="`python -c 'import timm; print(timm.list_models())'` lists them.",
+            hint="`python -c 'import timm; print(timm.list_models())'` lists them.",
         ) from error
     return net.encoder, net.decoder, net.segmentation_head
 
 
-def normalisation(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def normalization(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """The mean and standard deviation per channel that timm records for an encoder, of [0, 1]."""
     import timm
 

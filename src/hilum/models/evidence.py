@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from hilum.errors import ConfigError
-from hilum.models.encoder_unet import build_parts, normalisation
+from hilum.models.encoder_unet import build_parts, normalization
 from hilum.models.pooling import POOLINGS
 from hilum.types import ModelOutput
 
@@ -30,7 +30,7 @@ _LEVELS = {32: -1, 16: -2, 8: -3}
 class EvidenceNet(nn.Module):
     """(N, C, S, S) float32 in [0, 1], C = 1 or 3, S a multiple of 32, to ModelOutput with evidence (N, K, h, w).
 
-    h = w = S / ``stride``. Grey input is repeated to three channels and normalised as the encoder's weights expect,
+    h = w = S / ``stride``. Gray input is repeated to three channels and normalized as the encoder's weights expect,
     inside the network. The gate passes no gradient: the classifier cannot move the mask to where it wants to look.
 
     Args:
@@ -83,13 +83,13 @@ class EvidenceNet(nn.Module):
         self.attention = nn.Conv2d(_NECK, 1, 1)
         self.scores = nn.Conv2d(_NECK, num_classes, 1, bias=False)
         self.bias = nn.Parameter(torch.zeros(num_classes))
-        mean, std = normalisation(encoder)
+        mean, std = normalization(encoder)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, image: torch.Tensor) -> ModelOutput:
         """Mask logits, class logits and their evidence."""
-        levels = self.encoder((image - self.mean) / self.std)  # a grey (N, 1, S, S) broadcasts to (N, 3, S, S)
+        levels = self.encoder((image - self.mean) / self.std)  # a gray (N, 1, S, S) broadcasts to (N, 3, S, S)
         mask_logits = self.segmentation_head(self.decoder(levels))
         features = self.neck(levels[self._level])  # (N, F, h, w)
         scores = functional.softplus(self.scores(features))  # (N, K, h, w), not negative

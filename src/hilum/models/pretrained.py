@@ -52,7 +52,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"Expected encoder weights as safetensors in {path}, got: {error}.",
-            cure="Save timm's state_dict with safetensors.torch.save_file.",
+            hint="Save timm's state_dict with safetensors.torch.save_file.",
         ) from error
 
 
@@ -64,7 +64,7 @@ def _load_timm_state(encoder: nn.Module, state: dict[str, torch.Tensor], origin:
         raise CheckpointError(
             f"Expected all {len(own)} tensors of the encoder in {origin}, {len(wrong)} are missing or of another "
             f"shape (first: {wrong[0]}).",
-            cure="Check that --encoder names the network the weights were saved from.",
+            hint="Check that --encoder names the network the weights were saved from.",
         )
     encoder.load_state_dict(wanted)
 

@@ -65,6 +65,6 @@ def fit_state(model: nn.Module, state: dict[str, torch.Tensor], origin: str) -> 
         raise CheckpointError(
             f"Expected the {len(own)} tensors of {type(model).__name__} in {origin}, "
             f"{len(wrong)} do not fit: {'; '.join(wrong[:3])}.",
-            cure="Check the model, the encoder and the number of classes in the configuration.",
+            hint="Check the model, the encoder and the number of classes in the configuration.",
         )
     model.load_state_dict(state)

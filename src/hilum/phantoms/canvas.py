@@ -24,7 +24,7 @@ class Canvas:
     """A square of ``size`` pixels and the pose (rotation, scale, shift) that maps chest units onto it.
 
     Attributes:
-        d, y: (S, S) float32, the chest units of each pixel's centre.
+        d, y: (S, S) float32, the chest units of each pixel's center.
         unit: pixels per unit of d.
     """
 
@@ -35,8 +35,8 @@ class Canvas:
         self.size = size
         self.unit = size * half_width * zoom
         self._matrix = size * turn @ np.diag([half_width, height])
-        centre = np.array([0.5 + right, 0.5 + down])
-        self._offset = size * (centre + turn @ np.array([0.0, top - 0.5])) - 0.5
+        center = np.array([0.5 + right, 0.5 + down])
+        self._offset = size * (center + turn @ np.array([0.0, top - 0.5])) - 0.5
         inverse = np.linalg.inv(self._matrix).astype(np.float32)
         columns = np.arange(size, dtype=np.float32)[None, :] - np.float32(self._offset[0])
         rows = np.arange(size, dtype=np.float32)[:, None] - np.float32(self._offset[1])
@@ -59,9 +59,9 @@ class Canvas:
         A ribbon thinner than a pixel is drawn one pixel wide and fainter. ``bore`` is the relative width of a
         fainter core: the cortex of a bone is brightest at its edges.
         """
-        centre = self._to_pixels(paths)
-        centre = centre.reshape(-1, *centre.shape[-2:])  # (n, k, 2)
-        along = np.diff(centre, axis=1)
+        center = self._to_pixels(paths)
+        center = center.reshape(-1, *center.shape[-2:])  # (n, k, 2)
+        along = np.diff(center, axis=1)
         along = np.concatenate([along[:, :1], along[:, 1:] + along[:, :-1], along[:, -1:]], axis=1)
         normal = along[..., ::-1] * (-0.5, 0.5) / (np.sqrt((along**2).sum(-1, keepdims=True)) + 1e-9)
         pixels = np.atleast_1d(np.asarray(width, np.float64)) * self.unit
@@ -71,7 +71,7 @@ class Canvas:
         if bore and thickest > 3:
             ribbons.append((bore, value * 0.62))
         for share, brightness in ribbons:
-            outlines = np.concatenate([centre + share * half, (centre - share * half)[:, ::-1]], axis=1)
+            outlines = np.concatenate([center + share * half, (center - share * half)[:, ::-1]], axis=1)
             for outline in outlines:
                 self._fill_pixels(layer, outline, round(brightness))
 

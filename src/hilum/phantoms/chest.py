@@ -119,10 +119,10 @@ def write_phantoms(
     """
     _check(seed, 0, size, classes)
     if not 0 <= mask_share <= 1:
-        raise ConfigError(f"Expected a mask_share in [0, 1], got {mask_share}.", cure="0.8 is the default.")
+        raise ConfigError(f"Expected a mask_share in [0, 1], got {mask_share}.", hint="0.8 is the default.")
     if n < len(classes):
         raise DataError(
-            f"Expected at least one phantom for each of {len(classes)} classes, got n={n}.", cure="Raise n."
+            f"Expected at least one phantom for each of {len(classes)} classes, got n={n}.", hint="Raise n."
         )
     _check_empty(out)
     rows: list[tuple[str, ...]] = []
@@ -141,12 +141,12 @@ def _check(seed: int, patient: int, size: int, labels: Sequence[str]) -> None:
     if unknown or not labels or len(set(labels)) < len(labels):
         raise ConfigError(
             f"Expected classes out of {', '.join(PHANTOM_CLASSES)}, each once, got {', '.join(labels) or 'none'}.",
-            cure="Names are case-sensitive.",
+            hint="Names are case-sensitive.",
         )
     if size < _MIN_SIZE:
-        raise ConfigError(f"Expected a size of at least {_MIN_SIZE} pixels, got {size}.", cure="Raise the size.")
+        raise ConfigError(f"Expected a size of at least {_MIN_SIZE} pixels, got {size}.", hint="Raise the size.")
     if min(seed, patient) < 0:
-        raise ConfigError(f"Expected seeds of at least 0, got {min(seed, patient)}.", cure="Use 0 or more.")
+        raise ConfigError(f"Expected seeds of at least 0, got {min(seed, patient)}.", hint="Use 0 or more.")
 
 
 def _check_empty(out: Path) -> None:
@@ -156,7 +156,7 @@ def _check_empty(out: Path) -> None:
         raise OutputError(f"Expected a readable folder {out}, got: {error.strerror}.") from error
     if occupied:
         raise OutputError(
-            f"Expected a new or empty folder, got {out}, which has something in it.", cure="Choose another folder."
+            f"Expected a new or empty folder, got {out}, which has something in it.", hint="Choose another folder."
         )
 
 
@@ -220,8 +220,8 @@ def _develop(chest: Chest, replaced: Field, rng: np.random.Generator) -> NDArray
     film = 1 / (1 + np.exp((level + np.log(beam)) / latitude))
     floor, ceiling = (1 / (1 + np.exp((level - a) / latitude)) for a in (0.0, 6.0))
     shown = np.clip((film - floor) / (ceiling - floor), 0, 1) ** gamma
-    grey: NDArray[np.uint8] = np.rint(darkest + (brightest - darkest) * shown).astype(np.uint8)
-    return np.maximum(grey, marker)
+    gray: NDArray[np.uint8] = np.rint(darkest + (brightest - darkest) * shown).astype(np.uint8)
+    return np.maximum(gray, marker)
 
 
 def _draw_marker(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:

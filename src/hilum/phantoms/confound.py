@@ -142,7 +142,7 @@ def write_confounded(
         OutputError: ``out`` has something in it, or cannot be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"Expected a new or empty folder, got {out}.", cure="Choose another folder.")
+        raise OutputError(f"Expected a new or empty folder, got {out}.", hint="Choose another folder.")
     films = confounded_phantoms(n, kind, strength, seed, size)
     rows = []
     for row in range(n):
@@ -168,7 +168,7 @@ def _check(n: int, kind: str, strength: float, seed: int) -> None:
     if kind not in CONFOUNDS:
         raise ConfigError(f"Expected a confound out of {', '.join(CONFOUNDS)}, got {kind}.")
     if not 0 <= strength <= 1:
-        raise ConfigError(f"Expected a strength in [0, 1], got {strength}.", cure="0 is none, 1 tells every film.")
+        raise ConfigError(f"Expected a strength in [0, 1], got {strength}.", hint="0 is none, 1 tells every film.")
     if n < len(CONFOUNDED_CLASSES) or seed < 0:
         raise ConfigError(f"Expected at least 2 films and a seed of at least 0, got n={n} and seed={seed}.")
 
@@ -184,7 +184,7 @@ def _marker(image: Film, lungs: Mask, rng: np.random.Generator) -> Film:
 
 
 def _border(image: Film, lungs: Mask, rng: np.random.Generator) -> Film:
-    """A frame of a twentieth of the side, drawn half-way towards one grey."""
+    """A frame of a twentieth of the side, drawn half-way towards one gray."""
     width = max(2, round(image.shape[0] / 20))
     frame = np.ones_like(lungs)
     frame[width:-width, width:-width] = False
@@ -201,7 +201,7 @@ def _resolution(image: Film, lungs: Mask, rng: np.random.Generator) -> Film:
 
 
 def _noise(image: Film, lungs: Mask, rng: np.random.Generator) -> Film:
-    """Additive white noise of a standard deviation of 7 to 9 grey levels."""
+    """Additive white noise of a standard deviation of 7 to 9 gray levels."""
     noisy = image + rng.uniform(7, 9) * rng.standard_normal(image.shape)
     return np.rint(np.clip(noisy, 0, 255)).astype(np.uint8)
 
@@ -209,8 +209,8 @@ def _noise(image: Film, lungs: Mask, rng: np.random.Generator) -> Film:
 def _scale(image: Film, masks: Sequence[Mask], zoom: float) -> tuple[Film, tuple[Mask, ...]]:
     """The chest smaller within its frame, as a child's on an adult's cassette; the edge goes on beyond it."""
     size = image.shape[0]
-    centre = (size - 1) / 2
-    move = np.array([[zoom, 0, centre * (1 - zoom)], [0, zoom, centre * (1 - zoom)]])
+    center = (size - 1) / 2
+    move = np.array([[zoom, 0, center * (1 - zoom)], [0, zoom, center * (1 - zoom)]])
     moved = cv2.warpAffine(image, move, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     shapes = [cv2.warpAffine(mask.astype(np.uint8), move, (size, size), flags=cv2.INTER_NEAREST) for mask in masks]
     return np.asarray(moved, np.uint8), tuple(shape > 0 for shape in shapes)

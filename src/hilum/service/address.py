@@ -20,7 +20,7 @@ def bind(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise ConfigError(
-            f"Expected to bind {host}, port {port}, got: {error.strerror or error}.", cure="Choose another --port."
+            f"Expected to bind {host}, port {port}, got: {error.strerror or error}.", hint="Choose another --port."
         ) from error
 
 

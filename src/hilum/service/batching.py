@@ -57,7 +57,7 @@ class Batcher(Generic[Item, Result]):
     def _do(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
             results = self._work([item for item, _ in batch])
-        except Exception as error:  # a bug that one item meets ends neither the thread nor its neighbours
+        except Exception as error:  # a bug that one item meets ends neither the thread nor its neighbors
             if len(batch) == 1:
                 _settle(batch, [error])
             else:

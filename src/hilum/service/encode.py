@@ -53,7 +53,7 @@ def _prediction(
     return PredictionSchema(
         label=prediction.label,
         probabilities=dict(zip(prediction.class_names, map(float, prediction.probabilities), strict=True)),
-        label_set=list(prediction.label_set),
+        prediction_set=list(prediction.prediction_set),
         abstained=prediction.abstained,
         lung_fraction=prediction.lung_fraction,
         height=height,

@@ -32,9 +32,9 @@ class EvidenceSchema(BaseModel):
         description="(K, h, w) logits, over the square that the network saw; sums to the logit less its bias."
     )
     png: str = Field(
-        description="That of the predicted class at the file's size, 16-bit PNG, base64: (grey - 32768) x step logits."
+        description="That of the predicted class at the file's size, 16-bit PNG, base64: (gray - 32768) x step logits."
     )
-    step: float = Field(description="Of the PNG: logits per grey level.")
+    step: float = Field(description="Of the PNG: logits per gray level.")
 
 
 class PredictionSchema(BaseModel):
@@ -42,7 +42,7 @@ class PredictionSchema(BaseModel):
 
     label: str = Field(description="The class of the highest probability.")
     probabilities: dict[str, float] = Field(description="Class to calibrated probability, in [0, 1], summing to 1.")
-    label_set: list[str] = Field(description="The classes that are not ruled out, the most probable first.")
+    prediction_set: list[str] = Field(description="The classes that are not ruled out, the most probable first.")
     abstained: bool = Field(description="Whether the probability is below the bound for an answer: a person decides.")
     lung_fraction: float = Field(description="Share of the image's pixels that is lung, in [0, 1].")
     height: int = Field(description="Of the file, pixels.")
@@ -92,7 +92,7 @@ class PredictResponse(BaseModel):
             "file": "film.png", "status": "predicted",
             "prediction": {
                 "label": "Normal", "probabilities": {"COVID": 0.02, "Lung_Opacity": 0.03, "Normal": 0.94,
-                "Viral Pneumonia": 0.01}, "label_set": ["Normal"], "abstained": False, "lung_fraction": 0.27,
+                "Viral Pneumonia": 0.01}, "prediction_set": ["Normal"], "abstained": False, "lung_fraction": 0.27,
                 "height": 1024, "width": 1024, "findings": [],
             },
         }],
@@ -115,7 +115,7 @@ class BundleSchema(BaseModel):
     input_size: int = Field(description="Side of the square that the network sees, pixels.")
     gate: str = Field(description="What refuses files: learned, classic or open.")
     temperature: float
-    label_set_level: str
+    prediction_set_level: str
     abstention_threshold: float | None
     sources: list[str] = Field(description="Of the training films; empty: not known.")
     hilum_version: str

@@ -97,12 +97,12 @@ def augment(batch: Batch, parameters: AugmentParameters) -> Batch:
 def _warp(
     image: torch.Tensor, mask: torch.Tensor, mask_rows: torch.Tensor, parameters: AugmentParameters
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rotate, scale and shift about the centre, black outside."""
+    """Rotate, scale and shift about the center, black outside."""
     side = image.shape[-1]
     n = len(image)
-    centre = torch.full((n, 2), (side - 1) / 2)
+    center = torch.full((n, 2), (side - 1) / 2)
     scale = parameters.scale[:, None].expand(-1, 2)
-    matrix = get_affine_matrix2d(parameters.shift * side, centre, scale, parameters.angle)[:, :2].to(image.device)
+    matrix = get_affine_matrix2d(parameters.shift * side, center, scale, parameters.angle)[:, :2].to(image.device)
     still = (parameters.angle == 0) & (parameters.scale == 1) & (parameters.shift == 0).all(dim=1)
     moved = (~still).to(image.device)  # (N,): the others stay as they are, to the bit
     if bool(moved.any()):
@@ -129,7 +129,7 @@ def _tone(image: torch.Tensor, parameters: AugmentParameters) -> torch.Tensor:
 
 
 def _add_noise(image: torch.Tensor, parameters: AugmentParameters) -> torch.Tensor:
-    """Gaussian noise, the same on all channels of an image (grey stays grey), clipped to [0, 1]."""
+    """Gaussian noise, the same on all channels of an image (gray stays gray), clipped to [0, 1]."""
     noise = torch.zeros_like(image[:, :1])
     for position in torch.nonzero(parameters.noise_std).flatten().tolist():
         generator = torch.Generator(image.device).manual_seed(int(parameters.noise_seed[position]))
@@ -141,7 +141,7 @@ def _add_noise(image: torch.Tensor, parameters: AugmentParameters) -> torch.Tens
 def degrade(image: torch.Tensor, blur: torch.Tensor, coarsen: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
     """Each film by its own numbers; one that has nothing drawn stays as it is, to the bit.
 
-    Works film by film in 8 bits of grey on the CPU, where the codec is; a colour input (C = 3) comes back grey.
+    Works film by film in 8 bits of gray on the CPU, where the codec is; a color input (C = 3) comes back gray.
 
     Args:
         image: (N, C, S, S) float32 in [0, 1].

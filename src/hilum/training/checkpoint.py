@@ -39,7 +39,7 @@ def load_state(path: Path) -> dict[str, Any]:
     if state.get("format") != _STATE_FORMAT:
         raise CheckpointError(
             f"Expected a run's state of format {_STATE_FORMAT} in {path}, got {state.get('format')!r}.",
-            cure="Train anew, or use the version of hilum that wrote it.",
+            hint="Train anew, or use the version of hilum that wrote it.",
         )
     return state
 
@@ -61,9 +61,9 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CheckpointError(f"Expected a checkpoint at {path}, got: no such file.") from error
     except _READ_ERRORS as error:
-        reason, cure = _explain(error)
+        reason, hint = _explain(error)
         raise CheckpointError(
-            f"Expected a PyTorch checkpoint of tensors and numbers in {path}, got {reason}.", cure=cure
+            f"Expected a PyTorch checkpoint of tensors and numbers in {path}, got {reason}.", hint=hint
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"Expected a dict in {path}, got {type(content).__name__}.")
@@ -93,7 +93,7 @@ def _number(kind: _NumberType, content: bytes) -> float:
 
 
 def _explain(error: Exception) -> tuple[str, str]:
-    """What came, and the cure. torch's own words advise to execute the file."""
+    """What came, and the hint. torch's own words advise to execute the file."""
     if named := re.search(r"GLOBAL (\S+)", str(error)):
         return f"one that asks for the code {named[1]}", "Such a file is refused; save its state_dict alone."
     if isinstance(error, OSError) and error.strerror:

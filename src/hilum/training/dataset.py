@@ -32,7 +32,7 @@ class CachedDataset(Dataset[Batch]):
     ) -> None:
         self._cache, self._rows = cache, np.arange(len(records))
         self._spec = spec
-        self._grey, self._channels = spec.model_copy(update={"channels": 1}), spec.channels
+        self._gray, self._channels = spec.model_copy(update={"channels": 1}), spec.channels
         self.records = tuple(records)
         self.class_names = tuple(class_names)
         self.num_classes = len(class_names)
@@ -60,12 +60,12 @@ class CachedDataset(Dataset[Batch]):
         """The Batch of ``rows``: row + a x N is the row's a-th repetition in an epoch, which is augmented anew."""
         places = np.asarray(rows) % len(self)
         own = self._rows[places]
-        grey = torch.from_numpy(to_input(self._cache.images[own], self._grey))  # (N, 1, S, S)
+        gray = torch.from_numpy(to_input(self._cache.images[own], self._gray))  # (N, 1, S, S)
         mask_row = self._cache.mask_row[own]
         known = np.flatnonzero(mask_row >= 0)  # (M,)
         masks = self._cache.masks[mask_row[known]][:, None].astype(np.float32)  # (M, 1, S, S)
         return Batch(
-            image=grey.expand(-1, self._channels, -1, -1),  # channels repeat without a copy
+            image=gray.expand(-1, self._channels, -1, -1),  # channels repeat without a copy
             mask=torch.from_numpy(masks),
             mask_rows=torch.from_numpy(known),
             label=torch.from_numpy(self.labels[places]),
@@ -76,7 +76,7 @@ class CachedDataset(Dataset[Batch]):
 class EpochSampler(Sampler[list[int]]):
     """The rows of each training batch, a function of (seed, epoch) alone, so that a resumed run sees the same.
 
-    An incomplete last batch is dropped, since batch normalisation cannot take a batch of one; a data set
+    An incomplete last batch is dropped, since batch normalization cannot take a batch of one; a data set
     smaller than one batch is taken whole.
 
     Args:
@@ -127,7 +127,7 @@ def _repetitions(drawn: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def sampling_shares(dataset: CachedDataset, by: str, power: float) -> NDArray[np.float64] | None:
-    """The chance (N,) of each row; None for ``natural``. Unlabelled rows keep their share.
+    """The chance (N,) of each row; None for ``natural``. Unlabeled rows keep their share.
 
     Args:
         dataset: N rows.

@@ -33,7 +33,7 @@ def device_of(config: Config) -> torch.device:
     if int(number or 0) >= available:
         raise DeviceError(
             f"Expected the CUDA device {name}, PyTorch finds {available} CUDA device(s).",
-            cure="Use --device cpu, or check the driver with nvidia-smi.",
+            hint="Use --device cpu, or check the driver with nvidia-smi.",
         )
     return torch.device("cuda", int(number or 0))
 
@@ -75,5 +75,5 @@ def explaining_out_of_memory(config: Config) -> Iterator[None]:
             cures.append(f"--size {max(32, size // 2 // 32 * 32)} needs about a quarter")
         raise DeviceError(
             f"Expected {training.batch_size} images of {size}x{size} to fit the device's memory, they do not.",
-            cure=f"{'; '.join(cures) or 'Use --device cpu'}.",
+            hint=f"{'; '.join(cures) or 'Use --device cpu'}.",
         ) from error

@@ -21,7 +21,7 @@ from hilum.models.build import build_model, count_parameters
 from hilum.models.losses import MultiTaskLoss
 from hilum.training.augment import augment, draw_parameters
 from hilum.training.device import explaining_out_of_memory, open_fabric
-from hilum.training.optim import build_optimiser, check_batch_size
+from hilum.training.optim import build_optimizer, check_batch_size
 from hilum.training.prepare import choose_split
 from hilum.training.shortcuts import Treatments
 from hilum.types import SPLIT_NAMES, Batch, Finding, SplitName
@@ -64,7 +64,7 @@ def plan(config: Config) -> Plan:
         HilumError: as ``train`` would.
     """
     if config.data is None:
-        raise ConfigError("Expected data to train on, got none.", cure="Name a folder: hilum train DATA.")
+        raise ConfigError("Expected data to train on, got none.", hint="Name a folder: hilum train DATA.")
     check_batch_size(config)
     index = build_index(config.data, classes=config.classes, check=False)
     split = choose_split(index, config)
@@ -96,8 +96,8 @@ def _time_steps(
     """Median seconds of a training step and of a forward pass."""
     model.to(memory_format=torch.channels_last)  # as in the loop
     treatments = Treatments.of(config, class_names)
-    optimiser = build_optimiser(model, config.training)
-    wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
+    optimizer = build_optimizer(model, config.training)
+    wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     loss = MultiTaskLoss(config.loss)
     steps, forwards = [], []
     with explaining_out_of_memory(config):
@@ -111,8 +111,8 @@ def _time_steps(
             output = wrapped(changed.image)
             extra = treatments.loss(output, treated) if treatments and treated else None
             fabric.backward(loss(output, changed, extra).total)
-            wrapped_optimiser.step()
-            wrapped_optimiser.zero_grad()
+            wrapped_optimizer.step()
+            wrapped_optimizer.zero_grad()
             steps.append(_now(fabric) - started)
             wrapped.eval()
             with torch.inference_mode():

@@ -76,7 +76,7 @@ def settings_from_bundle(name: str, preset: PresetName, path: Path | None, overr
     if preset != "default":
         raise ConfigError(
             f"Expected no --preset beside --from-bundle, got {preset}.",
-            cure="The network and its preprocessing come from the bundle; set what is left by flags.",
+            hint="The network and its preprocessing come from the bundle; set what is left by flags.",
         )
     place = resolve_bundle(name)
     manifest = load_bundle(place).manifest
@@ -166,5 +166,5 @@ def _check(config: Config, manifest: Manifest) -> None:
     if wrong:
         raise ConfigError(
             f"Expected the network and preprocessing of the bundle {manifest.name}, got {'; '.join(wrong)}.",
-            cure="Leave these settings out: with --from-bundle they come from the bundle. --size may be changed.",
+            hint="Leave these settings out: with --from-bundle they come from the bundle. --size may be changed.",
         )

@@ -26,11 +26,11 @@ def draw_lesion(random: np.random.Generator, lung: NDArray[np.bool_]) -> tuple[N
     y, x = np.mgrid[:size, :size].astype(np.float32)
     field = np.zeros(lung.shape, np.float32)
     for _ in range(int(random.choice([1, 2, 3], p=[0.6, 0.25, 0.15]))):
-        centre = int(random.integers(rows.size))
+        center = int(random.integers(rows.size))
         angle = random.uniform(0, np.pi)
         long = random.uniform(0.05, 0.17) * size
         short = long * random.uniform(0.45, 1.0)
-        dx, dy = x - columns[centre], y - rows[centre]
+        dx, dy = x - columns[center], y - rows[center]
         along, across = dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
         r = (along / long) ** 2 + (across / short) ** 2
         field = np.maximum(field, np.exp(-(r ** float(random.uniform(0.8, 2.0)))))

@@ -28,7 +28,7 @@ from hilum.training.dataset import CachedDataset, EpochSampler, evaluation_loade
 from hilum.training.device import explaining_out_of_memory, open_fabric
 from hilum.training.journal import EpochRow, TensorBoardJournal, write_journal
 from hilum.training.observer import TrainingObserver
-from hilum.training.optim import Schedule, build_ema, build_optimiser, check_batch_size
+from hilum.training.optim import Schedule, build_ema, build_optimizer, check_batch_size
 from hilum.training.shortcuts import Treatments
 from hilum.training.validation import SplitOutput, overlap_scores, run_split
 from hilum.types import Batch
@@ -68,7 +68,7 @@ def fit(
 
     Raises:
         DataError: a split is empty, or the loss is no longer a number; what earlier epochs left is kept.
-        ConfigError: batches of one image, which batch normalisation cannot take.
+        ConfigError: batches of one image, which batch normalization cannot take.
         CheckpointError: the state in ``run`` is of another run.
         DeviceError: the device is absent or out of memory; says which flags help.
     """
@@ -80,10 +80,10 @@ def fit(
     fabric = open_fabric(config)
     torch.manual_seed(settings.seed)
     fabric.to_device(model).to(memory_format=torch.channels_last)  # faster on a CPU
-    optimiser = build_optimiser(model, settings)
+    optimizer = build_optimizer(model, settings)
     ema = build_ema(model, settings)
     judged = model if ema is None else ema.module  # the weights that are validated, kept and shipped
-    wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
+    wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     shares = sampling_shares(train, settings.sampling, settings.sampling_power)
     treatments = Treatments.of(config, train.class_names)
     shift = _shift_of_priors(train, config, shares, treatments)
@@ -92,8 +92,8 @@ def fit(
     sampler = EpochSampler(train.labels, settings.batch_size, settings.seed, shares=shares)
     batches = training_loader(train, sampler, settings.workers)
     val_batches = evaluation_loader(val, settings.batch_size, settings.workers)
-    schedule = Schedule(optimiser, settings, steps_per_epoch=-(-len(sampler) // settings.accumulate))
-    parts = {"model": model, "optimiser": optimiser, "schedule": schedule, "precision": fabric.strategy.precision}
+    schedule = Schedule(optimizer, settings, steps_per_epoch=-(-len(sampler) // settings.accumulate))
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "precision": fabric.strategy.precision}
     parts |= {"ema": ema.module} if ema else {}
     progress = _resume(run, parts, identity)
 
@@ -120,10 +120,10 @@ def fit(
                     if place + 1 == group:
                         # GradScaler (16-mixed) skips a step whose gradients overflow, so they are no error here
                         fabric.clip_gradients(
-                            wrapped, wrapped_optimiser, max_norm=settings.clip_norm, error_if_nonfinite=False
+                            wrapped, wrapped_optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False
                         )
-                        wrapped_optimiser.step()
-                        wrapped_optimiser.zero_grad()
+                        wrapped_optimizer.step()
+                        wrapped_optimizer.zero_grad()
                         schedule.after_step()
                         progress.steps += 1
                         if ema:
@@ -134,7 +134,7 @@ def fit(
                 with fabric.autocast():
                     measured = run_split(judged, val_batches, loss, fabric.device)
             _require_finite(measured.loss, "validation", epoch)
-            rate = optimiser.param_groups[0]["lr"]
+            rate = optimizer.param_groups[0]["lr"]
             schedule.after_epoch(measured.loss)
             row = _row(epoch, tally, measured, loss, rate, time.perf_counter() - started)
             progress.epoch = epoch
@@ -220,7 +220,7 @@ def _require_finite(loss: float, split: str, epoch: int) -> None:
     if not np.isfinite(loss):
         raise DataError(
             f"Expected a finite loss, got {loss} in {split}, epoch {epoch}.",
-            cure="Start anew with a lower --learning-rate, or --precision 32-true; what earlier epochs left is kept.",
+            hint="Start anew with a lower --learning-rate, or --precision 32-true; what earlier epochs left is kept.",
         )
 
 
@@ -237,7 +237,7 @@ def _resume(run: RunFolder, parts: dict[str, object], identity: str) -> Progress
     if state["identity"] != identity:
         raise CheckpointError(
             f"Expected the state in {run.state} to be of this configuration, data and split; it is of others.",
-            cure="Choose another --out, or resume with the settings in the run's config.toml.",
+            hint="Choose another --out, or resume with the settings in the run's config.toml.",
         )
     for name, part in parts.items():
         if isinstance(part, nn.Module):

@@ -1,4 +1,4 @@
-"""The optimiser, the learning-rate schedule and the averaged weights, from the configuration."""
+"""The optimizer, the learning-rate schedule and the averaged weights, from the configuration."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from hilum.config import Config, TrainingConfig
 from hilum.errors import ConfigError
 
 
-def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019) over all parameters."""
     return torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
 def check_batch_size(config: Config) -> None:
-    """Batch normalisation needs more than one value per channel, which some networks lack for one image.
+    """Batch normalization needs more than one value per channel, which some networks lack for one image.
 
     Raises:
         ConfigError: batches of one image, for such a network.
@@ -28,19 +28,19 @@ def check_batch_size(config: Config) -> None:
     if config.training.batch_size == 1 and one_value:
         raise ConfigError(
             f"Expected a batch size of at least 2 for {config.model.name} at {config.preprocess.size} pixels, got 1.",
-            cure="--batch-size 2, with --accumulate for a larger effective batch.",
+            hint="--batch-size 2, with --accumulate for a larger effective batch.",
         )
 
 
 class Schedule:
-    """The learning rate: cosine with warm-up, stepped by optimiser step, or plateau, stepped by epoch."""
+    """The learning rate: cosine with warm-up, stepped by optimizer step, or plateau, stepped by epoch."""
 
-    def __init__(self, optimiser: torch.optim.Optimizer, config: TrainingConfig, steps_per_epoch: int) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, config: TrainingConfig, steps_per_epoch: int) -> None:
         self._plateau: ReduceLROnPlateau | None = None
         self._cosine: LambdaLR | None = None
         if config.schedule == "plateau":
             self._plateau = ReduceLROnPlateau(
-                optimiser,
+                optimizer,
                 factor=config.plateau_factor,
                 patience=config.plateau_patience,
                 min_lr=config.min_learning_rate,
@@ -56,10 +56,10 @@ class Schedule:
             progress = min(1.0, (step - warmup) / (total - warmup))
             return max(floor, 0.5 * (1 + math.cos(math.pi * progress)))
 
-        self._cosine = LambdaLR(optimiser, factor)
+        self._cosine = LambdaLR(optimizer, factor)
 
     def after_step(self) -> None:
-        """Call after each optimiser step."""
+        """Call after each optimizer step."""
         if self._cosine:
             self._cosine.step()
 

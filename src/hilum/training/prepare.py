@@ -40,7 +40,7 @@ def index_and_split(config: Config, run: RunFolder, step: Step, *, anew: bool = 
         check_split(index, split)
         return index, split
     if config.data is None:
-        raise ConfigError("Expected data to train on, got none.", cure="Name a folder: hilum train DATA.")
+        raise ConfigError("Expected data to train on, got none.", hint="Name a folder: hilum train DATA.")
     index = build_index(config.data, classes=config.classes, progress=step.begin("Checking files"))
     step.found(index.findings)
     split = choose_split(index, config)
@@ -70,7 +70,7 @@ def prepare(config: Config, run: RunFolder, step: Step | None = None, *, anew: b
     if len(index.class_names) < 2:
         raise DataError(
             f"Expected at least 2 classes to train a classifier, got {list(index.class_names)}.",
-            cure="Add class folders or a label column.",
+            hint="Add class folders or a label column.",
         )
     datasets = {
         name: open_dataset(index, split, name, config.preprocess, step.begin(f"Decoding {name}"))

@@ -23,9 +23,9 @@ def open_run(root: Path) -> tuple[RunFolder, Config]:
     if not run.config.is_file():
         raise CheckpointError(
             f"Expected a run's folder (with config.toml) at {root}, got none.",
-            cure="Name the folder that `hilum train` printed.",
+            hint="Name the folder that `hilum train` printed.",
         )
-    return run, load_config("seed", run.config)  # the file is whole: nothing of the preset remains
+    return run, load_config("original", run.config)  # the file is whole: nothing of the preset remains
 
 
 def load_model(run: RunFolder, config: Config, num_classes: int) -> nn.Module:

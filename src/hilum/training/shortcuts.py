@@ -116,7 +116,7 @@ def treat(batch: Batch, lungs: torch.Tensor, known: torch.Tensor, plan: Plan) ->
 
 
 def _without_lungs(image: torch.Tensor, lung: torch.Tensor, random: np.random.Generator | None) -> torch.Tensor:
-    """(C, S, S) with the dilated lungs filled: the mean of the ring around them, or a drawn grey with grain."""
+    """(C, S, S) with the dilated lungs filled: the mean of the ring around them, or a drawn gray with grain."""
     wide = _dilated(lung, _DILATION)
     ring = (_dilated(wide, _RING) > 0) & (wide == 0) & (image[:1] > 0)
     level = float(image[:1][ring].mean()) if bool(ring.any()) else 0.5
@@ -159,18 +159,18 @@ def _dilated(mask: torch.Tensor, share: float) -> torch.Tensor:
 _TINY = 1e-6
 
 
-def shortcut_loss(output: ModelOutput, treated: Treated, normal: int | None, localisation_weight: float) -> Extra:
+def shortcut_loss(output: ModelOutput, treated: Treated, normal: int | None, localization_weight: float) -> Extra:
     """Summed over the films: towards the uniform answer, away from normal, and the evidence into the drawn region.
 
     - erased: the Kullback-Leibler divergence of the answer from the uniform one, in nats;
-    - lesion: -log(1 - p(normal)), plus ``localisation_weight`` times -log of the share that the region holds of the
+    - lesion: -log(1 - p(normal)), plus ``localization_weight`` times -log of the share that the region holds of the
       positive evidence of all classes but ``normal``. A network without evidence has the first part alone.
 
     Args:
         output: of the treated films.
         treated: from hilum.training.shortcuts.
         normal: the number of the class without findings.
-        localisation_weight: at least 0.
+        localization_weight: at least 0.
     """
     logits = output.class_logits.float()
     kind = treated.kind.to(logits.device)
@@ -185,11 +185,11 @@ def shortcut_loss(output: ModelOutput, treated: Treated, normal: int | None, loc
         others = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
         others[normal] = False
         total = total - torch.logsumexp(log_p[lesion][:, others], dim=1).sum()
-        if output.evidence is not None and localisation_weight:
+        if output.evidence is not None and localization_weight:
             found = output.evidence[lesion][:, others].float().clamp(min=0).sum(dim=1)  # (L, h, w)
             region = functional.adaptive_max_pool2d(treated.region[lesion], found.shape[-2:])[:, 0]
             share = ((found * region).sum(dim=(1, 2)) + _TINY) / (found.sum(dim=(1, 2)) + _TINY)
-            total = total - localisation_weight * share.log().sum()
+            total = total - localization_weight * share.log().sum()
     return Extra(total, films)
 
 
@@ -243,7 +243,7 @@ class Treatments:
 
     def loss(self, output: ModelOutput, treated: Treated) -> Extra:
         """Of the films that lost their label."""
-        return shortcut_loss(output, treated, self.normal, self.config.localisation_weight)
+        return shortcut_loss(output, treated, self.normal, self.config.localization_weight)
 
 
 def _normal_class(name: str | None, class_names: Sequence[str]) -> int | None:
@@ -252,7 +252,7 @@ def _normal_class(name: str | None, class_names: Sequence[str]) -> int | None:
         if name not in class_names:
             raise ConfigError(
                 f"Expected a class {name!r} without findings, the classes are {', '.join(class_names)}.",
-                cure="Name it by --normal-class, or leave that out.",
+                hint="Name it by --normal-class, or leave that out.",
             )
         return list(class_names).index(name)
     found = [number for number, own in enumerate(class_names) if own.casefold().replace("_", " ") in NORMAL_NAMES]

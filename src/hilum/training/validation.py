@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hilum.bundle.label_sets import softmax
+from hilum.bundle.prediction_sets import softmax
 from hilum.metrics.scores import dice_and_iou
 from hilum.models.losses import MultiTaskLoss
 from hilum.types import Batch, ModelOutput
@@ -47,7 +47,7 @@ def run_split(model: nn.Module, batches: Iterable[Batch], loss: MultiTaskLoss, d
     """Every batch through ``model`` in evaluation mode.
 
     The losses are those of the whole split, not averages over batches: the classification loss is computed once
-    over all logits (class weights normalise by their sum), the segmentation loss is a mean over masks.
+    over all logits (class weights normalize by their sum), the segmentation loss is a mean over masks.
     """
     model.eval()
     logits, labels, dice, iou = [], [], [], []

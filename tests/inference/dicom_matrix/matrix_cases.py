@@ -234,8 +234,8 @@ A phantom, stored in {len(CASES)} ways. `test_dicom_matrix.py` writes each file,
 - class probabilities within 0.01 of those of the PNG, and a lung mask that overlaps that of the PNG by a Dice of at
   least 0.99, both from the bundle that comes with hilum.
 
-It does so with two phantoms. One is of the network's own 128 pixels: the same grey levels reach the network, and the
-probabilities must agree within 0.000001. One of 320 pixels is shrunk, after which grey levels are rounded once more, so
+It does so with two phantoms. One is of the network's own 128 pixels: the same gray levels reach the network, and the
+probabilities must agree within 0.000001. One of 320 pixels is shrunk, after which gray levels are rounded once more, so
 that a file of another depth may differ from the PNG by a level here and there. Of the phantoms tried, this is one whose
 answer does not hang on single levels; on others that alone moved a probability by up to 0.04.
 

@@ -18,7 +18,7 @@ from hilum.inference.predictor import Predictor, Upload
 from hilum.phantoms.chest import draw_phantom
 from hilum.types import Prediction
 
-# Of the network's own size, so that the same grey levels reach it, whatever the depth: the answer must be the same. And
+# Of the network's own size, so that the same gray levels reach it, whatever the depth: the answer must be the same. And
 # one that is shrunk, where levels are rounded once more.
 SAME_SIZE, SHRUNK = (2, "COVID", 128), (0, "Viral Pneumonia", 320)
 SAME, CLOSE = 1e-6, 0.01

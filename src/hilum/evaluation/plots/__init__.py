@@ -1,7 +1,7 @@
 """Plots of a run and of an evaluated split, as PNG and SVG files.
 
 Only matplotlib's object interface is used (a Figure on an Agg canvas), so that nothing depends on a display or on
-global state. Colours are those of Okabe & Ito (2008), distinct with any common colour vision; curves differ in their
+global state. Colors are those of Okabe & Ito (2008), distinct with any common color vision; curves differ in their
 dashes too.
 """
 

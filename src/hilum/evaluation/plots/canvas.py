@@ -1,4 +1,4 @@
-"""What all plots share: the size of a figure, its colours, how a title is worded, and how it is saved."""
+"""What all plots share: the size of a figure, its colors, how a title is worded, and how it is saved."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def save_both(figure: Figure, path: Path) -> str:
 
 
 def line_style(position: int) -> dict[str, Any]:
-    """Colour and dashes of the k-th curve."""
+    """Color and dashes of the k-th curve."""
     return {
         "color": PALETTE[position % len(PALETTE)],
         "linestyle": DASHES[position % len(DASHES)],

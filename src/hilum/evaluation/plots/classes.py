@@ -18,7 +18,7 @@ from hilum.metrics.scores import Scores
 
 
 def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str], *, split: str = "") -> Figure:
-    """Confusion counts, coloured and annotated by their share of the true class.
+    """Confusion counts, colored and annotated by their share of the true class.
 
     Args:
         matrix: (K, K) counts of images, rows the true class, columns the predicted one.
@@ -38,8 +38,8 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     for (row, column), count in np.ndenumerate(counts):
         share = f"{shares[row, column]:.1f}%" if support[row] else "–"
-        colour = "white" if shares[row, column] > 55 else "black"
-        axes.text(column, row, f"{count:,}\n{share}", ha="center", va="center", color=colour, fontsize=9)
+        color = "white" if shares[row, column] > 55 else "black"
+        axes.text(column, row, f"{count:,}\n{share}", ha="center", va="center", color=color, fontsize=9)
     names = [literal(name) for name in class_names]
     turned: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if classes > 2 else {}
     label_axes(
@@ -73,7 +73,7 @@ def roc_curves(scores: Scores, report: Report) -> Figure:
         axes.plot(*rates, **line_style(k), label=label)
     label_axes(
         axes,
-        title_of("ROC, each class against the rest", scores.split, int(scores.labelled.sum())),
+        title_of("ROC, each class against the rest", scores.split, int(scores.labeled.sum())),
         "false positive rate (share of the other classes)",
         "true positive rate (share of the class)",
     )
@@ -104,7 +104,7 @@ def precision_recall_curves(scores: Scores, report: Report) -> Figure:
         axes.plot([1], [own.mean()], marker="o", markersize=4, color=style["color"], clip_on=False)
     label_axes(
         axes,
-        title_of("Precision and recall", scores.split, int(scores.labelled.sum())),
+        title_of("Precision and recall", scores.split, int(scores.labeled.sum())),
         "recall (share of the class that is found)",
         "precision (share of the found that are right)",
     )
@@ -113,9 +113,9 @@ def precision_recall_curves(scores: Scores, report: Report) -> Figure:
 
 
 def _one_against_rest(scores: Scores) -> Iterator[tuple[int, str, NDArray[np.bool_], NDArray[np.float64]]]:
-    known = scores.labelled
+    known = scores.labeled
     if not known.any():
-        raise DataError("Expected at least one labelled image to draw curves, got none.")
+        raise DataError("Expected at least one labeled image to draw curves, got none.")
     for k, name in enumerate(scores.class_names):
         yield k, name, scores.labels[known] == k, scores.probabilities[known, k]
 

@@ -31,7 +31,7 @@ def sample_overlays(
     """Draw a grid of radiographs with the outlines of the predicted and, where known, the reference mask.
 
     Args:
-        images: (N, S, S) uint8, grey, as the network sees them.
+        images: (N, S, S) uint8, gray, as the network sees them.
         predicted: (N, S, S) bool, lung.
         targets: (N, S, S) bool, or N masks (S, S) of which some are None; None where there is none at all.
         titles: N lines, one over each image.
@@ -72,10 +72,10 @@ def sample_overlays(
     save_png(figure, path)
 
 
-def _outline(axes: Axes, mask: NDArray[np.bool_], colour: str, width: float) -> None:
+def _outline(axes: Axes, mask: NDArray[np.bool_], color: str, width: float) -> None:
     """Trace a mask; a border of background closes the outlines that leave the image."""
     if not mask.any():
         return
     framed = np.pad(mask, 1).astype(np.float32)
     across, down = np.arange(-1, mask.shape[1] + 1), np.arange(-1, mask.shape[0] + 1)
-    axes.contour(across, down, framed, levels=[0.5], colors=colour, linewidths=width)
+    axes.contour(across, down, framed, levels=[0.5], colors=color, linewidths=width)

@@ -1,4 +1,4 @@
-"""Plots of what probabilities are worth: reliability, label sets, and answering only where confident."""
+"""Plots of what probabilities are worth: reliability, prediction sets, and answering only where confident."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def reliability(calibration: Mapping[str, Any], *, split: str = "") -> Figure:
     figure = new_figure()
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=(0, (1, 3)), label="perfect")
-    for (name, state, colour), marker in zip(states, "so", strict=False):
+    for (name, state, color), marker in zip(states, "so", strict=False):
         accuracies = [(b["confidence"], b["accuracy"]) for b in state["bins"] if b["accuracy"]["value"] is not None]
         label = f"{name}: ECE {_decimals(state['ece']['value'])}"
         axes.plot(
             [confidence for confidence, _ in accuracies],
             [accuracy["value"] for _, accuracy in accuracies],
-            color=colour,
+            color=color,
             marker=marker,
             markersize=4,
             linewidth=1.2,
@@ -56,7 +56,7 @@ def reliability(calibration: Mapping[str, Any], *, split: str = "") -> Figure:
         )
         for confidence, accuracy in accuracies:
             if accuracy["low"] is not None:
-                axes.plot([confidence] * 2, [accuracy["low"], accuracy["high"]], color=colour, linewidth=0.8)
+                axes.plot([confidence] * 2, [accuracy["low"], accuracy["high"]], color=color, linewidth=0.8)
     counts = [b["accuracy"]["n"] for b in calibration["after"]["bins"]]
     each = f"each dot is about {round(np.mean(counts)):,} images"
     title = title_of("Reliability", split, sum(counts)) + f"\n{each}"
@@ -100,7 +100,7 @@ def risk_coverage(selective: Mapping[str, Any], *, split: str = "") -> Figure:
 
 
 def conformal_coverage(conformal: Sequence[Mapping[str, Any]], *, split: str = "") -> Figure:
-    """Coverage of the label sets against the coverage asked for, over all images and per class, with intervals.
+    """Coverage of the prediction sets against the coverage asked for, over all images and per class, with intervals.
 
     Args:
         conformal: hilum.metrics.conformal.ConformalResult as JSON, one per level.
@@ -110,7 +110,7 @@ def conformal_coverage(conformal: Sequence[Mapping[str, Any]], *, split: str = "
         DataError: there is no level.
     """
     if not conformal:
-        raise DataError("Expected at least one level of label sets, got none.")
+        raise DataError("Expected at least one level of prediction sets, got none.")
     figure = new_figure(SIDE, SIDE)
     axes = figure.subplots()
     names = ["all classes", *conformal[0]["coverage_by_class"]]
@@ -123,15 +123,15 @@ def conformal_coverage(conformal: Sequence[Mapping[str, Any]], *, split: str = "
             if estimate["value"] is None:
                 continue
             x = place + (k - (len(names) - 1) / 2) * spread
-            colour = "black" if k == 0 else PALETTE[(k - 1) % len(PALETTE)]
+            color = "black" if k == 0 else PALETTE[(k - 1) % len(PALETTE)]
             label = None if place else f"{literal(name)}, n = {estimate['n']:,}"
-            axes.plot([x], [estimate["value"]], _MARKERS[k % len(_MARKERS)], color=colour, markersize=5, label=label)
+            axes.plot([x], [estimate["value"]], _MARKERS[k % len(_MARKERS)], color=color, markersize=5, label=label)
             if estimate["low"] is not None:
-                axes.plot([x] * 2, [estimate["low"], estimate["high"]], color=colour, linewidth=1)
+                axes.plot([x] * 2, [estimate["low"], estimate["high"]], color=color, linewidth=1)
             least = min(least, estimate["value"] if estimate["low"] is None else estimate["low"])
     label_axes(
         axes,
-        title_of("Coverage of the label sets", split, conformal[0]["coverage"]["n"]),
+        title_of("Coverage of the prediction sets", split, conformal[0]["coverage"]["n"]),
         "coverage asked for (dashed line)",
         "coverage measured (95% interval)",
     )

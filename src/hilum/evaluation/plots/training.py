@@ -52,7 +52,7 @@ def training_curves(rows: Sequence[Mapping[str, float]], folder: Path) -> None:
         OutputError: the folder cannot be written.
     """
     if not rows:
-        raise DataError("Expected at least one epoch to draw, got none.", cure="Train for an epoch first.")
+        raise DataError("Expected at least one epoch to draw, got none.", hint="Train for an epoch first.")
     epochs = "1 epoch" if len(rows) == 1 else f"{len(rows)} epochs"
     figure = new_figure(13.5, 7.5)
     for axes, panel in zip(figure.subplots(2, 3).ravel(), _PANELS, strict=True):
@@ -73,9 +73,9 @@ def _draw_panel(axes: Axes, panel: _Panel, rows: Sequence[Mapping[str, float]], 
         values = np.array([row.get(column, math.nan) for row in rows], dtype=np.float64)
         if np.isfinite(values).any():
             drawn = True
-            colour, dashes = _STYLES[split]
+            color, dashes = _STYLES[split]
             # the marker shows an epoch between two gaps
-            axes.plot(epochs, values, dashes, color=colour, marker="o", markersize=3, linewidth=1.5, label=split)
+            axes.plot(epochs, values, dashes, color=color, marker="o", markersize=3, linewidth=1.5, label=split)
     axes.set(title=title, xlabel="epoch (number)", ylabel=panel.ordinate)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(color="0.9")

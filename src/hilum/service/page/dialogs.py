@@ -62,7 +62,7 @@ def _audit(session: Session) -> None:
 
 
 def _help(session: Session) -> None:
-    """The keys, and what the numbers and colours mean."""
+    """The keys, and what the numbers and colors mean."""
     manifest = session.predictor.manifest
     level = set_level(manifest)
     sets = (
@@ -76,9 +76,9 @@ def _help(session: Session) -> None:
 **Probability** is calibrated on the validation films: of those answered with 80%, about 80% were right. {sets}*Unsure*
 means that the probability is below the model's bound: a person should decide.
 
-**Evidence** of a class is what each place adds to its logit; inside the lung it adds up to the class's answer. Colours
+**Evidence** of a class is what each place adds to its logit; inside the lung it adds up to the class's answer. Colors
 start at a quarter of the film's strongest place. **Region** outlines the strongest evidence that covers the chosen
-share of the lung, and says how much of all evidence in favour lies in it.
+share of the lung, and says how much of all evidence in favor lies in it.
 
 Wheel or pinch zooms, dragging moves, a double click shows the whole film; with Shift, dragging sets window and level.
 """

@@ -26,13 +26,13 @@ def read_audit(path: Path) -> AuditReport:
         return AuditReport.model_validate_json(file.read_bytes())
     except OSError as error:
         raise DataError(
-            f"Expected an audit report at {file}, got: {error.strerror or error}.", cure="hilum audit DATA writes one."
+            f"Expected an audit report at {file}, got: {error.strerror or error}.", hint="hilum audit DATA writes one."
         ) from error
     except (ValidationError, json.JSONDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(
             f"Expected {REPORT_FILE} as hilum audit writes it at {file}, got: {reason}.",
-            cure="Write it again with this version of hilum.",
+            hint="Write it again with this version of hilum.",
         ) from error
 
 

@@ -161,7 +161,7 @@ def upload(film: Film, max_pixels: int) -> Upload:
 
 
 def thumbnail(radiograph: Radiograph, side: int = THUMBNAIL_SIDE) -> bytes:
-    """A film as a small grey PNG, its longer side ``side`` pixels at most."""
+    """A film as a small gray PNG, its longer side ``side`` pixels at most."""
     height, width = radiograph.shape
     factor = min(1.0, side / max(height, width))
     size = max(1, round(width * factor)), max(1, round(height * factor))

@@ -14,13 +14,13 @@ PERCENTS = 101
 class RegionScale:
     """For each whole percent of the lung, 0 to 100, the region that covers it; arrays are (101,) float64.
 
-    Only evidence in favour makes a region, so that it may cover less than was asked for. Places of equal evidence come
+    Only evidence in favor makes a region, so that it may cover less than was asked for. Places of equal evidence come
     together, so that it may also cover a little more.
 
     Attributes:
         thresholds: the region is where the evidence is at least this, inside the lung; inf where it is empty.
         lung: the share of the lung that the region covers, in [0, 1].
-        evidence: the share of all evidence in favour, on the film, that lies in the region, in [0, 1].
+        evidence: the share of all evidence in favor, on the film, that lies in the region, in [0, 1].
     """
 
     thresholds: NDArray[np.float64]

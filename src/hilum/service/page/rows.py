@@ -17,7 +17,7 @@ def film_row(film: Film) -> dict[str, Any]:
     result = film.result
     if isinstance(result, Prediction):
         top = float(result.probabilities.max())
-        others = [name for name in result.label_set if name != result.label]
+        others = [name for name in result.prediction_set if name != result.label]
         row |= {"label": result.label, "probability": top, "percent": percent(top), "others": others}
     elif isinstance(result, Refusal):
         row["reason"] = result.reason

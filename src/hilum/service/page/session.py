@@ -91,7 +91,7 @@ class Session:
             self.chosen, self.evidence_class = key, None
 
     def remove(self, key: str) -> None:
-        """Forget a film; its neighbour in the list is chosen."""
+        """Forget a film; its neighbor in the list is chosen."""
         shown = [film.key for film in self.films.shown(self.filter, self.order)]
         if key == self.chosen and key in shown and len(shown) > 1:
             place = shown.index(key)

@@ -1,4 +1,4 @@
-"""Colours of the page, from the overlay's legend, so that screen and saved picture agree; and what Streamlit wears."""
+"""Colors of the page, from the overlay's legend, so that screen and saved picture agree; and what Streamlit wears."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ PAGE: Rgb = (10, 11, 13)
 """Behind everything, darker than any film's margin needs."""
 UNSURE: Rgb = (240, 228, 66)
 REFUSED: Rgb = (255, 138, 76)
-"""Okabe and Ito's yellow, and their vermilion lightened for text: there is always a word beside the colour."""
+"""Okabe and Ito's yellow, and their vermilion lightened for text: there is always a word beside the color."""
 
 _ASSETS = Path(__file__).with_name("assets")
-_COLOURS: dict[str, Rgb] = {
+_COLORS: dict[str, Rgb] = {
     "page": PAGE,
     "panel": BACKGROUND,
     "text": TEXT,
@@ -41,9 +41,9 @@ def theme_options() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def page_css() -> str:
-    """The styles of the page around the components, with the colours as variables that these inherit."""
-    colours = "".join(f"--h-{name}:{_hex(colour)};" for name, colour in _COLOURS.items())
-    return f":root{{{colours}}}\n{asset('page.css')}"
+    """The styles of the page around the components, with the colors as variables that these inherit."""
+    colors = "".join(f"--h-{name}:{_hex(color)};" for name, color in _COLORS.items())
+    return f":root{{{colors}}}\n{asset('page.css')}"
 
 
 def asset(name: str) -> str:
@@ -51,5 +51,5 @@ def asset(name: str) -> str:
     return (_ASSETS / name).read_text(encoding="utf-8")
 
 
-def _hex(colour: Rgb) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
+def _hex(color: Rgb) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)

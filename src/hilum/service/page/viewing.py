@@ -1,6 +1,6 @@
 """The chosen film as the browser draws it: pixels, outline, evidence and region scale, as one JSON object.
 
-The browser is given values, not pictures: it applies window, level and inversion to the film's own grey levels, and
+The browser is given values, not pictures: it applies window, level and inversion to the film's own gray levels, and
 draws evidence at any share of the lung, without asking again.
 """
 
@@ -58,7 +58,7 @@ def film_view(film: Film, manifest: Manifest, max_pixels: int) -> str:
 def film_pixels(radiograph: Radiograph) -> dict[str, Any]:
     """The film at its display size, deflated: 8 bits stay 8, more become 16 little-endian.
 
-    ``low`` and ``high`` are the range of its grey levels as shares of the declared range.
+    ``low`` and ``high`` are the range of its gray levels as shares of the declared range.
     """
     height, width = display_shape(radiograph.shape)
     shrinks = height < radiograph.shape[0]
@@ -93,7 +93,7 @@ def answer(prediction: Prediction, manifest: Manifest) -> dict[str, Any]:
         "percent": percent(float(prediction.probabilities.max())),
         "abstained": prediction.abstained,
         "abstainBelow": percent(manifest.abstention_threshold) if manifest.abstention_threshold else "",
-        "others": [name for name in prediction.label_set if name != prediction.label],
+        "others": [name for name in prediction.prediction_set if name != prediction.label],
         "lungFraction": percent(prediction.lung_fraction),
         "findings": _findings(found for found in prediction.findings if found.check != "low_confidence"),
     }
@@ -111,7 +111,7 @@ def drawn(prediction: Prediction, shape: tuple[int, int], spec: PreprocessSpec) 
             "name": name,
             "probability": float(probability),
             "percent": percent(float(probability)),
-            "inSet": name in prediction.label_set,
+            "inSet": name in prediction.prediction_set,
         }
         evidence = class_evidence(prediction, shape, spec, class_name=name, size=grid)
         if evidence is not None:
@@ -136,7 +136,7 @@ def _evidence_of(
     assert prediction.evidence is not None
     cells = prediction.evidence[prediction.class_names.index(name)]
     told: dict[str, Any] = {
-        "favour": float(cells[cells > 0].sum()),
+        "favor": float(cells[cells > 0].sum()),
         "against": float(cells[cells < 0].sum()),
         "peak": 0.0,
     }
@@ -157,8 +157,8 @@ def _evidence_of(
 
 
 def set_level(manifest: Manifest) -> str:
-    """The coverage of the label sets, as ``90%``; empty where the bundle has none."""
-    return f"{float(manifest.label_set_level):.0%}" if manifest.label_set_quantiles else ""
+    """The coverage of the prediction sets, as ``90%``; empty where the bundle has none."""
+    return f"{float(manifest.prediction_set_level):.0%}" if manifest.prediction_set_quantiles else ""
 
 
 def _decoded(film: Film, max_pixels: int) -> Radiograph | None:

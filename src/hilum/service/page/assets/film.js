@@ -1,4 +1,4 @@
-// The film on a canvas: window, level and inversion of its own grey levels, outline, evidence, region, zoom.
+// The film on a canvas: window, level and inversion of its own gray levels, outline, evidence, region, zoom.
 
 async function inflated(text) {
   const raw = atob(text), bytes = new Uint8Array(raw.length);
@@ -7,7 +7,7 @@ async function inflated(text) {
   return new Response(stream).arrayBuffer();
 }
 
-function cssColour(name) {
+function cssColor(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--h-${name}`).trim();
 }
 
@@ -74,16 +74,16 @@ class FilmCanvas {
     this.changed();
   }
 
-  /** Grey levels to the picture: the window is a share of the declared range, as what the network sees. */
+  /** Gray levels to the picture: the window is a share of the declared range, as what the network sees. */
   develop() {
     if (!this.pixels) return;
     const { width, level, invert, original } = this.shown;
     const most = 2 ** this.film.bits - 1, table = new Uint32Array(most + 1);
     const span = original ? 1 : width, low = original ? 0 : level - width / 2;
     for (let value = 0; value <= most; value += 1) {
-      let grey = Math.round(255 * Math.min(1, Math.max(0, (value / most - low) / span)));
-      if (invert && !original) grey = 255 - grey;
-      table[value] = 0xff000000 | (grey << 16) | (grey << 8) | grey;
+      let gray = Math.round(255 * Math.min(1, Math.max(0, (value / most - low) / span)));
+      if (invert && !original) gray = 255 - gray;
+      table[value] = 0xff000000 | (gray << 16) | (gray << 8) | gray;
     }
     this.base.width = this.film.width;
     this.base.height = this.film.height;
@@ -118,7 +118,7 @@ class FilmCanvas {
   raster(map, width, height) {
     const factor = RASTER / Math.max(width, height), columns = Math.round(width * factor), rows = Math.round(height * factor);
     const { levels, bands, opacity } = this.data.legend;
-    const colours = [0, ...bands.map(([red, green, blue], band) =>
+    const colors = [0, ...bands.map(([red, green, blue], band) =>
       ((Math.round((255 * opacity[band]) / AS_SAVED) << 24) | (blue << 16) | (green << 8) | red) >>> 0)];
     const image = new ImageData(columns, rows), out = new Uint32Array(image.data.buffer);
     const least = Math.max(this.threshold, levels[0]);
@@ -130,7 +130,7 @@ class FilmCanvas {
         const upper = map[at] + (map[at + 1] - map[at]) * right;
         const lower = map[at + width] + (map[at + width + 1] - map[at + width]) * right;
         const value = (upper + (lower - upper) * down) / 65535;
-        if (value >= least) out[row * columns + column] = colours[levels.filter((level) => value >= level).length];
+        if (value >= least) out[row * columns + column] = colors[levels.filter((level) => value >= level).length];
       }
     }
     this.heat.width = columns;
@@ -170,14 +170,14 @@ class FilmCanvas {
       this.stroke(pen, this.edge, "#ffffff", unit, 1.6);
       pen.restore();
     }
-    if (this.shown.outline) this.stroke(pen, this.lines, cssColour("outline"), unit, 1.8);
+    if (this.shown.outline) this.stroke(pen, this.lines, cssColor("outline"), unit, 1.8);
   }
 
-  stroke(pen, path, colour, unit, width) {
+  stroke(pen, path, color, unit, width) {
     pen.strokeStyle = "rgba(0, 0, 0, 0.65)";
     pen.lineWidth = (width + 2.2) * unit;
     pen.stroke(path);
-    pen.strokeStyle = colour;
+    pen.strokeStyle = color;
     pen.lineWidth = width * unit;
     pen.stroke(path);
   }

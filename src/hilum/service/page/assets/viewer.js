@@ -100,8 +100,8 @@ class Viewer {
     this.corners.forEach((place, number) => (place.textContent = corner[number]));
     this.tellRegion();
     this.swatches?.forEach((swatch, band) => {
-      const colour = band ? `rgba(${swatch.colour.join(",")},${this.film.alpha(band - 1)})` : "transparent";
-      swatch.style.background = `linear-gradient(${colour}, ${colour}), linear-gradient(rgb(40,40,40), rgb(200,200,200))`;
+      const color = band ? `rgba(${swatch.color.join(",")},${this.film.alpha(band - 1)})` : "transparent";
+      swatch.style.background = `linear-gradient(${color}, ${color}), linear-gradient(rgb(40,40,40), rgb(200,200,200))`;
     });
   }
 
@@ -149,10 +149,10 @@ class Viewer {
       fill.style.width = `${100 * one.probability}%`;
       const who = element("span", { className: "who", textContent: one.name, title: one.name });
       if (one.inSet && view.setLevel) who.append(element("span", { className: "in", textContent: "in set", title: `Not ruled out at ${view.setLevel}` }));
-      const favour = one.favour === undefined ? "" : `+${one.favour.toFixed(1)}`;
-      return element("button", { type: "button", "aria-pressed": String(explains && place === this.place), disabled: one.favour === undefined,
+      const favor = one.favor === undefined ? "" : `+${one.favor.toFixed(1)}`;
+      return element("button", { type: "button", "aria-pressed": String(explains && place === this.place), disabled: one.favor === undefined,
         title: `Evidence for ${one.name}`, onclick: () => this.choose(place) }, who,
-      element("span", { className: "muted", textContent: favour }), element("span", { className: "percent", textContent: one.percent }),
+      element("span", { className: "muted", textContent: favor }), element("span", { className: "percent", textContent: one.percent }),
       element("div", { className: "bar" }, fill));
     });
     return element("div", { className: "section" }, element("h3", { className: "heads" }, "Class",
@@ -162,16 +162,16 @@ class Viewer {
 
   evidence(view) {
     const told = view.classes[this.place];
-    if (told.favour === undefined) return [element("div", { className: "said muted", textContent: "This model gives no evidence." })];
+    if (told.favor === undefined) return [element("div", { className: "said muted", textContent: "This model gives no evidence." })];
     const title = element("h3", { textContent: `Evidence for ${told.name}, logits` });
     if (!told.thresholds) {
       return [element("div", { className: "section" }, title, element("div", { className: "said",
-        textContent: `${told.favour.toFixed(2)} in favour: too little to draw.` }))];
+        textContent: `${told.favor.toFixed(2)} in favor: too little to draw.` }))];
     }
     const digits = Math.max(0, 1 - Math.floor(Math.log10(told.peak / 4)));
-    const scale = element("div", { className: "scale", role: "img", "aria-label": "Colours from none to the strongest place" });
+    const scale = element("div", { className: "scale", role: "img", "aria-label": "Colors from none to the strongest place" });
     const { levels, bands } = view.legend;
-    this.swatches = [null, ...bands].map((colour) => Object.assign(element("span"), { colour }));
+    this.swatches = [null, ...bands].map((color) => Object.assign(element("span"), { color }));
     scale.append(...this.swatches);
     const ticks = element("div", { className: "ticks" }, ...[0, ...levels, 1].map((share) =>
       element("span", { textContent: share ? `+${(share * told.peak).toFixed(digits)}` : "0" })));
@@ -180,14 +180,14 @@ class Viewer {
     const sums = element("div", { className: "keys" },
       element("span", {}, this.line("var(--h-outline)"), "lung"),
       element("span", {}, this.line("#fff"), "region"),
-      element("span", { textContent: `+${told.favour.toFixed(1)} in all${against}` }));
+      element("span", { textContent: `+${told.favor.toFixed(1)} in all${against}` }));
     return [element("div", { className: "section" }, title, scale, ticks, this.sliders.percent.row, this.sliders.opacity.row,
       this.said, sums)];
   }
 
-  line(colour) {
+  line(color) {
     const swatch = element("i");
-    swatch.style.borderColor = colour;
+    swatch.style.borderColor = color;
     return swatch;
   }
 
@@ -196,7 +196,7 @@ class Viewer {
   }
 
   choose(place) {
-    if (this.view?.classes?.[place]?.favour === undefined) return;
+    if (this.view?.classes?.[place]?.favor === undefined) return;
     this.place = place;
     this.answer();
     this.film.choose(place);

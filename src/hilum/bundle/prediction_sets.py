@@ -1,4 +1,4 @@
-"""Conformal label sets: the classes that a probability does not rule out. The one home of their score.
+"""Conformal prediction sets: the classes that a probability does not rule out. The one home of their score.
 
 The score of a class is 1 - p (Sadinle, Lei & Wasserman 2019, J. Am. Stat. Assoc. 114:223); a class is in the set where
 its score is at most the quantile of that class. How the quantiles are found: hilum.metrics.conformal.
@@ -32,8 +32,8 @@ def scores(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     return 1 - probabilities
 
 
-def label_sets(probabilities: NDArray[np.float64], quantiles: Sequence[float]) -> NDArray[np.bool_]:
-    """Which classes are in the label set of each image: (N, K) bool. The most probable class always is.
+def prediction_sets(probabilities: NDArray[np.float64], quantiles: Sequence[float]) -> NDArray[np.bool_]:
+    """Which classes are in the prediction set of each image: (N, K) bool. The most probable class always is.
 
     Args:
         probabilities: (N, K) float64 in [0, 1], after temperature scaling.
@@ -44,17 +44,17 @@ def label_sets(probabilities: NDArray[np.float64], quantiles: Sequence[float]) -
     return inside
 
 
-def label_set(
+def prediction_set(
     probabilities: NDArray[np.float64], class_names: Sequence[str], quantiles: Sequence[float] | None
 ) -> tuple[str, ...]:
-    """The label set of one image, the most probable class first; just that class where there are no quantiles.
+    """The prediction set of one image, the most probable class first; just that class where there are no quantiles.
 
     Args:
         probabilities: (K,) float64 in [0, 1], after temperature scaling.
         class_names: K names.
-        quantiles: see label_sets, or None.
+        quantiles: see prediction_sets, or None.
     """
     if quantiles is None:
         return (class_names[int(probabilities.argmax())],)
-    inside = label_sets(probabilities[None], quantiles)[0]
+    inside = prediction_sets(probabilities[None], quantiles)[0]
     return tuple(class_names[k] for k in np.argsort(-probabilities, kind="stable") if inside[k])

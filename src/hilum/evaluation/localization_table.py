@@ -1,4 +1,4 @@
-"""``localisation.csv``: one row per film and method, from which the figures of localisation are computed again."""
+"""``localization.csv``: one row per film and method, from which the figures of localization are computed again."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MEASURES = ("hit", "dice", "iou", "energy", "inside_lung")
 
 
 @dataclass(frozen=True)
-class LocalisationRow:
-    """One map against what people marked on one film; the measures are those of localisation.measures_of."""
+class LocalizationRow:
+    """One map against what people marked on one film; the measures are those of localization.measures_of."""
 
     file: str
     group: str
@@ -34,10 +34,10 @@ class LocalisationRow:
 
 
 @dataclass(frozen=True)
-class LocalisationTable:
+class LocalizationTable:
     """All rows, film by film; every film has every method."""
 
-    rows: tuple[LocalisationRow, ...]
+    rows: tuple[LocalizationRow, ...]
 
     def arrays(self) -> tuple[dict[str, FloatArray], NDArray[np.str_], NDArray[np.str_]]:
         """Method to its measures (F, M) in the order of MEASURES; the group (F,) and the kind (F,) of each film."""
@@ -55,7 +55,7 @@ class LocalisationTable:
         Raises:
             OutputError: the file cannot be written.
         """
-        header = [field.name for field in fields(LocalisationRow)]
+        header = [field.name for field in fields(LocalizationRow)]
         write_csv(
             path,
             header,
@@ -63,7 +63,7 @@ class LocalisationTable:
         )
 
     @classmethod
-    def read(cls, path: Path) -> LocalisationTable:
+    def read(cls, path: Path) -> LocalizationTable:
         """Read back what ``write`` wrote, equal to the bit.
 
         Raises:
@@ -73,12 +73,12 @@ class LocalisationTable:
             with path.open(newline="", encoding="utf-8") as stream:
                 return cls(tuple(_row(cells) for cells in csv.DictReader(stream, strict=True)))
         except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
-            raise DataError(f"Expected a table of localisation in {path}, got: {error!r}.") from error
+            raise DataError(f"Expected a table of localization in {path}, got: {error!r}.") from error
 
 
-def _row(cells: dict[str, str]) -> LocalisationRow:
+def _row(cells: dict[str, str]) -> LocalizationRow:
     hit, dice, iou, energy, inside_lung = (float(cells[name] or math.nan) for name in MEASURES)
-    return LocalisationRow(
+    return LocalizationRow(
         cells["file"],
         cells["group"],
         cells["label"],

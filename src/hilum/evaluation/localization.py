@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hilum.backends.base import Backend
 from hilum.config import PreprocessSpec
-from hilum.evaluation.localisation_table import MEASURES, LocalisationRow, LocalisationTable
+from hilum.evaluation.localization_table import MEASURES, LocalizationRow, LocalizationTable
 from hilum.imaging.preprocess import fit_mask, to_input
 from hilum.imaging.read import read_mask, read_radiograph
 from hilum.metrics.bootstrap import Interval, bootstrap
@@ -47,7 +47,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class LocalisationResult:
+class LocalizationResult:
     """Means over films, with intervals clustered by group.
 
     Attributes:
@@ -66,7 +66,7 @@ class LocalisationResult:
     differences: tuple[Difference, ...]
 
 
-def localise(
+def localize(
     records: Sequence[Record],
     images: NDArray[np.uint8],
     lungs: Mask,
@@ -76,8 +76,8 @@ def localise(
     backend: Backend,
     network: nn.Module | None = None,
     of: Literal["label", "predicted"] = "label",
-) -> LocalisationTable | None:
-    """Measure the maps on the labelled films that have a region or boxes; None where there is no such film.
+) -> LocalizationTable | None:
+    """Measure the maps on the labeled films that have a region or boxes; None where there is no such film.
 
     A region without a pixel in the network's square (too small for it, or empty) counts as none.
 
@@ -105,14 +105,14 @@ def localise(
     rows = np.array(list(targets), np.int64)
     classes = (scores.labels if of == "label" else scores.predicted)[rows]
     maps = _maps(to_input(images[rows], spec), classes, backend, network)
-    found: list[LocalisationRow] = []
+    found: list[LocalizationRow] = []
     for place, row in enumerate(rows.tolist()):
         record, lung = records[row], lungs[row]
         for method, own in maps.items():
             measures = measures_of(enlarged(own[place], spec.size), targets[row], lung)
             found.append(_row(scores, row, record, method, measures))
         found.append(_row(scores, row, record, RANDOM, random_in_lung(targets[row], lung)))
-    return LocalisationTable(tuple(found))
+    return LocalizationTable(tuple(found))
 
 
 def target_of(record: Record, spec: PreprocessSpec) -> Mask | None:
@@ -190,7 +190,7 @@ def random_in_lung(target: Mask, lung: Mask) -> dict[str, float]:
     return measures_of(lung.astype(np.float32), target, lung) | {"inside_lung": float("nan")}
 
 
-def localisation_result(table: LocalisationTable, *, resamples: int = 1000, seed: int = 0) -> LocalisationResult:
+def localization_result(table: LocalizationTable, *, resamples: int = 1000, seed: int = 0) -> LocalizationResult:
     """The means of a table with 95% intervals, groups resampled within labels; differences are paired.
 
     Raises:
@@ -224,7 +224,7 @@ def localisation_result(table: LocalisationTable, *, resamples: int = 1000, seed
         keys = {method: [_Key(part, method, measure) for measure in MEASURES] for method in methods}
         return {method: {key.measure: found[key] for key in own if key in found} for method, own in keys.items()}
 
-    return LocalisationResult(
+    return LocalizationResult(
         films=len(groups),
         kinds={name: int(np.count_nonzero(kinds == name)) for name in names},
         methods=means(""),
@@ -250,7 +250,7 @@ def _spread(halved: Interval) -> Interval:
     return Interval(value, low, high, halved.n)
 
 
-def _labels(table: LocalisationTable, method: str) -> list[str]:
+def _labels(table: LocalizationTable, method: str) -> list[str]:
     return [row.label for row in table.rows if row.method == method]
 
 
@@ -270,8 +270,8 @@ def _maps(
     return maps
 
 
-def _row(scores: Scores, row: int, record: Record, method: str, measures: Mapping[str, float]) -> LocalisationRow:
-    return LocalisationRow(
+def _row(scores: Scores, row: int, record: Record, method: str, measures: Mapping[str, float]) -> LocalizationRow:
+    return LocalizationRow(
         file=scores.files[row],
         group=scores.groups[row] or scores.files[row],
         label=scores.class_names[scores.labels[row]],

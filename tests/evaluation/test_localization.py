@@ -18,19 +18,19 @@ from torch.nn import functional
 from hilum.backends.base import BackendOutput
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError
-from hilum.evaluation.localisation import (
+from hilum.evaluation.localization import (
     EVIDENCE,
     GRAD_CAM,
     RANDOM,
     drawn,
     enlarged,
-    localisation_result,
-    localise,
+    localization_result,
+    localize,
     measures_of,
     random_in_lung,
     target_of,
 )
-from hilum.evaluation.localisation_table import MEASURES, LocalisationRow, LocalisationTable
+from hilum.evaluation.localization_table import MEASURES, LocalizationRow, LocalizationTable
 from hilum.imaging.preprocess import placement
 from hilum.metrics.scores import Scores
 from hilum.phantoms.chest import draw_phantom
@@ -89,8 +89,8 @@ def _write(path: Path, pixels: NDArray[np.generic]) -> Path:
 
 def _row(
     film: int, method: str, hit: float, *, group: str = "", kind: str = "region", rest: float = 0.5
-) -> LocalisationRow:
-    return LocalisationRow(f"{film}.png", group or f"{film}.png", "COVID", kind, method, hit, rest, rest, rest, rest)
+) -> LocalizationRow:
+    return LocalizationRow(f"{film}.png", group or f"{film}.png", "COVID", kind, method, hit, rest, rest, rest, rest)
 
 
 def test_measures_in_closed_form() -> None:
@@ -206,7 +206,7 @@ def test_a_map_that_is_the_region_finds_all_and_its_opposite_nothing(
     regions = np.stack([_target(record) for record in records[:3]]).astype(np.float32)
     evidence = np.stack([regions, 1 - regions], axis=1)  # the second class points everywhere else
     scores = _scores([0, 0, 0, 1], predicted=[0, 0, 1, 1], groups=["p", "p", "", ""])
-    table = localise(records, images, lungs, scores, SPEC, backend=_Engine(evidence))
+    table = localize(records, images, lungs, scores, SPEC, backend=_Engine(evidence))
     assert table is not None
     own = [row for row in table.rows if row.method == EVIDENCE]
     assert [row.file for row in own] == ["0.png", "1.png", "2.png"]  # the Normal one has an empty region
@@ -216,20 +216,20 @@ def test_a_map_that_is_the_region_finds_all_and_its_opposite_nothing(
         assert row.inside_lung == pytest.approx((region & lung).sum() / region.sum())
     for row, region, lung in zip((r for r in table.rows if r.method == RANDOM), regions > 0, lungs, strict=False):
         assert row.hit == pytest.approx((region & lung).sum() / lung.sum())
-    predicted = localise(records, images, lungs, scores, SPEC, backend=_Engine(evidence), of="predicted")
+    predicted = localize(records, images, lungs, scores, SPEC, backend=_Engine(evidence), of="predicted")
     assert predicted is not None
     assert [row.hit for row in predicted.rows if row.method == EVIDENCE] == [1, 1, 0]
 
 
-def test_only_labelled_films_with_a_target_are_measured(
+def test_only_labeled_films_with_a_target_are_measured(
     films: tuple[list[Record], NDArray[np.uint8], NDArray[np.bool_]],
 ) -> None:
     records, images, lungs = films
-    assert localise(records, images, lungs, _scores([-1, -1, -1, 1]), SPEC, backend=_Engine(None)) is None
+    assert localize(records, images, lungs, _scores([-1, -1, -1, 1]), SPEC, backend=_Engine(None)) is None
     bare = [replace(record, region_path=None) for record in records]
-    assert localise(bare, images, lungs, _scores([0, 0, 0, 1]), SPEC, backend=_Engine(None)) is None
+    assert localize(bare, images, lungs, _scores([0, 0, 0, 1]), SPEC, backend=_Engine(None)) is None
     bare[1] = replace(bare[1], boxes=((0.25, 0.25, 0.5, 0.5),))
-    table = localise(bare, images, lungs, _scores([0, 0, 0, 1]), SPEC, backend=_Engine(None))
+    table = localize(bare, images, lungs, _scores([0, 0, 0, 1]), SPEC, backend=_Engine(None))
     assert table is not None  # without evidence and network, random alone is left
     assert [(row.file, row.kind, row.method) for row in table.rows] == [("1.png", "boxes", RANDOM)]
     assert table.rows[0].hit == pytest.approx(lungs[1, 16:48, 16:48].sum() / lungs[1].sum())
@@ -249,9 +249,9 @@ def test_evidence_and_grad_cam_of_a_linear_head_differ_by_nothing(
     with torch.no_grad():
         network(torch.rand(4, 1, 64, 64))  # fills the running statistics
     backend = TorchBackend(network)
-    table = localise(records, images, lungs, _scores([0, 0, 0, 1]), SPEC, backend=backend, network=network)
+    table = localize(records, images, lungs, _scores([0, 0, 0, 1]), SPEC, backend=backend, network=network)
     assert table is not None
-    result = localisation_result(table, resamples=50)
+    result = localization_result(table, resamples=50)
     assert list(result.methods) == [EVIDENCE, GRAD_CAM, RANDOM]
     equal = [each.difference for each in result.differences if each.against == GRAD_CAM]
     assert len(equal) >= len(MEASURES) - 1
@@ -267,7 +267,7 @@ def test_means_differences_and_kinds() -> None:
     for film in range(40):
         kind = "region" if film < 25 else "boxes"
         rows += [_row(film, EVIDENCE, own[film], kind=kind), _row(film, RANDOM, other[film], kind=kind)]
-    result = localisation_result(LocalisationTable(tuple(rows)), resamples=4000)
+    result = localization_result(LocalizationTable(tuple(rows)), resamples=4000)
     assert (result.films, result.kinds) == (40, {"boxes": 15, "region": 25})
     for method, values in ((EVIDENCE, own), (RANDOM, other)):
         assert result.methods[method]["hit"].value == pytest.approx(values.mean())
@@ -284,9 +284,9 @@ def test_means_differences_and_kinds() -> None:
 
 def test_a_group_counts_once_however_many_films_it_has() -> None:
     hits = np.random.default_rng(0).random(12)
-    once = LocalisationTable(tuple(_row(film, EVIDENCE, hits[film], group=f"p{film}") for film in range(12)))
+    once = LocalizationTable(tuple(_row(film, EVIDENCE, hits[film], group=f"p{film}") for film in range(12)))
     often = [_row(film, EVIDENCE, hits[film % 12], group=f"p{film % 12}") for film in range(60)]
-    a, b = (localisation_result(table).methods[EVIDENCE]["hit"] for table in (once, LocalisationTable(tuple(often))))
+    a, b = (localization_result(table).methods[EVIDENCE]["hit"] for table in (once, LocalizationTable(tuple(often))))
     assert (b.value, b.low, b.high) == pytest.approx((a.value, a.low, a.high))
     assert (a.n, b.n) == (12, 60)
 
@@ -296,7 +296,7 @@ def test_differences_are_over_the_films_on_which_both_are_defined() -> None:
     for film, (own, other) in enumerate([(0.9, 0.5), (math.nan, 0.1), (0.7, 0.5), (0.8, 0.5)]):
         rows += [replace(_row(film, method, 1.0), inside_lung=v) for method, v in ((EVIDENCE, own), (GRAD_CAM, other))]
         rows.append(replace(_row(film, RANDOM, 0.2), inside_lung=math.nan))
-    result = localisation_result(LocalisationTable(tuple(rows)), resamples=50)
+    result = localization_result(LocalizationTable(tuple(rows)), resamples=50)
     assert "inside_lung" not in result.methods[RANDOM]  # no film defines it
     assert (result.methods[EVIDENCE]["inside_lung"].n, result.methods[GRAD_CAM]["inside_lung"].n) == (3, 4)
     found = {(each.measure, each.against): each.difference for each in result.differences}
@@ -314,13 +314,13 @@ def test_a_table_reads_back_to_the_bit_and_gives_the_same_result(tmp_path: Path)
         _row(film, method, random.random(), rest=random.random()) for film in range(6) for method in (EVIDENCE, RANDOM)
     ]
     rows[3] = replace(rows[3], inside_lung=math.nan)
-    table = LocalisationTable(tuple(rows))
-    table.write(tmp_path / "localisation.csv")
-    read = LocalisationTable.read(tmp_path / "localisation.csv")
+    table = LocalizationTable(tuple(rows))
+    table.write(tmp_path / "localization.csv")
+    read = LocalizationTable.read(tmp_path / "localization.csv")
     for before, after in zip(table.rows, read.rows, strict=True):
         assert astuple(before)[:5] == astuple(after)[:5]
         np.testing.assert_array_equal(astuple(before)[5:], astuple(after)[5:])
-    assert localisation_result(read, resamples=50) == localisation_result(table, resamples=50)
+    assert localization_result(read, resamples=50) == localization_result(table, resamples=50)
     (tmp_path / "other.csv").write_text("file,group\na,b\n")
-    with pytest.raises(DataError, match=r"table of localisation in .*other\.csv"):
-        LocalisationTable.read(tmp_path / "other.csv")
+    with pytest.raises(DataError, match=r"table of localization in .*other\.csv"):
+        LocalizationTable.read(tmp_path / "other.csv")
