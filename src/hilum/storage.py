@@ -130,7 +130,8 @@ _FORMER_KEYS = {
     "label_set_level": "prediction_set_level",
     "labelled": "labeled",
     "localisation": "localization",
-    "localization_weight": "localization_weight",
+    "localisation_weight": "localization_weight",
+    "split_seed": "seed",
 }
 
 

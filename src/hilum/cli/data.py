@@ -49,14 +49,14 @@ def split(
     classes: Classes = None,
     val_fraction: Annotated[float, typer.Option(help="Share for validation.")] = SplitConfig().val_fraction,
     test_fraction: Annotated[float, typer.Option(help="Share for the test.")] = SplitConfig().test_fraction,
-    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = SplitConfig().split_seed,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = SplitConfig().seed,
 ) -> None:
     """Split a data set, stratified by class and grouped by patient; a CSV's own is checked and kept."""
     from hilum.config import load_config
     from hilum.data.index import build_index
     from hilum.data.split import make_split, save_split
 
-    settings = {"val_fraction": val_fraction, "test_fraction": test_fraction, "split_seed": seed}
+    settings = {"val_fraction": val_fraction, "test_fraction": test_fraction, "seed": seed}
     config = load_config(overrides={"split": settings})
     with counting("Finding files") as progress:
         built = build_index(data, classes=classes, check=False, progress=progress)
