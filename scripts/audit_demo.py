@@ -37,7 +37,7 @@ def main() -> None:
     data, run, audit = out / "data", out / "run", out / "audit"
     print(f"Drawing {arguments.n} films of two classes, with a marker in a corner that goes with the class", flush=True)
     write_confounded(data, arguments.n, "marker", STRENGTH, size=128)
-    hilum("train", data, "--out", run, "--size", 64, "--epochs", arguments.epochs)
+    hilum("train", data, "--output", run, "--size", 64, "--epochs", arguments.epochs)
     code = hilum("audit", data, "--model", run / "bundle", "--films", 100, "--out", audit, "--strict", expected=FOUND)
     findings = require_marker(audit / "audit.json")
     print(f"\nDone in {time.perf_counter() - started:.0f} s. The planted marker was found, exit code {code}:")

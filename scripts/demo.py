@@ -36,11 +36,11 @@ def main() -> None:
     hilum("index", data, "--out", out / "index.csv")
     hilum("split", out / "index.csv", "--out", out / "split.json")
     hilum(
-        "train", out / "index.csv", "--split-file", out / "split.json", "--out", run,
+        "train", out / "index.csv", "--split-file", out / "split.json", "--output", run,
         "--size", 96, "--epochs", arguments.epochs,
     )  # fmt: skip
     hilum("evaluate", run)
-    hilum("export", run, "--out", out / "demo.hilum")
+    hilum("export", run, "--output", out / "demo.hilum")
     hilum("phantom", films, "--n", 24, "--seed", 1)
     for backend in ("onnx", "torch"):
         pictures = ["--save-overlays", "--save-masks"] if backend == "onnx" else []

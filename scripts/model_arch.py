@@ -2,7 +2,7 @@
 
     python scripts/model_arch.py --data_dir DATA
 
-The run is SAVE_DIR/run, as `hilum train --preset seed` leaves it; the files under their original names lie in
+The run is SAVE_DIR/run, as `hilum train --preset original` leaves it; the files under their original names lie in
 SAVE_DIR. The same command again goes on with a run that was interrupted.
 """
 

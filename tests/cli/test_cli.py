@@ -143,7 +143,7 @@ def test_from_phantoms_to_predictions(hilum: Hilum, tmp_path: Path, monkeypatch:
     assert "Classes: COVID, Lung_Opacity, Normal, Viral Pneumonia" in planned
     assert "Nothing was written." in planned
     assert state_of(tmp_path) == before
-    trained = hilum("train", "index.csv", "--out", run, "--split-file", "split.json", *TINY)
+    trained = hilum("train", "index.csv", "--output", run, "--split-file", "split.json", *TINY)
     assert f"Next: hilum predict FILES --bundle {run}/bundle" in trained
     assert "epoch   1/1" in trained
     digest = json.loads(Path("split.json").read_text())["digest"]
@@ -157,7 +157,7 @@ def test_from_phantoms_to_predictions(hilum: Hilum, tmp_path: Path, monkeypatch:
         assert left >= {"report.json", "report.html", "evaluation.json", "predictions.csv", "plots"}
         report = load_report(run / split / "report.json")
         assert (report.split.name, report.split.digest) == (split, digest)
-    assert "labels equal in 100%" in hilum("export", run, "--out", "model.hilum", "--name", "Demo")
+    assert "labels equal in 100%" in hilum("export", run, "--output", "model.hilum", "--name", "Demo")
     assert load_bundle(Path("model.hilum")).manifest.name == "Demo"
     for backend in ("onnx", "torch"):
         output = hilum(
@@ -226,7 +226,7 @@ def test_training_names_the_files_it_leaves_out(hilum: Hilum, phantoms: Path, tm
     shutil.copytree(phantoms, data)
     broken = sorted((data / "Normal" / "images").iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:200])
-    output = hilum("train", data, "--out", run, *TINY)
+    output = hilum("train", data, "--output", run, *TINY)
     assert re.search(rf"error unreadable_image: 1 images .*{broken.name}", output)
     kept = {finding["check"]: finding for finding in json.loads((run / "findings.json").read_text())}
     assert kept["unreadable_image"]["records"] == [f"Normal/images/{broken.name}"]

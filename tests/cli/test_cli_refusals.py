@@ -80,39 +80,51 @@ REFUSALS: dict[str, tuple[Command, str]] = {
     ),
     "phantom, folder in use": (lambda w, r: ["phantom", w / "notes"], "has something in it"),
     "phantom, below a file": (lambda w, r: ["phantom", w / "file" / "x", "--n", "4"], "writable folder"),
-    "train, no data": (lambda w, r: ["train", "--out", w / "new"], "data to train on"),
+    "train, no data": (lambda w, r: ["train", "--output", w / "new"], "No data to train on"),
     "train, empty folder": (lambda w, r: ["train", w / "nothing", "--dry-run"], "class folders"),
     "train, one class": (
-        lambda w, r: ["train", w / "data", "--class", "COVID", "--out", w / "file" / "new"],
+        lambda w, r: ["train", w / "data", "--class", "COVID", "--output", w / "file" / "new"],
         "writable folder",
     ),
-    "train, unwritable": (lambda w, r: ["train", w / "data", "--out", w / "file"], "writable folder"),
-    "train, folder holds a run": (lambda w, r: ["train", w / "data", "--out", w / "oldrun"], "already holds one"),
+    "train, unwritable": (lambda w, r: ["train", w / "data", "--output", w / "file"], "writable folder"),
+    "train, folder holds a run": (lambda w, r: ["train", w / "data", "--output", w / "oldrun"], "--resume"),
     "train, unknown key": (
-        lambda w, r: ["train", w / "data", "--config", w / "unknown-key.toml", "--out", w / "new"],
-        "unknown key `training.epoch`",
+        lambda w, r: ["train", w / "data", "--config", w / "unknown-key.toml", "--output", w / "new"],
+        "did you mean `training.epochs`",
     ),
     "train, TOML syntax": (
-        lambda w, r: ["train", w / "data", "--config", w / "syntax.toml", "--out", w / "new"],
-        "Expected TOML in",
+        lambda w, r: ["train", w / "data", "--config", w / "syntax.toml", "--output", w / "new"],
+        "not valid TOML",
     ),
     "train, value out of range": (
-        lambda w, r: ["train", w / "data", "--config", w / "range.toml", "--out", w / "new"],
+        lambda w, r: ["train", w / "data", "--config", w / "range.toml", "--output", w / "new"],
         "`training.epochs`",
     ),
     "train, flag out of range": (lambda w, r: ["train", w / "data", "--size", "50"], "`preprocess.size`"),
     "train, no such file": (lambda w, r: ["train", w / "data", "--config", w / "absent.toml"], "No such file"),
-    "train, unknown device": (lambda w, r: ["train", w / "data", "--dry-run", "--device", "tpu"], "cuda:N, got 'tpu'"),
-    "train, resume no run": (lambda w, r: ["train", "--resume", w / "notes"], "a run's folder"),
-    "train, resume and more": (lambda w, r: ["train", "--resume", w / "oldrun", "--epochs", "9"], "--resume alone"),
-    "evaluate, no run": (lambda w, r: ["evaluate", w / "notes"], "a run's folder"),
-    "export, no run": (lambda w, r: ["export", w / "notes"], "a run's folder"),
+    "train, unknown device": (lambda w, r: ["train", w / "data", "--dry-run", "--device", "tpu"], "'tpu'"),
+    "train, folder holds a finished run": (
+        lambda w, r: ["train", w / "data", "--output", r.root],
+        "holds a finished run",
+    ),
+    "train, unknown class": (
+        lambda w, r: ["train", w / "data", "--class", "Covid", "--output", w / "new", "--dry-run"],
+        "Covid",
+    ),
+    "train, absent folder": (lambda w, r: ["train", w / "absent", "--dry-run"], "absent"),
+    "train, resume no run": (lambda w, r: ["train", "--resume", w / "notes"], "config.toml"),
+    "train, resume and more": (lambda w, r: ["train", "--resume", w / "oldrun", "--epochs", "9"], "--resume continues"),
+    "evaluate, no run": (lambda w, r: ["evaluate", w / "notes"], "config.toml"),
+    "export, no run": (lambda w, r: ["export", w / "notes"], "config.toml"),
     "export, not trained": (lambda w, r: ["export", w / "oldrun"], "trained weights"),
-    "export, over something else": (lambda w, r: ["export", r.root, "--out", w / "notes"], "something else is there"),
-    "export, below a file": (lambda w, r: ["export", r.root, "--out", w / "file" / "b.hilum"], "writable folder"),
-    "export, opset": (lambda w, r: ["export", r.root, "--opset", "9", "--out", w / "new"], "opset of 11 to 23"),
-    "import, no checkpoint": (lambda w, r: ["import-checkpoint", w / "film.png", "--out", w / "new"], "film.png"),
-    "import, absent": (lambda w, r: ["import-checkpoint", w / "absent.pth", "--out", w / "new"], "absent.pth"),
+    "export, over something else": (
+        lambda w, r: ["export", r.root, "--output", w / "notes"],
+        "something else is there",
+    ),
+    "export, below a file": (lambda w, r: ["export", r.root, "--output", w / "file" / "b.hilum"], "writable folder"),
+    "export, opset": (lambda w, r: ["export", r.root, "--opset", "9", "--output", w / "new"], "opset of 11 to 23"),
+    "import, no checkpoint": (lambda w, r: ["import-checkpoint", w / "film.png", "--output", w / "new"], "film.png"),
+    "import, absent": (lambda w, r: ["import-checkpoint", w / "absent.pth", "--output", w / "new"], "absent.pth"),
     "predict, empty folder": (
         lambda w, r: ["predict", w / "nothing", "--bundle", r.bundle, "--out", w / "results"],
         "Expected image files at",
@@ -197,5 +209,5 @@ def test_cuda_where_there_is_none(
 
 def test_one_class_is_too_few_to_train_on(hilum: Hilum, world: Path, tmp_path: Path) -> None:
     assert "at least 2 classes" in refused(
-        hilum, "train", world / "data", "--class", "COVID", "--out", tmp_path / "run", *TINY
+        hilum, "train", world / "data", "--class", "COVID", "--output", tmp_path / "run", *TINY
     )

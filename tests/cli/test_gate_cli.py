@@ -134,7 +134,7 @@ def test_a_gate_of_ones_own_goes_into_a_bundle(
     assert "it is of others" in hilum(*words, "--seed", "1", code=2)
     model, stored = load_gate(tmp_path / "gate")
     assert stored.training["pictures"]["picture"] == 1
-    hilum("export", trained_run.root, "--out", tmp_path / "bundle", "--gate", tmp_path / "gate")
+    hilum("export", trained_run.root, "--output", tmp_path / "bundle", "--gate-from", tmp_path / "gate")
     bundle = load_bundle(tmp_path / "bundle")
     assert bundle.read(GATE_MODEL) == model
     assert bundle.manifest.gate.learned == stored.thresholds

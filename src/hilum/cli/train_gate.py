@@ -61,4 +61,4 @@ def train_gate(
         f"Bounds set on {stored.calibration['n']:,} validation films: frontal {bounds.frontal:g}, upright "
         f"{bounds.upright:g}, inverted {bounds.inverted:g}, cropped {bounds.cropped:g}."
     )
-    say(f"Wrote the gate to [bold]{escape(str(out))}[/]. Next: hilum export RUN --gate {escape(str(out))}")
+    say(f"Wrote the gate to [bold]{escape(str(out))}[/]. Next: hilum export RUN --gate-from {escape(str(out))}")
