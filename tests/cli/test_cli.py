@@ -170,11 +170,11 @@ def test_from_phantoms_to_predictions(hilum: Hilum, tmp_path: Path, monkeypatch:
     assert len(one) == 6
     for name, row in one.items():
         assert row["status"] == two[name]["status"]
-        assert row["label"] == two[name]["label"]
-        if row["status"] == "predicted":
+        assert row["predicted_label"] == two[name]["predicted_label"]
+        if row["status"] == "ok":
             for column in (column for column in row if column.startswith("prob_")):
                 assert float(row[column]) == pytest.approx(float(two[name][column]), abs=1e-4)
-    predicted = sum(row["status"] == "predicted" for row in one.values())
+    predicted = sum(row["status"] == "ok" for row in one.values())
     assert predicted > 0
     assert len(list(Path("onnx", "masks").rglob("*.png"))) == predicted
     assert len(list(Path("torch", "overlays").rglob("*.png"))) == predicted
@@ -239,10 +239,10 @@ def test_predict_gives_every_odd_file_its_row(hilum: Hilum, trained_run: RunFold
     output = hilum("predict", tmp_path / "in", "--bundle", trained_run.bundle, "--out", tmp_path / "out")
     rows = rows_of(tmp_path / "out" / "predictions.csv")
     assert {name: row["status"] for name, row in rows.items()} == {
-        "good.png": "predicted",
-        "sixteen-bit.png": "predicted",
-        "rgba.png": "predicted",
-        "cmyk.jpg": "predicted",
+        "good.png": "ok",
+        "sixteen-bit.png": "ok",
+        "rgba.png": "ok",
+        "cmyk.jpg": "ok",
         "one-pixel.png": "refused",
         "truncated.png": "unreadable",
         "text.jpg": "unreadable",
@@ -251,11 +251,11 @@ def test_predict_gives_every_odd_file_its_row(hilum: Hilum, trained_run: RunFold
     assert "shorter side, pixels: 1, expected at least 64" in rows["one-pixel.png"]["reason"]
     assert "empty file" in rows["empty.png"]["reason"]
     assert "got something else" in rows["text.jpg"]["reason"]
-    assert rows["sixteen-bit.png"]["label"] == rows["rgba.png"]["label"] != ""
+    assert rows["sixteen-bit.png"]["predicted_label"] == rows["rgba.png"]["predicted_label"] != ""
     assert re.search(r"unreadable\W+3\b", output)
     hilum("predict", tmp_path / "in", "--bundle", trained_run.bundle, "--out", tmp_path / "open", "--no-gate")
     opened = rows_of(tmp_path / "open" / "predictions.csv")
-    assert opened["one-pixel.png"]["status"] == "predicted"
+    assert opened["one-pixel.png"]["status"] == "ok"
     assert opened["truncated.png"]["status"] == "unreadable"
 
 

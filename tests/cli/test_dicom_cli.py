@@ -66,7 +66,7 @@ def test_objects_open_again_and_pass_the_validator(predicted: tuple[Path, str], 
         assert status == "refused"
         assert not segmentation.exists()
         return
-    assert status == "predicted"
+    assert status == "ok"
     assert errors_in(segmentation) == []
     lungs = hd.seg.segread(segmentation).get_pixels_by_source_instance([film.SOPInstanceUID], segment_numbers=[1])
     mask = cv2.imread(str(folder / "out" / "masks" / name / "film.png"), cv2.IMREAD_UNCHANGED)
@@ -87,7 +87,7 @@ def test_what_has_no_object_is_said(predicted: tuple[Path, str]) -> None:
     folder, said = predicted
     rows = rows_of(folder / "out" / "predictions.csv")
     assert "no DICOM object: Expected a DICOM file at" in rows["film.png"]["reason"]
-    assert rows["film.png"]["status"] == "predicted"
+    assert rows["film.png"]["status"] == "ok"
     assert rows["torn.dcm"]["status"] == "unreadable"
     assert "no DICOM object" not in rows["film.dcm"]["reason"]
     assert "DICOM segmentations: 4, reports: 5." in said

@@ -105,11 +105,11 @@ def test_predict_mends_only_when_asked_and_says_so(
 
     plain = predict()
     assert [plain[name]["status"] for name in ("good.png", "turned.png", "inverted.png")] == [
-        "predicted", "refused", "refused",
+        "ok", "refused", "refused",
     ]  # fmt: skip
     fixed = predict("--fix-orientation")
     for name, words in (("turned.png", "turned by 270 degrees clockwise"), ("inverted.png", "gray scale inverted")):
-        assert fixed[name]["status"] == "predicted"
+        assert fixed[name]["status"] == "ok"
         assert f"orientation fixed before the model saw it: {words}" in fixed[name]["reason"]
         assert float(fixed[name]["prob_Normal"]) == pytest.approx(float(fixed["good.png"]["prob_Normal"]), abs=1e-5)
     assert fixed["noise.png"]["status"] == "refused"

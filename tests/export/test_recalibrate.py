@@ -23,10 +23,11 @@ from hilum.gate import OpenGate
 from hilum.imaging.preprocess import preprocess
 from hilum.imaging.read import read_radiograph
 from hilum.inference.predictor import Predictor
+from hilum.inference.result import Prediction
 from hilum.metrics.calibration import fit_temperature
 from hilum.phantoms.chest import PHANTOM_CLASSES, write_phantoms
 from hilum.progress import Step
-from hilum.types import Finding, Prediction
+from hilum.types import Finding
 
 NAMES = tuple(sorted(PHANTOM_CLASSES))
 CARD = "# A model\n\nWords.\n\n## What it cannot tell\n\nMuch.\n"
@@ -144,11 +145,11 @@ def test_predictions_use_it(data: Path, done: tuple[Recalibration, Path]) -> Non
         prediction = predictor.predict(file)
         assert isinstance(prediction, Prediction)
         expected = softmax(row[None], manifest.temperature)[0]
-        np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-4)
+        np.testing.assert_allclose(list(prediction.probabilities.values()), expected, atol=1e-4)
         assert prediction.prediction_set == prediction_set(
-            prediction.probabilities, NAMES, manifest.conformal_quantiles["0.90"]
+            np.array(list(prediction.probabilities.values())), NAMES, manifest.conformal_quantiles["0.90"]
         )
-        assert prediction.abstained == (prediction.probabilities.max() < manifest.abstention_threshold)
+        assert prediction.abstained == (prediction.probability < manifest.abstention_threshold)
 
 
 def test_the_model_card_says_it_once(data: Path, done: tuple[Recalibration, Path], tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_predicts_from_a_bundle(lean: Path, phantoms: Path, trained_run: RunFold
     assert Path(row["file"]).name == image.name
     assert row["reason"] == ""
     assert sum(probabilities.values()) == pytest.approx(1, abs=1e-3)
-    assert probabilities[row["label"]] == max(probabilities.values())
+    assert probabilities[row["predicted_label"]] == max(probabilities.values())
     assert 0 <= float(row["lung_fraction"]) <= 1
 
 

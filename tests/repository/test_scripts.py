@@ -146,7 +146,7 @@ def test_what_is_refused_is_a_row_with_its_reason(workplace: Path, tmp_path: Pat
     for script, prefix in (("run_model_pth_inference.py", "sample"), ("run_onnx_inference.py", "onnx")):
         printed = _run(script, *images, "--save_dir", tmp_path / prefix, cwd=workplace)
         rows = _table(tmp_path / prefix / "inference_predictions.csv")
-        assert [row["status"] for row in rows] == ["refused", "unreadable", "predicted", "unreadable"]
+        assert [row["status"] for row in rows] == ["refused", "unreadable", "ok", "unreadable"]
         assert {row["true_class"] for row in rows} == {"unknown"}
         assert "shorter side, pixels: 48" in rows[0]["reason"]
         assert f"Skipped {small}: {rows[0]['reason']}" in printed
@@ -172,7 +172,7 @@ def test_an_originals_checkpoint_goes_all_the_way(tmp_path: Path) -> None:
     both = ("--onnx_path", path, "--meta_path", path.with_name("model.onnx.meta.json"))
     _run("run_onnx_inference.py", *both, "--images", *films, "--save_dir", tmp_path, cwd=tmp_path)
     rows = _table(tmp_path / "inference_predictions.csv")
-    assert [row["status"] for row in rows] == ["predicted", "predicted"]
+    assert [row["status"] for row in rows] == ["ok", "ok"]
     assert {row["pred_class"] for row in rows} <= {"a", "b", "c", "d"}
 
 

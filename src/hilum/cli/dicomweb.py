@@ -178,7 +178,7 @@ def _round(
 
 def _tell(row: Row) -> None:
     colors = {"failed": "red", "to do": "dim"}
-    if row.status != "predicted":
+    if row.status != "ok":
         where = f"film {row.film.instance}" if row.film.instance else f"study {row.film.study}"
         reason = f": {escape(row.reason)}" if row.reason else ""
         say(f"[{colors.get(row.status, 'yellow')}]{row.status}[/] {where}{reason}")

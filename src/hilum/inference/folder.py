@@ -16,6 +16,7 @@ from typing import TextIO
 from hilum.errors import DataError, OutputError
 from hilum.imaging.read import IMAGE_SUFFIXES
 from hilum.inference.predictor import Predictor
+from hilum.inference.result import Prediction, Result
 from hilum.inference.saving import (
     DICOM_FOLDER,
     DICOM_SUFFIXES,
@@ -24,7 +25,6 @@ from hilum.inference.saving import (
     make_extras,
     write_extras,
 )
-from hilum.types import Prediction, Refusal
 
 TABLE = "predictions.csv"
 PARTIAL = "predictions.partial.csv"
@@ -90,10 +90,10 @@ def predict_folder(
 ) -> FolderResult:
     """Predict on every file and write ``predictions.csv``, and what else is wanted beside it.
 
-    The table has ``file, status, label, prediction_set, prob_<class>..., lung_fraction, reason``; status is
-    ``predicted``, ``refused`` (by the gate) or ``unreadable``. ``prediction_set`` is class names with ``;`` between,
-    the most probable first. The reason of a predicted file is its warnings, such as that of a prediction that
-    abstains. Where evidence is saved there is a column ``evidence_step`` before the reason: logits per gray level.
+    The columns are ``file, status, predicted_label, prediction_set, abstained, prob_<class>..., lung_fraction,
+    reason``. ``status`` is ``ok``, ``refused`` or ``unreadable``; ``prediction_set`` is class names joined by ``;``,
+    most probable first; ``abstained`` is 1 where the prediction is uncertain; ``reason`` is the messages of the
+    findings. With ``save.evidence`` there is a column ``evidence_step``: logits per gray level of the PNG.
 
     The table grows as ``predictions.partial.csv`` and gets its name once complete, so that a killed run leaves what
     it had done, under a name that says so. Everything else lies in the folders that the inputs came from.
@@ -117,17 +117,15 @@ def predict_folder(
     with _opened(partial) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(table_header(manifest.class_names, with_evidence=save.evidence))
-        for done, (file, answer) in enumerate(zip(files, predictor.predict_many(files), strict=True), start=1):
-            extras = make_extras(file, answer, predictor, save)
+        for done, (file, result) in enumerate(zip(files, predictor.predict_many(files), strict=True), start=1):
+            extras = make_extras(file, result, predictor, save)
             steps = [extras.evidence_step] if save.evidence else []
-            writer.writerow(table_row(file, answer.result, len(manifest.class_names), steps, extras.remark))
+            writer.writerow(table_row(file, result, steps, extras.remark))
             stream.flush()
-            write_extras(extras, answer, out, names[file], save)
-            if isinstance(answer.result, Prediction):
-                statuses["predicted"] += 1
-                labels[answer.result.label] += 1
-            else:
-                statuses[answer.result.status] += 1
+            write_extras(extras, result, out, names[file], save)
+            statuses[result.status] += 1
+            if result.label is not None:
+                labels[result.label] += 1
             objects.update(["none"] if extras.remark else list(extras.objects))
             if progress:
                 progress(done, len(files))
@@ -200,31 +198,28 @@ def _absolute(file: Path) -> Path:
 
 
 def table_header(class_names: Sequence[str], *, with_evidence: bool = False) -> list[str]:
-    """The columns of ``predictions.csv``."""
+    """Return the columns of ``predictions.csv``."""
     probabilities = [f"prob_{name}" for name in class_names]
     steps = ["evidence_step"] if with_evidence else []
-    return ["file", "status", "label", "prediction_set", *probabilities, "lung_fraction", *steps, "reason"]
+    tail = ["lung_fraction", *steps, "reason"]
+    return ["file", "status", "predicted_label", "prediction_set", "abstained", *probabilities, *tail]
 
 
-def table_row(
-    file: str | Path, result: Prediction | Refusal, num_classes: int, steps: Sequence[object] = (), remark: str = ""
-) -> list[object]:
-    """One file's row of ``predictions.csv``.
+def table_row(file: str | Path, result: Result, steps: Sequence[object] = (), remark: str = "") -> list[object]:
+    """Return one image's row of ``predictions.csv``.
 
     Args:
-        file: what the first column says.
-        result: its answer.
-        num_classes: of the bundle.
-        steps: its ``evidence_step``, where the table has that column.
-        remark: put behind what the findings say.
+        file: The first column.
+        result: The image's result.
+        steps: Its ``evidence_step``, where the table has that column.
+        remark: Appended to the messages of the findings.
     """
-    reasons = [finding.message for finding in result.findings] + ([remark] if remark else [])
-    tail = [*steps, "; ".join(reasons)]
+    tail = [*steps, "; ".join(filter(None, [result.reason, remark]))]
     if not isinstance(result, Prediction):
-        return [file, result.status, "", "", *[""] * num_classes, "", *tail]
-    probabilities = [f"{value:.6f}" for value in result.probabilities]
-    prediction_set = ";".join(result.prediction_set)
-    return [file, "predicted", result.label, prediction_set, *probabilities, f"{result.lung_fraction:.4f}", *tail]
+        return [file, result.status, "", "", "", *[""] * len(result.class_names), "", *tail]
+    probabilities = [f"{value:.6f}" for value in result.probabilities.values()]
+    answer = [result.label, ";".join(result.prediction_set), int(result.abstained)]
+    return [file, result.status, *answer, *probabilities, f"{result.lung_fraction:.4f}", *tail]
 
 
 @contextmanager
