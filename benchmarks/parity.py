@@ -25,7 +25,7 @@ import numpy as np
 from hilum.bundle.bundle import load_bundle
 from hilum.data.table import read_table
 from hilum.export.parity import MASK_AGREEMENT, TOLERANCE
-from hilum.gate import OpenGate
+from hilum.gate import NoGate
 from hilum.inference.folder import find_files
 from hilum.inference.predictor import Predictor
 from hilum.inference.render import save_png
@@ -80,7 +80,7 @@ def chosen_files(data: Path, n: int) -> list[Path]:
 def compare(bundle: Path, files: Iterable[Path]) -> Totals:
     """Both backends on every file."""
     opened, files = load_bundle(bundle), list(files)
-    predictors = (Predictor(opened, backend=name, gate=OpenGate()) for name in ("torch", "onnx"))
+    predictors = (Predictor(opened, backend=name, gate=NoGate()) for name in ("pytorch", "onnxruntime"))
     totals = Totals()
     for one, two in zip(*(predictor.predict_many(files) for predictor in predictors), strict=True):
         totals.add(one, two)

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
-from hilum.backends.onnxruntime import OnnxBackend
+from hilum.backends.onnxruntime import OnnxRuntimeBackend
 from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
 from hilum.bundle.prediction_sets import LEVELS, prediction_set, softmax
 from hilum.cli.recalibrate import app
@@ -19,7 +19,7 @@ from hilum.config import ModelConfig, PreprocessSpec
 from hilum.data.index import build_index
 from hilum.errors import DataError
 from hilum.export.recalibrate import Recalibration, cross_fitted, recalibrate
-from hilum.gate import OpenGate
+from hilum.gate import NoGate
 from hilum.imaging.preprocess import preprocess
 from hilum.imaging.read import read_radiograph
 from hilum.inference.predictor import Predictor
@@ -92,7 +92,7 @@ def logits_of(data: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     records = build_index(data).records
     images = np.stack([preprocess(read_radiograph(record.image_path), SPEC) for record in records])
     labels = np.array([NAMES.index(str(record.label)) for record in records])
-    return OnnxBackend(network()).run(images).classification, labels, [str(record.group) for record in records]
+    return OnnxRuntimeBackend(network()).run(images).classification, labels, [str(record.group) for record in records]
 
 
 # What it writes
@@ -139,7 +139,7 @@ def test_predictions_use_it(data: Path, done: tuple[Recalibration, Path]) -> Non
     manifest = done[0].manifest
     logits, _, _ = logits_of(data)
     files = [record.image_path for record in build_index(data).records]
-    predictor = Predictor(load_bundle(done[1]), gate=OpenGate())
+    predictor = Predictor(load_bundle(done[1]), gate=NoGate())
     assert manifest.abstention_threshold is not None
     for file, row in zip(files[::16], logits[::16], strict=True):
         prediction = predictor.predict(file)

@@ -154,7 +154,7 @@ def test_another_graph_is_no_gate(bundle: Bundle) -> None:
 
 
 def test_names_of_gates(bundle: Bundle) -> None:
-    assert [open_gate(bundle, name).name for name in ("learned", "classic", "open")] == ["learned", "classic", "open"]  # type: ignore[arg-type]
+    assert [open_gate(bundle, name).name for name in ("learned", "classic", "none")] == ["learned", "classic", "none"]  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="learned, classic, open, got 'none'"):
         open_gate(bundle, "none")  # type: ignore[arg-type]
 

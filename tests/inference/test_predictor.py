@@ -19,7 +19,7 @@ from hilum.bundle.bundle import Bundle, Manifest, load_bundle
 from hilum.bundle.gate import open_gate
 from hilum.bundle.prediction_sets import softmax
 from hilum.config import ModelConfig, PreprocessSpec
-from hilum.gate import ClassicGate, GateThresholds, Mend, OpenGate, Reading, Thresholds, Verdict
+from hilum.gate import ClassicGate, GateThresholds, Mend, NoGate, Reading, Thresholds, Verdict
 from hilum.imaging.read import read_radiograph
 from hilum.inference.predictor import Predictor
 from hilum.inference.result import Prediction, Result
@@ -58,7 +58,7 @@ def bundle(spec: PreprocessSpec | None = None, **fields: object) -> Bundle:
 
 
 def predictor(spec: PreprocessSpec | None = None, batch_size: int = 4, **fields: object) -> Predictor:
-    return Predictor(bundle(spec, **fields), backend=Bright(), gate=OpenGate(), batch_size=batch_size)
+    return Predictor(bundle(spec, **fields), backend=Bright(), gate=NoGate(), batch_size=batch_size)
 
 
 def phantom(seed: int = 0, size: int = 64) -> NDArray[np.uint8]:
@@ -253,7 +253,7 @@ def test_a_bad_file_in_the_middle_becomes_a_refusal_and_the_order_is_kept(tmp_pa
 
 def test_only_bad_files_and_none_at_all(tmp_path: Path) -> None:
     engine = Bright()
-    predict = Predictor(bundle(), backend=engine, gate=OpenGate())
+    predict = Predictor(bundle(), backend=engine, gate=NoGate())
     answers = list(predict.predict_many([tmp_path / "a.png", tmp_path / "b.png"]))
     assert [answer.origin for answer in answers] == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
     assert list(predict.predict_many([])) == []
@@ -303,7 +303,7 @@ def test_what_is_refused_after_it_was_put_right_says_both() -> None:
 def test_batches_are_as_asked_and_change_nothing(batch_size: int) -> None:
     films = [Radiograph(phantom(number, size=32), origin=str(number)) for number in range(7)]
     engine = Bright()
-    answers = list(Predictor(bundle(), backend=engine, gate=OpenGate(), batch_size=batch_size).predict_many(films))
+    answers = list(Predictor(bundle(), backend=engine, gate=NoGate(), batch_size=batch_size).predict_many(films))
     assert engine.batches == [batch_size] * (7 // batch_size) + ([7 % batch_size] if 7 % batch_size else [])
     alone = [answered(predictor().predict(film)) for film in films]
     for answer, expected in zip(answers, alone, strict=True):
@@ -346,7 +346,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_both_backends_agree_on_files(trained_run: RunFolder, films: list[Path]) -> None:
     opened = load_bundle(trained_run.bundle)
-    one, two = (list(Predictor(opened, backend=name).predict_many(films)) for name in ("torch", "onnx"))
+    one, two = (list(Predictor(opened, backend=name).predict_many(films)) for name in ("pytorch", "onnxruntime"))
     for first, second, path in zip(one, two, films, strict=True):
         reference, candidate = answered(first), answered(second)
         assert candidate.label == reference.label
@@ -374,6 +374,6 @@ def test_any_batch_size_gives_the_same_labels(trained_run: RunFolder, films: lis
 
 def test_what_a_bundle_does_not_hold_of_an_answer_is_told() -> None:
     assert Predictor(bundle(), backend=Bright()).settings == ""
-    assert Predictor(bundle(), backend=Bright(), gate=OpenGate()).settings == "gate:open"
+    assert Predictor(bundle(), backend=Bright(), gate=NoGate()).settings == "gate:none"
     both = Predictor(bundle(), backend=Bright(), gate=ClassicGate(), fix_orientation=True)
     assert both.settings == "gate:classic fix_orientation"

@@ -19,7 +19,7 @@ from rich.markup import escape
 from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.cli.app import new_typer
 from hilum.cli.console import console, films_table, say
-from hilum.cli.inputs import BundleName, FixOrientation, GateOption, check_orientation
+from hilum.cli.inputs import BundleOption, FixOrientation, GateOption, check_orientation
 from hilum.cli.progress import counting
 from hilum.errors import ConfigError, MissingExtraError, ServerError, extra_hint
 
@@ -40,7 +40,7 @@ def dicomweb(
         str | None, typer.Option(help="Studies dated from this day on: 2026-11-01, or so far back: 24h, 7d, 2w.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All studies of the archive.")] = False,
-    bundle: BundleName = DEFAULT,
+    bundle: BundleOption = DEFAULT,
     gate: GateOption = "learned",
     fix_orientation: FixOrientation = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the films to be done, no more.")] = False,

@@ -14,7 +14,7 @@ from rich.table import Table
 from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.cli.app import new_typer
 from hilum.cli.console import console, say
-from hilum.cli.inputs import BundleName, Inputs
+from hilum.cli.inputs import BundleOption, Inputs
 from hilum.cli.progress import counting
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _EXPLAINED = 10
 @app.command()
 def gate(
     inputs: Inputs,
-    bundle: BundleName = DEFAULT,
+    bundle: BundleOption = DEFAULT,
     which: Annotated[
         Literal["learned", "classic"], typer.Option("--gate", help="classic: the nine checks of the original project.")
     ] = "learned",

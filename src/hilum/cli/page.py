@@ -10,7 +10,7 @@ import typer
 from hilum.bundle.default import DEFAULT
 from hilum.cli.app import new_typer
 from hilum.cli.console import say
-from hilum.cli.inputs import BundleName, FixOrientation, GateOption, Host, Port, check_orientation
+from hilum.cli.inputs import BundleOption, FixOrientation, GateOption, Host, Port, check_orientation
 from hilum.errors import MissingExtraError, extra_hint
 
 app = new_typer()
@@ -18,7 +18,7 @@ app = new_typer()
 
 @app.command("app")
 def page(
-    bundle: BundleName = DEFAULT,
+    bundle: BundleOption = DEFAULT,
     gate: GateOption = "learned",
     fix_orientation: FixOrientation = False,
     audit: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -11,9 +11,19 @@ from rich.markup import escape
 from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.cli.app import new_typer
 from hilum.cli.console import console, films_table, say
-from hilum.cli.inputs import BundleName, FixOrientation, GateOption, Inputs, check_orientation
+from hilum.cli.inputs import (
+    BackendOption,
+    BatchSizeOption,
+    BundleOption,
+    DeviceOption,
+    FixOrientation,
+    GateOption,
+    Inputs,
+    LimitOption,
+    SeedOption,
+    check_orientation,
+)
 from hilum.cli.progress import counting
-from hilum.errors import ConfigError
 
 if TYPE_CHECKING:
     from hilum.bundle.bundle import Manifest
@@ -25,18 +35,15 @@ app = new_typer()
 @app.command()
 def predict(
     inputs: Inputs,
-    bundle: BundleName = DEFAULT,
-    out: Annotated[Path, typer.Option(help="Folder for predictions.csv and what is saved beside it.")] = Path(
-        "predictions"
-    ),
-    backend: Annotated[Literal["onnx", "torch"], typer.Option(help="The engine; torch needs hilum[train].")] = "onnx",
-    providers: Annotated[
-        str | None, typer.Option(help="Of ONNX Runtime, in order: cpu, cuda, tensorrt, with commas between.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="Of the torch backend: cpu, cuda, cuda:N.")] = None,
-    num_samples: Annotated[int | None, typer.Option(min=1, help="Take only so many files, at random.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of --num-samples.")] = 0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Films in one forward pass.")] = 8,
+    bundle: BundleOption = DEFAULT,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for predictions.csv and what is saved beside it.")
+    ] = Path("predictions"),
+    backend: BackendOption = "auto",
+    device: DeviceOption = "cpu",
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
+    batch_size: BatchSizeOption = 8,
     save_overlays: Annotated[
         bool, typer.Option("--save-overlays", help="Draw lung outline, evidence with its scale, legend.")
     ] = False,
@@ -51,13 +58,10 @@ def predict(
         bool, typer.Option("--dicom-sr", help="Write the answer, or the refusal, of DICOM files as DICOM report (SR).")
     ] = False,
     gate: GateOption = "learned",
-    no_gate: Annotated[bool, typer.Option("--no-gate", help="The same as --gate open.")] = False,
     fix_orientation: FixOrientation = False,
 ) -> None:
     """Predict on films: class probabilities, lung mask, evidence."""
-    gate = "open" if no_gate else gate
     check_orientation(gate, fix_orientation)
-    _check_engine(backend, providers, device)
     from hilum.backends.open import open_backend
     from hilum.bundle.bundle import load_bundle
     from hilum.bundle.gate import open_gate
@@ -66,27 +70,18 @@ def predict(
     from hilum.inference.saving import Wanted
 
     files = find_files(inputs)
-    if num_samples is not None:
-        files = sample_files(files, num_samples, seed)
+    if limit is not None:
+        files = sample_files(files, limit, seed)
     opened = load_bundle(resolve_bundle(bundle))
-    engine = open_backend(opened, backend, providers=(providers or "cpu").split(","), device=device or "cpu")
+    engine = open_backend(opened, backend, device)
     chosen = open_gate(opened, gate)
     predictor = Predictor(opened, backend=engine, gate=chosen, batch_size=batch_size, fix_orientation=fix_orientation)
     save = Wanted(save_overlays, save_masks, save_evidence, dicom_seg, dicom_sr)
     with counting("Predicting") as progress:
-        result = predict_folder(predictor, files, out, save=save, progress=progress)
+        result = predict_folder(predictor, files, output, save=save, progress=progress)
     _show(result, opened.manifest, len(files))
     if dicom_seg or dicom_sr:
         _show_objects(result)
-
-
-def _check_engine(backend: str, providers: str | None, device: str | None) -> None:
-    """That the options go together."""
-    if (providers and backend == "torch") or (device and backend == "onnx"):
-        raise ConfigError(
-            f"Expected options of the {backend} backend, got {'--providers' if providers else '--device'}.",
-            hint="--providers goes with --backend onnx, --device with --backend torch.",
-        )
 
 
 def _show(result: FolderResult, manifest: Manifest, files: int) -> None:

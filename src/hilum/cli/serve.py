@@ -10,7 +10,7 @@ import typer
 from hilum.bundle.default import DEFAULT
 from hilum.cli.app import new_typer
 from hilum.cli.console import say
-from hilum.cli.inputs import BundleName, FixOrientation, GateOption, Host, Port, check_orientation
+from hilum.cli.inputs import BundleOption, FixOrientation, GateOption, Host, Port, check_orientation
 from hilum.errors import MissingExtraError, extra_hint
 
 app = new_typer()
@@ -21,7 +21,7 @@ TOKEN = "HILUM_TOKEN"  # the name of the variable, not a token
 
 @app.command()
 def serve(
-    bundle: BundleName = DEFAULT,
+    bundle: BundleOption = DEFAULT,
     host: Host = "127.0.0.1",
     port: Port = 8000,
     gate: GateOption = "learned",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hilum.gate.checks import Thresholds
-from hilum.gate.gate import ClassicGate, Gate, OpenGate
+from hilum.gate.gate import ClassicGate, Gate, NoGate
 from hilum.gate.learned import LearnedGate, LearnedThresholds
 from hilum.gate.thresholds import GateThresholds
 from hilum.gate.verdict import Mend, Reading, Verdict
@@ -15,7 +15,7 @@ __all__ = [
     "LearnedGate",
     "LearnedThresholds",
     "Mend",
-    "OpenGate",
+    "NoGate",
     "Reading",
     "Thresholds",
     "Verdict",

@@ -63,10 +63,10 @@ class ClassicGate:
 
 
 @dataclass(frozen=True)
-class OpenGate:
-    """Accepts everything: the gate of ``--gate open``."""
+class NoGate:
+    """Accepts everything: ``--gate none``."""
 
-    name: str = "open"
+    name: str = "none"
 
     def __call__(self, radiograph: Radiograph) -> Verdict:
         """Always accepted."""

@@ -74,7 +74,7 @@ class Predictor:
         self,
         bundle: Bundle,
         *,
-        backend: Backend | BackendName = "onnx",
+        backend: Backend | BackendName = "auto",
         gate: Gate | None = None,
         batch_size: int = 8,
         fix_orientation: bool = False,
