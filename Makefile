@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 STAMP := $(VENV)/.hilum-setup
-PINNED := --constraint constraints.txt --editable '.[train,serve,dicomweb,dev]'
+PINNED := --constraint constraints.txt --editable '.[train,serve,dicomweb,parquet,dev]'
 
 .DEFAULT_GOAL := help
 .PHONY: help setup system test lint demo audit-demo model gate lock clean

@@ -72,7 +72,8 @@ class Model:
         Args:
             source: The path of a file (PNG, JPEG, WebP, BMP, TIFF, DICOM), as a str or Path; a file's content, as
                 bytes; an array (H, W) or (H, W, 3) of uint8, of uint16, or of floating point in [0, 1]; a PIL image; a
-                pydicom dataset; or a list of any of these. See hilum.imaging.convert.radiograph_of for how each becomes gray.
+                pydicom dataset; or a list of any of these. hilum.imaging.convert.radiograph_of says how each becomes
+                gray.
 
         Returns:
             A Result for one image, a list of them for a list, in its order. Each holds its decoded image: for more

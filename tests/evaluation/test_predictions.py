@@ -70,7 +70,7 @@ def test_another_tools_table_needs_file_label_and_probabilities_alone(tmp_path: 
         "file,label,prob_a\n",
         "file,prob_a\nx,1\n",
         "file,predicted_label,prob_a\nx,a,1\n",
-        "file,status,label,label_set,prob_a\nx,predicted,a,a,1\n",  # of `hilum predict` before the names were told apart
+        "file,status,label,label_set,prob_a\nx,predicted,a,a,1\n",  # as earlier versions wrote it
         "file,label\nx,\n",
         "file,label,prob_a,prob_a\nx,a,1,1\n",
         "file,label,prob_a\nx,b,1\n",

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO, TypeAlias
 
 from hilum.errors import DataError, OutputError
 from hilum.imaging.read import IMAGE_SUFFIXES
+from hilum.inference.parquet import require_pyarrow, to_parquet
 from hilum.inference.predictor import Predictor
 from hilum.inference.result import Prediction, Result
 from hilum.inference.saving import (
@@ -31,14 +32,18 @@ PARTIAL = "predictions.partial.csv"
 _MASK_FOLDERS = ("masks", "regions")
 _NOTHING = Wanted()
 
+TableFormat: TypeAlias = Literal["csv", "parquet"]
+
 
 @dataclass(frozen=True)
 class FolderResult:
-    """What became of a set of files.
+    """Summary of a folder prediction.
 
     Attributes:
-        table: its path.
-        statuses, labels: the count of each.
+        table: Path of the table.
+        statuses: Number of images by ``Result.status``.
+        labels: Number of predictions by predicted label.
+        uncertain: Number of predictions that abstained.
         objects: the count of DICOM objects written, per kind, and under ``none`` that of films that were read but of
             which none could be made, such as PNGs.
     """
@@ -46,6 +51,7 @@ class FolderResult:
     table: Path
     statuses: Mapping[str, int]
     labels: Mapping[str, int]
+    uncertain: int
     objects: Mapping[str, int]
 
 
@@ -86,7 +92,9 @@ def predict_folder(
     out: Path,
     *,
     save: Wanted = _NOTHING,
+    table_format: TableFormat = "csv",
     progress: Callable[[int, int], None] | None = None,
+    on_result: Callable[[Path, Result], None] | None = None,
 ) -> FolderResult:
     """Predict on every file and write ``predictions.csv``, and what else is wanted beside it.
 
@@ -103,15 +111,21 @@ def predict_folder(
         files: from find_files.
         out: a folder, made if absent.
         save: what to save of each answer.
+        table_format: ``parquet`` needs pyarrow.
         progress: called with (files done, files in all).
+        on_result: called with each file and its result, once its row is written.
 
     Raises:
+        MissingExtraError: pyarrow is not installed; nothing is done.
         ConfigError: evidence is asked of a network that gives none; nothing is done.
         OutputError: ``out`` cannot be written, or the disk is full; rows written so far stay.
     """
     manifest = predictor.manifest
     save.check(manifest)
+    if table_format == "parquet":
+        require_pyarrow()
     statuses, labels, objects = Counter[str](), Counter[str](), Counter[str]()
+    uncertain = 0
     names = picture_names(files)
     partial = out / PARTIAL
     with _opened(partial) as stream:
@@ -126,12 +140,18 @@ def predict_folder(
             statuses[result.status] += 1
             if result.label is not None:
                 labels[result.label] += 1
+            uncertain += bool(result.abstained)
             objects.update(["none"] if extras.remark else list(extras.objects))
+            if on_result:
+                on_result(file, result)
             if progress:
                 progress(done, len(files))
         os.fsync(stream.fileno())
         partial.replace(out / TABLE)
-    return FolderResult(out / TABLE, statuses, labels, objects)
+    table = out / TABLE
+    if table_format == "parquet":
+        table = to_parquet(table)
+    return FolderResult(table, statuses, labels, uncertain, objects)
 
 
 def picture_names(files: Sequence[Path]) -> dict[Path, Path]:

@@ -39,6 +39,12 @@ class Wanted:
     dicom_seg: bool = False
     dicom_sr: bool = False
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders that it makes beside the table."""
+        pictures = tuple(name for name in PICTURE_FOLDERS if getattr(self, name))
+        return (*pictures, DICOM_FOLDER) if self.dicom_seg or self.dicom_sr else pictures
+
     def check(self, manifest: Manifest) -> None:
         """That the bundle can give it.
 
