@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from hilum.bundle.default import DEFAULT, resolve_bundle
-from hilum.cli.app import new_typer
+from hilum.cli.app import examples, new_typer
 from hilum.cli.console import console, films_table, say
 from hilum.cli.inputs import (
     BackendOption,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 app = new_typer()
 
 
-@app.command()
+@app.command(epilog=examples("hilum predict image.png", "hilum predict FOLDER --save-overlays --output results"))
 def predict(
     inputs: Inputs,
     bundle: BundleOption = DEFAULT,
@@ -60,7 +60,7 @@ def predict(
     gate: GateOption = "learned",
     fix_orientation: FixOrientation = False,
 ) -> None:
-    """Predict on films: class probabilities, lung mask, evidence."""
+    """Predict class, lung mask and evidence for images, folders or DICOM files."""
     check_orientation(gate, fix_orientation)
     from hilum.backends.open import open_backend
     from hilum.bundle.bundle import load_bundle
