@@ -89,7 +89,7 @@ def test_an_install_without_a_bundle_says_so(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("words", [[], ["--bundle", "default"]])
 def test_predict_uses_it_when_no_bundle_is_named(packaged: Path, film: Path, words: list[str]) -> None:
-    result = CliRunner().invoke(app, ["predict", str(film), "--no-gate", "--out", "out", *words])
+    result = CliRunner().invoke(app, ["predict", str(film), "--gate", "none", "--output", "out", *words])
     assert result.exit_code == 0, result.output
     assert load_bundle(packaged).manifest.bundle_id[:12] in result.output
     header, row = Path("out/predictions.csv").read_text().splitlines()
@@ -103,8 +103,8 @@ def test_predict_uses_it_when_no_bundle_is_named(packaged: Path, film: Path, wor
         ["predict", "FILM"],
         ["info"],
         ["evaluate", "default", "DATA"],
-        ["recalibrate", "default", "DATA", "--out", "new.hilum"],
-        ["audit", "DATA", "--model", "default"],
+        ["recalibrate", "default", "DATA", "--output", "new.hilum"],
+        ["audit", "DATA", "--bundle", "default"],
     ],
     ids=lambda words: words[0],
 )

@@ -135,7 +135,7 @@ def test_an_interrupt_is_one_line(hilum: Hilum, tmp_path: Path, monkeypatch: pyt
 def test_from_phantoms_to_predictions(hilum: Hilum, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     data, run = tmp_path / "data", tmp_path / "run"
-    assert "Drew 40 films" in hilum("phantom", data, "--n", "40")
+    assert "40 radiographs" in hilum("phantom", data, "--count", "40")
     assert "Wrote index.csv" in hilum("index", data)
     assert "Wrote split.json" in hilum("split", "index.csv", "--seed", "7")
     before = state_of(tmp_path)
@@ -143,7 +143,7 @@ def test_from_phantoms_to_predictions(hilum: Hilum, tmp_path: Path, monkeypatch:
     assert "Classes: COVID, Lung_Opacity, Normal, Viral Pneumonia" in planned
     assert "Nothing was written." in planned
     assert state_of(tmp_path) == before
-    trained = hilum("train", "index.csv", "--out", run, "--split-file", "split.json", *TINY)
+    trained = hilum("train", "index.csv", "--output", run, "--split-file", "split.json", *TINY)
     assert f"Next: hilum predict FILES --bundle {run}/bundle" in trained
     assert "epoch   1/1" in trained
     digest = json.loads(Path("split.json").read_text())["digest"]
@@ -157,15 +157,15 @@ def test_from_phantoms_to_predictions(hilum: Hilum, tmp_path: Path, monkeypatch:
         assert left >= {"report.json", "report.html", "evaluation.json", "predictions.csv", "plots"}
         report = load_report(run / split / "report.json")
         assert (report.split.name, report.split.digest) == (split, digest)
-    assert "labels equal in 100%" in hilum("export", run, "--out", "model.hilum", "--name", "Demo")
+    assert "labels equal in 100%" in hilum("export", run, "--output", "model.hilum", "--name", "Demo")
     assert load_bundle(Path("model.hilum")).manifest.name == "Demo"
-    for backend in ("onnx", "torch"):
+    for backend in ("onnxruntime", "pytorch"):
         output = hilum(
-            "predict", data, "--bundle", "model.hilum", "--backend", backend, "--out", backend,
-            "--num-samples", "6", "--seed", "3", "--save-overlays", "--save-masks",
+            "predict", data, "--bundle", "model.hilum", "--backend", backend, "--output", backend,
+            "--limit", "6", "--seed", "3", "--save-overlays", "--save-masks",
         )  # fmt: skip
         assert f"Wrote {backend}/predictions.csv" in output
-    one, two = (rows_of(tmp_path / backend / "predictions.csv") for backend in ("onnx", "torch"))
+    one, two = (rows_of(tmp_path / backend / "predictions.csv") for backend in ("onnxruntime", "pytorch"))
     assert one.keys() == two.keys()
     assert len(one) == 6
     for name, row in one.items():
@@ -176,8 +176,8 @@ def test_from_phantoms_to_predictions(hilum: Hilum, tmp_path: Path, monkeypatch:
                 assert float(row[column]) == pytest.approx(float(two[name][column]), abs=1e-4)
     predicted = sum(row["status"] == "ok" for row in one.values())
     assert predicted > 0
-    assert len(list(Path("onnx", "masks").rglob("*.png"))) == predicted
-    assert len(list(Path("torch", "overlays").rglob("*.png"))) == predicted
+    assert len(list(Path("onnxruntime", "masks").rglob("*.png"))) == predicted
+    assert len(list(Path("pytorch", "overlays").rglob("*.png"))) == predicted
 
 
 @pytest.mark.slow
@@ -203,7 +203,7 @@ def test_index_reports_odd_files_and_keeps_the_rest(hilum: Hilum, tmp_path: Path
     assert cv2.imwrite(str(masks / "rgba.png"), lung[:, :100])
     assert cv2.imwrite(str(masks / "stranger.png"), lung)
     table = tmp_path / "index.csv"
-    output = hilum("index", tmp_path / "data", "--out", table)
+    output = hilum("index", tmp_path / "data", "--output", table)
     for finding, names in {
         "error unreadable_image: 2 ": ("truncated.png", "text.jpg"),
         "error empty_file: 1 ": ("empty.png",),
@@ -226,7 +226,7 @@ def test_training_names_the_files_it_leaves_out(hilum: Hilum, phantoms: Path, tm
     shutil.copytree(phantoms, data)
     broken = sorted((data / "Normal" / "images").iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:200])
-    output = hilum("train", data, "--out", run, *TINY)
+    output = hilum("train", data, "--output", run, *TINY)
     assert re.search(rf"error unreadable_image: 1 images .*{broken.name}", output)
     kept = {finding["check"]: finding for finding in json.loads((run / "findings.json").read_text())}
     assert kept["unreadable_image"]["records"] == [f"Normal/images/{broken.name}"]
@@ -236,7 +236,7 @@ def test_training_names_the_files_it_leaves_out(hilum: Hilum, phantoms: Path, tm
 def test_predict_gives_every_odd_file_its_row(hilum: Hilum, trained_run: RunFolder, tmp_path: Path) -> None:
     write_odd_files(tmp_path / "in")
     (tmp_path / "in" / "folder.png").mkdir()
-    output = hilum("predict", tmp_path / "in", "--bundle", trained_run.bundle, "--out", tmp_path / "out")
+    output = hilum("predict", tmp_path / "in", "--bundle", trained_run.bundle, "--output", tmp_path / "out")
     rows = rows_of(tmp_path / "out" / "predictions.csv")
     assert {name: row["status"] for name, row in rows.items()} == {
         "good.png": "ok",
@@ -253,7 +253,7 @@ def test_predict_gives_every_odd_file_its_row(hilum: Hilum, trained_run: RunFold
     assert "got something else" in rows["text.jpg"]["reason"]
     assert rows["sixteen-bit.png"]["predicted_label"] == rows["rgba.png"]["predicted_label"] != ""
     assert re.search(r"unreadable\W+3\b", output)
-    hilum("predict", tmp_path / "in", "--bundle", trained_run.bundle, "--out", tmp_path / "open", "--no-gate")
+    hilum("predict", tmp_path / "in", "--bundle", trained_run.bundle, "--output", tmp_path / "open", "--gate", "none")
     opened = rows_of(tmp_path / "open" / "predictions.csv")
     assert opened["one-pixel.png"]["status"] == "ok"
     assert opened["truncated.png"]["status"] == "unreadable"
@@ -262,5 +262,5 @@ def test_predict_gives_every_odd_file_its_row(hilum: Hilum, trained_run: RunFold
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_permission_gets_its_row(hilum: Hilum, trained_run: RunFolder, tmp_path: Path) -> None:
     film(tmp_path / "in" / "a.png").chmod(0)
-    hilum("predict", tmp_path / "in", "--bundle", trained_run.bundle, "--out", tmp_path / "out")
+    hilum("predict", tmp_path / "in", "--bundle", trained_run.bundle, "--output", tmp_path / "out")
     assert rows_of(tmp_path / "out" / "predictions.csv")["a.png"]["status"] == "unreadable"

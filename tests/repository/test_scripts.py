@@ -178,7 +178,7 @@ def test_an_originals_checkpoint_goes_all_the_way(tmp_path: Path) -> None:
 
 def _original_checkpoint(file: Path) -> Path:
     """A network of hilum's with the original's names; tests/export/test_import_original.py has the original's own."""
-    config = load_config("seed")
+    config = load_config("original")
     torch.manual_seed(0)
     state = build_model(config.model, config.preprocess, 4).state_dict()
     torch.save({"epoch": 1, "model_state_dict": state, "class_names": ["d", "c", "b", "a"]}, file)

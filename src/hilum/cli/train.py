@@ -28,10 +28,11 @@ app = new_typer()
 def train(
     data: Annotated[Path | None, typer.Argument(help="A folder of class folders, or a CSV.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder. \\[default: runs/<time>]", show_default=False)
+        Path | None,
+        typer.Option("--output", "-o", help="The run's folder.  [default: runs/<time>]", show_default=False),
     ] = None,
     preset: Annotated[
-        PresetName, typer.Option(help="Settings to start from; seed: the original project's.")
+        PresetName, typer.Option(help="Settings to start from; original: the original project's.")
     ] = "default",
     config: Annotated[Path | None, typer.Option(help="A TOML file that changes the preset; flags change both.")] = None,
     classes: Annotated[list[str] | None, typer.Option("--class", help="Keep only this class; repeat for more.")] = None,
