@@ -6,11 +6,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 
 from hilum.backends.open import BackendName, open_backend
 from hilum.bundle.bundle import Bundle, load_bundle
-from hilum.bundle.default import resolve_bundle
+from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.bundle.gate import GateName, open_gate
 from hilum.errors import DataError
 from hilum.imaging.convert import ImageLike, is_image_like
@@ -58,7 +58,7 @@ class Model:
         return self.bundle.manifest.bundle_id
 
     @overload
-    def predict(self, source: ImageSource) -> Result: ...
+    def predict(self, source: ImageSource) -> Result: ...  # type: ignore[overload-overlap]  # a str is one path
 
     @overload
     def predict(self, source: Sequence[ImageSource]) -> list[Result]: ...
@@ -70,9 +70,9 @@ class Model:
         and stops nothing.
 
         Args:
-            source: The path of a file (PNG, JPEG, WebP, BMP, TIFF, DICOM), as a str or Path; a file's content, as bytes;
-                an array (H, W) or (H, W, 3) of uint8, of uint16, or of floating point in [0, 1]; a PIL image; a pydicom
-                dataset; or a list of any of these. See hilum.imaging.convert.radiograph_of for how each becomes gray.
+            source: The path of a file (PNG, JPEG, WebP, BMP, TIFF, DICOM), as a str or Path; a file's content, as
+                bytes; an array (H, W) or (H, W, 3) of uint8, of uint16, or of floating point in [0, 1]; a PIL image; a
+                pydicom dataset; or a list of any of these. See hilum.imaging.convert.radiograph_of for how each becomes gray.
 
         Returns:
             A Result for one image, a list of them for a list, in its order. Each holds its decoded image: for more
@@ -81,11 +81,9 @@ class Model:
         Raises:
             DataError: The source is a folder, or no kind of image.
         """
-        if _is_one(source):
-            return next(self.stream([source]))
-        if not isinstance(source, (list, tuple)):
-            raise DataError(_unknown(source), hint="Pass a path, bytes, an array, a PIL image, a Dataset or a list.")
-        return list(self.stream(source))
+        if isinstance(source, (list, tuple)):
+            return list(self.stream(source))
+        return next(self.stream([cast("ImageSource", source)]))
 
     def stream(self, sources: Iterable[ImageSource]) -> Iterator[Result]:
         """Yield a Result for each image, in order, while only a few batches are in memory.
@@ -125,7 +123,7 @@ def load(
         DeviceError: The device is absent.
         MissingExtraError: The backend is not installed.
     """
-    bundle = load_bundle(resolve_bundle(name_or_path))
+    bundle = load_bundle(bundle_path(name_or_path))
     predictor = Predictor(
         bundle,
         backend=open_backend(bundle, backend, device=device),
@@ -136,11 +134,22 @@ def load(
     return Model(bundle, predictor)
 
 
+def bundle_path(name_or_path: str | os.PathLike[str] | None) -> Path:
+    """Return where the bundle lies that ``load`` would open for ``name_or_path``.
+
+    Raises:
+        BundleError: The run has no bundle, or this install has no packaged model.
+    """
+    if name_or_path is None:
+        return resolve_bundle(DEFAULT)
+    return resolve_bundle(name_or_path if isinstance(name_or_path, str) else Path(name_or_path))
+
+
 def to_dataframe(results: Iterable[Result]) -> pandas.DataFrame:
     """Return results as a pandas data frame: one row each, with the columns of ``predictions.csv``.
 
-    The columns are ``file, status, predicted_label, prediction_set, abstained, prob_<class>..., lung_fraction, reason``;
-    what does not exist is missing.
+    The columns are ``file, status, predicted_label, prediction_set, abstained, prob_<class>..., lung_fraction,
+    reason``; what does not exist is missing.
 
     Raises:
         MissingExtraError: pandas is not installed.
@@ -167,10 +176,6 @@ def to_dataframe(results: Iterable[Result]) -> pandas.DataFrame:
     return pandas.DataFrame(rows)
 
 
-def _is_one(source: object) -> bool:
-    return isinstance(source, (str, bytes, os.PathLike, Radiograph)) or is_image_like(source)
-
-
 def _source(item: ImageSource, number: int) -> Source:
     """An item as the predictor takes it; ``number`` names what has no name."""
     if isinstance(item, Radiograph):
@@ -190,8 +195,7 @@ def _source(item: ImageSource, number: int) -> Source:
         return path
     if is_image_like(item):
         return InMemory(item, name)
-    raise DataError(_unknown(item), hint="Pass a path, bytes, an array, a PIL image or a pydicom Dataset.")
-
-
-def _unknown(item: object) -> str:
-    return f"Expected an image, got {type(item).__module__}.{type(item).__qualname__}."
+    raise DataError(
+        f"Expected an image, got {type(item).__module__}.{type(item).__qualname__}.",
+        hint="Pass a path, bytes, a NumPy array, a PIL image, a pydicom Dataset, or a list of them.",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,7 @@ ImageLike: TypeAlias = "NDArray[Any] | Image | Dataset"
 
 def is_image_like(value: object) -> bool:
     """Return whether ``radiograph_of`` takes ``value``, without importing Pillow or pydicom for the question."""
-    kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(value).__mro__}
-    return not kinds.isdisjoint({"numpy.ndarray", "PIL.Image", "pydicom.Dataset"})
+    return any(_is_a(value, name) for name in ("numpy.ndarray", "PIL.Image", "pydicom.Dataset"))
 
 
 def radiograph_of(image: ImageLike, origin: str = "image in memory") -> Radiograph:
@@ -46,9 +45,14 @@ def radiograph_of(image: ImageLike, origin: str = "image in memory") -> Radiogra
     """
     if isinstance(image, np.ndarray):
         return _from_array(image, origin)
-    if hasattr(image, "getexif"):
-        return decode_pil(image, origin)
-    return _from_dataset(image, origin)
+    if _is_a(image, "PIL.Image"):
+        return decode_pil(cast("Image", image), origin)
+    return _from_dataset(cast("Dataset", image), origin)
+
+
+def _is_a(value: object, name: str) -> bool:
+    """Whether ``value`` is an instance of the class ``package.Class``, which need not be imported."""
+    return name in {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(value).__mro__}
 
 
 def _from_array(array: NDArray[Any], origin: str) -> Radiograph:
@@ -72,9 +76,7 @@ def _from_array(array: NDArray[Any], origin: str) -> Radiograph:
         )
     bits = 8 * array.dtype.itemsize
     if array.ndim == 2:
-        return Radiograph(
-            np.ascontiguousarray(array), bits_stored=bits, photometric_interpretation="array", origin=origin
-        )
+        return Radiograph(np.ascontiguousarray(array), bits_stored=bits, origin=origin)
     gray, difference = rgb_to_gray(np.ascontiguousarray(array), bits)
     return Radiograph(
         gray, bits_stored=bits, photometric_interpretation="RGB", origin=origin, color_difference=difference
