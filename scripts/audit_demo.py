@@ -35,7 +35,10 @@ def main() -> None:
     shutil.rmtree(out, ignore_errors=True)
     started = time.perf_counter()
     data, run, audit = out / "data", out / "run", out / "audit"
-    print(f"Drawing {arguments.count} radiographs of two classes, with a marker in a corner that goes with the class", flush=True)
+    print(
+        f"Drawing {arguments.count} radiographs of two classes, with a marker in a corner that goes with the class",
+        flush=True,
+    )
     write_confounded(data, arguments.count, "marker", STRENGTH, size=128)
     hilum("train", data, "--output", run, "--size", 64, "--epochs", arguments.epochs)
     code = hilum("audit", data, "--bundle", run, "--limit", 100, "--output", audit, "--strict", expected=FOUND)

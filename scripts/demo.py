@@ -44,7 +44,9 @@ def main() -> None:
     hilum("phantom", films, "--count", 24, "--seed", 1)
     for backend in ("onnxruntime", "pytorch"):
         pictures = ["--save-overlays", "--save-masks"] if backend == "onnxruntime" else []
-        hilum("predict", films, "--bundle", out / "demo.hilum", "--backend", backend, "--output", out / backend, *pictures)
+        hilum(
+            "predict", films, "--bundle", out / "demo.hilum", "--backend", backend, "--output", out / backend, *pictures
+        )
     require_agreement(out / "onnxruntime" / "predictions.csv", out / "pytorch" / "predictions.csv")
     require_quality(run / "test" / "report.json")
     print(f"\nDone in {time.perf_counter() - started:.0f} s. Look at:")
@@ -69,8 +71,14 @@ def require_agreement(one: Path, two: Path) -> None:
             tables.append(list(csv.DictReader(stream)))
     worst = 0.0
     for left, right in zip(*tables, strict=True):
-        if (left["file"], left["status"], left["label"]) != (right["file"], right["status"], right["label"]):
-            sys.exit(f"The backends disagree on {left['file']}: {left['label']} and {right['label']}.")
+        if (left["file"], left["status"], left["predicted_label"]) != (
+            right["file"],
+            right["status"],
+            right["predicted_label"],
+        ):
+            sys.exit(
+                f"The backends disagree on {left['file']}: {left['predicted_label']} and {right['predicted_label']}."
+            )
         columns = [name for name in left if name.startswith("prob_") and left[name]]
         worst = max([worst, *(abs(float(left[name]) - float(right[name])) for name in columns)])
     if worst > TOLERANCE:

@@ -3,8 +3,8 @@
     python scripts/model_arch.py --data_dir DATA
 
 The run is SAVE_DIR/run, as `hilum train --preset original` leaves it. The files under their original names are in
-SAVE_DIR, and in metrices_outputs/ and test_results/ beside it; best_covid_model.safetensors takes the place of the .pth,
-which can execute code when it is loaded. The same command again resumes a run that was interrupted.
+SAVE_DIR, and in metrices_outputs/ and test_results/ beside it; best_covid_model.safetensors takes the place of the
+.pth, which can execute code when it is loaded. The same command again resumes a run that was interrupted.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import inspect
 import json
 import os
 import re
@@ -11,7 +10,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import cv2
@@ -21,12 +19,12 @@ from PIL import Image
 
 from hilum._version import __version__
 from hilum.bundle.bundle import load_bundle
-from hilum.cli.app import _COMMANDS
+from hilum.cli.app import COMMANDS
 from hilum.evaluation.evaluate import load_report
 from hilum.phantoms.chest import draw_phantom
 from hilum.run_folder import RunFolder
 
-HEAVY = ("torch", "numpy", "pydantic", "cv2", "onnxruntime", "pydicom", "PIL")
+HEAVY = ("torch", "numpy", "pydantic", "cv2", "onnxruntime", "pydicom", "PIL", "rich")
 TINY = ("--size", "64", "--epochs", "1", "--batch-size", "8", "--device", "cpu")
 
 Hilum = Callable[..., str]
@@ -75,35 +73,16 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert done.stderr.strip() == "[]"
-    assert {*re.findall(r"^\W*([a-z-]+) {2,}", done.stdout, re.MULTILINE)} >= set(_COMMANDS)
+    assert {*re.findall(r"^\W*([a-z-]+) {2,}", done.stdout, re.MULTILINE)} >= set(COMMANDS)
     assert "not a medical device" in done.stdout
-
-
-@pytest.mark.parametrize("name", _COMMANDS)
-def test_every_command_has_help_and_its_line_is_its_docstring(hilum: Hilum, name: str) -> None:
-    module, line = _COMMANDS[name]
-    functions = vars(import_module(f"hilum.cli.{module}"))
-    called = {"app": "page"}.get(name, name.replace("-", "_"))  # a module's `app` is its Typer
-    assert inspect.getdoc(functions[called]) == line
-    words = " ".join(hilum(name, "--help").split())
-    assert line.split(":")[0] in words
-    assert "Usage: hilum" in words or "Usage: root" in words
-
-
-def test_defaults_in_brackets_are_shown(hilum: Hilum) -> None:
-    """Rich takes `[default: ...]` for a tag and would swallow it."""
-    assert "[default: runs/<time>]" in " ".join(hilum("train", "--help").replace("│", " ").split())
-    assert "[default: RUN/bundle]" in " ".join(hilum("export", "--help").replace("│", " ").split())
 
 
 def test_version(hilum: Hilum) -> None:
     assert hilum("--version").strip() == f"hilum {__version__}"
 
 
-def test_unknown_commands_and_options_are_usage_errors(hilum: Hilum) -> None:
-    assert "No such command 'diagnose'" in hilum("diagnose", code=2)
-    assert "No such option" in hilum("train", "--epoch-count", "3", code=2)
-    assert "Missing option" in hilum("recalibrate", "bundle", "films", code=2)
+def test_a_missing_option_is_a_usage_error(hilum: Hilum) -> None:
+    assert "--output" in hilum("recalibrate", "bundle", "images", code=2)
 
 
 def test_the_installed_command_ends_with_2_and_one_message(tmp_path: Path) -> None:

@@ -108,7 +108,10 @@ REFUSALS: dict[str, tuple[Command, str]] = {
     "evaluate, no run": (lambda w, r: ["evaluate", w / "notes"], "a run's folder"),
     "export, no run": (lambda w, r: ["export", w / "notes"], "a run's folder"),
     "export, not trained": (lambda w, r: ["export", w / "oldrun"], "trained weights"),
-    "export, over something else": (lambda w, r: ["export", r.root, "--output", w / "notes"], "something else is there"),
+    "export, over something else": (
+        lambda w, r: ["export", r.root, "--output", w / "notes"],
+        "something else is there",
+    ),
     "export, below a file": (lambda w, r: ["export", r.root, "--output", w / "file" / "b.hilum"], "writable folder"),
     "export, opset": (lambda w, r: ["export", r.root, "--opset", "9", "--output", w / "new"], "opset of 11 to 23"),
     "import, no checkpoint": (lambda w, r: ["import-checkpoint", w / "film.png", "--output", w / "new"], "film.png"),
@@ -145,20 +148,13 @@ REFUSALS: dict[str, tuple[Command, str]] = {
         lambda w, r: ["predict", w / "film.png", "--bundle", r.bundle, "--output", w / "file" / "x"],
         "Could not write",
     ),
-    "predict, unknown provider": (
-        lambda w, r: ["predict", w / "film.png", "--bundle", r.bundle, "--providers", "npu", "--output", w / "results"],
-        "cpu, cuda, tensorrt, got npu",
+    "predict, unknown device": (
+        lambda w, r: ["predict", w / "film.png", "--bundle", r.bundle, "--device", "npu", "--output", w / "results"],
+        "'npu'",
     ),
-    "predict, device of the other backend": (
-        lambda w, r: ["predict", w / "film.png", "--bundle", r.bundle, "--device", "cuda", "--output", w / "results"],
-        "got --device",
-    ),
-    "predict, provider of the other backend": (
-        lambda w, r: [
-            "predict", w / "film.png", "--bundle", r.bundle, "--backend", "torch", "--providers", "cpu",
-            "--output", w / "results",
-        ],
-        "got --providers",
+    "predict, run without a bundle": (
+        lambda w, r: ["predict", w / "film.png", "--bundle", w / "oldrun", "--output", w / "results"],
+        "hilum export",
     ),
 }  # fmt: skip
 
@@ -179,8 +175,9 @@ def test_a_refusal_names_what_is_wrong_and_loses_nothing(
     ("command", "said"),
     [
         (["train", "data", "--dry-run", "--device", "cuda", "--size", "64"], "CUDA device"),
-        (["predict", "film.png", "--backend", "torch", "--device", "cuda", "--output", "results"], "device cuda"),
-        (["predict", "film.png", "--providers", "cuda", "--output", "results"], "CUDA|with cuda"),
+        (["predict", "film.png", "--backend", "pytorch", "--device", "cuda", "--output", "results"], "device cuda"),
+        (["predict", "film.png", "--backend", "onnxruntime", "--device", "cuda", "--output", "results"], "cuda"),
+        (["predict", "film.png", "--device", "cuda:1", "--output", "results"], "cuda:1"),
     ],
 )
 def test_cuda_where_there_is_none(

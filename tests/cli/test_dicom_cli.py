@@ -44,7 +44,9 @@ def predicted(hilum: Callable[..., str], tmp_path_factory: pytest.TempPathFactor
         write_film(folder / "in" / name / "film.dcm", phantom_film(seed, size=SIZE, **elements))
     assert cv2.imwrite(str(folder / "in" / "film.png"), draw_phantom(1, "Normal", size=SIZE).image)
     (folder / "in" / "torn.dcm").write_bytes((folder / "in" / "DX" / "film.dcm").read_bytes()[:900])
-    said = hilum("predict", folder / "in", "--output", folder / "in" / "out", "--save-masks", "--dicom-seg", "--dicom-sr")
+    said = hilum(
+        "predict", folder / "in", "--output", folder / "in" / "out", "--save-masks", "--dicom-seg", "--dicom-sr"
+    )
     return folder / "in", said
 
 

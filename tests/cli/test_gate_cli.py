@@ -118,7 +118,13 @@ def test_predict_mends_only_when_asked_and_says_so(
 
 
 def test_fixing_needs_the_gate_that_sees_it(hilum: Hilum, films: Path) -> None:
-    for words in (("--gate", "none",), ("--gate", "classic")):
+    for words in (
+        (
+            "--gate",
+            "none",
+        ),
+        ("--gate", "classic"),
+    ):
         assert "learned gate" in hilum("predict", films, "--fix-orientation", *words, code=2)
 
 

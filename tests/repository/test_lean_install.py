@@ -76,7 +76,18 @@ def test_import_and_help(lean: Path, tmp_path: Path) -> None:
 def test_predicts_from_a_bundle(lean: Path, phantoms: Path, trained_run: RunFolder, tmp_path: Path) -> None:
     image = min((phantoms / "Normal" / "images").iterdir())
     out = tmp_path / "out"
-    _run(lean / "hilum", "predict", image, "--bundle", trained_run.bundle, "--gate", "none", "--output", out, cwd=tmp_path)
+    _run(
+        lean / "hilum",
+        "predict",
+        image,
+        "--bundle",
+        trained_run.bundle,
+        "--gate",
+        "none",
+        "--output",
+        out,
+        cwd=tmp_path,
+    )
     with (out / "predictions.csv").open(newline="") as stream:
         (row,) = csv.DictReader(stream)
     probabilities = {name.removeprefix("prob_"): float(p) for name, p in row.items() if name.startswith("prob_")}
