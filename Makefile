@@ -43,12 +43,12 @@ audit-demo: setup ## Set up, then draw phantoms with a planted shortcut, train o
 model: setup ## Set up, then train the shipped model: make model DATA=metadata.csv (hours on 2 cores; goes on where it stopped)
 	@test -n '$(DATA)' || { echo 'Expected the data to train on. Name it: make model DATA=metadata.csv' >&2; exit 2; }
 	if test -e runs/default-model/last.ckpt; then $(BIN)/hilum train --resume runs/default-model; \
-	else $(BIN)/hilum train '$(DATA)' --config configs/default-model.toml --out runs/default-model; fi
-	$(BIN)/hilum export runs/default-model --half-weights --out src/hilum/default_model --name 'hilum default'
+	else $(BIN)/hilum train '$(DATA)' --config configs/default-model.toml --output runs/default-model; fi
+	$(BIN)/hilum export runs/default-model --half-weights --output src/hilum/default_model --name 'hilum default'
 
 gate: setup ## Set up, then train the shipped gate: make gate DATA=metadata.csv OTHERS=DIR (40 minutes on 2 cores; goes on where it stopped)
 	@test -n '$(DATA)' -a -n '$(OTHERS)' || { echo 'Expected films and a folder of other pictures: make gate DATA=metadata.csv OTHERS=DIR' >&2; exit 2; }
-	$(BIN)/hilum train-gate '$(DATA)' --others benchmarks/gate_samples.csv --others-root '$(OTHERS)' --steps 5000 --out runs/gate
+	$(BIN)/hilum train-gate '$(DATA)' --others benchmarks/gate_samples.csv --others-root '$(OTHERS)' --steps 5000 --output runs/gate
 
 lock: | $(UV) ## Re-resolve constraints.txt to the newest versions that pyproject.toml allows
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.10 --upgrade --no-python-downloads \

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from hilum.data.index import build_index
-from hilum.errors import DataError, HilumError, OutputError
+from hilum.errors import DataError, HilumError, OutputError, extra_hint
 from hilum.inference.folder import sample_files
 from hilum.inference.result import Prediction
 from hilum.storage import write_bytes, write_csv
@@ -39,7 +39,7 @@ def run(main: Callable[[], None]) -> None:
     except HilumError as error:
         sys.exit(_say(f"Error: {error.message}", error.hint))
     except ModuleNotFoundError as error:
-        sys.exit(_say(f"Error: {error.name} is not installed.", 'Run: pip install "hilum[train]"'))
+        sys.exit(_say(f"Error: {error.name} is not installed.", extra_hint("train")))
 
 
 def find_checkpoint(file: Path) -> Path:

@@ -2,7 +2,7 @@
 
     python scripts/run_model_pth_inference.py --data_dir DATA --checkpoint best_covid_model.pth
 
-`hilum predict --backend torch` is the same predictor with a bundle.
+`hilum predict --backend pytorch` is the same predictor with a bundle.
 """
 
 from __future__ import annotations

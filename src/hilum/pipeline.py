@@ -67,13 +67,13 @@ def train(
     if not resume and run.state.exists():
         raise OutputError(
             f"Expected a new folder for the run, {run.root} already holds one.",
-            hint=f"Go on with it by `hilum train --resume {run.root}`, or choose another --out.",
+            hint=f"Go on with it by `hilum train --resume {run.root}`, or choose another --output.",
         )
     step = step or Step()
     if resume and _settings_that_count(open_run(run.root)[1]) != _settings_that_count(config):
         raise CheckpointError(
             f"Expected the settings of the run in {run.root} to go on with it, got others.",
-            hint="Choose another --out, or resume with the settings in the run's config.toml.",
+            hint="Choose another --output, or resume with the settings in the run's config.toml.",
         )
     device_of(config)  # a device that is absent is better found before an hour of decoding
     save_config(config, run.config)

@@ -163,7 +163,7 @@ def test_rounding_that_moves_a_probability_too_far_is_refused(moved: float) -> N
 
 
 def test_a_run_exports_with_half_weights(trained_run: RunFolder, tmp_path: Path) -> None:
-    words = ["export", str(trained_run.root), "--half-weights", "--out", str(tmp_path / "half")]
+    words = ["export", str(trained_run.root), "--half-weights", "--output", str(tmp_path / "half")]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     assert "Rounding to float16 moved a probability by at most" in result.output

@@ -252,7 +252,7 @@ def test_too_few_groups_are_a_data_error() -> None:
 def test_the_command_prints_before_and_after(data: Path, old: Path, tmp_path: Path) -> None:
     out = tmp_path / "new.hilum"
     result = CliRunner().invoke(
-        app, [str(old), str(data), "--out", str(out), "--resamples", "100"], env={"COLUMNS": "140"}
+        app, [str(old), str(data), "--output", str(out), "--resamples", "100"], env={"COLUMNS": "140"}
     )
     assert result.exit_code == 0, result.output
     printed = result.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -10,8 +11,10 @@ from hilum.errors import ConfigError
 
 _BUNDLE = "A bundle (folder or .hilum file), a run's folder, or default: the packaged model."
 
-Inputs = Annotated[list[str], typer.Argument(help="Files, folders (searched recursively) or glob patterns.")]
-DataArgument = Annotated[str, typer.Argument(metavar="DATA", help="Dataset: a folder of class folders, or a CSV.")]
+Inputs = Annotated[
+    list[str], typer.Argument(metavar="IMAGES...", help="Files, folders (searched recursively) or glob patterns.")
+]
+DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Dataset: a folder of class folders, or a CSV.")]
 BundleArgument = Annotated[str, typer.Argument(metavar="BUNDLE", help=_BUNDLE)]
 BundleOption = Annotated[str, typer.Option("--bundle", help=_BUNDLE)]
 GateOption = Annotated[
@@ -36,6 +39,10 @@ ClassesOption = Annotated[
 ResamplesOption = Annotated[
     int, typer.Option("--resamples", min=100, help="Bootstrap resamples for the confidence intervals.")
 ]
+SplitFileOption = Annotated[
+    Path | None, typer.Option("--split-file", help="A split.json, for data without a split column.")
+]
+MaxUpload = Annotated[int, typer.Option("--max-upload", min=1, help="Upload limit, MiB.")]
 Host = Annotated[str, typer.Option("--host", help="Address to bind; 0.0.0.0 is reachable from other machines.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to bind; 0 takes a free one.")]
 

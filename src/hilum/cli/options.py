@@ -53,7 +53,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 def _option(section: str, name: str, field: FieldInfo) -> inspect.Parameter:
     flag = name.replace("_", "-")
     kind = _plain(field.annotation)
-    help_text = f"{field.description} \\[{_describe_defaults(section, name)}]"
+    help_text = f"{field.description} [{_describe_defaults(section, name)}]"
     option = typer.Option(
         f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}",
         help=help_text,

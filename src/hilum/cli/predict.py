@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from hilum.bundle.default import DEFAULT, resolve_bundle
-from hilum.cli.app import new_typer
+from hilum.cli.app import examples, new_typer
 from hilum.cli.console import say
 from hilum.cli.inputs import (
     BackendOption,
@@ -40,7 +40,7 @@ _LISTED = 20
 """Up to so many images have a line each; more are counted."""
 
 
-@app.command()
+@app.command(epilog=examples("hilum predict image.png", "hilum predict FOLDER --save-overlays --output results"))
 def predict(
     inputs: Inputs,
     bundle: BundleOption = DEFAULT,

@@ -1,4 +1,4 @@
-"""``hilum train``, ``export``, ``import-checkpoint``: from data to a bundle."""
+"""``hilum train``: from data to a run with its bundle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from hilum.cli.app import new_typer
+from hilum.cli.app import examples, new_typer
 from hilum.cli.console import say, show_findings
 from hilum.cli.evaluate import show
 from hilum.cli.options import with_settings
@@ -22,18 +22,17 @@ if TYPE_CHECKING:
 
 app = new_typer()
 
-Opset = Annotated[int, typer.Option(help="ONNX operator set.")]
 
-
-@app.command()
+@app.command(epilog=examples("hilum train DATA", "hilum train --resume runs/a"))
 @with_settings
 def train(
     data: Annotated[Path | None, typer.Argument(help="A folder of class folders, or a CSV.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder. \\[default: runs/<time>]", show_default=False)
+        Path | None,
+        typer.Option("--output", "-o", help="The run's folder.  [default: runs/<time>]", show_default=False),
     ] = None,
     preset: Annotated[
-        PresetName, typer.Option(help="Settings to start from; seed: the original project's.")
+        PresetName, typer.Option(help="Settings to start from; original: the original project's.")
     ] = "default",
     config: Annotated[Path | None, typer.Option(help="A TOML file that changes the preset; flags change both.")] = None,
     classes: Annotated[list[str] | None, typer.Option("--class", help="Keep only this class; repeat for more.")] = None,
@@ -44,7 +43,7 @@ def train(
     *,
     overrides: dict[str, Any],
 ) -> None:
-    """Train on a folder of radiographs: index, check, split, cache, train, evaluate, export."""
+    """Train a model on a folder of radiographs, evaluate it and export a bundle."""
     if resume is not None:
         if data or config or overrides or classes or out:
             raise ConfigError(
@@ -65,66 +64,6 @@ def train(
         _show_plan(settings)
         return
     _train(settings.model_copy(update={"data": settings.data.resolve()}), out or _new_run(), resume=False)
-
-
-@app.command()
-def export(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    out: Annotated[Path | None, typer.Option(help="A folder or a .hilum file. \\[default: RUN/bundle]")] = None,
-    opset: Opset = 17,
-    name: Annotated[str | None, typer.Option(help="The bundle's name for people. \\[default: the run's]")] = None,
-    half_weights: Annotated[
-        bool, typer.Option("--half-weights", help="Round weights to float16 and store them so: half the size.")
-    ] = False,
-    gate: Annotated[
-        Path | None, typer.Option(help="A folder of hilum train-gate. \\[default: the gate that comes with hilum]")
-    ] = None,
-) -> None:
-    """Export a run as a bundle, once PyTorch and ONNX Runtime agree on noise and on real files."""
-    steps = StepBars()
-    from hilum.export.run import export_run
-    from hilum.progress import Step
-
-    try:
-        manifest = export_run(
-            run,
-            out or run / "bundle",
-            opset=opset,
-            name=name,
-            half_weights=half_weights,
-            gate=gate,
-            step=Step(steps.begin),
-        )
-    finally:
-        steps.close()
-    files = manifest.parity["files"]
-    say(
-        f"Parity on {files['images']} files: probabilities within {files['probabilities']:.1e}, "
-        f"masks equal in {files['mask_agreement']:.4%} of pixels, labels equal in {files['labels_equal']:.0%}."
-    )
-    if rounding := manifest.parity.get("rounding"):
-        say(
-            f"Rounding to float16 moved a probability by at most {rounding['probabilities']:.1e} on "
-            f"{rounding['images']} files; calibration and figures are those of before."
-        )
-    say(f"Wrote bundle {manifest.bundle_id[:12]} to [bold]{escape(str(out or run / 'bundle'))}[/].")
-
-
-@app.command("import-checkpoint")
-def import_checkpoint(
-    file: Annotated[Path, typer.Argument(help="A .pth file of the original project.")],
-    out: Annotated[Path, typer.Option(help="The bundle to write: a folder or a .hilum file.")],
-    classes: Annotated[
-        list[str] | None, typer.Option("--class", help="A class name; repeat in the order of the logits.")
-    ] = None,
-    opset: Opset = 17,
-) -> None:
-    """Turn a checkpoint of the original project into a bundle."""
-    from hilum.export.import_original import import_checkpoint as bring
-
-    manifest = bring(file, out, class_names=classes, opset=opset)
-    names = escape(", ".join(manifest.class_names))
-    say(f"Wrote bundle {manifest.bundle_id[:12]} ({names}) to [bold]{escape(str(out))}[/].")
 
 
 def _resume(root: Path) -> None:

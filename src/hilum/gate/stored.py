@@ -1,4 +1,4 @@
-"""A trained gate on the disk: what ``hilum train-gate`` writes and ``hilum export --gate`` puts into a bundle.
+"""A trained gate on the disk: what ``hilum train-gate`` writes and ``hilum export --gate-from`` puts into a bundle.
 
 gate.onnx    the network, weights embedded
 gate.json    the manifest below

@@ -251,5 +251,5 @@ def _opened(path: Path) -> Iterator[TextIO]:
             yield stream
     except OSError as error:
         raise OutputError(
-            f"Could not write {path}: {error.strerror or error}.", hint="Choose another --out, or free space."
+            f"Could not write {path}: {error.strerror or error}.", hint="Choose another --output, or free space."
         ) from error

@@ -237,7 +237,7 @@ def _resume(run: RunFolder, parts: dict[str, object], identity: str) -> Progress
     if state["identity"] != identity:
         raise CheckpointError(
             f"Expected the state in {run.state} to be of this configuration, data and split; it is of others.",
-            hint="Choose another --out, or resume with the settings in the run's config.toml.",
+            hint="Choose another --output, or resume with the settings in the run's config.toml.",
         )
     for name, part in parts.items():
         if isinstance(part, nn.Module):
