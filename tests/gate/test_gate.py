@@ -136,9 +136,9 @@ def test_thresholds_are_frozen_and_refuse_unknown_keys() -> None:
 
 
 @pytest.mark.parametrize(("gate", "accepts"), [(ClassicGate(), False), (NoGate(), True)], ids=["classic", "none"])
-def test_gates_of_one_stage_give_a_verdict_and_have_no_second_word(gate: Gate, accepts: bool) -> None:
+def test_gates_of_one_stage_give_a_verdict_and_have_no_post_check(gate: Gate, accepts: bool) -> None:
     assert gate(Radiograph(flat(0))).accepted is accepts
-    assert gate.answered(np.zeros((8, 8), bool), None) == ()
+    assert gate.check_output(np.zeros((8, 8), bool), None) == ()
 
 
 def test_the_open_gate_accepts_everything() -> None:

@@ -19,7 +19,7 @@ from hilum.bundle.bundle import Bundle, Manifest, load_bundle
 from hilum.bundle.gate import open_gate
 from hilum.bundle.prediction_sets import softmax
 from hilum.config import ModelConfig, PreprocessSpec
-from hilum.gate import ClassicGate, GateThresholds, Mend, NoGate, Reading, Thresholds, Verdict
+from hilum.gate import ClassicGate, GateThresholds, NoGate, OrientationFix, Reading, Thresholds, Verdict
 from hilum.imaging.read import read_radiograph
 from hilum.inference.predictor import Predictor
 from hilum.inference.result import Prediction, Result
@@ -284,9 +284,9 @@ class Upends:
     def __call__(self, radiograph: Radiograph) -> Verdict:
         height, width = radiograph.shape
         turned = Reading("rotated", "wide", "tall", width <= height)
-        return Verdict.of((turned,), radiograph.origin, None if turned.passed else Mend(1))
+        return Verdict.of((turned,), radiograph.origin, None if turned.passed else OrientationFix(1))
 
-    def answered(self, lung: NDArray[np.bool_], features: NDArray[np.float32] | None) -> tuple[Reading, ...]:
+    def check_output(self, lung: NDArray[np.bool_], features: NDArray[np.float32] | None) -> tuple[Reading, ...]:
         return (Reading("odd_lungs", "odd", "even", passed=False),)
 
 
@@ -294,9 +294,9 @@ def test_what_is_refused_after_it_was_put_right_says_both() -> None:
     wide = Radiograph(phantom(size=64)[:32], origin="wide.png")
     plain = Predictor(bundle(), backend=Bright(), gate=Upends()).predict(wide)
     assert [finding.check for finding in plain.findings] == ["rotated"]
-    mended = Predictor(bundle(), backend=Bright(), gate=Upends(), fix_orientation=True).predict(wide)
-    assert not mended.ok
-    assert [finding.check for finding in mended.findings] == ["orientation_fixed", "odd_lungs"]
+    fixed = Predictor(bundle(), backend=Bright(), gate=Upends(), fix_orientation=True).predict(wide)
+    assert not fixed.ok
+    assert [finding.check for finding in fixed.findings] == ["orientation_fixed", "odd_lungs"]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 8, 50])

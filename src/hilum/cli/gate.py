@@ -69,9 +69,13 @@ def gate(
 
 def _show(verdict: FileVerdict, *, everything: bool) -> None:
     color = "green" if verdict.accepted else "red"
-    mend = f" [dim](--fix-orientation corrects it: {escape(verdict.mend)})[/]" if verdict.mend else ""
+    orientation_fix = (
+        f" [dim](--fix-orientation corrects it: {escape(verdict.orientation_fix)})[/]"
+        if verdict.orientation_fix
+        else ""
+    )
     if everything or not verdict.accepted:
-        say(f"{escape(str(verdict.file))}: [{color}]{escape(verdict.reason)}[/]{mend}")
+        say(f"{escape(str(verdict.file))}: [{color}]{escape(verdict.reason)}[/]{orientation_fix}")
     for reading in verdict.readings:
         if reading.passed and everything:
             say(f"  [dim]ok       {escape(reading.measured)}, expected {escape(reading.expected)}[/]")

@@ -6,7 +6,7 @@ from hilum.gate.checks import Thresholds
 from hilum.gate.gate import ClassicGate, Gate, NoGate
 from hilum.gate.learned import LearnedGate, LearnedThresholds
 from hilum.gate.thresholds import GateThresholds
-from hilum.gate.verdict import Mend, Reading, Verdict
+from hilum.gate.verdict import OrientationFix, Reading, Verdict
 
 __all__ = [
     "ClassicGate",
@@ -14,8 +14,8 @@ __all__ = [
     "GateThresholds",
     "LearnedGate",
     "LearnedThresholds",
-    "Mend",
     "NoGate",
+    "OrientationFix",
     "Reading",
     "Thresholds",
     "Verdict",

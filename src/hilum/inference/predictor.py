@@ -19,7 +19,7 @@ from hilum.bundle.bundle import Bundle
 from hilum.bundle.gate import USUAL_GATE, open_gate
 from hilum.bundle.prediction_sets import prediction_set, softmax
 from hilum.errors import ReadError
-from hilum.gate import Gate, Mend, Reading, Verdict
+from hilum.gate import Gate, OrientationFix, Reading, Verdict
 from hilum.imaging.convert import ImageLike, radiograph_of
 from hilum.imaging.preprocess import placement, preprocess, restore_probability
 from hilum.imaging.read import MAX_PIXELS, read_radiograph
@@ -53,7 +53,7 @@ class Ready(NamedTuple):
     upright: Radiograph  # as the network sees it
     image: NDArray[np.float32]  # (C, S, S)
     verdict: Verdict
-    mend: Mend | None = None  # what made it upright
+    orientation_fix: OrientationFix | None = None  # what made it upright
 
 
 class Predictor:
@@ -112,13 +112,13 @@ class Predictor:
             name = source.name if isinstance(source, (Upload, InMemory)) else str(source)
             finding = Finding("unreadable", "error", str(error), (name,))
             return self._without_prediction(name, "unreadable", (finding,))
-        verdict, upright, mend = self.gate(radiograph), radiograph, None
-        if self._fix_orientation and verdict.mend is not None:
-            mend, upright = verdict.mend, verdict.mend.apply(radiograph)
-            verdict = _after_mending(self.gate(upright), mend, radiograph.origin)
+        verdict, upright, orientation_fix = self.gate(radiograph), radiograph, None
+        if self._fix_orientation and verdict.orientation_fix is not None:
+            orientation_fix, upright = verdict.orientation_fix, verdict.orientation_fix.apply(radiograph)
+            verdict = _after_fix(self.gate(upright), orientation_fix, radiograph.origin)
         if not verdict.accepted:
             return self._without_prediction(radiograph.origin, "refused", verdict.findings, radiograph)
-        return Ready(radiograph, upright, preprocess(upright, self.manifest.preprocess), verdict, mend)
+        return Ready(radiograph, upright, preprocess(upright, self.manifest.preprocess), verdict, orientation_fix)
 
     def answer(self, chunk: Sequence[Ready | Result]) -> Iterator[Result]:
         """Yield the results of what ``prepare`` gave, in order, from one forward pass over all that are ready."""
@@ -132,15 +132,18 @@ class Predictor:
 
     def _finish(self, item: Ready, output: BackendOutput, row: int) -> Result:
         manifest, origin = self.manifest, item.radiograph.origin
-        verdict = item.verdict.followed_by(self._second_word(item.upright, output, row), origin)
+        verdict = item.verdict.followed_by(self._post_check(item.upright, output, row), origin)
         if not verdict.accepted:
             return self._without_prediction(origin, "refused", verdict.findings, item.radiograph)
         probabilities = softmax(output.classification[row : row + 1], manifest.temperature)[0]
         lung = restore_probability(output.segmentation[row, 0], item.upright.shape, manifest.preprocess)
         mask = np.asarray(lung > manifest.mask_threshold)
         evidence = None if output.evidence is None else output.evidence[row]
-        if item.mend is not None:
-            mask, evidence = item.mend.back(mask), None if evidence is None else item.mend.back(evidence)
+        if item.orientation_fix is not None:
+            mask, evidence = (
+                item.orientation_fix.back(mask),
+                None if evidence is None else item.orientation_fix.back(evidence),
+            )
         doubt = _low_confidence(float(probabilities.max()), manifest.abstention_threshold, origin)
         return Prediction(
             origin=origin,
@@ -175,11 +178,11 @@ class Predictor:
             preprocess=self.manifest.preprocess,
         )
 
-    def _second_word(self, upright: Radiograph, output: BackendOutput, row: int) -> tuple[Reading, ...]:
+    def _post_check(self, upright: Radiograph, output: BackendOutput, row: int) -> tuple[Reading, ...]:
         """What the gate says once the network has answered."""
         top, left, height, width = placement(upright.shape, self.manifest.preprocess)
         lung = output.segmentation[row, 0, top : top + height, left : left + width] > self.manifest.mask_threshold
-        return self.gate.answered(lung, None if output.features is None else output.features[row])
+        return self.gate.check_output(lung, None if output.features is None else output.features[row])
 
     def examine(self, source: Source) -> Verdict:
         """The gate's verdict on one source, both stages; the network is asked only where the first accepts.
@@ -192,12 +195,12 @@ class Predictor:
         if not first.accepted:
             return first
         output = self.backend.run(preprocess(radiograph, self.manifest.preprocess)[None])
-        return first.followed_by(self._second_word(radiograph, output, 0), radiograph.origin)
+        return first.followed_by(self._post_check(radiograph, output, 0), radiograph.origin)
 
 
-def _after_mending(verdict: Verdict, mend: Mend, origin: str) -> Verdict:
-    """The verdict on a mended film, whose first finding says what was done to it."""
-    message = f"orientation fixed before the model saw it: {mend.describe()}"
+def _after_fix(verdict: Verdict, orientation_fix: OrientationFix, origin: str) -> Verdict:
+    """Return the verdict on a fixed image, whose first finding says what was done to it."""
+    message = f"orientation fixed before the model saw it: {orientation_fix.describe()}"
     done = Finding("orientation_fixed", "warning", message, (origin,) if origin else ())
     return replace(verdict, findings=(done, *verdict.findings))
 
