@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 STAMP := $(VENV)/.hilum-setup
-PINNED := --constraint constraints.txt --editable '.[train,serve,dicomweb,dev]'
+PINNED := --constraint constraints.txt --editable '.[train,serve,dicomweb,parquet,dev]'
 
 .DEFAULT_GOAL := help
 .PHONY: help setup system test lint demo audit-demo model gate lock clean
@@ -48,7 +48,7 @@ model: setup ## Set up, then train the shipped model: make model DATA=metadata.c
 
 gate: setup ## Set up, then train the shipped gate: make gate DATA=metadata.csv OTHERS=DIR (40 minutes on 2 cores; goes on where it stopped)
 	@test -n '$(DATA)' -a -n '$(OTHERS)' || { echo 'Expected films and a folder of other pictures: make gate DATA=metadata.csv OTHERS=DIR' >&2; exit 2; }
-	$(BIN)/hilum train-gate '$(DATA)' --others benchmarks/gate_samples.csv --others-root '$(OTHERS)' --steps 5000 --out runs/gate
+	$(BIN)/hilum train-gate '$(DATA)' --others benchmarks/gate_samples.csv --others-root '$(OTHERS)' --steps 5000 --output runs/gate
 
 lock: | $(UV) ## Re-resolve constraints.txt to the newest versions that pyproject.toml allows
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.10 --upgrade --no-python-downloads \

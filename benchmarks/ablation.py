@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import load_file
 
 from hilum.audit.model_shortcuts import SWAPPED, audit_model
-from hilum.backends.pytorch import TorchBackend
+from hilum.backends.pytorch import PyTorchBackend
 from hilum.config import Config, load_config
 from hilum.evaluation.localization import EVIDENCE, GRAD_CAM, RANDOM, localization_result, localize
 from hilum.evaluation.localization_table import LocalizationTable
@@ -101,7 +101,7 @@ def scored(model: torch.nn.Module, data: CachedDataset, config: Config, split: s
     """Every row of ``data`` through the network, with its lungs."""
     names = [str(row) for row in range(len(data))]
     return score_records(
-        TorchBackend(model), data.decoded(), data.records, names, data.class_names, config.preprocess, split=split,
+        PyTorchBackend(model), data.decoded(), data.records, names, data.class_names, config.preprocess, split=split,
         keep_lungs=True, distances=False,
     )  # fmt: skip
 
@@ -118,7 +118,7 @@ def pointing(model: torch.nn.Module, data: PreparedData, config: Config, splits:
         assert result.lungs is not None
         table = localize(
             films.records, films.decoded().images, result.lungs, result.scores, config.preprocess,
-            backend=TorchBackend(model), network=model,
+            backend=PyTorchBackend(model), network=model,
         )  # fmt: skip
         rows += list(table.rows) if table else []
     found = localization_result(LocalizationTable(tuple(rows)))
@@ -136,7 +136,7 @@ def measured(config: Config, data: PreparedData, train: CachedDataset, films: in
     part = np.sort(drawn[:films])
     assert result.lungs is not None
     audit = audit_model(
-        TorchBackend(model), val.decoded().images[part], result.lungs[part], val.labels[part], val.class_names,
+        PyTorchBackend(model), val.decoded().images[part], result.lungs[part], val.labels[part], val.class_names,
         result.scores.clusters()[part], config.preprocess,
     )  # fmt: skip
     return {

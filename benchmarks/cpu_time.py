@@ -24,8 +24,8 @@ import onnxruntime
 import torch
 
 from hilum.backends.base import Backend, Floats
-from hilum.backends.onnxruntime import OnnxBackend
-from hilum.backends.pytorch import TorchBackend
+from hilum.backends.onnxruntime import OnnxRuntimeBackend
+from hilum.backends.pytorch import PyTorchBackend
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.export.onnx import export_onnx
 from hilum.models.build import build_model, count_parameters
@@ -49,8 +49,8 @@ def ways(shipped: str, size: int, threads: int) -> dict[str, tuple[Backend, Floa
         model = build_model(ModelConfig(name=name), spec, CLASSES).eval()
         film = np.random.default_rng(0).random((1, spec.channels, size, size), np.float32)
         found[name] = {
-            "ONNX Runtime": (OnnxBackend(export_onnx(model, spec), threads=threads), film),
-            "PyTorch eager": (TorchBackend(model), film),
+            "ONNX Runtime": (OnnxRuntimeBackend(export_onnx(model, spec), threads=threads), film),
+            "PyTorch eager": (PyTorchBackend(model), film),
         }
     order = [
         (shipped, "ONNX Runtime"), (ORIGINAL, "PyTorch eager"), (shipped, "PyTorch eager"), (ORIGINAL, "ONNX Runtime"),

@@ -35,7 +35,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 
-from hilum.backends.pytorch import TorchBackend
+from hilum.backends.pytorch import PyTorchBackend
 from hilum.bundle.bundle import Manifest, load_bundle
 from hilum.bundle.default import resolve_bundle
 from hilum.config import Config, load_config
@@ -120,7 +120,7 @@ def trained(way: str, films: Films, per_class: int, seed: int, arguments: argpar
         train = drawn(films.datasets["train"], per_class, arguments.per_epoch, seed)
         fit(model, train, val, config, run, Silent(), identity=way)
         load_weights(model, run.best)
-    return scored(TorchBackend(model), films, val.class_names, config)
+    return scored(PyTorchBackend(model), films, val.class_names, config)
 
 
 def masks_of(films: Films) -> int:
@@ -128,7 +128,7 @@ def masks_of(films: Films) -> int:
     return sum(record.mask_path is not None for record in films.datasets["train"].records)
 
 
-def scored(backend: TorchBackend, films: Films, names: tuple[str, ...], config: Config) -> Scores:
+def scored(backend: PyTorchBackend, films: Films, names: tuple[str, ...], config: Config) -> Scores:
     """A network on the test split."""
     records = films.datasets["test"].records
     cache = open_cache(records, config.preprocess, cache_folder())
@@ -193,7 +193,7 @@ def untouched(manifest: Manifest, films: Films, arguments: argparse.Namespace) -
     config = settings_of("finetuned", arguments, 0)
     model = build_model(config.model, config.preprocess, len(manifest.class_names))
     load_from_bundle(model, config, manifest.class_names)
-    scores = scored(TorchBackend(model), films, manifest.class_names, config)
+    scores = scored(PyTorchBackend(model), films, manifest.class_names, config)
     found = measured({"auc": [rank(scores, classes)]}, test.labels == 1, scores.clusters(), arguments.resamples)
     return as_json(found["auc"])  # type: ignore[no-any-return]
 

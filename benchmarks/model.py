@@ -22,8 +22,8 @@ import numpy as np
 from model_data import Meta, data_facts
 from numpy.typing import NDArray
 
+from hilum.backends import pytorch
 from hilum.backends.open import open_backend
-from hilum.backends.pytorch import TorchBackend
 from hilum.bundle.bundle import WEIGHTS, Bundle, load_bundle
 from hilum.bundle.prediction_sets import softmax
 from hilum.data.cache import cache_folder, open_cache
@@ -201,7 +201,7 @@ def identity(folder: Path, evaluated: Evaluated, bundle: Bundle) -> dict[str, An
         "name": manifest.name,
         "network": manifest.model.name,
         "encoder": None if manifest.model.name == "unet" else manifest.model.encoder,
-        "parameters": count_parameters(TorchBackend.from_bundle(bundle).model),
+        "parameters": count_parameters(pytorch.open(bundle).model),
         "preprocess": manifest.preprocess.model_dump(mode="json"),
         "temperature": manifest.temperature,
         "weights": manifest.files[WEIGHTS],

@@ -25,13 +25,13 @@ import numpy as np
 from hilum.bundle.bundle import load_bundle
 from hilum.data.table import read_table
 from hilum.export.parity import MASK_AGREEMENT, TOLERANCE
-from hilum.gate import OpenGate
+from hilum.gate import NoGate
 from hilum.inference.folder import find_files
-from hilum.inference.predictor import Answer, Predictor
+from hilum.inference.predictor import Predictor
 from hilum.inference.render import save_png
+from hilum.inference.result import Prediction, Result
 from hilum.phantoms.chest import PHANTOM_CLASSES, draw_phantom
 from hilum.storage import write_json
-from hilum.types import Prediction
 
 SIZES = (224, 256, 299, 320, 512)
 
@@ -47,16 +47,15 @@ class Totals:
     equal_pixels: int = 0
     equal_labels: int = 0
 
-    def add(self, one: Answer, two: Answer) -> None:
-        """Count one file's two answers; a file that neither could read is skipped."""
-        first, second = one.result, two.result
+    def add(self, first: Result, second: Result) -> None:
+        """Count one file's two results; a file that neither could read is skipped."""
         if not isinstance(first, Prediction) or not isinstance(second, Prediction):
             if type(first) is not type(second):
                 raise SystemExit(f"{first.origin}: one backend answered, the other did not")
             self.skipped += 1
             return
         # np.maximum, not max: it keeps a NaN.
-        largest = np.abs(first.probabilities - second.probabilities).max()
+        largest = max(abs(first.probabilities[name] - second.probabilities[name]) for name in first.class_names)
         self.probabilities = float(np.maximum(self.probabilities, largest))
         self.files += 1
         self.pixels += first.mask.size
@@ -81,7 +80,7 @@ def chosen_files(data: Path, n: int) -> list[Path]:
 def compare(bundle: Path, files: Iterable[Path]) -> Totals:
     """Both backends on every file."""
     opened, files = load_bundle(bundle), list(files)
-    predictors = (Predictor(opened, backend=name, gate=OpenGate()) for name in ("torch", "onnx"))
+    predictors = (Predictor(opened, backend=name, gate=NoGate()) for name in ("pytorch", "onnxruntime"))
     totals = Totals()
     for one, two in zip(*(predictor.predict_many(files) for predictor in predictors), strict=True):
         totals.add(one, two)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
+import numpy as np
 
 from hilum.data.index import build_index
-from hilum.errors import DataError, HilumError, OutputError
+from hilum.errors import DataError, HilumError, OutputError, extra_hint
 from hilum.inference.folder import sample_files
-from hilum.inference.render import class_evidence, overlay
+from hilum.inference.result import Prediction
 from hilum.storage import write_bytes, write_csv
-from hilum.types import Prediction
 
 if TYPE_CHECKING:
     from hilum.inference.predictor import Predictor
@@ -39,7 +39,7 @@ def run(main: Callable[[], None]) -> None:
     except HilumError as error:
         sys.exit(_say(f"Error: {error.message}", error.hint))
     except ModuleNotFoundError as error:
-        sys.exit(_say(f"Error: {error.name} is not installed.", 'Run: pip install "hilum[train]"'))
+        sys.exit(_say(f"Error: {error.name} is not installed.", extra_hint("train")))
 
 
 def find_checkpoint(file: Path) -> Path:
@@ -78,14 +78,13 @@ def answer(predictor: Predictor, samples: Sequence[Sample], save_dir: Path, pref
     rows: list[list[object]] = []
     names = predictor.manifest.class_names
     answers = predictor.predict_many(sample.file for sample in samples)
-    for number, (sample, (result, radiograph)) in enumerate(zip(samples, answers, strict=True), start=1):
-        if isinstance(result, Prediction) and radiograph is not None:
-            evidence = class_evidence(result, radiograph.shape, predictor.manifest.preprocess)
-            picture = cv2.cvtColor(overlay(radiograph, result, evidence=evidence), cv2.COLOR_RGB2BGR)
+    for number, (sample, result) in enumerate(zip(samples, answers, strict=True), start=1):
+        if isinstance(result, Prediction):
+            picture = cv2.cvtColor(np.asarray(result.overlay()), cv2.COLOR_RGB2BGR)
             _write_picture(picture, save_dir / f"{prefix}_{number}_{sample.file.name}")
-            probabilities = [f"{value:.6f}" for value in result.probabilities]
-            rows.append([sample.file, sample.true_class, result.label, *probabilities, "predicted", ""])
-        elif not isinstance(result, Prediction):
+            probabilities = [f"{value:.6f}" for value in result.probabilities.values()]
+            rows.append([sample.file, sample.true_class, result.label, *probabilities, "ok", ""])
+        else:
             print(f"Skipped {sample.file}: {result.reason}")
             rows.append([sample.file, sample.true_class, "", *[""] * len(names), result.status, result.reason])
     header = ["image_path", "true_class", "pred_class", *[f"prob_{name}" for name in names], "status", "reason"]

@@ -27,18 +27,21 @@ FOUND = 1  # the exit code of `hilum audit --strict`
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("audit-demo"), help="folder, emptied first")
-    parser.add_argument("--n", type=int, default=240, help="films to draw")
+    parser.add_argument("--output", type=Path, default=Path("audit-demo"), help="folder, emptied first")
+    parser.add_argument("--count", type=int, default=240, help="radiographs to generate")
     parser.add_argument("--epochs", type=int, default=4)
     arguments = parser.parse_args()
-    out: Path = arguments.out
+    out: Path = arguments.output
     shutil.rmtree(out, ignore_errors=True)
     started = time.perf_counter()
     data, run, audit = out / "data", out / "run", out / "audit"
-    print(f"Drawing {arguments.n} films of two classes, with a marker in a corner that goes with the class", flush=True)
-    write_confounded(data, arguments.n, "marker", STRENGTH, size=128)
+    print(
+        f"Drawing {arguments.count} radiographs of two classes, with a marker in a corner that goes with the class",
+        flush=True,
+    )
+    write_confounded(data, arguments.count, "marker", STRENGTH, size=128)
     hilum("train", data, "--output", run, "--size", 64, "--epochs", arguments.epochs)
-    code = hilum("audit", data, "--model", run / "bundle", "--films", 100, "--out", audit, "--strict", expected=FOUND)
+    code = hilum("audit", data, "--bundle", run, "--limit", 100, "--output", audit, "--strict", expected=FOUND)
     findings = require_marker(audit / "audit.json")
     print(f"\nDone in {time.perf_counter() - started:.0f} s. The planted marker was found, exit code {code}:")
     for message in findings:

@@ -24,31 +24,33 @@ TOLERANCE = 1e-4
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder, emptied first")
-    parser.add_argument("--n", type=int, default=480, help="phantoms to train and test on")
+    parser.add_argument("--output", type=Path, default=Path("demo"), help="folder, emptied first")
+    parser.add_argument("--count", type=int, default=480, help="phantoms to train and test on")
     parser.add_argument("--epochs", type=int, default=12)
     arguments = parser.parse_args()
-    out: Path = arguments.out
+    out: Path = arguments.output
     shutil.rmtree(out, ignore_errors=True)
     started = time.perf_counter()
     data, run, films = out / "data", out / "run", out / "films"
-    hilum("phantom", data, "--n", arguments.n)
-    hilum("index", data, "--out", out / "index.csv")
-    hilum("split", out / "index.csv", "--out", out / "split.json")
+    hilum("phantom", data, "--count", arguments.count)
+    hilum("index", data, "--output", out / "index.csv")
+    hilum("split", out / "index.csv", "--output", out / "split.json")
     hilum(
         "train", out / "index.csv", "--split-file", out / "split.json", "--output", run,
         "--size", 96, "--epochs", arguments.epochs,
     )  # fmt: skip
     hilum("evaluate", run)
     hilum("export", run, "--output", out / "demo.hilum")
-    hilum("phantom", films, "--n", 24, "--seed", 1)
-    for backend in ("onnx", "torch"):
-        pictures = ["--save-overlays", "--save-masks"] if backend == "onnx" else []
-        hilum("predict", films, "--bundle", out / "demo.hilum", "--backend", backend, "--out", out / backend, *pictures)
-    require_agreement(out / "onnx" / "predictions.csv", out / "torch" / "predictions.csv")
+    hilum("phantom", films, "--count", 24, "--seed", 1)
+    for backend in ("onnxruntime", "pytorch"):
+        pictures = ["--save-overlays", "--save-masks"] if backend == "onnxruntime" else []
+        hilum(
+            "predict", films, "--bundle", out / "demo.hilum", "--backend", backend, "--output", out / backend, *pictures
+        )
+    require_agreement(out / "onnxruntime" / "predictions.csv", out / "pytorch" / "predictions.csv")
     require_quality(run / "test" / "report.json")
     print(f"\nDone in {time.perf_counter() - started:.0f} s. Look at:")
-    print(f"  {out / 'onnx' / 'overlays'}    films with lung outline, evidence and legend")
+    print(f"  {out / 'onnxruntime' / 'overlays'}    films with lung outline, evidence and legend")
     print(f"  {run / 'plots'}    training curves")
     print(f"  {run / 'test'}    report.html, plots, sample overlays")
     print("The films are drawn, not taken: figures on them say that the path works, nothing about patients.")
@@ -69,8 +71,14 @@ def require_agreement(one: Path, two: Path) -> None:
             tables.append(list(csv.DictReader(stream)))
     worst = 0.0
     for left, right in zip(*tables, strict=True):
-        if (left["file"], left["status"], left["label"]) != (right["file"], right["status"], right["label"]):
-            sys.exit(f"The backends disagree on {left['file']}: {left['label']} and {right['label']}.")
+        if (left["file"], left["status"], left["predicted_label"]) != (
+            right["file"],
+            right["status"],
+            right["predicted_label"],
+        ):
+            sys.exit(
+                f"The backends disagree on {left['file']}: {left['predicted_label']} and {right['predicted_label']}."
+            )
         columns = [name for name in left if name.startswith("prob_") and left[name]]
         worst = max([worst, *(abs(float(left[name]) - float(right[name])) for name in columns)])
     if worst > TOLERANCE:

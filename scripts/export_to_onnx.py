@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--device", help="taken, and not needed: the export runs on the CPU")
     arguments = parser.parse_args()
 
-    from hilum.backends.onnxruntime import OnnxBackend
+    from hilum.backends.onnxruntime import OnnxRuntimeBackend
     from hilum.export.import_original import export_checkpoint, read_checkpoint
     from hilum.export.onnx import OUTPUTS
     from hilum.storage import write_bytes, write_json
@@ -36,7 +36,7 @@ def main() -> None:
         "class_names": list(original.manifest.class_names),
         "img_size": original.manifest.preprocess.size,
         "normalization": "RGB (gray, three times), scaled to [0, 1]",
-        "outputs": {name: OUTPUTS[name] for name in OnnxBackend(graph).output_names},
+        "outputs": {name: OUTPUTS[name] for name in OnnxRuntimeBackend(graph).output_names},
         "opset": arguments.opset,
         "dynamic_batch": dynamic,
     }

@@ -2,8 +2,9 @@
 
     python scripts/model_arch.py --data_dir DATA
 
-The run is SAVE_DIR/run, as `hilum train --preset original` leaves it; the files under their original names lie in
-SAVE_DIR. The same command again goes on with a run that was interrupted.
+The run is SAVE_DIR/run, as `hilum train --preset original` leaves it. The files under their original names are in
+SAVE_DIR, and in metrices_outputs/ and test_results/ beside it; best_covid_model.safetensors takes the place of the
+.pth, which can execute code when it is loaded. The same command again resumes a run that was interrupted.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from hilum.config import Config
     from hilum.pipeline import TrainedRun
 
+BEST = "best_covid_model.safetensors"
+CURVES = "training_curves.png"
+PANELS = ("loss", "cls_loss", "seg_loss", "accuracy", "dice", "val_auc")
+REPORT = "classification_report.json"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train with the original project's settings.")
@@ -28,6 +34,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--learning_rate", type=float, default=1e-4)
     parser.add_argument("--save_dir", type=Path, default=Path("model_checkpoints"))
+    parser.add_argument("--num_workers", type=int, default=0, help="data-loading processes")
     parser.add_argument("--device", help="cuda or cpu; by default cuda where there is one")
     arguments = parser.parse_args()
 
@@ -37,12 +44,14 @@ def main() -> None:
         "epochs": arguments.num_epochs,
         "batch_size": arguments.batch_size,
         "learning_rate": arguments.learning_rate,
+        "workers": arguments.num_workers,
         "device": arguments.device or "auto",
     }
     config = load_config("original", overrides={"data": arguments.data_dir.resolve(), "training": training})
     trained = train(config, arguments.save_dir / "run")
     leave_original_files(trained, config, arguments.save_dir)
-    print(f"Model, curves and summary are in {arguments.save_dir}, the whole run in {trained.run.root}.")
+    print(f"Wrote {arguments.save_dir / BEST} in place of best_covid_model.pth, which could execute code when loaded.")
+    print("Plots and tables are in metrices_outputs and test_results beside it, the whole run in", trained.run.root)
 
 
 def train(config: Config, root: Path) -> TrainedRun:
@@ -65,23 +74,47 @@ def train(config: Config, root: Path) -> TrainedRun:
 
 
 def leave_original_files(trained: TrainedRun, config: Config, save_dir: Path) -> None:
-    """Under the original's names; its .pth files are .safetensors, in which nothing can execute."""
+    """Copy the run's files to the places and names of the original project.
+
+    ``save_dir`` gets the weights, the training curves and the summary; ``metrices_outputs`` and ``test_results``
+    beside it get the plots and tables. Its .pth files are .safetensors, in which nothing can execute.
+    """
     from hilum.data.index import load_index
     from hilum.export.import_original import convert_weights
     from hilum.storage import write_bytes, write_json
 
     folder, index = trained.run, load_index(trained.run.index)
-    kept = {folder.best: "best_covid_model.safetensors"}
+    kept = {folder.best: BEST}
     for epoch in range(1, trained.progress.epoch + 1):
         kept[folder.checkpoint(epoch)] = f"checkpoint_epoch_{epoch}.safetensors"
     for weights, name in kept.items():
         if weights.exists():
             convert_weights(weights, save_dir / name, class_names=index.class_names, size=config.preprocess.size)
-    write_bytes(save_dir / "training_curves.png", (folder.plots / "training_curves.png").read_bytes())
+    test = folder.results("test")  # the original's metrices_outputs were of the validation split
+    copies = {
+        save_dir: {CURVES: folder.plots / CURVES},
+        save_dir.parent / "metrices_outputs": {
+            CURVES: folder.plots / CURVES,
+            **{f"{name}_curve.png": folder.plots / f"{name}.png" for name in PANELS},
+            "metrics_epochwise.csv": folder.metrics,
+            "confusion_matrix.png": test / "plots" / "confusion_matrix.png",
+            "roc_curves.png": test / "plots" / "roc_curves.png",
+            "sample_overlays.png": test / "sample_overlays.png",
+            REPORT: test / REPORT,
+        },
+        save_dir.parent / "test_results": {
+            "confusion_matrix_test.png": test / "plots" / "confusion_matrix.png",
+            "roc_curves_test.png": test / "plots" / "roc_curves.png",
+            REPORT: test / REPORT,
+        },
+    }
+    for place, files in copies.items():
+        for name, source in files.items():
+            if source.exists():  # a split without labels has no confusion matrix
+                write_bytes(place / name, source.read_bytes())
     summary: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
     counts = {f"{name}_samples": count for name, count in summary["images"].items()}
-    measured = folder.results("test") / "classification_report.json"  # the original's: val
-    summary["final_classification_report"] = json.loads(measured.read_text(encoding="utf-8"))
+    summary["final_classification_report"] = json.loads((test / REPORT).read_text(encoding="utf-8"))
     summary["dataset_info"] = {
         "total_samples": len(index.records),
         **counts,

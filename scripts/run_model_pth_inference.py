@@ -2,7 +2,7 @@
 
     python scripts/run_model_pth_inference.py --data_dir DATA --checkpoint best_covid_model.pth
 
-`hilum predict --backend torch` is the same predictor with a bundle.
+`hilum predict --backend pytorch` is the same predictor with a bundle.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--device", help="cuda or cpu; by default cuda where there is one")
     arguments = parse_inference(parser, save_dir="output_results")
 
-    from hilum.backends.pytorch import TorchBackend
+    from hilum.backends.pytorch import PyTorchBackend
     from hilum.bundle.bundle import Bundle
     from hilum.config import load_config
     from hilum.export.import_original import read_checkpoint
@@ -30,7 +30,7 @@ def main() -> None:
     original = read_checkpoint(file)
     device = open_fabric(load_config("original", overrides={"training": {"device": arguments.device or "auto"}})).device
     bundle = Bundle(original.manifest.sealed({file.name: file.read_bytes()}), {}, file)
-    predictor = Predictor(bundle, backend=TorchBackend(original.model, str(device)))
+    predictor = Predictor(bundle, backend=PyTorchBackend(original.model, str(device)))
     samples = choose_samples(arguments, original.manifest.class_names)
     answer(predictor, samples, arguments.save_dir, "sample")
 

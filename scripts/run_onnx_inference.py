@@ -17,7 +17,7 @@ from _shim import answer, choose_samples, parse_inference, run
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 from pydantic import ValidationError
 
-from hilum.backends.onnxruntime import OnnxBackend
+from hilum.backends.onnxruntime import OnnxRuntimeBackend
 from hilum.bundle.bundle import ONNX_MODEL, Bundle, Manifest
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import BundleError, DeviceError
@@ -57,17 +57,17 @@ def read_meta(path: Path) -> tuple[Manifest, bool]:
         ) from error
 
 
-def open_graph(graph: bytes, *, use_cuda: bool) -> OnnxBackend:
+def open_graph(graph: bytes, *, use_cuda: bool) -> OnnxRuntimeBackend:
     """On the GPU if asked for and there, as the original did; else on the CPU."""
     if use_cuda:
         try:
-            return OnnxBackend(graph, ("cuda", "cpu"))
+            return OnnxRuntimeBackend(graph, "cuda")
         except DeviceError as error:
             print(f"{error.message} Going on with the CPU.", file=sys.stderr)
-    return OnnxBackend(graph)
+    return OnnxRuntimeBackend(graph)
 
 
-def require_fit(backend: OnnxBackend, manifest: Manifest, path: Path) -> None:
+def require_fit(backend: OnnxRuntimeBackend, manifest: Manifest, path: Path) -> None:
     """Run the graph once on black, since nothing but the names ties it to its metadata."""
     size, classes = manifest.preprocess.size, len(manifest.class_names)
     try:

@@ -101,7 +101,7 @@ def phantoms(count: int, size: int = 192) -> list[tuple[str, bytes]]:
     return [(f"phantom-{seed}.png", png_bytes(draw_phantom(seed, label, size=size).image)) for seed, label in numbered]
 
 
-def shown(page: Page, name: str, status: str = "predicted") -> Locator:
+def shown(page: Page, name: str, status: str = "ok") -> Locator:
     """The viewer, once it shows that film with an answer of that status."""
     viewer = page.locator(f'[data-film="{name}"][data-status="{status}"]')
     viewer.wait_for(timeout=30_000)

@@ -1,6 +1,9 @@
 """hilum: multi-task chest radiograph models. A research tool, not a medical device.
 
-The public names below are imported on first use, so that ``import hilum`` stays light and never loads torch.
+    model = hilum.load()
+    result = model.predict("radiograph.png")
+
+The names below are imported on first use: ``import hilum`` loads neither NumPy nor torch.
 """
 
 from __future__ import annotations
@@ -12,10 +15,48 @@ from typing import TYPE_CHECKING, Any
 from hilum._version import __version__
 
 if TYPE_CHECKING:
-    from hilum.config import Config as Config
+    from hilum.bundle.bundle import Bundle, load_bundle
+    from hilum.config import Config, PreprocessSpec, load_config
+    from hilum.data.index import Index, build_index
+    from hilum.errors import HilumError
+    from hilum.imaging.read import read_radiograph
+    from hilum.inference.folder import find_files as find_images
+    from hilum.inference.predictor import Predictor
+    from hilum.inference.result import Result
+    from hilum.model import Model, load, to_dataframe
+    from hilum.phantoms.chest import draw_phantom
+    from hilum.types import Finding, Radiograph, Record
+    from hilum.verbs import Run, audit_dataset, evaluate, train
 
 # ONNX Runtime reports its use to its maker unless it is told not to before it is loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+__all__ = [
+    "Bundle",
+    "Config",
+    "Finding",
+    "HilumError",
+    "Index",
+    "Model",
+    "Predictor",
+    "PreprocessSpec",
+    "Radiograph",
+    "Record",
+    "Result",
+    "Run",
+    "__version__",
+    "audit_dataset",
+    "build_index",
+    "draw_phantom",
+    "evaluate",
+    "find_images",
+    "load",
+    "load_bundle",
+    "load_config",
+    "read_radiograph",
+    "to_dataframe",
+    "train",
+]
 
 _HOMES = {
     "Bundle": "hilum.bundle.bundle",
@@ -23,26 +64,32 @@ _HOMES = {
     "Finding": "hilum.types",
     "HilumError": "hilum.errors",
     "Index": "hilum.data.index",
-    "Prediction": "hilum.types",
+    "Model": "hilum.model",
     "Predictor": "hilum.inference.predictor",
     "PreprocessSpec": "hilum.config",
     "Radiograph": "hilum.types",
     "Record": "hilum.types",
-    "Refusal": "hilum.types",
+    "Result": "hilum.inference.result",
+    "Run": "hilum.verbs",
+    "audit_dataset": "hilum.verbs",
     "build_index": "hilum.data.index",
     "draw_phantom": "hilum.phantoms.chest",
+    "evaluate": "hilum.verbs",
+    "find_images": "hilum.data.find",
+    "load": "hilum.model",
     "load_bundle": "hilum.bundle.bundle",
     "load_config": "hilum.config",
     "read_radiograph": "hilum.imaging.read",
+    "to_dataframe": "hilum.model",
+    "train": "hilum.verbs",
 }
-
-__all__ = ["__version__", *sorted(_HOMES)]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'hilum' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
 
 
 def __dir__() -> list[str]:

@@ -262,7 +262,7 @@ def show_value(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else "none" if value is None else str(value)
 
 
-def parse_settings(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
+def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
     """Read ``section.key=value`` texts into settings nested as in TOML, for load_config.
 
     ``none`` is None where that is allowed; a list is separated by commas. A later assignment overrides an earlier one.
@@ -270,7 +270,7 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
     Raises:
         ConfigError: a text has no such form. Names and values are checked by load_config.
     """
-    settings: dict[str, dict[str, Any]] = {}
+    settings: dict[str, Any] = {}
     for text in assignments:
         name, equals, value = text.partition("=")
         section, dot, key = name.strip().partition(".")
@@ -278,8 +278,20 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
             raise ConfigError(
                 f"--set takes section.key=value, got {text!r}.", hint="For example: --set training.epochs=10."
             )
-        settings.setdefault(section, {})[key] = _parse_value(section, key, value.strip())
-    return settings
+        settings[f"{section}.{key}"] = _parse_value(section, key, value.strip())
+    return nest(settings)
+
+
+def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``{"section.key": value}`` nested as in TOML; a name without a section stays as it is."""
+    nested: dict[str, Any] = {}
+    for name, value in settings.items():
+        section, dot, key = name.partition(".")
+        if dot:
+            nested.setdefault(section, {})[key] = value
+        else:
+            nested[section] = value
+    return nested
 
 
 def load_config(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
@@ -111,54 +111,6 @@ class ModelOutput(NamedTuple):
     class_logits: torch.Tensor  # (N, K)
     evidence: torch.Tensor | None = None  # (N, K, h, w)
     features: torch.Tensor | None = None  # (N, F)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The answer for one radiograph.
-
-    Attributes:
-        origin: the path or name the user gave.
-        class_names: K names, the order of ``probabilities``.
-        probabilities: (K,) float64, summing to 1, after temperature scaling.
-        label: the class of the highest probability.
-        prediction_set: the classes that are not ruled out at the bundle's ``prediction_set_level``, most probable first
-            (hilum.bundle.prediction_sets); just ``(label,)`` where the bundle has no quantiles.
-        mask: (H0, W0) bool, lung at the file's own size.
-        evidence: (K, h, w) float32 or None, see ModelOutput.
-        lung_fraction: share of the image's pixels in ``mask``, in [0, 1].
-        findings: what the gate said (warnings only: errors make a Refusal), and ``low_confidence``, a warning, where
-            the prediction abstains.
-        bundle_id: the bundle that answered.
-        abstained: whether the probability of ``label`` is below the bundle's ``abstention_threshold``: a person
-            should decide. ``label`` is then still the most probable class.
-    """
-
-    origin: str
-    class_names: tuple[str, ...]
-    probabilities: NDArray[np.float64]
-    label: str
-    prediction_set: tuple[str, ...]
-    mask: NDArray[np.bool_]
-    evidence: NDArray[np.float32] | None
-    lung_fraction: float
-    bundle_id: str
-    findings: tuple[Finding, ...] = ()
-    abstained: bool = False
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """The answer for one file that got no prediction: ``refused`` by the gate or ``unreadable``."""
-
-    origin: str
-    status: Literal["refused", "unreadable"]
-    findings: tuple[Finding, ...] = field(default_factory=tuple)
-
-    @property
-    def reason(self) -> str:
-        """All messages in one line."""
-        return "; ".join(finding.message for finding in self.findings)
 
 
 def class_names_of(records: Sequence[Record]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from hilum.bundle import default as default_bundle
 from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, Manifest, load_bundle, write_bundle
 from hilum.bundle.default import resolve_bundle
 from hilum.cli import app
-from hilum.config import ModelConfig, PreprocessSpec
+from hilum.config import ModelConfig, PreprocessSpec, load_config, save_config
 from hilum.errors import BundleError
 from hilum.export.onnx import export_onnx
 from hilum.phantoms.chest import draw_phantom
@@ -77,10 +77,32 @@ def test_a_folder_of_the_users_called_default_is_reached_with_a_dot(packaged: Pa
     assert load_bundle(resolve_bundle(Path("default"))).manifest.name == "mine"
 
 
+def test_nothing_is_the_packaged_bundle(packaged: Path) -> None:
+    assert resolve_bundle() == resolve_bundle(None) == packaged
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_runs_folder_is_taken_for_its_bundle(packaged: Path, kind: type) -> None:
+    Path("run").mkdir()
+    save_config(load_config(), Path("run/config.toml"))
+    with pytest.raises(BundleError, match="run") as caught:
+        resolve_bundle(kind("run"))
+    assert caught.value.hint.endswith("hilum export run")
+    make_bundle(Path("run/bundle"), "of the run")
+    assert resolve_bundle(kind("run")) == Path("run/bundle")
+    assert load_bundle(resolve_bundle(kind("run"))).manifest.name == "of the run"
+
+
+def test_a_bundle_in_a_folder_with_a_config_is_itself(packaged: Path) -> None:
+    make_bundle(Path("mine"), "mine")
+    Path("mine/config.toml").touch()
+    assert resolve_bundle("mine") == Path("mine")
+
+
 def test_an_install_without_a_bundle_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "default_model").mkdir()  # as an interrupted build may leave it
     monkeypatch.setattr(default_bundle, "_FOLDER", tmp_path / "default_model")
-    with pytest.raises(BundleError, match="this install has none") as caught:
+    with pytest.raises(BundleError, match="no packaged model") as caught:
         resolve_bundle("default")
     assert "hilum export RUN" in caught.value.hint
     assert "./default" in caught.value.hint
@@ -89,7 +111,7 @@ def test_an_install_without_a_bundle_says_so(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("words", [[], ["--bundle", "default"]])
 def test_predict_uses_it_when_no_bundle_is_named(packaged: Path, film: Path, words: list[str]) -> None:
-    result = CliRunner().invoke(app, ["predict", str(film), "--no-gate", "--out", "out", *words])
+    result = CliRunner().invoke(app, ["predict", str(film), "--gate", "none", "--output", "out", *words])
     assert result.exit_code == 0, result.output
     assert load_bundle(packaged).manifest.bundle_id[:12] in result.output
     header, row = Path("out/predictions.csv").read_text().splitlines()
@@ -103,8 +125,8 @@ def test_predict_uses_it_when_no_bundle_is_named(packaged: Path, film: Path, wor
         ["predict", "FILM"],
         ["info"],
         ["evaluate", "default", "DATA"],
-        ["recalibrate", "default", "DATA", "--out", "new.hilum"],
-        ["audit", "DATA", "--model", "default"],
+        ["recalibrate", "default", "DATA", "--output", "new.hilum"],
+        ["audit", "DATA", "--bundle", "default"],
     ],
     ids=lambda words: words[0],
 )
@@ -116,7 +138,7 @@ def test_every_command_that_takes_a_bundle_knows_the_name(
     places = {"FILM": str(film), "DATA": str(phantoms)}
     result = CliRunner().invoke(app, [places.get(word, word) for word in words])
     assert result.exit_code == 2, result.output
-    assert f"Expected the bundle that comes with hilum at {tmp_path / 'absent'}" in result.output
+    assert f"no packaged model at {tmp_path / 'absent'}" in result.output
 
 
 def test_the_wheel_carries_the_folder() -> None:

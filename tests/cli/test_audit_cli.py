@@ -73,7 +73,7 @@ def test_clean_films_pass_and_notes_of_probes_are_one_line(hilum: Hilum, tmp_pat
     data.mkdir()
     _write(data, _table(data))
     out = tmp_path / "out"
-    printed = hilum("audit", data, "--out", out, "--strict", *FEW)
+    printed = hilum("audit", data, "--output", out, "--strict", *FEW)
     report = _report(out)
     assert _errors(report) == []
     assert report.duplicates is not None
@@ -102,7 +102,7 @@ def test_copies_across_splits_are_errors(hilum: Hilum, tmp_path: Path) -> None:
         {"image": "near.jpg", "label": "Normal", "group": "other", "split": "train"},
     ]
     out = tmp_path / "out"
-    words = ("audit", _write(tmp_path, rows), "--out", out, *FEW)
+    words = ("audit", _write(tmp_path, rows), "--output", out, *FEW)
     printed = hilum(*words)
     hilum(*words, "--strict", code=1)
     report = _report(out)
@@ -123,30 +123,30 @@ def test_copies_across_splits_are_errors(hilum: Hilum, tmp_path: Path) -> None:
 def test_splits_of_a_split_file(hilum: Hilum, tmp_path: Path) -> None:
     rows = _table(tmp_path)
     data = _write(tmp_path, rows, COLUMNS[:3])
-    hilum("split", data, "--out", tmp_path / "split.json")
-    hilum("audit", data, "--split-file", tmp_path / "split.json", "--out", tmp_path / "out", *FEW)
+    hilum("split", data, "--output", tmp_path / "split.json")
+    hilum("audit", data, "--split-file", tmp_path / "split.json", "--output", tmp_path / "out", *FEW)
     assert sum(_report(tmp_path / "out").data.splits.values()) == len(rows)
-    hilum("audit", data, "--out", tmp_path / "out", *FEW)
+    hilum("audit", data, "--output", tmp_path / "out", *FEW)
     assert _report(tmp_path / "out").data.splits == {"(none)": len(rows)}
 
 
 def test_a_planted_marker_is_an_error(hilum: Hilum, tmp_path: Path) -> None:
     write_confounded(tmp_path / "data", 80, "marker", 0.9, size=SIDE)
-    printed = hilum("audit", tmp_path / "data", "--out", tmp_path / "out", "--strict", *FEW, code=1)
+    printed = hilum("audit", tmp_path / "data", "--output", tmp_path / "out", "--strict", *FEW, code=1)
     report = _report(tmp_path / "out")
     assert "shortcut_border" in _errors(report)
     assert "error shortcut_border: COVID against Normal can be told from the border alone" in printed
     (border,) = [probe for probe in report.probes if probe["probe"] == "border"]
     assert border["auc"]["value"] > 0.75
-    assert report.not_run == {"model": "No model was given: name a bundle with --model."}
+    assert report.not_run == {"model": "No bundle was given: name one with --bundle."}
 
 
 @pytest.mark.slow
 def test_a_model_is_audited_beside_its_data(
     hilum: Hilum, phantoms: Path, trained_run: RunFolder, tmp_path: Path
 ) -> None:
-    words = ("audit", phantoms, "--model", trained_run.bundle, *FEW)
-    hilum(*words, "--films", "8", "--out", tmp_path / "all")
+    words = ("audit", phantoms, "--bundle", trained_run.bundle, *FEW)
+    hilum(*words, "--limit", "8", "--output", tmp_path / "all")
     report = _report(tmp_path / "all")
     assert report.not_run == {}
     assert report.model is not None
@@ -160,9 +160,9 @@ def test_a_model_is_audited_beside_its_data(
     assert '<section id="model">' in html
     assert '<section id="robustness">' in html
 
-    hilum(*words, "--films", "0", "--class", "COVID", "--class", "Normal", "--out", tmp_path / "none")
+    hilum(*words, "--limit", "0", "--class", "COVID", "--class", "Normal", "--output", tmp_path / "none")
     report = _report(tmp_path / "none")
-    assert report.not_run == {"robustness": "Left out by --films 0."}
+    assert report.not_run == {"robustness": "Left out by --limit 0."}
     assert report.robustness == ()
     assert report.model is not None
     assert report.model["films"] + report.model["left_out"] == 24
@@ -175,7 +175,7 @@ def test_bad_files_do_not_stop_the_audit_of_a_model(hilum: Hilum, trained_run: R
     (tmp_path / "mask.png").write_text("another")
     rows[1]["mask"] = "mask.png"
     data = _write(tmp_path, rows, (*COLUMNS[:3], "mask"))
-    words = ("--model", trained_run.bundle, "--films", "0", "--out", tmp_path / "out")
+    words = ("--bundle", trained_run.bundle, "--limit", "0", "--output", tmp_path / "out")
     hilum("audit", data, *words, *FEW, "--strict", code=1)
     report = _report(tmp_path / "out")
     assert {*_errors(report)} - {"background_swap"} == {"unreadable"}  # what so small a model reads is not asked here
@@ -189,7 +189,7 @@ def test_without_two_classes_there_are_no_probes(
 ) -> None:
     rows = _table(tmp_path, 6, ("Normal",))
     data = _write(tmp_path, rows, COLUMNS if labels else ("image", "group"))
-    printed = hilum("audit", data, "--out", tmp_path / "out", "--strict")
+    printed = hilum("audit", data, "--output", tmp_path / "out", "--strict")
     report = _report(tmp_path / "out")
     assert report.probes == ()
     assert said in report.not_run["probes"]
@@ -212,10 +212,10 @@ def test_refusals(hilum: Hilum, tmp_path: Path, what: str) -> None:
         "absent": (tmp_path / "nowhere",),
         "class": (data, "--class", "Zebra"),
         "split": (data, "--split-file", tmp_path / "split.json"),
-        "model": (data, "--model", tmp_path / "empty"),
-        "out": (data, "--out", tmp_path / "file"),
+        "bundle": (data, "--bundle", tmp_path / "empty"),
+        "out": (data, "--output", tmp_path / "file"),
     }
-    out = () if what == "out" else ("--out", tmp_path / "out")
+    out = () if what == "out" else ("--output", tmp_path / "out")
     assert "Error: " in hilum("audit", *words[what], *out, code=2)
     assert not (tmp_path / "out").exists()
 
@@ -224,8 +224,8 @@ def test_a_split_of_other_data_is_refused(hilum: Hilum, tmp_path: Path) -> None:
     for name, n in (("one", 12), ("more", 14)):
         (tmp_path / name).mkdir()
         _write(tmp_path / name, _table(tmp_path / name, n), COLUMNS[:3])
-    hilum("split", tmp_path / "one", "--out", tmp_path / "split.json")
-    words = ("--split-file", tmp_path / "split.json", "--out", tmp_path / "out")
+    hilum("split", tmp_path / "one", "--output", tmp_path / "split.json")
+    words = ("--split-file", tmp_path / "split.json", "--output", tmp_path / "out")
     printed = hilum("audit", tmp_path / "more", *words, code=2)
     assert "got 2 that are not there (first: 12.png)" in printed
 

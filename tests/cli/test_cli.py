@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import inspect
 import json
 import os
 import re
@@ -11,7 +10,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import cv2
@@ -21,12 +19,12 @@ from PIL import Image
 
 from hilum._version import __version__
 from hilum.bundle.bundle import load_bundle
-from hilum.cli.app import _COMMANDS
+from hilum.cli.app import COMMANDS
 from hilum.evaluation.evaluate import load_report
 from hilum.phantoms.chest import draw_phantom
 from hilum.run_folder import RunFolder
 
-HEAVY = ("torch", "numpy", "pydantic", "cv2", "onnxruntime", "pydicom", "PIL")
+HEAVY = ("torch", "numpy", "pydantic", "cv2", "onnxruntime", "pydicom", "PIL", "rich")
 TINY = ("--size", "64", "--epochs", "1", "--batch-size", "8", "--device", "cpu")
 
 Hilum = Callable[..., str]
@@ -75,35 +73,16 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert done.stderr.strip() == "[]"
-    assert {*re.findall(r"^\W*([a-z-]+) {2,}", done.stdout, re.MULTILINE)} >= set(_COMMANDS)
+    assert {*re.findall(r"^\W*([a-z-]+) {2,}", done.stdout, re.MULTILINE)} >= set(COMMANDS)
     assert "not a medical device" in done.stdout
-
-
-@pytest.mark.parametrize("name", _COMMANDS)
-def test_every_command_has_help_and_its_line_is_its_docstring(hilum: Hilum, name: str) -> None:
-    module, line = _COMMANDS[name]
-    functions = vars(import_module(f"hilum.cli.{module}"))
-    called = {"app": "page"}.get(name, name.replace("-", "_"))  # a module's `app` is its Typer
-    assert inspect.getdoc(functions[called]) == line
-    words = " ".join(hilum(name, "--help").split())
-    assert line.split(":")[0] in words
-    assert "Usage: hilum" in words or "Usage: root" in words
-
-
-def test_defaults_in_brackets_are_shown(hilum: Hilum) -> None:
-    """Rich takes `[default: ...]` for a tag and would swallow it."""
-    assert "[default: runs/<time>]" in " ".join(hilum("train", "--help").replace("│", " ").split())
-    assert "[default: RUN/bundle]" in " ".join(hilum("export", "--help").replace("│", " ").split())
 
 
 def test_version(hilum: Hilum) -> None:
     assert hilum("--version").strip() == f"hilum {__version__}"
 
 
-def test_unknown_commands_and_options_are_usage_errors(hilum: Hilum) -> None:
-    assert "No such command 'diagnose'" in hilum("diagnose", code=2)
-    assert "No such option" in hilum("train", "--epoch-count", "3", code=2)
-    assert "Missing option" in hilum("recalibrate", "bundle", "films", code=2)
+def test_a_missing_option_is_a_usage_error(hilum: Hilum) -> None:
+    assert "--output" in hilum("recalibrate", "bundle", "images", code=2)
 
 
 def test_the_installed_command_ends_with_2_and_one_message(tmp_path: Path) -> None:
@@ -135,7 +114,7 @@ def test_an_interrupt_is_one_line(hilum: Hilum, tmp_path: Path, monkeypatch: pyt
 def test_from_phantoms_to_predictions(hilum: Hilum, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     data, run = tmp_path / "data", tmp_path / "run"
-    assert "Drew 40 films" in hilum("phantom", data, "--n", "40")
+    assert "40 radiographs" in hilum("phantom", data, "--count", "40")
     assert "Wrote index.csv" in hilum("index", data)
     assert "Wrote split.json" in hilum("split", "index.csv", "--seed", "7")
     before = state_of(tmp_path)
@@ -159,25 +138,25 @@ def test_from_phantoms_to_predictions(hilum: Hilum, tmp_path: Path, monkeypatch:
         assert (report.split.name, report.split.digest) == (split, digest)
     assert "labels equal in 100%" in hilum("export", run, "--output", "model.hilum", "--name", "Demo")
     assert load_bundle(Path("model.hilum")).manifest.name == "Demo"
-    for backend in ("onnx", "torch"):
+    for backend in ("onnxruntime", "pytorch"):
         output = hilum(
-            "predict", data, "--bundle", "model.hilum", "--backend", backend, "--out", backend,
-            "--num-samples", "6", "--seed", "3", "--save-overlays", "--save-masks",
+            "predict", data, "--bundle", "model.hilum", "--backend", backend, "--output", backend,
+            "--limit", "6", "--seed", "3", "--save-overlays", "--save-masks",
         )  # fmt: skip
         assert f"Wrote {backend}/predictions.csv" in output
-    one, two = (rows_of(tmp_path / backend / "predictions.csv") for backend in ("onnx", "torch"))
+    one, two = (rows_of(tmp_path / backend / "predictions.csv") for backend in ("onnxruntime", "pytorch"))
     assert one.keys() == two.keys()
     assert len(one) == 6
     for name, row in one.items():
         assert row["status"] == two[name]["status"]
-        assert row["label"] == two[name]["label"]
-        if row["status"] == "predicted":
+        assert row["predicted_label"] == two[name]["predicted_label"]
+        if row["status"] == "ok":
             for column in (column for column in row if column.startswith("prob_")):
                 assert float(row[column]) == pytest.approx(float(two[name][column]), abs=1e-4)
-    predicted = sum(row["status"] == "predicted" for row in one.values())
+    predicted = sum(row["status"] == "ok" for row in one.values())
     assert predicted > 0
-    assert len(list(Path("onnx", "masks").rglob("*.png"))) == predicted
-    assert len(list(Path("torch", "overlays").rglob("*.png"))) == predicted
+    assert len(list(Path("onnxruntime", "masks").rglob("*.png"))) == predicted
+    assert len(list(Path("pytorch", "overlays").rglob("*.png"))) == predicted
 
 
 @pytest.mark.slow
@@ -203,7 +182,7 @@ def test_index_reports_odd_files_and_keeps_the_rest(hilum: Hilum, tmp_path: Path
     assert cv2.imwrite(str(masks / "rgba.png"), lung[:, :100])
     assert cv2.imwrite(str(masks / "stranger.png"), lung)
     table = tmp_path / "index.csv"
-    output = hilum("index", tmp_path / "data", "--out", table)
+    output = hilum("index", tmp_path / "data", "--output", table)
     for finding, names in {
         "error unreadable_image: 2 ": ("truncated.png", "text.jpg"),
         "error empty_file: 1 ": ("empty.png",),
@@ -236,13 +215,13 @@ def test_training_names_the_files_it_leaves_out(hilum: Hilum, phantoms: Path, tm
 def test_predict_gives_every_odd_file_its_row(hilum: Hilum, trained_run: RunFolder, tmp_path: Path) -> None:
     write_odd_files(tmp_path / "in")
     (tmp_path / "in" / "folder.png").mkdir()
-    output = hilum("predict", tmp_path / "in", "--bundle", trained_run.bundle, "--out", tmp_path / "out")
+    output = hilum("predict", tmp_path / "in", "--bundle", trained_run.bundle, "--output", tmp_path / "out")
     rows = rows_of(tmp_path / "out" / "predictions.csv")
     assert {name: row["status"] for name, row in rows.items()} == {
-        "good.png": "predicted",
-        "sixteen-bit.png": "predicted",
-        "rgba.png": "predicted",
-        "cmyk.jpg": "predicted",
+        "good.png": "ok",
+        "sixteen-bit.png": "ok",
+        "rgba.png": "ok",
+        "cmyk.jpg": "ok",
         "one-pixel.png": "refused",
         "truncated.png": "unreadable",
         "text.jpg": "unreadable",
@@ -251,16 +230,16 @@ def test_predict_gives_every_odd_file_its_row(hilum: Hilum, trained_run: RunFold
     assert "shorter side, pixels: 1, expected at least 64" in rows["one-pixel.png"]["reason"]
     assert "empty file" in rows["empty.png"]["reason"]
     assert "got something else" in rows["text.jpg"]["reason"]
-    assert rows["sixteen-bit.png"]["label"] == rows["rgba.png"]["label"] != ""
+    assert rows["sixteen-bit.png"]["predicted_label"] == rows["rgba.png"]["predicted_label"] != ""
     assert re.search(r"unreadable\W+3\b", output)
-    hilum("predict", tmp_path / "in", "--bundle", trained_run.bundle, "--out", tmp_path / "open", "--no-gate")
+    hilum("predict", tmp_path / "in", "--bundle", trained_run.bundle, "--output", tmp_path / "open", "--gate", "none")
     opened = rows_of(tmp_path / "open" / "predictions.csv")
-    assert opened["one-pixel.png"]["status"] == "predicted"
+    assert opened["one-pixel.png"]["status"] == "ok"
     assert opened["truncated.png"]["status"] == "unreadable"
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_permission_gets_its_row(hilum: Hilum, trained_run: RunFolder, tmp_path: Path) -> None:
     film(tmp_path / "in" / "a.png").chmod(0)
-    hilum("predict", tmp_path / "in", "--bundle", trained_run.bundle, "--out", tmp_path / "out")
+    hilum("predict", tmp_path / "in", "--bundle", trained_run.bundle, "--output", tmp_path / "out")
     assert rows_of(tmp_path / "out" / "predictions.csv")["a.png"]["status"] == "unreadable"

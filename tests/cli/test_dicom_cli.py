@@ -44,7 +44,9 @@ def predicted(hilum: Callable[..., str], tmp_path_factory: pytest.TempPathFactor
         write_film(folder / "in" / name / "film.dcm", phantom_film(seed, size=SIZE, **elements))
     assert cv2.imwrite(str(folder / "in" / "film.png"), draw_phantom(1, "Normal", size=SIZE).image)
     (folder / "in" / "torn.dcm").write_bytes((folder / "in" / "DX" / "film.dcm").read_bytes()[:900])
-    said = hilum("predict", folder / "in", "--out", folder / "in" / "out", "--save-masks", "--dicom-seg", "--dicom-sr")
+    said = hilum(
+        "predict", folder / "in", "--output", folder / "in" / "out", "--save-masks", "--dicom-seg", "--dicom-sr"
+    )
     return folder / "in", said
 
 
@@ -66,7 +68,7 @@ def test_objects_open_again_and_pass_the_validator(predicted: tuple[Path, str], 
         assert status == "refused"
         assert not segmentation.exists()
         return
-    assert status == "predicted"
+    assert status == "ok"
     assert errors_in(segmentation) == []
     lungs = hd.seg.segread(segmentation).get_pixels_by_source_instance([film.SOPInstanceUID], segment_numbers=[1])
     mask = cv2.imread(str(folder / "out" / "masks" / name / "film.png"), cv2.IMREAD_UNCHANGED)
@@ -87,7 +89,7 @@ def test_what_has_no_object_is_said(predicted: tuple[Path, str]) -> None:
     folder, said = predicted
     rows = rows_of(folder / "out" / "predictions.csv")
     assert "no DICOM object: Expected a DICOM file at" in rows["film.png"]["reason"]
-    assert rows["film.png"]["status"] == "predicted"
+    assert rows["film.png"]["status"] == "ok"
     assert rows["torn.dcm"]["status"] == "unreadable"
     assert "no DICOM object" not in rows["film.dcm"]["reason"]
     assert "DICOM segmentations: 4, reports: 5." in said
@@ -97,7 +99,7 @@ def test_what_has_no_object_is_said(predicted: tuple[Path, str]) -> None:
 
 def test_a_folder_without_dicom_is_predicted_and_told(hilum: Callable[..., str], tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "film.png"), draw_phantom(1, "Normal", size=SIZE).image)
-    said = hilum("predict", tmp_path / "film.png", "--out", tmp_path / "out", "--dicom-sr")
+    said = hilum("predict", tmp_path / "film.png", "--output", tmp_path / "out", "--dicom-sr")
     assert "No DICOM object was written." in said
     assert "such as those that are not DICOM: 1; the table says why" in said
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.csv"]
@@ -107,11 +109,11 @@ def test_objects_of_an_earlier_run_are_passed_over_and_refused_when_named(
     predicted: tuple[Path, str], hilum: Callable[..., str], tmp_path: Path
 ) -> None:
     folder, _ = predicted
-    hilum("predict", folder, "--out", tmp_path / "again")
+    hilum("predict", folder, "--output", tmp_path / "again")
     rows = rows_of(tmp_path / "again" / "predictions.csv")
     assert not [name for name in rows if name.endswith((".seg.dcm", ".sr.dcm"))]
     named = folder / "out" / "dicom" / "DX"
-    hilum("predict", *sorted(named.iterdir()), "--out", tmp_path / "named", "--dicom-seg", "--dicom-sr")
+    hilum("predict", *sorted(named.iterdir()), "--output", tmp_path / "named", "--dicom-seg", "--dicom-sr")
     rows = rows_of(tmp_path / "named" / "predictions.csv")
     assert {name: row["status"] for name, row in rows.items()} == {
         "film.seg.dcm": "unreadable",

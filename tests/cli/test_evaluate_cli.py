@@ -56,7 +56,7 @@ def films(run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def results(hilum: Hilum, run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run measured on its test split; read it, never write into it."""
     folder = tmp_path_factory.mktemp("results") / "run"
-    hilum("evaluate", run.root, "--out", folder, *FEW)
+    hilum("evaluate", run.root, "--output", folder, *FEW)
     return folder
 
 
@@ -64,7 +64,7 @@ def results(hilum: Hilum, run: RunFolder, tmp_path_factory: pytest.TempPathFacto
 def of_bundle(hilum: Hilum, run: RunFolder, films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its bundle measured on the same films; read it, never write into it."""
     folder = tmp_path_factory.mktemp("results") / "bundle"
-    printed = hilum("evaluate", run.bundle, films, "--split", "test", "--out", folder, *FEW)
+    printed = hilum("evaluate", run.bundle, films, "--split", "test", "--output", folder, *FEW)
     assert printed.splitlines()[0].startswith("test split: ")
     return folder
 
@@ -109,7 +109,7 @@ def test_the_bundle_carries_the_runs_calibration(results: Path, of_bundle: Path,
 def test_a_bundle_on_all_films_of_a_folder_and_on_one_class(
     hilum: Hilum, run: RunFolder, phantoms: Path, tmp_path: Path
 ) -> None:
-    printed = hilum("evaluate", run.bundle, phantoms, "--class", "Normal", "--out", tmp_path / "one", *FEW)
+    printed = hilum("evaluate", run.bundle, phantoms, "--class", "Normal", "--output", tmp_path / "one", *FEW)
     report = load_report(tmp_path / "one" / "report.json")
     assert "\nall split: 12 images" in printed
     assert report.class_names == ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")  # the bundle's, not the data's
@@ -122,7 +122,7 @@ def test_a_bundle_on_all_films_of_a_folder_and_on_one_class(
 def test_the_files_give_the_same_report(hilum: Hilum, results: Path, of_bundle: Path, tmp_path: Path) -> None:
     for folder, given in ((results, results), (of_bundle, of_bundle / "predictions.csv")):
         out = tmp_path / folder.name
-        hilum("evaluate", "--from-predictions", given, "--out", out)
+        hilum("evaluate", "--from-predictions", given, "--output", out)
         for name in ("report.json", "predictions.csv", "evaluation.json", "localization.csv"):
             assert (out / name).read_bytes() == (folder / name).read_bytes(), name
 
@@ -144,7 +144,7 @@ def test_another_tools_table_goes_into_the_folder_evaluation(
 
 def test_compare_tells_of_two_folders(hilum: Hilum, results: Path, of_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "comparison.json"
-    printed = hilum("compare", results, of_bundle, "--out", out, *FEW)
+    printed = hilum("compare", results, of_bundle, "--output", out, *FEW)
     assert "cannot tell A and B apart" in " ".join(printed.split())
     assert f"A: {results}" in printed
     found = json.loads(out.read_text(encoding="utf-8"))
@@ -237,12 +237,12 @@ def test_every_source_that_can_be_is_left_out(
 ) -> None:
     shutil.rmtree(two_sources.root / "held_out", ignore_errors=True)
     monkeypatch.setattr("hilum.cli.progress.new_bar", OneBar)
-    hilum("evaluate", two_sources.root, "--leave-one-source-out", "--out", tmp_path / "all", *FEW)
+    hilum("evaluate", two_sources.root, "--leave-one-source-out", "--output", tmp_path / "all", *FEW)
     assert OneBar.live is None
     assert OneBar.shown >= 6  # checking, decoding, measuring, and a training for each source
     report = load_report(tmp_path / "all" / "report.json")
     assert [found["source"] for found in report.held_out_sources] == ["north", "south"]  # west has no test film
-    hilum("evaluate", "--from-predictions", tmp_path / "all", "--out", tmp_path / "again")
+    hilum("evaluate", "--from-predictions", tmp_path / "all", "--output", tmp_path / "again")
     assert (tmp_path / "again" / "report.json").read_bytes() == (tmp_path / "all" / "report.json").read_bytes()
 
 
@@ -254,7 +254,7 @@ def test_every_source_that_can_be_is_left_out(
 def test_a_source_that_cannot_be_left_out_is_named(
     source: str, words: str, hilum: Hilum, two_sources: RunFolder, tmp_path: Path
 ) -> None:
-    output = refused(hilum, "evaluate", two_sources.root, "--leave-out", source, "--out", tmp_path / "out")
+    output = refused(hilum, "evaluate", two_sources.root, "--leave-out", source, "--output", tmp_path / "out")
     assert f"got {source}: " in output
     assert words in output
     assert not (tmp_path / "out").exists()
@@ -272,7 +272,7 @@ def test_a_source_that_the_first_bundle_may_know_is_not_left_out(
     start = Start(bundle_id="0" * 64, name="theirs", classes_kept=(), classes_new=(), sources=sources)
     write_json(two_sources.start, asdict(start))
     try:
-        output = refused(hilum, "evaluate", two_sources.root, "--leave-out", "south", "--out", tmp_path / "out")
+        output = refused(hilum, "evaluate", two_sources.root, "--leave-out", "south", "--output", tmp_path / "out")
     finally:
         two_sources.start.unlink()
     assert f"started from the bundle theirs, {words}" in output
@@ -285,7 +285,7 @@ def test_a_label_that_the_bundle_does_not_know_is_told_before_the_files_are_read
     (tmp_path / "Normal").rename(tmp_path / "Healthy")
     (tmp_path / "metadata.csv").unlink()
     monkeypatch.setattr("hilum.data.index.check_records", None)
-    for command in (("evaluate",), ("recalibrate", "--out", tmp_path / "out")):
+    for command in (("evaluate",), ("recalibrate", "--output", tmp_path / "out")):
         output = refused(hilum, command[0], run.bundle, tmp_path, *command[1:])
         assert "got Healthy" in output
 
@@ -327,7 +327,7 @@ def test_a_wrong_combination_is_one_message(
     case: str, hilum: Hilum, run: RunFolder, phantoms: Path, tmp_path: Path
 ) -> None:
     words, message = REFUSALS[case]
-    assert message in refused(hilum, "evaluate", *words(run, phantoms), "--out", tmp_path / "out")
+    assert message in refused(hilum, "evaluate", *words(run, phantoms), "--output", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -335,7 +335,7 @@ def test_a_class_that_the_bundle_does_not_know_is_named(hilum: Hilum, run: RunFo
     write_phantoms(tmp_path / "data", 4, size=64, classes=("COVID", "Normal"))
     (tmp_path / "data" / "Normal").rename(tmp_path / "data" / "Healthy")
     (tmp_path / "data" / "metadata.csv").unlink()
-    output = refused(hilum, "evaluate", run.bundle, tmp_path / "data", "--out", tmp_path / "out")
+    output = refused(hilum, "evaluate", run.bundle, tmp_path / "data", "--output", tmp_path / "out")
     assert "Healthy" in output
     assert not (tmp_path / "out").exists()
 

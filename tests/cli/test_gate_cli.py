@@ -41,7 +41,7 @@ def _rows(table: Path) -> list[dict[str, str]]:
 def test_every_file_gets_a_verdict_with_its_readings(
     hilum: Hilum, trained_run: RunFolder, films: Path, tmp_path: Path
 ) -> None:
-    output = hilum("gate", films, "--bundle", trained_run.bundle, "--out", tmp_path / "out" / "verdicts.csv")
+    output = hilum("gate", films, "--bundle", trained_run.bundle, "--output", tmp_path / "out" / "verdicts.csv")
     assert "good.png: accepted" in output
     assert "turned.png: rotated 90 degrees clockwise (--fix-orientation would have it turned by 270" in output
     assert "probability of an upright film" in output
@@ -74,7 +74,7 @@ def test_a_name_that_is_no_unicode_has_its_rows(hilum: Hilum, trained_run: RunFo
         (films / "good.png").rename(odd)
     except OSError:
         pytest.skip("this file system takes only UTF-8 names")
-    hilum("gate", odd.parent, "--bundle", trained_run.bundle, "--out", films / "verdicts.csv")
+    hilum("gate", odd.parent, "--bundle", trained_run.bundle, "--output", films / "verdicts.csv")
     assert "ntgen.png,accepted,too_small,1," in (films / "verdicts.csv").read_text(encoding="utf-8")
 
 
@@ -100,16 +100,16 @@ def test_predict_mends_only_when_asked_and_says_so(
 ) -> None:
     def predict(*words: str) -> dict[str, dict[str, str]]:
         out = tmp_path / ("fixed" if words else "plain")
-        hilum("predict", films, "--bundle", trained_run.bundle, "--out", out, "--save-masks", *words)
+        hilum("predict", films, "--bundle", trained_run.bundle, "--output", out, "--save-masks", *words)
         return {Path(row["file"]).name: row for row in _rows(out / "predictions.csv")}
 
     plain = predict()
     assert [plain[name]["status"] for name in ("good.png", "turned.png", "inverted.png")] == [
-        "predicted", "refused", "refused",
+        "ok", "refused", "refused",
     ]  # fmt: skip
     fixed = predict("--fix-orientation")
     for name, words in (("turned.png", "turned by 270 degrees clockwise"), ("inverted.png", "gray scale inverted")):
-        assert fixed[name]["status"] == "predicted"
+        assert fixed[name]["status"] == "ok"
         assert f"orientation fixed before the model saw it: {words}" in fixed[name]["reason"]
         assert float(fixed[name]["prob_Normal"]) == pytest.approx(float(fixed["good.png"]["prob_Normal"]), abs=1e-5)
     assert fixed["noise.png"]["status"] == "refused"
@@ -118,7 +118,13 @@ def test_predict_mends_only_when_asked_and_says_so(
 
 
 def test_fixing_needs_the_gate_that_sees_it(hilum: Hilum, films: Path) -> None:
-    for words in (("--no-gate",), ("--gate", "classic")):
+    for words in (
+        (
+            "--gate",
+            "none",
+        ),
+        ("--gate", "classic"),
+    ):
         assert "learned gate" in hilum("predict", films, "--fix-orientation", *words, code=2)
 
 
@@ -128,7 +134,7 @@ def test_a_gate_of_ones_own_goes_into_a_bundle(
     cv2.imwrite(str(tmp_path / "page.png"), np.full((60, 40), 250, np.uint8))
     (tmp_path / "others.csv").write_text("image,kind\npage.png,picture\n")
     small = ("--size", "64", "--steps", "10", "--batch-size", "4", "--workers", "0")
-    words = ("train-gate", phantoms, "--others", tmp_path / "others.csv", "--out", tmp_path / "gate", *small)
+    words = ("train-gate", phantoms, "--others", tmp_path / "others.csv", "--output", tmp_path / "gate", *small)
     output = hilum(*words)
     assert "Bounds set on" in output
     assert "it is of others" in hilum(*words, "--seed", "1", code=2)
@@ -153,6 +159,6 @@ def test_what_is_wrong_with_a_training_is_said(
     hilum: Hilum, phantoms: Path, tmp_path: Path, words: tuple[str, ...], said: str
 ) -> None:
     (tmp_path / "others.csv").write_text("image,kind\npage.png,picture\n")
-    base = ("train-gate", phantoms, "--out", tmp_path / "gate", "--steps", "10", "--workers", "0")
+    base = ("train-gate", phantoms, "--output", tmp_path / "gate", "--steps", "10", "--workers", "0")
     others = () if "--others" in words else ("--others", tmp_path / "others.csv")
     assert said in hilum(*base, *others, *words, code=2)

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from hilum.cli import train as command
-from hilum.cli.app import _COMMANDS, app
+from hilum.cli.app import COMMANDS, load_command
 from hilum.config import Config, list_settings, load_config, save_config, show_value
 from hilum.run_folder import RunFolder
 from hilum.storage import sha256_file
@@ -40,9 +39,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
 
 
 def options_of(name: str) -> set[str]:
-    context = typer.Context(typer.main.get_command(app))  # type: ignore[arg-type, attr-defined]
-    _, found, _ = typer.main.get_command(app).resolve_command(context, [name])  # type: ignore[attr-defined]
-    return {flag for parameter in found.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+    parameters = load_command(name).params
+    return {flag for parameter in parameters for flag in (*parameter.opts, *parameter.secondary_opts)}
 
 
 # Help
@@ -81,7 +79,7 @@ def test_the_listed_values_are_those_of_the_presets() -> None:
 
 def test_options_that_messages_name_exist() -> None:
     """Trap: help and errors named --lesion-p and --normal-class, which no command had."""
-    options = set().union(*(options_of(name) for name in _COMMANDS))
+    options = set().union(*(options_of(name) for name in COMMANDS))
     files = [SOURCE / "config.py", SOURCE / "pipeline.py"]
     files += [path for part in ("training", "export", "models") for path in (SOURCE / part).glob("*.py")]
     named = {(path.name, flag) for path in files for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text())}

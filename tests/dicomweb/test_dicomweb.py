@@ -19,7 +19,8 @@ from hilum.dicomweb.table import COLUMNS, Log
 from hilum.dicomweb.work import IN_A_ROW, Counts, Row, Worker
 from hilum.errors import ConfigError, OutputError, ReadError, RequestError, ServerError
 from hilum.inference.predictor import Predictor
-from hilum.types import Prediction
+from hilum.inference.result import Prediction
+from hilum.types import Radiograph
 
 NOON = datetime(2026, 11, 25, 12, 0)
 TOKEN = {"HILUM_DICOMWEB_TOKEN": "t0ken"}
@@ -125,13 +126,13 @@ def test_instances_by_class() -> None:
 
 def test_the_log_grows_over_runs_and_after_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "new" / "log.csv"
-    Log(path, "b" * 64).write(Row(Film("1.1", "1.2", "1.3"), "predicted", "", "Normal", 0.5))
+    Log(path, "b" * 64).write(Row(Film("1.1", "1.2", "1.3"), "ok", "", "Normal", 0.5))
     with path.open("ab") as stream:
         stream.write(b"2026-11-25T12:00:00+00:00,bbbb,1.1,1")  # a run killed here
     Log(path, "c" * 64).write(Row(Film("1.1", "1.2", "1.4"), "refused", 'a, "b"\nc'))
     first, _, last = csv.DictReader(path.read_text(encoding="utf-8").splitlines(keepends=True))
     assert tuple(first) == COLUMNS
-    assert (first["instance"], first["label"], first["probability"]) == ("1.3", "Normal", "0.500000")
+    assert (first["instance"], first["predicted_label"], first["probability"]) == ("1.3", "Normal", "0.500000")
     assert (last["bundle"], last["instance"], last["reason"]) == ("c" * 64, "1.4", 'a, "b"\nc')
     assert datetime.fromisoformat(last["time"]).tzinfo is not None
 
@@ -205,7 +206,18 @@ def test_a_film_that_is_no_dicom_fails() -> None:
 
 @pytest.mark.parametrize("sent", ["1.2.3", "1.2.4"])
 def test_the_report_comes_last_and_only_for_the_film_asked_for(monkeypatch: pytest.MonkeyPatch, sent: str) -> None:
-    answer = Prediction("", ("A", "B"), np.array([0.25, 0.75]), "B", ("B",), np.zeros((2, 2), bool), None, 0.0, "b")
+    answer = Prediction(
+        origin="",
+        radiograph=Radiograph(np.zeros((2, 2), np.uint8)),
+        class_names=("A", "B"),
+        probabilities={"A": 0.25, "B": 0.75},
+        label="B",
+        prediction_set=("B",),
+        abstained=False,
+        mask=np.zeros((2, 2), bool),
+        lung_fraction=0.0,
+        bundle_id="b",
+    )
     header = SimpleNamespace(StudyInstanceUID="1", SOPInstanceUID=sent)
     archive, stored = Archive(["1.2.3"]), list[list[str]]()
     monkeypatch.setattr(archive, "store", lambda study, objects: stored.append(objects), raising=False)
@@ -216,7 +228,7 @@ def test_the_report_comes_last_and_only_for_the_film_asked_for(monkeypatch: pyte
     (row,) = busy.work(["1"], Counts())
     if sent == "1.2.3":
         assert stored == [["seg", "sr"]]
-        assert row == Row(Film("1", "1.2", "1.2.3"), "predicted", "", "B", 0.75)
+        assert row == Row(Film("1", "1.2", "1.2.3"), "ok", "", "B", 0.75)
     else:
         assert stored == []
         assert (row.status, row.reason) == ("failed", "Expected the film 1.2.3, the server gave one of other UIDs.")

@@ -28,8 +28,8 @@ from hilum.bundle.bundle import load_bundle
 from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.inference.dicom_out import instance_uid
 from hilum.inference.predictor import Predictor, Upload
+from hilum.inference.result import Prediction
 from hilum.phantoms.chest import draw_phantom
-from hilum.types import Prediction
 
 pytestmark = needs_orthanc
 
@@ -72,7 +72,7 @@ def test_films_get_segmentation_and_report_once(orthanc: Orthanc, hilum: Hilum, 
     orthanc.add(*films.values())
     log = tmp_path / "log.csv"
     output = hilum("dicomweb", orthanc.url, "--all", "--log", log)
-    assert counted(output)["predicted"] == 3
+    assert counted(output)["ok"] == 3
     assert (orthanc.count("SEG"), orthanc.count("SR")) == (3, 3)
 
     predictor = Predictor(load_bundle(resolve_bundle(DEFAULT)))
@@ -94,7 +94,7 @@ def test_films_get_segmentation_and_report_once(orthanc: Orthanc, hilum: Hilum, 
             assert made.PatientID == source.PatientID
             assert str(made.PatientName) == "Phantom^Förster"
     rows = list(csv.DictReader(log.read_text(encoding="utf-8").splitlines()))
-    assert {row["instance"]: row["status"] for row in rows} == dict.fromkeys(films, "predicted")
+    assert {row["instance"]: row["status"] for row in rows} == dict.fromkeys(films, "ok")
     for text in (output, log.read_text(encoding="utf-8")):
         assert not re.search("Phantom|Förster|P-0001|ACC-1|19700102", text)
 
@@ -111,7 +111,7 @@ def test_a_film_whose_storing_was_cut_off_is_done_again(orthanc: Orthanc, hilum:
     study = str(chest(0).StudyInstanceUID)
     orthanc.remove(Modality="SR", StudyInstanceUID=study)  # the segmentation had come, the report had not
     output = counted(hilum("dicomweb", orthanc.url, "--all"))
-    assert (output["predicted"], output["skipped: done before"]) == (1, 1)
+    assert (output["ok"], output["skipped: done before"]) == (1, 1)
     assert {modality: sorted(orthanc.find(Modality=modality)) for modality in ("SEG", "SR")} == before
 
 
@@ -136,8 +136,8 @@ def test_what_is_no_chest_film_is_left_alone(orthanc: Orthanc, hilum: Hilum) -> 
     }
     assert counted(listed) == {"to do": 2, **skipped}
     output = hilum("dicomweb", orthanc.url, "--all")
-    assert {name: count for name, count in counted(output).items() if name in (*skipped, "predicted")} == {
-        "predicted": 2,
+    assert {name: count for name, count in counted(output).items() if name in (*skipped, "ok")} == {
+        "ok": 2,
         **skipped,
     }
     assert orthanc.count("SR") == 2
@@ -151,7 +151,7 @@ def test_refused_and_unreadable_films_get_a_report_alone(orthanc: Orthanc, hilum
     orthanc.add(turned, cut, chest(3))
     output = hilum("dicomweb", orthanc.url, "--all")
     found = counted(output)
-    assert (found["refused"], found["unreadable"], found["predicted"]) == (1, 1, 1)
+    assert (found["refused"], found["unreadable"], found["ok"]) == (1, 1, 1)
     assert re.search(rf"^unreadable film {cut.SOPInstanceUID}: .* cannot be decoded \(\w+\)\.", output, re.MULTILINE)
     assert re.search(rf"^refused film {turned.SOPInstanceUID}: rotated 180 degrees", output, re.MULTILINE)
     assert (orthanc.count("SEG"), orthanc.count("SR")) == (1, 3)
@@ -166,7 +166,7 @@ def test_a_study_that_fails_is_told_and_the_others_go_on(orthanc: Orthanc, hilum
     bad.unlink()
     named = [word for each in (gone, *others) for word in ("--study", str(each.StudyInstanceUID))]
     output = hilum("dicomweb", orthanc.url, *named, code=1)
-    assert (counted(output)["failed"], counted(output)["predicted"]) == (1, 2)
+    assert (counted(output)["failed"], counted(output)["ok"]) == (1, 2)
     assert re.search(rf"^failed study {gone.StudyInstanceUID}: .* got 500 Internal Server Error", output, re.MULTILINE)
 
 
@@ -178,7 +178,7 @@ def test_studies_by_name_and_by_date(orthanc: Orthanc, hilum: Hilum) -> None:
     assert old.SOPInstanceUID not in listed
     assert counted(hilum("dicomweb", orthanc.url, "--since", "2020-01-01", "--dry-run")) == {"to do": 2}
     output = hilum("dicomweb", orthanc.url, "--study", old.StudyInstanceUID)
-    assert counted(output)["predicted"] == 1
+    assert counted(output)["ok"] == 1
     assert len(orthanc.find(Modality="SR", StudyInstanceUID=old.StudyInstanceUID)) == 1
     assert orthanc.count("SR") == 1
     output = hilum("dicomweb", orthanc.url, "--study", "1.2.3", "--study", new.StudyInstanceUID, code=1)
@@ -206,9 +206,9 @@ def test_a_killed_run_goes_on(orthanc: Orthanc, hilum: Hilum, tmp_path: Path) ->
     assert 0 < done < count
     output = counted(hilum("dicomweb", orthanc.url, "--all", "--log", log))
     assert output["skipped: done before"] >= done
-    assert output["predicted"] + output["skipped: done before"] == count
+    assert output["ok"] + output["skipped: done before"] == count
     assert (orthanc.count("SEG"), orthanc.count("SR")) == (count, count)
-    rows = [row for row in csv.DictReader(log.read_text().splitlines()) if row["status"] == "predicted"]
+    rows = [row for row in csv.DictReader(log.read_text().splitlines()) if row["status"] == "ok"]
     assert len({row["instance"] for row in rows}) >= count - 1  # the film at hand may have been stored, not yet logged
 
 
@@ -248,7 +248,7 @@ def test_an_interrupted_run_finishes_the_film_at_hand(orthanc: Orthanc) -> None:
     said, _ = process.communicate(timeout=30)
     assert process.returncode == 130, said
     assert "Interrupted. What was finished is kept." in said
-    assert counted(said)["predicted"] == orthanc.count("SR") == orthanc.count("SEG") < 12
+    assert counted(said)["ok"] == orthanc.count("SR") == orthanc.count("SEG") < 12
 
 
 def test_passwords(tmp_path: Path, hilum: Hilum, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +261,7 @@ def test_passwords(tmp_path: Path, hilum: Hilum, monkeypatch: pytest.MonkeyPatch
         assert "got 401 Unauthorized" in output
         assert "wrong" not in output
         monkeypatch.setenv("HILUM_DICOMWEB_PASSWORD", "right")
-        assert counted(hilum("dicomweb", orthanc.url, "--all"))["predicted"] == 1
+        assert counted(hilum("dicomweb", orthanc.url, "--all"))["ok"] == 1
 
 
 def test_what_is_no_dicomweb_service(orthanc: Orthanc, hilum: Hilum) -> None:

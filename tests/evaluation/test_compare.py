@@ -219,7 +219,7 @@ def test_command_prints_the_table_and_writes_json(tmp_path: Path) -> None:
     write_predictions(_scores(0.5, seed=1), tmp_path / "one" / "test" / "predictions.csv")
     write_predictions(_shuffled(_scores(2.5, seed=2)), tmp_path / "two.csv")
     out = tmp_path / "compared.json"
-    command = [str(tmp_path / "one"), str(tmp_path / "two.csv"), "--out", str(out), "--resamples", "100"]
+    command = [str(tmp_path / "one"), str(tmp_path / "two.csv"), "--output", str(out), "--resamples", "100"]
     result = CliRunner().invoke(app, command, env={"COLUMNS": "160"}, catch_exceptions=False)
     assert result.exit_code == 0
     assert "test split: 150 images in 75 groups; differences are B less A" in result.output

@@ -238,7 +238,7 @@ def test_only_labeled_films_with_a_target_are_measured(
 def test_evidence_and_grad_cam_of_a_linear_head_differ_by_nothing(
     films: tuple[list[Record], NDArray[np.uint8], NDArray[np.bool_]],
 ) -> None:
-    from hilum.backends.pytorch import TorchBackend
+    from hilum.backends.pytorch import PyTorchBackend
     from hilum.config import ModelConfig
     from hilum.models.build import build_model
 
@@ -248,7 +248,7 @@ def test_evidence_and_grad_cam_of_a_linear_head_differ_by_nothing(
     network = build_model(config, SPEC, 2).train()
     with torch.no_grad():
         network(torch.rand(4, 1, 64, 64))  # fills the running statistics
-    backend = TorchBackend(network)
+    backend = PyTorchBackend(network)
     table = localize(records, images, lungs, _scores([0, 0, 0, 1]), SPEC, backend=backend, network=network)
     assert table is not None
     result = localization_result(table, resamples=50)

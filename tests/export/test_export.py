@@ -13,12 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hilum.backends import onnxruntime as backends
 from hilum.backends.base import BackendOutput
-from hilum.backends.onnxruntime import OnnxBackend
-from hilum.backends.pytorch import TorchBackend
+from hilum.backends.onnxruntime import OnnxRuntimeBackend
+from hilum.backends.pytorch import PyTorchBackend
 from hilum.config import ModelConfig, PreprocessSpec
-from hilum.errors import BundleError, ConfigError, DeviceError, ParityError
+from hilum.errors import BundleError, ConfigError, ParityError
 from hilum.export.onnx import OUTPUTS, export_onnx
 from hilum.export.parity import Parity, compare, random_batches, require_parity
 from hilum.models.build import build_model
@@ -131,7 +130,7 @@ def test_a_network_that_cannot_be_exported_is_a_bundle_error(opset: int) -> None
 
 def test_agrees_with_pytorch_on_every_batch_size(exported: Exported) -> None:
     name, _, model, content = exported
-    reference, candidate = TorchBackend(model), OnnxBackend(content)
+    reference, candidate = PyTorchBackend(model), OnnxRuntimeBackend(content)
     for n in (1, 2, 5):
         (batch,) = random_batches(SPECS[name], (n,), seed=n)
         one, two = reference.run(batch), candidate.run(batch)
@@ -152,7 +151,7 @@ def test_agrees_with_pytorch_on_every_batch_size(exported: Exported) -> None:
 def test_evidence_adds_up_to_the_logits(exported: Exported) -> None:
     name, _, _, content = exported
     (batch,) = random_batches(SPECS[name], (3,))
-    output = OnnxBackend(content).run(batch)
+    output = OnnxRuntimeBackend(content).run(batch)
     if name == "unet":  # its classifier does not decompose over the image
         assert output.evidence is None
         return
@@ -228,54 +227,3 @@ def test_one_pixel_in_ten_thousand_is_the_bound_of_the_masks() -> None:
     require_parity(same)
     with pytest.raises(ParityError, match=r"masks agree in 99\.9800%"):
         require_parity(dataclasses.replace(same, mask_agreement=0.9998))
-
-
-# Engines
-
-
-def test_bytes_that_are_no_graph_are_a_bundle_error() -> None:
-    for content in (b"", b"not a graph", b"\x08\x07"):
-        with pytest.raises(BundleError, match="ONNX"):
-            OnnxBackend(content)
-
-
-def test_a_graph_of_another_shape_is_a_bundle_error() -> None:
-    shape = [1, 1, 32, 32]
-    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("input", "mask")]
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["input"], ["mask"])], "g", ends[:1], ends[1:])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    with pytest.raises(BundleError, match="from input to segmentation and classification, got input to mask"):
-        OnnxBackend(model.SerializeToString())
-
-
-def test_unknown_and_absent_providers() -> None:
-    with pytest.raises(ConfigError, match="cpu, cuda, tensorrt, got rocm"):
-        OnnxBackend(b"", ["rocm"])
-    with pytest.raises(ConfigError, match="got none"):
-        OnnxBackend(b"", [])
-    if "TensorrtExecutionProvider" not in backends.onnxruntime.get_available_providers():
-        with pytest.raises(DeviceError, match="with tensorrt") as caught:
-            OnnxBackend(b"", ["tensorrt", "cpu"])
-        assert "--providers cpu" in caught.value.hint
-
-
-def test_a_provider_that_the_runtime_drops_is_a_device_error(
-    exported: Exported, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """ONNX Runtime answers on the CPU when CUDA finds no device; a user who asked for CUDA is told."""
-    create = backends.onnxruntime.InferenceSession
-    monkeypatch.setattr(backends, "_runtime_names", lambda providers: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(
-        backends.onnxruntime,
-        "InferenceSession",
-        lambda model, options, providers: create(model, options, providers=["CPUExecutionProvider"]),
-    )
-    with pytest.raises(DeviceError, match="CUDAExecutionProvider"):
-        OnnxBackend(exported[3], ["cuda"])
-
-
-@pytest.mark.parametrize("device", ["cuda:99", "toaster"])
-def test_a_device_that_pytorch_lacks_is_a_device_error(device: str) -> None:
-    with pytest.raises(DeviceError, match=device) as caught:
-        TorchBackend(nn.Linear(1, 1), device)
-    assert "--device cpu" in caught.value.hint

@@ -16,8 +16,9 @@ from safetensors.torch import load, save
 from torch import nn
 from typer.testing import CliRunner
 
-from hilum.backends.onnxruntime import OnnxBackend
-from hilum.backends.pytorch import TorchBackend
+from hilum.backends import pytorch
+from hilum.backends.onnxruntime import OnnxRuntimeBackend
+from hilum.backends.pytorch import PyTorchBackend
 from hilum.bundle.bundle import ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
 from hilum.cli import app
 from hilum.config import ModelConfig, PreprocessSpec
@@ -78,9 +79,9 @@ def test_weights_are_rounded_and_all_else_is_as_it_was(halved: Halved) -> None:
 
 def test_both_engines_agree(halved: Halved) -> None:
     batches = random_batches(SPEC)
-    parity = compare(TorchBackend(halved.model), OnnxBackend(halved.graph), batches, 0.5)
+    parity = compare(PyTorchBackend(halved.model), OnnxRuntimeBackend(halved.graph), batches, 0.5)
     require_parity(parity)
-    moved = compare(TorchBackend(halved.unrounded), OnnxBackend(halved.graph), batches, 0.5)
+    moved = compare(PyTorchBackend(halved.unrounded), OnnxRuntimeBackend(halved.graph), batches, 0.5)
     assert moved.segmentation > 3 * parity.segmentation  # it is the rounded network that the graph holds
 
 
@@ -108,14 +109,14 @@ def test_every_weight_of_the_graph_is_float16_before_a_cast(halved: Halved) -> N
 def test_the_torch_engine_computes_in_float32(halved: Halved, tmp_path: Path) -> None:
     manifest = Manifest(name="h", class_names=("A", "B", "C"), preprocess=SPEC, model=halved.config)
     write_bundle(tmp_path / "b", manifest, {ONNX_MODEL: halved.graph, WEIGHTS: save(halved.state)})
-    engine = TorchBackend.from_bundle(load_bundle(tmp_path / "b"))
+    engine = pytorch.open(load_bundle(tmp_path / "b"))
     own = halved.model.state_dict()
     for name, tensor in engine.model.state_dict().items():
         assert tensor.dtype == own[name].dtype
         assert torch.equal(tensor, own[name])
     assert {parameter.dtype for parameter in engine.model.parameters()} == {torch.float32}
     (batch,) = random_batches(SPEC, (2,))
-    assert np.array_equal(engine.run(batch).classification, TorchBackend(halved.model).run(batch).classification)
+    assert np.array_equal(engine.run(batch).classification, PyTorchBackend(halved.model).run(batch).classification)
 
 
 class Linear(nn.Module):

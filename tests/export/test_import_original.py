@@ -17,7 +17,7 @@ from monai.networks.nets import UNet
 from safetensors.torch import save_file
 from torch import nn
 
-from hilum.backends.onnxruntime import OnnxBackend
+from hilum.backends.onnxruntime import OnnxRuntimeBackend
 from hilum.backends.open import open_backend
 from hilum.bundle.bundle import Bundle, load_bundle
 from hilum.errors import CheckpointError
@@ -122,7 +122,7 @@ def test_bundle_carries_what_the_checkpoint_says(bundle: Bundle) -> None:
     assert "epoch 7" in bundle.read("MODEL_CARD.md").decode()
 
 
-@pytest.mark.parametrize("engine", ["onnx", "torch"])
+@pytest.mark.parametrize("engine", ["onnxruntime", "pytorch"])
 @torch.inference_mode()
 def test_bundle_answers_as_the_original(bundle: Bundle, original: OriginalNetwork, engine: Any) -> None:
     images = torch.rand(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
@@ -136,7 +136,7 @@ def test_bundle_answers_as_the_original(bundle: Bundle, original: OriginalNetwor
 
 
 def test_onnx_outputs_have_the_originals_names(bundle: Bundle) -> None:
-    assert OnnxBackend(bundle.read("model.onnx")).output_names == ["segmentation", "classification"]
+    assert OnnxRuntimeBackend(bundle.read("model.onnx")).output_names == ["segmentation", "classification"]
 
 
 def test_parameter_count_is_the_originals(checkpoint: Path, original: OriginalNetwork) -> None:

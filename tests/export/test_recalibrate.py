@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
-from hilum.backends.onnxruntime import OnnxBackend
+from hilum.backends.onnxruntime import OnnxRuntimeBackend
 from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
 from hilum.bundle.prediction_sets import LEVELS, prediction_set, softmax
 from hilum.cli.recalibrate import app
@@ -19,14 +19,15 @@ from hilum.config import ModelConfig, PreprocessSpec
 from hilum.data.index import build_index
 from hilum.errors import DataError
 from hilum.export.recalibrate import Recalibration, cross_fitted, recalibrate
-from hilum.gate import OpenGate
+from hilum.gate import NoGate
 from hilum.imaging.preprocess import preprocess
 from hilum.imaging.read import read_radiograph
 from hilum.inference.predictor import Predictor
+from hilum.inference.result import Prediction
 from hilum.metrics.calibration import fit_temperature
 from hilum.phantoms.chest import PHANTOM_CLASSES, write_phantoms
 from hilum.progress import Step
-from hilum.types import Finding, Prediction
+from hilum.types import Finding
 
 NAMES = tuple(sorted(PHANTOM_CLASSES))
 CARD = "# A model\n\nWords.\n\n## What it cannot tell\n\nMuch.\n"
@@ -91,7 +92,7 @@ def logits_of(data: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     records = build_index(data).records
     images = np.stack([preprocess(read_radiograph(record.image_path), SPEC) for record in records])
     labels = np.array([NAMES.index(str(record.label)) for record in records])
-    return OnnxBackend(network()).run(images).classification, labels, [str(record.group) for record in records]
+    return OnnxRuntimeBackend(network()).run(images).classification, labels, [str(record.group) for record in records]
 
 
 # What it writes
@@ -138,17 +139,17 @@ def test_predictions_use_it(data: Path, done: tuple[Recalibration, Path]) -> Non
     manifest = done[0].manifest
     logits, _, _ = logits_of(data)
     files = [record.image_path for record in build_index(data).records]
-    predictor = Predictor(load_bundle(done[1]), gate=OpenGate())
+    predictor = Predictor(load_bundle(done[1]), gate=NoGate())
     assert manifest.abstention_threshold is not None
     for file, row in zip(files[::16], logits[::16], strict=True):
         prediction = predictor.predict(file)
         assert isinstance(prediction, Prediction)
         expected = softmax(row[None], manifest.temperature)[0]
-        np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-4)
+        np.testing.assert_allclose(list(prediction.probabilities.values()), expected, atol=1e-4)
         assert prediction.prediction_set == prediction_set(
-            prediction.probabilities, NAMES, manifest.conformal_quantiles["0.90"]
+            np.array(list(prediction.probabilities.values())), NAMES, manifest.conformal_quantiles["0.90"]
         )
-        assert prediction.abstained == (prediction.probabilities.max() < manifest.abstention_threshold)
+        assert prediction.abstained == (prediction.probability < manifest.abstention_threshold)
 
 
 def test_the_model_card_says_it_once(data: Path, done: tuple[Recalibration, Path], tmp_path: Path) -> None:
@@ -251,7 +252,7 @@ def test_too_few_groups_are_a_data_error() -> None:
 def test_the_command_prints_before_and_after(data: Path, old: Path, tmp_path: Path) -> None:
     out = tmp_path / "new.hilum"
     result = CliRunner().invoke(
-        app, [str(old), str(data), "--out", str(out), "--resamples", "100"], env={"COLUMNS": "140"}
+        app, [str(old), str(data), "--output", str(out), "--resamples", "100"], env={"COLUMNS": "140"}
     )
     assert result.exit_code == 0, result.output
     printed = result.output

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from hilum.errors import ReadError
-from hilum.gate import ClassicGate, Gate, OpenGate, Thresholds, checks
+from hilum.gate import ClassicGate, Gate, NoGate, Thresholds, checks
 from hilum.types import Radiograph
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
@@ -135,14 +135,14 @@ def test_thresholds_are_frozen_and_refuse_unknown_keys() -> None:
         Thresholds.model_validate({"sharpness": 1})
 
 
-@pytest.mark.parametrize(("gate", "accepts"), [(ClassicGate(), False), (OpenGate(), True)], ids=["classic", "open"])
-def test_gates_of_one_stage_give_a_verdict_and_have_no_second_word(gate: Gate, accepts: bool) -> None:
+@pytest.mark.parametrize(("gate", "accepts"), [(ClassicGate(), False), (NoGate(), True)], ids=["classic", "none"])
+def test_gates_of_one_stage_give_a_verdict_and_have_no_post_check(gate: Gate, accepts: bool) -> None:
     assert gate(Radiograph(flat(0))).accepted is accepts
-    assert gate.answered(np.zeros((8, 8), bool), None) == ()
+    assert gate.check_output(np.zeros((8, 8), bool), None) == ()
 
 
 def test_the_open_gate_accepts_everything() -> None:
-    assert OpenGate()(Radiograph(np.zeros((1, 1), np.uint8), color_difference=255.0)).findings == ()
+    assert NoGate()(Radiograph(np.zeros((1, 1), np.uint8), color_difference=255.0)).findings == ()
 
 
 def acceptance(folder: Path, read: Callable[[Path], Radiograph]) -> tuple[int, int]:

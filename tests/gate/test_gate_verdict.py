@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hilum.gate import Mend, Reading, Verdict
+from hilum.gate import OrientationFix, Reading, Verdict
 from hilum.types import Radiograph
 
 
@@ -14,25 +14,25 @@ def test_a_mend_undoes_what_was_done(turn: int, inverted: bool, bits: int) -> No
     top = 2**bits - 1
     film = np.random.default_rng(turn).integers(0, top + 1, (30, 50)).astype(np.uint8 if bits == 8 else np.uint16)
     wrong = np.rot90(top - film if inverted else film, -turn)  # clockwise
-    mended = Mend(turn, inverted).apply(Radiograph(wrong, bits_stored=bits, origin="film.png"))
-    np.testing.assert_array_equal(mended.pixels, film)
-    assert mended.pixels.dtype == film.dtype
-    assert mended.pixels.flags["C_CONTIGUOUS"]
-    assert (mended.bits_stored, mended.origin) == (bits, "film.png")
+    fixed = OrientationFix(turn, inverted).apply(Radiograph(wrong, bits_stored=bits, origin="film.png"))
+    np.testing.assert_array_equal(fixed.pixels, film)
+    assert fixed.pixels.dtype == film.dtype
+    assert fixed.pixels.flags["C_CONTIGUOUS"]
+    assert (fixed.bits_stored, fixed.origin) == (bits, "film.png")
 
 
 @pytest.mark.parametrize("turn", [0, 1, 2, 3])
 def test_what_is_found_on_the_mended_film_comes_back_to_the_file(turn: int) -> None:
     upright = np.arange(2 * 30 * 50).reshape(2, 30, 50)
-    back = Mend(turn).back(upright)
+    back = OrientationFix(turn).back(upright)
     np.testing.assert_array_equal(np.rot90(back, turn, axes=(1, 2)), upright)
     assert back.shape == ((2, 50, 30) if turn % 2 else (2, 30, 50))
 
 
 def test_a_mend_says_what_it_does() -> None:
-    assert Mend(1).describe() == "turned by 270 degrees clockwise"
-    assert Mend(3, inverted=True).describe() == "turned by 90 degrees clockwise and gray scale inverted"
-    assert Mend(inverted=True).describe() == "gray scale inverted"
+    assert OrientationFix(1).describe() == "turned by 270 degrees clockwise"
+    assert OrientationFix(3, inverted=True).describe() == "turned by 90 degrees clockwise and gray scale inverted"
+    assert OrientationFix(inverted=True).describe() == "gray scale inverted"
 
 
 @pytest.mark.parametrize(("value", "least", "most"), [(0.49, False, True), (0.5, True, True), (0.51, True, False)])

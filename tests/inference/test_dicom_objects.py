@@ -25,7 +25,8 @@ from hilum.inference.contour import LEVELS
 from hilum.inference.dicom_names import class_code, long_string
 from hilum.inference.dicom_out import encoded, instance_uid, report, segmentation, series_uid, source_header
 from hilum.inference.render import class_evidence
-from hilum.types import Finding, Prediction, Refusal
+from hilum.inference.result import Prediction, Result
+from hilum.types import Finding, Radiograph
 
 SIZE = 64
 COPIED = (
@@ -54,8 +55,9 @@ def prediction(manifest: Manifest) -> Prediction:
     evidence[0, 0, 0] = 9
     return Prediction(
         origin="film.dcm",
+        radiograph=Radiograph(np.zeros((SIZE, SIZE), np.uint8)),
         class_names=manifest.class_names,
-        probabilities=np.array([0.2, 0.7123456789, 0.0876543211]),
+        probabilities=dict(zip(manifest.class_names, (0.2, 0.7123456789, 0.0876543211), strict=True)),
         label="bright",
         prediction_set=("bright", "dark"),
         mask=mask,
@@ -68,12 +70,12 @@ def prediction(manifest: Manifest) -> Prediction:
 
 
 @pytest.fixture
-def refusal() -> Refusal:
+def refusal() -> Result:
     findings = (
         Finding("kind", "error", "no frontal film: 0.1"),
         Finding("color", "warning", "colored: 30 — zu viel"),
     )
-    return Refusal("film.dcm", "refused", findings)
+    return Result(origin="film.dcm", status="refused", findings=findings)
 
 
 def header_of(**elements: Any) -> Dataset:
@@ -146,7 +148,7 @@ def test_segments_say_what_they_are_and_who_made_them(manifest: Manifest, predic
 
 
 def test_patient_study_and_reference_are_those_of_the_film(
-    manifest: Manifest, prediction: Prediction, refusal: Refusal
+    manifest: Manifest, prediction: Prediction, refusal: Result
 ) -> None:
     film = phantom_film(0, size=SIZE)
     source = source_header(content_of(film))
@@ -244,7 +246,7 @@ def test_an_answer_that_does_not_abstain_says_so(manifest: Manifest, prediction:
 
 
 def test_the_report_of_a_refusal_says_why_and_has_no_probability(
-    manifest: Manifest, refusal: Refusal, tmp_path: Path
+    manifest: Manifest, refusal: Result, tmp_path: Path
 ) -> None:
     dataset = report(header_of(), refusal, manifest)
     (group,) = reopened_sr(dataset).content.get_image_measurement_groups()
@@ -333,7 +335,7 @@ def test_names_in_any_script(
 
 
 def test_a_film_that_says_nothing_of_patient_and_study(
-    manifest: Manifest, prediction: Prediction, refusal: Refusal, tmp_path: Path
+    manifest: Manifest, prediction: Prediction, refusal: Result, tmp_path: Path
 ) -> None:
     absent = (*(keyword for keyword in COPIED if keyword != "StudyInstanceUID"), "PatientOrientation", "Modality")
     source = header_of(**dict.fromkeys((*absent, "SpecificCharacterSet")))

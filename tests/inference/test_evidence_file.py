@@ -11,19 +11,22 @@ from numpy.typing import NDArray
 
 from hilum.errors import OutputError, ReadError
 from hilum.inference.evidence_file import ZERO, read_evidence, save_evidence, step_of
-from hilum.types import Prediction
+from hilum.inference.result import Prediction
+from hilum.types import Radiograph
 
 
 def prediction(label: str = "COVID") -> Prediction:
     return Prediction(
         origin="film.png",
+        radiograph=Radiograph(np.zeros((5, 7), np.uint8)),
         class_names=(label, "Normal"),
-        probabilities=np.array([0.7, 0.3]),
+        probabilities={label: 0.7, "Normal": 0.3},
         label=label,
         prediction_set=(label,),
         mask=np.zeros((5, 7), np.bool_),
         evidence=np.zeros((2, 3, 4), np.float32),
         lung_fraction=0.0,
+        abstained=False,
         bundle_id="0123456789abcdef",
     )
 

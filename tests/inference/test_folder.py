@@ -20,12 +20,23 @@ from hilum.errors import ConfigError, DataError, OutputError
 from hilum.gate import ClassicGate, Thresholds
 from hilum.inference.evidence_file import read_evidence
 from hilum.inference.folder import PARTIAL, TABLE, find_files, picture_names, predict_folder, sample_files
-from hilum.inference.predictor import Answer, Predictor, Source
+from hilum.inference.predictor import Predictor, Source
 from hilum.inference.render import class_evidence
+from hilum.inference.result import Result
 from hilum.inference.saving import Wanted
 from hilum.phantoms.chest import draw_phantom
 
-HEADER = ["file", "status", "label", "prediction_set", "prob_dark", "prob_bright", "lung_fraction", "reason"]
+HEADER = [
+    "file",
+    "status",
+    "predicted_label",
+    "prediction_set",
+    "abstained",
+    "prob_dark",
+    "prob_bright",
+    "lung_fraction",
+    "reason",
+]
 GATE = ClassicGate(Thresholds(minimum_side=48))
 
 
@@ -229,23 +240,23 @@ def test_a_row_for_every_file(predictor: Predictor, tmp_path: Path) -> None:
     assert str(torn) in unreadable["reason"]
     for row in (refused, unreadable):
         assert (
-            row["label"]
+            row["predicted_label"]
             == row["prediction_set"]
             == row["prob_dark"]
             == row["prob_bright"]
             == row["lung_fraction"]
             == ""
         )
-    assert predicted["status"] == "predicted"
+    assert predicted["status"] == "ok"
     assert predicted["reason"] == ""
-    assert predicted["prediction_set"] == predicted["label"]
+    assert predicted["prediction_set"] == predicted["predicted_label"]
     probabilities = {name: float(predicted[f"prob_{name}"]) for name in ("dark", "bright")}
     assert sum(probabilities.values()) == pytest.approx(1, abs=2e-6)
-    assert predicted["label"] == max(probabilities, key=probabilities.__getitem__)
+    assert predicted["predicted_label"] == max(probabilities, key=probabilities.__getitem__)
     answer = predictor.predict(good)
     assert float(predicted["lung_fraction"]) == pytest.approx(answer.lung_fraction, abs=1e-4)  # type: ignore[union-attr]
-    assert result.statuses == {"refused": 1, "predicted": 1, "unreadable": 1}
-    assert result.labels == {predicted["label"]: 1}
+    assert result.statuses == {"refused": 1, "ok": 1, "unreadable": 1}
+    assert result.labels == {predicted["predicted_label"]: 1}
     assert [path.name for path in (tmp_path / "out").iterdir()] == [TABLE]
 
 
@@ -262,10 +273,10 @@ def test_prediction_sets_and_abstention_have_their_cells(tmp_path: Path) -> None
     result = predict_folder(predictor, [film(tmp_path / "film.png")], tmp_path / "out")
     header, cells = rows_of(result.table)
     row = dict(zip(header, cells, strict=True))
-    assert row["status"] == "predicted"
-    other = "bright" if row["label"] == "dark" else "dark"
-    assert row["prediction_set"] == f"{row['label']};{other}"
-    assert row["reason"].startswith("low confidence: probability 0.")
+    assert row["status"] == "ok"
+    other = "bright" if row["predicted_label"] == "dark" else "dark"
+    assert row["prediction_set"] == f"{row['predicted_label']};{other}"
+    assert row["abstained"] == "1"
 
 
 def test_masks_and_overlays(predictor: Predictor, tmp_path: Path) -> None:
@@ -301,7 +312,7 @@ def test_evidence_is_saved_at_the_files_size_with_its_scale(explaining: Predicto
     values, facts = read_evidence(out / "evidence" / "narrow.png")
     assert values.shape == (72, 60)
     assert float(cells["evidence_step"]) == facts["logits_per_gray_level"]
-    assert facts["class"] == cells["label"]
+    assert facts["class"] == cells["predicted_label"]
     answer = explaining.predict(narrow)
     expected = class_evidence(answer, (72, 60), explaining.manifest.preprocess)  # type: ignore[arg-type]
     assert expected is not None
@@ -327,7 +338,7 @@ def test_a_name_that_is_not_utf_8_gets_its_row(predictor: Predictor, tmp_path: P
         pytest.skip("this file system takes only UTF-8 names")
     result = predict_folder(predictor, find_files([tmp_path / "in"]), tmp_path / "out", save=Wanted(masks=True))
     assert [row[0] for row in rows_of(result.table)[1:]] == [f"{tmp_path}/in/a.png", f"{tmp_path}/in/r\\udcf6ntgen.png"]
-    assert result.statuses == {"predicted": 2}
+    assert result.statuses == {"ok": 2}
 
 
 def test_no_files_give_an_empty_table(predictor: Predictor, tmp_path: Path) -> None:
@@ -381,7 +392,7 @@ def test_an_unwritable_place_is_found_before_any_film_is_read(
 ) -> None:
     (tmp_path / "file").write_text("mine")
 
-    def unexpected(sources: Iterable[Source]) -> Iterator[Answer]:
+    def unexpected(sources: Iterable[Source]) -> Iterator[Result]:
         pytest.fail("a film was read")
 
     monkeypatch.setattr(predictor, "predict_many", unexpected)

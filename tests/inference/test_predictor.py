@@ -19,12 +19,13 @@ from hilum.bundle.bundle import Bundle, Manifest, load_bundle
 from hilum.bundle.gate import open_gate
 from hilum.bundle.prediction_sets import softmax
 from hilum.config import ModelConfig, PreprocessSpec
-from hilum.gate import ClassicGate, GateThresholds, Mend, OpenGate, Reading, Thresholds, Verdict
+from hilum.gate import ClassicGate, GateThresholds, NoGate, OrientationFix, Reading, Thresholds, Verdict
 from hilum.imaging.read import read_radiograph
 from hilum.inference.predictor import Predictor
+from hilum.inference.result import Prediction, Result
 from hilum.phantoms.chest import draw_phantom
 from hilum.run_folder import RunFolder
-from hilum.types import Prediction, Radiograph, Refusal
+from hilum.types import Radiograph
 
 NAMES = ("dark", "bright")
 
@@ -57,7 +58,7 @@ def bundle(spec: PreprocessSpec | None = None, **fields: object) -> Bundle:
 
 
 def predictor(spec: PreprocessSpec | None = None, batch_size: int = 4, **fields: object) -> Predictor:
-    return Predictor(bundle(spec, **fields), backend=Bright(), gate=OpenGate(), batch_size=batch_size)
+    return Predictor(bundle(spec, **fields), backend=Bright(), gate=NoGate(), batch_size=batch_size)
 
 
 def phantom(seed: int = 0, size: int = 64) -> NDArray[np.uint8]:
@@ -86,7 +87,7 @@ def write_dicom(path: Path, pixels: NDArray[np.uint16], photometric: str = "MONO
     return path
 
 
-def answered(answer: Prediction | Refusal) -> Prediction:
+def answered(answer: Result) -> Prediction:
     assert isinstance(answer, Prediction), answer
     return answer
 
@@ -99,8 +100,8 @@ def test_answers_in_the_bundles_terms(tmp_path: Path) -> None:
     prediction = answered(predictor(temperature=2.0).predict(path))
     mean = phantom().mean(dtype=np.float64) / 255
     expected = softmax(np.array([[0.3 - mean, mean - 0.3]], np.float32) * np.float32(9), temperature=2.0)[0]
-    np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-6)
-    assert prediction.probabilities.sum() == pytest.approx(1, abs=1e-12)
+    np.testing.assert_allclose(list(prediction.probabilities.values()), expected, atol=1e-6)
+    assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-12)
     assert prediction.label == NAMES[int(expected.argmax())]
     assert prediction.prediction_set == (prediction.label,)
     assert prediction.origin == str(path)
@@ -142,7 +143,7 @@ def test_the_prediction_set_is_of_the_bundles_level(tmp_path: Path) -> None:
     path = write(tmp_path / "film.png", phantom())
     plain = answered(predictor().predict(path))
     likely, other = plain.label, next(name for name in NAMES if name != plain.label)
-    score = float(1 - plain.probabilities[NAMES.index(other)])
+    score = float(1 - plain.probabilities[other])
     assert 0.5 < score < 0.999
     quantiles = {"0.90": (score - 0.01,) * 2, "0.95": (score + 0.001,) * 2, "0.99": (1.0, 1.0)}
     sets = {
@@ -172,7 +173,7 @@ def test_each_class_has_its_own_quantile(tmp_path: Path) -> None:
 def test_a_prediction_below_the_threshold_abstains_and_says_so(tmp_path: Path) -> None:
     path = write(tmp_path / "film.png", phantom())
     plain = answered(predictor().predict(path))
-    best = float(plain.probabilities.max())
+    best = plain.probability
     assert not plain.abstained
     assert not answered(predictor(abstention_threshold=best).predict(path)).abstained  # at the threshold it answers
     doubtful = answered(predictor(abstention_threshold=best + 0.001).predict(path))
@@ -199,10 +200,12 @@ def test_depth_and_format_do_not_change_the_answer(tmp_path: Path) -> None:
         write_dicom(tmp_path / "film.dcm", twelve),
         write_dicom(tmp_path / "inverted.dcm", 4095 - twelve, "MONOCHROME1"),
     ]
-    reference, *others = (answered(answer.result) for answer in predictor().predict_many(files))
+    reference, *others = (answered(answer) for answer in predictor().predict_many(files))
     for other in others:
         assert other.label == reference.label
-        np.testing.assert_allclose(other.probabilities, reference.probabilities, atol=0.01)
+        np.testing.assert_allclose(
+            list(other.probabilities.values()), list(reference.probabilities.values()), atol=0.01
+        )
         assert (other.mask == reference.mask).mean() > 0.995
         assert other.mask.shape == (96, 96)
 
@@ -217,7 +220,7 @@ def test_color_and_transparency_are_read_as_gray(tmp_path: Path) -> None:
     reference, *others = predictor().predict_many([tmp_path / name for name in names])
     for other in others:
         np.testing.assert_allclose(
-            answered(other.result).probabilities, answered(reference.result).probabilities, atol=0.02
+            list(answered(other).probabilities.values()), list(answered(reference).probabilities.values()), atol=0.02
         )
 
 
@@ -233,26 +236,26 @@ def test_a_bad_file_in_the_middle_becomes_a_refusal_and_the_order_is_kept(tmp_pa
     (tmp_path / "folder.png").mkdir()
     sources = [good[0], torn, good[1], text, tmp_path / "folder.png", tmp_path / "absent.png", *good[2:]]
     answers = list(predictor(batch_size=3).predict_many(sources))
-    assert [answer.result.origin for answer in answers] == [str(path) for path in sources]
-    bad = [index for index, answer in enumerate(answers) if isinstance(answer.result, Refusal)]
+    assert [answer.origin for answer in answers] == [str(path) for path in sources]
+    bad = [index for index, answer in enumerate(answers) if not answer.ok]
     assert bad == [1, 3, 4, 5]
     for index in bad:
-        refusal = answers[index].result
-        assert isinstance(refusal, Refusal)
+        refusal = answers[index]
+        assert not refusal.ok
         assert refusal.status == "unreadable"
         assert str(sources[index]) in refusal.reason
         assert answers[index].radiograph is None
         assert refusal.findings[0].severity == "error"
-    alone = [answered(predictor().predict(path)).probabilities for path in good]
-    together = [answered(answers[index].result).probabilities for index in (0, 2, 6, 7, 8)]
+    alone = [list(answered(predictor().predict(path)).probabilities.values()) for path in good]
+    together = [list(answered(answers[index]).probabilities.values()) for index in (0, 2, 6, 7, 8)]
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
 def test_only_bad_files_and_none_at_all(tmp_path: Path) -> None:
     engine = Bright()
-    predict = Predictor(bundle(), backend=engine, gate=OpenGate())
+    predict = Predictor(bundle(), backend=engine, gate=NoGate())
     answers = list(predict.predict_many([tmp_path / "a.png", tmp_path / "b.png"]))
-    assert [answer.result.origin for answer in answers] == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    assert [answer.origin for answer in answers] == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
     assert list(predict.predict_many([])) == []
     assert engine.batches == []  # nothing was left to run on
 
@@ -262,12 +265,12 @@ def test_the_bundles_gate_refuses_with_its_reasons(tmp_path: Path) -> None:
     small = write(tmp_path / "small.png", phantom(size=64))
     strict = bundle(gate=GateThresholds(classic=Thresholds(minimum_side=80)))
     predict = Predictor(strict, backend=Bright(), gate=open_gate(strict, "classic"))
-    first, second = (answer.result for answer in predict.predict_many([flat, small]))
-    assert isinstance(first, Refusal)
+    first, second = (answer for answer in predict.predict_many([flat, small]))
+    assert not first.ok
     assert first.status == "refused"
     assert {"contrast", "entropy", "gray_levels"} <= {finding.check for finding in first.findings}
     assert "standard deviation 0" in first.reason
-    assert isinstance(second, Refusal)
+    assert not second.ok
     assert "64 px (64 x 64), expected at least 80 px" in second.reason
     lenient = Predictor(bundle(), backend=Bright(), gate=ClassicGate(Thresholds(minimum_side=64)))
     assert isinstance(lenient.predict(small), Prediction)
@@ -281,9 +284,9 @@ class Upends:
     def __call__(self, radiograph: Radiograph) -> Verdict:
         height, width = radiograph.shape
         turned = Reading("rotated", "wide", "tall", width <= height)
-        return Verdict.of((turned,), radiograph.origin, None if turned.passed else Mend(1))
+        return Verdict.of((turned,), radiograph.origin, None if turned.passed else OrientationFix(1))
 
-    def answered(self, lung: NDArray[np.bool_], features: NDArray[np.float32] | None) -> tuple[Reading, ...]:
+    def check_output(self, lung: NDArray[np.bool_], features: NDArray[np.float32] | None) -> tuple[Reading, ...]:
         return (Reading("odd_lungs", "odd", "even", passed=False),)
 
 
@@ -291,21 +294,23 @@ def test_what_is_refused_after_it_was_put_right_says_both() -> None:
     wide = Radiograph(phantom(size=64)[:32], origin="wide.png")
     plain = Predictor(bundle(), backend=Bright(), gate=Upends()).predict(wide)
     assert [finding.check for finding in plain.findings] == ["rotated"]
-    mended = Predictor(bundle(), backend=Bright(), gate=Upends(), fix_orientation=True).predict(wide)
-    assert isinstance(mended, Refusal)
-    assert [finding.check for finding in mended.findings] == ["orientation_fixed", "odd_lungs"]
+    fixed = Predictor(bundle(), backend=Bright(), gate=Upends(), fix_orientation=True).predict(wide)
+    assert not fixed.ok
+    assert [finding.check for finding in fixed.findings] == ["orientation_fixed", "odd_lungs"]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 8, 50])
 def test_batches_are_as_asked_and_change_nothing(batch_size: int) -> None:
     films = [Radiograph(phantom(number, size=32), origin=str(number)) for number in range(7)]
     engine = Bright()
-    answers = list(Predictor(bundle(), backend=engine, gate=OpenGate(), batch_size=batch_size).predict_many(films))
+    answers = list(Predictor(bundle(), backend=engine, gate=NoGate(), batch_size=batch_size).predict_many(films))
     assert engine.batches == [batch_size] * (7 // batch_size) + ([7 % batch_size] if 7 % batch_size else [])
     alone = [answered(predictor().predict(film)) for film in films]
     for answer, expected in zip(answers, alone, strict=True):
-        assert answered(answer.result).label == expected.label
-        np.testing.assert_allclose(answered(answer.result).probabilities, expected.probabilities, atol=1e-6)
+        assert answered(answer).label == expected.label
+        np.testing.assert_allclose(
+            list(answered(answer).probabilities.values()), list(expected.probabilities.values()), atol=1e-6
+        )
 
 
 def test_sources_are_taken_as_they_are_needed() -> None:
@@ -320,7 +325,7 @@ def test_sources_are_taken_as_they_are_needed() -> None:
 
     answers = predictor(batch_size=4).predict_many(endless())
     for number in range(1, 41):
-        assert next(answers).result.origin == str(number)
+        assert next(answers).origin == str(number)
         assert taken <= number + 4 * 4
     answers.close()  # type: ignore[attr-defined]
 
@@ -341,11 +346,13 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_both_backends_agree_on_files(trained_run: RunFolder, films: list[Path]) -> None:
     opened = load_bundle(trained_run.bundle)
-    one, two = (list(Predictor(opened, backend=name).predict_many(films)) for name in ("torch", "onnx"))
+    one, two = (list(Predictor(opened, backend=name).predict_many(films)) for name in ("pytorch", "onnxruntime"))
     for first, second, path in zip(one, two, films, strict=True):
-        reference, candidate = answered(first.result), answered(second.result)
+        reference, candidate = answered(first), answered(second)
         assert candidate.label == reference.label
-        np.testing.assert_allclose(candidate.probabilities, reference.probabilities, atol=1e-4)
+        np.testing.assert_allclose(
+            list(candidate.probabilities.values()), list(reference.probabilities.values()), atol=1e-4
+        )
         assert candidate.mask.shape == read_radiograph(path).shape
         assert (candidate.mask == reference.mask).mean() >= 0.9999
         assert candidate.evidence is not None
@@ -357,14 +364,16 @@ def test_any_batch_size_gives_the_same_labels(trained_run: RunFolder, films: lis
     opened = load_bundle(trained_run.bundle)
     runs = [list(Predictor(opened, batch_size=size).predict_many(films)) for size in (1, 5, 12)]
     for answers in zip(*runs, strict=True):
-        first, *others = (answered(answer.result) for answer in answers)
+        first, *others = (answered(answer) for answer in answers)
         for other in others:
             assert other.label == first.label
-            np.testing.assert_allclose(other.probabilities, first.probabilities, atol=1e-5)
+            np.testing.assert_allclose(
+                list(other.probabilities.values()), list(first.probabilities.values()), atol=1e-5
+            )
 
 
 def test_what_a_bundle_does_not_hold_of_an_answer_is_told() -> None:
     assert Predictor(bundle(), backend=Bright()).settings == ""
-    assert Predictor(bundle(), backend=Bright(), gate=OpenGate()).settings == "gate:open"
+    assert Predictor(bundle(), backend=Bright(), gate=NoGate()).settings == "gate:none"
     both = Predictor(bundle(), backend=Bright(), gate=ClassicGate(), fix_orientation=True)
     assert both.settings == "gate:classic fix_orientation"

@@ -13,7 +13,8 @@ from hilum.errors import DataError, OutputError
 from hilum.inference.contour import BANDS, LEVELS, evidence_scale, on_gray
 from hilum.inference.legend import BACKGROUND, CHOSEN, OUTLINE
 from hilum.inference.render import class_evidence, mask_png, overlay, save_png
-from hilum.types import Finding, Prediction, Radiograph
+from hilum.inference.result import Prediction
+from hilum.types import Finding, Radiograph
 
 CLASSES = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
 SPEC = PreprocessSpec(size=64)
@@ -34,13 +35,15 @@ def prediction(
     lung = np.zeros(shape, np.bool_) if mask is None else mask
     return Prediction(
         origin="film.png",
+        radiograph=Radiograph(np.zeros(shape, np.uint8)),
         class_names=tuple(names),
-        probabilities=np.asarray(probabilities, np.float64),
+        probabilities=dict(zip(names, probabilities, strict=True)),
         label=best,
         prediction_set=tuple(names),
         mask=lung,
         evidence=evidence,
         lung_fraction=float(lung.mean()),
+        abstained=False,
         bundle_id="0123456789abcdef",
         findings=findings,
     )

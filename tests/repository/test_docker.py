@@ -11,15 +11,13 @@ import sys
 import threading
 from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import yaml
 
-from hilum.cli.app import _COMMANDS
+from hilum.cli.app import load_command
 from hilum.cli.serve import TOKEN
 from hilum.dicomweb.address import PASSWORD, USER
 
@@ -53,9 +51,7 @@ def only(word: str) -> str:
 def parsed(arguments: list[str]) -> dict[str, Any]:
     """The values of a ``hilum`` command line; whatever is no command or no option of it raises."""
     name, *rest = arguments
-    loaded: Any = typer.main.get_command(import_module(f"hilum.cli.{_COMMANDS[name][0]}").app)
-    command = loaded.commands[name] if hasattr(loaded, "commands") else loaded
-    values: dict[str, Any] = command.make_context(name, rest).params
+    values: dict[str, Any] = load_command(name).make_context(name, rest).params
     return values
 
 

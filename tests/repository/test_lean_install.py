@@ -76,14 +76,25 @@ def test_import_and_help(lean: Path, tmp_path: Path) -> None:
 def test_predicts_from_a_bundle(lean: Path, phantoms: Path, trained_run: RunFolder, tmp_path: Path) -> None:
     image = min((phantoms / "Normal" / "images").iterdir())
     out = tmp_path / "out"
-    _run(lean / "hilum", "predict", image, "--bundle", trained_run.bundle, "--no-gate", "--out", out, cwd=tmp_path)
+    _run(
+        lean / "hilum",
+        "predict",
+        image,
+        "--bundle",
+        trained_run.bundle,
+        "--gate",
+        "none",
+        "--output",
+        out,
+        cwd=tmp_path,
+    )
     with (out / "predictions.csv").open(newline="") as stream:
         (row,) = csv.DictReader(stream)
     probabilities = {name.removeprefix("prob_"): float(p) for name, p in row.items() if name.startswith("prob_")}
     assert Path(row["file"]).name == image.name
     assert row["reason"] == ""
     assert sum(probabilities.values()) == pytest.approx(1, abs=1e-3)
-    assert probabilities[row["label"]] == max(probabilities.values())
+    assert probabilities[row["predicted_label"]] == max(probabilities.values())
     assert 0 <= float(row["lung_fraction"]) <= 1
 
 
@@ -95,7 +106,7 @@ def test_the_wheel_brings_the_default_bundle(
     said = _run(lean / "hilum", "info", "--json", cwd=tmp_path)
     assert json.loads(said)["bundle_id"] == own.bundle_id
     image = min((phantoms / "Normal" / "images").iterdir())
-    said = _run(lean / "hilum", "predict", image, "--no-gate", "--out", tmp_path / "out", cwd=tmp_path)
+    said = _run(lean / "hilum", "predict", image, "--gate", "none", "--output", tmp_path / "out", cwd=tmp_path)
     assert f"bundle {own.bundle_id[:12]}" in said
     assert ",predicted," in (tmp_path / "out" / "predictions.csv").read_text(encoding="utf-8")
 
@@ -103,7 +114,7 @@ def test_the_wheel_brings_the_default_bundle(
 @pytest.mark.slow
 def test_audits_a_folder_and_says_what_it_left_out(lean: Path, phantoms: Path, tmp_path: Path) -> None:
     """The page needs jinja2 and the templates, which the wheel must bring."""
-    printed = _run(lean / "hilum", "audit", phantoms, "--out", tmp_path / "audit", cwd=tmp_path)
+    printed = _run(lean / "hilum", "audit", phantoms, "--output", tmp_path / "audit", cwd=tmp_path)
     assert "48 of 48 films read" in printed
     assert "not run: probes: They need scipy" in printed
     assert "</html>" in (tmp_path / "audit" / "audit.html").read_text(encoding="utf-8")
@@ -119,7 +130,7 @@ def test_what_needs_the_extra_says_so(
         "train": [phantoms],
         "evaluate": [trained_run.bundle, phantoms],
         "compare": [trained_run.root, trained_run.root],
-        "recalibrate": [trained_run.bundle, phantoms, "--out", "new.hilum"],
+        "recalibrate": [trained_run.bundle, phantoms, "--output", "new.hilum"],
     }
     printed = _run(lean / "hilum", command, *words[command], cwd=tmp_path, code=2)
     assert "hilum[train]" in printed

@@ -18,30 +18,37 @@ SOURCE = ROOT / "src"
 SOURCES = sorted((SOURCE / "hilum").rglob("*.py"))
 
 PUBLIC_NAMES = {
-    "__version__",
     "Bundle",
     "Config",
     "Finding",
     "HilumError",
     "Index",
-    "Prediction",
+    "Model",
     "Predictor",
     "PreprocessSpec",
     "Radiograph",
     "Record",
-    "Refusal",
+    "Result",
+    "Run",
+    "__version__",
+    "audit_dataset",
     "build_index",
     "draw_phantom",
+    "evaluate",
+    "find_images",
+    "load",
     "load_bundle",
     "load_config",
     "read_radiograph",
+    "to_dataframe",
+    "train",
 }
 
 # From the bottom; a package or module imports those before it, never one after it, so that no two import each other.
 ORDER = (
     "types", "errors", "storage", "progress", "cpus", "config", "document", "run_folder", "models", "phantoms",
     "imaging", "data", "gate", "bundle", "backends", "inference", "metrics", "training", "evaluation", "export",
-    "gate_training", "audit", "dicomweb", "service", "pipeline", "cli",
+    "gate_training", "audit", "dicomweb", "service", "pipeline", "model", "verbs", "cli",
 )  # fmt: skip
 RANK = {part: rank for rank, part in enumerate(ORDER)}
 

@@ -60,7 +60,9 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def workplace(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a model was trained and exported with the commands' own defaults, but for their size."""
     folder = tmp_path_factory.mktemp("workplace")
-    _run("model_arch.py", "--data_dir", films, "--num_epochs", 1, "--batch_size", 4, "--device", "cpu", cwd=folder)
+    words = ("--num_epochs", 1, "--batch_size", 4, "--num_workers", 0, "--device", "cpu")
+    printed = _run("model_arch.py", "--data_dir", films, *words, cwd=folder)
+    assert printed.count("best_covid_model.pth") == 1
     _run("export_to_onnx.py", cwd=folder)
     return folder
 
@@ -70,7 +72,22 @@ def test_training_leaves_the_originals_files(workplace: Path) -> None:
     folder = workplace / "model_checkpoints"
     left = {path.name for path in folder.iterdir()}
     assert left == {"best_covid_model.safetensors", "training_curves.png", "training_summary.json", "run"}
-    assert cv2.imread(str(folder / "training_curves.png")) is not None
+    beside = {
+        name: {path.name for path in (workplace / name).iterdir()} for name in ("metrices_outputs", "test_results")
+    }
+    curves = {f"{name}_curve.png" for name in ("loss", "cls_loss", "seg_loss", "accuracy", "dice", "val_auc")}
+    assert beside["metrices_outputs"] == curves | {
+        "training_curves.png", "confusion_matrix.png", "roc_curves.png", "sample_overlays.png",
+        "metrics_epochwise.csv", "classification_report.json",
+    }  # fmt: skip
+    assert beside["test_results"] == {"classification_report.json", "confusion_matrix_test.png", "roc_curves_test.png"}
+    for picture in (
+        *workplace.glob("metrices_outputs/*.png"),
+        *workplace.glob("test_results/*.png"),
+        *folder.glob("*.png"),
+    ):
+        assert cv2.imread(str(picture)) is not None
+    assert len(_table(workplace / "metrices_outputs" / "metrics_epochwise.csv")) == 1
     summary = json.loads((folder / "training_summary.json").read_text())
     assert summary["dataset_info"]["total_samples"] == 16
     assert sum(summary["dataset_info"][f"{name}_samples"] for name in ("train", "val", "test")) == 16
@@ -146,7 +163,7 @@ def test_what_is_refused_is_a_row_with_its_reason(workplace: Path, tmp_path: Pat
     for script, prefix in (("run_model_pth_inference.py", "sample"), ("run_onnx_inference.py", "onnx")):
         printed = _run(script, *images, "--save_dir", tmp_path / prefix, cwd=workplace)
         rows = _table(tmp_path / prefix / "inference_predictions.csv")
-        assert [row["status"] for row in rows] == ["refused", "unreadable", "predicted", "unreadable"]
+        assert [row["status"] for row in rows] == ["refused", "unreadable", "ok", "unreadable"]
         assert {row["true_class"] for row in rows} == {"unknown"}
         assert "shorter side, pixels: 48" in rows[0]["reason"]
         assert f"Skipped {small}: {rows[0]['reason']}" in printed
@@ -172,13 +189,13 @@ def test_an_originals_checkpoint_goes_all_the_way(tmp_path: Path) -> None:
     both = ("--onnx_path", path, "--meta_path", path.with_name("model.onnx.meta.json"))
     _run("run_onnx_inference.py", *both, "--images", *films, "--save_dir", tmp_path, cwd=tmp_path)
     rows = _table(tmp_path / "inference_predictions.csv")
-    assert [row["status"] for row in rows] == ["predicted", "predicted"]
+    assert [row["status"] for row in rows] == ["ok", "ok"]
     assert {row["pred_class"] for row in rows} <= {"a", "b", "c", "d"}
 
 
 def _original_checkpoint(file: Path) -> Path:
     """A network of hilum's with the original's names; tests/export/test_import_original.py has the original's own."""
-    config = load_config("seed")
+    config = load_config("original")
     torch.manual_seed(0)
     state = build_model(config.model, config.preprocess, 4).state_dict()
     torch.save({"epoch": 1, "model_state_dict": state, "class_names": ["d", "c", "b", "a"]}, file)

@@ -125,8 +125,8 @@ def test_downloads_hold_what_is_shown(page: Any) -> None:
     name, table = saved(page, "Table, CSV")
     lines = list(csv.DictReader(io.StringIO(table.decode())))
     assert name == "predictions.csv"
-    assert [line["status"] for line in lines] == ["predicted", "refused"]
-    assert lines[0]["label"] == "Lung_Opacity"
+    assert [line["status"] for line in lines] == ["ok", "refused"]
+    assert lines[0]["predicted_label"] == "Lung_Opacity"
     assert float(lines[0]["lung_fraction"]) == pytest.approx((mask > 0).mean(), abs=1e-4)
     name, content = saved(page, "ZIP")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from hilum.inference.predictor import Answer, Predictor, Source, Upload
+from hilum.inference.predictor import Predictor, Source, Upload
+from hilum.inference.result import Result
 from hilum.service.page import session as module
 from hilum.service.page.films import Films
 from hilum.service.page.gallery import specimens
@@ -60,7 +61,7 @@ def test_a_fault_in_one_film_is_its_row_and_stops_no_other(
     whole = Predictor.predict_many
     bad = session.films.waiting()[1].name
 
-    def faulty(self: Predictor, sources: Iterable[Source]) -> Iterator[Answer]:
+    def faulty(self: Predictor, sources: Iterable[Source]) -> Iterator[Result]:
         for source in sources:
             if isinstance(source, Upload) and source.name == bad:
                 raise ZeroDivisionError("Mustermann")
@@ -68,7 +69,7 @@ def test_a_fault_in_one_film_is_its_row_and_stops_no_other(
 
     monkeypatch.setattr(Predictor, "predict_many", faulty)
     session.answer_some()
-    assert [film.status for film in session.films] == ["predicted", "unreadable", "unsure", "unsure"]
+    assert [film.status for film in session.films] == ["ok", "unreadable", "unsure", "unsure"]
     fault = list(session.films)[1].result
     assert fault is not None
     assert "ZeroDivisionError" in fault.findings[0].message

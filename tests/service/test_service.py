@@ -30,11 +30,12 @@ from hilum.bundle.bundle import load_bundle
 from hilum.inference.evidence_file import read_evidence
 from hilum.inference.predictor import Predictor
 from hilum.inference.render import class_evidence
+from hilum.inference.result import Prediction
 from hilum.phantoms.chest import draw_phantom
 from hilum.run_folder import RunFolder
 from hilum.service.api import create_app
 from hilum.service.settings import ServeSettings
-from hilum.types import Prediction, Radiograph
+from hilum.types import Radiograph
 
 PHANTOM = draw_phantom(4_000_001, "Normal", size=256).image
 
@@ -78,10 +79,10 @@ def test_one_film_gets_what_the_library_says(client: TestClient, trained_run: Ru
     assert isinstance(expected, Prediction)
     assert content["bundle_id"] == expected.bundle_id
     got = result["prediction"]
-    assert got["label"] == expected.label
+    assert got["predicted_label"] == expected.label
     assert got["prediction_set"] == list(expected.prediction_set)
     np.testing.assert_allclose(
-        [got["probabilities"][name] for name in expected.class_names], expected.probabilities, atol=1e-6
+        [got["probabilities"][name] for name in expected.class_names], list(expected.probabilities.values()), atol=1e-6
     )
     assert (got["height"], got["width"]) == (256, 256)
     assert "mask_png" not in got
@@ -105,7 +106,7 @@ def test_pictures_and_run_lengths_are_those_of_the_film(
     values, facts = read_evidence(tmp_path / "evidence.png")
     whole = class_evidence(expected, PHANTOM.shape, load_bundle(trained_run.bundle).manifest.preprocess)
     assert whole is not None
-    assert facts["class"] == got["label"]
+    assert facts["class"] == got["predicted_label"]
     assert facts["logits_per_gray_level"] == got["evidence"]["step"]
     np.testing.assert_allclose(values, whole, atol=got["evidence"]["step"])
     overlay = cv2.imdecode(np.frombuffer(base64.b64decode(got["overlay_png"]), np.uint8), cv2.IMREAD_COLOR)
@@ -124,7 +125,7 @@ def test_every_kind_of_file_is_read(client: TestClient, kind: str) -> None:
     """The label and probabilities of the PNG; those of JPEG and WebP, which lose some, nearly."""
     expected = client.post("/v1/predict", files=files(png())).json()["results"][0]["prediction"]
     got = client.post("/v1/predict", files=files(written(kind))).json()["results"][0]["prediction"]
-    assert got["label"] == expected["label"]
+    assert got["predicted_label"] == expected["predicted_label"]
     assert got["probabilities"] == pytest.approx(
         expected["probabilities"], abs=0.1 if kind in ("jpg", "webp") else 0.01
     )
@@ -135,7 +136,7 @@ def test_of_several_files_each_has_its_own_result(client: TestClient) -> None:
     response = client.post("/v1/predict", files=files(png(), png(noise), b"no picture"))
     assert response.status_code == 200
     results = response.json()["results"]
-    assert [result["status"] for result in results] == ["predicted", "refused", "unreadable"]
+    assert [result["status"] for result in results] == ["ok", "refused", "unreadable"]
     assert [result["file"] for result in results] == ["0.png", "1.png", "2.png"]
     assert results[1]["problem"]["type"] == "urn:hilum:problem:refused"
     assert results[1]["problem"]["findings"][0]["check"] == "frontal"
@@ -277,7 +278,7 @@ def test_a_bug_is_logged_with_its_place_and_without_its_text(
 def test_measurements_count_films(client: TestClient) -> None:
     client.post("/v1/predict", files=files(png()))
     text = client.get("/metrics").text
-    found = re.search(r'^hilum_films_total\{status="predicted"\} (\S+)', text, re.MULTILINE)
+    found = re.search(r'^hilum_films_total\{status="ok"\} (\S+)', text, re.MULTILINE)
     assert found
     assert float(found[1]) >= 1
     assert re.search(r"^hilum_films_under_way 0\.0", text, re.MULTILINE)
@@ -334,7 +335,7 @@ def test_the_schema_describes_every_answer(client: TestClient) -> None:
     predict = schema["paths"]["/v1/predict"]["post"]
     assert {"200", "401", "413", "422", "429", "503"} <= set(predict["responses"])
     example = schema["components"]["schemas"]["PredictResponse"]["examples"][0]
-    assert example["results"][0]["prediction"]["label"] == "Normal"
+    assert example["results"][0]["prediction"]["predicted_label"] == "Normal"
 
 
 def test_a_process_serves_under_load_and_finishes_what_it_accepted(trained_run: RunFolder, tmp_path: Path) -> None:

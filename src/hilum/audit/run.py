@@ -104,7 +104,7 @@ def audit(
     if bundle is not None and backend is not None:
         _model(parts, replace(index, records=records), bundle, backend, films, resamples, seed, step)
     else:
-        parts.not_run["model"] = "No model was given: name a bundle with --model."
+        parts.not_run["model"] = "No bundle was given: name one with --bundle."
     report = AuditReport(
         hilum_version=__version__,
         data=_facts(data, index, scanned),
@@ -216,7 +216,7 @@ def _model(
         parts.findings += model_findings(shortcuts)
         parts.sections["model"] = {**as_json(shortcuts), "name": manifest.name, "id": manifest.bundle_id, "split": name}
     if not films:
-        parts.not_run["robustness"] = "Left out by --films 0."
+        parts.not_run["robustness"] = "Left out by --limit 0."
         return
     points = robustness(
         backend, cache.images, labels, manifest.class_names, clusters, spec, limit=films,

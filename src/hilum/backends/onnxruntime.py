@@ -1,60 +1,70 @@
-"""Two engines for one network: ONNX Runtime, which the lean install has, and PyTorch."""
+"""Run a bundle's ONNX graph with ONNX Runtime, the backend of the lean install."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnxruntime
 
 from hilum.backends.base import BackendOutput, Floats
+from hilum.bundle.bundle import ONNX_MODEL, Bundle
 from hilum.errors import BundleError, ConfigError, DeviceError
 
-if TYPE_CHECKING:
-    pass
-
-
-PROVIDERS = {
+_PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-"""The names that ``--providers`` takes, and ONNX Runtime's."""
+"""ONNX Runtime's name for each kind of device."""
+
+_DEVICE = re.compile(rf"(?P<kind>{'|'.join(_PROVIDERS)})(?::(?P<number>\d+))?")
+
+
+def is_available(device: str = "cpu") -> bool:
+    """Whether this build of ONNX Runtime has a provider for ``device``; the device itself is not opened."""
+    named = _DEVICE.fullmatch(device)
+    return named is not None and _PROVIDERS[named["kind"]] in onnxruntime.get_available_providers()
+
+
+def open(bundle: Bundle, device: str = "cpu") -> OnnxRuntimeBackend:
+    """Open the ONNX graph of ``bundle``; see OnnxRuntimeBackend."""
+    return OnnxRuntimeBackend(bundle.read(ONNX_MODEL), device)
 
 
 @dataclass
-class OnnxBackend:
-    """ONNX Runtime on the first of ``providers`` that supports each operator.
+class OnnxRuntimeBackend:
+    """An ONNX Runtime session; operators that ``device`` does not support run on the CPU.
 
     Args:
         model: the bytes of an ONNX graph with embedded weights.
-        providers: names of PROVIDERS, in order of preference.
+        device: ``cpu``, ``cuda`` or ``tensorrt``, the latter two with ``:N`` for the N-th GPU.
         threads: of the CPU provider; 0 uses all cores.
 
     Raises:
-        ConfigError: a provider's name is not known.
-        DeviceError: a provider is not in this build of ONNX Runtime, or finds no device.
+        ConfigError: the name of the device is unknown.
+        DeviceError: this build of ONNX Runtime has no provider for the device, or finds no device.
         BundleError: the graph cannot be loaded, or is not one that hilum exported.
     """
 
     model: bytes
-    providers: Sequence[str] = ("cpu",)
+    device: str = "cpu"
     threads: int = 0
 
     def __post_init__(self) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3
-        wanted = _runtime_names(self.providers)
+        wanted = _providers(self.device)
         try:
             self._session = onnxruntime.InferenceSession(self.model, options, providers=wanted)
         except _onnx_errors() as error:
             raise BundleError(f"Expected an ONNX graph, ONNX Runtime says: {error}.") from error
-        if wanted[0] not in self._session.get_providers():  # ONNX Runtime goes on without it, on the CPU
+        if wanted[0][0] not in self._session.get_providers():  # ONNX Runtime goes on without it, on the CPU
             raise DeviceError(
-                f"Expected ONNX Runtime to use {wanted[0]}, it finds no device for it.",
-                hint="Check the driver with nvidia-smi, or use --providers cpu.",
+                f"ONNX Runtime finds no device for {self.device}.",
+                hint="Check the driver with nvidia-smi, or use --device cpu.",
             )
         inputs = [value.name for value in self._session.get_inputs()]
         self.output_names = [output.name for output in self._session.get_outputs()]
@@ -72,18 +82,23 @@ class OnnxBackend:
         )
 
 
-def _runtime_names(providers: Sequence[str]) -> list[str]:
-    unknown = [name for name in providers if name not in PROVIDERS]
-    if unknown or not providers:
-        raise ConfigError(f"Expected providers among {', '.join(PROVIDERS)}, got {', '.join(unknown) or 'none'}.")
+def _providers(device: str) -> list[tuple[str, dict[str, Any]]]:
+    """ONNX Runtime's providers for ``device``, in order of preference, each with its options."""
+    named = _DEVICE.fullmatch(device)
+    if named is None or (named["kind"] == "cpu" and named["number"]):
+        raise ConfigError(f"ONNX Runtime has no device {device!r}.", hint="Use --device cpu, cuda or cuda:N.")
     available = onnxruntime.get_available_providers()
-    absent = [name for name in providers if PROVIDERS[name] not in available]
-    if absent:
+    if _PROVIDERS[named["kind"]] not in available:
         raise DeviceError(
-            f"Expected ONNX Runtime with {', '.join(absent)}, this build has {', '.join(available)}.",
-            hint="Install onnxruntime-gpu in place of onnxruntime, or use --providers cpu.",
+            f"This build of ONNX Runtime cannot use {device}: it has {', '.join(available)}.",
+            hint="Install onnxruntime-gpu in place of onnxruntime, or use --backend pytorch or --device cpu.",
         )
-    return [PROVIDERS[name] for name in providers]
+    cpu: tuple[str, dict[str, Any]] = (_PROVIDERS["cpu"], {})
+    return (
+        [cpu]
+        if named["kind"] == "cpu"
+        else [(_PROVIDERS[named["kind"]], {"device_id": int(named["number"] or 0)}), cpu]
+    )
 
 
 def _onnx_errors() -> tuple[type[Exception], ...]:

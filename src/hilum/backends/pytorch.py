@@ -1,8 +1,9 @@
-"""PyTorch as a backend; the only module of the lean packages that imports torch, and only when opened."""
+"""Run a bundle's weights with PyTorch; the only module of the lean packages that imports it, and only when opened."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from hilum.backends.base import BackendOutput, Floats
@@ -13,9 +14,48 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def is_available(device: str = "cpu") -> bool:
+    """Whether PyTorch is installed and has ``device``."""
+    if find_spec("torch") is None or find_spec("safetensors") is None:
+        return False
+    if device == "cpu":
+        return True
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):  # AssertionError: a PyTorch built without CUDA
+        return False
+    return True
+
+
+def open(bundle: Bundle, device: str = "cpu") -> PyTorchBackend:
+    """Build the network of ``bundle`` and load its weights.
+
+    Raises:
+        MissingExtraError: PyTorch is not installed.
+        CheckpointError: the weights are not those of the network that the manifest names.
+        DeviceError: PyTorch cannot use the device.
+    """
+    try:
+        from safetensors.torch import load
+
+        from hilum.models.build import build_model
+        from hilum.models.weights import fit_state
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"--backend pytorch needs {error.name}, which is not installed.",
+            hint=extra_hint("train") + ", or use --backend onnxruntime.",
+        ) from error
+    manifest = bundle.manifest
+    model = build_model(manifest.model, manifest.preprocess, len(manifest.class_names))
+    fit_state(model, load(bundle.read(WEIGHTS)), f"{bundle.path}/{WEIGHTS}")
+    return PyTorchBackend(model, device)
+
+
 @dataclass
-class TorchBackend:
-    """PyTorch; needs the ``train`` extra.
+class PyTorchBackend:
+    """A PyTorch network; needs the ``train`` extra.
 
     Args:
         model: returns a ModelOutput; put into evaluation mode.
@@ -33,32 +73,9 @@ class TorchBackend:
             self.model.to(self.device).eval()
         except (RuntimeError, AssertionError) as error:  # AssertionError: a PyTorch built without CUDA
             raise DeviceError(
-                f"Expected the device {self.device}, PyTorch says: {str(error).splitlines()[0]}",
-                hint="Use --device cpu, or check the driver with nvidia-smi.",
+                f"PyTorch cannot use the device {self.device}: {str(error).splitlines()[0]}",
+                hint="Check the driver with nvidia-smi, or use --device cpu.",
             ) from error
-
-    @classmethod
-    def from_bundle(cls, bundle: Bundle, device: str = "cpu") -> TorchBackend:
-        """The network of a bundle's safetensors.
-
-        Raises:
-            MissingExtraError: PyTorch is not installed.
-            CheckpointError: the weights are not those of the network that the manifest names.
-        """
-        try:
-            from safetensors.torch import load
-
-            from hilum.models.build import build_model
-            from hilum.models.weights import fit_state
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(
-                f"Expected PyTorch for --backend torch, {error.name} is not installed.",
-                hint=extra_hint("train") + ", or use --backend onnx.",
-            ) from error
-        manifest = bundle.manifest
-        model = build_model(manifest.model, manifest.preprocess, len(manifest.class_names))
-        fit_state(model, load(bundle.read(WEIGHTS)), f"{bundle.path}/{WEIGHTS}")
-        return cls(model, device)
 
     def run(self, images: Floats) -> BackendOutput:
         """See Backend."""

@@ -61,7 +61,7 @@ def write_files(path: Path, contents: Mapping[str, bytes]) -> None:
 
 def _check_replaceable(path: Path, contents: Iterable[str]) -> None:
     """Refuse to overwrite anything but a bundle, and a bundle's folder with something else in it."""
-    hint = "Choose another --out."
+    hint = "Choose another --output."
     if path.suffix == SUFFIX and path.is_file():
         is_bundle = zipfile.is_zipfile(path) and MANIFEST in _names_in_zip(path)
     else:
@@ -80,7 +80,7 @@ def _write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     except OSError as error:
         raise OutputError(
-            f"Expected a writable folder for {path}, got: {error.strerror or error}.", hint="Choose another --out."
+            f"Expected a writable folder for {path}, got: {error.strerror or error}.", hint="Choose another --output."
         ) from error
     old, new = scratch / "old", scratch / "new"
     try:

@@ -7,11 +7,11 @@ from typing import Literal, get_args
 from hilum.bundle.bundle import FEATURES, Bundle, load_bundle
 from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.errors import ConfigError
-from hilum.gate import ClassicGate, Gate, LearnedGate, OpenGate
+from hilum.gate import ClassicGate, Gate, LearnedGate, NoGate
 from hilum.gate.post_check import FeatureReference
 from hilum.gate.stored import GATE_MODEL
 
-GateName = Literal["learned", "classic", "open"]
+GateName = Literal["learned", "classic", "none"]
 USUAL_GATE: GateName = "learned"
 
 
@@ -26,10 +26,10 @@ def open_gate(bundle: Bundle, name: GateName = USUAL_GATE) -> Gate:
         BundleError: the gate's graph or the statistics cannot be read.
     """
     if name not in get_args(GateName):
-        raise ConfigError(f"Expected a gate among {', '.join(get_args(GateName))}, got {name!r}.")
+        raise ConfigError(f"Unknown gate {name!r}.", hint=f"Choose one of {', '.join(get_args(GateName))}.")
     bounds = bundle.manifest.gate
-    if name == "open":
-        return OpenGate()
+    if name == "none":
+        return NoGate()
     if name == "classic":
         return ClassicGate(bounds.classic)
     source = bundle if GATE_MODEL in bundle else load_bundle(resolve_bundle(DEFAULT))

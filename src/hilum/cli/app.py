@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import Annotated, Any
+from itertools import groupby
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -12,44 +13,51 @@ from typer.core import TyperCommand, TyperGroup
 from hilum._version import __version__
 from hilum.errors import HilumError, extra_hint
 
-_COMMANDS = {
-    "index": ("data", "Index a data set and report what is wrong with its files."),
-    "split": ("data", "Split a data set, stratified by class and grouped by patient; a CSV's own is checked and kept."),
-    "phantom": ("data", "Draw chest radiographs of nobody, with exact lung and region masks, in the folder layout."),
-    "train": ("train", "Train on a folder of radiographs: index, check, split, cache, train, evaluate, export."),
-    "evaluate": (
-        "evaluate",
-        "Measure a run or a bundle, with 95% intervals, as a report, a page and tables.",
-    ),
-    "compare": (
-        "compare",
-        "Compare two models on the same images: DeLong's test for the AUCs, the paired bootstrap for the rest.",
-    ),
-    "recalibrate": (
-        "recalibrate",
-        "Fit a bundle's temperature, prediction sets and abstention on 100 or more local images, without training.",
-    ),
-    "audit": ("audit", "Look for duplicates, leaks and shortcuts in a data set, and for shortcuts in a model."),
-    "export": ("train", "Export a run as a bundle, once PyTorch and ONNX Runtime agree on noise and on real files."),
-    "import-checkpoint": ("train", "Turn a checkpoint of the original project into a bundle."),
-    "predict": ("predict", "Predict on films: class probabilities, lung mask, evidence."),
-    "gate": ("gate", "Say of files whether they are frontal chest films that lie as they should, and why not."),
-    "train-gate": (
-        "train_gate",
-        "Train a gate on frontal films, drawn pictures and a table of others, and set its bounds.",
-    ),
-    "serve": ("serve", "Serve a bundle over REST; the documentation is at /docs. HILUM_TOKEN asks for a bearer token."),
-    "dicomweb": (
-        "dicomweb",
-        "Predict on the CR and DX chest films of a PACS, and store segmentations and reports back into it.",
-    ),
-    "app": ("page", "Open the page: drop films, see class, lung and evidence, save the results; nothing is stored."),
-    "info": ("info", "Say what a bundle is: classes, network, test figures, calibration, size."),
-}
-"""Command to its module in hilum.cli and its line in ``hilum --help``, which thereby imports none of them.
 
-The line is the command's docstring; a test says so.
-"""
+class Command(NamedTuple):
+    """Where a command lives and how ``hilum --help`` shows it."""
+
+    module: str  # in hilum.cli
+    group: str
+    line: str  # the command's docstring; a test says so
+
+
+COMMANDS = {
+    "index": Command("data", "Data", "Index a dataset and report problems with its files."),
+    "split": Command(
+        "data", "Data", "Split a dataset into train, val and test, stratified by class, grouped by patient."
+    ),
+    "phantom": Command("data", "Data", "Generate synthetic radiographs with exact lung and region masks."),
+    "audit": Command(
+        "audit", "Data", "Audit a dataset for duplicates, leaks and shortcuts, and a model for shortcuts."
+    ),
+    "train": Command("train", "Training", "Train a model on a folder of radiographs, evaluate it and export a bundle."),
+    "train-gate": Command(
+        "train_gate", "Training", "Train an input check on your own radiographs and negative examples."
+    ),
+    "export": Command("export", "Training", "Export a run as a bundle, once PyTorch and ONNX Runtime agree."),
+    "import-checkpoint": Command("export", "Training", "Convert a checkpoint of the original project to a bundle."),
+    "evaluate": Command(
+        "evaluate", "Evaluation", "Evaluate a run or a bundle, with confidence intervals, and write a report."
+    ),
+    "compare": Command(
+        "compare", "Evaluation", "Compare two models on the same images with DeLong's test and the paired bootstrap."
+    ),
+    "recalibrate": Command(
+        "recalibrate", "Evaluation", "Recalibrate a bundle on 100 or more local labeled images, without training."
+    ),
+    "predict": Command(
+        "predict", "Inference", "Predict class, lung mask and evidence for images, folders or DICOM files."
+    ),
+    "gate": Command("gate", "Inference", "Check whether images are upright frontal chest radiographs, with reasons."),
+    "info": Command("info", "Inference", "Show a bundle's classes, network, test metrics, calibration and size."),
+    "serve": Command("serve", "Serving", "Serve a bundle over REST, with the API documentation at /docs."),
+    "app": Command("page", "Serving", "Serve the web app: predict in the browser and save results; nothing is stored."),
+    "dicomweb": Command(
+        "dicomweb", "Serving", "Predict on the chest radiographs of a PACS and store segmentations and reports there."
+    ),
+}
+"""The commands by group, as ``hilum --help`` lists them; their modules are imported when they are called."""
 
 _TRAIN_MODULES = frozenset(
     {
@@ -63,20 +71,19 @@ _TRAIN_MODULES = frozenset(
 class _LazyGroup(TyperGroup):
     """Loads a command when it is called; every error a user can act on is one message and exit code 2."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in _COMMANDS:
-            return None
-        return TyperCommand(cmd_name, help=_COMMANDS[cmd_name][1])
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = {name: TyperCommand(name, help=command.line) for name, command in COMMANDS.items()}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name, command, rest = super().resolve_command(ctx, args)
-        if name is not None:
-            loaded: Any = typer.main.get_command(import_module(f"hilum.cli.{_COMMANDS[name][0]}").app)
-            command = loaded.commands[name] if hasattr(loaded, "commands") else loaded
-        return name, command, rest
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name is not None else None, rest
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        width = max(map(len, COMMANDS))
+        for group, entries in groupby(COMMANDS.items(), lambda entry: entry[1].group):
+            with formatter.section(group):
+                formatter.write_dl([(f"{name:<{width}}", command.line) for name, command in entries])
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -90,21 +97,36 @@ class _LazyGroup(TyperGroup):
         except OSError as error:
             _fail(f"The operating system refused: {error}.", "")
         except KeyboardInterrupt:
-            _say("Interrupted. What was finished is kept.")
+            _say("Interrupted. Completed work is kept.")
             sys.exit(130)
 
 
+def load_command(name: str) -> Any:
+    """Import the command ``name`` of COMMANDS."""
+    loaded: Any = typer.main.get_command(import_module(f"hilum.cli.{COMMANDS[name].module}").app)
+    return loaded.commands[name] if hasattr(loaded, "commands") else loaded
+
+
 def new_typer() -> typer.Typer:
-    """A Typer for one module's commands."""
-    return typer.Typer(pretty_exceptions_enable=False, rich_markup_mode="rich")
+    """Return a Typer for one module's commands.
+
+    Help is plain text, which wraps instead of cutting names off, and in which brackets are no markup.
+    """
+    return typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
+
+
+def examples(*lines: str) -> str:
+    """Return the end of a command's help: example command lines, each kept on its own line."""
+    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
 
 
 app = typer.Typer(
     cls=_LazyGroup,
     help="Train, evaluate, export and run multi-task chest radiograph models. A research tool, not a medical device.",
+    epilog=examples("hilum predict image.png --save-overlays", "hilum train DATA --output runs/a"),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
 )
 
 
@@ -135,5 +157,5 @@ def _say(text: str) -> None:
 
 
 def main() -> None:
-    """The entry point of the ``hilum`` command."""
+    """Run the ``hilum`` command."""
     app(prog_name="hilum")

@@ -10,37 +10,38 @@ import typer
 from rich.markup import escape
 
 from hilum.bundle.default import resolve_bundle
-from hilum.cli.app import new_typer
+from hilum.cli.app import examples, new_typer
 from hilum.cli.console import say, show_findings
+from hilum.cli.inputs import ClassesOption, DataArgument, ResamplesOption, SeedOption, SplitFileOption
 from hilum.cli.progress import StepBars
 
 app = new_typer()
 
 
-@app.command()
+@app.command(epilog=examples("hilum audit DATA", "hilum audit DATA --bundle default --limit 200 --strict"))
 def audit(
-    data: Annotated[Path, typer.Argument(help="A folder of class folders, or a CSV.")],
-    model: Annotated[
+    data: DataArgument,
+    bundle: Annotated[
         str | None,
-        typer.Option(help="A bundle, or default: the one that comes with hilum. Does it use the shortcuts?"),
+        typer.Option(help="Bundle to audit for shortcuts: a folder, a .hilum file, a run's folder, or default."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for audit.html and audit.json.")] = Path("audit"),
-    classes: Annotated[list[str] | None, typer.Option("--class", help="Keep only this class; repeat for more.")] = None,
-    split_file: Annotated[Path | None, typer.Option(help="A split.json, where the data have no split column.")] = None,
-    films: Annotated[
-        int, typer.Option(min=0, help="Films for the model's robustness to changes; 0 leaves it out.")
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for audit.html and audit.json.")] = Path(
+        "audit"
+    ),
+    classes: ClassesOption = None,
+    split_file: SplitFileOption = None,
+    limit: Annotated[
+        int, typer.Option(min=0, help="Number of images for the bundle's robustness tests, at most; 0 disables them.")
     ] = 500,
-    permutations: Annotated[int, typer.Option(min=39, help="Permuted labels behind the chance bands.")] = 199,
-    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples behind the intervals.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all that is drawn.")] = 0,
+    permutations: Annotated[int, typer.Option(min=39, help="Label permutations for the chance bands.")] = 199,
+    resamples: ResamplesOption = 1000,
+    seed: SeedOption = 0,
     strict: Annotated[
         bool,
-        typer.Option(
-            "--strict", help="Exit with code 1 if a finding is an error: a leak, a shortcut, an unreadable file."
-        ),
+        typer.Option("--strict", help="Exit with code 1 on an error: a leak, a shortcut, an unreadable file."),
     ] = False,
 ) -> None:
-    """Look for duplicates, leaks and shortcuts in a data set, and for shortcuts in a model."""
+    """Audit a dataset for duplicates, leaks and shortcuts, and a model for shortcuts."""
     steps = StepBars()
     from hilum.audit.run import PAGE_FILE
     from hilum.audit.run import audit as run_audit
@@ -49,13 +50,14 @@ def audit(
 
     try:
         report = run_audit(
-            data, out, model=None if model is None else resolve_bundle(model), classes=classes, split_file=split_file,
-            films=films, permutations=permutations, resamples=resamples, seed=seed, step=Step(steps.begin),
+            data, output, model=None if bundle is None else resolve_bundle(bundle), classes=classes,
+            split_file=split_file, films=limit, permutations=permutations, resamples=resamples, seed=seed,
+            step=Step(steps.begin),
         )  # fmt: skip
     finally:
         steps.close()
     facts = report.data
-    say(f"{facts.readable:,} of {facts.images:,} films read, {facts.groups:,} groups, {report.seconds:.0f} s")
+    say(f"{facts.readable:,} of {facts.images:,} images read, {facts.groups:,} groups, {report.seconds:.0f} s")
     told = [found for found in report.findings if not found.is_probe_note]
     show_findings(Finding(found.check, found.severity, found.message) for found in told)
     if notes := len(report.findings) - len(told):
@@ -65,6 +67,6 @@ def audit(
         )
     for part, reason in report.not_run.items():
         say(f"[dim]not run: {escape(part)}: {escape(reason)}[/]")
-    say(f"Report in [bold]{escape(str(out / PAGE_FILE))}[/], figures in audit.json.")
+    say(f"Report in [bold]{escape(str(output / PAGE_FILE))}[/], figures in audit.json.")
     if strict and any(found.severity == "error" for found in report.findings):
         sys.exit(1)

@@ -10,8 +10,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from hilum.cli.app import new_typer
+from hilum.cli.app import examples, new_typer
 from hilum.cli.console import console, say
+from hilum.cli.inputs import ResamplesOption
 from hilum.types import SplitName
 
 if TYPE_CHECKING:
@@ -20,15 +21,22 @@ if TYPE_CHECKING:
 app = new_typer()
 
 
-@app.command()
+@app.command(
+    epilog=examples("hilum compare runs/a runs/b", "hilum compare a/predictions.csv b/predictions.csv -o ab.json")
+)
 def compare(
-    a: Annotated[Path, typer.Argument(help="A run's folder, a results folder or a predictions.csv.")],
-    b: Annotated[Path, typer.Argument(help="The other, of the same files and labels.")],
-    split: Annotated[SplitName, typer.Option(help="Which split of the runs.")] = "test",
-    out: Annotated[Path | None, typer.Option(help="A JSON file for all differences, per class and source too.")] = None,
-    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples behind the intervals.")] = 1000,
+    a: Annotated[
+        Path, typer.Argument(metavar="A", help="A run's folder, an evaluation's folder or its predictions.csv.")
+    ],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The other model, evaluated on the same images.")],
+    split: Annotated[SplitName, typer.Option(help="Split of the runs to compare on.")] = "test",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="JSON file for all differences, per class and per source too."),
+    ] = None,
+    resamples: ResamplesOption = 1000,
 ) -> None:
-    """Compare two models on the same images: DeLong's test for the AUCs, the paired bootstrap for the rest."""
+    """Compare two models on the same images with DeLong's test and the paired bootstrap."""
     from hilum.evaluation.compare import compare as run_comparison
     from hilum.evaluation.compare import open_scores, verdict, write_comparison
 
@@ -42,9 +50,9 @@ def compare(
     console.print(table)
     say("Figures with a p: DeLong's test, p by Holm for their number. The others: paired bootstrap, each on its own.")
     say(escape(verdict(found)))
-    if out is not None:
-        write_comparison(found, out, names=(str(a), str(b)))
-        say(f"Wrote [bold]{escape(str(out))}[/].")
+    if output is not None:
+        write_comparison(found, output, names=(str(a), str(b)))
+        say(f"Wrote [bold]{escape(str(output))}[/].")
 
 
 def _row(difference: Difference) -> list[str]:

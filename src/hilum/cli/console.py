@@ -41,7 +41,7 @@ def films_table(films: int, manifest: Manifest, statuses: Mapping[str, int], lab
     table = Table("status", "films", title=f"{films:,} films, bundle {manifest.bundle_id[:12]}")
     for status, count in sorted(statuses.items()):
         table.add_row(status, f"{count:,}")
-        if status == "predicted":
+        if status == "ok":
             for label in manifest.class_names:
                 table.add_row(f"  {escape(label)}", f"{labels.get(label, 0):,}")
     return table

@@ -10,8 +10,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from hilum.cli.app import new_typer
+from hilum.cli.app import examples, new_typer
 from hilum.cli.console import console, say, show_findings
+from hilum.cli.inputs import ClassesOption, DataArgument
 from hilum.cli.progress import counting
 from hilum.config import SplitConfig
 from hilum.types import NO_LABEL
@@ -21,37 +22,38 @@ if TYPE_CHECKING:
 
 app = new_typer()
 
-Classes = Annotated[list[str] | None, typer.Option("--class", help="Keep only this class; repeat for more.")]
 
-
-@app.command()
+@app.command(epilog=examples("hilum index DATA", "hilum index metadata.csv --class COVID --class Normal -o index.csv"))
 def index(
-    data: Annotated[Path, typer.Argument(help="A folder of class folders, or a CSV.")],
-    out: Annotated[Path, typer.Option(help="The table to write.")] = Path("index.csv"),
-    classes: Classes = None,
+    data: DataArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write.")] = Path("index.csv"),
+    classes: ClassesOption = None,
     check: Annotated[bool, typer.Option(help="Decode every file to check it.")] = True,
 ) -> None:
-    """Index a data set and report what is wrong with its files."""
+    """Index a dataset and report problems with its files."""
     from hilum.data.index import build_index, save_index
 
     with counting("Checking files") as progress:
         built = build_index(data, classes=classes, check=check, progress=progress)
-    save_index(built, out)
+    save_index(built, output)
     console.print(_table(built))
     show_findings(built.findings)
-    say(f"Wrote [bold]{escape(str(out))}[/]. Next: hilum split {escape(str(out))}")
+    say(f"Wrote [bold]{escape(str(output))}[/]. Next: hilum split {escape(str(output))}")
 
 
-@app.command()
+@app.command(epilog=examples("hilum split index.csv", "hilum split DATA --test-fraction 0.2 --seed 7 -o split.json"))
 def split(
-    data: Annotated[Path, typer.Argument(help="A folder of class folders, or a CSV, such as hilum index wrote.")],
-    out: Annotated[Path, typer.Option(help="The JSON to write.")] = Path("split.json"),
-    classes: Classes = None,
-    val_fraction: Annotated[float, typer.Option(help="Share for validation.")] = SplitConfig().val_fraction,
-    test_fraction: Annotated[float, typer.Option(help="Share for the test.")] = SplitConfig().test_fraction,
-    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = SplitConfig().seed,
+    data: DataArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")] = Path("split.json"),
+    classes: ClassesOption = None,
+    val_fraction: Annotated[float, typer.Option(help="Validation fraction.")] = SplitConfig().val_fraction,
+    test_fraction: Annotated[float, typer.Option(help="Test fraction.")] = SplitConfig().test_fraction,
+    seed: Annotated[int, typer.Option(help="Random seed of the split.")] = SplitConfig().seed,
 ) -> None:
-    """Split a data set, stratified by class and grouped by patient; a CSV's own is checked and kept."""
+    """Split a dataset into train, val and test, stratified by class, grouped by patient.
+
+    A split that the CSV already has is checked and kept.
+    """
     from hilum.config import load_config
     from hilum.data.index import build_index
     from hilum.data.split import make_split, save_split
@@ -62,27 +64,27 @@ def split(
         built = build_index(data, classes=classes, check=False, progress=progress)
     show_findings(built.findings)
     made = make_split(built, config.split)
-    save_split(made, out)
+    save_split(made, output)
     table = Table("class", "train", "val", "test", title=f"Split ({made.origin}), images")
     for name in built.class_names:
         table.add_row(escape(name), *(f"{made.counts[part].get(name, 0):,}" for part in ("train", "val", "test")))
     console.print(table)
-    say(f"Wrote [bold]{escape(str(out))}[/], SHA-256 {made.digest[:16]}.")
+    say(f"Wrote [bold]{escape(str(output))}[/], SHA-256 {made.digest[:16]}.")
 
 
-@app.command()
+@app.command(epilog=examples("hilum phantom phantoms", "hilum phantom phantoms --count 48 --size 128 --seed 1"))
 def phantom(
-    out: Annotated[Path, typer.Argument(help="A new folder.")],
-    n: Annotated[int, typer.Option(help="How many films.")] = 200,
-    size: Annotated[int, typer.Option(help="Side, pixels.")] = 256,
-    seed: Annotated[int, typer.Option(help="Seed; another seed draws other patients.")] = 0,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder to write the dataset to.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of radiographs.")] = 200,
+    size: Annotated[int, typer.Option(help="Side of a radiograph, pixels.")] = 256,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed; another seed gives other patients.")] = 0,
 ) -> None:
-    """Draw chest radiographs of nobody, with exact lung and region masks, in the folder layout."""
+    """Generate synthetic radiographs with exact lung and region masks."""
     from hilum.phantoms.chest import write_phantoms
 
-    with counting("Drawing") as progress:
-        write_phantoms(out, n, seed=seed, size=size, progress=progress)
-    say(f"Drew {n} films in [bold]{escape(str(out))}[/]. Next: hilum train {escape(str(out))}")
+    with counting("Generating") as progress:
+        write_phantoms(folder, count, seed=seed, size=size, progress=progress)
+    say(f"Generated {count:,} radiographs in [bold]{escape(str(folder))}[/]. Next: hilum train {escape(str(folder))}")
 
 
 def _table(built: Index) -> Table:

@@ -1,4 +1,4 @@
-"""``hilum dicomweb``: films out of a PACS, answers back into it."""
+"""``hilum dicomweb``: radiographs from a PACS, segmentations and reports back into it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import typer
 from rich.markup import escape
 
 from hilum.bundle.default import DEFAULT, resolve_bundle
-from hilum.cli.app import new_typer
+from hilum.cli.app import examples, new_typer
 from hilum.cli.console import console, films_table, say
-from hilum.cli.inputs import BundleName, FixOrientation, GateOption, check_orientation
+from hilum.cli.inputs import BundleOption, FixOrientation, GateOption, check_orientation
 from hilum.cli.progress import counting
 from hilum.errors import ConfigError, MissingExtraError, ServerError, extra_hint
 
@@ -32,28 +32,41 @@ if TYPE_CHECKING:
 app = new_typer()
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "hilum dicomweb http://localhost:8042/dicom-web --since 2w --dry-run",
+        "hilum dicomweb http://localhost:8042/dicom-web --since 1d --watch 60",
+    )
+)
 def dicomweb(
-    url: Annotated[str, typer.Argument(help="The DICOMweb root; Orthanc's is http://HOST:8042/dicom-web.")],
-    study: Annotated[list[str] | None, typer.Option(help="A study's UID; may be repeated.")] = None,
+    url: Annotated[str, typer.Argument(metavar="URL", help="DICOMweb root; Orthanc's is http://HOST:8042/dicom-web.")],
+    study: Annotated[list[str] | None, typer.Option(help="Study instance UID; repeat the option for more.")] = None,
     since: Annotated[
-        str | None, typer.Option(help="Studies dated from this day on: 2026-11-01, or so far back: 24h, 7d, 2w.")
+        str | None, typer.Option(help="Studies since a date (2026-11-01), or within a span before now (24h, 7d, 2w).")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All studies of the archive.")] = False,
-    bundle: BundleName = DEFAULT,
+    bundle: BundleOption = DEFAULT,
     gate: GateOption = "learned",
     fix_orientation: FixOrientation = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the films to be done, no more.")] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="End after so many films; with --watch, each round.")] = None,
-    watch: Annotated[
-        float | None, typer.Option(min=1, help="Look again so many seconds after each round, until stopped.")
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the radiographs to process and exit.")] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Number of images to process, at most; with --watch, per round.")
     ] = None,
-    log: Annotated[Path | None, typer.Option(help="A CSV that a row is added to for each film: UIDs, answer.")] = None,
+    watch: Annotated[
+        float | None, typer.Option(min=1, help="Interval between rounds, seconds; repeats until interrupted.")
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="CSV file to append a row to for each image: UIDs, prediction.")
+    ] = None,
     plain_http: Annotated[
-        bool, typer.Option("--plain-http", help="Films and credentials may go to another machine unencrypted.")
+        bool, typer.Option("--plain-http", help="Allow unencrypted images and credentials to another machine.")
     ] = False,
 ) -> None:
-    """Predict on the CR and DX chest films of a PACS, and store segmentations and reports back into it."""
+    """Predict on the chest radiographs of a PACS and store segmentations and reports there.
+
+    Takes CR and DX images. Credentials come from HILUM_DICOMWEB_TOKEN, or from HILUM_DICOMWEB_USER and
+    HILUM_DICOMWEB_PASSWORD.
+    """
     _check(study, since, everything, gate, fix_orientation)
     try:
         from hilum.dicomweb.address import address_of
@@ -62,7 +75,7 @@ def dicomweb(
         from hilum.dicomweb.work import Worker
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"Expected the dicomweb extra, {error.name} is not installed.", hint=extra_hint("dicomweb")
+            f"This command needs {error.name}, which is not installed.", hint=extra_hint("dicomweb")
         ) from error
     from hilum.bundle.bundle import load_bundle
     from hilum.bundle.gate import open_gate
@@ -83,7 +96,7 @@ def dicomweb(
             except ServerError as error:
                 say(f"[yellow]warning[/] {escape(str(error))} Looking again in {watch:g} s.")
     if watch is None and stop.signal:
-        say("Interrupted. What was finished is kept.")
+        say("Interrupted. Completed work is kept.")
         sys.exit(128 + stop.signal)
     if watch is None and failed:
         sys.exit(1)
@@ -126,7 +139,7 @@ class _Stop:
 
 @contextmanager
 def _stopping() -> Iterator[_Stop]:
-    """The first SIGINT or SIGTERM lets the film at hand be finished; a second one acts as it would otherwise."""
+    """Finish the image at hand at the first SIGINT or SIGTERM; a second one acts as it would otherwise."""
     stop = _Stop()
 
     def on_signal(number: int, frame: object) -> None:
@@ -156,10 +169,10 @@ def _round(
     *,
     quiet: bool = False,
 ) -> int:
-    """Work through the studies once, show what came of it, and return how many films failed.
+    """Process the studies once, show the counts, and return how many images failed.
 
-    A row for each film goes to the table, and what is no prediction is told; ``quiet`` shows no counts if there was
-    no film to do.
+    A row for each image goes to the table, and whatever is no prediction is printed; ``quiet`` shows no counts if
+    there was no image to process.
     """
     from hilum.dicomweb.work import Counts
 
@@ -178,8 +191,8 @@ def _round(
 
 def _tell(row: Row) -> None:
     colors = {"failed": "red", "to do": "dim"}
-    if row.status != "predicted":
-        where = f"film {row.film.instance}" if row.film.instance else f"study {row.film.study}"
+    if row.status != "ok":
+        where = f"image {row.film.instance}" if row.film.instance else f"study {row.film.study}"
         reason = f": {escape(row.reason)}" if row.reason else ""
         say(f"[{colors.get(row.status, 'yellow')}]{row.status}[/] {where}{reason}")
 

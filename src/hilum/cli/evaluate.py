@@ -1,4 +1,4 @@
-"""``hilum evaluate``: how good a run or a bundle is, each number with its interval and n."""
+"""``hilum evaluate``: the metrics of a run or a bundle, each with its interval and n."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from hilum.bundle.default import resolve_bundle
-from hilum.cli.app import new_typer
+from hilum.bundle.default import DEFAULT, resolve_bundle
+from hilum.cli.app import examples, new_typer
 from hilum.cli.console import say, show_findings
+from hilum.cli.inputs import ClassesOption, ResamplesOption, SeedOption
 from hilum.cli.progress import StepBars, TrainingBars
 from hilum.errors import ConfigError
 from hilum.types import SplitName
@@ -21,65 +22,74 @@ if TYPE_CHECKING:
 app = new_typer()
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "hilum evaluate runs/a --split val",
+        "hilum evaluate model.hilum external.csv --output results",
+    )
+)
 def evaluate(
     target: Annotated[
-        str | None, typer.Argument(help="A run's folder, a bundle, or default: the bundle that comes with hilum.")
+        str | None,
+        typer.Argument(metavar="RUN|BUNDLE", help="A run's folder, a bundle (folder or .hilum file), or default."),
     ] = None,
-    data: Annotated[Path | None, typer.Argument(help="For a bundle: a folder of class folders, or a CSV.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Argument(metavar="DATA", help="Dataset for a bundle: a folder of class folders, or a CSV."),
+    ] = None,
     split: Annotated[
         SplitName | None,
-        typer.Option(help="Which split. \\[default: test of a run; of a bundle's data all films]", show_default=False),
+        typer.Option(help="Split to evaluate.  [default: test of a run, all images of DATA]", show_default=False),
     ] = None,
-    out: Annotated[
+    output: Annotated[
         Path | None,
-        typer.Option(help="Folder for the report. \\[default: RUN/<split>, else evaluation]", show_default=False),
+        typer.Option(
+            "--output", "-o", help="Folder for the report.  [default: RUN/<split>, else evaluation]", show_default=False
+        ),
     ] = None,
-    classes: Annotated[
-        list[str] | None, typer.Option("--class", help="For a bundle: keep only this class; repeat for more.")
-    ] = None,
-    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples behind the intervals.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
+    classes: ClassesOption = None,
+    resamples: ResamplesOption = 1000,
+    seed: SeedOption = 0,
     from_predictions: Annotated[
-        Path | None, typer.Option(help="Compute the report again from an evaluation's folder or a predictions.csv.")
+        Path | None, typer.Option(help="Recompute the report from an evaluation's folder or a predictions.csv.")
     ] = None,
     leave_one_source_out: Annotated[
-        bool, typer.Option("--leave-one-source-out", help="Train again without each source. Takes a training each.")
+        bool, typer.Option("--leave-one-source-out", help="Retrain without each source in turn: one training each.")
     ] = False,
     leave_out: Annotated[
-        list[str] | None, typer.Option("--leave-out", help="Train again without this source; repeat for more.")
+        list[str] | None, typer.Option("--leave-out", help="Retrain without this source; repeat the option for more.")
     ] = None,
 ) -> None:
-    """Measure a run or a bundle, with 95% intervals, as a report, a page and tables."""
+    """Evaluate a run or a bundle, with confidence intervals, and write a report.
+
+    A run brings its own data; with DATA, the bundle in it is evaluated.
+    """
     from hilum.bundle.container import MANIFEST
 
     held_out = leave_one_source_out or bool(leave_out)
     if from_predictions is not None:
         if target or data or split or classes or held_out:
-            raise ConfigError("Expected --from-predictions alone, got other inputs beside it.", hint="Leave them out.")
-        _again(from_predictions, out or Path("evaluation"))
+            raise ConfigError("--from-predictions takes no other input.", hint="Leave the other inputs out.")
+        _again(from_predictions, output or Path("evaluation"))
         return
     if target is None:
-        raise ConfigError("Expected a run or a bundle to measure, got none.", hint="hilum evaluate RUN")
-    path = resolve_bundle(target)
-    is_bundle = path.is_file() or (path / MANIFEST).is_file()
-    if is_bundle and (held_out or data is None):
-        got = "--leave-out" if held_out else "no DATA"
+        raise ConfigError("No run or bundle to evaluate.", hint="hilum evaluate RUN, or hilum evaluate BUNDLE DATA")
+    path = Path(target)
+    if data is not None:
+        if held_out:
+            raise ConfigError(
+                "A bundle cannot be trained again without a source.", hint="hilum evaluate RUN --leave-out SOURCE"
+            )
+        _bundle(resolve_bundle(target), data, output or Path("evaluation"), split, classes, resamples, seed)
+        return
+    if target == DEFAULT or path.is_file() or (path / MANIFEST).is_file():
+        raise ConfigError(f"The bundle '{target}' needs data to evaluate on.", hint="hilum evaluate BUNDLE DATA")
+    if classes:
         raise ConfigError(
-            f"Expected a bundle with DATA to measure it on, and nothing to train again, got {got}.",
-            hint="hilum evaluate BUNDLE DATA; sources are left out of a run: hilum evaluate RUN --leave-out SOURCE",
+            "--class needs DATA: a run is evaluated on its own classes.", hint="hilum evaluate RUN DATA --class NAME"
         )
-    if not is_bundle and (data is not None or classes):
-        raise ConfigError(
-            "Expected a run alone, which brings its own data, got DATA or --class beside it.",
-            hint="Measure its bundle on other data: hilum evaluate RUN/bundle DATA",
-        )
-    if is_bundle:
-        folder = out or Path("evaluation")
-        _bundle(path, data or Path(), folder, split, classes, resamples, seed)
-    else:
-        folder = out or path / (split or "test")
-        _run(path, split or "test", folder, leave_out or [], held_out, resamples, seed)
+    split = split or "test"
+    _run(path, split, output or path / split, leave_out or [], held_out, resamples, seed)
 
 
 def _again(table: Path, folder: Path) -> None:
@@ -138,7 +148,7 @@ def _run(
 
 
 def show(report: Report, folder: Path) -> None:
-    """Print a report in a few lines, and where the whole of it lies."""
+    """Print a summary of a report and the place of its files."""
     from hilum.evaluation.page import PAGE_FILE
     from hilum.evaluation.report import summary_lines
 

@@ -1,4 +1,4 @@
-"""``hilum gate``: which files a model would answer on, and what speaks against the others."""
+"""``hilum gate``: which images the input check accepts, and why it refuses the others."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from hilum.bundle.default import DEFAULT, resolve_bundle
-from hilum.cli.app import new_typer
+from hilum.cli.app import examples, new_typer
 from hilum.cli.console import console, say
-from hilum.cli.inputs import BundleName, Inputs
+from hilum.cli.inputs import BundleOption, Inputs
 from hilum.cli.progress import counting
 
 if TYPE_CHECKING:
@@ -26,17 +26,20 @@ _EXPLAINED = 10
 """Up to so many files, every reading is shown; of more, those that speak against them."""
 
 
-@app.command()
+@app.command(epilog=examples("hilum gate image.png", "hilum gate FOLDER --output gate.csv --strict"))
 def gate(
     inputs: Inputs,
-    bundle: BundleName = DEFAULT,
+    bundle: BundleOption = DEFAULT,
     which: Annotated[
-        Literal["learned", "classic"], typer.Option("--gate", help="classic: the nine checks of the original project.")
+        Literal["learned", "classic"],
+        typer.Option("--gate", help="Input check; classic: the original project's nine checks."),
     ] = "learned",
-    out: Annotated[Path | None, typer.Option(help="Write every reading of every file to this CSV.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 if a file is not accepted.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="CSV file for every measurement of every image.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 if an image is not accepted.")] = False,
 ) -> None:
-    """Say of files whether they are frontal chest films that lie as they should, and why not."""
+    """Check whether images are upright frontal chest radiographs, with reasons."""
     from hilum.bundle.bundle import load_bundle
     from hilum.bundle.gate import open_gate
     from hilum.gate.verdict import ACCEPTED
@@ -49,7 +52,7 @@ def gate(
     predictor = Predictor(opened, gate=open_gate(opened, which))
     reasons: Counter[str] = Counter()
     with counting("Examining") as progress:
-        for done, verdict in enumerate(examine_files(predictor, files, out), start=1):
+        for done, verdict in enumerate(examine_files(predictor, files, output), start=1):
             reasons[verdict.reason] += 1
             _show(verdict, everything=len(files) <= _EXPLAINED)
             progress(done, len(files))
@@ -58,17 +61,21 @@ def gate(
         for reason, count in reasons.most_common():
             table.add_row(escape(reason), f"{count:,}")
         console.print(table)
-    if out is not None:
-        say(f"Wrote [bold]{escape(str(out))}[/].")
+    if output is not None:
+        say(f"Wrote [bold]{escape(str(output))}[/].")
     if strict and sum(reasons.values()) > reasons[ACCEPTED]:
         sys.exit(1)
 
 
 def _show(verdict: FileVerdict, *, everything: bool) -> None:
     color = "green" if verdict.accepted else "red"
-    mend = f" [dim](--fix-orientation would have it {escape(verdict.mend)})[/]" if verdict.mend else ""
+    orientation_fix = (
+        f" [dim](--fix-orientation corrects it: {escape(verdict.orientation_fix)})[/]"
+        if verdict.orientation_fix
+        else ""
+    )
     if everything or not verdict.accepted:
-        say(f"{escape(str(verdict.file))}: [{color}]{escape(verdict.reason)}[/]{mend}")
+        say(f"{escape(str(verdict.file))}: [{color}]{escape(verdict.reason)}[/]{orientation_fix}")
     for reading in verdict.readings:
         if reading.passed and everything:
             say(f"  [dim]ok       {escape(reading.measured)}, expected {escape(reading.expected)}[/]")

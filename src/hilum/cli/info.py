@@ -1,4 +1,4 @@
-"""``hilum info``: what a bundle is, in a few lines."""
+"""``hilum info``: a summary of a bundle."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import typer
 from rich.markup import escape
 
 from hilum.bundle.default import DEFAULT, resolve_bundle
-from hilum.cli.app import new_typer
+from hilum.cli.app import examples, new_typer
 from hilum.cli.console import say
+from hilum.cli.inputs import BundleArgument
 from hilum.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
@@ -19,17 +20,15 @@ if TYPE_CHECKING:
 app = new_typer()
 
 
-@app.command()
+@app.command(epilog=examples("hilum info", "hilum info model.hilum --json"))
 def info(
-    bundle: Annotated[
-        str, typer.Argument(help="A folder, a .hilum file, or default: the bundle that comes with hilum.")
-    ] = DEFAULT,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest instead.")] = False,
-    card: Annotated[bool, typer.Option("--card", help="Print the whole model card instead.")] = False,
+    bundle: BundleArgument = DEFAULT,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON instead.")] = False,
+    card: Annotated[bool, typer.Option("--card", help="Print the model card instead.")] = False,
 ) -> None:
-    """Say what a bundle is: classes, network, test figures, calibration, size."""
+    """Show a bundle's classes, network, test metrics, calibration and size."""
     if as_json and card:
-        raise ConfigError("Expected one of --json and --card, got both.", hint="Leave one out.")
+        raise ConfigError("--json and --card exclude each other.", hint="Leave one out.")
     from hilum.bundle.bundle import MODEL_CARD, load_bundle
 
     path = resolve_bundle(bundle)

@@ -1,33 +1,59 @@
-"""The arguments that the commands over films share."""
+"""The arguments and options that several commands share, each with its name, type and help in one place."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from hilum.errors import ConfigError
 
-Inputs = Annotated[list[str], typer.Argument(help="Files, folders (searched recursively) or patterns.")]
-BundleName = Annotated[
-    str, typer.Option("--bundle", help="A folder, a .hilum file, or default: the bundle that comes with hilum.")
+_BUNDLE = "A bundle (folder or .hilum file), a run's folder, or default: the packaged model."
+
+Inputs = Annotated[
+    list[str], typer.Argument(metavar="IMAGES...", help="Files, folders (searched recursively) or glob patterns.")
 ]
+DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Dataset: a folder of class folders, or a CSV.")]
+BundleArgument = Annotated[str, typer.Argument(metavar="BUNDLE", help=_BUNDLE)]
+BundleOption = Annotated[str, typer.Option("--bundle", help=_BUNDLE)]
 GateOption = Annotated[
-    Literal["learned", "classic", "open"],
-    typer.Option("--gate", help="What refuses files that are no frontal chest films; open refuses none."),
+    Literal["learned", "classic", "none"],
+    typer.Option("--gate", help="Input check; classic: the original project's nine checks; none accepts every image."),
 ]
 FixOrientation = Annotated[
-    bool, typer.Option("--fix-orientation", help="Turn back, or invert back, films that the gate finds wrong so.")
+    bool,
+    typer.Option("--fix-orientation", help="Undo rotations by 90° steps and inverted gray scale before prediction."),
 ]
+BackendOption = Annotated[
+    Literal["auto", "onnxruntime", "pytorch"],
+    typer.Option("--backend", help="Inference engine; pytorch needs the train extra."),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="Device of the backend: cpu, cuda or cuda:N.")]
+BatchSizeOption = Annotated[int, typer.Option("--batch-size", min=1, help="Images per forward pass, at most.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Number of images to use, at most.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Random seed.")]
+ClassesOption = Annotated[
+    list[str] | None, typer.Option("--class", help="Keep only this class; repeat the option for more.")
+]
+ResamplesOption = Annotated[
+    int, typer.Option("--resamples", min=100, help="Bootstrap resamples for the confidence intervals.")
+]
+SplitFileOption = Annotated[
+    Path | None, typer.Option("--split-file", help="A split.json, for data without a split column.")
+]
+MaxUpload = Annotated[int, typer.Option("--max-upload", min=1, help="Upload limit, MiB.")]
 Host = Annotated[str, typer.Option("--host", help="Address to bind; 0.0.0.0 is reachable from other machines.")]
-Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to bind; 0 takes a free one.")]
 
 
 def check_orientation(gate: str, fix_orientation: bool) -> None:
-    """That the gate can see how a film lies, where films are to be put right.
+    """Check that the gate can detect the orientation that ``--fix-orientation`` is to correct.
 
     Raises:
         ConfigError: it cannot.
     """
     if fix_orientation and gate != "learned":
-        raise ConfigError("Expected the learned gate with --fix-orientation, which alone sees how a film lies.")
+        raise ConfigError(
+            f"--fix-orientation needs the learned gate, got --gate {gate}.", hint="Use --gate learned, the default."
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,55 +10,74 @@ import typer
 from rich.markup import escape
 
 from hilum.bundle.default import DEFAULT, resolve_bundle
-from hilum.cli.app import new_typer
-from hilum.cli.console import console, films_table, say
-from hilum.cli.inputs import BundleName, FixOrientation, GateOption, Inputs, check_orientation
+from hilum.cli.app import examples, new_typer
+from hilum.cli.console import say
+from hilum.cli.inputs import (
+    BackendOption,
+    BatchSizeOption,
+    BundleOption,
+    DeviceOption,
+    FixOrientation,
+    GateOption,
+    Inputs,
+    LimitOption,
+    SeedOption,
+    check_orientation,
+)
 from hilum.cli.progress import counting
 from hilum.errors import ConfigError
 
 if TYPE_CHECKING:
-    from hilum.bundle.bundle import Manifest
+    from collections.abc import Sequence
+
     from hilum.inference.folder import FolderResult
+    from hilum.inference.result import Result
+    from hilum.inference.saving import Wanted
 
 app = new_typer()
 
+_LISTED = 20
+"""Up to so many images have a line each; more are counted."""
 
-@app.command()
+
+@app.command(epilog=examples("hilum predict image.png", "hilum predict FOLDER --save-overlays --output results"))
 def predict(
     inputs: Inputs,
-    bundle: BundleName = DEFAULT,
-    out: Annotated[Path, typer.Option(help="Folder for predictions.csv and what is saved beside it.")] = Path(
-        "predictions"
-    ),
-    backend: Annotated[Literal["onnx", "torch"], typer.Option(help="The engine; torch needs hilum[train].")] = "onnx",
-    providers: Annotated[
-        str | None, typer.Option(help="Of ONNX Runtime, in order: cpu, cuda, tensorrt, with commas between.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="Of the torch backend: cpu, cuda, cuda:N.")] = None,
-    num_samples: Annotated[int | None, typer.Option(min=1, help="Take only so many files, at random.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of --num-samples.")] = 0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Films in one forward pass.")] = 8,
+    bundle: BundleOption = DEFAULT,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the table and what is saved beside it.")
+    ] = Path("predictions"),
+    backend: BackendOption = "auto",
+    device: DeviceOption = "cpu",
+    gate: GateOption = "learned",
+    fix_orientation: FixOrientation = False,
+    batch_size: BatchSizeOption = 8,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
     save_overlays: Annotated[
-        bool, typer.Option("--save-overlays", help="Draw lung outline, evidence with its scale, legend.")
+        bool, typer.Option("--save-overlays", help="Write overlays: lung outline, evidence, legend.")
     ] = False,
-    save_masks: Annotated[bool, typer.Option("--save-masks", help="Write lung masks at the files' own size.")] = False,
+    save_masks: Annotated[bool, typer.Option("--save-masks", help="Write lung masks at the images' own size.")] = False,
     save_evidence: Annotated[
-        bool, typer.Option("--save-evidence", help="Write the evidence at the files' own size, 16-bit PNG.")
+        bool, typer.Option("--save-evidence", help="Write evidence maps at the images' own size, 16-bit PNG.")
     ] = False,
     dicom_seg: Annotated[
-        bool, typer.Option("--dicom-seg", help="Write lungs and evidence of DICOM files as DICOM Segmentation.")
+        bool, typer.Option("--dicom-seg", help="Write DICOM Segmentations of lungs and evidence, for DICOM files.")
     ] = False,
     dicom_sr: Annotated[
-        bool, typer.Option("--dicom-sr", help="Write the answer, or the refusal, of DICOM files as DICOM report (SR).")
+        bool, typer.Option("--dicom-sr", help="Write DICOM structured reports, for DICOM files.")
     ] = False,
-    gate: GateOption = "learned",
-    no_gate: Annotated[bool, typer.Option("--no-gate", help="The same as --gate open.")] = False,
-    fix_orientation: FixOrientation = False,
+    table_format: Annotated[
+        Literal["csv", "parquet"], typer.Option("--format", help="Format of the table; parquet needs pyarrow.")
+    ] = "csv",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per image to stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any image has no prediction.")] = False,
 ) -> None:
-    """Predict on films: class probabilities, lung mask, evidence."""
-    gate = "open" if no_gate else gate
+    """Predict class, lung mask and evidence for images, folders or DICOM files."""
     check_orientation(gate, fix_orientation)
-    _check_engine(backend, providers, device)
+    if as_json and quiet:
+        raise ConfigError("--json and --quiet exclude each other.", hint="Leave one out.")
     from hilum.backends.open import open_backend
     from hilum.bundle.bundle import load_bundle
     from hilum.bundle.gate import open_gate
@@ -65,41 +85,77 @@ def predict(
     from hilum.inference.predictor import Predictor
     from hilum.inference.saving import Wanted
 
-    files = find_files(inputs)
-    if num_samples is not None:
-        files = sample_files(files, num_samples, seed)
+    files = find_files(_names(inputs))
+    if limit is not None:
+        files = sample_files(files, limit, seed)
     opened = load_bundle(resolve_bundle(bundle))
-    engine = open_backend(opened, backend, providers=(providers or "cpu").split(","), device=device or "cpu")
-    chosen = open_gate(opened, gate)
-    predictor = Predictor(opened, backend=engine, gate=chosen, batch_size=batch_size, fix_orientation=fix_orientation)
+    predictor = Predictor(
+        opened,
+        backend=open_backend(opened, backend, device),
+        gate=open_gate(opened, gate),
+        batch_size=batch_size,
+        fix_orientation=fix_orientation,
+    )
     save = Wanted(save_overlays, save_masks, save_evidence, dicom_seg, dicom_sr)
+    listed: list[tuple[Path, Result]] = []
+
+    def on_result(file: Path, result: Result) -> None:
+        if as_json:
+            typer.echo(result.to_json())
+        elif len(files) <= _LISTED:
+            listed.append((file, result))
+
     with counting("Predicting") as progress:
-        result = predict_folder(predictor, files, out, save=save, progress=progress)
-    _show(result, opened.manifest, len(files))
-    if dicom_seg or dicom_sr:
-        _show_objects(result)
-
-
-def _check_engine(backend: str, providers: str | None, device: str | None) -> None:
-    """That the options go together."""
-    if (providers and backend == "torch") or (device and backend == "onnx"):
-        raise ConfigError(
-            f"Expected options of the {backend} backend, got {'--providers' if providers else '--device'}.",
-            hint="--providers goes with --backend onnx, --device with --backend torch.",
+        done = predict_folder(
+            predictor, files, output, save=save, table_format=table_format, progress=progress, on_result=on_result
         )
+    if not (as_json or quiet):
+        _show(done, listed, opened.manifest.class_names, save)
+    predicted = done.statuses.get("ok", 0)
+    if not predicted or (strict and predicted < len(files)):
+        sys.exit(1)
 
 
-def _show(result: FolderResult, manifest: Manifest, files: int) -> None:
-    console.print(films_table(files, manifest, result.statuses, result.labels))
-    say(f"Wrote [bold]{escape(str(result.table))}[/].")
+def _names(inputs: Sequence[str]) -> list[str]:
+    """The inputs, with ``-`` replaced by the names on standard input, one per line."""
+    names: list[str] = []
+    for item in inputs:
+        names += [line for line in sys.stdin.read().splitlines() if line] if item == "-" else [item]
+    if not names:
+        raise ConfigError("No names on standard input.", hint="Write one file name per line.")
+    return names
 
 
-def _show_objects(result: FolderResult) -> None:
-    segs, reports, none = (result.objects.get(kind, 0) for kind in ("seg", "sr", "none"))
-    if segs or reports:
-        place = escape(str(result.table.parent / "dicom"))
-        say(f"Wrote under [bold]{place}[/] DICOM segmentations: {segs:,}, reports: {reports:,}.")
+def _show(done: FolderResult, listed: Sequence[tuple[Path, Result]], class_names: Sequence[str], save: Wanted) -> None:
+    if listed:
+        _list(listed)
     else:
-        say("[bold]No DICOM object was written.[/]")
+        for name in class_names:
+            say(f"{done.labels.get(name, 0):>9,}  {escape(name)}")
+        say(f"{done.statuses.get('ok', 0):>9,}  predicted, {done.uncertain:,} of them uncertain")
+        for status in ("refused", "unreadable"):
+            say(f"{done.statuses.get(status, 0):>9,}  {status}")
+    made = [f"{folder}/" for folder in save.folders if (done.table.parent / folder).is_dir()]
+    beside = f", and beside it {', '.join(made)}" if made else ""
+    say(f"Wrote [bold]{escape(str(done.table))}[/]{beside}.")
+    segs, reports, none = (done.objects.get(kind, 0) for kind in ("seg", "sr", "none"))
+    if segs or reports:
+        say(f"DICOM segmentations: {segs:,}, reports: {reports:,}.")
     if none:
-        say(f"Files without, such as those that are not DICOM: {none:,}; the table says why of each.")
+        say(f"Images without DICOM objects, such as those that are not DICOM: {none:,}; the table says why of each.")
+
+
+def _list(listed: Sequence[tuple[Path, Result]]) -> None:
+    """Print a line for each image: its prediction, or why there is none."""
+    rows = [("image", "prediction", "prob.", "prediction set")]
+    for file, result in listed:
+        if result.probability is None:
+            rows.append((file.name, result.status, "", result.reason))
+        else:
+            uncertain = "  uncertain" if result.abstained else ""
+            sets = ", ".join(result.prediction_set or ())
+            rows.append((file.name, result.label or "", f"{result.probability:.3f}", f"{sets}{uncertain}"))
+    name, label = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for number, row in enumerate(rows):
+        line = escape(f"{row[0]:<{name}}  {row[1]:<{label}}  {row[2]:<5}  {row[3]}".rstrip())
+        say(f"[dim]{line}[/]" if number == 0 else line)

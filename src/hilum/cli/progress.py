@@ -1,7 +1,8 @@
-"""Progress bars with time left, for people at a terminal; plain lines where the output is a file."""
+"""Progress bars with the time left at a terminal; a line a minute where the output is a file."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from hilum.cli.console import console
 
 if TYPE_CHECKING:
     from hilum.training.journal import EpochRow
+
+LINE_SECONDS = 60.0
 
 
 def new_bar() -> Progress:
@@ -33,13 +36,15 @@ def new_bar() -> Progress:
 @contextmanager
 def counting(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar that a library function feeds with (done, in all)."""
-    with new_bar() as bar:
-        task = bar.add_task(title, total=None, note="")
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    steps = StepBars()
+    try:
+        yield steps.begin(title)
+    finally:
+        steps.close()
 
 
 class StepBars:
-    """The long steps before and after training: one bar at a time."""
+    """The long steps of a command: one bar at a time, or a line a minute where the output is no terminal."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
@@ -47,6 +52,8 @@ class StepBars:
     def begin(self, title: str) -> Callable[[int, int], None]:
         """Close the bar before and open one named ``title``."""
         self.close()
+        if not console.is_terminal:
+            return _lines(title)
         self._bar = bar = new_bar()
         bar.start()
         task = bar.add_task(title, total=None, note="")
@@ -57,6 +64,24 @@ class StepBars:
         if self._bar:
             self._bar.stop()
             self._bar = None
+
+
+def _lines(title: str) -> Callable[[int, int], None]:
+    """Progress as lines on stderr, one each LINE_SECONDS."""
+    began = last = time.monotonic()
+
+    def update(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < LINE_SECONDS or not done:
+            return
+        last = now
+        rate = done / (now - began)
+        left = f", {(total - done) / rate / 60:.0f} min left" if total > done else ""
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {title}: {done:,} of {total:,} ({rate:.1f}/s{left})\n")
+        sys.stderr.flush()
+
+    return update
 
 
 class TrainingBars:

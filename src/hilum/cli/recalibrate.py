@@ -10,8 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from hilum.bundle.default import resolve_bundle
-from hilum.cli.app import new_typer
+from hilum.cli.app import examples, new_typer
 from hilum.cli.console import console, say, show_findings
+from hilum.cli.inputs import BundleArgument, ClassesOption, DataArgument, ResamplesOption
 from hilum.cli.progress import StepBars
 from hilum.types import SplitName
 
@@ -21,21 +22,28 @@ if TYPE_CHECKING:
 app = new_typer()
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "hilum recalibrate default DATA --output local.hilum",
+        "hilum recalibrate model.hilum local.csv --split val --output local.hilum",
+    )
+)
 def recalibrate(
-    bundle: Annotated[
-        str, typer.Argument(help="A folder, a .hilum file, or default: the bundle that comes with hilum.")
-    ],
-    data: Annotated[Path, typer.Argument(help="Labeled local images: a folder of class folders, or a CSV.")],
-    out: Annotated[Path, typer.Option(help="The bundle to write: a folder or a .hilum file.")],
-    classes: Annotated[list[str] | None, typer.Option("--class", help="Keep only this class; repeat for more.")] = None,
-    split: Annotated[SplitName | None, typer.Option(help="Only the images of this split of the data.")] = None,
+    bundle: BundleArgument,
+    data: DataArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write: a folder or a .hilum file.")],
+    classes: ClassesOption = None,
+    split: Annotated[SplitName | None, typer.Option(help="Use only this split of the data.")] = None,
     target_accuracy: Annotated[
-        float, typer.Option(min=0.5, max=0.999, help="Of the images answered: sets the abstention threshold.")
+        float,
+        typer.Option(min=0.5, max=0.999, help="Accuracy to reach on images without abstention; sets the threshold."),
     ] = 0.95,
-    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples behind the intervals.")] = 1000,
+    resamples: ResamplesOption = 1000,
 ) -> None:
-    """Fit a bundle's temperature, prediction sets and abstention on 100 or more local images, without training."""
+    """Recalibrate a bundle on 100 or more local labeled images, without training.
+
+    Fits the temperature, the prediction sets and the abstention threshold.
+    """
     steps = StepBars()
     from hilum.export.recalibrate import recalibrate as refit
     from hilum.progress import Step
@@ -44,7 +52,7 @@ def recalibrate(
         result = refit(
             resolve_bundle(bundle),
             data,
-            out,
+            output,
             classes=classes,
             split=split,
             target_accuracy=target_accuracy,
@@ -54,7 +62,7 @@ def recalibrate(
     finally:
         steps.close()
     _show(result)
-    say(f"Wrote bundle {result.manifest.bundle_id[:12]} to [bold]{escape(str(out))}[/].")
+    say(f"Wrote bundle {result.manifest.bundle_id[:12]} to [bold]{escape(str(output))}[/].")
 
 
 def _show(result: Recalibration) -> None:

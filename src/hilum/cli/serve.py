@@ -8,9 +8,18 @@ from typing import Annotated
 import typer
 
 from hilum.bundle.default import DEFAULT
-from hilum.cli.app import new_typer
+from hilum.cli.app import examples, new_typer
 from hilum.cli.console import say
-from hilum.cli.inputs import BundleName, FixOrientation, GateOption, Host, Port, check_orientation
+from hilum.cli.inputs import (
+    BatchSizeOption,
+    BundleOption,
+    FixOrientation,
+    GateOption,
+    Host,
+    MaxUpload,
+    Port,
+    check_orientation,
+)
 from hilum.errors import MissingExtraError, extra_hint
 
 app = new_typer()
@@ -19,20 +28,25 @@ TOKEN = "HILUM_TOKEN"  # the name of the variable, not a token
 """The environment variable with the bearer token: a flag would stand in the list of processes."""
 
 
-@app.command()
+@app.command(epilog=examples("hilum serve", "HILUM_TOKEN=secret hilum serve --host 0.0.0.0 --port 8080"))
 def serve(
-    bundle: BundleName = DEFAULT,
+    bundle: BundleOption = DEFAULT,
     host: Host = "127.0.0.1",
     port: Port = 8000,
     gate: GateOption = "learned",
     fix_orientation: FixOrientation = False,
-    queue: Annotated[int, typer.Option(min=1, help="Films under way or waiting; more are answered with 429.")] = 128,
-    batch_size: Annotated[int, typer.Option(min=1, help="Films in one forward pass at most.")] = 8,
-    max_files: Annotated[int, typer.Option(min=1, help="Files in one request.")] = 32,
-    max_upload: Annotated[int, typer.Option(min=1, help="Megabytes of one request.")] = 256,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds after which a request is given up.")] = 30.0,
+    queue: Annotated[
+        int, typer.Option(min=1, help="Images in progress or waiting, at most; beyond, requests get status 429.")
+    ] = 128,
+    batch_size: BatchSizeOption = 8,
+    max_files: Annotated[int, typer.Option(min=1, help="Files per request, at most.")] = 32,
+    max_upload: MaxUpload = 256,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Time limit of a request, seconds.")] = 30.0,
 ) -> None:
-    """Serve a bundle over REST; the documentation is at /docs. HILUM_TOKEN asks for a bearer token."""
+    """Serve a bundle over REST, with the API documentation at /docs.
+
+    Set the environment variable HILUM_TOKEN to require a bearer token.
+    """
     check_orientation(gate, fix_orientation)
     try:
         from hilum.service.address import LOOPBACK
@@ -40,13 +54,13 @@ def serve(
         from hilum.service.settings import ServeSettings
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"Expected the serve extra, {error.name} is not installed.", hint=extra_hint("serve")
+            f"The service needs {error.name}, which is not installed.", hint=extra_hint("serve")
         ) from error
     settings = ServeSettings(
         bundle=bundle, host=host, port=port, gate=gate, fix_orientation=fix_orientation, queue=queue,
-        batch_size=batch_size, max_files=max_files, max_upload=max_upload * 1_000_000, timeout=timeout,
+        batch_size=batch_size, max_files=max_files, max_upload=max_upload, timeout=timeout,
         token=os.environ.get(TOKEN) or None,
     )  # fmt: skip
     if settings.token is None and host not in LOOPBACK:
-        say(f"[yellow]warning[/] {host} can be reached by others and no token is asked for: set {TOKEN}.")
+        say(f"[yellow]warning[/] {host} is reachable from other machines and no token is required: set {TOKEN}.")
     run(settings, lambda address: say(f"Serving on {address}, documentation at /docs. Not a medical device."))

@@ -1,4 +1,4 @@
-"""``hilum train``, ``export``, ``import-checkpoint``: from data to a bundle."""
+"""``hilum train``: from data to a run with its bundle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from hilum.cli.app import new_typer
+from hilum.cli.app import examples, new_typer
 from hilum.cli.console import say, show_findings
 from hilum.cli.evaluate import show
 from hilum.cli.progress import StepBars, TrainingBars
@@ -23,6 +23,7 @@ from hilum.config import (
     list_settings,
     load_config,
     merge,
+    nest,
     parse_settings,
     show_value,
 )
@@ -32,14 +33,6 @@ app = new_typer()
 
 _RESUMABLE = {f"training.{name}" for name in INDIFFERENT - {"from_bundle"}}
 _WIDTH = 80
-_EXAMPLES = """Examples:
-
-hilum train data/ --output runs/a --epochs 30 --size 256
-
-hilum train metadata.csv --class COVID --class Normal --set augment.flip_p=0
-"""
-
-Opset = Annotated[int, typer.Option(help="ONNX operator set.")]
 
 
 def _setting(name: str, flag: str, help_text: str | None = None, metavar: str | None = None) -> Any:
@@ -48,7 +41,7 @@ def _setting(name: str, flag: str, help_text: str | None = None, metavar: str | 
     default, original = (show_value(setting.values[preset]) for preset in ("default", "original"))
     told = f"default: {default}" if default == original else f"default: {default}; original: {original}"
     words = help_text or setting.description
-    return typer.Option(flag, help=f"{words} \\[{told}]", show_default=False, metavar=metavar)
+    return typer.Option(flag, help=f"{words}  [{told}]", show_default=False, metavar=metavar)
 
 
 def _print_settings(value: bool) -> None:
@@ -57,14 +50,19 @@ def _print_settings(value: bool) -> None:
         raise typer.Exit
 
 
-@app.command(epilog=_EXAMPLES)
+@app.command(
+    epilog=examples(
+        "hilum train data/ --output runs/a --epochs 30 --size 256",
+        "hilum train metadata.csv --class COVID --class Normal --set augment.flip_p=0",
+    )
+)
 def train(
     data: Annotated[
         Path | None, typer.Argument(help="A folder of class folders, or a CSV file.", metavar="DATA")
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The run's folder. \\[default: runs/<time>]", show_default=False),
+        typer.Option("--output", "-o", help="The run's folder.  [default: runs/<time>]", show_default=False),
     ] = None,
     preset: Annotated[
         PresetName, typer.Option(help="Settings to start from; original: the original project's.", metavar="NAME")
@@ -106,7 +104,7 @@ def train(
         typer.Option("--help-settings", help="List every setting and exit.", callback=_print_settings, is_eager=True),
     ] = False,
 ) -> None:
-    """Train on a folder of radiographs: index, check, split, cache, train, evaluate, export."""
+    """Train a model on a folder of radiographs, evaluate it and export a bundle."""
     options = {
         "split.split_file": split_file, "split.seed": seed, "model.name": network, "model.encoder": encoder,
         "preprocess.size": size, "training.from_bundle": from_bundle, "training.epochs": epochs,
@@ -115,7 +113,7 @@ def train(
         "training.threads": threads,
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
-    overrides = merge(_nested(given), parse_settings(assignments or []))
+    overrides = merge(nest(given), parse_settings(assignments or []))
     if resume is not None:
         others = data or output or config or assignments or classes or dry_run or preset != "default"
         if others or not given.keys() <= _RESUMABLE:
@@ -140,78 +138,6 @@ def train(
     _train(settings.model_copy(update={"data": settings.data.resolve()}), output or _new_run(), resume=False)
 
 
-@app.command(
-    epilog="Examples:\n\nhilum export runs/a --output model.hilum\n\nhilum export runs/a --half-weights --name 'ward 3'"
-)
-def export(
-    run: Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN")],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="A folder or a .hilum file. \\[default: RUN/bundle]", show_default=False),
-    ] = None,
-    opset: Opset = 17,
-    name: Annotated[
-        str | None, typer.Option(help="The bundle's display name. \\[default: the run's]", show_default=False)
-    ] = None,
-    half_weights: Annotated[
-        bool, typer.Option("--half-weights", help="Round weights to float16 and store them so: half the size.")
-    ] = False,
-    gate_from: Annotated[
-        Path | None,
-        typer.Option(help="A folder of hilum train-gate. \\[default: the packaged gate]", show_default=False),
-    ] = None,
-) -> None:
-    """Export a run as a bundle, once PyTorch and ONNX Runtime agree on noise and on real files."""
-    steps = StepBars()
-    from hilum.export.run import export_run
-    from hilum.progress import Step
-
-    try:
-        manifest = export_run(
-            run,
-            output or run / "bundle",
-            opset=opset,
-            name=name,
-            half_weights=half_weights,
-            gate=gate_from,
-            step=Step(steps.begin),
-        )
-    finally:
-        steps.close()
-    files = manifest.parity["files"]
-    say(
-        f"Parity on {files['images']} files: probabilities within {files['probabilities']:.1e}, "
-        f"masks equal in {files['mask_agreement']:.4%} of pixels, labels equal in {files['labels_equal']:.0%}."
-    )
-    if rounding := manifest.parity.get("rounding"):
-        say(
-            f"Rounding to float16 moved a probability by at most {rounding['probabilities']:.1e} on "
-            f"{rounding['images']} files; calibration and figures are those of before."
-        )
-    say(f"Wrote bundle {manifest.bundle_id[:12]} to [bold]{escape(str(output or run / 'bundle'))}[/].")
-
-
-@app.command(
-    "import-checkpoint",
-    epilog="Examples:\n\nhilum import-checkpoint best_covid_model.pth --output original.hilum\n\n"
-    "hilum import-checkpoint model.pth -o two.hilum --class COVID --class Normal",
-)
-def import_checkpoint(
-    file: Annotated[Path, typer.Argument(help="A .pth file of the original project.", metavar="FILE")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle to write: a folder or a .hilum file.")],
-    classes: Annotated[
-        list[str] | None, typer.Option("--class", help="A class name; repeat in the order of the logits.")
-    ] = None,
-    opset: Opset = 17,
-) -> None:
-    """Turn a checkpoint of the original project into a bundle."""
-    from hilum.export.import_original import import_checkpoint as bring
-
-    manifest = bring(file, output, class_names=classes, opset=opset)
-    names = escape(", ".join(manifest.class_names))
-    say(f"Wrote bundle {manifest.bundle_id[:12]} ({names}) to [bold]{escape(str(output))}[/].")
-
-
 def describe_settings() -> str:
     """List every setting by section: name, range, the presets' values and description, 80 columns wide."""
     lines = [
@@ -232,14 +158,6 @@ def describe_settings() -> str:
                 text = f"{setting.allowed[0].upper()}{setting.allowed[1:]}. {setting.description}"
                 lines += textwrap.wrap(text, _WIDTH, initial_indent="    ", subsequent_indent="    ")
     return "\n".join(lines)
-
-
-def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for name, value in settings.items():
-        section, _, key = name.partition(".")
-        nested.setdefault(section, {})[key] = value
-    return nested
 
 
 def _resume(root: Path, changes: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from hilum.dicomweb.work import Row
 from hilum.errors import OutputError
 
-COLUMNS = ("time", "bundle", "study", "series", "instance", "status", "label", "probability", "reason")
+COLUMNS = ("time", "bundle", "study", "series", "instance", "status", "predicted_label", "probability", "reason")
 
 
 class Log:

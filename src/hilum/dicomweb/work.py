@@ -15,13 +15,13 @@ from hilum.dicomweb.server import Server
 from hilum.errors import DataError, RequestError, ServerError
 from hilum.inference.dicom_out import instance_uid, report, segmentation, source_header
 from hilum.inference.predictor import Predictor, Upload
+from hilum.inference.result import Prediction, Result
 from hilum.progress import Progress
-from hilum.types import Prediction, Refusal
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-Status = Literal["predicted", "refused", "unreadable", "failed", "to do"]
+Status = Literal["ok", "refused", "unreadable", "failed", "to do"]
 
 DONE = "done before"
 IN_A_ROW = 5
@@ -141,13 +141,13 @@ class Worker:
                 self._server.store(film.study, objects)
         except (RequestError, DataError) as error:
             return Row(film, "failed", _unquoted(error.message))
-        if isinstance(result, Refusal):
+        if not isinstance(result, Prediction):
             reason = result.reason if result.status == "refused" else _unquoted(result.reason)
             return Row(film, result.status, reason)
         reason = "; ".join(finding.message for finding in result.findings)
-        return Row(film, "predicted", reason, result.label, float(result.probabilities.max()))
+        return Row(film, "ok", reason, result.label, result.probability)
 
-    def _objects(self, film: Film, content: bytes, result: Prediction | Refusal) -> list[Dataset]:
+    def _objects(self, film: Film, content: bytes, result: Result) -> list[Dataset]:
         """What is stored of an answer, the report last.
 
         Raises:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hilum.backends.pytorch import TorchBackend
+from hilum.backends.pytorch import PyTorchBackend
 from hilum.config import Config
 from hilum.data.index import Index
 from hilum.data.split import Split, records_of
@@ -127,7 +127,7 @@ def _leave_out(
     load_weights(model, folder.best)
     other = Subject(
         model=ModelRef(kind="run", name=f"without {source}"),
-        backend=TorchBackend(model, str(device_of(config))),
+        backend=PyTorchBackend(model, str(device_of(config))),
         class_names=usual.class_names,
         spec=usual.spec,
     )

@@ -15,16 +15,17 @@ from hilum.storage import write_csv
 
 PREDICTIONS_FILE = "predictions.csv"
 
-_FACTS = ("file", "label", "group", "source")
+_FACTS = ("file", "label", "predicted_label", "group", "source")
 _OVERLAP = ("dice", "iou", "hd95")
 _PROBABILITY, _LOGIT = "prob_", "logit_"
 
 
 def write_predictions(scores: Scores, path: Path) -> None:
-    """Write ``file, label, group, source, prob_<class>..., logit_<class>..., dice, iou, hd95``; unknown is empty.
+    """Write one row per image; what is not known is empty.
 
-    Numbers are written so that they read back equal to the bit. ``logit_`` columns are there where logits are known,
-    ``hd95`` where it was measured.
+    The columns are ``file, label, predicted_label, group, source, prob_<class>..., logit_<class>..., dice, iou, hd95``.
+    ``label`` is the truth, ``predicted_label`` the class of the highest probability. ``logit_`` columns are there where
+    logits are known, ``hd95`` where it was measured. Numbers read back equal to the bit.
 
     Raises:
         OutputError: the file cannot be written.
@@ -34,12 +35,11 @@ def write_predictions(scores: Scores, path: Path) -> None:
     header = [*_FACTS, *(_PROBABILITY + name for name in scores.class_names)]
     header += [_LOGIT + name for name in scores.class_names[: logits.shape[1]]] + [*_OVERLAP[: len(overlap)]]
     labels = [scores.class_names[label] if label >= 0 else None for label in scores.labels]
+    predicted = [scores.class_names[best] for best in scores.probabilities.argmax(axis=1)]
     numbers = np.column_stack([scores.probabilities, logits, *overlap]).tolist()
     rows = (
-        [file, label, group, source, *map(none_if_nan, values)]
-        for file, label, group, source, values in zip(
-            scores.files, labels, scores.groups, scores.sources, numbers, strict=True
-        )
+        [*facts, *map(none_if_nan, values)]
+        for *facts, values in zip(scores.files, labels, predicted, scores.groups, scores.sources, numbers, strict=True)
     )
     write_csv(path, header, rows)
 
@@ -47,16 +47,18 @@ def write_predictions(scores: Scores, path: Path) -> None:
 def read_predictions(path: Path, split: str) -> Scores:
     """Read ``predictions.csv`` back, equal to what was written; or another tool's, with fewer columns.
 
-    Only ``file``, ``label`` and one ``prob_<class>`` column per class are compulsory; they are in any order.
+    Only ``file``, ``label`` (the truth) and one ``prob_<class>`` column per class are compulsory, in any order.
 
     Args:
         path: the file.
         split: the name of the split that it is of; the file does not say.
 
     Raises:
-        DataError: the file cannot be read, lacks columns or rows, or a cell is not what its column holds.
+        DataError: The file cannot be read, lacks columns, rows, truth or probabilities, or a cell is not what its
+            column holds.
     """
     header, rows = _read_table(path)
+    _check_truth(header, path)
     class_names = tuple(name.removeprefix(_PROBABILITY) for name in header if name.startswith(_PROBABILITY))
     place = {name: column for column, name in enumerate(header)}
     if not class_names or not {"file", "label"} <= place.keys() or len(place) < len(header):
@@ -76,10 +78,16 @@ def read_predictions(path: Path, split: str) -> Scores:
     index = {"": -1} | {name: k for k, name in enumerate(class_names)}
     has_logits = all(_LOGIT + name in place for name in class_names)
     overlap = numbers(_OVERLAP)
+    probabilities = numbers([_PROBABILITY + name for name in class_names])
+    if absent := np.flatnonzero(np.isnan(probabilities).any(axis=1)).tolist():
+        raise DataError(
+            f"{len(absent)} of {len(rows)} rows of '{path}' have no probabilities; the first is row {absent[0] + 2}.",
+            hint="Remove the rows of images without a prediction.",
+        )
     return Scores(
         files=tuple(texts("file")),
         labels=np.array([index[label] for label in texts("label")], dtype=np.int64),
-        probabilities=numbers([_PROBABILITY + name for name in class_names]),
+        probabilities=probabilities,
         class_names=class_names,
         groups=tuple(texts("group")),
         sources=tuple(source or None for source in texts("source")),
@@ -89,6 +97,21 @@ def read_predictions(path: Path, split: str) -> Scores:
         logits=numbers([_LOGIT + name for name in class_names]) if has_logits else None,
         hd95=overlap[:, 2] if "hd95" in place else None,
     )
+
+
+def _check_truth(header: Sequence[str], path: Path) -> None:
+    """Refuse a table of `hilum predict`, whose labels are predictions: the figures would be perfect.
+
+    Raises:
+        DataError: There is no truth.
+    """
+    of_predict = {"status", "label_set"} <= {*header}  # as written before `predicted_label` had its name
+    if "label" not in header or of_predict:
+        found = "`label` holds predictions (a table of `hilum predict`)" if of_predict else "there is no column `label`"
+        raise DataError(
+            f"No true classes in '{path}': {found}.",
+            hint="Add the true class of each image as a column `label`, and name predictions `predicted_label`.",
+        )
 
 
 def _read_table(path: Path) -> tuple[tuple[str, ...], list[list[str]]]:

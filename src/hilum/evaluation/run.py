@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hilum.backends import pytorch
 from hilum.backends.open import open_backend
-from hilum.backends.pytorch import TorchBackend
+from hilum.backends.pytorch import PyTorchBackend
 from hilum.bundle.bundle import load_bundle
 from hilum.bundle.calibration import Calibration, calibration_from_json, calibration_of, calibration_to_json
 from hilum.config import Config
@@ -60,7 +61,7 @@ def subject_of(run: RunFolder, config: Config, index: Index, split: Split, step:
     model = load_model(run, config, len(index.class_names))
     subject = Subject(
         model=ModelRef(kind="run", name=run.root.resolve().name, id=sha256_file(run.best)),
-        backend=TorchBackend(model, str(device_of(config))),
+        backend=PyTorchBackend(model, str(device_of(config))),
         class_names=index.class_names,
         spec=config.preprocess,
         network=model,
@@ -108,7 +109,7 @@ def evaluate_bundle(
         backend=open_backend(bundle),
         class_names=manifest.class_names,
         spec=manifest.preprocess,
-        network=TorchBackend.from_bundle(bundle).model,
+        network=pytorch.open(bundle).model,
         mask_threshold=manifest.mask_threshold,
         calibration=calibration_of(manifest),
         sources=frozenset(manifest.sources) if manifest.sources else None,

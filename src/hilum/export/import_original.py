@@ -20,8 +20,8 @@ from safetensors.torch import save
 from torch import nn
 
 from hilum._version import __version__
-from hilum.backends.onnxruntime import OnnxBackend
-from hilum.backends.pytorch import TorchBackend
+from hilum.backends.onnxruntime import OnnxRuntimeBackend
+from hilum.backends.pytorch import PyTorchBackend
 from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, write_bundle
 from hilum.bundle.card import model_card
 from hilum.config import ModelConfig, PreprocessSpec
@@ -134,7 +134,9 @@ def export_checkpoint(original: OriginalModel, *, opset: int = 17, dynamic_batch
     spec = original.manifest.preprocess
     graph = export_onnx(original.model, spec, opset=opset, dynamic_batch=dynamic_batch)
     batches = random_batches(spec, BATCH_SIZES if dynamic_batch else (1, 1, 1))
-    parity = compare(TorchBackend(original.model), OnnxBackend(graph), batches, original.manifest.mask_threshold)
+    parity = compare(
+        PyTorchBackend(original.model), OnnxRuntimeBackend(graph), batches, original.manifest.mask_threshold
+    )
     require_parity(parity)
     return graph, parity
 
@@ -155,7 +157,7 @@ def import_checkpoint(file: Path, out: Path, *, class_names: Sequence[str] | Non
     graph, parity = export_checkpoint(original, opset=opset)
     manifest = original.manifest.model_copy(
         update={
-            "outputs": {name: OUTPUTS[name] for name in OnnxBackend(graph).output_names},
+            "outputs": {name: OUTPUTS[name] for name in OnnxRuntimeBackend(graph).output_names},
             "opset": opset,
             "parity": {"tolerance": TOLERANCE, "random_batches": parity.as_dict()},
         }

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.backends.onnxruntime import OnnxBackend
+from hilum.backends.onnxruntime import OnnxRuntimeBackend
 from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, Bundle, Manifest, load_bundle, write_bundle
 from hilum.bundle.calibration import Calibration, with_calibration
 from hilum.data.cache import cache_folder, open_cache
@@ -154,7 +154,7 @@ def _score(bundle: Bundle, index: Index, records: tuple[Record, ...], split: Spl
     manifest = bundle.manifest
     cache = open_cache(records, manifest.preprocess, cache_folder(), progress=step.begin("Decoding"))
     return score_records(
-        OnnxBackend(bundle.read(ONNX_MODEL)),
+        OnnxRuntimeBackend(bundle.read(ONNX_MODEL)),
         cache,
         records,
         [index.key(record) for record in records],

@@ -15,8 +15,8 @@ from safetensors.torch import save
 from torch import nn
 
 from hilum._version import __version__
-from hilum.backends.onnxruntime import OnnxBackend
-from hilum.backends.pytorch import TorchBackend
+from hilum.backends.onnxruntime import OnnxRuntimeBackend
+from hilum.backends.pytorch import PyTorchBackend
 from hilum.bundle.bundle import FEATURES, MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
 from hilum.bundle.calibration import with_calibration
 from hilum.bundle.card import model_card
@@ -101,7 +101,7 @@ def export_run(
         manifest = with_calibration(manifest, calibration, **fitted_on)
     bounds, gate_files = _gate(gate)
     answer, reference = gate_statistics(
-        OnnxBackend(graph), index, split, config.preprocess, manifest.mask_threshold, step
+        OnnxRuntimeBackend(graph), index, split, config.preprocess, manifest.mask_threshold, step
     )
     manifest = manifest.model_copy(update={"gate": GateThresholds(learned=bounds, answer=answer)})
     card = model_card(manifest, _data_facts(run, config, index, split))
@@ -125,7 +125,7 @@ def _prove(
     model: nn.Module, graph: bytes, unrounded: nn.Module | None, spec: PreprocessSpec, test: tuple[Record, ...]
 ) -> dict[str, Any]:
     """Parity of ``model`` and ``graph``, and what rounding moved; raises where either is too much."""
-    reference, candidate = TorchBackend(model), OnnxBackend(graph)
+    reference, candidate = PyTorchBackend(model), OnnxRuntimeBackend(graph)
     threshold = Manifest.model_fields["mask_threshold"].default
     noise = compare(reference, candidate, random_batches(spec), threshold)
     require_parity(noise)
@@ -134,7 +134,7 @@ def _prove(
     entry = _parity_entry(noise, files)
     if unrounded is not None:
         more = _file_batches(_spread(test, _ROUNDING_FILES), spec)
-        rounding = compare(TorchBackend(unrounded), reference, more, threshold)
+        rounding = compare(PyTorchBackend(unrounded), reference, more, threshold)
         require_small_rounding(rounding)
         entry["rounding"] = rounding.as_dict()
     return entry
@@ -143,7 +143,7 @@ def _prove(
 def _describe(
     run: RunFolder, config: Config, index: Index, split: Split, name: str, opset: int, graph: bytes
 ) -> Manifest:
-    names = OnnxBackend(graph).output_names
+    names = OnnxRuntimeBackend(graph).output_names
     start = read_start(run)
     return Manifest(
         name=name,

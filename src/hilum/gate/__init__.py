@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hilum.gate.checks import Thresholds
-from hilum.gate.gate import ClassicGate, Gate, OpenGate
+from hilum.gate.gate import ClassicGate, Gate, NoGate
 from hilum.gate.learned import LearnedGate, LearnedThresholds
 from hilum.gate.thresholds import GateThresholds
-from hilum.gate.verdict import Mend, Reading, Verdict
+from hilum.gate.verdict import OrientationFix, Reading, Verdict
 
 __all__ = [
     "ClassicGate",
@@ -14,8 +14,8 @@ __all__ = [
     "GateThresholds",
     "LearnedGate",
     "LearnedThresholds",
-    "Mend",
-    "OpenGate",
+    "NoGate",
+    "OrientationFix",
     "Reading",
     "Thresholds",
     "Verdict",

@@ -27,7 +27,7 @@ class Gate(Protocol):
     def __call__(self, radiograph: Radiograph) -> Verdict:
         """The verdict on the image, before the network sees it."""
 
-    def answered(self, lung: NDArray[np.bool_], features: NDArray[np.float32] | None) -> tuple[Reading, ...]:
+    def check_output(self, lung: NDArray[np.bool_], features: NDArray[np.float32] | None) -> tuple[Reading, ...]:
         """What the network's answer says against it.
 
         Args:
@@ -57,21 +57,21 @@ class ClassicGate:
         reason = ", ".join(finding.check.replace("_", " ") for finding in findings)
         return Verdict(reason or ACCEPTED, findings)
 
-    def answered(self, lung: NDArray[np.bool_], features: NDArray[np.float32] | None) -> tuple[Reading, ...]:
+    def check_output(self, lung: NDArray[np.bool_], features: NDArray[np.float32] | None) -> tuple[Reading, ...]:
         """Nothing: the original had no second stage."""
         return ()
 
 
 @dataclass(frozen=True)
-class OpenGate:
-    """Accepts everything: the gate of ``--gate open``."""
+class NoGate:
+    """Accepts everything: ``--gate none``."""
 
-    name: str = "open"
+    name: str = "none"
 
     def __call__(self, radiograph: Radiograph) -> Verdict:
         """Always accepted."""
         return Verdict(ACCEPTED)
 
-    def answered(self, lung: NDArray[np.bool_], features: NDArray[np.float32] | None) -> tuple[Reading, ...]:
+    def check_output(self, lung: NDArray[np.bool_], features: NDArray[np.float32] | None) -> tuple[Reading, ...]:
         """Always nothing."""
         return ()

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from hilum.config import PreprocessSpec
 from hilum.errors import BundleError
 from hilum.gate.post_check import AnswerThresholds, FeatureReference, LungShape, distance_readings, lung_readings
-from hilum.gate.verdict import FLAGS, FRONTAL, KIND_REASONS, KINDS, TURNS, Mend, Reading, Verdict
+from hilum.gate.verdict import FLAGS, FRONTAL, KIND_REASONS, KINDS, TURNS, OrientationFix, Reading, Verdict
 from hilum.imaging.preprocess import fit_image, placement, to_input
 from hilum.types import Radiograph
 
@@ -124,9 +124,9 @@ class LearnedGate:
         if not readings[-1].passed:
             return Verdict.of(readings, radiograph.origin)
         placed = geometry_readings(read, bounds)
-        return Verdict.of(readings + placed, radiograph.origin, _mend(placed, read))
+        return Verdict.of(readings + placed, radiograph.origin, _orientation_fix(placed, read))
 
-    def answered(self, lung: NDArray[np.bool_], features: NDArray[np.float32] | None) -> tuple[Reading, ...]:
+    def check_output(self, lung: NDArray[np.bool_], features: NDArray[np.float32] | None) -> tuple[Reading, ...]:
         """The shape of the lungs, and the distance of the features where both are there to measure it."""
         readings = lung_readings(LungShape.of(lung), self._answer)
         if features is None or self._reference is None:
@@ -202,9 +202,9 @@ def _turn(read: GateReading) -> int:
     return 1 + int(read.turn[0, 1:].argmax())
 
 
-def _mend(readings: Sequence[Reading], read: GateReading) -> Mend | None:
+def _orientation_fix(readings: Sequence[Reading], read: GateReading) -> OrientationFix | None:
     """How to put it right, where a wrong gray scale and a turn are all that speaks against it."""
     failed = {reading.check for reading in readings if not reading.passed and reading.severity == "error"}
     if not failed or failed - {"inverted", "rotated"}:
         return None
-    return Mend(_turn(read) if "rotated" in failed else 0, "inverted" in failed)
+    return OrientationFix(_turn(read) if "rotated" in failed else 0, "inverted" in failed)

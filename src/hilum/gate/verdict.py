@@ -1,4 +1,4 @@
-"""What a gate says of one image: a verdict, the measurements behind it, and how a film that lies wrong is mended."""
+"""The verdict of an input check on one image, the measurements behind it, and the fix of a wrong orientation."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Mend:
-    """How a film came to lie wrong, and thereby how it is put right; turning and inverting may be done in either order.
+class OrientationFix:
+    """A rotation or inversion found by the input check, and its inverse. The two commute.
 
     Attributes:
         turn: quarter turns clockwise that it has been turned by, 0 to 3.
@@ -103,7 +103,7 @@ class Mend:
     inverted: bool = False
 
     def apply(self, radiograph: Radiograph) -> Radiograph:
-        """The film as it should lie."""
+        """Undo the rotation and the inversion."""
         pixels = radiograph.pixels
         if self.inverted:
             pixels = np.subtract((1 << radiograph.bits_stored) - 1, pixels, dtype=pixels.dtype)
@@ -111,7 +111,7 @@ class Mend:
         return replace(radiograph, pixels=upright)
 
     def back(self, upright: NDArray[_Array]) -> NDArray[_Array]:
-        """Something (..., H, W) found on the mended film, as it lies on the file."""
+        """Map an array (..., H, W) on the fixed image back to the image as the file has it."""
         return np.ascontiguousarray(np.rot90(upright, -self.turn, axes=(-2, -1)))
 
     def describe(self) -> str:
@@ -130,27 +130,30 @@ class Verdict:
         reason: ``accepted``, or in a few words why not.
         findings: all that speaks against it; an ``error`` among them refuses it.
         readings: every measurement, in the order in which they were taken.
-        mend: how to put it right where that is safe and would suffice, else None.
+        orientation_fix: the fix of a wrong orientation, where that would suffice; else None.
     """
 
     reason: str
     findings: tuple[Finding, ...] = ()
     readings: tuple[Reading, ...] = ()
-    mend: Mend | None = None
+    orientation_fix: OrientationFix | None = None
 
     @classmethod
-    def of(cls, readings: tuple[Reading, ...], origin: str, mend: Mend | None = None) -> Verdict:
+    def of(cls, readings: tuple[Reading, ...], origin: str, orientation_fix: OrientationFix | None = None) -> Verdict:
         """The verdict that follows from readings; its reason names those that refuse, in their order."""
         failed = [reading for reading in readings if not reading.passed]
         reason = ", ".join(reading.words for reading in failed if reading.severity == "error")
-        return cls(reason or ACCEPTED, tuple(reading.finding(origin) for reading in failed), readings, mend)
+        return cls(reason or ACCEPTED, tuple(reading.finding(origin) for reading in failed), readings, orientation_fix)
 
     def followed_by(self, readings: tuple[Reading, ...], origin: str) -> Verdict:
         """This verdict with those of a later stage."""
         later = Verdict.of(readings, origin)
         reasons = [reason for reason in (self.reason, later.reason) if reason != ACCEPTED]
         return Verdict(
-            ", ".join(reasons) or ACCEPTED, self.findings + later.findings, self.readings + readings, self.mend
+            ", ".join(reasons) or ACCEPTED,
+            self.findings + later.findings,
+            self.readings + readings,
+            self.orientation_fix,
         )
 
     @property

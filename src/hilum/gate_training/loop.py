@@ -164,7 +164,7 @@ def _resume(path: Path, parts: Mapping[str, object], identity: str) -> int:
     if state["identity"] != identity:
         raise CheckpointError(
             f"Expected the state in {path} to be of these settings and pictures; it is of others.",
-            hint="Choose another --out, or remove the file.",
+            hint="Choose another --output, or remove the file.",
         )
     for name, part in parts.items():
         part.load_state_dict(state[name])  # type: ignore[attr-defined]

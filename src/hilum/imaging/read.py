@@ -87,7 +87,9 @@ def read_radiograph(source: Path | bytes, *, origin: str | None = None, max_pixe
         from hilum.imaging.dicom import decode_dicom  # pydicom takes 0.5 s to import
 
         return decode_dicom(content, name, max_pixels)
-    return _decode_image(content, name, max_pixels)
+    with decoding(name):
+        image = _open(content, name, max_pixels)
+    return decode_pil(image, name, max_pixels=max_pixels)
 
 
 def read_dicom_header(source: Path | bytes, *, origin: str | None = None) -> Dataset | None:
@@ -162,9 +164,14 @@ def _is_dicom(content: bytes, name: str, source: Path | bytes) -> bool:
     return not suffixes.isdisjoint({".dcm", ".dicom"}) and not content.startswith(_SIGNATURES)
 
 
-def _decode_image(content: bytes, origin: str, max_pixels: int) -> Radiograph:
+def decode_pil(image: Image.Image, origin: str, *, max_pixels: int = MAX_PIXELS) -> Radiograph:
+    """Decode an opened PIL image by the rules of ``read_radiograph``.
+
+    Raises:
+        ReadError: see read_radiograph.
+    """
     with decoding(origin):
-        image = _open(content, origin, max_pixels)
+        _check_opened(image, origin, max_pixels)
         mode, bits, inverted = image.mode, _bits_stored(image, origin), _is_inverted(image)
         image.load()
         pixels, difference = _to_gray(_upright(image), origin)
@@ -190,13 +197,16 @@ def _open(content: bytes, origin: str, max_pixels: int) -> Image.Image:
             f"Expected at most {max_pixels:,} pixels in {origin}, got more than Pillow opens.",
             hint="Shrink the image, or check that it is a radiograph.",
         ) from error
+    return image
+
+
+def _check_opened(image: Image.Image, origin: str, max_pixels: int) -> None:
     check_pixel_count(image.width, image.height, origin, max_pixels)
     # An MPO is a camera's JPEG with further pictures behind the first; every other reader shows the first.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         # A TIFF's frames are counted by parsing each, which a file of a million of them makes slow.
         frames = "several" if isinstance(image, TiffImagePlugin.TiffImageFile) else getattr(image, "n_frames", 2)
         raise ReadError(f"Expected one image in {origin}, got {frames} frames.", hint="Export the one that is meant.")
-    return image
 
 
 def _bits_stored(image: Image.Image, origin: str) -> int:

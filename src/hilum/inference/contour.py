@@ -14,7 +14,7 @@ import numpy as np
 from cv2.typing import MatLike
 from numpy.typing import NDArray
 
-from hilum.types import Prediction
+from hilum.inference.result import Prediction
 
 Rgb: TypeAlias = tuple[int, int, int]
 

@@ -19,7 +19,7 @@ from hilum.inference.dicom_names import Kind, instance_uid, series_uid
 from hilum.inference.dicom_seg import build_segmentation
 from hilum.inference.dicom_source import source_header
 from hilum.inference.dicom_sr import build_report
-from hilum.types import Prediction, Refusal
+from hilum.inference.result import Prediction, Result
 
 __all__ = ["Kind", "encoded", "instance_uid", "report", "segmentation", "series_uid", "source_header"]
 
@@ -44,7 +44,7 @@ def segmentation(source: Dataset, prediction: Prediction, manifest: Manifest, se
         return build_segmentation(source, prediction, manifest, settings)
 
 
-def report(source: Dataset, result: Prediction | Refusal, manifest: Manifest, settings: str = "") -> Dataset:
+def report(source: Dataset, result: Result, manifest: Manifest, settings: str = "") -> Dataset:
     """A Comprehensive SR, complete and unverified: label, probabilities, prediction set and abstention of a prediction,
     or the status of a refusal; for both what the gate found, and the bundle.
 

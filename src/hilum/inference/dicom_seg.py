@@ -18,7 +18,7 @@ from hilum.inference.contour import BANDS, LEVELS, Rgb, evidence_region
 from hilum.inference.dicom_names import class_code, long_string, made_by, tracking_uid, version
 from hilum.inference.legend import OUTLINE
 from hilum.inference.render import class_evidence
-from hilum.types import Prediction
+from hilum.inference.result import Prediction
 
 _SERIES_NUMBER = 901
 

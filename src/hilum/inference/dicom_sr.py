@@ -24,7 +24,7 @@ from hilum.inference.dicom_names import (
     tracking_uid,
     version,
 )
-from hilum.types import Prediction, Refusal
+from hilum.inference.result import Prediction, Result
 
 STATUS = own_code("status", "Status of the answer")
 LABEL = own_code("label", "Most probable class")
@@ -38,7 +38,7 @@ _SHARE = Code("1", "UCUM", "no units")
 _SERIES_NUMBER = 902
 
 
-def build_report(source: Dataset, result: Prediction | Refusal, manifest: Manifest, settings: str) -> Dataset:
+def build_report(source: Dataset, result: Result, manifest: Manifest, settings: str) -> Dataset:
     """See hilum.inference.dicom_out.report."""
     group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
@@ -80,7 +80,7 @@ def build_report(source: Dataset, result: Prediction | Refusal, manifest: Manife
 
 
 def _measurements(prediction: Prediction) -> list[sr.Measurement]:
-    pairs = zip(prediction.class_names, prediction.probabilities, strict=True)
+    pairs = prediction.probabilities.items()
     return [
         *(_share(class_code(name, "probability"), float(value)) for name, value in pairs),
         _share(LUNG_FRACTION, prediction.lung_fraction),
@@ -91,7 +91,7 @@ def _share(name: Code, value: float) -> sr.Measurement:
     return sr.Measurement(name=name, value=round(value, 6), unit=_SHARE)
 
 
-def _evaluations(result: Prediction | Refusal) -> list[sr.QualitativeEvaluation]:
+def _evaluations(result: Result) -> list[sr.QualitativeEvaluation]:
     if not isinstance(result, Prediction):
         return [sr.QualitativeEvaluation(STATUS, own_code(result.status, result.status))]
     return [

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.errors import OutputError, ReadError
+from hilum.inference.result import Prediction
 from hilum.storage import write_bytes
-from hilum.types import Prediction
 
 KEYWORD = "hilum-evidence"
 """The keyword of the PNG's text chunk, which holds JSON."""

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO, TypeAlias
 
 from hilum.errors import DataError, OutputError
 from hilum.imaging.read import IMAGE_SUFFIXES
+from hilum.inference.parquet import require_pyarrow, to_parquet
 from hilum.inference.predictor import Predictor
+from hilum.inference.result import Prediction, Result
 from hilum.inference.saving import (
     DICOM_FOLDER,
     DICOM_SUFFIXES,
@@ -24,21 +26,24 @@ from hilum.inference.saving import (
     make_extras,
     write_extras,
 )
-from hilum.types import Prediction, Refusal
 
 TABLE = "predictions.csv"
 PARTIAL = "predictions.partial.csv"
 _MASK_FOLDERS = ("masks", "regions")
 _NOTHING = Wanted()
 
+TableFormat: TypeAlias = Literal["csv", "parquet"]
+
 
 @dataclass(frozen=True)
 class FolderResult:
-    """What became of a set of files.
+    """Summary of a folder prediction.
 
     Attributes:
-        table: its path.
-        statuses, labels: the count of each.
+        table: Path of the table.
+        statuses: Number of images by ``Result.status``.
+        labels: Number of predictions by predicted label.
+        uncertain: Number of predictions that abstained.
         objects: the count of DICOM objects written, per kind, and under ``none`` that of films that were read but of
             which none could be made, such as PNGs.
     """
@@ -46,6 +51,7 @@ class FolderResult:
     table: Path
     statuses: Mapping[str, int]
     labels: Mapping[str, int]
+    uncertain: int
     objects: Mapping[str, int]
 
 
@@ -86,14 +92,16 @@ def predict_folder(
     out: Path,
     *,
     save: Wanted = _NOTHING,
+    table_format: TableFormat = "csv",
     progress: Callable[[int, int], None] | None = None,
+    on_result: Callable[[Path, Result], None] | None = None,
 ) -> FolderResult:
     """Predict on every file and write ``predictions.csv``, and what else is wanted beside it.
 
-    The table has ``file, status, label, prediction_set, prob_<class>..., lung_fraction, reason``; status is
-    ``predicted``, ``refused`` (by the gate) or ``unreadable``. ``prediction_set`` is class names with ``;`` between,
-    the most probable first. The reason of a predicted file is its warnings, such as that of a prediction that
-    abstains. Where evidence is saved there is a column ``evidence_step`` before the reason: logits per gray level.
+    The columns are ``file, status, predicted_label, prediction_set, abstained, prob_<class>..., lung_fraction,
+    reason``. ``status`` is ``ok``, ``refused`` or ``unreadable``; ``prediction_set`` is class names joined by ``;``,
+    most probable first; ``abstained`` is 1 where the prediction is uncertain; ``reason`` is the messages of the
+    findings. With ``save.evidence`` there is a column ``evidence_step``: logits per gray level of the PNG.
 
     The table grows as ``predictions.partial.csv`` and gets its name once complete, so that a killed run leaves what
     it had done, under a name that says so. Everything else lies in the folders that the inputs came from.
@@ -103,37 +111,47 @@ def predict_folder(
         files: from find_files.
         out: a folder, made if absent.
         save: what to save of each answer.
+        table_format: ``parquet`` needs pyarrow.
         progress: called with (files done, files in all).
+        on_result: called with each file and its result, once its row is written.
 
     Raises:
+        MissingExtraError: pyarrow is not installed; nothing is done.
         ConfigError: evidence is asked of a network that gives none; nothing is done.
         OutputError: ``out`` cannot be written, or the disk is full; rows written so far stay.
     """
     manifest = predictor.manifest
     save.check(manifest)
+    if table_format == "parquet":
+        require_pyarrow()
     statuses, labels, objects = Counter[str](), Counter[str](), Counter[str]()
+    uncertain = 0
     names = picture_names(files)
     partial = out / PARTIAL
     with _opened(partial) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(table_header(manifest.class_names, with_evidence=save.evidence))
-        for done, (file, answer) in enumerate(zip(files, predictor.predict_many(files), strict=True), start=1):
-            extras = make_extras(file, answer, predictor, save)
+        for done, (file, result) in enumerate(zip(files, predictor.predict_many(files), strict=True), start=1):
+            extras = make_extras(file, result, predictor, save)
             steps = [extras.evidence_step] if save.evidence else []
-            writer.writerow(table_row(file, answer.result, len(manifest.class_names), steps, extras.remark))
+            writer.writerow(table_row(file, result, steps, extras.remark))
             stream.flush()
-            write_extras(extras, answer, out, names[file], save)
-            if isinstance(answer.result, Prediction):
-                statuses["predicted"] += 1
-                labels[answer.result.label] += 1
-            else:
-                statuses[answer.result.status] += 1
+            write_extras(extras, result, out, names[file], save)
+            statuses[result.status] += 1
+            if result.label is not None:
+                labels[result.label] += 1
+            uncertain += bool(result.abstained)
             objects.update(["none"] if extras.remark else list(extras.objects))
+            if on_result:
+                on_result(file, result)
             if progress:
                 progress(done, len(files))
         os.fsync(stream.fileno())
         partial.replace(out / TABLE)
-    return FolderResult(out / TABLE, statuses, labels, objects)
+    table = out / TABLE
+    if table_format == "parquet":
+        table = to_parquet(table)
+    return FolderResult(table, statuses, labels, uncertain, objects)
 
 
 def picture_names(files: Sequence[Path]) -> dict[Path, Path]:
@@ -200,31 +218,28 @@ def _absolute(file: Path) -> Path:
 
 
 def table_header(class_names: Sequence[str], *, with_evidence: bool = False) -> list[str]:
-    """The columns of ``predictions.csv``."""
+    """Return the columns of ``predictions.csv``."""
     probabilities = [f"prob_{name}" for name in class_names]
     steps = ["evidence_step"] if with_evidence else []
-    return ["file", "status", "label", "prediction_set", *probabilities, "lung_fraction", *steps, "reason"]
+    tail = ["lung_fraction", *steps, "reason"]
+    return ["file", "status", "predicted_label", "prediction_set", "abstained", *probabilities, *tail]
 
 
-def table_row(
-    file: str | Path, result: Prediction | Refusal, num_classes: int, steps: Sequence[object] = (), remark: str = ""
-) -> list[object]:
-    """One file's row of ``predictions.csv``.
+def table_row(file: str | Path, result: Result, steps: Sequence[object] = (), remark: str = "") -> list[object]:
+    """Return one image's row of ``predictions.csv``.
 
     Args:
-        file: what the first column says.
-        result: its answer.
-        num_classes: of the bundle.
-        steps: its ``evidence_step``, where the table has that column.
-        remark: put behind what the findings say.
+        file: The first column.
+        result: The image's result.
+        steps: Its ``evidence_step``, where the table has that column.
+        remark: Appended to the messages of the findings.
     """
-    reasons = [finding.message for finding in result.findings] + ([remark] if remark else [])
-    tail = [*steps, "; ".join(reasons)]
+    tail = [*steps, "; ".join(filter(None, [result.reason, remark]))]
     if not isinstance(result, Prediction):
-        return [file, result.status, "", "", *[""] * num_classes, "", *tail]
-    probabilities = [f"{value:.6f}" for value in result.probabilities]
-    prediction_set = ";".join(result.prediction_set)
-    return [file, "predicted", result.label, prediction_set, *probabilities, f"{result.lung_fraction:.4f}", *tail]
+        return [file, result.status, "", "", "", *[""] * len(result.class_names), "", *tail]
+    probabilities = [f"{value:.6f}" for value in result.probabilities.values()]
+    answer = [result.label, ";".join(result.prediction_set), int(result.abstained)]
+    return [file, result.status, *answer, *probabilities, f"{result.lung_fraction:.4f}", *tail]
 
 
 @contextmanager
@@ -236,5 +251,5 @@ def _opened(path: Path) -> Iterator[TextIO]:
             yield stream
     except OSError as error:
         raise OutputError(
-            f"Could not write {path}: {error.strerror or error}.", hint="Choose another --out, or free space."
+            f"Could not write {path}: {error.strerror or error}.", hint="Choose another --output, or free space."
         ) from error

@@ -29,14 +29,14 @@ class FileVerdict:
         reason: ``accepted``, ``unreadable``, or why it is refused.
         readings: every measurement; empty for the classic gate and for what cannot be read.
         messages: what was said where there are no readings.
-        mend: what would put it right, in words; empty where nothing simple would.
+        orientation_fix: the fix of a wrong orientation, in words; empty where there is none.
     """
 
     file: Path
     reason: str
     readings: tuple[Reading, ...] = ()
     messages: tuple[str, ...] = ()
-    mend: str = ""
+    orientation_fix: str = ""
 
     @property
     def accepted(self) -> bool:
@@ -76,7 +76,11 @@ def _examine(predictor: Predictor, file: Path) -> FileVerdict:
         return FileVerdict(file, UNREADABLE, messages=(str(error),))
     messages = () if verdict.readings else tuple(finding.message for finding in verdict.findings)
     return FileVerdict(
-        file, verdict.reason, verdict.readings, messages, verdict.mend.describe() if verdict.mend else ""
+        file,
+        verdict.reason,
+        verdict.readings,
+        messages,
+        verdict.orientation_fix.describe() if verdict.orientation_fix else "",
     )
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from hilum.inference.contour import BANDS, LEAST_SUM, LEVELS, EvidenceScale, Rgb, on_gray
-from hilum.types import Prediction
+from hilum.inference.result import Prediction
 
 Font: TypeAlias = "ImageFont.FreeTypeFont | ImageFont.ImageFont"
 
@@ -86,7 +86,7 @@ class _Row:
 
 def _answer_rows(prediction: Prediction) -> list[_Row]:
     best = prediction.class_names.index(prediction.label)
-    probabilities = [float(value) for value in prediction.probabilities]
+    probabilities = list(prediction.probabilities.values())
     rows = [_Row(prediction.label, percent(probabilities[best]), size=25, lines=3, gap=0)]
     if len(prediction.prediction_set) > 1:
         rows.append(_Row("Not ruled out: " + ", ".join(prediction.prediction_set), color=MUTED, lines=4))

@@ -1,4 +1,4 @@
-"""One predictor for files, folders, the service and the page; two backends behind it."""
+"""The predictor behind every surface: input check, preprocessing, network, post-inference check, result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,58 +19,62 @@ from hilum.bundle.bundle import Bundle
 from hilum.bundle.gate import USUAL_GATE, open_gate
 from hilum.bundle.prediction_sets import prediction_set, softmax
 from hilum.errors import ReadError
-from hilum.gate import Gate, Mend, Reading, Verdict
+from hilum.gate import Gate, OrientationFix, Reading, Verdict
+from hilum.imaging.convert import ImageLike, radiograph_of
 from hilum.imaging.preprocess import placement, preprocess, restore_probability
 from hilum.imaging.read import MAX_PIXELS, read_radiograph
-from hilum.types import Finding, Prediction, Radiograph, Refusal
+from hilum.inference.result import Prediction, Result
+from hilum.types import Finding, Radiograph
 
 
 class Upload(NamedTuple):
-    """A file's bytes that came without a path."""
+    """The bytes of a file, and the name that it came with."""
 
     content: bytes
     name: str
     max_pixels: int = MAX_PIXELS
 
 
-Source: TypeAlias = Path | Radiograph | Upload
+class InMemory(NamedTuple):
+    """A decoded image of some library, and what to call it."""
+
+    image: ImageLike
+    name: str
+
+
+Source: TypeAlias = Path | Radiograph | Upload | InMemory
 _READERS = 2
 
 
-class Answer(NamedTuple):
-    """What came of one source; ``radiograph`` is None where it could not be read."""
-
-    result: Prediction | Refusal
-    radiograph: Radiograph | None
-
-
 class Ready(NamedTuple):
-    """A film that was read, accepted by the gate and prepared for the network."""
+    """An image that was decoded, accepted by the input check and preprocessed."""
 
     radiograph: Radiograph  # as the file has it
     upright: Radiograph  # as the network sees it
     image: NDArray[np.float32]  # (C, S, S)
     verdict: Verdict
-    mend: Mend | None = None  # what made it upright
+    orientation_fix: OrientationFix | None = None  # what made it upright
 
 
 class Predictor:
-    """A bundle, an engine and a gate, opened once and used for any number of films.
+    """A bundle, a backend and an input check, opened once and used for any number of images.
+
+    ``hilum.load`` gives the same with more kinds of input; this is the layer below it.
 
     Args:
-        bundle: gives preprocessing, class names, temperature, quantiles and thresholds.
-        backend: the engine; ONNX Runtime on the CPU by default.
-        gate: refuses what the model should not answer on; the bundle's own by default.
-        batch_size: films in one forward pass.
-        fix_orientation: put films right that the gate finds turned by quarter turns or inverted, and answer; mask and
-            evidence lie on the film as the file has it, and a finding says what was done.
+        bundle: Gives preprocessing, class names, temperature, quantiles and thresholds.
+        backend: The inference engine, or its name; ONNX Runtime on the CPU by default.
+        gate: The input check; the bundle's own by default.
+        batch_size: Images in one forward pass.
+        fix_orientation: Rotate and invert images that the input check finds rotated by quarter turns or inverted, and
+            predict. Mask and evidence fit the image as the file has it, and a finding says what was done.
     """
 
     def __init__(
         self,
         bundle: Bundle,
         *,
-        backend: Backend | BackendName = "onnx",
+        backend: Backend | BackendName = "auto",
         gate: Gate | None = None,
         batch_size: int = 8,
         fix_orientation: bool = False,
@@ -87,61 +91,65 @@ class Predictor:
         gate = "" if self.gate.name == USUAL_GATE else f"gate:{self.gate.name}"
         return " ".join(filter(None, [gate, "fix_orientation" if self._fix_orientation else ""]))
 
-    def predict(self, source: Source) -> Prediction | Refusal:
-        """The answer for one film: a Prediction, or a Refusal with its reasons."""
-        return next(self.predict_many([source])).result
+    def predict(self, source: Source) -> Result:
+        """Predict on one image."""
+        return next(self.predict_many([source]))
 
-    def predict_many(self, sources: Iterable[Source]) -> Iterator[Answer]:
-        """An Answer for each source, in order. A bad file becomes a Refusal and stops nothing.
+    def predict_many(self, sources: Iterable[Source]) -> Iterator[Result]:
+        """Yield a Result for each source, in order. A bad file becomes a Result with its reason and stops nothing.
 
-        Files are read and prepared in threads while the engine works; no more than a few batches are held.
+        Files are decoded and preprocessed in threads while the network runs; only a few batches are in memory.
         """
         with ThreadPoolExecutor(_READERS) as pool:
             for chunk in _ahead(pool, self.prepare, sources, self._batch_size):
                 yield from self.answer(chunk)
 
-    def prepare(self, source: Source) -> Ready | Answer:
-        """Read one source, ask the gate, and fit it for the network; an Answer where it goes no further."""
+    def prepare(self, source: Source) -> Ready | Result:
+        """Decode, check and preprocess one source; a Result where it goes no further."""
         try:
             radiograph = _read(source)
         except ReadError as error:
-            name = source.name if isinstance(source, Upload) else str(source)
+            name = source.name if isinstance(source, (Upload, InMemory)) else str(source)
             finding = Finding("unreadable", "error", str(error), (name,))
-            return Answer(Refusal(name, "unreadable", (finding,)), None)
-        verdict, upright, mend = self.gate(radiograph), radiograph, None
-        if self._fix_orientation and verdict.mend is not None:
-            mend, upright = verdict.mend, verdict.mend.apply(radiograph)
-            verdict = _after_mending(self.gate(upright), mend, radiograph.origin)
+            return self._without_prediction(name, "unreadable", (finding,))
+        verdict, upright, orientation_fix = self.gate(radiograph), radiograph, None
+        if self._fix_orientation and verdict.orientation_fix is not None:
+            orientation_fix, upright = verdict.orientation_fix, verdict.orientation_fix.apply(radiograph)
+            verdict = _after_fix(self.gate(upright), orientation_fix, radiograph.origin)
         if not verdict.accepted:
-            return Answer(Refusal(radiograph.origin, "refused", verdict.findings), radiograph)
-        return Ready(radiograph, upright, preprocess(upright, self.manifest.preprocess), verdict, mend)
+            return self._without_prediction(radiograph.origin, "refused", verdict.findings, radiograph)
+        return Ready(radiograph, upright, preprocess(upright, self.manifest.preprocess), verdict, orientation_fix)
 
-    def answer(self, chunk: Sequence[Ready | Answer]) -> Iterator[Answer]:
-        """The answers to what ``prepare`` gave, in order, from one forward pass over all that are ready."""
+    def answer(self, chunk: Sequence[Ready | Result]) -> Iterator[Result]:
+        """Yield the results of what ``prepare`` gave, in order, from one forward pass over all that are ready."""
         ready = [item for item in chunk if isinstance(item, Ready)]
-        predictions: Iterator[Answer] = iter(())
+        predictions: Iterator[Result] = iter(())
         if ready:
             output = self.backend.run(np.stack([item.image for item in ready]))
-            predictions = (Answer(self._finish(item, output, row), item.radiograph) for row, item in enumerate(ready))
+            predictions = (self._finish(item, output, row) for row, item in enumerate(ready))
         for item in chunk:
             yield next(predictions) if isinstance(item, Ready) else item
 
-    def _finish(self, item: Ready, output: BackendOutput, row: int) -> Prediction | Refusal:
+    def _finish(self, item: Ready, output: BackendOutput, row: int) -> Result:
         manifest, origin = self.manifest, item.radiograph.origin
-        verdict = item.verdict.followed_by(self._second_word(item.upright, output, row), origin)
+        verdict = item.verdict.followed_by(self._post_check(item.upright, output, row), origin)
         if not verdict.accepted:
-            return Refusal(origin, "refused", verdict.findings)
+            return self._without_prediction(origin, "refused", verdict.findings, item.radiograph)
         probabilities = softmax(output.classification[row : row + 1], manifest.temperature)[0]
         lung = restore_probability(output.segmentation[row, 0], item.upright.shape, manifest.preprocess)
         mask = np.asarray(lung > manifest.mask_threshold)
         evidence = None if output.evidence is None else output.evidence[row]
-        if item.mend is not None:
-            mask, evidence = item.mend.back(mask), None if evidence is None else item.mend.back(evidence)
+        if item.orientation_fix is not None:
+            mask, evidence = (
+                item.orientation_fix.back(mask),
+                None if evidence is None else item.orientation_fix.back(evidence),
+            )
         doubt = _low_confidence(float(probabilities.max()), manifest.abstention_threshold, origin)
         return Prediction(
             origin=origin,
+            radiograph=item.radiograph,
             class_names=manifest.class_names,
-            probabilities=probabilities,
+            probabilities=dict(zip(manifest.class_names, probabilities.tolist(), strict=True)),
             label=manifest.class_names[int(probabilities.argmax())],
             prediction_set=prediction_set(probabilities, manifest.class_names, manifest.prediction_set_quantiles),
             mask=mask,
@@ -150,13 +158,31 @@ class Predictor:
             bundle_id=manifest.bundle_id,
             findings=verdict.findings + doubt,
             abstained=bool(doubt),
+            preprocess=manifest.preprocess,
         )
 
-    def _second_word(self, upright: Radiograph, output: BackendOutput, row: int) -> tuple[Reading, ...]:
+    def _without_prediction(
+        self,
+        origin: str,
+        status: Literal["refused", "unreadable"],
+        findings: tuple[Finding, ...],
+        radiograph: Radiograph | None = None,
+    ) -> Result:
+        return Result(
+            origin=origin,
+            status=status,
+            findings=findings,
+            radiograph=radiograph,
+            class_names=self.manifest.class_names,
+            bundle_id=self.manifest.bundle_id,
+            preprocess=self.manifest.preprocess,
+        )
+
+    def _post_check(self, upright: Radiograph, output: BackendOutput, row: int) -> tuple[Reading, ...]:
         """What the gate says once the network has answered."""
         top, left, height, width = placement(upright.shape, self.manifest.preprocess)
         lung = output.segmentation[row, 0, top : top + height, left : left + width] > self.manifest.mask_threshold
-        return self.gate.answered(lung, None if output.features is None else output.features[row])
+        return self.gate.check_output(lung, None if output.features is None else output.features[row])
 
     def examine(self, source: Source) -> Verdict:
         """The gate's verdict on one source, both stages; the network is asked only where the first accepts.
@@ -169,12 +195,12 @@ class Predictor:
         if not first.accepted:
             return first
         output = self.backend.run(preprocess(radiograph, self.manifest.preprocess)[None])
-        return first.followed_by(self._second_word(radiograph, output, 0), radiograph.origin)
+        return first.followed_by(self._post_check(radiograph, output, 0), radiograph.origin)
 
 
-def _after_mending(verdict: Verdict, mend: Mend, origin: str) -> Verdict:
-    """The verdict on a mended film, whose first finding says what was done to it."""
-    message = f"orientation fixed before the model saw it: {mend.describe()}"
+def _after_fix(verdict: Verdict, orientation_fix: OrientationFix, origin: str) -> Verdict:
+    """Return the verdict on a fixed image, whose first finding says what was done to it."""
+    message = f"orientation fixed before the model saw it: {orientation_fix.describe()}"
     done = Finding("orientation_fixed", "warning", message, (origin,) if origin else ())
     return replace(verdict, findings=(done, *verdict.findings))
 
@@ -182,6 +208,8 @@ def _after_mending(verdict: Verdict, mend: Mend, origin: str) -> Verdict:
 def _read(source: Source) -> Radiograph:
     if isinstance(source, Upload):
         return read_radiograph(source.content, origin=source.name, max_pixels=source.max_pixels)
+    if isinstance(source, InMemory):
+        return radiograph_of(source.image, source.name)
     return source if isinstance(source, Radiograph) else read_radiograph(source)
 
 
@@ -195,13 +223,13 @@ def _low_confidence(probability: float, threshold: float | None, origin: str) ->
 
 def _ahead(
     pool: ThreadPoolExecutor,
-    prepare: Callable[[Source], Ready | Answer],
+    prepare: Callable[[Source], Ready | Result],
     sources: Iterable[Source],
     size: int,
-) -> Iterator[list[Ready | Answer]]:
+) -> Iterator[list[Ready | Result]]:
     """Chunks of ``size`` prepared sources, two chunks being prepared while one is answered."""
     remaining = iter(sources)
-    pending: deque[Future[Ready | Answer]] = deque(
+    pending: deque[Future[Ready | Result]] = deque(
         pool.submit(prepare, source) for source in islice(remaining, 3 * size)
     )
     while pending:

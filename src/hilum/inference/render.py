@@ -16,8 +16,9 @@ from hilum.errors import DataError, OutputError
 from hilum.imaging.preprocess import restore_probability, to_uint8
 from hilum.inference.contour import FRACTION_BITS, Rgb, evidence_scale, fill_contours, smooth
 from hilum.inference.legend import BACKGROUND, OUTLINE, PANEL_WIDTH, draw_legend
+from hilum.inference.result import Prediction
 from hilum.storage import write_bytes
-from hilum.types import Prediction, Radiograph
+from hilum.types import Radiograph
 
 _HALO: Rgb = (0, 0, 0)
 _SHORT_SIDE, _LONG_SIDE = 512, 2048

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from hilum.bundle.bundle import Manifest
 from hilum.errors import ConfigError, DataError
 from hilum.inference.evidence_file import save_evidence, step_of
-from hilum.inference.predictor import Answer, Predictor
-from hilum.inference.render import class_evidence, mask_png, overlay, save_png
+from hilum.inference.predictor import Predictor
+from hilum.inference.render import mask_png, overlay, save_png
+from hilum.inference.result import Prediction, Result
 from hilum.storage import write_bytes
-from hilum.types import Prediction
 
 PICTURE_FOLDERS = ("overlays", "masks", "evidence")
 DICOM_FOLDER = "dicom"
@@ -38,6 +38,12 @@ class Wanted:
     evidence: bool = False
     dicom_seg: bool = False
     dicom_sr: bool = False
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders that it makes beside the table."""
+        pictures = tuple(name for name in PICTURE_FOLDERS if getattr(self, name))
+        return (*pictures, DICOM_FOLDER) if self.dicom_seg or self.dicom_sr else pictures
 
     def check(self, manifest: Manifest) -> None:
         """That the bundle can give it.
@@ -73,25 +79,23 @@ class Extras:
         return "" if self.evidence is None else step_of(self.evidence)
 
 
-def make_extras(file: Path, answer: Answer, predictor: Predictor, wanted: Wanted) -> Extras:
+def make_extras(file: Path, result: Result, predictor: Predictor, wanted: Wanted) -> Extras:
     """What ``wanted`` asks of one file's answer; a film that no DICOM object can be made of gets a remark."""
-    if answer.radiograph is None:
+    if result.radiograph is None:
         return Extras()
-    evidence = None
-    if isinstance(answer.result, Prediction) and (wanted.overlays or wanted.evidence):
-        evidence = class_evidence(answer.result, answer.radiograph.shape, predictor.manifest.preprocess)
+    evidence = result.evidence_map() if wanted.overlays or wanted.evidence else None
     try:
-        return Extras(evidence, _objects(file, answer, predictor, wanted))
+        return Extras(evidence, _objects(file, result, predictor, wanted))
     except DataError as error:
         return Extras(evidence, remark=f"no DICOM object: {error}")
 
 
-def write_extras(extras: Extras, answer: Answer, out: Path, name: Path, wanted: Wanted) -> None:
+def write_extras(extras: Extras, result: Result, out: Path, name: Path, wanted: Wanted) -> None:
     """Write them under ``out``.
 
     Args:
         extras: from make_extras.
-        answer: what they are of.
+        result: what they are of.
         out: the folder.
         name: the relative path of the file's pictures, which ends in ``.png``.
 
@@ -100,26 +104,25 @@ def write_extras(extras: Extras, answer: Answer, out: Path, name: Path, wanted: 
     """
     for kind, content in extras.objects.items():
         write_bytes(out / DICOM_FOLDER / name.with_suffix(DICOM_SUFFIXES[kind]), content)
-    prediction, radiograph = answer.result, answer.radiograph
-    if not isinstance(prediction, Prediction) or radiograph is None:
+    if not isinstance(result, Prediction):
         return
     if wanted.masks:
-        save_png(mask_png(prediction.mask), out / "masks" / name)
+        save_png(mask_png(result.mask), out / "masks" / name)
     if wanted.evidence and extras.evidence is not None:
-        save_evidence(out / "evidence" / name, extras.evidence, prediction)
+        save_evidence(out / "evidence" / name, extras.evidence, result)
     if wanted.overlays:
-        save_png(overlay(radiograph, prediction, evidence=extras.evidence), out / "overlays" / name)
+        save_png(overlay(result.radiograph, result, evidence=extras.evidence), out / "overlays" / name)
 
 
-def _objects(file: Path, answer: Answer, predictor: Predictor, wanted: Wanted) -> dict[str, bytes]:
+def _objects(file: Path, result: Result, predictor: Predictor, wanted: Wanted) -> dict[str, bytes]:
     if not (wanted.dicom_seg or wanted.dicom_sr):
         return {}
     from hilum.inference.dicom_out import encoded, report, segmentation, source_header  # highdicom: most of a second
 
     header = source_header(file)
     made = {}
-    if wanted.dicom_seg and isinstance(answer.result, Prediction):
-        made["seg"] = encoded(segmentation(header, answer.result, predictor.manifest, predictor.settings))
+    if wanted.dicom_seg and isinstance(result, Prediction):
+        made["seg"] = encoded(segmentation(header, result, predictor.manifest, predictor.settings))
     if wanted.dicom_sr:
-        made["sr"] = encoded(report(header, answer.result, predictor.manifest, predictor.settings))
+        made["sr"] = encoded(report(header, result, predictor.manifest, predictor.settings))
     return made

@@ -8,26 +8,25 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.config import PreprocessSpec
 from hilum.inference.evidence_file import encode_evidence, step_of
-from hilum.inference.predictor import Answer
-from hilum.inference.render import class_evidence, mask_png, overlay, png_bytes
+from hilum.inference.render import mask_png, overlay, png_bytes
+from hilum.inference.result import Prediction, Result
 from hilum.service.problems import problem
 from hilum.service.schemas import EvidenceSchema, FileResult, FindingSchema, PredictionSchema, Problem, RunLength
-from hilum.types import Finding, Prediction, Refusal
+from hilum.types import Finding
 
 EXTRAS = ("mask", "rle", "evidence", "overlay")
 """What may be asked for beside the prediction."""
 
 
-def file_result(answer: Answer, name: str, spec: PreprocessSpec, extras: Collection[str] = ()) -> FileResult:
+def file_result(result: Result, name: str, extras: Collection[str] = ()) -> FileResult:
     """What became of one file, with the pictures of ``extras``, which are among EXTRAS."""
-    if isinstance(answer.result, Refusal):
-        return FileResult(file=name, status=answer.result.status, problem=refusal_problem(answer.result, name))
-    return FileResult(file=name, status="predicted", prediction=_prediction(answer.result, answer, spec, extras))
+    if not isinstance(result, Prediction):
+        return FileResult(file=name, status=result.status, problem=refusal_problem(result, name))
+    return FileResult(file=name, status=result.status, prediction=_prediction(result, extras))
 
 
-def refusal_problem(refusal: Refusal, name: str) -> Problem:
+def refusal_problem(refusal: Result, name: str) -> Problem:
     """A refusal as its problem."""
     return problem(
         refusal.status, 422, refusal.reason, file=name, findings=[_finding(found) for found in refusal.findings]
@@ -42,17 +41,15 @@ def run_lengths(mask: NDArray[np.bool_]) -> RunLength:
     return RunLength(size=(mask.shape[0], mask.shape[1]), counts=([0] if flat.size and flat[0] else []) + counts)
 
 
-def _prediction(
-    prediction: Prediction, answer: Answer, spec: PreprocessSpec, extras: Collection[str]
-) -> PredictionSchema:
+def _prediction(prediction: Prediction, extras: Collection[str]) -> PredictionSchema:
     height, width = prediction.mask.shape
-    evidence = class_evidence(prediction, (height, width), spec) if {"overlay", "evidence"} & set(extras) else None
+    evidence = prediction.evidence_map() if {"overlay", "evidence"} & set(extras) else None
     drawn = None
-    if "overlay" in extras and answer.radiograph is not None:
-        drawn = _base64(png_bytes(overlay(answer.radiograph, prediction, evidence=evidence)))
+    if "overlay" in extras:
+        drawn = _base64(png_bytes(overlay(prediction.radiograph, prediction, evidence=evidence)))
     return PredictionSchema(
-        label=prediction.label,
-        probabilities=dict(zip(prediction.class_names, map(float, prediction.probabilities), strict=True)),
+        predicted_label=prediction.label,
+        probabilities=dict(prediction.probabilities),
         prediction_set=list(prediction.prediction_set),
         abstained=prediction.abstained,
         lung_fraction=prediction.lung_fraction,

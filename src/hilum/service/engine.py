@@ -10,7 +10,8 @@ from typing import NamedTuple
 from hilum.bundle.bundle import load_bundle
 from hilum.bundle.default import resolve_bundle
 from hilum.bundle.gate import open_gate
-from hilum.inference.predictor import Answer, Predictor, Ready, Upload
+from hilum.inference.predictor import Predictor, Ready, Upload
+from hilum.inference.result import Result
 from hilum.service.batching import Batcher
 from hilum.service.encode import file_result
 from hilum.service.metrics import Metrics
@@ -40,7 +41,7 @@ class Engine:
         self._settings, self._metrics = settings, metrics
         self._predictor = Predictor(bundle, gate=gate, fix_orientation=settings.fix_orientation)
         self._pool = ThreadPoolExecutor(settings.readers, thread_name_prefix="hilum-files")
-        self._batcher: Batcher[Ready, Answer] = Batcher(self._run, settings.batch_size, settings.batch_wait)
+        self._batcher: Batcher[Ready, Result] = Batcher(self._run, settings.batch_size, settings.batch_wait)
         self._room = asyncio.Semaphore(2 * settings.batch_size + settings.readers)
         self._films = 0
         self._again = {"Retry-After": str(settings.retry_after)}
@@ -76,16 +77,16 @@ class Engine:
             self._metrics.waiting.set(self._films)
 
     async def _one(self, file: Waiting, extras: Collection[str]) -> FileResult:
-        loop, spec = asyncio.get_running_loop(), self.manifest.preprocess
+        loop = asyncio.get_running_loop()
         async with self._room:
             upload = Upload(await file.read(), file.name, self._settings.max_pixels)
             prepared = await loop.run_in_executor(self._pool, self._predictor.prepare, upload)
             answer = await self._batcher.submit(prepared) if isinstance(prepared, Ready) else prepared
-            result = await loop.run_in_executor(self._pool, file_result, answer, upload.name, spec, extras)
+            result = await loop.run_in_executor(self._pool, file_result, answer, upload.name, extras)
         self._metrics.films.labels(result.status).inc()
         return result
 
-    def _run(self, items: Sequence[Ready]) -> list[Answer]:
+    def _run(self, items: Sequence[Ready]) -> list[Result]:
         self._metrics.batches.observe(len(items))
         return list(self._predictor.answer(items))
 

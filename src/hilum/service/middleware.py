@@ -94,12 +94,12 @@ class Envelope:
             if not hmac.compare_digest(given.encode(), f"Bearer {token.get_secret_value()}".encode()):
                 return ProblemError.of("unauthorized", 401, headers={"WWW-Authenticate": "Bearer"})
         length = headers.get("Content-Length", "")
-        if length.isdigit() and int(length) > self._settings.max_upload:
+        if length.isdigit() and int(length) > self._settings.max_upload_bytes:
             return self._too_large()
         return self._turned_away() if scope["path"] == PREDICT else None
 
     def _too_large(self) -> ProblemError:
-        detail = f"Expected at most {self._settings.max_upload:,} bytes in one request."
+        detail = f"Expected at most {self._settings.max_upload_bytes:,} bytes in one request."
         return ProblemError.of("too-large", 413, detail, headers=_CLOSE)
 
     def _counted(self, receive: Receive) -> Receive:
@@ -115,7 +115,7 @@ class Envelope:
             except asyncio.TimeoutError as error:
                 raise ProblemError.of("slow", 408, f"Nothing came for {pause:g} s.", headers=_CLOSE) from error
             taken, whole = taken + len(message.get("body", b"")), not message.get("more_body", False)
-            if taken > self._settings.max_upload:
+            if taken > self._settings.max_upload_bytes:
                 raise self._too_large()
             return message
 

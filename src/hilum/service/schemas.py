@@ -40,7 +40,7 @@ class EvidenceSchema(BaseModel):
 class PredictionSchema(BaseModel):
     """The answer for one film."""
 
-    label: str = Field(description="The class of the highest probability.")
+    predicted_label: str = Field(description="The class of the highest probability.")
     probabilities: dict[str, float] = Field(description="Class to calibrated probability, in [0, 1], summing to 1.")
     prediction_set: list[str] = Field(description="The classes that are not ruled out, the most probable first.")
     abstained: bool = Field(description="Whether the probability is below the bound for an answer: a person decides.")
@@ -77,7 +77,7 @@ class FileResult(BaseModel):
     """What became of one file."""
 
     file: str = Field(description="The name that the client gave it.")
-    status: Literal["predicted", "refused", "unreadable"]
+    status: Literal["ok", "refused", "unreadable"]
     prediction: PredictionSchema | None = None
     problem: Problem | None = Field(None, description="Why it got none.")
 
@@ -89,9 +89,9 @@ class PredictResponse(BaseModel):
         "bundle_id": "714db2278c40...", "model": "hilum default", "request_id": "6f1c...",
         "notice": "A research tool, not a medical device.",
         "results": [{
-            "file": "film.png", "status": "predicted",
+            "file": "film.png", "status": "ok",
             "prediction": {
-                "label": "Normal", "probabilities": {"COVID": 0.02, "Lung_Opacity": 0.03, "Normal": 0.94,
+                "predicted_label": "Normal", "probabilities": {"COVID": 0.02, "Lung_Opacity": 0.03, "Normal": 0.94,
                 "Viral Pneumonia": 0.01}, "prediction_set": ["Normal"], "abstained": False, "lung_fraction": 0.27,
                 "height": 1024, "width": 1024, "findings": [],
             },

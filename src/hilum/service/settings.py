@@ -9,8 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from hilum.bundle.default import DEFAULT
 from hilum.bundle.gate import USUAL_GATE, GateName
 
-_MIB = 1 << 20
-
 
 class ModelSettings(BaseModel):
     """What answers, and where it listens."""
@@ -22,15 +20,20 @@ class ModelSettings(BaseModel):
     fix_orientation: bool = Field(False, description="Put turned and inverted films right.")
     host: str = Field("127.0.0.1", description="Address to bind; 0.0.0.0 is reachable from other machines.")
     port: int = Field(8000, ge=0, le=65535)
+    max_upload: int = Field(256, ge=1, description="MiB of one request, or of one file in the web app.")
     max_pixels: int = Field(64_000_000, ge=1, description="Pixels of one file, by its header, before decoding.")
+
+    @property
+    def max_upload_bytes(self) -> int:
+        """``max_upload`` in bytes."""
+        return self.max_upload << 20
 
 
 class ServeSettings(ModelSettings):
-    """How the service runs. Times are in seconds, sizes in bytes."""
+    """How the service runs. Times are in seconds."""
 
     token: SecretStr | None = Field(None, description="Bearer token that /v1 and /metrics ask for; None: no token.")
     max_files: int = Field(32, ge=1, description="Files in one request.")
-    max_upload: int = Field(256 * _MIB, ge=1, description="Bytes of one request's body.")
     queue: int = Field(128, ge=1, description="Films that may be under way or waiting.")
     batch_size: int = Field(8, ge=1, description="Films in one forward pass at most.")
     batch_wait: float = Field(0.0, ge=0, le=1, description="How long a batch waits for more films to come.")

@@ -51,7 +51,7 @@ def _audit(session: Session) -> None:
         _findings(read_audit(session.settings.audit))
         return
     st.caption(
-        "What the model card says of its data. For an audit of your own: `hilum audit DATA --out audit`, then "
+        "What the model card says of its data. For an audit of your own: `hilum audit DATA --output audit`, then "
         "`hilum app --audit audit`."
     )
     parts = card_on_data(model_card(session.predictor.bundle))

@@ -14,8 +14,8 @@ from hilum.imaging.read import read_radiograph
 from hilum.inference.folder import TABLE, picture_names, table_header, table_row
 from hilum.inference.predictor import Predictor
 from hilum.inference.render import class_evidence, mask_png, overlay, png_bytes
+from hilum.inference.result import Prediction
 from hilum.service.page.films import Film
-from hilum.types import Prediction
 
 
 def table_csv(films: Iterable[Film], manifest: Manifest) -> bytes:
@@ -25,7 +25,7 @@ def table_csv(films: Iterable[Film], manifest: Manifest) -> bytes:
     writer.writerow(table_header(manifest.class_names))
     for film in films:
         if film.result is not None:
-            writer.writerow(table_row(film.name, film.result, len(manifest.class_names)))
+            writer.writerow(table_row(film.name, film.result))
     return stream.getvalue().encode("utf-8", "backslashreplace")
 
 

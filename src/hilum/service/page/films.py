@@ -15,20 +15,22 @@ from numpy.typing import NDArray
 
 from hilum.imaging.preprocess import to_uint8
 from hilum.imaging.read import is_dicom
-from hilum.inference.predictor import Answer, Upload
+from hilum.inference.predictor import Upload
+from hilum.inference.result import Prediction, Result
 from hilum.storage import sha256_bytes
-from hilum.types import Finding, Gray, Prediction, Radiograph, Refusal
+from hilum.types import Finding, Gray, Radiograph
 
-Status: TypeAlias = Literal["waiting", "predicted", "unsure", "refused", "unreadable"]
+Status: TypeAlias = Literal["waiting", "ok", "unsure", "refused", "unreadable"]
 Filter: TypeAlias = Literal["all", "answered", "unsure", "refused"]
 Order: TypeAlias = Literal["added", "class", "surest", "least sure"]
 
+_NO_PIXELS = Radiograph(np.zeros((0, 0), np.uint8))
 THUMBNAIL_SIDE = 112
 """Longer side of a thumbnail, pixels."""
 
 _STATUSES: dict[Filter, frozenset[Status]] = {
-    "all": frozenset({"waiting", "predicted", "unsure", "refused", "unreadable"}),
-    "answered": frozenset({"predicted"}),
+    "all": frozenset({"waiting", "ok", "unsure", "refused", "unreadable"}),
+    "answered": frozenset({"ok"}),
     "unsure": frozenset({"unsure"}),
     "refused": frozenset({"refused", "unreadable"}),
 }
@@ -51,7 +53,7 @@ class Film:
     key: str
     name: str
     content: bytes
-    result: Prediction | Refusal | None = None
+    result: Result | None = None
     thumbnail: bytes = b""
     shape: tuple[int, int] = (0, 0)
     bits: int = 0
@@ -62,26 +64,24 @@ class Film:
         """``unsure`` is a prediction that abstains."""
         if self.result is None:
             return "waiting"
-        if isinstance(self.result, Refusal):
-            return self.result.status
-        return "unsure" if self.result.abstained else "predicted"
+        return "unsure" if self.result.abstained else self.result.status
 
     @property
     def is_dicom(self) -> bool:
         """Whether it was read as DICOM."""
         return is_dicom(self.content, self.name)
 
-    def settle(self, answer: Answer) -> None:
+    def settle(self, answer: Result) -> None:
         """Keep an answer, without the decoded film."""
         if answer.radiograph is None:
             self.content = b""
         else:
             self.shape, self.bits = answer.radiograph.shape, answer.radiograph.bits_stored
             self.thumbnail = thumbnail(answer.radiograph)
-        self.result = answer.result
-        if isinstance(answer.result, Prediction):
-            self._mask = zlib.compress(np.packbits(answer.result.mask).tobytes(), 1)
-            self.result = replace(answer.result, mask=np.zeros((0, 0), np.bool_))
+        self.result = replace(answer, radiograph=None)
+        if isinstance(answer, Prediction):
+            self._mask = zlib.compress(np.packbits(answer.mask).tobytes(), 1)
+            self.result = replace(answer, radiograph=_NO_PIXELS, mask=np.zeros((0, 0), np.bool_))
 
     def prediction(self) -> Prediction | None:
         """The prediction with its mask (H0, W0), or None."""
@@ -123,7 +123,11 @@ class Films:
         if sum(len(other.content) for other in self) + len(content) > self._limit:
             message = f"This session holds {self._limit:,} bytes of films at most: remove some first."
             film.content = b""
-            film.result = Refusal(film.name, "unreadable", (Finding("session_full", "error", message, (film.name,)),))
+            film.result = Result(
+                origin=film.name,
+                status="unreadable",
+                findings=(Finding("session_full", "error", message, (film.name,)),),
+            )
         self._films[key] = film
         return True
 
@@ -189,4 +193,4 @@ def _label(film: Film) -> str:
 
 
 def _top(film: Film) -> float:
-    return float(film.result.probabilities.max()) if isinstance(film.result, Prediction) else 0.0
+    return film.result.probability if isinstance(film.result, Prediction) else 0.0

@@ -12,6 +12,7 @@ from weakref import ref
 import streamlit as st
 
 from hilum.errors import DataError
+from hilum.inference.result import Prediction
 from hilum.inference.saving import DICOM_SUFFIXES
 from hilum.service.page.downloads import (
     everything_zip,
@@ -24,7 +25,6 @@ from hilum.service.page.downloads import (
 )
 from hilum.service.page.films import Film
 from hilum.service.page.session import Session
-from hilum.types import Prediction
 
 _DICOM = "application/dicom"
 

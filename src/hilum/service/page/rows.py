@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from hilum.inference.legend import percent
+from hilum.inference.result import Prediction
 from hilum.service.page.films import Film, Films
-from hilum.types import Prediction, Refusal
 
 
 def film_row(film: Film) -> dict[str, Any]:
@@ -16,10 +16,10 @@ def film_row(film: Film) -> dict[str, Any]:
     row: dict[str, Any] = {"key": film.key, "name": film.name, "status": film.status, "thumbnail": _picture(film)}
     result = film.result
     if isinstance(result, Prediction):
-        top = float(result.probabilities.max())
+        top = result.probability
         others = [name for name in result.prediction_set if name != result.label]
         row |= {"label": result.label, "probability": top, "percent": percent(top), "others": others}
-    elif isinstance(result, Refusal):
+    elif result is not None:
         row["reason"] = result.reason
     return row
 

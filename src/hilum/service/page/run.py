@@ -73,4 +73,4 @@ def keep_uploads_in_memory(settings: PageSettings) -> None:
     """Have Starlette hold uploads in memory; beyond a megabyte it would write them to a temporary file."""
     from starlette.formparsers import MultiPartParser
 
-    MultiPartParser.spool_max_size = (settings.max_upload + 1) << 20
+    MultiPartParser.spool_max_size = settings.max_upload_bytes + (1 << 20)

@@ -11,7 +11,8 @@ from typing import Literal, TypeAlias
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from hilum.inference.predictor import Answer, Predictor, Upload
+from hilum.inference.predictor import Predictor, Upload
+from hilum.inference.result import Result
 from hilum.service.faults import kind_and_place
 from hilum.service.page.downloads import why_no_objects
 from hilum.service.page.films import Film, Films, Filter, Order, upload
@@ -19,7 +20,7 @@ from hilum.service.page.forgetting import FORGETTING
 from hilum.service.page.gallery import specimens
 from hilum.service.page.settings import PageSettings, open_predictor
 from hilum.service.page.viewing import film_view
-from hilum.types import Finding, Refusal
+from hilum.types import Finding
 
 DialogName: TypeAlias = Literal["card", "audit", "help", "phantoms"]
 
@@ -125,15 +126,17 @@ class Session:
             film.settle(answer)
         return bool(waiting)
 
-    def _alone(self, source: Upload) -> Answer:
+    def _alone(self, source: Upload) -> Result:
         try:
             return next(self.predictor.predict_many([source]))
         except Exception as error:
             kind, place = kind_and_place(error)
             _LOGGER.error("a film could not be answered: %s at %s", kind, place)
             message = f"hilum failed on this file ({kind}); the log of the page says where."
-            return Answer(
-                Refusal(source.name, "unreadable", (Finding("fault", "error", message, (source.name,)),)), None
+            return Result(
+                origin=source.name,
+                status="unreadable",
+                findings=(Finding("fault", "error", message, (source.name,)),),
             )
 
     def view(self, film: Film) -> str:

@@ -15,12 +15,11 @@ from hilum.service.settings import ModelSettings
 
 
 class PageSettings(ModelSettings):
-    """How the page runs. Sizes are in megabytes (2^20 bytes)."""
+    """How the web app runs."""
 
     port: int = Field(8501, ge=0, le=65535)
     audit: Path | None = Field(None, description="audit.json, whose findings are shown.")
-    max_upload: int = Field(256, ge=1, description="Of one file.")
-    max_session: int = Field(4000, ge=1, description="Of all files that one session holds.")
+    max_session: int = Field(4000, ge=1, description="MiB of all files that one session holds.")
 
 
 def open_predictor(settings: PageSettings) -> Predictor:

@@ -23,9 +23,10 @@ from hilum.imaging.read import read_radiograph
 from hilum.inference.contour import BANDS, FRACTION_BITS, LEVELS, OPACITY, evidence_scale
 from hilum.inference.legend import percent
 from hilum.inference.render import class_evidence, display_shape, outline
+from hilum.inference.result import Prediction
 from hilum.service.page.films import Film
 from hilum.service.page.regions import region_scale
-from hilum.types import Finding, Prediction, Radiograph, Refusal
+from hilum.types import Finding, Radiograph
 
 GRID_SIDE = 192
 """Longer side of the grid on which evidence is sent; the network's own map is coarser."""
@@ -46,7 +47,7 @@ def film_view(film: Film, manifest: Manifest, max_pixels: int) -> str:
     if radiograph is not None:
         view["film"] = film_pixels(radiograph)
         view["facts"] = facts(film, radiograph)
-    if isinstance(film.result, Refusal):
+    if film.result is not None and not film.result.ok:
         view["findings"] = _findings(film.result.findings)
     prediction = film.prediction()
     if prediction is not None and radiograph is not None:
@@ -90,7 +91,7 @@ def answer(prediction: Prediction, manifest: Manifest) -> dict[str, Any]:
     """What was predicted, in words and numbers."""
     return {
         "label": prediction.label,
-        "percent": percent(float(prediction.probabilities.max())),
+        "percent": percent(prediction.probability),
         "abstained": prediction.abstained,
         "abstainBelow": percent(manifest.abstention_threshold) if manifest.abstention_threshold else "",
         "others": [name for name in prediction.prediction_set if name != prediction.label],
@@ -106,7 +107,7 @@ def drawn(prediction: Prediction, shape: tuple[int, int], spec: PreprocessSpec) 
     grid = max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
     lung = cv2.resize(prediction.mask.astype(np.float32), grid[::-1], interpolation=cv2.INTER_AREA) > 0.5
     maps, classes = [], []
-    for name, probability in zip(prediction.class_names, prediction.probabilities, strict=True):
+    for name, probability in prediction.probabilities.items():
         told: dict[str, Any] = {
             "name": name,
             "probability": float(probability),

@@ -1,0 +1,60 @@
+"""The table of a folder prediction as Parquet, with typed columns. Needs pyarrow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hilum.errors import MissingExtraError, extra_hint
+from hilum.storage import atomic_path
+
+_NUMBERS = ("lung_fraction", "evidence_step")
+
+
+def require_pyarrow() -> None:
+    """Check that pyarrow is installed.
+
+    Raises:
+        MissingExtraError: It is not.
+    """
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("Parquet needs pyarrow, which is not installed.", hint=extra_hint("parquet")) from error
+
+
+def to_parquet(table: Path) -> Path:
+    """Write ``predictions.csv`` as ``predictions.parquet`` beside it and remove the CSV.
+
+    Probabilities and ``lung_fraction`` are double, ``abstained`` is boolean, all else is text; empty cells are null.
+
+    Args:
+        table: From hilum.inference.folder.predict_folder.
+
+    Returns:
+        The path of the Parquet file.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    import csv
+
+    import pyarrow
+    from pyarrow import parquet
+
+    with table.open(encoding="utf-8", newline="") as stream:
+        header, *rows = list(csv.reader(stream))
+
+    def column(name: str, cells: tuple[str, ...]) -> pyarrow.Array:
+        if name.startswith("prob_") or name in _NUMBERS:
+            return pyarrow.array([float(cell) if cell else None for cell in cells], pyarrow.float64())
+        if name == "abstained":
+            return pyarrow.array([cell == "1" if cell else None for cell in cells], pyarrow.bool_())
+        return pyarrow.array([cell or None for cell in cells], pyarrow.string())
+
+    columns = list(zip(*rows, strict=True)) or [()] * len(header)
+    content = pyarrow.table({name: column(name, cells) for name, cells in zip(header, columns, strict=True)})
+    path = table.with_suffix(".parquet")
+    with atomic_path(path) as temporary:
+        parquet.write_table(content, temporary)
+    table.unlink()
+    return path

@@ -1,0 +1,187 @@
+"""The result of one image: what a model predicts, or why it predicts nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hilum.config import PreprocessSpec
+from hilum.errors import DataError, OutputError
+from hilum.storage import atomic_path, write_text
+from hilum.types import Finding, Radiograph
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Status: TypeAlias = Literal["ok", "refused", "unreadable"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Result:
+    """The result of one image. What does not exist is None: a refused image has no label and no mask.
+
+    Attributes:
+        origin: The path or name that the image came with.
+        status: ``ok``; ``refused`` by the input check or the post-inference check; ``unreadable``.
+        class_names: The K classes of the model, in the order of its outputs.
+        bundle_id: SHA-256 that names the bundle.
+        findings: What the checks found. Errors refuse the image; warnings accompany a prediction.
+        radiograph: The decoded image (H0, W0), or None where it could not be read.
+        label: The class of the highest probability.
+        probabilities: Class to calibrated probability in [0, 1], summing to 1, in the order of ``class_names``.
+        prediction_set: The classes that are not ruled out at the bundle's ``prediction_set_level``, most probable
+            first (conformal prediction, hilum.bundle.prediction_sets); ``(label,)`` where the bundle has no quantiles.
+        abstained: Whether the probability of ``label`` is below the bundle's ``abstention_threshold``: a person
+            should decide. ``label`` is still the most probable class.
+        mask: (H0, W0) bool, lung at the image's own size.
+        lung_fraction: Share of the image's pixels in ``mask``, in [0, 1].
+        evidence: (K, h, w) float32, the contribution of each cell to each class's logit, over the network's square
+            input; see ``evidence_map``. None where the network gives none.
+        preprocess: How the image was fitted into that square.
+    """
+
+    origin: str
+    status: Status
+    class_names: tuple[str, ...] = ()
+    bundle_id: str = ""
+    findings: tuple[Finding, ...] = ()
+    radiograph: Radiograph | None = None
+    label: str | None = None
+    probabilities: Mapping[str, float] | None = None
+    prediction_set: tuple[str, ...] | None = None
+    abstained: bool | None = None
+    mask: NDArray[np.bool_] | None = None
+    lung_fraction: float | None = None
+    evidence: NDArray[np.float32] | None = None
+    preprocess: PreprocessSpec = field(default_factory=PreprocessSpec)
+
+    def __repr__(self) -> str:
+        if not isinstance(self, Prediction):
+            return f"Result(origin={self.origin!r}, status={self.status!r}, reason={self.reason!r})"
+        uncertain = ", abstained=True" if self.abstained else ""
+        return f"Result(origin={self.origin!r}, label={self.label!r}, probability={self.probability:.4f}{uncertain})"
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a prediction."""
+        return self.status == "ok"
+
+    @property
+    def probability(self) -> float | None:
+        """The probability of ``label``, in [0, 1]."""
+        return None if self.probabilities is None or self.label is None else self.probabilities[self.label]
+
+    @property
+    def reason(self) -> str:
+        """The messages of all findings in one line; empty where there are none."""
+        return "; ".join(finding.message for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold: everything but the arrays. The keys are those of ``predictions.csv`` and REST."""
+        return {
+            "file": self.origin,
+            "status": self.status,
+            "predicted_label": self.label,
+            "probabilities": None if self.probabilities is None else dict(self.probabilities),
+            "prediction_set": None if self.prediction_set is None else list(self.prediction_set),
+            "abstained": self.abstained,
+            "lung_fraction": self.lung_fraction,
+            "findings": [
+                {"check": found.check, "severity": found.severity, "message": found.message} for found in self.findings
+            ],
+            "bundle_id": self.bundle_id,
+        }
+
+    def to_json(self) -> str:
+        """Return ``to_dict`` as one line of JSON."""
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+    def evidence_map(self, class_name: str | None = None) -> NDArray[np.float32] | None:
+        """Return the evidence for a class at the image's own size: (H0, W0) float32, logits per cell of ``evidence``.
+
+        Args:
+            class_name: One of ``class_names``; the predicted class by default.
+
+        Returns:
+            None where there is no prediction, or its network gives no evidence.
+
+        Raises:
+            DataError: There is no such class.
+        """
+        from hilum.inference.render import class_evidence
+
+        if class_name is not None and class_name not in self.class_names:
+            raise DataError(f"No class {class_name!r}. The classes are: {', '.join(self.class_names)}.")
+        if not isinstance(self, Prediction):
+            return None
+        return class_evidence(self, self.mask.shape, self.preprocess, class_name=class_name)
+
+    def overlay(self, class_name: str | None = None) -> Image:
+        """Draw the image with the lung outlined, the evidence as filled contours, and a legend.
+
+        Args:
+            class_name: The class whose evidence is drawn; the predicted class by default.
+
+        Returns:
+            An RGB image; see hilum.inference.render.overlay for its size.
+
+        Raises:
+            DataError: There is no prediction to draw, or no such class.
+        """
+        from PIL import Image
+
+        from hilum.inference.render import overlay
+
+        if not isinstance(self, Prediction):
+            raise DataError(f"Nothing to draw for {self.origin}: {self.status} ({self.reason}).")
+        evidence = self.evidence_map(class_name)
+        return Image.fromarray(overlay(self.radiograph, self, evidence=evidence, class_name=class_name))
+
+    def save(self, path: str | Path) -> None:
+        """Write ``to_json`` to a ``.json`` file, or ``overlay`` to an image file (``.png``, ``.jpg``, ``.webp``, ...).
+
+        Raises:
+            DataError: There is no prediction to draw.
+            OutputError: The suffix names no image format, the folder cannot be written, or the disk is full.
+        """
+        path = Path(path)
+        if path.suffix.lower() == ".json":
+            write_text(path, self.to_json() + "\n")
+            return
+        image = self.overlay()
+        try:
+            with atomic_path(path) as temporary:
+                image.save(temporary)
+        except ValueError as error:
+            raise OutputError(f"Cannot write an image as '{path}'.", hint="Use .png, .jpg, .webp or .json.") from error
+
+    def _repr_png_(self) -> bytes | None:
+        """The overlay, which Jupyter shows in place of the repr."""
+        from hilum.inference.render import png_bytes
+
+        return png_bytes(np.asarray(self.overlay(), np.uint8)) if self.ok else None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Prediction(Result):
+    """A Result whose status is ``ok``: everything but ``evidence`` exists. See Result for the attributes."""
+
+    status: Literal["ok"] = "ok"
+    radiograph: Radiograph
+    label: str
+    probabilities: Mapping[str, float]
+    prediction_set: tuple[str, ...]
+    abstained: bool
+    mask: NDArray[np.bool_]
+    lung_fraction: float
+
+    @property
+    def probability(self) -> float:
+        """The probability of ``label``, in [0, 1]."""
+        return self.probabilities[self.label]

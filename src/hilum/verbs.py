@@ -1,0 +1,217 @@
+"""The public verbs beside prediction: train, evaluate, audit. Each calls one function of the layers below."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from hilum.config import PresetName, load_config, nest
+from hilum.errors import ConfigError
+from hilum.model import Model, bundle_path
+from hilum.model import load as load_model
+from hilum.run_folder import RunFolder
+from hilum.types import SplitName
+
+if TYPE_CHECKING:
+    from hilum.audit.report import AuditReport
+    from hilum.evaluation.report import Report
+
+
+class Run:
+    """A finished training: its folder, and what can be done with it. ``train`` gives one; so does a folder's path.
+
+    Attributes:
+        path: The run's folder: settings, split, weights, curves, reports and the bundle.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def report(self) -> Report:
+        """The report on the test split, as training left it.
+
+        Raises:
+            DataError: The run was not evaluated yet.
+        """
+        from hilum.evaluation.evaluate import REPORT_FILE, load_report
+
+        return load_report(RunFolder(self.path).results("test") / REPORT_FILE)
+
+    def evaluate(self, split: SplitName = "test", *, out: str | os.PathLike[str] | None = None) -> Report:
+        """Evaluate the run's best weights on one of its splits, with 95% confidence intervals.
+
+        Args:
+            split: ``train``, ``val`` or ``test``.
+            out: Folder for report.html, report.json and predictions.csv; the run's folder ``<split>`` by default.
+
+        Raises:
+            CheckpointError: The folder holds no run, or one without weights.
+        """
+        from hilum.evaluation.run import evaluate_run
+
+        return evaluate_run(self.path, split, out=None if out is None else Path(out))
+
+    def export(
+        self, path: str | os.PathLike[str] | None = None, *, name: str | None = None, half_weights: bool = False
+    ) -> Path:
+        """Write the run as a bundle, once PyTorch and ONNX Runtime agree on real files.
+
+        Args:
+            path: A folder, or a file that ends in ``.hilum``; the run's folder ``bundle`` by default.
+            name: The bundle's name for people; the run's by default.
+            half_weights: Round weights to float16, which halves the size.
+
+        Returns:
+            Where the bundle lies; ``hilum.load`` opens it.
+
+        Raises:
+            ParityError: The two engines disagree; nothing is written.
+            OutputError: ``path`` is something else than a bundle, or cannot be written.
+        """
+        from hilum.export.run import export_run
+
+        place = RunFolder(self.path).bundle if path is None else Path(path)
+        export_run(self.path, place, name=name, half_weights=half_weights)
+        return place
+
+    def load(self) -> Model:
+        """Open the run's bundle for prediction."""
+        return load_model(self.path)
+
+
+def train(
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    preset: PresetName = "default",
+    from_bundle: str | os.PathLike[str] | None = None,
+    classes: Sequence[str] | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    size: int | None = None,
+    device: str | None = None,
+    random_state: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    resume: bool = False,
+) -> Run:
+    """Train a model on a dataset: index, check, split, train, evaluate on the test split, export.
+
+    Args:
+        data: A folder of class folders, or a CSV with the columns ``image, mask, label, group, source, split``.
+        out: The run's folder; ``runs/<time>`` by default.
+        preset: Settings to start from: ``default``, or ``original`` (those of the original project).
+        from_bundle: Fine-tune this bundle: ``default``, a bundle, or a run's folder.
+        classes: Keep only these classes.
+        epochs, batch_size, learning_rate, size: Of the training; those of the preset by default.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        random_state: Seed of the split, the weights, the order and the augmentation.
+        settings: Any other setting by its name, such as ``{"shortcuts.lesion_p": 0.2}``; see
+            ``hilum train --help-settings``.
+        resume: Go on with the run in ``out``, with the settings that it was started with.
+
+    Raises:
+        ConfigError: A setting is unknown or out of range.
+        DataError: The data cannot be used.
+        OutputError: ``out`` already holds a run, or cannot be written.
+    """
+    from hilum.pipeline import train as run_training
+    from hilum.training.from_bundle import settings_from_bundle
+    from hilum.training.runs import open_run
+
+    if resume:
+        if out is None:
+            raise ConfigError("There is no run to resume: `out` is not given.", hint="Pass the run's folder as `out`.")
+        run, config = open_run(Path(out))
+        run_training(config, run, resume=True)
+        return Run(run.root)
+    flat = {
+        "training.epochs": epochs, "training.batch_size": batch_size, "training.learning_rate": learning_rate,
+        "training.device": device, "training.seed": random_state, "split.seed": random_state, "preprocess.size": size,
+        "data": Path(data).resolve(), "classes": classes,
+    }  # fmt: skip
+    overrides = nest({**{name: value for name, value in flat.items() if value is not None}, **(settings or {})})
+    if from_bundle is None:
+        config = load_config(preset, None, overrides)
+    else:
+        start = from_bundle if isinstance(from_bundle, str) else str(Path(from_bundle).resolve())
+        config = settings_from_bundle(start, preset, None, overrides)
+    folder = Path(out) if out is not None else Path("runs") / time.strftime("%Y%m%d-%H%M%S")
+    run_training(config, RunFolder(folder))
+    return Run(folder)
+
+
+def evaluate(
+    model: Model | Run | str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    split: SplitName | None = None,
+    classes: Sequence[str] | None = None,
+    random_state: int = 0,
+) -> Report:
+    """Evaluate a model on a labeled dataset, with 95% confidence intervals.
+
+    Args:
+        model: A Model, a Run, or what ``hilum.load`` takes.
+        data: A folder of class folders, or a CSV; its labels are among the model's classes.
+        out: Folder for report.html, report.json and predictions.csv; none by default.
+        split: Only the images of this split, where the data have a ``split`` column.
+        classes: Keep only these classes.
+        random_state: Seed of the bootstrap.
+
+    Raises:
+        DataError: No image is left, or a label is none of the model's classes.
+    """
+    from hilum.evaluation.run import evaluate_bundle
+
+    with _folder(out) as folder:
+        return evaluate_bundle(
+            _place(model), Path(data), Path(folder), split_name=split, classes=classes, seed=random_state
+        )
+
+
+def audit_dataset(
+    data: str | os.PathLike[str],
+    model: Model | Run | str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    random_state: int = 0,
+) -> AuditReport:
+    """Audit a dataset for duplicates, leaks across splits and shortcuts, and a model for the use of shortcuts.
+
+    Args:
+        data: A folder of class folders, or a CSV.
+        model: A Model, a Run, or what ``hilum.load`` takes; None audits the data alone.
+        out: Folder for audit.html and audit.json; none by default.
+        classes: Keep only these classes.
+        random_state: Seed of all that is drawn.
+
+    Raises:
+        DataError: The data cannot be used.
+    """
+    from hilum.audit.run import audit
+
+    place = None if model is None else _place(model)
+    with _folder(out) as folder:
+        return audit(Path(data), Path(folder), model=place, classes=classes, seed=random_state)
+
+
+def _place(model: Model | Run | str | os.PathLike[str]) -> Path:
+    if isinstance(model, Model):
+        return model.bundle.path
+    return bundle_path(model.path if isinstance(model, Run) else model)
+
+
+def _folder(out: str | os.PathLike[str] | None) -> AbstractContextManager[str]:
+    return TemporaryDirectory() if out is None else nullcontext(os.fspath(out))
