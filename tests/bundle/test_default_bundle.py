@@ -116,7 +116,7 @@ def test_predict_uses_it_when_no_bundle_is_named(packaged: Path, film: Path, wor
     assert load_bundle(packaged).manifest.bundle_id[:12] in result.output
     header, row = Path("out/predictions.csv").read_text().splitlines()
     assert "prob_COVID" in header
-    assert f"{film.name},predicted,COVID," in row
+    assert f"{film.name},ok,COVID," in row
 
 
 @pytest.mark.parametrize(

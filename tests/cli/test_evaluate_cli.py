@@ -109,8 +109,10 @@ def test_the_bundle_carries_the_runs_calibration(results: Path, of_bundle: Path,
 def test_a_bundle_on_all_films_of_a_folder_and_on_one_class(
     hilum: Hilum, run: RunFolder, phantoms: Path, tmp_path: Path
 ) -> None:
-    printed = hilum("evaluate", run.bundle, phantoms, "--class", "Normal", "--output", tmp_path / "one", *FEW)
+    """The run's folder, named with data, is taken for its bundle."""
+    printed = hilum("evaluate", run.root, phantoms, "--class", "Normal", "--output", tmp_path / "one", *FEW)
     report = load_report(tmp_path / "one" / "report.json")
+    assert (report.model.kind, report.model.id) == ("bundle", load_bundle(run.bundle).manifest.bundle_id)
     assert "\nall split: 12 images" in printed
     assert report.class_names == ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")  # the bundle's, not the data's
     assert report.split.images == report.split.labeled == 12
@@ -302,18 +304,20 @@ def test_the_only_source_cannot_be_left_out(hilum: Hilum, run: RunFolder) -> Non
 Words = list[str | Path]
 
 REFUSALS: dict[str, tuple[Callable[[RunFolder, Path], Words], str]] = {
-    "nothing": (lambda run, data: [], "a run or a bundle"),
+    "nothing": (lambda run, data: [], "hilum evaluate RUN"),
     "no run": (lambda run, data: [data], "Expected a run's folder"),
     "no such run": (lambda run, data: [data / "absent"], "Expected a run's folder"),
-    "bundle alone": (lambda run, data: [run.bundle], "got no DATA"),
-    "bundle and --leave-out": (lambda run, data: [run.bundle, data, "--leave-out", "phantom"], "got --leave-out"),
-    "run and DATA": (lambda run, data: [run.root, data], "Expected a run alone"),
-    "run and --class": (lambda run, data: [run.root, "--class", "Normal"], "Expected a run alone"),
-    "table and run": (lambda run, data: [run.root, "--from-predictions", run.results("test")], "alone"),
-    "table and --split": (lambda run, data: ["--from-predictions", run.results("test"), "--split", "val"], "alone"),
+    "bundle alone": (lambda run, data: [run.bundle], "BUNDLE DATA"),
+    "bundle and --leave-out": (lambda run, data: [run.bundle, data, "--leave-out", "phantom"], "RUN --leave-out"),
+    "run and --class": (lambda run, data: [run.root, "--class", "Normal"], "--class"),
+    "table and run": (lambda run, data: [run.root, "--from-predictions", run.results("test")], "--from-predictions"),
+    "table and --split": (
+        lambda run, data: ["--from-predictions", run.results("test"), "--split", "val"],
+        "--from-predictions",
+    ),
     "table and --leave-out": (
         lambda run, data: ["--from-predictions", run.results("test"), "--leave-one-source-out"],
-        "alone",
+        "--from-predictions",
     ),
     "no table": (lambda run, data: ["--from-predictions", data / "absent"], "absent"),
     "another table": (lambda run, data: ["--from-predictions", data / "metadata.csv"], "prob_<class>"),

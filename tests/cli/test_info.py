@@ -109,7 +109,7 @@ def test_the_manifest_and_the_card_come_whole(tmp_path: Path) -> None:
 
 def test_refusals(tmp_path: Path) -> None:
     make_bundle(tmp_path / "bundle", metrics={"test": {"accuracy": 0.9}})
-    assert "got both" in said(tmp_path / "bundle", "--json", "--card", code=2)
+    assert "--json" in said(tmp_path / "bundle", "--json", "--card", code=2)
     assert "Expected test figures as hilum writes them" in said(tmp_path / "bundle", code=2)
     assert "Expected a bundle" in said(tmp_path / "nothing", code=2)
     (tmp_path / "bundle" / MODEL_CARD).write_text("changed")
