@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import os
 import random
@@ -24,6 +23,7 @@ from hilum.inference.saving import (
     make_extras,
     write_extras,
 )
+from hilum.storage import CsvWriter
 from hilum.types import Prediction, Refusal
 
 TABLE = "predictions.csv"
@@ -115,12 +115,12 @@ def predict_folder(
     names = picture_names(files)
     partial = out / PARTIAL
     with _opened(partial) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(table_header(manifest.class_names, with_evidence=save.evidence))
+        writer = CsvWriter(stream)
+        writer.write_row(table_header(manifest.class_names, with_evidence=save.evidence))
         for done, (file, answer) in enumerate(zip(files, predictor.predict_many(files), strict=True), start=1):
             extras = make_extras(file, answer, predictor, save)
             steps = [extras.evidence_step] if save.evidence else []
-            writer.writerow(table_row(file, answer.result, len(manifest.class_names), steps, extras.remark))
+            writer.write_row(table_row(file, answer.result, len(manifest.class_names), steps, extras.remark))
             stream.flush()
             write_extras(extras, answer, out, names[file], save)
             if isinstance(answer.result, Prediction):
