@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 
+from hilum.data.find import sample_files
 from hilum.data.index import build_index
 from hilum.errors import DataError, HilumError, OutputError
-from hilum.inference.folder import sample_files
 from hilum.inference.render import class_evidence, overlay
 from hilum.storage import write_bytes, write_csv
 from hilum.types import Prediction

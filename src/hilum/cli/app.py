@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib import import_module
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from hilum._version import __version__
-from hilum.errors import HilumError, extra_hint
+from hilum.errors import ConfigError, HilumError, extra_hint
 
 _COMMANDS = {
     "index": ("data", "Index a data set and report what is wrong with its files."),
@@ -73,6 +74,8 @@ class _LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
+        if any(word == "" or re.fullmatch("--[a-z-]+=", word) for word in rest):  # an empty path is the current folder
+            raise ConfigError("A word of the command is empty.", hint="Check for a shell variable that is not set.")
         if name is not None:
             loaded: Any = typer.main.get_command(import_module(f"hilum.cli.{_COMMANDS[name][0]}").app)
             command = loaded.commands[name] if hasattr(loaded, "commands") else loaded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -61,11 +62,12 @@ def predict(
     from hilum.backends.open import open_backend
     from hilum.bundle.bundle import load_bundle
     from hilum.bundle.gate import open_gate
-    from hilum.inference.folder import find_files, predict_folder, sample_files
+    from hilum.data.find import find_images, sample_files
+    from hilum.inference.folder import predict_folder
     from hilum.inference.predictor import Predictor
     from hilum.inference.saving import Wanted
 
-    files = find_files(inputs)
+    files: Sequence[Path] = find_images(inputs)
     if num_samples is not None:
         files = sample_files(files, num_samples, seed)
     opened = load_bundle(resolve_bundle(bundle))

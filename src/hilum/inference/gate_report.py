@@ -47,7 +47,7 @@ def examine_files(predictor: Predictor, files: Sequence[Path], table: Path | Non
 
     Args:
         predictor: its gate and its network give the verdicts.
-        files: from find_files.
+        files: from hilum.data.find.find_images.
         table: a CSV with a row for each reading, written whole once all are done, or not at all.
 
     Raises:

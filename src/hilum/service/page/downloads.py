@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 from hilum.bundle.bundle import Manifest
+from hilum.data.find import TABLE
 from hilum.errors import DataError, ReadError
 from hilum.imaging.read import read_radiograph
-from hilum.inference.folder import TABLE, picture_names, table_header, table_row
+from hilum.inference.folder import picture_names, table_header, table_row
 from hilum.inference.predictor import Predictor
 from hilum.inference.render import class_evidence, mask_png, overlay, png_bytes
 from hilum.service.page.films import Film
