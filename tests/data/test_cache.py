@@ -139,13 +139,13 @@ def test_an_interrupted_build_is_built_again(
 
     with pytest.raises(KeyboardInterrupt):
         open_cache(records, SPEC, tmp_path / "cache", progress=stop, workers=1)
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
     decoded.clear()
     seen: list[int] = []
     cache = open_cache(records, SPEC, tmp_path / "cache", progress=lambda done, total: seen.append(done))
     assert len(decoded) == N
     assert seen == list(range(1, N + 1))
     assert_right(cache, records)
-    assert [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()] == [cache.path.name]
 
 
 KILLED = """
@@ -288,6 +288,7 @@ def test_a_disk_that_fills_up_is_an_output_error(records: list[Record], tmp_path
     try:
         with pytest.raises(OutputError, match="25,600 bytes"):
             open_cache(records, SPEC, tmp_path / "cache")
+        assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]  # what was written is freed
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert_right(open_cache(records, SPEC, tmp_path / "cache"), records)

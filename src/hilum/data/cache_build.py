@@ -46,7 +46,7 @@ def build(
     progress: Callable[[int, int], None] | None,
     workers: int | None,
 ) -> None:
-    """Build the cache at ``path`` from the start; what an interrupted build left is deleted. The caller holds the lock.
+    """Build the cache at ``path``, all of it or nothing. The caller holds the lock.
 
     Args:
         path: a folder, which becomes visible at the end, by a rename.
@@ -61,12 +61,28 @@ def build(
         OSError: the disk is full (found before the start where possible), or cannot be written.
     """
     partial = path.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(partial, ignore_errors=True)  # what a killed build left
     partial.mkdir()
+    try:
+        _fill(partial, jobs, spec, progress, workers)
+        shutil.rmtree(path, ignore_errors=True)  # a damaged one, or nothing
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _fill(
+    folder: Path,
+    jobs: Sequence[Job],
+    spec: PreprocessSpec,
+    progress: Callable[[int, int], None] | None,
+    workers: int | None,
+) -> None:
     n_masks = sum(job.mask_sha256 is not None for job in jobs)
-    _require_space(partial, (len(jobs) + n_masks) * spec.size**2)
+    _require_space(folder, (len(jobs) + n_masks) * spec.size**2)
     # Not through a memory map: on a full disk that ends the process by a signal instead of an error.
-    with (partial / IMAGES).open("wb") as images, (partial / MASKS).open("wb") as masks:
+    with (folder / IMAGES).open("wb") as images, (folder / MASKS).open("wb") as masks:
         _write_header(images, len(jobs), spec.size)
         _write_header(masks, n_masks, spec.size)
         for done, (image, mask) in enumerate(_decoded(jobs, spec, workers), start=1):
@@ -78,8 +94,6 @@ def build(
         for stream in (images, masks):
             stream.flush()
             os.fsync(stream.fileno())
-    shutil.rmtree(path, ignore_errors=True)  # a damaged one, or nothing
-    partial.rename(path)
 
 
 def _write_header(stream: BinaryIO, rows: int, size: int) -> None:
