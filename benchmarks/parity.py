@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from hilum.bundle.bundle import load_bundle
+from hilum.data.find import find_images
 from hilum.data.table import read_table
 from hilum.export.parity import MASK_AGREEMENT, TOLERANCE
 from hilum.gate import NoGate
-from hilum.inference.folder import find_files
 from hilum.inference.predictor import Predictor
 from hilum.inference.render import save_png
 from hilum.inference.result import Prediction, Result
@@ -68,12 +68,12 @@ def draw_films(folder: Path, n: int) -> list[Path]:
     for number in range(n):
         label, size = PHANTOM_CLASSES[number % len(PHANTOM_CLASSES)], SIZES[number % len(SIZES)]
         save_png(draw_phantom(10_000 + number, label, size=size).image, folder / f"{number:05d}.png")
-    return find_files([folder])
+    return list(find_images(folder))
 
 
 def chosen_files(data: Path, n: int) -> list[Path]:
     """At most ``n`` films of a folder or CSV, by a fixed seed."""
-    files = [record.image_path for record in read_table(data)] if data.is_file() else find_files([data])
+    files = [record.image_path for record in read_table(data)] if data.is_file() else find_images([data])
     return sorted(random.Random(0).sample(files, min(n, len(files))))
 
 

@@ -35,7 +35,7 @@ import onnxruntime
 
 from hilum.bundle.bundle import load_bundle
 from hilum.bundle.default import resolve_bundle
-from hilum.inference.folder import find_files
+from hilum.data.find import find_images
 from hilum.inference.predictor import Predictor, Ready, Upload
 from hilum.phantoms.chest import draw_phantom
 from hilum.storage import write_json
@@ -49,7 +49,7 @@ _BOUNDARY = "hilum-benchmark"
 def films_of(folder: Path | None, count: int) -> list[Upload]:
     """Films of a folder, or drawn ones of 1,024 x 1,024."""
     if folder is not None:
-        return [Upload(file.read_bytes(), file.name) for file in find_files([folder])[:count]]
+        return [Upload(file.read_bytes(), file.name) for file in find_images(folder)[:count]]
     drawn = (draw_phantom(seed, ("Normal", "COVID")[seed % 2], size=1024).image for seed in range(count))
     return [Upload(cv2.imencode(".png", image)[1].tobytes(), f"{n}.png") for n, image in enumerate(drawn)]
 

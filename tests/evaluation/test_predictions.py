@@ -40,6 +40,8 @@ def _scores(**changes: Any) -> Scores:
         {"hd95": None},
         {"labels": np.full(COUNT, -1)},
         {"groups": ("",) * COUNT, "sources": (None,) * COUNT},
+        {"files": tuple(f"=cmd|{row}" for row in range(COUNT)), "groups": ("-p",) * COUNT, "sources": ("'@s",) * COUNT},
+        {"class_names": ("=COVID", "+Lung", "-1")},
     ],
 )
 def test_what_is_written_reads_back_equal_to_the_bit(tmp_path: Path, changes: dict[str, Any]) -> None:

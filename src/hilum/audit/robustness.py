@@ -14,13 +14,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.audit.erasure import Image, Mask, film_frame
+from hilum.audit.erasure import Image, Mask
 from hilum.audit.findings import number, percent
 from hilum.audit.model_shortcuts import run_changed
 from hilum.backends.base import Backend
 from hilum.bundle.prediction_sets import softmax
 from hilum.config import PreprocessSpec
 from hilum.errors import ConfigError, DataError
+from hilum.imaging.preprocess import content_of
 from hilum.metrics.bootstrap import Interval, bootstrap
 from hilum.metrics.scores import FloatArray, dice_and_iou, nan_mean, one_vs_rest_auc
 from hilum.progress import Progress
@@ -153,9 +154,9 @@ def change_film(image: Image, change: str, level: int, row: int = 0, seed: int =
     if matrix is not None:
         return np.asarray(cv2.warpAffine(image, matrix, image.shape[::-1], flags=cv2.INTER_LINEAR), np.uint8)
     changed = np.array(image)
-    inside = film_frame(image).inside
+    inside = content_of(image)
     film = changed[inside]
-    if not level or not film.size:
+    if not level or not film.any():
         return changed
     strength = CHANGES[change].strengths[level - 1]
     power = strength ** _ways(row, seed)[0]  # of gamma and contrast
