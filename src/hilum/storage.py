@@ -179,6 +179,7 @@ _FORMER_KEYS = {
     "labelled": "labeled",
     "localisation": "localization",
     "localisation_weight": "localization_weight",
+    "split_seed": "seed",
 }
 
 
