@@ -34,6 +34,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from measuring import publish
 
 from hilum.backends.pytorch import TorchBackend
 from hilum.bundle.bundle import Manifest, load_bundle
@@ -48,7 +49,7 @@ from hilum.metrics.scores import FloatArray, Scores, weighted_auc
 from hilum.models.build import build_model, load_pretrained
 from hilum.models.weights import load_weights
 from hilum.run_folder import RunFolder
-from hilum.storage import as_json, write_json
+from hilum.storage import as_json
 from hilum.training.dataset import CachedDataset
 from hilum.training.from_bundle import load_from_bundle, settings_from_bundle
 from hilum.training.loop import fit
@@ -230,29 +231,7 @@ def main() -> None:
         "resamples": arguments.resamples, "untouched": before, "rows": rows,
         "seconds": time.perf_counter() - began, "command": f"python benchmarks/finetune.py --bundle {manifest.name}",
     }  # fmt: skip
-    told(result)
-    if arguments.json:
-        write_json(arguments.json, result)
-
-
-def told(result: Mapping[str, Any]) -> None:
-    """The result in words."""
-    n = sum(result["films"]["test"].values())
-    print(
-        f"{result['classes'][0]} against {result['classes'][1]}, {result['source']}, {n} test films; "
-        f"{result['film_passes']} film passes at {result['size']} px, {result['seeds']} draws; ROC-AUC (95%)"
-    )
-    if result["untouched"] is not None:
-        print(f"bundle {result['bundle']['name']} as it is: {_words(result['untouched'])}")
-    for row in result["rows"]:
-        for way in WAYS:
-            seeds = row["by_seed"][way]
-            print(f"{row['per_class']:3} a class, {way:9} {_words(row[way])}; draws {min(seeds):.3f}-{max(seeds):.3f}")
-        print(f"{row['per_class']:3} a class, more by {_words(row['difference'])}")
-
-
-def _words(entry: Mapping[str, Any]) -> str:
-    return f"{entry['value']:.3f} ({entry['low']:.3f} to {entry['high']:.3f})"
+    publish("finetune", result, arguments.json)
 
 
 if __name__ == "__main__":

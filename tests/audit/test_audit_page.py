@@ -8,11 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from html_references import external_references
 from report_writing import audit_report, estimate, film_png
 
 from hilum.audit.page import write_page
 from hilum.audit.report import AuditFinding, AuditReport
-from hilum.document import external_references
 
 
 def _page(report: AuditReport, folder: Path, pictures: dict[str, bytes] | None = None) -> str:

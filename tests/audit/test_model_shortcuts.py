@@ -10,12 +10,12 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
 from hilum.audit import model_shortcuts
-from hilum.audit.findings import model_findings, number, percent
+from hilum.audit.findings import model_findings
 from hilum.audit.model_shortcuts import HEADLINE, TREATMENTS, ModelShortcuts, audit_model
 from hilum.backends.base import BackendOutput, Floats
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError
-from hilum.metrics.bootstrap import Interval, resampled_weights
+from hilum.metrics.bootstrap import resampled_weights
 
 SIDE = 32
 SPEC = PreprocessSpec(size=SIDE)
@@ -307,10 +307,3 @@ def test_refusals_say_what_came() -> None:
         audit_model(Reader(_border, classes=3), films, lungs, LABELS, NAMES, np.arange(60), SPEC)
     with pytest.raises(DataError, match="32 that are not finite"):
         _audit(lambda images: np.full(len(images), np.nan), LABELS, films)
-
-
-def test_figures_as_they_print() -> None:
-    assert number(Interval(0.604, 0.551, 0.643, 9)) == "0.60 (0.55–0.64)"
-    assert number(Interval(0.078, -0.142, 0.216, 9)) == "0.08 (−0.14 to 0.22)"
-    assert number(Interval(0.5, np.nan, np.nan, 9)) == "0.50 (no interval)"
-    assert percent(Interval(0.78, 0.761, 0.802, 9)) == "78.0% (76.1–80.2%)"

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from html_references import external_references
 from report_writing import estimate, film_png, made_up_scores, report_of, trust_parts
 
-from hilum.document import bounds, external_references, number
 from hilum.errors import OutputError
 from hilum.evaluation.page import PAGE_FILE, write_page
 from hilum.evaluation.report import Report
+from hilum.format import bounds, number
 from hilum.metrics.scores import Scores
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"/>'

@@ -39,9 +39,9 @@ PUBLIC_NAMES = {
 
 # From the bottom; a package or module imports those before it, never one after it, so that no two import each other.
 ORDER = (
-    "types", "errors", "storage", "progress", "config", "document", "run_folder", "models", "phantoms", "imaging",
-    "data", "gate", "bundle", "backends", "inference", "metrics", "training", "evaluation", "export", "gate_training",
-    "audit", "dicomweb", "service", "pipeline", "cli",
+    "types", "errors", "format", "storage", "progress", "config", "document", "run_folder", "models", "phantoms",
+    "imaging", "data", "gate", "bundle", "backends", "inference", "metrics", "training", "evaluation", "export",
+    "gate_training", "audit", "dicomweb", "service", "pipeline", "cli",
 )  # fmt: skip
 RANK = {part: rank for rank, part in enumerate(ORDER)}
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from hilum.audit.report import AuditReport
 from hilum.document import data_uri, write_document
+from hilum.format import metric_title
 
 _TREATMENTS = {
     "intact": "Intact films",
@@ -30,8 +31,8 @@ _PROBES = {
 }
 _WHOLE_FILM = frozenset({"thumbnail", "histogram"})
 _MEASURES = {
-    "accuracy": "Accuracy",
-    "auc": "ROC-AUC",
+    "accuracy": metric_title("accuracy", first=True),
+    "auc": metric_title("roc_auc"),
     "kept": "Share of films whose answer stays",
     "mask_dice": "Dice of the lung mask with that of the intact film",
 }

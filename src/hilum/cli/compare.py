@@ -12,6 +12,7 @@ from rich.table import Table
 
 from hilum.cli.app import new_typer
 from hilum.cli.console import console, say
+from hilum.format import format_interval, number
 from hilum.types import SplitName
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="A JSON file for all differences, per class and source too.")] = None,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples behind the intervals.")] = 1000,
 ) -> None:
-    """Compare two models on the same images: DeLong's test for the AUCs, the paired bootstrap for the rest."""
+    """Compare two models on the same images: DeLong's test for AUROC, the paired bootstrap for the rest."""
     from hilum.evaluation.compare import compare as run_comparison
     from hilum.evaluation.compare import open_scores, verdict, write_comparison
 
@@ -36,7 +37,7 @@ def compare(
     say(f"A: {escape(str(a))}")
     say(f"B: {escape(str(b))}")
     title = f"{found.split} split: {found.images:,} images in {found.groups:,} groups; differences are B less A"
-    table = Table("figure", "n", "A", "B", "difference (95% interval)", "p", "p, Holm", title=title)
+    table = Table("figure", "n", "A", "B", "difference (95% CI)", "p", "p, Holm", title=title)
     for difference in found.headline:
         table.add_row(*_row(difference))
     console.print(table)
@@ -50,20 +51,16 @@ def compare(
 def _row(difference: Difference) -> list[str]:
     from hilum.evaluation.compare import figure_name
 
-    bounds = f" ({difference.low:+.3f} to {difference.high:+.3f})" if not math.isnan(difference.low) else ""
+    estimate = {"value": difference.difference, "low": difference.low, "high": difference.high}
     return [
         escape(figure_name(difference)),
         f"{difference.n:,}",
-        _number(difference.a),
-        _number(difference.b),
-        f"{difference.difference:+.3f}{bounds}" if not math.isnan(difference.difference) else "undefined",
+        number(difference.a),
+        number(difference.b),
+        format_interval(estimate, signed=True),
         _p_value(difference.p),
         _p_value(difference.p_holm),
     ]
-
-
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def _p_value(p: float | None) -> str:
