@@ -6,7 +6,7 @@ Each simulated data set has films of two classes (Normal and COVID, with their o
 films drawn from one pool of phantoms, a source at random and, in half of the films or by class, one confound. The
 features, the probes and the verdicts are those of `hilum audit`. A data set is flagged when a finding is an error.
 
-Its effect is the AUC of the confound's presence for the class, as it came out, less 0.5. Clean data sets have the
+Its effect is the AUROC of the confound's presence for the class, as it came out, less 0.5. Clean data sets have the
 confound in half the films whatever the class; what is flagged there is a false alarm. Exit code 1 when a bound is
 not met: 95% of the effects of at least 0.10 flagged, at most 5% of the clean ones.
 """

@@ -8,9 +8,9 @@ preprocessing, as many film passes and the settings of `hilum train` (that with 
 rate), but no treatments against shortcuts, since there is one source; and where the training films have no masks, as
 those of `nih`, what starts from ImageNet has no lung gate, which nothing could train. The epoch is chosen on the
 whole validation split for both. A small set is repeated, each time augmented anew, so that an epoch is as long for
-all sizes. The figure is the ROC-AUC on the test split, the mean over the seeds of AUCs; intervals and differences are
+all sizes. The figure is the AUROC on the test split, the mean over the seeds of AUROCs; intervals and differences are
 from resamples of the test films' groups within classes, the same for both networks, and so leave the choice of
-training films out: the seeds' lowest and highest AUC stand beside them. The bundle as it is, without a film of its
+training films out: the AUROC of each seed is in the JSON file. The bundle as it is, without a film of its
 user, is measured too.
 
 THE SHIPPED BUNDLE HAS SEEN THESE TRAINING FILMS: it was trained on the training split of all sources, nih's films of
@@ -149,7 +149,7 @@ def rank(scores: Scores, classes: tuple[str, str]) -> FloatArray:
 def measured(
     ranks: Mapping[str, Sequence[FloatArray]], positive: np.ndarray, clusters: np.ndarray, resamples: int
 ) -> dict[str, Interval]:
-    """The mean AUC over the seeds of each way, and how much more it is than that of the last way."""
+    """The mean AUROC over the seeds of each way, and how much more it is than that of the last way."""
     names = list(ranks)
 
     def statistics(weights: FloatArray) -> dict[str, FloatArray]:

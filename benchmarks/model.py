@@ -3,8 +3,8 @@
     python benchmarks/model.py BASELINE MODEL --metadata metadata.csv
 
 BASELINE and MODEL are runs, or folders that `hilum evaluate` wrote, of one split. From their predictions.csv and
-localization.csv come the figures over all films, the AUCs inside one source, the calibration, the Dice of children and
-adults by how the mask was paired with the film, and the pointing game. Films with a lung mask and a label outside the
+localization.csv come the figures over all films, the AUROCs inside one source, the calibration, the Dice of children
+and adults by how the mask was paired with the film, and the pointing game. Films with a lung mask and a label outside the
 classes are in no predictions.csv: they go through the bundles (a run's own, or those named), since their masks leave
 out the lung behind the heart and are another definition. What the metadata say of the films (sources, counts,
 licenses) stands in the result too, for the model card. Intervals and tests are hilum's own.
@@ -113,7 +113,7 @@ def overall_rows(a: Scores, b: Scores, resamples: int) -> list[dict[str, Any]]:
 
 
 def within_source_rows(a: Scores, b: Scores, metas: Sequence[Meta], resamples: int) -> list[dict[str, Any]]:
-    """ROC-AUC inside one source, with DeLong's test of the difference.
+    """AUROC inside one source, with DeLong's test of the difference.
 
     Where a kind is of two classes, it is ranked by their probabilities together.
     """

@@ -43,12 +43,12 @@ def write_document(path: Path, template: str, context: Mapping[str, Any]) -> Non
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
-    """A template of hilum/templates, filled in."""
+    """Return a template of hilum/templates, filled in."""
     return _environment().get_template(template).render({**context, "hilum_version": __version__})
 
 
 def data_uri(content: bytes | str) -> str:
-    """A PNG, JPEG or SVG picture as a ``data:`` address.
+    """Return a PNG, JPEG or SVG picture as a ``data:`` address.
 
     Raises:
         OutputError: it is none of these.
@@ -80,5 +80,5 @@ def _environment() -> Environment:
 
 
 def place(value: float, low: float = 0.0, high: float = 1.0) -> str:
-    """Where a value lies on an axis, for SVG: ``42.00%``, kept inside it."""
+    """Return where a value lies on an axis, for SVG: ``42.00%``, kept inside it."""
     return f"{100 * min(1.0, max(0.0, (value - low) / (high - low))):.2f}%"

@@ -67,7 +67,7 @@ class RobustnessPoint:
         strength: in ``unit``.
         unit: see CHANGES.
         accuracy: against the film's label.
-        auc: macro one-against-the-rest ROC-AUC.
+        auc: macro one-vs-rest AUROC.
         kept: share of films whose predicted label is that of the intact film.
         drop: accuracy on the intact films less ``accuracy``, on the same resamples.
         mask_dice: mean Dice of the predicted lungs with those of the intact film, moved alike.

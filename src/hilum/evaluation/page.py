@@ -57,7 +57,7 @@ def write_page(
 
 
 def page_context(report: Report, plots: Mapping[str, str | bytes], pictures: Mapping[str, bytes]) -> dict[str, Any]:
-    """What the template names; see write_page."""
+    """Return what the template names; see write_page."""
     content = report.model_dump(mode="json")
     rows = {
         "classes": _class_rows(report),

@@ -117,7 +117,7 @@ class Report(Part):
     failures: tuple[Failure, ...] = ()
 
     def figure(self, metric: str, class_name: str | None = None, source: str | None = None) -> Figure | None:
-        """One figure, or None where the split does not have it."""
+        """Return one figure, or None where the split does not have it."""
         wanted = (metric, class_name, source)
         return next((f for f in self.figures if (f.metric, f.class_name, f.source) == wanted), None)
 
@@ -126,7 +126,7 @@ _OVERALL = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc", "mcc")
 
 
 def summary_lines(report: Report) -> list[str]:
-    """A report in a few lines, each number with its 95% interval and n; what the data cannot tell comes last."""
+    """Return a report as a few lines, each number with its 95% CI and n; what the data cannot tell comes last."""
     keys: list[tuple[str, str | None]] = [(metric, None) for metric in _OVERALL]
     keys += [(metric, name) for name in report.class_names for metric in ("recall", "precision")]
     keys += [(metric, None) for metric in OVERLAP]

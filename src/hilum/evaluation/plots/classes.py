@@ -19,7 +19,7 @@ from hilum.metrics.scores import Scores
 
 
 def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str], *, split: str = "") -> Figure:
-    """Confusion counts, colored and annotated by their share of the true class.
+    """Draw confusion counts, colored and annotated by their share of the true class.
 
     Args:
         matrix: (K, K) counts of images, rows the true class, columns the predicted one.
@@ -56,7 +56,7 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str]
 
 
 def roc_curves(scores: Scores, report: Report) -> Figure:
-    """The ROC curve of each class against the rest, with its AUROC, interval and number of images in the legend.
+    """Draw the one-vs-rest ROC curve of each class, with its AUROC, interval and number of images in the legend.
 
     Args:
         scores: the evaluated split; images without a label are left out.
@@ -83,7 +83,7 @@ def roc_curves(scores: Scores, report: Report) -> Figure:
 
 
 def precision_recall_curves(scores: Scores, report: Report) -> Figure:
-    """Precision against recall of each class, with its area; a dot marks the class's share, which is chance.
+    """Draw precision against recall of each class, with its AUPRC; a dot marks the class's share, which is chance.
 
     Args:
         scores: the evaluated split; images without a label are left out.
