@@ -4,9 +4,9 @@
 
 BASELINE and MODEL are runs, or folders that `hilum evaluate` wrote, of one split. From their predictions.csv and
 localization.csv come the figures over all films, the AUROCs inside one source, the calibration, the Dice of children
-and adults by how the mask was paired with the film, and the pointing game. Films with a lung mask and a label outside the
-classes are in no predictions.csv: they go through the bundles (a run's own, or those named), since their masks leave
-out the lung behind the heart and are another definition. What the metadata say of the films (sources, counts,
+and adults by how the mask was paired with the film, and the pointing game. Films with a lung mask and a label outside
+the classes are in no predictions.csv: they go through the bundles (a run's own, or those named), since their masks
+leave out the lung behind the heart and are another definition. What the metadata say of the films (sources, counts,
 licenses) stands in the result too, for the model card. Intervals and tests are hilum's own.
 """
 
