@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from html_references import external_references
@@ -91,15 +89,6 @@ def test_what_was_not_run_says_why(tmp_path: Path) -> None:
 def test_an_undefined_shortcut_index_is_no_headline(tmp_path: Path) -> None:
     model = {**(audit_report().model or {}), "shortcut_index": estimate(None)}
     assert 'class="headline"' not in _page(audit_report(model=model), tmp_path)
-
-
-def test_the_page_is_written_without_the_train_extra() -> None:
-    code = (
-        "import sys; sys.modules.update(dict.fromkeys(['torch', 'matplotlib', 'scipy', 'sklearn']));"
-        "import hilum.audit.page; print(hilum.audit.page.write_page.__name__)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "write_page"
 
 
 def test_notes_of_probes_are_folded_and_no_other_finding(tmp_path: Path) -> None:

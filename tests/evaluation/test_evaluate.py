@@ -326,16 +326,11 @@ def _with(**changes: Any) -> Callable[[Parts], object]:
 
 ALTERED: dict[str, Callable[[Parts], object]] = {
     "a list": lambda content: [content],
-    "no calibration": _without("calibration"),
     "no settings": _without("settings"),
-    "no held_out": _without("held_out"),
     "another kind of model": _with(model={"kind": "oracle", "name": "x"}),
     "an unknown setting": _with(settings={"resamples": 20, "seed": 0, "level": 0.95, "method": "x"}),
-    "resamples in words": _with(settings={"resamples": "many", "seed": 0, "level": 0.95}),
     "half a calibration": lambda content: content | {"calibration": {"temperature": 1.0}},
-    "a digest that is a number": _with(digest=5),
     "held_out of words": _with(held_out=["south"]),
-    "a split that is a number": _with(split=5),
 }
 
 
