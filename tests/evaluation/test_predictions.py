@@ -87,8 +87,3 @@ def test_a_table_that_is_no_evaluation_is_refused(tmp_path: Path, text: str) -> 
     path.write_text(text)
     with pytest.raises(DataError):
         read_predictions(path, "test")
-
-
-def test_no_table_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="Expected a table of predictions"):
-        read_predictions(tmp_path / "nowhere.csv", "test")
