@@ -148,11 +148,16 @@ class TrainingConfig(_Settings):
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field("32-true", description="Arithmetic.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     workers: int = Field(0, ge=0, description="Loader processes; 0 loads in the training process.")
+    training_hashes: bool = Field(
+        True,
+        description="Keep a perceptual hash of each training and validation image in the bundle, by which hilum warns "
+        "when one of them is measured again. A hash tells that an image was there.",
+    )
     checkpoint_every: int = Field(20, ge=1, description="Keep a checkpoint each so many epochs.")
     seed: int = Field(0, ge=0, description="Seed of weights, order, dropout and augmentation.")
 
 
-INDIFFERENT = {"device", "workers", "checkpoint_every", "from_bundle"}
+INDIFFERENT = {"device", "workers", "checkpoint_every", "from_bundle", "training_hashes"}
 """Fields of TrainingConfig that may change when a run is resumed, whose state holds all weights."""
 
 
