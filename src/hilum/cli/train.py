@@ -79,6 +79,15 @@ def export(
     gate: Annotated[
         Path | None, typer.Option(help="A folder of hilum train-gate. \\[default: the gate that comes with hilum]")
     ] = None,
+    training_hashes: Annotated[
+        bool | None,
+        typer.Option(
+            "--training-hashes/--no-training-hashes",
+            help="Keep a perceptual hash of each training and validation image in the bundle, by which hilum warns "
+            "when one of them is measured again. \\[default: as the run was trained]",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Export a run as a bundle, once PyTorch and ONNX Runtime agree on noise and on real files."""
     steps = StepBars()
@@ -93,6 +102,7 @@ def export(
             name=name,
             half_weights=half_weights,
             gate=gate,
+            training_hashes=training_hashes,
             step=Step(steps.begin),
         )
     finally:

@@ -90,6 +90,26 @@ class Failure(Part):
     probability: float
 
 
+class TrainingOverlap(Part):
+    """How many of the images measured the model was trained on, and the figures on the others.
+
+    ``known`` says of how many of the model's training and validation images there is a hash. ``seen`` is null where
+    there is none. ``unseen`` counts the images of groups without a seen image, ``figures`` are on those; both stand
+    for the whole split where nothing is seen, and ``figures`` is then empty.
+    """
+
+    known: Literal["all", "part", "none"]
+    seen: int | None
+    unseen: int
+    unseen_groups: int
+    figures: tuple[Figure, ...] = ()
+
+    def figure(self, like: Figure) -> Figure | None:
+        """The same figure on the unseen images; None where they do not have it."""
+        wanted = (like.metric, like.class_name, like.source)
+        return next((f for f in self.figures if (f.metric, f.class_name, f.source) == wanted), None)
+
+
 class Report(Part):
     """All that is known of an evaluated split.
 
@@ -102,6 +122,7 @@ class Report(Part):
     hilum_version: str
     model: ModelRef
     split: SplitRef
+    training_overlap: TrainingOverlap | None = None
     settings: Settings
     class_names: tuple[str, ...]
     figures: tuple[Figure, ...]
@@ -114,6 +135,29 @@ class Report(Part):
     held_out_sources: tuple[dict[str, Any], ...] = ()
     limits: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
+
+    @property
+    def overlap_sentence(self) -> str | None:
+        """How many of the images are in the model's training data; None where that is not known."""
+        overlap, total = self.training_overlap, self.split.images
+        if overlap is None or overlap.seen is None:
+            return None
+        images = "images" if self.split.name == "all" else f"{self.split.name} images"
+        if overlap.seen == total:
+            return f"All {total:,} {images} are in this model's training data: no figure here is of a test."
+        if not overlap.seen:
+            return f"None of {total:,} {images} is in this model's training data."
+        are = "is" if overlap.seen == 1 else "are"
+        rest = (
+            f"the figures on {overlap.unseen:,} unseen images stand beside" if overlap.unseen else "no group is unseen"
+        )
+        return f"{overlap.seen:,} of {total:,} {images} {are} in this model's training data; {rest}."
+
+    @property
+    def unseen_figures(self) -> tuple[Figure, ...]:
+        """The figures on images that are not known to be in the model's training data."""
+        overlap = self.training_overlap
+        return overlap.figures if overlap is not None and overlap.seen else self.figures
 
     def figure(self, metric: str, class_name: str | None = None, source: str | None = None) -> Figure | None:
         """One figure, or None where the split does not have it."""
@@ -134,12 +178,15 @@ _OVERLAP = {"dice": "Dice", "iou": "IoU", "hd95": "95% Hausdorff, pixels"}
 
 
 def summary_lines(report: Report) -> list[str]:
-    """A report in a few lines, each number with its 95% interval and n; what the data cannot tell comes last."""
+    """A report in a few lines, each number with its 95% interval and n.
+
+    Images that the model was trained on come first, what the data cannot tell comes last.
+    """
     entries = [(words, report.figure(metric)) for metric, words in _OVERALL.items()]
     for name in report.class_names:
         entries += [(f"{name} {metric}", report.figure(metric, name)) for metric in ("recall", "precision")]
     entries += [(words, report.figure(metric)) for metric, words in _OVERLAP.items()]
-    shown = [(words, text_of(figure)) for words, figure in entries if figure is not None]
+    shown = [(words, text_of(figure) + _beside(report, figure)) for words, figure in entries if figure is not None]
     if report.calibration is not None:
         shown.append(
             ("expected calibration error", text_of(Estimate.model_validate(report.calibration["after"]["ece"])))
@@ -155,10 +202,18 @@ def summary_lines(report: Report) -> list[str]:
         f"{split.name} split: {split.images:,} images in {split.groups:,} groups, {split.labeled:,} labeled, "
         f"{split.with_masks:,} with masks; 95% intervals"
     )
-    lines = [head, *(f"  {words:<{width}}  {text}" for words, text in shown)]
+    first = [report.overlap_sentence] if report.overlap_sentence else []
+    lines = [*first, head, *(f"  {words:<{width}}  {text}" for words, text in shown)]
     if report.limits:
         lines += ["What these data cannot tell:", *(f"  - {sentence}" for sentence in report.limits)]
     return lines
+
+
+def _beside(report: Report, figure: Figure) -> str:
+    """The same figure on the unseen images, where there are some and others."""
+    overlap = report.training_overlap
+    unseen = overlap.figure(figure) if overlap is not None else None
+    return "" if unseen is None else f"; unseen: {text_of(unseen)}"
 
 
 def text_of(estimate: Estimate) -> str:
