@@ -41,8 +41,8 @@ from measuring import proportion, publish
 from numpy.typing import NDArray
 
 from hilum.audit.duplicates import Pair, find_duplicates, joined
-from hilum.audit.fingerprint import Fingerprint, fingerprint, stack
 from hilum.audit.verify import THRESHOLD
+from hilum.data.fingerprint import Fingerprint, fingerprint, stack
 from hilum.data.index import build_index
 from hilum.imaging.preprocess import to_uint8
 from hilum.imaging.read import read_radiograph

@@ -5,8 +5,8 @@
     python benchmarks/model_card.py --seal BUNDLE       # put it into a bundle, which gets a new id
 
 It needs results/model.json and model_equal.json (benchmarks/model.py), shortcuts.json (shortcuts_of_models.py),
-cpu_time.json, gate.json and audit.json. A test compares the file with what this gives. The card names the weights by
-their own SHA-256, not by the bundle's digest, which holds that of the card.
+cpu_time.json, gate.json, audit.json and training_hashes.json. A test compares the file with what this gives. The card
+names the weights by their own SHA-256, not by the bundle's digest, which holds that of the card.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Any
 
 from tables import ROOT, load, template
 
-from hilum.bundle.bundle import MODEL_CARD, WEIGHTS, load_bundle, write_bundle
-from hilum.bundle.card import CANNOT_TELL, INTERVALS, NOT_A_DEVICE, SAME_SOURCES, network_name
+from hilum.bundle.bundle import MODEL_CARD, WEIGHTS, TrainingHashes, load_bundle, write_bundle
+from hilum.bundle.card import CANNOT_TELL, INTERVALS, NOT_A_DEVICE, SAME_SOURCES, network_name, sentence_of_hashes
 from hilum.storage import write_text
 
 CARD = ROOT / "MODEL_CARD.md"
-NEEDED = ("model", "model_equal", "shortcuts", "cpu_time", "audit", "gate")
+NEEDED = ("model", "model_equal", "shortcuts", "cpu_time", "audit", "gate", "training_hashes")
 PROBES = {
     "source": "source column", "border": "border", "outside_lung": "lungs erased", "file": "size, format, depth",
 }  # fmt: skip
@@ -47,6 +47,7 @@ def card(results: Mapping[str, Mapping[str, Any]]) -> str:
         "time": results["cpu_time"],
         "audit": audit,
         "gate": results["gate"],
+        "hashes": _hashes(results["training_hashes"]),
         "probes": PROBES,
         "pairs": _pairs(data, audit["probes"]),
         "limited": _licensed(data["sources"].values(), ("-NC", "-ND")),
@@ -95,6 +96,12 @@ def _pairs(data: Mapping[str, Any], probes: Iterable[Mapping[str, Any]]) -> list
         )
         for first, second in combinations(data["classes"], 2)
     ]
+
+
+def _hashes(found: Mapping[str, Any]) -> dict[str, Any]:
+    own = next(entry for entry in found["by_sides"] if entry["hashed_at"] == entry["looked_for_at"] == 128)
+    sentence = sentence_of_hashes(TrainingHashes.model_validate(found["packaged"]))
+    return {"sentence": sentence, "own": own, "split": found["split"]}
 
 
 def _licensed(sources: Iterable[Mapping[str, Any]], marks: Sequence[str]) -> int:

@@ -48,7 +48,7 @@ TABLES = {
     name: (name, name)
     for name in (
         "audit", "coverage", "confounds", "duplicates", "duplicates_time", "evaluate", "loader", "parity", "startup",
-        "shortcuts", "cpu_time", "ablation", "finetune", "gate", "service",
+        "shortcuts", "cpu_time", "ablation", "finetune", "gate", "service", "training_hashes",
     )
 }  # fmt: skip
 """Block to the result file it is made from, and its template."""

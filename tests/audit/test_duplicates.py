@@ -14,8 +14,8 @@ from scipy.sparse.csgraph import connected_components
 
 from hilum.audit.candidates import COMPARE_ALL, NEIGHBORS, _neighbors, find_candidates
 from hilum.audit.duplicates import Pair, find_duplicates, joined, summarize
-from hilum.audit.fingerprint import Prints, fingerprint, stack
 from hilum.audit.verify import THRESHOLD, similarity
+from hilum.data.fingerprint import Prints, fingerprint, stack
 from hilum.errors import DataError
 from hilum.phantoms.chest import PHANTOM_CLASSES, draw_phantom
 from hilum.types import NO_LABEL, Record, SplitName

@@ -271,6 +271,14 @@ def _results(benchmark: Open) -> dict[str, dict[str, Any]]:
             "command": "time", "size": 64, "rounds": 3, "parameters": {"evidence": 1234}, "load_average": 0.1,
             "results": [{"threads": 1, "rows": [row]}],
         },
+        "training_hashes": {
+            "split": "test",
+            "by_sides": [
+                {"hashed_at": 224, "looked_for_at": 128, "found": {}, "false": {}},
+                {"hashed_at": 128, "looked_for_at": 128, "found": {"all": interval}, "false": interval},
+            ],
+            "packaged": {"method": "dct-256", "images": 1234, "complete": True, "note": "Made by hand."},
+        },
         "gate": {
             "command": "gate", "split": {"digest": "cd" * 32}, "learned_from": {"slice": 70},
             "rows": [

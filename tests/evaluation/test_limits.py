@@ -75,4 +75,12 @@ def test_masks_of_some_and_of_one_class_only() -> None:
 
 
 def test_what_the_caller_knows_is_added() -> None:
-    assert len(limits_of(_mixed(), same_sources=True, calibrated=False, fitted_here=True)) == 3
+    assert len(limits_of(_mixed(), same_sources=True, calibrated=False)) == 2
+
+
+def test_training_images_that_are_not_known_come_first_and_once() -> None:
+    plain = limits_of(_apart(), training_images="all")
+    assert limits_of(_apart(), training_images=None) == plain
+    for extent in ("none", "part"):
+        _, *rest = limits_of(_apart(), training_images=extent)
+        assert tuple(rest) == plain

@@ -38,6 +38,7 @@ def _scores(**changes: Any) -> Scores:
         {},
         {"logits": None},
         {"hd95": None},
+        {"seen": np.arange(COUNT) % 3 == 0},
         {"labels": np.full(COUNT, -1)},
         {"groups": ("",) * COUNT, "sources": (None,) * COUNT},
         {"files": tuple(f"=cmd|{row}" for row in range(COUNT)), "groups": ("-p",) * COUNT, "sources": ("'@s",) * COUNT},
@@ -80,6 +81,7 @@ def test_another_tools_table_needs_file_label_and_probabilities_alone(tmp_path: 
         "file,label,prob_a\nx,a,much\n",
         "file,label,prob_a,prob_b\nx,a,0.9,0.9\n",
         "file,label,prob_a,prob_b\nx,a,,1\n",
+        "file,label,prob_a,in_training_data\nx,a,1,maybe\n",
     ],
 )
 def test_a_table_that_is_no_evaluation_is_refused(tmp_path: Path, text: str) -> None:

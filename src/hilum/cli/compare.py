@@ -39,16 +39,22 @@ def compare(
 ) -> None:
     """Compare two models on the same images with DeLong's test and the paired bootstrap."""
     from hilum.evaluation.compare import compare as run_comparison
-    from hilum.evaluation.compare import open_scores, verdict, write_comparison
+    from hilum.evaluation.compare import open_scores, seen_sentences, verdict, write_comparison
 
     found = run_comparison(open_scores(a, split), open_scores(b, split), resamples=resamples)
+    for sentence in seen_sentences(found):
+        say(sentence)
     say(f"A: {escape(str(a))}")
     say(f"B: {escape(str(b))}")
-    title = f"{found.split} split: {found.images:,} images in {found.groups:,} groups; differences are B less A"
-    table = Table("figure", "n", "A", "B", "difference (95% CI)", "p", "p, Holm", title=title)
-    for difference in found.headline:
-        table.add_row(*_row(difference))
-    console.print(table)
+    for part, which in ((found, ""), (found.unseen, ", unseen by both")):
+        if part is not None:
+            title = (
+                f"{part.split} split: {part.images:,} images in {part.groups:,} groups{which}; differences are B less A"
+            )
+            table = Table("figure", "n", "A", "B", "difference (95% CI)", "p", "p, Holm", title=title)
+            for difference in part.headline:
+                table.add_row(*_row(difference))
+            console.print(table)
     say("Figures with a p: DeLong's test, p by Holm for their number. The others: paired bootstrap, each on its own.")
     say(escape(verdict(found)))
     if output is not None:

@@ -76,6 +76,9 @@ class Comparison:
         images, groups: their numbers.
         resamples, seed: of the bootstrap.
         differences: one per figure.
+        seen: how many of the images are in the training data of A and of B; None where that is not known.
+        unseen: the same over the images of groups of which neither model has seen one; None where that is all of
+            them, or no labeled image.
     """
 
     split: str
@@ -84,6 +87,8 @@ class Comparison:
     resamples: int
     seed: int
     differences: tuple[Difference, ...]
+    seen: tuple[int | None, int | None] = (None, None)
+    unseen: Comparison | None = None
 
     @property
     def headline(self) -> tuple[Difference, ...]:
@@ -105,6 +110,15 @@ def compare(a: Scores, b: Scores, *, resamples: int = 1000, seed: int = 0) -> Co
         ConfigError: ``resamples`` is below 2.
     """
     a, b = aligned(a, b)
+    whole = _compared(a, b, resamples, seed)
+    rows = a.unseen & b.unseen
+    if rows.all() or not (rows & a.labeled).any():
+        return whole
+    return replace(whole, unseen=_compared(a.subset(rows), b.subset(rows), resamples, seed))
+
+
+def _compared(a: Scores, b: Scores, resamples: int, seed: int) -> Comparison:
+    """The comparison over all images of two aligned tables."""
     of_b = rests_on(b)
     keys = [key for key in rests_on(a) if key in of_b]
     tested = [key for key in keys if key.metric == "roc_auc" and (key.versus is None or key.source is not None)]
@@ -112,7 +126,12 @@ def compare(a: Scores, b: Scores, *, resamples: int = 1000, seed: int = 0) -> Co
     found.update(_tested(a, b, [key for key in tested if key.versus is None]))
     found.update(_tested(a, b, [key for key in tested if key.versus is not None]))
     differences = tuple(found[key] for key in keys)
-    return Comparison(a.split, len(a.files), int(a.clusters().max()) + 1, resamples, seed, differences)
+    seen = (_seen(a), _seen(b))
+    return Comparison(a.split, len(a.files), int(a.clusters().max()) + 1, resamples, seed, differences, seen)
+
+
+def _seen(scores: Scores) -> int | None:
+    return None if scores.seen is None else int(np.count_nonzero(scores.seen))
 
 
 def open_scores(path: Path, split: str = "test") -> Scores:
@@ -146,7 +165,14 @@ def write_comparison(comparison: Comparison, path: Path, *, names: tuple[str, st
 
 
 def verdict(comparison: Comparison) -> str:
-    """The comparison in one sentence: which model is better in what, or that the data cannot tell."""
+    """The comparison in one sentence: which model is better in what, or that the data cannot tell.
+
+    Where a model was trained on some of the images, it is of those that neither has seen.
+    """
+    if any(comparison.seen):
+        if comparison.unseen is None:
+            return "No verdict: a model was trained on these images, and no labeled image is unseen by both."
+        return f"Unseen by both: {verdict(comparison.unseen)}"
     told: dict[str, list[str]] = {"A": [], "B": []}
     for difference in comparison.headline:
         if difference.better is not None:
@@ -158,6 +184,16 @@ def verdict(comparison: Comparison) -> str:
     rest = len(comparison.headline) - len(told["A"]) - len(told["B"])
     tail = f"; in the other {rest} figures the data cannot tell them apart" if rest else ""
     return f"{', and '.join(parts)}, {on}{tail}."
+
+
+def seen_sentences(comparison: Comparison) -> tuple[str, ...]:
+    """How many of the images are in the training data of A and of B, for each of which that is known."""
+    total = comparison.images
+    return tuple(
+        f"{seen:,} of {total:,} images are in {name}'s training data."
+        for name, seen in zip("AB", comparison.seen, strict=True)
+        if seen is not None
+    )
 
 
 def figure_name(difference: Difference) -> str:
@@ -257,6 +293,7 @@ def aligned(a: Scores, b: Scores) -> tuple[Scores, Scores]:
         b, files=a.files, labels=labels, class_names=a.class_names, probabilities=b.probabilities[order][:, columns],
         logits=None if b.logits is None else b.logits[order][:, columns], dice=b.dice[order], iou=b.iou[order],
         hd95=None if b.hd95 is None else b.hd95[order], groups=groups, sources=sources,
+        seen=None if b.seen is None else b.seen[order],
     )  # fmt: skip
     return _restricted(replace(a, groups=groups, sources=sources), both), _restricted(b, both)
 

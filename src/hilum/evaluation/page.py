@@ -64,11 +64,13 @@ def page_context(report: Report, plots: Mapping[str, str | bytes], pictures: Map
         "sources": _source_rows(report),
         "contrasts": _contrast_groups(content["contrasts"]),
         "segmentation": _overlap_rows(report),
+        "seen": _seen_rows(report),
     }
     return {
         "kind": "Evaluation",
         "title": f"{report.model.name}, {report.split.name} split",
         "report": content,
+        "overlap": report.overlap_sentence,
         "headline": _headline(report),
         "others": _others(report),
         "columns_of": [(metric_title(metric, first=True), start) for metric, _, start in _COLUMNS],
@@ -90,6 +92,7 @@ def _sections(report: Report, rows: Mapping[str, Any]) -> dict[str, str]:
     """Anchor to heading, in reading order: only what the report has something to say of."""
     known = report.confusion_matrix is not None
     every = {
+        "training": ("Images of the training data", report.training_overlap is not None and bool(rows["seen"])),
         "result": ("Result", True),
         "limits": ("What these data cannot tell", bool(report.limits)),
         "classes": ("Classes", known),
@@ -130,6 +133,20 @@ def _others(report: Report) -> list[dict[str, Any]]:
         {"name": name, "figure": figure.model_dump()}
         for name, figure in found
         if figure is not None and head is not None and name != head["name"]
+    ]
+
+
+def _seen_rows(report: Report) -> list[dict[str, Any]]:
+    """The headline figures over all images and over the unseen; empty where no image is in the training data."""
+    overlap = report.training_overlap
+    if overlap is None or not overlap.seen:
+        return []
+    figures = [(metric_title(metric, first=True), report.figure(metric)) for metric in _OVERALL]
+    figures += [(f"Recall, {name}", report.figure("recall", name)) for name in report.class_names]
+    return [
+        {"name": name, "all": figure.model_dump(), "unseen": _dump(overlap.figure(figure))}
+        for name, figure in figures
+        if figure is not None
     ]
 
 
