@@ -173,11 +173,16 @@ class TrainingConfig(_Settings):
     threads: int = Field(
         0, ge=0, description="CPU threads; 0: at most the processors that affinity mask and cgroup quota allow."
     )
+    training_hashes: bool = Field(
+        True,
+        description="Keep a perceptual hash of each training and validation image in the bundle, by which hilum warns "
+        "when one of them is evaluated on. A hash reveals that an image was there.",
+    )
     checkpoint_every: int = Field(20, ge=1, description="Interval of the checkpoints that are kept, epochs.")
     seed: int = Field(0, ge=0, description="Random seed of weights, order, dropout and augmentation.")
 
 
-INDIFFERENT = {"device", "workers", "checkpoint_every", "from_bundle"}
+INDIFFERENT = {"device", "workers", "checkpoint_every", "from_bundle", "training_hashes"}
 """Fields of TrainingConfig that may change when a run is resumed, whose state holds all weights."""
 
 

@@ -28,7 +28,7 @@ from hilum.run_folder import RunFolder, require_new
 from hilum.storage import sha256_text, write_json
 from hilum.training.dataset import CachedDataset
 from hilum.training.device import check_precision, device_of, using_threads
-from hilum.training.from_bundle import read_start, starting_weights
+from hilum.training.from_bundle import read_start, seen_before, starting_weights
 from hilum.training.loop import Progress, fit
 from hilum.training.observer import Silent, TrainingObserver
 from hilum.training.prepare import prepare
@@ -80,6 +80,7 @@ def train(
         torch.manual_seed(config.training.seed)
         model = build_model(config.model, config.preprocess, len(data.index.class_names))
         origin = starting_weights(model, config, data.index.class_names, run)
+        step.found(seen_before(run, data.datasets, step))
         started = time.time()
         progress = fit(
             model,

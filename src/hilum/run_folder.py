@@ -47,6 +47,11 @@ class RunFolder:
         return self.root / "start.json"
 
     @property
+    def start_hashes(self) -> Path:
+        """The hashes of the images that the bundle of ``start`` was trained on, where it carries them."""
+        return self.root / "start_hashes.npy"
+
+    @property
     def best(self) -> Path:
         """The weights of the epoch with the lowest validation loss."""
         return self.root / "best.safetensors"

@@ -116,7 +116,7 @@ def test_predict_uses_it_when_no_bundle_is_named(packaged: Path, film: Path, wor
     assert load_bundle(packaged).manifest.bundle_id[:12] in result.output
     header, row = Path("out/predictions.csv").read_text().splitlines()
     assert "prob_COVID" in header
-    assert f"{film.name},predicted,COVID," in row
+    assert f"{film.name},ok,COVID," in row
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,9 @@ def test_the_wheel_carries_the_folder() -> None:
 
 def test_the_packaged_bundle_is_whole_and_small() -> None:
     manifest = load_bundle(PACKAGED).manifest
-    assert {*manifest.files} == {"model.onnx", "model.safetensors", "MODEL_CARD.md", "gate.onnx", "features.npz"}
+    network = {"model.onnx", "model.safetensors", "gate.onnx", "features.npz"}
+    assert {*manifest.files} == {*network, "MODEL_CARD.md", "training_hashes.npy"}
+    assert (PACKAGED / "training_hashes.npy").stat().st_size <= 500_000
     assert (PACKAGED / "gate.onnx").stat().st_size <= 1_000_000
     assert {file.name for file in PACKAGED.iterdir()} == {"bundle.json", *manifest.files}
     assert sum(file.stat().st_size for file in PACKAGED.iterdir()) <= 20_000_000

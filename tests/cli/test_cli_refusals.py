@@ -127,15 +127,15 @@ REFUSALS: dict[str, tuple[Command, str]] = {
     "import, absent": (lambda w, r: ["import-checkpoint", w / "absent.pth", "--output", w / "new"], "absent.pth"),
     "predict, empty folder": (
         lambda w, r: ["predict", w / "nothing", "--bundle", r.bundle, "--output", w / "results"],
-        "Expected image files at",
+        "No images found in",
     ),
     "predict, directory named as a file": (
         lambda w, r: ["predict", w / "data" / "Empty", "--bundle", r.bundle, "--output", w / "results"],
-        "Expected image files at",
+        "No images found in",
     ),
     "predict, absent": (
         lambda w, r: ["predict", w / "absent.png", "--bundle", r.bundle, "--output", w / "results"],
-        "found none",
+        "absent.png",
     ),
     "predict, no bundle": (
         lambda w, r: ["predict", w / "film.png", "--bundle", w / "notes", "--output", w / "results"],

@@ -21,7 +21,7 @@ URL = "http://127.0.0.1:9/dicom-web"  # nobody is asked
         ((URL, "--study", "1.2.3", "--since", "1d"), "Expected one of --study, --since and --all."),
         ((URL, "--study", "1.2/3"), "Expected a UID for --study, got '1.2/3'."),
         ((URL, "--since", "lately"), "Expected a day or a time span for --since, got 'lately'."),
-        ((URL, "--all", "--fix-orientation", "--gate", "none"), "Expected the learned gate with --fix-orientation"),
+        ((URL, "--all", "--fix-orientation", "--gate", "none"), "--gate none"),
         (("http://pacs.example/dicom-web", "--all"), "Expected https for films that leave this machine"),
         (("https://me:s3cret@pacs.example", "--all"), "Expected no user or password in the URL of pacs.example"),
         ((URL, "--all", "--bundle", "no.hilum"), "no.hilum"),
@@ -45,5 +45,5 @@ def test_the_extra_is_named() -> None:
         [sys.executable, "-c", code, "dicomweb", URL, "--all"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 2
-    assert 'is not installed. pip install "hilum[dicomweb]".' in " ".join(done.stderr.split())
+    assert 'pip install ".[dicomweb]"' in done.stderr
     assert "Traceback" not in done.stderr

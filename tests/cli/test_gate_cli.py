@@ -43,7 +43,7 @@ def test_every_file_gets_a_verdict_with_its_readings(
 ) -> None:
     output = hilum("gate", films, "--bundle", trained_run.bundle, "--output", tmp_path / "out" / "verdicts.csv")
     assert "good.png: accepted" in output
-    assert "turned.png: rotated 90 degrees clockwise (--fix-orientation would have it turned by 270" in output
+    assert "turned.png: rotated 90 degrees clockwise (--fix-orientation corrects it: turned by 270" in output
     assert "probability of an upright film" in output
     assert "inverted.png: inverted gray scale (--fix-orientation would have it gray scale inverted)" in output
     assert "noise.png: not a radiograph" in output
@@ -136,7 +136,7 @@ def test_a_gate_of_ones_own_goes_into_a_bundle(
     small = ("--size", "64", "--steps", "10", "--batch-size", "4", "--workers", "0")
     words = ("train-gate", phantoms, "--others", tmp_path / "others.csv", "--output", tmp_path / "gate", *small)
     output = hilum(*words)
-    assert "Bounds set on" in output
+    assert "Thresholds set on" in output
     assert "it is of others" in hilum(*words, "--seed", "1", code=2)
     model, stored = load_gate(tmp_path / "gate")
     assert stored.training["pictures"]["picture"] == 1

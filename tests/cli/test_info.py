@@ -76,7 +76,7 @@ def test_says_in_short_what_it_is(tmp_path: Path) -> None:
         f"size {size:.1f} MB, weights as float32",
         f"place {tmp_path / 'bundle'}",
         "accuracy 0.912 (0.900–0.925), n = 1,234",
-        "recall, [red]Opacity 0.500 (no interval from one group), n = 7",
+        "recall, [red]Opacity 0.500 (no interval), n = 7",
         "dice undefined, n = 0",
     ):
         assert line in lines
@@ -109,7 +109,7 @@ def test_the_manifest_and_the_card_come_whole(tmp_path: Path) -> None:
 
 def test_refusals(tmp_path: Path) -> None:
     make_bundle(tmp_path / "bundle", metrics={"test": {"accuracy": 0.9}})
-    assert "got both" in said(tmp_path / "bundle", "--json", "--card", code=2)
+    assert "--json" in said(tmp_path / "bundle", "--json", "--card", code=2)
     assert "Expected test figures as hilum writes them" in said(tmp_path / "bundle", code=2)
     assert "Expected a bundle" in said(tmp_path / "nothing", code=2)
     (tmp_path / "bundle" / MODEL_CARD).write_text("changed")

@@ -133,6 +133,6 @@ def test_what_needs_the_extra_says_so(
         "recalibrate": [trained_run.bundle, phantoms, "--output", "new.hilum"],
     }
     printed = _run(lean / "hilum", command, *words[command], cwd=tmp_path, code=2)
-    assert "hilum[train]" in printed
+    assert 'pip install ".[train]"' in printed
     assert "Traceback" not in printed
     assert not list(tmp_path.iterdir())

@@ -177,10 +177,10 @@ def test_a_body_is_capped_with_and_without_a_length(trained_run: RunFolder) -> N
     def parts() -> Iterator[bytes]:
         yield b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
         for _ in range(50):
-            yield b"x" * 1000
+            yield b"x" * 100_000
 
-    with TestClient(create_app(settings(trained_run, max_upload=20_000))) as client:
-        is_problem(client.post("/v1/predict", files=files(b"x" * 30_000)), 413, "too-large")
+    with TestClient(create_app(settings(trained_run, max_upload=1))) as client:
+        is_problem(client.post("/v1/predict", files=files(b"x" * (1 << 20))), 413, "too-large")
         form = {"Content-Type": "multipart/form-data; boundary=b"}
         is_problem(client.post("/v1/predict", content=parts(), headers=form), 413, "too-large")
         assert client.get("/healthz").status_code == 200

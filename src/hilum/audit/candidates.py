@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.audit.fingerprint import MINIATURE, Prints, signature
+from hilum.data.fingerprint import MINIATURE, Prints, signature
 
 NEIGHBORS = 5
 """Neighbors of each film, and as many again of its enlarged center, that are compared by pixels."""

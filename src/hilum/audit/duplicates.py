@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.audit.candidates import find_candidates
-from hilum.audit.fingerprint import Prints
 from hilum.audit.verify import THRESHOLD, similarities
+from hilum.data.fingerprint import Prints
 from hilum.errors import DataError
 from hilum.types import NO_LABEL, SPLIT_NAMES, Record, SplitName
 

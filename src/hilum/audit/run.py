@@ -27,6 +27,7 @@ from hilum.audit.scan import Scan, lung_finder, scan
 from hilum.backends.base import Backend
 from hilum.backends.open import open_backend
 from hilum.bundle.bundle import Bundle, load_bundle
+from hilum.bundle.training_hashes import known_images
 from hilum.data.cache import cache_folder, open_cache
 from hilum.data.index import Index, build_index
 from hilum.data.split import load_split
@@ -204,6 +205,7 @@ def _model(
         temperature=manifest.temperature, mask_threshold=manifest.mask_threshold, keep_lungs=True,
         distances=False, progress=step.begin(f"Measuring {name}"),
     )  # fmt: skip
+    parts.findings += _seen(bundle, index, records, cache.images)
     labels, clusters = scored.scores.labels, scored.scores.clusters()
     settings: dict[str, Any] = {"temperature": manifest.temperature, "resamples": resamples, "seed": seed}
     if scored.lungs is None or not has_lungs(scored.lungs).any():
@@ -224,6 +226,19 @@ def _model(
     )  # fmt: skip
     parts.findings += robustness_findings(points)
     parts.sections["robustness"] = as_json(points)
+
+
+def _seen(bundle: Bundle, index: Index, records: Sequence[Record], images: NDArray[np.uint8]) -> list[Finding]:
+    """A warning where images to measure the model on are in its training data."""
+    seen = known_images(bundle).find(images)
+    if seen is None or not seen.any():
+        return []
+    names = tuple(index.key(record) for record, hit in zip(records, seen, strict=True) if hit)
+    message = (
+        f"{len(names):,} of {len(records):,} images that the model is measured on are in its training data: what "
+        "follows is not of a test"
+    )
+    return [Finding("model_seen", "warning", message, names)]
 
 
 def _facts(data: Path, index: Index, scanned: Scan) -> DataFacts:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.audit.features import FILM_PROBES, FileFacts, file_facts, film_features
-from hilum.audit.fingerprint import Fingerprint, Prints, fingerprint, stack
 from hilum.backends.base import Backend
 from hilum.config import PreprocessSpec
+from hilum.data.fingerprint import Fingerprint, Prints, fingerprint, stack
 from hilum.data.integrity import ASPECT_TOLERANCE, gather
 from hilum.errors import DataError, ReadError
 from hilum.imaging.preprocess import fit_image, restore_probability, to_input, to_uint8

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.audit.candidates import Candidates
-from hilum.audit.fingerprint import MINIATURE, SIGNATURE, ZOOM, Prints, local_contrast
+from hilum.data.fingerprint import MINIATURE, SIGNATURE, ZOOM, Prints, local_contrast
 
 THRESHOLD = 0.90
 """Least similarity of a copy, set on real films; `benchmarks/duplicates.py` measures what it finds and misses."""

@@ -5,6 +5,7 @@
     model.safetensors  the same weights for PyTorch
     gate.onnx          the learned gate's network, where the bundle has its own
     features.npz       where the features of the training films lie, where they were measured
+    training_hashes.npy  (N, 32) uint8: a perceptual hash of each training and validation image, unless left out
     MODEL_CARD.md      for people
 
 Nothing in it can execute. Preprocessing, class names and thresholds come from here, never from a flag.
@@ -29,8 +30,20 @@ ONNX_MODEL = "model.onnx"
 WEIGHTS = "model.safetensors"
 MODEL_CARD = "MODEL_CARD.md"
 FEATURES = "features.npz"
+TRAINING_HASHES = "training_hashes.npy"
 
 _FORMAT = 1
+
+
+class TrainingHashes(BaseModel):
+    """What the file of hashes holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["dct-256"] = Field(description="How they are computed: hilum.data.image_hash.")
+    images: int = Field(ge=0, description="How many hashes.")
+    complete: bool = Field(description="Whether the images of every training that made the weights are there.")
+    note: str = Field("", description="How they were made, where not at export.")
 
 
 class Manifest(BaseModel):
@@ -72,6 +85,9 @@ class Manifest(BaseModel):
     started_from: str | None = Field(None, description="bundle_id of the bundle that was fine-tuned, if one was.")
     training: tuple[dict[str, Any], ...] = Field(
         (), description="Settings of every training that made the weights, in order; the last is the bundle's own."
+    )
+    training_hashes: TrainingHashes | None = Field(
+        None, description="Hashes of the images it was trained on and validated with; None: not in the bundle."
     )
     split_digest: str | None = None
     index_digest: str | None = None

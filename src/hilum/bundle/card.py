@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hilum.bundle.bundle import Manifest
+from hilum.bundle.bundle import Manifest, TrainingHashes
+from hilum.format import bounds, metric_title, number
 
 NOT_A_DEVICE = "It is a research tool, not a medical device."
-INTERVALS = "95% intervals are bootstrapped: whole groups (patients, near-duplicates) are drawn within classes."
+INTERVALS = (
+    "95% confidence intervals (CI) are bootstrapped: whole groups (patients, near-duplicates) are drawn within classes."
+)
 SAME_SOURCES = (
     "The test split comes from the same sources as the training split; figures on films from elsewhere are likely to "
     "be lower."
@@ -26,7 +29,8 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
     Args:
         manifest: of the bundle, before it is sealed.
         data: ``images`` and ``masks`` per split or None, ``sources`` (name to images), ``epoch``, ``pretrained``,
-            ``started_from`` (a hilum.training.from_bundle.Start, or None or absent).
+            ``started_from`` (a hilum.training.from_bundle.Start, or None or absent), ``seen_of_test`` (how many test
+            images its bundle was trained on, and of how many; None or absent where that is not known).
     """
     spec = manifest.preprocess
     network = network_name(manifest.model.name, manifest.model.encoder)
@@ -40,14 +44,15 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
         f"- Classes: {', '.join(manifest.class_names)}",
         f"- Network: {network}; input {spec.channels} x {spec.size} x {spec.size}, {spec.fit}, gray levels in [0, 1]",
         f"- Weights of epoch {data['epoch']}; encoder weights at the start: {data['pretrained'] or 'random'}",
-        *_start(data.get("started_from")),
+        *_start(data.get("started_from"), data.get("seen_of_test")),
         f"- Images (train / val / test): {_slashed(data['images'])}; lung masks: {_slashed(data['masks'])}",
         f"- Sources of the images: {sources}",
         f"- Split: SHA-256 {manifest.split_digest or 'unknown'}; hilum {manifest.hilum_version}, {manifest.created}",
+        f"- {sentence_of_hashes(manifest.training_hashes)}",
         "",
         "## Measured on the test split",
         "",
-        "| figure | value | 95% interval | n |",
+        "| figure | value | 95% CI | n |",
         "|---|---|---|---|",
         *[_row(figure) for figure in manifest.metrics.get("test", []) if figure["source"] is None],
         "",
@@ -67,14 +72,33 @@ def network_name(name: str, encoder: str | None) -> str:
     return name if name == "unet" or encoder is None else f"{name}, {encoder}"
 
 
-def _start(start: Any) -> list[str]:
+def sentence_of_hashes(facts: TrainingHashes | None) -> str:
+    """Whether a bundle carries hashes of its training images, and what that means."""
+    if facts is None:
+        return (
+            "The bundle carries no hashes of its training images: hilum cannot tell whether an image to be measured "
+            "was among them."
+        )
+    part = "" if facts.complete else " Those of the bundle that it was fine-tuned from are not known."
+    return (
+        f"The bundle carries a perceptual hash (32 bytes, {facts.method}) of {facts.images:,} training and validation "
+        "images: hilum says first how many of the images to be measured are among them, also resized or re-encoded."
+        f"{part} No image can be made from its hash, but whoever has an image can tell that it was there; `hilum "
+        f"export --no-training-hashes` leaves them out. {facts.note}"
+    ).rstrip()
+
+
+def _start(start: Any, seen: tuple[int, int] | None) -> list[str]:
     if start is None:
         return []
     sources = ", ".join(start.sources) or "not known"
     kept, new = (", ".join(names) or "none" for names in (start.classes_kept, start.classes_new))
+    among = "whether films of the test split below were among them is not known"
+    if seen is not None:
+        among = f"{seen[0]:,} of {seen[1]:,} films of the test split were among them, and no figure below is of these"
     return [
         f"- Started from bundle {start.bundle_id} ({start.name}), classes kept: {kept}, new: {new}. Its own training "
-        f"films came from: {sources}; a film of the test split below may have been among them.",
+        f"films came from: {sources}; {among}.",
     ]
 
 
@@ -101,6 +125,5 @@ def _slashed(counts: Mapping[str, int] | None) -> str:
 
 
 def _row(figure: Mapping[str, Any]) -> str:
-    value, low, high = (f"{figure[key]:.3f}" if figure[key] is not None else "-" for key in ("value", "low", "high"))
-    name = figure["metric"] if figure["class_name"] is None else f"{figure['metric']}, {figure['class_name']}"
-    return f"| {name} | {value} | {low}–{high} | {figure['n']:,} |"
+    name = ", ".join(filter(None, (metric_title(figure["metric"]), figure["class_name"])))
+    return f"| {name} | {number(figure['value'])} | {bounds(figure) or 'none'} | {figure['n']:,} |"

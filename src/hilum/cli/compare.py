@@ -13,6 +13,7 @@ from rich.table import Table
 from hilum.cli.app import examples, new_typer
 from hilum.cli.console import console, say
 from hilum.cli.inputs import ResamplesOption
+from hilum.format import format_interval, number
 from hilum.types import SplitName
 
 if TYPE_CHECKING:
@@ -38,16 +39,22 @@ def compare(
 ) -> None:
     """Compare two models on the same images with DeLong's test and the paired bootstrap."""
     from hilum.evaluation.compare import compare as run_comparison
-    from hilum.evaluation.compare import open_scores, verdict, write_comparison
+    from hilum.evaluation.compare import open_scores, seen_sentences, verdict, write_comparison
 
     found = run_comparison(open_scores(a, split), open_scores(b, split), resamples=resamples)
+    for sentence in seen_sentences(found):
+        say(sentence)
     say(f"A: {escape(str(a))}")
     say(f"B: {escape(str(b))}")
-    title = f"{found.split} split: {found.images:,} images in {found.groups:,} groups; differences are B less A"
-    table = Table("figure", "n", "A", "B", "difference (95% interval)", "p", "p, Holm", title=title)
-    for difference in found.headline:
-        table.add_row(*_row(difference))
-    console.print(table)
+    for part, which in ((found, ""), (found.unseen, ", unseen by both")):
+        if part is not None:
+            title = (
+                f"{part.split} split: {part.images:,} images in {part.groups:,} groups{which}; differences are B less A"
+            )
+            table = Table("figure", "n", "A", "B", "difference (95% CI)", "p", "p, Holm", title=title)
+            for difference in part.headline:
+                table.add_row(*_row(difference))
+            console.print(table)
     say("Figures with a p: DeLong's test, p by Holm for their number. The others: paired bootstrap, each on its own.")
     say(escape(verdict(found)))
     if output is not None:
@@ -58,20 +65,16 @@ def compare(
 def _row(difference: Difference) -> list[str]:
     from hilum.evaluation.compare import figure_name
 
-    bounds = f" ({difference.low:+.3f} to {difference.high:+.3f})" if not math.isnan(difference.low) else ""
+    estimate = {"value": difference.difference, "low": difference.low, "high": difference.high}
     return [
         escape(figure_name(difference)),
         f"{difference.n:,}",
-        _number(difference.a),
-        _number(difference.b),
-        f"{difference.difference:+.3f}{bounds}" if not math.isnan(difference.difference) else "undefined",
+        number(difference.a),
+        number(difference.b),
+        format_interval(estimate, signed=True),
         _p_value(difference.p),
         _p_value(difference.p_holm),
     ]
-
-
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def _p_value(p: float | None) -> str:

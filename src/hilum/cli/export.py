@@ -33,6 +33,10 @@ def export(
         Path | None,
         typer.Option(metavar="DIR", help="Folder of a trained gate, written by hilum train-gate.  [default: packaged]"),
     ] = None,
+    no_training_hashes: Annotated[
+        bool,
+        typer.Option("--no-training-hashes", help="Leave out the hashes by which training images are recognized."),
+    ] = False,
 ) -> None:
     """Export a run as a bundle, once PyTorch and ONNX Runtime agree."""
     steps = StepBars()
@@ -42,7 +46,14 @@ def export(
     out = output or run / "bundle"
     try:
         manifest = export_run(
-            run, out, opset=opset, name=name, half_weights=half_weights, gate=gate_from, step=Step(steps.begin)
+            run,
+            out,
+            opset=opset,
+            name=name,
+            half_weights=half_weights,
+            gate=gate_from,
+            training_hashes=False if no_training_hashes else None,
+            step=Step(steps.begin),
         )
     finally:
         steps.close()

@@ -94,6 +94,10 @@ def train(
     ] = None,
     workers: Annotated[int | None, _setting("training.workers", "--workers")] = None,
     threads: Annotated[int | None, _setting("training.threads", "--threads")] = None,
+    no_training_hashes: Annotated[
+        bool,
+        typer.Option("--no-training-hashes", help="Leave out the hashes by which training images are recognized."),
+    ] = False,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Continue the run in this folder, with its own settings.")
     ] = None,
@@ -111,7 +115,7 @@ def train(
         "preprocess.size": size, "training.from_bundle": from_bundle, "training.epochs": epochs,
         "training.batch_size": batch_size, "training.learning_rate": learning_rate, "training.seed": seed,
         "training.device": device, "training.precision": precision, "training.workers": workers,
-        "training.threads": threads,
+        "training.threads": threads, "training.training_hashes": False if no_training_hashes else None,
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
     overrides = merge(nest(given), parse_settings(assignments or []))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hilum.errors import DataError
 from hilum.evaluation.predictions import PREDICTIONS_FILE, read_predictions
+from hilum.format import metric_title
 from hilum.metrics.bootstrap import LEVEL, bootstrap
 from hilum.metrics.delong import DeLongTest, delong_test, holm
 from hilum.metrics.scores import FloatArray, Scores
@@ -40,7 +41,7 @@ class Difference:
         n: how many images it rests on.
         method: ``delong`` or ``bootstrap``.
         p: two-sided, of DeLong's test; None for the bootstrap.
-        p_holm: ``p`` adjusted for the number of tests of its kind: one-vs-rest AUCs, or contrasts within sources.
+        p_holm: ``p`` adjusted for the number of tests of its kind: one-vs-rest AUROCs, or contrasts within sources.
     """
 
     metric: str
@@ -75,6 +76,9 @@ class Comparison:
         images, groups: their numbers.
         resamples, seed: of the bootstrap.
         differences: one per figure.
+        seen: how many of the images are in the training data of A and of B; None where that is not known.
+        unseen: the same over the images of groups of which neither model has seen one; None where that is all of
+            them, or no labeled image.
     """
 
     split: str
@@ -83,10 +87,12 @@ class Comparison:
     resamples: int
     seed: int
     differences: tuple[Difference, ...]
+    seen: tuple[int | None, int | None] = (None, None)
+    unseen: Comparison | None = None
 
     @property
     def headline(self) -> tuple[Difference, ...]:
-        """The differences to show first: figures over all images, and every AUC that was tested."""
+        """The differences to show first: figures over all images, and every AUROC that was tested."""
         plain = {Key(metric) for metric in (*OVERALL, *OVERLAP)}
         return tuple(d for d in self.differences if d.p is not None or _key(d) in plain)
 
@@ -94,7 +100,7 @@ class Comparison:
 def compare(a: Scores, b: Scores, *, resamples: int = 1000, seed: int = 0) -> Comparison:
     """Compare two models on the same images, matched by file name; order, and the order of classes, may differ.
 
-    The one-vs-rest AUC of each class, and of each pair of classes inside a source that has both, get DeLong's test
+    The one-vs-rest AUROC of each class, and of each pair of classes inside a source that has both, get DeLong's test
     (hilum.metrics.delong), with p values adjusted by Holm's method. Every other figure of
     hilum.metrics.table gets the paired bootstrap. Dice, IoU and the Hausdorff distance are compared over the
     images where both have them. Groups and sources are those of either table, where just one gives them.
@@ -104,6 +110,15 @@ def compare(a: Scores, b: Scores, *, resamples: int = 1000, seed: int = 0) -> Co
         ConfigError: ``resamples`` is below 2.
     """
     a, b = aligned(a, b)
+    whole = _compared(a, b, resamples, seed)
+    rows = a.unseen & b.unseen
+    if rows.all() or not (rows & a.labeled).any():
+        return whole
+    return replace(whole, unseen=_compared(a.subset(rows), b.subset(rows), resamples, seed))
+
+
+def _compared(a: Scores, b: Scores, resamples: int, seed: int) -> Comparison:
+    """The comparison over all images of two aligned tables."""
     of_b = rests_on(b)
     keys = [key for key in rests_on(a) if key in of_b]
     tested = [key for key in keys if key.metric == "roc_auc" and (key.versus is None or key.source is not None)]
@@ -111,7 +126,12 @@ def compare(a: Scores, b: Scores, *, resamples: int = 1000, seed: int = 0) -> Co
     found.update(_tested(a, b, [key for key in tested if key.versus is None]))
     found.update(_tested(a, b, [key for key in tested if key.versus is not None]))
     differences = tuple(found[key] for key in keys)
-    return Comparison(a.split, len(a.files), int(a.clusters().max()) + 1, resamples, seed, differences)
+    seen = (_seen(a), _seen(b))
+    return Comparison(a.split, len(a.files), int(a.clusters().max()) + 1, resamples, seed, differences, seen)
+
+
+def _seen(scores: Scores) -> int | None:
+    return None if scores.seen is None else int(np.count_nonzero(scores.seen))
 
 
 def open_scores(path: Path, split: str = "test") -> Scores:
@@ -145,7 +165,14 @@ def write_comparison(comparison: Comparison, path: Path, *, names: tuple[str, st
 
 
 def verdict(comparison: Comparison) -> str:
-    """The comparison in one sentence: which model is better in what, or that the data cannot tell."""
+    """The comparison in one sentence: which model is better in what, or that the data cannot tell.
+
+    Where a model was trained on some of the images, it is of those that neither has seen.
+    """
+    if any(comparison.seen):
+        if comparison.unseen is None:
+            return "No verdict: a model was trained on these images, and no labeled image is unseen by both."
+        return f"Unseen by both: {verdict(comparison.unseen)}"
     told: dict[str, list[str]] = {"A": [], "B": []}
     for difference in comparison.headline:
         if difference.better is not None:
@@ -159,21 +186,24 @@ def verdict(comparison: Comparison) -> str:
     return f"{', and '.join(parts)}, {on}{tail}."
 
 
+def seen_sentences(comparison: Comparison) -> tuple[str, ...]:
+    """How many of the images are in the training data of A and of B, for each of which that is known."""
+    total = comparison.images
+    return tuple(
+        f"{seen:,} of {total:,} images are in {name}'s training data."
+        for name, seen in zip("AB", comparison.seen, strict=True)
+        if seen is not None
+    )
+
+
 def figure_name(difference: Difference) -> str:
-    """A figure in words: ``ROC-AUC of COVID against Normal within hospital-1``."""
-    words = _WORDS.get(difference.metric, difference.metric.replace("_", " "))
+    """A figure in words: ``AUROC of COVID against Normal within hospital-1``."""
+    words = metric_title(difference.metric)
     if difference.class_name is not None:
         words += f" of {difference.class_name}"
     if difference.versus is not None:
         words += f" against {difference.versus}"
     return words if difference.source is None else f"{words} within {difference.source}"
-
-
-_WORDS = {
-    "macro_f1": "macro-F1", "macro_roc_auc": "macro ROC-AUC", "macro_pr_auc": "macro PR-AUC", "mcc": "MCC",
-    "f1": "F1", "roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "dice": "Dice", "iou": "IoU",
-    "hd95": "95% Hausdorff distance",
-}  # fmt: skip
 
 
 def _bootstrapped(a: Scores, b: Scores, keys: Sequence[Key], resamples: int, seed: int) -> list[tuple[Key, Difference]]:
@@ -201,7 +231,7 @@ def _bootstrapped(a: Scores, b: Scores, keys: Sequence[Key], resamples: int, see
 
 
 def _tested(a: Scores, b: Scores, keys: Sequence[Key]) -> list[tuple[Key, Difference]]:
-    """DeLong's test of each AUC, adjusted for their number; NaN where there are images of one kind only."""
+    """DeLong's test of each AUROC, adjusted for their number; NaN where there are images of one kind only."""
     rows_of, clusters = rests_on(a), a.clusters()
     results: list[DeLongTest] = []
     for key in keys:
@@ -263,6 +293,7 @@ def aligned(a: Scores, b: Scores) -> tuple[Scores, Scores]:
         b, files=a.files, labels=labels, class_names=a.class_names, probabilities=b.probabilities[order][:, columns],
         logits=None if b.logits is None else b.logits[order][:, columns], dice=b.dice[order], iou=b.iou[order],
         hd95=None if b.hd95 is None else b.hd95[order], groups=groups, sources=sources,
+        seen=None if b.seen is None else b.seen[order],
     )  # fmt: skip
     return _restricted(replace(a, groups=groups, sources=sources), both), _restricted(b, both)
 

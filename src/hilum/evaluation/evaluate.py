@@ -13,12 +13,24 @@ from pydantic import ValidationError
 
 from hilum._version import __version__
 from hilum.bundle.calibration import Calibration
+from hilum.bundle.training_hashes import Extent
 from hilum.errors import DataError
 from hilum.evaluation.limits import limits_of
 from hilum.evaluation.localization import localization_result
 from hilum.evaluation.localization_table import LocalizationTable
 from hilum.evaluation.predictions import PREDICTIONS_FILE, read_predictions, write_predictions
-from hilum.evaluation.report import Contrast, Estimate, Failure, Figure, ModelRef, Part, Report, Settings, SplitRef
+from hilum.evaluation.report import (
+    Contrast,
+    Estimate,
+    Failure,
+    Figure,
+    ModelRef,
+    Part,
+    Report,
+    Settings,
+    SplitRef,
+    TrainingOverlap,
+)
 from hilum.metrics.bootstrap import LEVEL, Interval
 from hilum.metrics.calibration import calibration_result
 from hilum.metrics.conformal import conformal_results
@@ -47,6 +59,7 @@ class Evaluated:
         localization: per film and method, where regions or boxes are given.
         same_sources: whether the model was trained on films of the same sources.
         held_out: what leaving one source out gave, see hilum.evaluation.leave_one_source_out.
+        training_images: of how many of the model's training and validation images ``scores.seen`` knows.
     """
 
     scores: Scores
@@ -56,6 +69,7 @@ class Evaluated:
     localization: LocalizationTable | None = None
     same_sources: bool = False
     held_out: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
+    training_images: Extent = "none"
 
 
 class SettingsFile(Part):
@@ -68,6 +82,7 @@ class SettingsFile(Part):
     calibration: Calibration | None
     same_sources: bool
     held_out: tuple[dict[str, Any], ...]
+    training_images: Extent = "none"
 
 
 def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) -> Report:
@@ -85,6 +100,7 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
         hilum_version=__version__,
         model=evaluated.model,
         split=_split_ref(scores, evaluated.digest),
+        training_overlap=_training_overlap(evaluated, resamples, seed),
         settings=Settings(resamples=resamples, seed=seed, level=LEVEL),
         class_names=scores.class_names,
         figures=tuple(_figure(key, interval) for key, interval in figures.items() if key.versus is None),
@@ -101,9 +117,7 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
             scores,
             same_sources=evaluated.same_sources,
             calibrated=calibration is not None,
-            fitted_here=calibration is not None
-            and calibration.digest == evaluated.digest is not None
-            and calibration.split == scores.split,
+            training_images=None if evaluated.model.kind == "predictions" else evaluated.training_images,
         ),
         failures=failures_of(scores),
     )
@@ -193,6 +207,7 @@ def read_evaluation(path: Path) -> tuple[Evaluated, Settings]:
         localization=LocalizationTable.read(localized) if localized else None,
         same_sources=content.same_sources,
         held_out=content.held_out,
+        training_images=content.training_images,
     )
     return evaluated, content.settings
 
@@ -238,6 +253,25 @@ def _split_ref(scores: Scores, digest: str | None) -> SplitRef:
     )
 
 
+def _training_overlap(evaluated: Evaluated, resamples: int, seed: int) -> TrainingOverlap | None:
+    """None for another tool's table, whose model is not known either."""
+    scores = evaluated.scores
+    if evaluated.model.kind == "predictions" and scores.seen is None:
+        return None
+    unseen = scores.unseen
+    figures: tuple[Figure, ...] = ()
+    if unseen.any() and not unseen.all():
+        found = figures_of(scores.subset(unseen), resamples=resamples, seed=seed)
+        figures = tuple(_figure(key, interval) for key, interval in found.items() if key.versus is None)
+    return TrainingOverlap(
+        known=evaluated.training_images,
+        seen=None if scores.seen is None else int(np.count_nonzero(scores.seen)),
+        unseen=int(np.count_nonzero(unseen)),
+        unseen_groups=len(np.unique(scores.clusters()[unseen])),
+        figures=figures,
+    )
+
+
 def _figure(key: Key, interval: Interval) -> Figure:
     return Figure(metric=key.metric, class_name=key.class_name, source=key.source, **vars(interval))
 
@@ -275,6 +309,7 @@ def _settings(evaluated: Evaluated, resamples: int, seed: int) -> dict[str, Any]
         calibration=evaluated.calibration,
         same_sources=evaluated.same_sources,
         held_out=tuple(as_json(evaluated.held_out)),
+        training_images=evaluated.training_images,
     ).model_dump()
 
 

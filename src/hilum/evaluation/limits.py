@@ -8,39 +8,48 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.bundle.training_hashes import Extent
 from hilum.metrics.scores import Scores
 
 FEW_IMAGES = 30
 """Below so many images of a class, or of each class of a contrast, a figure is called thin."""
 _MOSTLY = 0.8
+_TRAINING_IMAGES: dict[Extent | None, str] = {
+    "none": "Whether the model was trained on some of these images is not known: its bundle carries no hashes of its "
+    "training images.",
+    "part": "Whether the bundle that the model was fine-tuned from was trained on some of these images is not known: "
+    "it carried no hashes of its training images.",
+}
 
 
 def limits_of(
-    scores: Scores, *, same_sources: bool = False, calibrated: bool = True, fitted_here: bool = False
+    scores: Scores,
+    *,
+    same_sources: bool = False,
+    calibrated: bool = True,
+    training_images: Extent | None = "all",
 ) -> tuple[str, ...]:
     """Sentences, the gravest first: confounding of class and source, thin classes, missing groups and masks.
 
     Args:
         scores: the evaluated split.
-        same_sources: whether the model was trained on films of the same sources.
+        same_sources: whether the model was trained on images of the same sources.
         calibrated: whether a temperature was fitted.
-        fitted_here: whether it, the prediction sets and the threshold were fitted on these very images.
+        training_images: of how many of the model's training images it is known whether they are among these; None for
+            a model of which nothing is known.
     """
-    sentences = sorted(_confounding(scores), key=lambda sentence: not sentence.startswith("No source"))
+    sentences = [_TRAINING_IMAGES[training_images]] if training_images in _TRAINING_IMAGES else []
+    sentences += sorted(_confounding(scores), key=lambda sentence: not sentence.startswith("No source"))
     if same_sources:
         sentences.append(
-            "The test films come from the sources that the model was trained on. On films of another hospital the "
+            "These images come from the sources that the model was trained on. On images of another hospital the "
             "figures are likely to be lower; these data cannot say by how much."
         )
     sentences += [*_thin_classes(scores), *_groups(scores), *_masks(scores)]
     if not calibrated:
         sentences.append(
-            "The probabilities were not calibrated on other images of this kind: they rank the films, and are no "
+            "The probabilities were not calibrated on other images of this kind: they rank the images, and are no "
             "chances."
-        )
-    if fitted_here:
-        sentences.append(
-            "Temperature, prediction sets and abstention were fitted on these images: their figures here are too good."
         )
     return tuple(sentences)
 
@@ -75,12 +84,12 @@ def _confounding(scores: Scores) -> Iterator[str]:
 
 
 def _apart(first: str, second: str, of_a: NDArray[np.str_], of_b: NDArray[np.str_]) -> Iterator[str]:
-    """A pair that shares sources, though most films of one class come from where the other has none."""
+    """A pair that shares sources, though most images of one class come from where the other has none."""
     for name, own, other_name, other in ((first, of_a, second, of_b), (second, of_b, first, of_a)):
         alone = float(np.mean(~np.isin(own, other)))
         if alone >= _MOSTLY:
             yield (
-                f"{alone:.0%} of the {name} films come from sources without {other_name}: read their contrast "
+                f"{alone:.0%} of the {name} images come from sources without {other_name}: read their contrast "
                 "within a source."
             )
 

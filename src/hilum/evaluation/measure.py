@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hilum.backends.base import Backend, BackendOutput
 from hilum.bundle.calibration import Calibration
 from hilum.bundle.prediction_sets import softmax
+from hilum.bundle.training_hashes import KnownImages
 from hilum.config import PreprocessSpec
 from hilum.data.cache import Cache, cache_folder, open_cache
 from hilum.data.index import Index
@@ -48,6 +49,7 @@ class Subject:
         mask_threshold: lung where the probability is above it.
         calibration: fitted on other films than those measured; None where there is none.
         sources: the sources that it was trained on; None where that is unknown.
+        known: the images that it was trained on and validated with.
     """
 
     model: ModelRef
@@ -58,6 +60,7 @@ class Subject:
     mask_threshold: float = 0.5
     calibration: Calibration | None = None
     sources: frozenset[str] | None = None
+    known: KnownImages = field(default_factory=KnownImages)
 
     @property
     def temperature(self) -> float:
@@ -94,12 +97,15 @@ def measure(
     *,
     split: str,
     digest: str | None,
+    trained_on: bool = False,
     held_out: Sequence[dict[str, Any]] = (),
     resamples: int = 1000,
     seed: int = 0,
     step: Step | None = None,
 ) -> Report:
     """Measure ``subject`` on ``records`` and write the files of hilum.evaluation.evaluate into ``folder``.
+
+    With ``trained_on`` all the records are known to be of its training or validation split.
 
     Raises:
         DataError: a label is none of the subject's classes, or there is no record.
@@ -114,15 +120,19 @@ def measure(
         localization = localize(
             records, cache.images, lungs, scores, subject.spec, backend=subject.backend, network=subject.network
         )
+    seen = subject.known.find(cache.images, step.begin("Looking for training images"))
+    if trained_on:
+        seen = np.ones(len(records), np.bool_)
     own = {record.source for record in records if record.source is not None}
     evaluated = Evaluated(
-        scores=scores,
+        scores=replace(scores, seen=seen),
         model=subject.model,
         digest=digest,
         calibration=subject.calibration,
         localization=localization,
         same_sources=bool(own) and subject.sources is not None and own <= subject.sources,
         held_out=tuple(held_out),
+        training_images="all" if trained_on else subject.known.extent,
     )
     step.begin("Computing intervals")
     report = write_evaluation(

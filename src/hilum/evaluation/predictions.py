@@ -8,24 +8,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hilum.errors import DataError
 from hilum.metrics.scores import FloatArray, Scores, none_if_nan
-from hilum.storage import write_csv
+from hilum.storage import csv_text, write_csv
 
 PREDICTIONS_FILE = "predictions.csv"
 
 _FACTS = ("file", "label", "predicted_label", "group", "source")
 _OVERLAP = ("dice", "iou", "hd95")
+_SEEN = "in_training_data"
 _PROBABILITY, _LOGIT = "prob_", "logit_"
 
 
 def write_predictions(scores: Scores, path: Path) -> None:
     """Write one row per image; what is not known is empty.
 
-    The columns are ``file, label, predicted_label, group, source, prob_<class>..., logit_<class>..., dice, iou, hd95``.
-    ``label`` is the truth, ``predicted_label`` the class of the highest probability. ``logit_`` columns are there where
-    logits are known, ``hd95`` where it was measured. Numbers read back equal to the bit.
+    The columns are ``file, label, predicted_label, group, source, prob_<class>..., logit_<class>..., dice, iou, hd95,
+    in_training_data``. ``label`` is the truth, ``predicted_label`` the class of the highest probability. ``logit_``
+    columns are there where logits are known, ``hd95`` where it was measured, ``in_training_data`` (1 or 0) where the
+    model's training images are known. Numbers read back equal to the bit.
 
     Raises:
         OutputError: the file cannot be written.
@@ -34,12 +37,16 @@ def write_predictions(scores: Scores, path: Path) -> None:
     overlap = [scores.dice, scores.iou] + ([] if scores.hd95 is None else [scores.hd95])
     header = [*_FACTS, *(_PROBABILITY + name for name in scores.class_names)]
     header += [_LOGIT + name for name in scores.class_names[: logits.shape[1]]] + [*_OVERLAP[: len(overlap)]]
+    seen = [[int(flag)] for flag in scores.seen.tolist()] if scores.seen is not None else [[]] * len(scores.files)
+    header += [_SEEN] * (scores.seen is not None)
     labels = [scores.class_names[label] if label >= 0 else None for label in scores.labels]
     predicted = [scores.class_names[best] for best in scores.probabilities.argmax(axis=1)]
     numbers = np.column_stack([scores.probabilities, logits, *overlap]).tolist()
     rows = (
-        [*facts, *map(none_if_nan, values)]
-        for *facts, values in zip(scores.files, labels, predicted, scores.groups, scores.sources, numbers, strict=True)
+        [*facts, *map(none_if_nan, values), *flag]
+        for *facts, values, flag in zip(
+            scores.files, labels, predicted, scores.groups, scores.sources, numbers, seen, strict=True
+        )
     )
     write_csv(path, header, rows)
 
@@ -96,6 +103,7 @@ def read_predictions(path: Path, split: str) -> Scores:
         split=split,
         logits=numbers([_LOGIT + name for name in class_names]) if has_logits else None,
         hd95=overlap[:, 2] if "hd95" in place else None,
+        seen=_flags(texts(_SEEN), path) if _SEEN in place else None,
     )
 
 
@@ -117,7 +125,7 @@ def _check_truth(header: Sequence[str], path: Path) -> None:
 def _read_table(path: Path) -> tuple[tuple[str, ...], list[list[str]]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            header, *rows = list(csv.reader(stream)) or [[]]
+            header, *rows = [[csv_text(cell) for cell in row] for row in csv.reader(stream)] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"Expected a table of predictions at {path}, got: {error}.") from error
     if not rows:
@@ -132,6 +140,12 @@ def _check_rows(rows: list[list[str]], header: tuple[str, ...], labels: set[str]
                 f"Expected {len(header)} cells and a label of {sorted(labels - {''})} in row {line} of {path}, "
                 f"got {row}."
             )
+
+
+def _flags(cells: Sequence[str], path: Path) -> NDArray[np.bool_]:
+    if unknown := sorted({*cells} - {"0", "1"}):
+        raise DataError(f"The column {_SEEN} of {path} holds {unknown[0]!r}, neither 0 nor 1.")
+    return np.array([cell == "1" for cell in cells], np.bool_)
 
 
 def _numbers(cells: Sequence[Sequence[str]], path: Path) -> FloatArray:

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from hilum.metrics.bootstrap import Interval
+from hilum.format import format_interval, metric_title
+from hilum.metrics.table import OVERLAP
 
 
 def _none_if_nan(value: Any) -> Any:
@@ -44,7 +45,7 @@ class Figure(Estimate):
 
 
 class Contrast(Part):
-    """ROC-AUC of one class against one other, inside a source, or over all (source is null)."""
+    """AUROC of one class against one other, inside a source, or over all (source is null)."""
 
     source: str | None
     positive: str
@@ -90,6 +91,26 @@ class Failure(Part):
     probability: float
 
 
+class TrainingOverlap(Part):
+    """How many of the images measured the model was trained on, and the figures on the others.
+
+    ``known`` says of how many of the model's training and validation images there is a hash. ``seen`` is null where
+    there is none. ``unseen`` counts the images of groups without a seen image, ``figures`` are on those; both stand
+    for the whole split where nothing is seen, and ``figures`` is then empty.
+    """
+
+    known: Literal["all", "part", "none"]
+    seen: int | None
+    unseen: int
+    unseen_groups: int
+    figures: tuple[Figure, ...] = ()
+
+    def figure(self, like: Figure) -> Figure | None:
+        """The same figure on the unseen images; None where they do not have it."""
+        wanted = (like.metric, like.class_name, like.source)
+        return next((f for f in self.figures if (f.metric, f.class_name, f.source) == wanted), None)
+
+
 class Report(Part):
     """All that is known of an evaluated split.
 
@@ -102,6 +123,7 @@ class Report(Part):
     hilum_version: str
     model: ModelRef
     split: SplitRef
+    training_overlap: TrainingOverlap | None = None
     settings: Settings
     class_names: tuple[str, ...]
     figures: tuple[Figure, ...]
@@ -115,39 +137,60 @@ class Report(Part):
     limits: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
 
+    @property
+    def overlap_sentence(self) -> str | None:
+        """How many of the images are in the model's training data; None where that is not known."""
+        overlap, total = self.training_overlap, self.split.images
+        if overlap is None or overlap.seen is None:
+            return None
+        images = "images" if self.split.name == "all" else f"{self.split.name} images"
+        if overlap.seen == total:
+            return f"All {total:,} {images} are in this model's training data: no figure here is of a test."
+        if not overlap.seen:
+            return f"None of {total:,} {images} is in this model's training data."
+        are = "is" if overlap.seen == 1 else "are"
+        rest = (
+            f"the figures on {overlap.unseen:,} unseen images stand beside" if overlap.unseen else "no group is unseen"
+        )
+        return f"{overlap.seen:,} of {total:,} {images} {are} in this model's training data; {rest}."
+
+    @property
+    def unseen_figures(self) -> tuple[Figure, ...]:
+        """The figures on images that are not known to be in the model's training data."""
+        overlap = self.training_overlap
+        return overlap.figures if overlap is not None and overlap.seen else self.figures
+
     def figure(self, metric: str, class_name: str | None = None, source: str | None = None) -> Figure | None:
-        """One figure, or None where the split does not have it."""
+        """Return one figure, or None where the split does not have it."""
         wanted = (metric, class_name, source)
         return next((f for f in self.figures if (f.metric, f.class_name, f.source) == wanted), None)
 
 
-_OVERALL = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "macro_roc_auc": "macro ROC-AUC",
-    "mcc": "MCC",
-}
-
-
-_OVERLAP = {"dice": "Dice", "iou": "IoU", "hd95": "95% Hausdorff, pixels"}
+_OVERALL = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc", "mcc")
 
 
 def summary_lines(report: Report) -> list[str]:
-    """A report in a few lines, each number with its 95% interval and n; what the data cannot tell comes last."""
-    entries = [(words, report.figure(metric)) for metric, words in _OVERALL.items()]
-    for name in report.class_names:
-        entries += [(f"{name} {metric}", report.figure(metric, name)) for metric in ("recall", "precision")]
-    entries += [(words, report.figure(metric)) for metric, words in _OVERLAP.items()]
-    shown = [(words, text_of(figure)) for words, figure in entries if figure is not None]
-    if report.calibration is not None:
-        shown.append(
-            ("expected calibration error", text_of(Estimate.model_validate(report.calibration["after"]["ece"])))
+    """Return a report as a few lines, each number with its 95% CI and n.
+
+    Images that the model was trained on come first, what the data cannot tell comes last.
+    """
+    keys: list[tuple[str, str | None]] = [(metric, None) for metric in _OVERALL]
+    keys += [(metric, name) for name in report.class_names for metric in ("recall", "precision")]
+    keys += [(metric, None) for metric in OVERLAP]
+    shown = [
+        (
+            " ".join(filter(None, (name, metric_title(metric)))),
+            format_interval(figure, with_n=True) + _beside(report, figure),
         )
+        for metric, name in keys
+        if (figure := report.figure(metric, name)) is not None
+    ]
+    if report.calibration is not None:
+        shown.append((metric_title("ece"), format_interval(report.calibration["after"]["ece"], with_n=True)))
     shown += [
-        (f"{contrast.positive} against {contrast.negative} within {contrast.source}", text_of(contrast.auc))
-        for contrast in report.contrasts
-        if contrast.source is not None
+        (f"{pair.positive} against {pair.negative} within {pair.source}", format_interval(pair.auc, with_n=True))
+        for pair in report.contrasts
+        if pair.source is not None
     ]
     width = max((len(words) for words, _ in shown), default=0)
     split = report.split
@@ -155,13 +198,15 @@ def summary_lines(report: Report) -> list[str]:
         f"{split.name} split: {split.images:,} images in {split.groups:,} groups, {split.labeled:,} labeled, "
         f"{split.with_masks:,} with masks; 95% intervals"
     )
-    lines = [head, *(f"  {words:<{width}}  {text}" for words, text in shown)]
+    first = [report.overlap_sentence] if report.overlap_sentence else []
+    lines = [*first, head, *(f"  {words:<{width}}  {text}" for words, text in shown)]
     if report.limits:
         lines += ["What these data cannot tell:", *(f"  - {sentence}" for sentence in report.limits)]
     return lines
 
 
-def text_of(estimate: Estimate) -> str:
-    """``0.912 (0.900–0.924), n = 2,777``."""
-    value, low, high = (math.nan if bound is None else bound for bound in (estimate.value, estimate.low, estimate.high))
-    return str(Interval(value, low, high, estimate.n))
+def _beside(report: Report, figure: Figure) -> str:
+    """Return the same figure on the unseen images, where there are some and others."""
+    overlap = report.training_overlap
+    unseen = overlap.figure(figure) if overlap is not None else None
+    return "" if unseen is None else f"; unseen: {format_interval(unseen, with_n=True)}"

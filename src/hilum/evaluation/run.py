@@ -12,6 +12,7 @@ from hilum.backends.open import open_backend
 from hilum.backends.pytorch import PyTorchBackend
 from hilum.bundle.bundle import load_bundle
 from hilum.bundle.calibration import Calibration, calibration_from_json, calibration_of, calibration_to_json
+from hilum.bundle.training_hashes import known_images
 from hilum.config import Config
 from hilum.data.index import Index, build_index
 from hilum.data.split import Split, make_split, records_of
@@ -23,6 +24,7 @@ from hilum.progress import Step
 from hilum.run_folder import RunFolder
 from hilum.storage import sha256_file, sha256_text, write_json
 from hilum.training.device import device_of
+from hilum.training.from_bundle import images_before
 from hilum.training.prepare import index_and_split
 from hilum.training.runs import load_model, open_run
 from hilum.types import Record, SplitName
@@ -52,7 +54,8 @@ def evaluate_run(
     subject = subject_of(run, config, index, split, step)
     return measure(
         subject, index, records_of(index, split, split_name), out or run.results(split_name),
-        split=split_name, digest=split.digest, held_out=held_out, resamples=resamples, seed=seed, step=step,
+        split=split_name, digest=split.digest, trained_on=split_name != "test", held_out=held_out,
+        resamples=resamples, seed=seed, step=step,
     )  # fmt: skip
 
 
@@ -66,6 +69,7 @@ def subject_of(run: RunFolder, config: Config, index: Index, split: Split, step:
         spec=config.preprocess,
         network=model,
         sources=frozenset(record.source for record in records_of(index, split, "train") if record.source is not None),
+        known=images_before(run),
     )
     return Subject(**{**vars(subject), "calibration": _calibration(run, subject, index, split, step)})
 
@@ -113,6 +117,7 @@ def evaluate_bundle(
         mask_threshold=manifest.mask_threshold,
         calibration=calibration_of(manifest),
         sources=frozenset(manifest.sources) if manifest.sources else None,
+        known=known_images(bundle),
     )
     return measure(
         subject,

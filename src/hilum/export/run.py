@@ -21,7 +21,10 @@ from hilum.bundle.bundle import FEATURES, MODEL_CARD, ONNX_MODEL, WEIGHTS, Manif
 from hilum.bundle.calibration import with_calibration
 from hilum.bundle.card import model_card
 from hilum.bundle.default import DEFAULT, resolve_bundle
+from hilum.bundle.training_hashes import KnownImages, united
 from hilum.config import INDIFFERENT, Config, PreprocessSpec
+from hilum.data.cache import cache_folder, open_cache
+from hilum.data.image_hash import image_hashes
 from hilum.data.index import Index
 from hilum.data.split import Split, records_of
 from hilum.errors import CheckpointError
@@ -43,7 +46,7 @@ from hilum.imaging.preprocess import preprocess
 from hilum.imaging.read import read_radiograph
 from hilum.progress import Step
 from hilum.run_folder import RunFolder
-from hilum.training.from_bundle import Start, read_start
+from hilum.training.from_bundle import Start, images_before, read_start
 from hilum.training.prepare import index_and_split
 from hilum.training.runs import load_model, open_run
 from hilum.types import Record
@@ -61,6 +64,7 @@ def export_run(
     name: str | None = None,
     half_weights: bool = False,
     gate: Path | None = None,
+    training_hashes: bool | None = None,
     step: Step | None = None,
 ) -> Manifest:
     """Export a run as a bundle, after PyTorch and ONNX Runtime have agreed on random batches and on real files.
@@ -73,6 +77,8 @@ def export_run(
         half_weights: round the weights of convolutions and linear layers to float16 and store them so, which halves
             the files. Calibration and figures stay those of the run; the manifest says what rounding moved.
         gate: a folder of hilum train-gate; by default the bundle gets the gate that comes with hilum.
+        training_hashes: whether the bundle carries a perceptual hash of each training and validation image, and those
+            of the bundle that the run started from; by default what the run's settings say.
         step: is told of the long parts.
 
     Raises:
@@ -104,8 +110,13 @@ def export_run(
         OnnxRuntimeBackend(graph), index, split, config.preprocess, manifest.mask_threshold, step
     )
     manifest = manifest.model_copy(update={"gate": GateThresholds(learned=bounds, answer=answer)})
+    hash_files: dict[str, bytes] = {}
+    if config.training.training_hashes if training_hashes is None else training_hashes:
+        facts, hash_files = _trained_on(run, config, index, split, step).files()
+        manifest = manifest.model_copy(update=facts)
     card = model_card(manifest, _data_facts(run, config, index, split))
     contents = {ONNX_MODEL: graph, WEIGHTS: save(state), MODEL_CARD: card.encode(), **gate_files}
+    contents |= hash_files
     contents |= {} if reference is None else {FEATURES: reference.content()}
     return write_bundle(out, manifest, contents)
 
@@ -163,6 +174,16 @@ def _describe(
     )
 
 
+def _trained_on(run: RunFolder, config: Config, index: Index, split: Split, step: Step) -> KnownImages:
+    """The images of all trainings that made the weights, this run's and those of the bundle it started from."""
+    hashes = []
+    for name in ("train", "val"):
+        if records := records_of(index, split, name):
+            cache = open_cache(records, config.preprocess, cache_folder())
+            hashes.append(image_hashes(cache.images, step.begin(f"Hashing {name}")))
+    return united([KnownImages("all", np.concatenate(hashes)), images_before(run)])
+
+
 def _sources(index: Index, split: Split, start: Start | None) -> tuple[str, ...]:
     """Of all films that the weights have seen; empty where those of the bundle they started from are not known."""
     own = {record.source for record in records_of(index, split, "train") if record.source is not None}
@@ -177,9 +198,22 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _figures(run: RunFolder) -> list[dict[str, Any]]:
-    """What the run's last evaluation on its test split gave; empty where it has not been evaluated."""
+    """What the run's last evaluation on its test split gave, on images that no training before it had seen.
+
+    Empty where it has not been evaluated.
+    """
     report = run.results("test") / REPORT_FILE
-    return [figure.model_dump() for figure in load_report(report).figures] if report.is_file() else []
+    return [figure.model_dump() for figure in load_report(report).unseen_figures] if report.is_file() else []
+
+
+def _seen_of_test(run: RunFolder) -> tuple[int, int] | None:
+    """How many of the test images the bundle was trained on that the run started from, and of how many; or None."""
+    report = run.results("test") / REPORT_FILE
+    if not report.is_file():
+        return None
+    content = load_report(report)
+    overlap = content.training_overlap
+    return (overlap.seen, content.split.images) if overlap is not None and overlap.seen is not None else None
 
 
 def _summary(run: RunFolder) -> dict[str, Any]:
@@ -199,6 +233,7 @@ def _data_facts(run: RunFolder, config: Config, index: Index, split: Split) -> d
         "sources": dict(Counter(record.source for record in index.records if record.source).most_common()),
         "epoch": summary.get("best_epoch", "unknown"),
         "started_from": read_start(run),
+        "seen_of_test": _seen_of_test(run),
         "pretrained": own.name if own else summary.get("pretrained"),  # no path of the training machine
     }
 

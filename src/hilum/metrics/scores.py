@@ -7,7 +7,7 @@ the dictionaries that become JSON. It is left out of macro averages, as scikit-l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +41,8 @@ class Scores:
         logits: (N, K) float64 before temperature and softmax; None where only probabilities are known.
         hd95: (N,) float64, 95th percentile of the Hausdorff distance in pixels of the network's square, NaN where
             ``dice`` is; None where it was not measured.
+        seen: (N,) bool, whether the image is known to be among those that the model was trained on and validated with;
+            None where nothing is known of these.
 
     Raises:
         DataError: lengths differ, a value is out of range, or there is no image.
@@ -57,6 +59,7 @@ class Scores:
     split: str
     logits: FloatArray | None = None
     hd95: FloatArray | None = None
+    seen: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         count, classes = len(self.files), len(self.class_names)
@@ -72,6 +75,8 @@ class Scores:
             _check_shape("logits", self.logits, (count, classes))
         if self.hd95 is not None:
             _check_shape("hd95", self.hd95, (count,))
+        if self.seen is not None:
+            _check_shape("seen", self.seen, (count,))
         _check_labels_and_probabilities(self.labels, self.probabilities, classes)
         if classes and not np.allclose(self.probabilities.sum(axis=1), 1, atol=1e-2):
             raise DataError("Expected probabilities that sum to 1 per image.", hint="Apply softmax to the logits.")
@@ -93,6 +98,29 @@ class Scores:
     def predicted(self) -> NDArray[np.int64]:
         """(N,) int64: the class of the highest probability, the first of equals."""
         return np.asarray(self.probabilities.argmax(axis=1), np.int64)
+
+    @property
+    def unseen(self) -> NDArray[np.bool_]:
+        """(N,) bool: the images of the groups of which no image is known to be seen."""
+        if self.seen is None:
+            return np.ones(len(self.files), np.bool_)
+        clusters = self.clusters()
+        return ~np.isin(clusters, clusters[self.seen])
+
+    def subset(self, rows: NDArray[np.bool_]) -> Scores:
+        """The images of ``rows``, (N,) bool with at least one that is set."""
+
+        def kept(values: Any) -> Any:
+            return None if values is None else values[rows]
+
+        def listed(values: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(value for value, keep in zip(values, rows, strict=True) if keep)
+
+        return replace(
+            self, files=listed(self.files), labels=self.labels[rows], probabilities=self.probabilities[rows],
+            groups=listed(self.groups), sources=listed(self.sources), dice=self.dice[rows], iou=self.iou[rows],
+            logits=kept(self.logits), hd95=kept(self.hd95), seen=kept(self.seen),
+        )  # fmt: skip
 
     def clusters(self) -> NDArray[np.int64]:
         """(N,) int64 from 0 to G - 1: the group of each image."""
@@ -182,7 +210,7 @@ def class_metrics(labels: NDArray[np.int64], probabilities: FloatArray, class_na
 
 
 def validation_auc(labels: NDArray[np.int64], probabilities: FloatArray) -> float:
-    """Macro one-against-the-rest ROC-AUC over the classes that have images of both kinds; NaN if none has.
+    """Macro one-vs-rest AUROC over the classes that have images of both kinds; NaN if none has.
 
     Args:
         labels: (N,) int64, -1 where unknown.
@@ -222,7 +250,7 @@ def confusion_rates(confusion: FloatArray) -> Rates:
 def one_vs_rest_auc(
     labels: NDArray[np.int64], probabilities: FloatArray, weights: FloatArray | None = None
 ) -> FloatArray:
-    """Weighted ROC-AUC (R, K) of each class against the rest, for R weightings (R, N) of N labeled images.
+    """Weighted one-vs-rest AUROC (R, K) of each class, for R weightings (R, N) of N labeled images.
 
     It is the Mann-Whitney statistic (Hanley & McNeil 1982): the weighted share of pairs, one image of the class
     and one of the rest, which the scores put in the right order; equal scores count one half. NaN where a class
@@ -234,7 +262,7 @@ def one_vs_rest_auc(
 
 
 def weighted_auc(positive: NDArray[np.bool_], scores: FloatArray, weights: FloatArray) -> FloatArray:
-    """ROC-AUC (R,) of ``scores`` (N,) for telling ``positive`` (N,) from the rest; see one_vs_rest_auc."""
+    """AUROC (R,) of ``scores`` (N,) for telling ``positive`` (N,) from the rest; see one_vs_rest_auc."""
     own, rest = np.flatnonzero(positive), np.flatnonzero(~positive)
     rest = rest[np.argsort(scores[rest])]
     below = np.searchsorted(scores[rest], scores[own], side="left")

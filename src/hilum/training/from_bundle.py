@@ -12,18 +12,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
 
+import numpy as np
 import torch
 from safetensors.torch import load
 from torch import nn
 
 from hilum.bundle.bundle import WEIGHTS, Manifest, load_bundle
 from hilum.bundle.default import DEFAULT, resolve_bundle
+from hilum.bundle.training_hashes import Extent, KnownImages, known_images
 from hilum.config import Config, PresetName, load_config, show_value
+from hilum.data.image_hash import from_bytes, to_bytes
 from hilum.errors import ConfigError
 from hilum.models.build import load_pretrained
 from hilum.models.weights import fit_state
+from hilum.progress import Step
 from hilum.run_folder import RunFolder
-from hilum.storage import write_json
+from hilum.storage import write_bytes, write_json
+from hilum.training.dataset import CachedDataset
+from hilum.types import Finding, SplitName
 
 FINETUNING: Mapping[str, Any] = {"training": {"epochs": 10, "learning_rate": 2e-4}}
 """Settings of a run that starts from a bundle, where the user sets no others."""
@@ -50,6 +56,7 @@ class Start:
         classes_new: those whose rows were drawn.
         sources: of the images that the bundle was trained on; empty: not known.
         training: the settings that made it, see Manifest.
+        known_images: of how many of its training and validation images there is a hash, beside it in the run's folder.
     """
 
     bundle_id: str
@@ -58,6 +65,7 @@ class Start:
     classes_new: tuple[str, ...]
     sources: tuple[str, ...]
     training: tuple[dict[str, Any], ...] = ()
+    known_images: Extent = "none"
 
 
 def settings_from_bundle(name: str, preset: PresetName, path: Path | None, overrides: Mapping[str, Any]) -> Config:
@@ -108,10 +116,13 @@ def starting_weights(model: nn.Module, config: Config, class_names: Sequence[str
     """
     if config.training.from_bundle is None:
         run.start.unlink(missing_ok=True)  # of an attempt that trained no epoch
+        run.start_hashes.unlink(missing_ok=True)
         return load_pretrained(model, config.model)
     start = read_start(run) if run.state.exists() else None
     if start is None:
         start = load_from_bundle(model, config, class_names)
+        known = known_images(load_bundle(resolve_bundle(config.training.from_bundle)))
+        write_bytes(run.start_hashes, to_bytes(known.hashes))
         write_json(run.start, asdict(start))
     return f"those of bundle {start.bundle_id[:12]} ({start.name})"
 
@@ -136,6 +147,7 @@ def load_from_bundle(model: nn.Module, config: Config, class_names: Sequence[str
         classes_new=tuple(name for name in class_names if name not in row_of),
         sources=manifest.sources,
         training=manifest.training,
+        known_images=known_images(bundle).extent,
     )
 
 
@@ -146,6 +158,53 @@ def read_start(run: RunFolder) -> Start | None:
     content: dict[str, Any] = json.loads(run.start.read_text(encoding="utf-8"))
     content |= {name: tuple(content[name]) for name in ("classes_kept", "classes_new", "sources", "training")}
     return Start(**content)
+
+
+def images_before(run: RunFolder) -> KnownImages:
+    """What is known of the images that a run's weights had seen before it began.
+
+    Raises:
+        DataError: the hashes in the run's folder cannot be read.
+    """
+    start = read_start(run)
+    if start is None:
+        return KnownImages("all")
+    if start.known_images == "none":
+        return KnownImages()
+    return KnownImages(start.known_images, from_bytes(run.start_hashes.read_bytes()))
+
+
+def seen_before(run: RunFolder, datasets: Mapping[SplitName, CachedDataset], step: Step) -> tuple[Finding, ...]:
+    """What to say before a run trains: how many images to be measured are in its bundle's training data.
+
+    Args:
+        run: whose folder keeps what it starts from, see starting_weights.
+        datasets: of each split; ``test`` and ``val`` are looked at.
+        step: is told of the work.
+
+    Returns:
+        A warning ``seen_before`` for each of the two splits that has such images; nothing for a run that starts from
+        no bundle, or from one without hashes.
+    """
+    before = images_before(run)
+    if not len(before.hashes):
+        return ()
+    consequence = {
+        "test": "the report gives the figures on the others beside.",
+        "val": "the best epoch and the calibration are chosen on them.",
+    }
+    findings = []
+    for name in ("test", "val"):
+        own = datasets[name]
+        seen = before.find(own.decoded().images, step.begin(f"Comparing {name} with the bundle's training data"))
+        if seen is not None and seen.any():
+            message = (
+                f"{np.count_nonzero(seen):,} of {len(seen):,} {name} images are in the training data of the bundle "
+                f"that this run starts from: {consequence[name]}"
+            )
+            images = tuple(str(own.records[row].image_path) for row in np.flatnonzero(seen))
+            findings.append(Finding("seen_before", "warning", message, images))
+    return tuple(findings)
 
 
 def _with_rows(own: torch.Tensor, other: torch.Tensor, rows: Sequence[tuple[int, int]]) -> torch.Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from hilum.audit.fingerprint import (
+from hilum.data.fingerprint import (
     MINIATURE,
     SIGNATURE,
     ZOOM,

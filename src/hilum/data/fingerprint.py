@@ -80,12 +80,15 @@ def fingerprint(gray: NDArray[np.uint8]) -> Fingerprint:
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         gray = np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
-    gray = equalized(trimmed(gray))
-    shrinks = min(gray.shape) >= MINIATURE
-    miniature = cv2.resize(
-        gray, (MINIATURE, MINIATURE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    ).astype(np.uint8)
+    miniature = miniature_of(trimmed(gray))
     return Fingerprint(miniature, _signatures(miniature))
+
+
+def miniature_of(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A trimmed film (H, W) uint8, equalized and stretched to the square: (96, 96) uint8."""
+    shrinks = min(gray.shape) >= MINIATURE
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(equalized(gray), (MINIATURE, MINIATURE), interpolation=interpolation).astype(np.uint8)
 
 
 def stack(prints: Iterable[Fingerprint]) -> Prints:
@@ -98,13 +101,24 @@ def stack(prints: Iterable[Fingerprint]) -> Prints:
 
 def trimmed(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The film without plain lines along its edges, (H', W') uint8; at least a fifth of each side is left."""
+    return np.ascontiguousarray(gray[trim_box(gray)])
+
+
+def trim_box(gray: NDArray[np.uint8], plain: float = _PLAIN) -> tuple[slice, slice]:
+    """Rows and columns that remain when plain lines along the edges are cut off, at most 40% of a side at either edge.
+
+    Args:
+        gray: (H, W) uint8.
+        plain: a line whose spread is below this share of the film's is plain.
+    """
+    box = []
     for _ in range(2):  # rows, then columns of what is left
-        spread = float(gray.std())
-        plain = gray.std(axis=1) < _PLAIN * spread
-        most = int(_MOST_TRIMMED * len(plain))
-        start, stop = _leading(plain[:most]), len(plain) - _leading(plain[::-1][:most])
+        flat = gray.std(axis=1) < plain * float(gray.std())
+        most = int(_MOST_TRIMMED * len(flat))
+        start, stop = _leading(flat[:most]), len(flat) - _leading(flat[::-1][:most])
+        box.append(slice(start, stop))
         gray = gray[start:stop].T
-    return np.ascontiguousarray(gray)
+    return box[0], box[1]
 
 
 def equalized(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
