@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from hilum.cli import train as command
-from hilum.config import Config, list_settings, load_config, save_config, show_value
+from hilum.config import INDIFFERENT, Config, list_settings, load_config, save_config, show_value
 from hilum.run_folder import RunFolder
 from hilum.storage import sha256_file
 
@@ -190,6 +190,10 @@ def test_runs_of_earlier_versions_open(hilum: Hilum, started: Started, run: Path
     ((config, _, _),) = started
     assert config.split.seed == 5
     assert config.shortcuts.localization_weight == 0.5
+
+
+def test_what_may_change_changes_no_weights() -> None:
+    assert {name.partition(".")[2] for name in command._RESUMABLE} <= INDIFFERENT
 
 
 # Threads
