@@ -3,7 +3,7 @@
     python benchmarks/ablation.py ../shared/data/metadata.csv --json benchmarks/results/ablation.json
 
 Each variant is trained from ImageNet weights on the same films, drawn once from the training split, for the same number
-of film passes, and measured without calibration: classes, within-source AUCs and Dice on the whole validation split;
+of film passes, and measured without calibration: classes, within-source AUROCs and Dice on the whole validation split;
 the shortcut audit on films drawn from it; the pointing game on the films of every split that carry a region or boxes,
 those of `test` apart (the others were trained on, without their boxes). These are short runs on one seed: the intervals
 are those of the films, not of training again. Variants that the result file already has are not run again, so that it

@@ -6,7 +6,7 @@ Each simulated data set has films of two classes (Normal and COVID, with their o
 films drawn from one pool of phantoms, a source at random and, in half of the films or by class, one confound. The
 features, the probes and the verdicts are those of `hilum audit`. A data set is flagged when a finding is an error.
 
-Its effect is the AUC of the confound's presence for the class, as it came out, less 0.5. Clean data sets have the
+Its effect is the AUROC of the confound's presence for the class, as it came out, less 0.5. Clean data sets have the
 confound in half the films whatever the class; what is flagged there is a false alarm. Exit code 1 when a bound is
 not met: 95% of the effects of at least 0.10 flagged, at most 5% of the clean ones.
 """
@@ -24,14 +24,13 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from scipy.stats import beta
+from measuring import proportion, publish
 
 from hilum.audit.features import FileFacts, film_features
 from hilum.audit.findings import verdicts
 from hilum.audit.probes import run_probes
 from hilum.phantoms.chest import Phantom, draw_phantom
 from hilum.phantoms.confound import CONFOUNDED_CLASSES, CONFOUNDS, Confound, draw_presence, plan_patients, plant
-from hilum.storage import write_json
 from hilum.types import Radiograph
 
 SIZE = 64
@@ -95,13 +94,6 @@ def simulate(pool: list[list[Phantom]], kind: Confound, strength: float, films: 
     return Outcome(kind, strength, float(effect), len(chosen), flagged, best.auc.value, best.p_value, best.probe)
 
 
-def share(hits: int, n: int) -> dict[str, Any]:
-    """A proportion with its exact 95% interval (Clopper & Pearson 1934, Biometrika 26:404)."""
-    low = float(beta.ppf(0.025, hits, n - hits + 1)) if hits else 0.0
-    high = float(beta.ppf(0.975, hits + 1, n - hits)) if hits < n else 1.0
-    return {"hits": hits, "n": n, "value": hits / n if n else None, "low": low, "high": high}
-
-
 def summary(outcomes: list[Outcome]) -> dict[str, Any]:
     """Detection and false alarms, over all and per kind."""
     clean = [one for one in outcomes if one.strength == 0]
@@ -109,10 +101,10 @@ def summary(outcomes: list[Outcome]) -> dict[str, Any]:
     weak = [one for one in tied if one.effect < 2 * LEAST_EFFECT]
     groups = {"all": (tied, clean), **{kind: _of_kind(kind, tied, clean) for kind in CONFOUNDS}}
     table = {
-        name: {"detected": share(*_hits(found)), "false_alarms": share(*_hits(alarms))}
+        name: {"detected": proportion(*_hits(found)), "false_alarms": proportion(*_hits(alarms))}
         for name, (found, alarms) in groups.items()
     }
-    return {"table": table, "detected_at_0.10_to_0.20": share(*_hits(weak))}
+    return {"table": table, "detected_at_0.10_to_0.20": proportion(*_hits(weak))}
 
 
 def _of_kind(kind: str, tied: list[Outcome], clean: list[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
@@ -145,32 +137,19 @@ def main() -> None:
     figures = summary(outcomes)
     total = figures["table"]["all"]
     passed = total["detected"]["value"] >= 0.95 and total["false_alarms"]["value"] <= 0.05
-    print(f"{len(outcomes)} data sets of about {arguments.films} films, {SIZE} px")
-    for name, row in figures["table"].items():
-        found, alarms = row["detected"], row["false_alarms"]
-        print(f"{name:12} flagged {_words(found)}; false alarms {_words(alarms)}")
-    print(f"effects of 0.10 to 0.20: flagged {_words(figures['detected_at_0.10_to_0.20'])}")
-    print("all bounds met" if passed else "A BOUND IS NOT MET")
-    if arguments.json:
-        setting = {
-            "films": arguments.films,
-            "seed": arguments.seed,
-            "size": SIZE,
-            "strengths": STRENGTHS,
-            "least_effect": LEAST_EFFECT,
-        }
-        each = [asdict(one) for one in outcomes]
-        write_json(
-            arguments.json,
-            {**setting, **figures, "seconds": time.perf_counter() - began, "passed": passed, "data_sets": each},
-        )
-    sys.exit(0 if passed else 1)
-
-
-def _words(one: dict[str, Any]) -> str:
-    if not one["n"]:
-        return "none of none"
-    return f"{one['hits']} of {one['n']}: {one['value']:.1%} ({one['low']:.1%}–{one['high']:.1%})"
+    result = {
+        "films": arguments.films,
+        "seed": arguments.seed,
+        "size": SIZE,
+        "strengths": STRENGTHS,
+        "least_effect": LEAST_EFFECT,
+        **figures,
+        "seconds": time.perf_counter() - began,
+        "passed": passed,
+        "data_sets": [asdict(one) for one in outcomes],
+    }
+    publish("confounds", result, arguments.json)
+    sys.exit(0 if passed else "A BOUND IS NOT MET")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from measuring import publish
 from scipy.stats import binomtest
 
 from hilum.bundle.prediction_sets import softmax
@@ -42,7 +43,6 @@ from hilum.metrics.bootstrap import Interval
 from hilum.metrics.calibration import calibration_figures
 from hilum.metrics.scores import Scores
 from hilum.metrics.table import BY_CLASS, OVERALL, Key, figures_of, statistics_of
-from hilum.storage import write_json
 
 CLASSES = ("Normal", "Opacity", "COVID", "Viral")
 SHARES = np.array([0.45, 0.27, 0.18, 0.10])
@@ -172,20 +172,6 @@ def run(design: Design, sets: int, patients: int, resamples: int, processes: int
     return {"design": design.name, "seconds": time.perf_counter() - start, "figures": rows}
 
 
-def show(result: dict[str, Any]) -> None:
-    print(f"\n{result['design']} ({result['seconds']:.0f} s)")
-    print(f"{'figure':34} {'truth':>6} {'coverage':>9} {'exact 95%':>13} {'above, below':>13} {'width':>7} unclustered")
-    for row in result["figures"]:
-        name = " ".join(filter(None, (row["metric"], row["class_name"], row["versus"] and f"v {row['versus']}")))
-        naive = f"{row['unclustered_coverage']:.1%}" if "unclustered_coverage" in row else ""
-        inside = " " if RANGE[0] <= row["coverage"] <= RANGE[1] else "*"
-        missed = f"{row['interval_above_truth']}, {row['interval_below_truth']}"
-        print(
-            f"{name:34} {row['truth']:6.3f} {row['coverage']:8.1%}{inside} {row['low']:6.1%}-{row['high']:.1%} "
-            f"{missed:>12} {row['mean_width']:7.3f} {naive:>8}"
-        )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=int, default=1000, help="simulated test sets of each design")
@@ -196,10 +182,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures: benchmarks/results/coverage.json")
     arguments = parser.parse_args()
     chosen = [d for d in DESIGNS if arguments.design is None or d.name in arguments.design]
-    results = []
-    for design in chosen:
-        results.append(run(design, arguments.sets, arguments.patients, arguments.resamples, arguments.processes))
-        show(results[-1])
+    results = [
+        run(design, arguments.sets, arguments.patients, arguments.resamples, arguments.processes) for design in chosen
+    ]
+    settings = {"sets": arguments.sets, "patients": arguments.patients, "resamples": arguments.resamples}
+    publish("coverage", settings | {"level": 0.95, "range": RANGE, "designs": results}, arguments.json)
     claimed = [
         row for result in results if result["design"] == "ordinary" for row in result["figures"] if row["claimed"]
     ]
@@ -208,9 +195,6 @@ def main() -> None:
     print(
         f"\nordinary: {len(claimed)} figures claimed, {len(claimed) - len(outside)} within 93-97%, {len(failed)} failed"
     )
-    if arguments.json:
-        settings = {"sets": arguments.sets, "patients": arguments.patients, "resamples": arguments.resamples}
-        write_json(arguments.json, {**settings, "level": 0.95, "range": RANGE, "designs": results})
     sys.exit(1 if failed else 0)
 
 

@@ -11,17 +11,14 @@ rounds is its spread. Preprocessing is not in it. Run it on an idle machine: the
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import statistics
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import torch
+from measuring import machine, publish, spread
 
 from hilum.backends.base import Backend, Floats
 from hilum.backends.onnxruntime import OnnxRuntimeBackend
@@ -29,7 +26,6 @@ from hilum.backends.pytorch import PyTorchBackend
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.export.onnx import export_onnx
 from hilum.models.build import build_model, count_parameters
-from hilum.storage import write_json
 
 BOUND = 1 / 6
 CLASSES = 4
@@ -80,12 +76,6 @@ def measure(
     return {name: values[1:] for name, values in taken.items()}
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median and range, and the 5th and 95th percentiles."""
-    low, high = np.percentile(values, [5, 95]).tolist()
-    return {"median": statistics.median(values), "q05": low, "q95": high, "min": min(values), "max": max(values)}
-
-
 def summary(taken: dict[str, list[tuple[float, float]]], threads: int) -> dict[str, Any]:
     """Milliseconds of each way, and its ratio to the second, the original network in PyTorch, within rounds."""
     against = taken[list(taken)[1]]
@@ -107,40 +97,25 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures: benchmarks/results/cpu_time.json")
     arguments = parser.parse_args()
-    load, results = os.getloadavg()[0], []
+    before, results = machine(), []
     for threads in arguments.threads:
         torch.set_num_threads(threads)
         engines = ways(arguments.network, arguments.size, threads)
         results.append(summary(measure(engines, arguments.rounds, arguments.films), threads))
-    print(
-        f"{arguments.size} px, batch 1, {arguments.rounds} interleaved rounds of {arguments.films} films, "
-        f"load average {load:.1f} on {os.cpu_count()} processors"
-    )
-    for result in results:
-        print(
-            f"{result['threads']} threads{'':23} {'ms, median (range)':>26} {'processor ms':>14} {'ratio (range)':>24}"
-        )
-        for row in result["rows"]:
-            wall, ratio = row["wall_ms"], row["ratio"]
-            times = f"{wall['median']:.1f} ({wall['min']:.1f}-{wall['max']:.1f})"
-            ratios = f"{ratio['median']:.3f} ({ratio['min']:.3f}-{ratio['max']:.3f})"
-            print(f"  {row['way']:30} {times:>26} {row['processor_ms']['median']:14.1f} {ratios:>24}")
-        met = result["rows"][0]["ratio"]["median"] <= BOUND
-        print(f"  {'met' if met else 'NOT met'} by the median: at most 1/6 = {BOUND:.3f}")
-    if arguments.json:
-        parameters = {
-            name: count_parameters(build_model(ModelConfig(name=name), spec_of(name, arguments.size), CLASSES))
-            for name in (arguments.network, ORIGINAL)
-        }
-        result = {
-            "command": "python benchmarks/cpu_time.py",
-            "size": arguments.size, "batch": 1, "rounds": arguments.rounds, "films_per_round": arguments.films,
-            "network": arguments.network, "original": ORIGINAL, "parameters": parameters, "results": results,
-            "bound": BOUND, "load_average": load, "processors": os.cpu_count(),
-            "processor": platform.processor() or platform.machine(), "torch": torch.__version__,
-            "onnxruntime": onnxruntime.__version__, "python": platform.python_version(),
-        }  # fmt: skip
-        write_json(arguments.json, result)
+    parameters = {
+        name: count_parameters(build_model(ModelConfig(name=name), spec_of(name, arguments.size), CLASSES))
+        for name in (arguments.network, ORIGINAL)
+    }
+    result = {
+        "command": "python benchmarks/cpu_time.py",
+        "size": arguments.size, "batch": 1, "rounds": arguments.rounds, "films_per_round": arguments.films,
+        "network": arguments.network, "original": ORIGINAL, "parameters": parameters, "results": results,
+        "bound": BOUND, "torch": torch.__version__, "onnxruntime": onnxruntime.__version__,
+    }  # fmt: skip
+    publish("cpu_time", result | before, arguments.json)
+    for own in results:
+        met = own["rows"][0]["ratio"]["median"] <= BOUND
+        print(f"{own['threads']} threads: {'met' if met else 'NOT met'} by the median: at most 1/6 = {BOUND:.3f}")
 
 
 if __name__ == "__main__":

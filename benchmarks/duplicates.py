@@ -37,8 +37,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+from measuring import proportion, publish
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from hilum.audit.duplicates import Pair, find_duplicates, joined
 from hilum.audit.fingerprint import Fingerprint, fingerprint, stack
@@ -47,7 +47,7 @@ from hilum.data.index import build_index
 from hilum.imaging.preprocess import to_uint8
 from hilum.imaging.read import read_radiograph
 from hilum.phantoms.chest import write_phantoms
-from hilum.storage import sha256_file, write_bytes, write_json
+from hilum.storage import sha256_file, write_bytes
 from hilum.types import Record
 
 Image = NDArray[np.uint8]
@@ -114,17 +114,8 @@ def scan(path: Path) -> tuple[Fingerprint, str]:
     return fingerprint(read(path)), sha256_file(path)
 
 
-def proportion(hits: int, n: int) -> dict[str, float]:
-    interval = binomtest(hits, n).proportion_ci(method="exact")
-    return {"value": hits / n, "low": float(interval.low), "high": float(interval.high), "hits": hits, "n": n}
-
-
 def same_group(one: Record, two: Record) -> bool:
     return one.group is not None and one.group == two.group
-
-
-def shown(share: dict[str, float]) -> str:
-    return f"{share['value']:.3%} ({share['low']:.3%}-{share['high']:.3%}), {share['hits']:,} of {share['n']:,}"
 
 
 def plant(paths: Sequence[Path], films: Sequence[int], singles: float) -> tuple[list[Fingerprint], list[str]]:
@@ -240,27 +231,6 @@ def second_search(
     }
 
 
-def show(result: dict[str, Any]) -> None:
-    seconds, before = result["seconds"], result["before_planting"]
-    print(f"n = {result['images']:,} images ({result['data']}), {result.get('planted', 0):,} with a planted copy")
-    for kind, share in result.get("recall", {}).items():
-        print(f"found, {kind:14} {shown(share)}")
-    if result.get("missed"):
-        print(f"missed: {', '.join(result['missed'])}")
-    if "images_in_false_pairs" in result:
-        print(f"images in false pairs: {shown(result['images_in_false_pairs'])}; {result['false_pairs']:,} pairs")
-    print(
-        f"pairs before planting: {before['exact_pairs']:,} exact, {before['near_pairs']:,} near; "
-        f"{before['of_one_group']:,} of them within one group"
-    )
-    print(
-        f"{seconds['all']:.0f} s in all: {seconds['decode_hash_fingerprint']:.0f} s to decode, hash and fingerprint, "
-        f"{seconds['search']:.0f} s to search, {seconds['processor']:.0f} s of processor time; "
-        f"{result['workers']} threads on {result['processors']} processors, "
-        f"load {result['load_before']:.1f} before, peak {result['peak_mib']:,} MiB"
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="class folders or a CSV; phantoms are drawn by default")
@@ -278,9 +248,7 @@ def main() -> None:
         records = build_index(data, check=False).records
         result = measure(records, arguments, real=arguments.data is not None)
     result["data"] = arguments.name or ("given" if arguments.data else "phantoms of 224 x 224")
-    show(result)
-    if arguments.json:
-        write_json(arguments.json, result)
+    publish("duplicates" if "recall" in result else "duplicates_time", result, arguments.json)
 
 
 if __name__ == "__main__":

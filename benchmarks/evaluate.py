@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import sys
 import time
@@ -20,11 +19,11 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from measuring import machine, publish, spread
 
 from hilum.bundle.prediction_sets import softmax
 from hilum.metrics.scores import Scores
 from hilum.metrics.table import figures_of
-from hilum.storage import write_json
 
 BOUND = 20.0
 CLASSES = ("COVID", "Lung_Opacity", "Normal", "Viral")
@@ -57,30 +56,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures: benchmarks/results/evaluate.json")
     arguments = parser.parse_args()
-    load = os.getloadavg()[0]
+    before = machine()
     scores = simulated(arguments.images, arguments.sources)
     seconds, figures = [], 0
     for _ in range(arguments.rounds):
         start = time.perf_counter()
         figures = len(figures_of(scores, resamples=arguments.resamples))
         seconds.append(time.perf_counter() - start)
-    groups = int(scores.clusters().max()) + 1
-    median = statistics.median(seconds)
-    print(
-        f"{arguments.images:,} images in {groups:,} groups, {arguments.sources} sources, {arguments.resamples:,} "
-        f"resamples, {figures} figures: median {median:.2f} s ({min(seconds):.2f}-{max(seconds):.2f}) of "
-        f"{arguments.rounds} rounds, one thread, load average {load:.1f}; at most {BOUND:.0f} s"
-    )
-    if arguments.json:
-        result = {
-            "images": arguments.images, "groups": groups, "sources": arguments.sources, "classes": len(CLASSES),
-            "resamples": arguments.resamples, "figures": figures, "rounds": arguments.rounds, "threads": 1,
-            "seconds": {"median": median, "min": min(seconds), "max": max(seconds), "all": seconds}, "bound": BOUND,
-            "load_average": load, "processors": os.cpu_count(),
-            "processor": platform.processor() or platform.machine(), "python": platform.python_version(),
-        }  # fmt: skip
-        write_json(arguments.json, result)
-    if median > BOUND:
+    result = {
+        "images": arguments.images, "groups": int(scores.clusters().max()) + 1, "sources": arguments.sources,
+        "classes": len(CLASSES), "resamples": arguments.resamples, "figures": figures, "rounds": arguments.rounds,
+        "threads": 1, "seconds": spread(seconds), "bound": BOUND,
+    }  # fmt: skip
+    publish("evaluate", result | before, arguments.json)
+    if (median := statistics.median(seconds)) > BOUND:
         sys.exit(f"The intervals took {median:.1f} s, at most {BOUND:.0f} s is allowed")
 
 

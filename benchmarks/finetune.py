@@ -8,9 +8,9 @@ preprocessing, as many film passes and the settings of `hilum train` (that with 
 rate), but no treatments against shortcuts, since there is one source; and where the training films have no masks, as
 those of `nih`, what starts from ImageNet has no lung gate, which nothing could train. The epoch is chosen on the
 whole validation split for both. A small set is repeated, each time augmented anew, so that an epoch is as long for
-all sizes. The figure is the ROC-AUC on the test split, the mean over the seeds of AUCs; intervals and differences are
+all sizes. The figure is the AUROC on the test split, the mean over the seeds of AUROCs; intervals and differences are
 from resamples of the test films' groups within classes, the same for both networks, and so leave the choice of
-training films out: the seeds' lowest and highest AUC stand beside them. The bundle as it is, without a film of its
+training films out: the AUROC of each seed is in the JSON file. The bundle as it is, without a film of its
 user, is measured too.
 
 THE SHIPPED BUNDLE HAS SEEN THESE TRAINING FILMS: it was trained on the training split of all sources, nih's films of
@@ -34,6 +34,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from measuring import publish
 
 from hilum.backends.pytorch import PyTorchBackend
 from hilum.bundle.bundle import Manifest, load_bundle
@@ -48,7 +49,7 @@ from hilum.metrics.scores import FloatArray, Scores, weighted_auc
 from hilum.models.build import build_model, load_pretrained
 from hilum.models.weights import load_weights
 from hilum.run_folder import RunFolder
-from hilum.storage import as_json, write_json
+from hilum.storage import as_json
 from hilum.training.dataset import CachedDataset
 from hilum.training.from_bundle import load_from_bundle, settings_from_bundle
 from hilum.training.loop import fit
@@ -148,7 +149,7 @@ def rank(scores: Scores, classes: tuple[str, str]) -> FloatArray:
 def measured(
     ranks: Mapping[str, Sequence[FloatArray]], positive: np.ndarray, clusters: np.ndarray, resamples: int
 ) -> dict[str, Interval]:
-    """The mean AUC over the seeds of each way, and how much more it is than that of the last way."""
+    """The mean AUROC over the seeds of each way, and how much more it is than that of the last way."""
     names = list(ranks)
 
     def statistics(weights: FloatArray) -> dict[str, FloatArray]:
@@ -230,29 +231,7 @@ def main() -> None:
         "resamples": arguments.resamples, "untouched": before, "rows": rows,
         "seconds": time.perf_counter() - began, "command": f"python benchmarks/finetune.py --bundle {manifest.name}",
     }  # fmt: skip
-    told(result)
-    if arguments.json:
-        write_json(arguments.json, result)
-
-
-def told(result: Mapping[str, Any]) -> None:
-    """The result in words."""
-    n = sum(result["films"]["test"].values())
-    print(
-        f"{result['classes'][0]} against {result['classes'][1]}, {result['source']}, {n} test films; "
-        f"{result['film_passes']} film passes at {result['size']} px, {result['seeds']} draws; ROC-AUC (95%)"
-    )
-    if result["untouched"] is not None:
-        print(f"bundle {result['bundle']['name']} as it is: {_words(result['untouched'])}")
-    for row in result["rows"]:
-        for way in WAYS:
-            seeds = row["by_seed"][way]
-            print(f"{row['per_class']:3} a class, {way:9} {_words(row[way])}; draws {min(seeds):.3f}-{max(seeds):.3f}")
-        print(f"{row['per_class']:3} a class, more by {_words(row['difference'])}")
-
-
-def _words(entry: Mapping[str, Any]) -> str:
-    return f"{entry['value']:.3f} ({entry['low']:.3f} to {entry['high']:.3f})"
+    publish("finetune", result, arguments.json)
 
 
 if __name__ == "__main__":

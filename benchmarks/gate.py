@@ -26,8 +26,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+from measuring import proportion
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from hilum.bundle.bundle import load_bundle
@@ -36,6 +36,7 @@ from hilum.bundle.gate import open_gate
 from hilum.config import SplitConfig
 from hilum.data.index import build_index
 from hilum.data.split import make_split
+from hilum.format import format_interval
 from hilum.gate import ClassicGate, LearnedGate, Verdict
 from hilum.gate_training.body_parts import BODY_PARTS, lateral_chest
 from hilum.gate_training.decoys import DECOYS, SLICES
@@ -84,12 +85,6 @@ class Gates:
         """The first stage's probability of a frontal film; 0 for what its plain measurements refuse."""
         values = [reading.value for reading in self.first(image).readings if reading.check == "frontal"]
         return values[0] if values else 0.0
-
-
-def share(hits: Sequence[bool]) -> dict[str, Any]:
-    """A share with its exact interval."""
-    result = binomtest(sum(hits), len(hits)).proportion_ci(method="exact")
-    return {"value": sum(hits) / len(hits), "low": float(result.low), "high": float(result.high), "n": len(hits)}
 
 
 def auroc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> dict[str, Any]:
@@ -184,20 +179,14 @@ class Table:
         """How many of the images each gate gives such a verdict."""
         entry: dict[str, Any] = {"section": section, "figure": figure, "must": must}
         for name, gate in (("classic", self.gates.classic), ("learned", self.gates.learned)):
-            entry[name] = share([hit(gate(image)) for image in images])
+            entry[name] = proportion(sum(hit(gate(image)) for image in images), len(images))
         self.put(entry)
 
     def put(self, entry: dict[str, Any]) -> None:
         """A row, printed as it is found."""
         self.rows.append(entry)
-        cells = "   ".join(
-            f"{name} {entry[name]['value']:.4f} ({entry[name]['low']:.4f} to {entry[name]['high']:.4f})"
-            for name in ("classic", "learned")
-        )
-        print(
-            f"{entry['section']:<22} {entry['figure']:<34} n={entry['learned']['n']:<5} {cells}  {entry['must']}",
-            flush=True,
-        )
+        cells = "   ".join(f"{name} {format_interval(entry[name], 4)}" for name in ("classic", "learned"))
+        print(f"{entry['section']}, {entry['figure']}: {cells}  {entry['must']}", flush=True)
 
 
 def accepted(table: Table, films: list[Film], native: list[Radiograph], metadata: Path) -> None:
@@ -268,7 +257,7 @@ def sizes(table: Table, images: list[Radiograph]) -> None:
         copies = [scaled(image, side) for side in SIDES]
         same["classic"].append(len({table.gates.classic(copy).reason for copy in copies}) == 1)
         same["learned"].append(len({table.gates.learned(copy).reason for copy in copies}) == 1)
-    table.put({**entry, **{name: share(hits) for name, hits in same.items()}})
+    table.put({**entry, **{name: proportion(sum(hits), len(hits)) for name, hits in same.items()}})
 
 
 def ranking(table: Table, good: list[Radiograph], sets: dict[str, tuple[list[Radiograph], str]]) -> None:

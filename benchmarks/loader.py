@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import cv2
 import numpy as np
 import torch
+from measuring import machine, publish, spread
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -36,7 +36,6 @@ from hilum.config import PreprocessSpec
 from hilum.data.cache import Cache, open_cache
 from hilum.data.index import build_index
 from hilum.phantoms.chest import write_phantoms
-from hilum.storage import write_json
 from hilum.training.dataset import CachedDataset
 from hilum.types import Record, class_names_of
 
@@ -72,11 +71,6 @@ def rate(work: Work, orders: list[NDArray[np.int64]]) -> float:
     return sum(map(len, orders)) / (time.perf_counter() - start)
 
 
-def summary(values: list[float]) -> dict[str, float]:
-    low, median, high = np.percentile(values, [25, 50, 75])
-    return {"median": median, "q25": low, "q75": high, "min": min(values), "max": max(values)}
-
-
 def measure(records: Sequence[Record], cache: Cache, rounds: int) -> dict[str, list[float]]:
     """Per way, its rate in each round; within a round the ways take turns on the same images."""
     random = np.random.default_rng(0)
@@ -93,30 +87,6 @@ def measure(records: Sequence[Record], cache: Cache, rounds: int) -> dict[str, l
     return rates
 
 
-def report(rates: dict[str, list[float]], n: int, rounds: int, build_seconds: float) -> dict[str, object]:
-    result: dict[str, object] = {
-        "images": n,
-        "rounds": rounds,
-        "batch": BATCH,
-        "size": 256,
-        "threads": 1,
-        "page_cache": "warm",
-        "processor": platform.processor() or platform.machine(),
-        "build_images_per_second": n / build_seconds,
-        "images_per_second": {name: summary(values) for name, values in rates.items()},
-        "ratio_to_decode": {},
-    }
-    print(f"{n} images, {rounds} rounds, batches of {BATCH}, one thread, page cache warm")
-    print(f"{'way':26} {'images/s':>10} {'ratio to decode: median [IQR] (min-max)':>45}")
-    for name, values in rates.items():
-        ratios = summary([a / b for a, b in zip(values, rates["decode"], strict=True)])
-        result["ratio_to_decode"][name] = ratios  # type: ignore[index]
-        spread = f"{ratios['median']:.1f} [{ratios['q25']:.1f}, {ratios['q75']:.1f}]"
-        print(f"{name:26} {summary(values)['median']:10,.0f} {spread:>28} ({ratios['min']:.1f}-{ratios['max']:.1f})")
-    print(f"building the cache, once: {n / build_seconds:,.0f} images/s on {os.cpu_count()} processors")
-    return result
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="class folders or a CSV; phantoms are drawn by default")
@@ -126,6 +96,7 @@ def main() -> None:
         "--json", type=Path, metavar="FILE", help="write the figures, e.g. benchmarks/results/loader.json"
     )
     arguments = parser.parse_args()
+    before = machine()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
@@ -137,10 +108,20 @@ def main() -> None:
         cache = open_cache(records, SPECS[1], Path(scratch, "cache"))
         build_seconds = time.perf_counter() - start
         rates = measure(records, cache, arguments.rounds)
-    result = report(rates, len(records), arguments.rounds, build_seconds)
-    result["data"] = "given" if arguments.data else "phantoms of 299 x 299, 8-bit gray PNG"
-    if arguments.json:
-        write_json(arguments.json, result)
+    ratios = {name: [a / b for a, b in zip(own, rates["decode"], strict=True)] for name, own in rates.items()}
+    result = {
+        "images": len(records),
+        "data": "given" if arguments.data else "phantoms of 299 x 299, 8-bit gray PNG",
+        "rounds": arguments.rounds,
+        "batch": BATCH,
+        "size": 256,
+        "threads": 1,
+        "page_cache": "warm",
+        "build_images_per_second": len(records) / build_seconds,
+        "images_per_second": {name: spread(values) for name, values in rates.items()},
+        "ratio_to_decode": {name: spread(values) for name, values in ratios.items()},
+    }
+    publish("loader", result | before, arguments.json)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
     python benchmarks/model.py BASELINE MODEL --metadata metadata.csv
 
 BASELINE and MODEL are runs, or folders that `hilum evaluate` wrote, of one split. From their predictions.csv and
-localization.csv come the figures over all films, the AUCs inside one source, the calibration, the Dice of children and
-adults by how the mask was paired with the film, and the pointing game. Films with a lung mask and a label outside the
-classes are in no predictions.csv: they go through the bundles (a run's own, or those named), since their masks leave
-out the lung behind the heart and are another definition. What the metadata say of the films (sources, counts,
+localization.csv come the figures over all films, the AUROCs inside one source, the calibration, the Dice of children
+and adults by how the mask was paired with the film, and the pointing game. Films with a lung mask and a label outside
+the classes are in no predictions.csv: they go through the bundles (a run's own, or those named), since their masks
+leave out the lung behind the heart and are another definition. What the metadata say of the films (sources, counts,
 licenses) stands in the result too, for the model card. Intervals and tests are hilum's own.
 """
 
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring import publish
 from model_data import Meta, data_facts
 from numpy.typing import NDArray
 
@@ -34,6 +35,7 @@ from hilum.evaluation.evaluate import Evaluated, read_evaluation
 from hilum.evaluation.localization import EVIDENCE, GRAD_CAM, RANDOM, localization_result
 from hilum.evaluation.localization_table import LocalizationTable
 from hilum.evaluation.measure import score_records
+from hilum.format import metric_title
 from hilum.metrics.bootstrap import Interval
 from hilum.metrics.calibration import calibration_result
 from hilum.metrics.delong import delong_test
@@ -41,14 +43,11 @@ from hilum.metrics.scores import Scores
 from hilum.metrics.table import Key, figures_of, ranking
 from hilum.models.build import count_parameters
 from hilum.run_folder import RunFolder
-from hilum.storage import as_json, write_json
+from hilum.storage import as_json
 from hilum.training.runs import open_run
 from hilum.types import Record
 
-OVERALL = {
-    "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1",
-    "macro_roc_auc": "macro ROC-AUC",
-}  # fmt: skip
+OVERALL = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc")
 CHILDREN, ADULTS = "kermany", "ieee8023"
 """The sources with masks of the one definition, of children and of adults."""
 PAIRINGS = {"exact": ("anchor", "gap_dim", "file name"), "inferred": ("gap",)}
@@ -110,11 +109,11 @@ def subset(scores: Scores, rows: NDArray[np.bool_]) -> Scores:
 
 def overall_rows(a: Scores, b: Scores, resamples: int) -> list[dict[str, Any]]:
     """The figures over all films."""
-    return _figures("all test films", {Key(metric): words for metric, words in OVERALL.items()}, a, b, resamples)
+    return _figures("all test films", {Key(metric): metric_title(metric) for metric in OVERALL}, a, b, resamples)
 
 
 def within_source_rows(a: Scores, b: Scores, metas: Sequence[Meta], resamples: int) -> list[dict[str, Any]]:
-    """ROC-AUC inside one source, with DeLong's test of the difference.
+    """AUROC inside one source, with DeLong's test of the difference.
 
     Where a kind is of two classes, it is ranked by their probabilities together.
     """
@@ -280,23 +279,6 @@ def _open(folder: Path, bundle: Path | None) -> tuple[Evaluated, Bundle]:
     return evaluated, opened
 
 
-def _print(rows: Sequence[Mapping[str, Any]]) -> None:
-    def cell(entry: Mapping[str, Any] | None) -> str:
-        if entry is None:
-            return "-"
-        bounds = "" if entry["low"] is None else f" ({entry['low']:.3f}-{entry['high']:.3f})"
-        return f"{entry['value']:.3f}{bounds}"
-
-    section = ""
-    for line in rows:
-        if line["section"] != section:
-            section = line["section"]
-            print(f"\n{section:64} {'n':>6} {'baseline':>22} {'model':>22} {'model - baseline':>24}")
-        n = f"{line['model']['n']:,}" if line["model"] else "-"
-        cells = [cell(line[name]) for name in ("baseline", "model", "difference")]
-        print(f"  {line['figure']:62} {n:>6} {cells[0]:>22} {cells[1]:>22} {line['note'] or cells[2]:>24}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("baseline", type=Path, help="a run, or an evaluation's folder")
@@ -330,22 +312,19 @@ def main() -> None:
         "images": len(a.files),
         "groups": int(a.clusters().max()) + 1,
     }
-    print(f"n = {split['images']:,} films of {split['groups']:,} groups, {a.split} split {str(split['digest'])[:12]}")
-    _print(rows)
-    if arguments.json:
-        result = {
-            "command": "python benchmarks/model.py BASELINE MODEL --metadata metadata.csv",
-            "split": split, "resamples": n, "class_names": a.class_names,
-            "models": {
-                "baseline": identity(arguments.baseline, *first), "model": identity(arguments.model, *second),
-            },
-            "rows": rows,
-            "held_out": {"baseline": as_json(evaluated[0].held_out), "model": as_json(evaluated[1].held_out)},
-            "calibration": asdict(evaluated[1].calibration) if evaluated[1].calibration else None,
-            "data": data_facts(index.records, meta_of),
-            "other_masks": data_facts(others, meta_of),
-        }  # fmt: skip
-        write_json(arguments.json, as_json(result))
+    result = {
+        "command": "python benchmarks/model.py BASELINE MODEL --metadata metadata.csv",
+        "split": split, "resamples": n, "class_names": a.class_names,
+        "models": {
+            "baseline": identity(arguments.baseline, *first), "model": identity(arguments.model, *second),
+        },
+        "rows": rows,
+        "held_out": {"baseline": as_json(evaluated[0].held_out), "model": as_json(evaluated[1].held_out)},
+        "calibration": asdict(evaluated[1].calibration) if evaluated[1].calibration else None,
+        "data": data_facts(index.records, meta_of),
+        "other_masks": data_facts(others, meta_of),
+    }  # fmt: skip
+    publish("side_by_side", result, arguments.json)
 
 
 if __name__ == "__main__":

@@ -21,17 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring import publish
 
 from hilum.bundle.bundle import load_bundle
+from hilum.data.find import find_images
 from hilum.data.table import read_table
 from hilum.export.parity import MASK_AGREEMENT, TOLERANCE
 from hilum.gate import NoGate
-from hilum.inference.folder import find_files
 from hilum.inference.predictor import Predictor
 from hilum.inference.render import save_png
 from hilum.inference.result import Prediction, Result
 from hilum.phantoms.chest import PHANTOM_CLASSES, draw_phantom
-from hilum.storage import write_json
 
 SIZES = (224, 256, 299, 320, 512)
 
@@ -68,12 +68,12 @@ def draw_films(folder: Path, n: int) -> list[Path]:
     for number in range(n):
         label, size = PHANTOM_CLASSES[number % len(PHANTOM_CLASSES)], SIZES[number % len(SIZES)]
         save_png(draw_phantom(10_000 + number, label, size=size).image, folder / f"{number:05d}.png")
-    return find_files([folder])
+    return list(find_images(folder))
 
 
 def chosen_files(data: Path, n: int) -> list[Path]:
     """At most ``n`` films of a folder or CSV, by a fixed seed."""
-    files = [record.image_path for record in read_table(data)] if data.is_file() else find_files([data])
+    files = [record.image_path for record in read_table(data)] if data.is_file() else find_images([data])
     return sorted(random.Random(0).sample(files, min(n, len(files))))
 
 
@@ -117,17 +117,8 @@ def main() -> None:
         and result["mask_agreement"] >= MASK_AGREEMENT
         and result["labels_equal"] == 1
     )
-    print(f"n = {totals.files} files ({result['data']}), {totals.skipped} unreadable")
-    print(f"largest difference of a probability: {result['probabilities']:.2e} (at most {TOLERANCE:.0e})")
-    print(
-        f"equal mask pixels at the files' own size: {result['mask_agreement']:.6%} of {totals.pixels:,}"
-        f" (at least {MASK_AGREEMENT:.2%})"
-    )
-    print(f"equal labels: {totals.equal_labels} of {totals.files} (all)")
-    print("all bounds met" if passed else "A BOUND IS NOT MET")
-    if arguments.json:
-        write_json(arguments.json, {**result, "passed": passed})
-    sys.exit(0 if passed else 1)
+    publish("parity", result | {"passed": passed}, arguments.json)
+    sys.exit(0 if passed else "A BOUND IS NOT MET")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
-import os
-import platform
 import re
 import statistics
 import subprocess
@@ -32,13 +30,13 @@ from typing import Any
 import cv2
 import numpy as np
 import onnxruntime
+from measuring import machine, publish
 
 from hilum.bundle.bundle import load_bundle
 from hilum.bundle.default import resolve_bundle
-from hilum.inference.folder import find_files
+from hilum.data.find import find_images
 from hilum.inference.predictor import Predictor, Ready, Upload
 from hilum.phantoms.chest import draw_phantom
-from hilum.storage import write_json
 
 BOUNDS = {"ratio": 0.85, "healthz_p99_ms": 100.0, "memory_growth": 0.05}
 ALLOWED = (200, 422, 429, 503)  # 422: the gate refuses the film, as it does without a service
@@ -49,7 +47,7 @@ _BOUNDARY = "hilum-benchmark"
 def films_of(folder: Path | None, count: int) -> list[Upload]:
     """Films of a folder, or drawn ones of 1,024 x 1,024."""
     if folder is not None:
-        return [Upload(file.read_bytes(), file.name) for file in find_files([folder])[:count]]
+        return [Upload(file.read_bytes(), file.name) for file in find_images(folder)[:count]]
     drawn = (draw_phantom(seed, ("Normal", "COVID")[seed % 2], size=1024).image for seed in range(count))
     return [Upload(cv2.imencode(".png", image)[1].tobytes(), f"{n}.png") for n, image in enumerate(drawn)]
 
@@ -255,18 +253,11 @@ def main() -> None:
     parser.add_argument("--bare-seconds", type=float, default=15, help="of the predictor alone in each round")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures: benchmarks/results/service.json")
     arguments = parser.parse_args()
-    load = os.getloadavg()[0]
-    result = measure(arguments) | {
-        "bounds": BOUNDS, "allowed": [str(status) for status in ALLOWED], "load_average": load,
-        "processors": os.cpu_count(), "processor": platform.processor() or platform.machine(),
-        "onnxruntime": onnxruntime.__version__, "python": platform.python_version(),
+    before = machine()
+    result = measure(arguments) | before | {
+        "bounds": BOUNDS, "allowed": [str(status) for status in ALLOWED], "onnxruntime": onnxruntime.__version__,
     }  # fmt: skip
-    health, memory = result["healthz"], result["memory"]
-    print(f"answers by status: {result['statuses']}")
-    print(f"/healthz p50 {health['p50_ms']:.1f}, p99 {health['p99_ms']:.1f}, max {health['max_ms']:.1f} ms")
-    print(f"memory {memory['first_mib']:.0f} to {memory['last_mib']:.0f} MiB, growth {memory['growth']:.1%}")
-    if arguments.json:
-        write_json(arguments.json, result)
+    publish("service", result, arguments.json)
     if words := missed(result):
         sys.exit("NOT met: " + "; ".join(words))
 

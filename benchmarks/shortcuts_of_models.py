@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from measuring import publish
 from numpy.typing import NDArray
 
 from hilum.audit.erasure import has_lungs
@@ -34,14 +35,16 @@ from hilum.data.index import build_index
 from hilum.data.split import make_split, records_of
 from hilum.evaluation.compare import compare
 from hilum.evaluation.measure import score_records
+from hilum.format import metric_title
 from hilum.imaging.preprocess import fit_mask
 from hilum.metrics.bootstrap import Interval, bootstrap
 from hilum.metrics.scores import FloatArray, Scores, divide
-from hilum.storage import as_json, write_json
+from hilum.storage import as_json
 from hilum.types import Record
 
-SHARED = {"accuracy": "accuracy", "macro_roc_auc": "ROC-AUC"}
-"""What is compared in each treatment, and its name in the table."""
+SHARED = ("accuracy", "macro_roc_auc")
+"""What is compared in each treatment."""
+AUROC = metric_title("roc_auc")
 SEED = 0
 
 
@@ -179,11 +182,11 @@ def rows_of(results: Sequence[ModelShortcuts], apart: dict[str, Any]) -> list[di
     for score in results[0].scores:
         pairs = [result.score(score.treatment) for result in results]
         words = score.treatment.replace("_", " ")
-        lines.append(line("ROC-AUC", words, [p.auc for p in pairs], f"{score.treatment} macro_roc_auc"))
+        lines.append(line(AUROC, words, [p.auc for p in pairs], f"{score.treatment} macro_roc_auc"))
     if results[0].background_effect is not None:
         values = [result.background_effect for result in results]
         lines.append(line("accuracy", "lost to a background of another class", values, "none"))
-    return sorted(lines, key=lambda own: ("shortcut index", "ROC-AUC", "accuracy").index(own["section"]))
+    return sorted(lines, key=lambda own: ("shortcut index", AUROC, "accuracy").index(own["section"]))
 
 
 def _scores_of(scores: Scores, rows: NDArray[np.int64], logits: FloatArray, temperature: float) -> Scores:
@@ -231,30 +234,17 @@ def main() -> None:
     results = [result for result, _ in found]
     apart = differences(found[0][1], found[1][1], n)
     rows, ratio = rows_of(results, apart), as_json(apart[f"{HEADLINE} index ratio"])
-    print(
-        f"{results[1].films:,} of {len(everything):,} test films, seed {SEED}, {results[1].left_out} without lungs; "
-        f"lungs: {masks:,} reference masks, else the model's; split {split.digest[:12]}"
-    )
-    for row in rows:
-        cells = [
-            f"{e['value']:.3f} ({e['low']:.3f} to {e['high']:.3f})" if e and e["low"] is not None else "-"
-            for e in (row["baseline"], row["model"], row["difference"])
-        ]
-        print(f"{row['section']:16} {row['figure']:40} {cells[0]:>26} {cells[1]:>26} {cells[2]:>28}")
-    if ratio["value"] is not None:
-        print(f"index of the model over the baseline's ({HEADLINE}): {ratio['value']} ({ratio['low']}-{ratio['high']})")
-    if arguments.json:
-        option = f" --films {arguments.films}" if arguments.films else ""
-        result = {
-            "command": f"python benchmarks/shortcuts_of_models.py metadata.csv --baseline B --model M{option}",
-            "split": {"name": "test", "digest": split.digest, "films": len(everything)},
-            "films": results[1].films, "left_out": results[1].left_out, "reference_masks": masks, "seed": SEED,
-            "resamples": n, "headline": HEADLINE, "check": CHECK, "majority_share": results[1].majority_share,
-            "models": dict(zip(("baseline", "model"), map(_identity, bundles), strict=True)),
-            "rows": rows, "ratio": ratio,
-            "findings": [f"{f.severity}: {f.message}" for f in model_findings(results[1])],
-        }  # fmt: skip
-        write_json(arguments.json, as_json(result))
+    option = f" --films {arguments.films}" if arguments.films else ""
+    result = {
+        "command": f"python benchmarks/shortcuts_of_models.py metadata.csv --baseline B --model M{option}",
+        "split": {"name": "test", "digest": split.digest, "films": len(everything)},
+        "films": results[1].films, "left_out": results[1].left_out, "reference_masks": masks, "seed": SEED,
+        "resamples": n, "headline": HEADLINE, "check": CHECK, "majority_share": results[1].majority_share,
+        "models": dict(zip(("baseline", "model"), map(_identity, bundles), strict=True)),
+        "rows": rows, "ratio": ratio,
+        "findings": [f"{f.severity}: {f.message}" for f in model_findings(results[1])],
+    }  # fmt: skip
+    publish("shortcuts", result, arguments.json)
 
 
 if __name__ == "__main__":

@@ -9,15 +9,13 @@ counted. Run it on an idle machine: the load average at the start stands in the 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from hilum.storage import write_json
+from measuring import machine, publish, spread
 
 BOUND = 0.5
 _HILUM = Path(sys.executable).with_name("hilum")
@@ -51,27 +49,15 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.rounds < 10:
         parser.error("--rounds must be at least 10")
-    load = os.getloadavg()[0]
+    before = machine()
     seconds = measure(arguments.rounds)
-    print(f"{arguments.rounds} interleaved runs, load average {load:.1f} on {os.cpu_count()} processors")
-    print(f"{'command':26} {'median, s':>10} {'range, s':>14}")
-    for name, values in seconds.items():
-        print(f"{name:26} {statistics.median(values):10.3f} {min(values):6.3f}-{max(values):.3f}")
-    result = {
+    result: dict[str, Any] = {
         "rounds": arguments.rounds,
-        "seconds": {
-            name: {"median": statistics.median(values), "min": min(values), "max": max(values), "all": values}
-            for name, values in seconds.items()
-        },
+        "seconds": {name: spread(values) for name, values in seconds.items()},
         "bound": BOUND,
-        "load_average": load,
-        "processors": os.cpu_count(),
-        "processor": platform.processor() or platform.machine(),
-        "python": platform.python_version(),
     }
-    if arguments.json:
-        write_json(arguments.json, result)
-    median = statistics.median(seconds["hilum --help"])
+    publish("startup", result | before, arguments.json)
+    median = result["seconds"]["hilum --help"]["median"]
     if median >= BOUND:
         sys.exit(f"hilum --help took {median:.2f} s, under {BOUND} s is needed")
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
+from hilum.data.find import sample_files
 from hilum.data.index import build_index
 from hilum.errors import DataError, HilumError, OutputError, extra_hint
-from hilum.inference.folder import sample_files
 from hilum.inference.result import Prediction
 from hilum.storage import write_bytes, write_csv
 

@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+from html_references import external_references
 from jinja2 import DictLoader, UndefinedError
 from report_writing import film_png
 
 from hilum import document
-from hilum.document import bounds, data_uri, external_references, number, p_value, place, render, write_document
+from hilum.document import data_uri, place, render, write_document
 from hilum.errors import OutputError
 
 CONTEXT = {"kind": "Kind", "title": "<b>&\"'", "sections": {"one": "One"}}
@@ -49,7 +50,7 @@ def test_the_base_is_self_contained_and_says_once_what_it_is() -> None:
 
 
 def test_a_name_that_is_absent_is_an_error() -> None:
-    with pytest.raises(UndefinedError, match="title"):
+    with pytest.raises(UndefinedError):
         render("base.html.j2", {"kind": "", "sections": {}})
 
 
@@ -84,16 +85,10 @@ def test_text_that_names_an_address_is_no_reference() -> None:
     assert external_references(html) == set()
 
 
-def test_a_document_that_asks_for_a_file_is_not_written(tmp_path: Path, templates: dict[str, str]) -> None:
-    path = tmp_path / "page.html"
+def test_a_document_is_written_filled_in_and_alone(tmp_path: Path, templates: dict[str, str]) -> None:
     templates["own.html.j2"] = "<p>{{ title }}</p>"
-    write_document(path, "own.html.j2", CONTEXT)
-    before = path.read_text()
-    assert before == "<p>&lt;b&gt;&amp;&#34;&#39;</p>"
-    templates["bad.html.j2"] = '<img src="https://example.org/x.png">'
-    with pytest.raises(OutputError, match="self-contained document, got one that asks for src=https:"):
-        write_document(path, "bad.html.j2", CONTEXT)
-    assert path.read_text() == before
+    write_document(tmp_path / "page.html", "own.html.j2", CONTEXT)
+    assert (tmp_path / "page.html").read_text() == "<p>&lt;b&gt;&amp;&#34;&#39;</p>"
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
 
 
@@ -113,16 +108,11 @@ def test_pictures_become_addresses(content: bytes | str, kind: str) -> None:
 
 
 def test_what_is_no_picture_is_refused() -> None:
-    with pytest.raises(OutputError, match="PNG, JPEG or SVG"):
+    with pytest.raises(OutputError):
         data_uri(b"GIF89a")
 
 
-def test_numbers_as_text() -> None:
-    assert (number(0.12345), number(-0.5, 2), number(None)) == ("0.123", "−0.50", "–")
-    assert bounds({"low": 0.1, "high": 0.25}) == "0.100–0.250"
-    assert bounds({"low": -0.1, "high": 0.25}, 2) == "−0.10 to 0.25"
-    assert bounds({"low": None, "high": None}) == ""
-    assert (p_value(0.0004), p_value(0.0312)) == ("p < 0.001", "p = 0.031")
+def test_a_place_on_an_axis_stays_inside_it() -> None:
     assert (place(0.25), place(-3, -1, 1), place(0, -1, 1), place(7)) == ("25.00%", "0.00%", "50.00%", "100.00%")
 
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hilum import storage
 from hilum.errors import OutputError
 from hilum.storage import (
+    CsvWriter,
     atomic_path,
+    csv_cell,
+    csv_text,
     sha256_bytes,
     sha256_file,
     sha256_text,
@@ -133,6 +139,65 @@ def test_csv_quotes_and_leaves_none_empty(tmp_path: Path) -> None:
     assert b"\r" not in path.read_bytes()
     with path.open(newline="") as stream:
         assert list(csv.reader(stream)) == [["x", "y", "z"], ["a,b", 'say "hi"', ""], ["two\nlines", "", "0"]]
+
+
+FORMULAS = (
+    "=1+1",
+    "+A1",
+    "-A1",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    "-1+1",
+    "-",
+    "+",
+    "=",
+    "-1-2",
+    "\uff1d1",
+    "-x.png",
+    "-inf",
+)
+PLAIN = ("", "a", "a=b", "'", "'a", "Röntgen", "-0.5", "+1", "-1e-05", "-.5", "1.2.840", "it's -1")
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_text_that_a_spreadsheet_would_evaluate_gets_an_apostrophe(text: str) -> None:
+    assert csv_cell(text) == f"'{text}"
+    assert csv_cell(Path("=a")) == "'=a"
+
+
+@pytest.mark.parametrize("value", [*PLAIN, None, -1, -0.5, float("-inf"), np.float32(-0.5), np.int64(-3)])
+def test_numbers_and_other_text_stay_as_they_are(value: object) -> None:
+    assert csv_cell(value) is value
+
+
+def test_every_text_reads_back_as_it_was(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    alphabet = "'=+-@\t\r\n,;\" .0123456789eEnaif\uff1dß"
+    drawn = ("".join(random.choice([*alphabet], size)) for size in random.integers(0, 6, 5000))
+    texts = [*FORMULAS, *PLAIN, *("'" * n + text for n in (1, 2, 3) for text in FORMULAS + PLAIN), *drawn]
+    write_csv(tmp_path / "a.csv", texts, [texts])
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as stream:
+        header, row = csv.reader(stream)
+    assert [csv_text(cell) for cell in header] == [csv_text(cell) for cell in row] == texts
+    evaluated = re.compile(r"[=+\-@\t\r\n\uff1d]")
+    for cell in filter(evaluated.match, row):
+        float(cell)
+
+
+def test_rows_can_be_written_one_by_one(tmp_path: Path) -> None:
+    stream = io.StringIO(newline="")
+    writer = CsvWriter(stream)
+    writer.write_row(["a", None, -1.5])
+    writer.write_rows([["=a", 'b"', ""], []])
+    assert stream.getvalue() == 'a,,-1.5\n\'=a,"b""",\n\n'
+
+
+@pytest.mark.parametrize("name", ["a" * 251 + ".png", "a." + "b" * 253, "ö" * 125 + ".json"])
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path, name: str) -> None:
+    write_bytes(tmp_path / name, b"x")
+    assert names_in(tmp_path) == [name]
 
 
 def test_hashes_agree(tmp_path: Path) -> None:

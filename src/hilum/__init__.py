@@ -17,10 +17,10 @@ from hilum._version import __version__
 if TYPE_CHECKING:
     from hilum.bundle.bundle import Bundle, load_bundle
     from hilum.config import Config, PreprocessSpec, load_config
+    from hilum.data.find import find_images
     from hilum.data.index import Index, build_index
     from hilum.errors import HilumError
     from hilum.imaging.read import read_radiograph
-    from hilum.inference.folder import find_files as find_images
     from hilum.inference.predictor import Predictor
     from hilum.inference.result import Result
     from hilum.model import Model, load, to_dataframe

@@ -1,17 +1,21 @@
-"""All settings of a run: frozen models, read from TOML, overridden by flags, echoed whole into the run's folder.
+"""All settings of a training run: frozen models, read from TOML, overridden by options, written into the run's folder.
 
-The field descriptions are the help of ``hilum train``; the presets are ``default`` and ``original`` (the settings
-of the original project).
+The presets are ``default`` and ``original`` (the original project's settings). The field descriptions are what
+``hilum train --help-settings`` prints.
 """
 
 from __future__ import annotations
 
+import difflib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from hilum.errors import ConfigError
 from hilum.storage import with_current_keys, write_text
@@ -29,127 +33,148 @@ class _Settings(BaseModel):
 
 
 class PreprocessSpec(_Settings):
-    """How a radiograph becomes the network's input. It travels in the bundle and is never a flag of predict."""
+    """How a radiograph becomes the network's input. It travels in the bundle; predict takes it from there."""
 
-    size: int = Field(256, ge=32, le=2048, multiple_of=32, description="Side of the network's square input, pixels.")
+    size: int = Field(256, ge=32, le=2048, multiple_of=32, description="Side of the square input, pixels.")
     channels: Literal[1, 3] = Field(1, description="1: gray; 3: gray repeated, for backbones made for RGB.")
     fit: Literal["pad", "stretch"] = Field(
         "pad",
-        description="pad: keep the aspect, black borders; stretch: fill the square, as the original project did.",
+        description="pad: keep the aspect ratio, black borders; stretch: fill the square, as the original project did.",
     )
 
 
 class SplitConfig(_Settings):
-    """How records are shared out where the data bring no split of their own."""
+    """How records are divided where the data bring no split of their own."""
 
-    val_fraction: float = Field(0.15, gt=0, lt=1, description="Share of the records for validation.")
-    test_fraction: float = Field(0.15, gt=0, lt=1, description="Share of the records for the test.")
-    split_seed: int = Field(42, ge=0, description="Seed of the split.")
-    split_file: Path | None = Field(None, description="A split.json to use instead, as hilum split writes it.")
+    val_fraction: float = Field(0.15, gt=0, lt=1, description="Fraction of the records for validation.")
+    test_fraction: float = Field(0.15, gt=0, lt=1, description="Fraction of the records for the test.")
+    seed: int = Field(42, ge=0, description="Random seed of the split.")
+    split_file: Path | None = Field(None, description="A split.json of hilum split, used in place of a drawn split.")
 
 
 class AugmentConfig(_Settings):
-    """Random changes to training images; a mask moves with its image. Zero turns one off."""
+    """Random changes to training images; a mask moves with its image. Zero disables one."""
 
-    flip_p: float = Field(0.0, ge=0, le=1, description="Chance of a left-right flip.")
-    rotation_degrees: float = Field(10.0, ge=0, le=180, description="Largest rotation, degrees.")
-    rotation_p: float = Field(0.3, ge=0, le=1, description="Chance of a rotation.")
-    scale: float = Field(0.0, ge=0, lt=1, description="Largest relative change of size.")
-    translate: float = Field(0.0, ge=0, lt=1, description="Largest shift, as a fraction of the side.")
-    affine_p: float = Field(0.0, ge=0, le=1, description="Chance of the change of size and the shift.")
+    flip_p: float = Field(0.0, ge=0, le=1, description="Probability of a left-right flip.")
+    rotation_degrees: float = Field(10.0, ge=0, le=180, description="Maximum rotation, degrees.")
+    rotation_p: float = Field(0.3, ge=0, le=1, description="Probability of a rotation.")
+    scale: float = Field(0.0, ge=0, lt=1, description="Maximum relative change of size.")
+    translate: float = Field(0.0, ge=0, lt=1, description="Maximum shift, as a fraction of the side.")
+    affine_p: float = Field(0.0, ge=0, le=1, description="Probability of the change of size and the shift.")
     gamma: float = Field(0.0, ge=0, lt=1, description="Gamma is drawn from 1 - gamma to 1 / (1 - gamma).")
-    contrast: float = Field(0.0, ge=0, lt=1, description="Largest relative change of contrast.")
-    tone_p: float = Field(0.0, ge=0, le=1, description="Chance of the change of gamma and contrast.")
-    noise_std: float = Field(5 / 255, ge=0, le=1, description="Standard deviation of Gaussian noise, of [0, 1].")
-    noise_p: float = Field(0.5, ge=0, le=1, description="Chance of noise.")
-    blur: float = Field(0.0, ge=0, le=0.1, description="Largest sigma of a Gaussian blur, as a fraction of the side.")
-    blur_p: float = Field(0.0, ge=0, le=1, description="Chance of a blur.")
-    coarsen: float = Field(0.0, ge=0, lt=1, description="Largest loss of resolution: shrunk by it, then restored.")
-    coarsen_p: float = Field(0.0, ge=0, le=1, description="Chance of a loss of resolution.")
-    codec_quality: int = Field(30, ge=1, le=100, description="Lowest JPEG quality; the highest is 95.")
-    codec_p: float = Field(0.0, ge=0, le=1, description="Chance of a pass through JPEG.")
+    contrast: float = Field(0.0, ge=0, lt=1, description="Maximum relative change of contrast.")
+    tone_p: float = Field(0.0, ge=0, le=1, description="Probability of the change of gamma and contrast.")
+    noise_std: float = Field(
+        5 / 255, ge=0, le=1, description="Standard deviation of Gaussian noise on intensities in [0, 1]."
+    )
+    noise_p: float = Field(0.5, ge=0, le=1, description="Probability of noise.")
+    blur: float = Field(0.0, ge=0, le=0.1, description="Maximum sigma of a Gaussian blur, as a fraction of the side.")
+    blur_p: float = Field(0.0, ge=0, le=1, description="Probability of a blur.")
+    coarsen: float = Field(
+        0.0, ge=0, lt=1, description="Maximum loss of resolution: shrunk by this fraction, then restored."
+    )
+    coarsen_p: float = Field(0.0, ge=0, le=1, description="Probability of a loss of resolution.")
+    codec_quality: int = Field(30, ge=1, le=95, description="Minimum JPEG quality; the maximum is 95.")
+    codec_p: float = Field(0.0, ge=0, le=1, description="Probability of JPEG compression.")
 
 
 class ShortcutConfig(_Settings):
-    """Training films that take a shortcut's reward away (hilum.training.shortcuts). Zero turns one off."""
+    """Training images on which a shortcut earns nothing (hilum.training.shortcuts). Zero disables one."""
 
-    background_p: float = Field(0.0, ge=0, le=1, description="Chance that lungs are set over another class's film.")
-    erase_p: float = Field(0.0, ge=0, le=1, description="Chance that lungs are erased and no answer is right.")
-    lesion_p: float = Field(0.0, ge=0, le=1, description="Chance that a normal film gets a drawn opacity.")
-    normal_class: str | None = Field(
-        None, description="The class without findings, for --lesion-p; left out, the class called normal, if any."
+    background_p: float = Field(
+        0.0, ge=0, le=1, description="Probability that the lungs are pasted over an image of another class."
     )
-    localization_weight: float = Field(1.0, ge=0, description="Weight of pointing the evidence at a drawn opacity.")
+    erase_p: float = Field(
+        0.0, ge=0, le=1, description="Probability that the lungs are erased, and the uniform answer is asked for."
+    )
+    lesion_p: float = Field(
+        0.0, ge=0, le=1, description="Probability that an image of the normal class gets a synthetic opacity."
+    )
+    normal_class: str | None = Field(
+        None, description="The class without findings, for lesion_p; none: the class named normal, if there is one."
+    )
+    localization_weight: float = Field(
+        1.0, ge=0, description="Weight of the loss that draws the evidence to a synthetic opacity."
+    )
 
 
 class ModelConfig(_Settings):
-    """Which network."""
+    """The network."""
 
     name: Literal["evidence", "encoder-unet", "unet"] = Field(
         "evidence",
         description="evidence: a timm encoder, evidence pooled inside the lung; encoder-unet: the same, pooled over "
-        "the whole film; unet: the original project's network.",
+        "the whole image; unet: the original project's network.",
     )
-    encoder: str = Field("tf_efficientnet_lite0", description="timm's name of the encoder (not of unet).")
+    encoder: str = Field("tf_efficientnet_lite0", description="Name of the encoder in timm (not for unet).")
     pooling: Literal["attention", "pcam", "lse", "average"] = Field(
         "attention", description="How evidence becomes a logit (evidence)."
     )
     evidence_stride: Literal[8, 16, 32] = Field(16, description="Side of an evidence cell, input pixels (evidence).")
-    lung_gate: bool = Field(True, description="Let only evidence inside the predicted lung count (evidence).")
-    pretrained: bool = Field(True, description="Start the encoder from ImageNet weights where they are at hand.")
+    lung_gate: bool = Field(True, description="Count only evidence inside the predicted lung (evidence).")
+    pretrained: bool = Field(True, description="Start the encoder from ImageNet weights where they are installed.")
     encoder_weights: Path | None = Field(None, description="A .safetensors file with the encoder's weights.")
     decoder_channels: tuple[int, ...] = Field(
-        (96, 48, 24, 16, 8), description="Channels of the decoder's stages, deepest first (not unet)."
+        (96, 48, 24, 16, 8), description="Channels of the decoder's stages, deepest first (not for unet)."
     )
-    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout before the classifier (not unet).")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout before the classifier (not for unet).")
 
 
 class LossConfig(_Settings):
-    """What is minimized: segmentation x (Dice + BCE) + classification x cross-entropy."""
+    """The loss: segmentation_weight x (Dice + BCE) + classification_weight x cross-entropy."""
 
     segmentation_weight: float = Field(1.0, ge=0, description="Weight of Dice + BCE on the lung mask.")
     classification_weight: float = Field(2.0, ge=0, description="Weight of the cross-entropy on the class.")
     class_weights: Literal["none", "inverse", "effective"] = Field(
-        "none", description="Weight classes by inverse frequency or by effective number (Cui et al. 2019)."
+        "none", description="Weight classes by inverse frequency, or by effective number (Cui et al. 2019)."
     )
     keep_prior: bool = Field(
-        True, description="Correct for --sampling, so that probabilities keep the class shares of the data."
+        True, description="Correct for training.sampling, so that probabilities keep the data's class frequencies."
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing of the cross-entropy.")
 
 
 class TrainingConfig(_Settings):
-    """How it is minimized."""
+    """Optimization, and where it runs."""
 
     from_bundle: str | None = Field(
         None,
-        description="Fine-tune a bundle (default, or a path): its network, preprocessing and weights, 10 epochs and "
+        description="Fine-tune a bundle (default, or a path): its network, preprocessing and weights; 10 epochs and "
         "a learning rate of 2e-4 where none are set.",
     )
     epochs: int = Field(30, ge=1, description="Passes over the training split.")
-    batch_size: int = Field(16, ge=1, description="Images in one forward pass.")
-    accumulate: int = Field(1, ge=1, description="Batches whose gradients are added before a step.")
-    learning_rate: float = Field(1e-3, gt=0, description="AdamW's peak learning rate.")
-    weight_decay: float = Field(1e-4, ge=0, description="AdamW's weight decay.")
-    schedule: Literal["plateau", "cosine"] = Field("cosine", description="How the learning rate falls.")
+    batch_size: int = Field(16, ge=1, description="Images per forward pass.")
+    accumulate: int = Field(1, ge=1, description="Batches whose gradients are summed before a step.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW.")
+    weight_decay: float = Field(1e-4, ge=0, description="Weight decay of AdamW.")
+    schedule: Literal["plateau", "cosine"] = Field("cosine", description="Learning-rate schedule.")
     warmup_epochs: float = Field(1.0, ge=0, description="Linear warm-up, epochs (cosine).")
-    plateau_factor: float = Field(0.5, gt=0, lt=1, description="Factor on a plateau of the validation loss.")
-    plateau_patience: int = Field(15, ge=0, description="Epochs without gain before the factor.")
-    min_learning_rate: float = Field(1e-7, ge=0, description="The learning rate never falls below this.")
-    clip_norm: float = Field(1.0, gt=0, description="Largest gradient norm.")
-    early_stopping: int = Field(0, ge=0, description="Stop after so many epochs without gain; 0 never stops.")
-    ema_decay: float = Field(0.0, ge=0, lt=1, description="Decay of the averaged weights, per step; 0 turns it off.")
+    plateau_factor: float = Field(0.5, gt=0, lt=1, description="Factor on a plateau of the validation loss (plateau).")
+    plateau_patience: int = Field(15, ge=0, description="Patience before the factor, epochs (plateau).")
+    min_learning_rate: float = Field(1e-7, ge=0, description="Minimum learning rate.")
+    clip_norm: float = Field(1.0, gt=0, description="Maximum gradient norm.")
+    early_stopping: int = Field(0, ge=0, description="Early-stopping patience, epochs (0 disables).")
+    ema_decay: float = Field(
+        0.0, ge=0, lt=1, description="Decay per step of the averaged weights that are validated and kept (0 disables)."
+    )
     sampling: Literal["natural", "class", "class-source"] = Field(
-        "natural", description="natural: every film once; else every class, or class of a source, is drawn more evenly."
+        "natural",
+        description="natural: each image once per epoch; class, class-source: classes, or classes of each source, are "
+        "balanced by sampling_power.",
     )
     sampling_power: float = Field(
-        1.0, ge=0, le=1, description="1: equally often; 0.5: by the square root of its size; 0: as it is."
+        1.0, ge=0, le=1, description="1: equal frequency; 0.5: by the square root of the size; 0: as in the data."
     )
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field("32-true", description="Arithmetic.")
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field(
+        "32-true", description="float32, or mixed precision with float16 or bfloat16."
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
-    workers: int = Field(0, ge=0, description="Loader processes; 0 loads in the training process.")
-    checkpoint_every: int = Field(20, ge=1, description="Keep a checkpoint each so many epochs.")
-    seed: int = Field(0, ge=0, description="Seed of weights, order, dropout and augmentation.")
+    workers: int = Field(0, ge=0, description="Data-loading processes; 0 loads in the training process.")
+    threads: int = Field(
+        0, ge=0, description="CPU threads; 0: at most the processors that affinity mask and cgroup quota allow."
+    )
+    checkpoint_every: int = Field(20, ge=1, description="Interval of the checkpoints that are kept, epochs.")
+    seed: int = Field(0, ge=0, description="Random seed of weights, order, dropout and augmentation.")
 
 
 INDIFFERENT = {"device", "workers", "checkpoint_every", "from_bundle"}
@@ -159,8 +184,8 @@ INDIFFERENT = {"device", "workers", "checkpoint_every", "from_bundle"}
 class Config(_Settings):
     """Everything a run depends on."""
 
-    data: Path | None = Field(None, description="Folder of class folders, or CSV; the command's DATA goes first.")
-    classes: tuple[str, ...] | None = Field(None, description="Class names to keep; all labels by default.")
+    data: Path | None = Field(None, description="A folder of class folders, or a CSV file.")
+    classes: tuple[str, ...] | None = Field(None, description="Class names to keep; by default all.")
     preprocess: PreprocessSpec = PreprocessSpec()
     split: SplitConfig = SplitConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -172,11 +197,11 @@ class Config(_Settings):
     @model_validator(mode="after")
     def _check(self) -> Config:
         if self.split.val_fraction + self.split.test_fraction >= 1:
-            raise ValueError("val_fraction + test_fraction must leave something to train on (a sum below 1)")
+            raise ValueError("split.val_fraction + split.test_fraction must be below 1, or nothing is left to train on")
         if self.loss.segmentation_weight == self.loss.classification_weight == 0:
-            raise ValueError("one of segmentation_weight and classification_weight must be above 0")
+            raise ValueError("one of loss.segmentation_weight and loss.classification_weight must be above 0")
         if self.shortcuts.background_p + self.shortcuts.erase_p > 1:
-            raise ValueError("background_p + erase_p must be at most 1")
+            raise ValueError("shortcuts.background_p + shortcuts.erase_p must be at most 1")
         return self
 
 
@@ -203,6 +228,72 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+class Setting(NamedTuple):
+    """One setting of a section of Config, for help and error messages."""
+
+    name: str
+    """``section.key``."""
+    allowed: str
+    """Its type and range in words: ``number in [0, 1)``."""
+    description: str
+    values: dict[str, Any]
+    """The value in each preset."""
+
+
+@cache
+def list_settings() -> Mapping[str, Setting]:
+    """Return all settings by their name ``section.key``, in the order of Config."""
+    found = {}
+    for section in SECTIONS:
+        model = type(getattr(_DEFAULTS, section))
+        for key, field in model.model_fields.items():
+            values = {name: preset.get(section, {}).get(key, field.default) for name, preset in PRESETS.items()}
+            name = f"{section}.{key}"
+            found[name] = Setting(name, _allowed(field), field.description or "", values)
+    return found
+
+
+def show_value(value: Any) -> str:
+    """Write a setting's value as ``--set`` takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else "none" if value is None else str(value)
+
+
+def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
+    """Read ``section.key=value`` texts into settings nested as in TOML, for load_config.
+
+    ``none`` is None where that is allowed; a list is separated by commas. A later assignment overrides an earlier one.
+
+    Raises:
+        ConfigError: a text has no such form. Names and values are checked by load_config.
+    """
+    settings: dict[str, Any] = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        section, dot, key = name.strip().partition(".")
+        if not (equals and dot and section and key):
+            raise ConfigError(
+                f"--set takes section.key=value, got {text!r}.", hint="For example: --set training.epochs=10."
+            )
+        settings[f"{section}.{key}"] = _parse_value(section, key, value.strip())
+    return nest(settings)
+
+
+def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``{"section.key": value}`` nested as in TOML; a name without a section stays as it is."""
+    nested: dict[str, Any] = {}
+    for name, value in settings.items():
+        section, dot, key = name.partition(".")
+        if dot:
+            nested.setdefault(section, {})[key] = value
+        else:
+            nested[section] = value
+    return nested
+
+
 def load_config(
     preset: PresetName = "default",
     path: Path | None = None,
@@ -210,18 +301,20 @@ def load_config(
     *,
     beneath: Mapping[str, Any] | None = None,
 ) -> Config:
-    """The preset, changed by ``beneath``, by a TOML file, then by ``overrides`` (both nested like the TOML).
+    """Return the preset, changed by ``beneath``, by a TOML file, then by ``overrides`` (both nested like the TOML).
 
     Raises:
         ConfigError: the file cannot be read, a key is unknown or a value is out of range; all are named.
     """
-    settings = PRESETS[preset]
+    settings: Mapping[str, Any] = PRESETS[preset]
     for layer in (beneath or {}, _read_toml(path) if path else {}, overrides or {}):
-        settings = _merge(settings, layer)
+        settings = merge(settings, layer)
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(_explain(error, path), hint="`hilum train --help` lists every setting.") from error
+        raise ConfigError(
+            _explain(error, path, overrides or {}), hint="`hilum train --help-settings` lists every setting."
+        ) from error
 
 
 def save_config(config: Config, path: Path) -> None:
@@ -231,31 +324,99 @@ def save_config(config: Config, path: Path) -> None:
     write_text(path, tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)))
 
 
+def merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` overridden by ``layer``, section by section."""
+    merged = dict(base)
+    for key, value in layer.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = with_current_keys(tomllib.loads(path.read_text(encoding="utf-8")))
         return content
     except OSError as error:
-        raise ConfigError(f"Expected a TOML file at {path}, got: {error.strerror}.") from error
+        raise ConfigError(f"Cannot read the settings in {path}: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Expected TOML in {path}, got: {error}.", hint="See https://toml.io.") from error
+        raise ConfigError(f"{path} is not valid TOML: {error}.", hint="See https://toml.io.") from error
 
 
-def _merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in layer.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
+def _parse_value(section: str, key: str, text: str) -> Any:
+    """The text as what pydantic takes for the field; as it is where there is no such field."""
+    field = type(getattr(_DEFAULTS, section)).model_fields.get(key) if section in SECTIONS else None
+    if field is None:
+        return text
+    kind, optional = _kind(field)
+    if optional and text.lower() == "none":
+        return None
+    if get_origin(kind) is tuple:
+        return [part.strip() for part in text.strip("[]()").split(",")]
+    if get_origin(kind) is Literal and isinstance(get_args(kind)[0], int) and text.isdigit():
+        return int(text)
+    return text
 
 
-def _explain(error: ValidationError, path: Path | None) -> str:
-    lines = []
+def _kind(field: FieldInfo) -> tuple[Any, bool]:
+    """A field's type without None, and whether it may be None."""
+    if get_origin(field.annotation) in (Union, UnionType):
+        return next(part for part in get_args(field.annotation) if part is not type(None)), True
+    return field.annotation, False
+
+
+def _allowed(field: FieldInfo) -> str:
+    """A field's type and range in words."""
+    kind, optional = _kind(field)
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(str, get_args(kind)))
+    names = {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path"}
+    words = names.get(kind, "integers separated by commas")
+    bounds = {name: getattr(entry, name) for entry in field.metadata for name in _BOUNDS if hasattr(entry, name)}
+    lower, upper = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
+    if lower is not None and upper is not None:
+        words += f" in {'[' if 'ge' in bounds else '('}{lower}, {upper}{']' if 'le' in bounds else ')'}"
+    elif lower is not None:
+        words += f" {'>=' if 'ge' in bounds else '>'} {lower}"
+    if "multiple_of" in bounds:
+        words += f", a multiple of {bounds['multiple_of']}"
+    return f"{words} or none" if optional else words
+
+
+def _explain(error: ValidationError, path: Path | None, overrides: Mapping[str, Any]) -> str:
+    """Name each bad setting, what it may be and what it is; and the file, where one of them stands there."""
+    lines, in_file = [], False
     for detail in error.errors():
-        name = ".".join(str(part) for part in detail["loc"]) or "configuration"
+        place = tuple(str(part) for part in detail["loc"])
+        section = overrides.get(place[0]) if place else None
+        overridden = place[1] in section if isinstance(section, Mapping) and len(place) > 1 else section is not None
+        in_file = in_file or not overridden
+        name = ".".join(place[:2])
+        known = list_settings().get(name)
         if detail["type"] == "extra_forbidden":
-            lines.append(f"unknown key `{name}`")
+            if len(place) == 1 and isinstance(detail["input"], Mapping):  # a section; say which of its keys was meant
+                name = ".".join([name, *list(detail["input"])[:1]])
+            meant = _nearest(name)
+            lines.append(f"unknown setting `{name}`" + (f", did you mean `{meant}`?" if meant else ""))
+        elif detail["type"] == "value_error":
+            lines.append(str(detail["ctx"]["error"]))
+        elif known:
+            lines.append(f"`{name}`: expected {known.allowed}, got {detail['input']!r:.80}")
         else:
             lines.append(f"`{name}`: {detail['msg']}, got {detail['input']!r:.80}")
-    where = f" in {path}" if path else ""
-    return f"Bad configuration{where}: " + "; ".join(lines) + "."
+    where = f" in {path}" if path and in_file else ""
+    return f"Bad configuration{where}: " + "; ".join(lines) + ("" if lines[-1].endswith("?") else ".")
+
+
+def _nearest(name: str) -> str | None:
+    """The setting that an unknown ``section.key`` is closest to: the same key elsewhere, or one spelled alike."""
+    key = name.rpartition(".")[2]
+    same = [known for known in list_settings() if known.rpartition(".")[2] == key]
+    found = difflib.get_close_matches(name, same or [*list_settings(), *SECTIONS], n=1, cutoff=0.0 if same else 0.6)
+    return found[0] if found else None
+
+
+_DEFAULTS = Config()
+SECTIONS = tuple(name for name in Config.model_fields if isinstance(getattr(_DEFAULTS, name), _Settings))
+"""The sections of the TOML file and of ``--set``."""
+_BOUNDS = ("ge", "gt", "le", "lt", "multiple_of")

@@ -1,4 +1,7 @@
-"""One verb: index, check, split, cache, train, evaluate on the test split, export. Every step also stands alone."""
+"""The whole path of a training: index, check, split, cache, train, evaluate on the test split, export.
+
+Every step is also a function of its own, in the package it belongs to.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import torch
 from torch import nn
 
 from hilum._version import __version__
+from hilum.bundle.container import MANIFEST
 from hilum.config import INDIFFERENT, Config, save_config
 from hilum.data.index import Index
 from hilum.data.split import Split
@@ -24,7 +28,7 @@ from hilum.progress import Step
 from hilum.run_folder import RunFolder
 from hilum.storage import sha256_text, write_json
 from hilum.training.dataset import CachedDataset
-from hilum.training.device import device_of
+from hilum.training.device import check_precision, device_of, using_threads
 from hilum.training.from_bundle import read_start, starting_weights
 from hilum.training.loop import Progress, fit
 from hilum.training.observer import Silent, TrainingObserver
@@ -35,7 +39,7 @@ from hilum.types import SPLIT_NAMES, SplitName
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What ``train`` leaves: the folder, the course of the training and the report on the test split."""
+    """Result of ``train``: the run's folder, the progress of the training and the report on the test split."""
 
     run: RunFolder
     progress: Progress
@@ -54,54 +58,71 @@ def train(
 
     Args:
         config: all settings, with ``config.data`` set.
-        run: the folder to fill; what an attempt left that trained no epoch is replaced. With ``resume`` it goes on
-            from the state there.
-        observer: is told of every batch and epoch.
-        step: is told of the long steps before and after.
+        run: the folder to fill. What an attempt left that trained no epoch is replaced.
+        resume: continue from the state in ``run``.
+        observer: progress callbacks of the training loop.
+        step: progress callback of the steps before and after, and of findings about the data.
 
     Raises:
-        OutputError: the folder already holds a run and ``resume`` is False.
+        OutputError: the folder holds a run and ``resume`` is False, or it cannot be written; nothing is changed.
         CheckpointError: the run to resume has other settings; nothing is changed.
         HilumError: see prepare, fit, evaluate_run and export_run.
     """
-    if not resume and run.state.exists():
-        raise OutputError(
-            f"Expected a new folder for the run, {run.root} already holds one.",
-            hint=f"Go on with it by `hilum train --resume {run.root}`, or choose another --output.",
-        )
     step = step or Step()
-    if resume and _settings_that_count(open_run(run.root)[1]) != _settings_that_count(config):
-        raise CheckpointError(
-            f"Expected the settings of the run in {run.root} to go on with it, got others.",
-            hint="Choose another --output, or resume with the settings in the run's config.toml.",
-        )
-    device_of(config)  # a device that is absent is better found before an hour of decoding
+    if resume:
+        _require_same_settings(config, run)
+    else:
+        _require_no_run(run)
+    device_of(config)  # a device or folder that cannot be used is better found before an hour of decoding
     save_config(config, run.config)
-    data = prepare(config, run, step, anew=not resume)
-    torch.manual_seed(config.training.seed)
-    model = build_model(config.model, config.preprocess, len(data.index.class_names))
-    origin = starting_weights(model, config, data.index.class_names, run)
-    started = time.time()
-    progress = fit(
-        model,
-        data.datasets["train"],
-        data.datasets["val"],
-        config,
-        run,
-        observer or Silent(),
-        identity=_identity(config, data.index, data.split),
-    )
-    training_curves([asdict(row) for row in progress.rows], run.plots)
-    report = evaluate_run(run.root, step=step)
-    _write_summary(run, config, data.datasets, data.index, data.split, model, progress, report, origin, started)
-    from hilum.export.run import export_run  # late: exporting imports onnx, which training does not need
+    step.found(check_precision(config))
+    with using_threads(config.training.threads):
+        data = prepare(config, run, step, anew=not resume)
+        torch.manual_seed(config.training.seed)
+        model = build_model(config.model, config.preprocess, len(data.index.class_names))
+        origin = starting_weights(model, config, data.index.class_names, run)
+        started = time.time()
+        progress = fit(
+            model,
+            data.datasets["train"],
+            data.datasets["val"],
+            config,
+            run,
+            observer or Silent(),
+            identity=_identity(config, data.index, data.split),
+        )
+        training_curves([asdict(row) for row in progress.rows], run.plots)
+        report = evaluate_run(run.root, step=step)
+        _write_summary(run, config, data.datasets, data.index, data.split, model, progress, report, origin, started)
+        from hilum.export.run import export_run  # late: exporting imports onnx, which training does not need
 
-    export_run(run.root, run.bundle, step=step)
+        export_run(run.root, run.bundle, step=step)
     return TrainedRun(run, progress, report)
 
 
+def _require_no_run(run: RunFolder) -> None:
+    if (run.bundle / MANIFEST).exists():
+        raise OutputError(
+            f"{run.root} holds a finished run.",
+            hint=f"Choose another --output, or measure the run with `hilum evaluate {run.root}`.",
+        )
+    if run.state.exists():
+        raise OutputError(
+            f"{run.root} holds a run that is not finished.",
+            hint=f"Continue it with `hilum train --resume {run.root}`, or choose another --output.",
+        )
+
+
+def _require_same_settings(config: Config, run: RunFolder) -> None:
+    if _settings_that_count(open_run(run.root)[1]) != _settings_that_count(config):
+        raise CheckpointError(
+            f"The run in {run.root} was started with other settings.",
+            hint="Resume with the settings in its config.toml, or choose another --output.",
+        )
+
+
 def _identity(config: Config, index: Index, split: Split) -> str:
-    """What a resumed run must share with its first part; where it computes may change."""
+    """Hash what a resumed run must share with its first part: settings, index and split."""
     return sha256_text(f"{_settings_that_count(config)} {index.digest} {split.digest}")
 
 

@@ -1,4 +1,4 @@
-"""Writing that is atomic, and hashing. Nothing else in hilum opens a result file for writing."""
+"""Atomic writing, the CSV dialect and hashing. Nothing else in hilum opens a result file for writing."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ import io
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
+from numbers import Number
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from hilum.errors import OutputError
 
 _CHUNK = 1 << 20
+_LONGEST_SUFFIX = 32
+"""Bytes. What is longer is part of a name, not a format, and would make the temporary file's name too long."""
+
+# A spreadsheet evaluates a cell that begins so: https://owasp.org/www-community/attacks/CSV_Injection
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @contextmanager
@@ -25,14 +33,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success fsync it and rename it into place.
 
     A process killed inside the block leaves the old file untouched. The suffix is kept, since many writers
-    choose the format by it.
+    choose the format by it; the rest of the name is not, so that any name that a file can have can be written.
 
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        suffix = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_SUFFIX else ""
+        handle, name = tempfile.mkstemp(prefix=".hilum-", suffix=suffix, dir=path.parent)
         os.close(handle)
     except OSError as error:
         raise OutputError(
@@ -83,12 +92,51 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table to ``path`` atomically, RFC 4180 quoting, ``\\n`` line ends; None becomes an empty cell."""
+    """Write a table to ``path`` atomically, as CsvWriter does."""
     stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
+    writer = CsvWriter(stream)
+    writer.write_row(header)
+    writer.write_rows(rows)
     write_text(path, stream.getvalue())
+
+
+class CsvWriter:
+    """Write rows of CSV to an open text file: RFC 4180 quoting, ``\\n`` line ends, every cell through csv_cell.
+
+    Args:
+        stream: opened with ``newline=""``.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write_row(self, cells: Iterable[object]) -> None:
+        """Write one row; None becomes an empty cell."""
+        line = io.StringIO(newline="")
+        csv.writer(line).writerow([csv_cell(cell) for cell in cells])  # a carriage return is quoted only so
+        self._stream.write(line.getvalue().removesuffix("\r\n") + "\n")
+
+    def write_rows(self, rows: Iterable[Iterable[object]]) -> None:
+        """Write one row after the other."""
+        for row in rows:
+            self.write_row(row)
+
+
+def csv_cell(value: object) -> object:
+    """Return a value as CSV holds it: text that a spreadsheet would evaluate gets an apostrophe in front.
+
+    That is text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a line end. Numbers, and text that is one
+    decimal number, stay as they are. ``csv_text`` undoes it.
+    """
+    if value is None or isinstance(value, Number):
+        return value
+    text = str(value)
+    return f"'{text}" if _FORMULA.match(text) and not _DECIMAL.fullmatch(text) else text
+
+
+def csv_text(cell: str) -> str:
+    """Return the text that ``csv_cell`` made a cell of; any other text as it is."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def sha256_file(path: Path) -> str:
@@ -130,7 +178,8 @@ _FORMER_KEYS = {
     "label_set_level": "prediction_set_level",
     "labelled": "labeled",
     "localisation": "localization",
-    "localization_weight": "localization_weight",
+    "localisation_weight": "localization_weight",
+    "split_seed": "seed",
 }
 
 

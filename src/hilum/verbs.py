@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from hilum.config import PresetName, load_config
+from hilum.config import PresetName, load_config, nest
 from hilum.errors import ConfigError
 from hilum.model import Model, bundle_path
 from hilum.model import load as load_model
@@ -139,7 +139,7 @@ def train(
         "training.device": device, "training.seed": random_state, "split.seed": random_state, "preprocess.size": size,
         "data": Path(data).resolve(), "classes": classes,
     }  # fmt: skip
-    overrides = _nested({**{name: value for name, value in flat.items() if value is not None}, **(settings or {})})
+    overrides = nest({**{name: value for name, value in flat.items() if value is not None}, **(settings or {})})
     if from_bundle is None:
         config = load_config(preset, None, overrides)
     else:
@@ -205,18 +205,6 @@ def audit_dataset(
     place = None if model is None else _place(model)
     with _folder(out) as folder:
         return audit(Path(data), Path(folder), model=place, classes=classes, seed=random_state)
-
-
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """``{"a.b": 1}`` as ``{"a": {"b": 1}}``."""
-    tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        *sections, key = name.split(".")
-        place = tree
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[key] = value
-    return tree
 
 
 def _place(model: Model | Run | str | os.PathLike[str]) -> Path:

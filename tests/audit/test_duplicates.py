@@ -128,7 +128,7 @@ def test_equal_files_are_paired_with_the_first_which_alone_is_compared() -> None
 def test_nothing_and_one_film_have_no_pairs_and_digests_must_fit() -> None:
     assert find_duplicates(stack([]), []) == ()
     assert find_duplicates(_prints([_film(0)]), ["a"]) == ()
-    with pytest.raises(DataError, match="one digest for each of 1 prints, got 2"):
+    with pytest.raises(DataError):
         find_duplicates(_prints([_film(0)]), ["a", "b"])
 
 
@@ -177,5 +177,5 @@ def test_the_summary_counts_what_a_loop_counts() -> None:
 def test_the_summary_of_nothing_is_zero() -> None:
     summary = summarize([], [Record(Path("a.png"))], [None])
     assert (summary.clusters, summary.images, summary.class_names, summary.split_names) == (0, 0, (), ())
-    with pytest.raises(DataError, match="one split for each"):
+    with pytest.raises(DataError):
         summarize([], [Record(Path("a.png"))], [])

@@ -39,12 +39,6 @@ def _noise(seed: int = 9) -> Image:
     return np.random.default_rng(seed).integers(1, 256, (SIDE, SIDE)).astype(np.uint8)
 
 
-def test_frame_is_where_the_padded_film_lies() -> None:
-    image, _ = _film(shape=(64, 48))
-    assert erasure.film_frame(image) == (0, 8, 64, 56)
-    assert erasure.film_frame(np.zeros((32, 32), np.uint8)) == (0, 0, 0, 0)
-
-
 def test_dilation_is_a_disc_of_the_given_share() -> None:
     _, lung = _film()
     distance = ndimage.distance_transform_edt(~lung)

@@ -210,9 +210,9 @@ def test_equal_seeds_give_equal_results_and_progress_is_told() -> None:
 
 def test_wrong_lengths_and_too_few_permutations_are_refused() -> None:
     table, labels, groups = _data(100)
-    with pytest.raises(DataError, match="Expected 100 rows"):
+    with pytest.raises(DataError):
         run_probes({"border": table[:50]}, labels, NAMES, groups, [None] * 100)
-    with pytest.raises(ConfigError, match="at least 19"):
+    with pytest.raises(ConfigError):
         run_probes({"border": table}, labels, NAMES, groups, [None] * 100, permutations=5)
 
 

@@ -1,10 +1,10 @@
-"""The words and the severity of what the probes found."""
+"""The severity of what the probes found."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from hilum.audit.findings import ALPHA, sentence, verdicts
+from hilum.audit.findings import ALPHA, verdicts
 from hilum.audit.probes import REST, ProbeResult
 from hilum.metrics.bootstrap import Interval
 
@@ -16,14 +16,11 @@ def _result(
     return ProbeResult(probe, "COVID", negative, interval, 0.45, 0.55, p, (900, 1100), (400, 500))
 
 
-def test_a_shortcut_in_words() -> None:
+def test_a_shortcut_names_its_pair_and_its_figures() -> None:
     (finding,) = verdicts([_result()])
-    assert finding.severity == "error"
-    assert finding.check == "shortcut_border"
-    assert finding.message == (
-        "COVID against Normal can be told from the border alone: AUC 0.97 (0.96–0.98), n = 2,000;"
-        " chance 0.45–0.55, p = 0.005."
-    )
+    assert (finding.severity, finding.check) == ("error", "shortcut_border")
+    for part in ("COVID against Normal", "0.97 (0.96–0.98), n = 2,000", "0.45–0.55", "p = 0.005"):
+        assert part in finding.message
 
 
 def test_significance_and_effect_decide_the_severity() -> None:
@@ -36,14 +33,9 @@ def test_significance_and_effect_decide_the_severity() -> None:
         assert {finding.severity for finding in verdicts(results)} == {severity}
 
 
-def test_what_is_not_significant_is_said_so() -> None:
-    assert "cannot be told from the border alone" in sentence(_result(auc=0.53, half=0.05, p=0.4))
-
-
 def test_what_holds_the_lung_is_called_so() -> None:
     (finding,) = verdicts([_result("histogram")])
     assert finding.check == "probe_histogram"
-    assert "may be the disease" in finding.message
 
 
 def test_findings_are_ranked_by_severity_then_effect() -> None:
@@ -59,7 +51,6 @@ def test_findings_are_ranked_by_severity_then_effect() -> None:
     findings = verdicts(results)
     assert [finding.severity for finding in findings] == ["error", "error", "warning", "info", "info"]
     assert [finding.message.split()[2] for finding in findings] == ["A", "B", "C", "Normal", "rare"]
-    assert "cannot be measured with 2 in 2 and 1 in 1" in findings[-1].message
 
 
 def test_pairs_of_classes_come_before_one_against_the_rest() -> None:

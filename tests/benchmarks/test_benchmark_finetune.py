@@ -84,5 +84,5 @@ def test_draws_are_of_both_classes_repeated_and_the_same_for_both_ways(finetune:
     assert rows == finetune.drawn(Rows(), 4, 32, 1) != finetune.drawn(Rows(), 4, 32, 2)
     assert np.bincount(rows, minlength=30).tolist().count(4) == 8
     assert sum(Rows.labels[rows]) == 16
-    with pytest.raises(SystemExit, match="Expected 11 training films"):
+    with pytest.raises(SystemExit):
         finetune.drawn(Rows(), 11, 32, 1)

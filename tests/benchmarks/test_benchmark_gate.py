@@ -16,11 +16,12 @@ def gate(benchmark: Callable[[str], ModuleType]) -> ModuleType:
     return benchmark("gate")
 
 
-def test_a_share_has_its_exact_interval(gate: ModuleType) -> None:
-    entry = gate.share([True] * 48)
-    assert entry["value"] == 1
+def test_a_proportion_has_its_exact_interval(benchmark: Callable[[str], ModuleType]) -> None:
+    proportion = benchmark("measuring").proportion
+    entry = proportion(48, 48)
+    assert (entry["value"], entry["n"]) == (1, 48)
     assert entry["low"] == pytest.approx(0.025 ** (1 / 48))  # Clopper and Pearson's closed form for n of n
-    assert gate.share([True, False])["n"] == 2
+    assert proportion(0, 0)["value"] is None
 
 
 def test_the_area_under_the_curve_counts_ties_half(gate: ModuleType) -> None:
@@ -63,5 +64,6 @@ def test_a_row_counts_the_verdicts_of_both(gate: ModuleType, benchmark: Callable
     )
     (row,) = table.rows
     assert (row["classic"]["value"], row["learned"]["value"]) == (1.0, 0.5)
-    text = benchmark("tables_gate").gate({"rows": table.rows, "command": "c", "split": {"digest": "d" * 64}})
+    result = {"rows": table.rows, "command": "c", "split": {"digest": "d" * 64}}
+    text = benchmark("tables").template("gate", result=result)
     assert "| all of these | 2 | 1.000 (0.158–1.000) | 0.500 (0.013–0.987) | ≤ 0.01 |" in text

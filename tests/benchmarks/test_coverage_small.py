@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -17,7 +18,7 @@ FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "coverage.py"
 
 
 @pytest.fixture(scope="module")
-def coverage() -> ModuleType:
+def coverage(benchmark: Callable[[str], ModuleType]) -> ModuleType:  # benchmark puts the folder on the path
     spec = importlib.util.spec_from_file_location("coverage_benchmark", FILE)
     assert spec is not None
     assert spec.loader is not None

@@ -97,22 +97,6 @@ def test_a_file_that_it_does_not_hold_is_a_bundle_error(folder: Path) -> None:
         load_bundle(folder).read("int8.onnx")
 
 
-def test_a_bundle_of_before_calibration_loads(folder: Path) -> None:
-    """As 0.2 wrote them: no quantiles, and none of the fields that came with them."""
-    raw = json.loads((folder / MANIFEST).read_text())
-    for field in ("prediction_set_level", "abstention_threshold", "calibration", "sources"):
-        del raw[field]
-    raw["conformal_quantiles"] = {}
-    blank = (json.dumps({**raw, "bundle_id": ""}, indent=2) + "\n").encode()
-    digest = hashlib.sha256(blank).hexdigest()
-    (folder / MANIFEST).write_bytes(blank.replace(b'"bundle_id": ""', f'"bundle_id": "{digest}"'.encode(), 1))
-    found = load_bundle(folder).manifest
-    assert found.bundle_id == digest
-    assert found.abstention_threshold is None
-    assert found.prediction_set_quantiles is None
-    assert found.calibration == {}
-
-
 def test_the_quantiles_of_prediction_sets_are_those_of_the_level() -> None:
     assert manifest().prediction_set_quantiles == (0.8125, 1.0)
     assert manifest().model_copy(update={"prediction_set_level": "0.99"}).prediction_set_quantiles is None

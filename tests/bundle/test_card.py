@@ -21,7 +21,7 @@ def _manifest(name: str) -> Manifest:
         "source": None,
         "value": 0.75,
         "low": 0.5,
-        "high": None,
+        "high": 0.875,
         "n": 30,
     }
     return Manifest(
@@ -46,7 +46,7 @@ def test_the_card_counts_measures_and_warns() -> None:
     assert "- Images (train / val / test): 1,700 / 20 / 30; lung masks: unknown" in card
     assert "- Sources of the images: hospital (1,750)" in card
     assert "encoder weights at the start: random" in card
-    assert card.count("| accuracy | 0.750 | 0.500–- | 30 |") == 1
+    assert card.count("| accuracy | 0.750 | 0.500–0.875 | 30 |") == 1
     assert "## Calibration" not in card
     for sentence in (NOT_A_DEVICE, SAME_SOURCES, CANNOT_TELL):
         assert sentence in card

@@ -103,8 +103,27 @@ def test_an_interrupt_is_one_line(hilum: Hilum, tmp_path: Path, monkeypatch: pyt
     def interrupt(inputs: list[str]) -> list[Path]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hilum.inference.folder.find_files", interrupt)
+    monkeypatch.setattr("hilum.data.find.find_images", interrupt)
     assert "Interrupted" in hilum("predict", tmp_path, "--bundle", tmp_path, code=130)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", ""], ["predict", "a.png", ""], ["gate", ""], ["index", ""], ["split", ""], ["train", ""],
+        ["audit", ""], ["evaluate", "default", ""], ["evaluate", ""], ["recalibrate", "default", ""],
+        ["compare", "", ""],
+        ["predict", "a.png", "--out", ""], ["predict", "a.png", "--out="], ["index", ".", "--out="], ["info", ""],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_an_empty_word_is_not_the_current_folder(
+    hilum: Hilum, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.png").write_bytes(b"an image")
+    assert hilum(*words, code=2).startswith("Error: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 # The chain

@@ -80,21 +80,21 @@ REFUSALS: dict[str, tuple[Command, str]] = {
     ),
     "phantom, folder in use": (lambda w, r: ["phantom", w / "notes"], "has something in it"),
     "phantom, below a file": (lambda w, r: ["phantom", w / "file" / "x", "--count", "4"], "writable folder"),
-    "train, no data": (lambda w, r: ["train", "--output", w / "new"], "data to train on"),
+    "train, no data": (lambda w, r: ["train", "--output", w / "new"], "No data to train on"),
     "train, empty folder": (lambda w, r: ["train", w / "nothing", "--dry-run"], "class folders"),
     "train, one class": (
         lambda w, r: ["train", w / "data", "--class", "COVID", "--output", w / "file" / "new"],
         "writable folder",
     ),
     "train, unwritable": (lambda w, r: ["train", w / "data", "--output", w / "file"], "writable folder"),
-    "train, folder holds a run": (lambda w, r: ["train", w / "data", "--output", w / "oldrun"], "already holds one"),
+    "train, folder holds a run": (lambda w, r: ["train", w / "data", "--output", w / "oldrun"], "--resume"),
     "train, unknown key": (
         lambda w, r: ["train", w / "data", "--config", w / "unknown-key.toml", "--output", w / "new"],
-        "unknown key `training.epoch`",
+        "did you mean `training.epochs`",
     ),
     "train, TOML syntax": (
         lambda w, r: ["train", w / "data", "--config", w / "syntax.toml", "--output", w / "new"],
-        "Expected TOML in",
+        "not valid TOML",
     ),
     "train, value out of range": (
         lambda w, r: ["train", w / "data", "--config", w / "range.toml", "--output", w / "new"],
@@ -102,11 +102,20 @@ REFUSALS: dict[str, tuple[Command, str]] = {
     ),
     "train, flag out of range": (lambda w, r: ["train", w / "data", "--size", "50"], "`preprocess.size`"),
     "train, no such file": (lambda w, r: ["train", w / "data", "--config", w / "absent.toml"], "No such file"),
-    "train, unknown device": (lambda w, r: ["train", w / "data", "--dry-run", "--device", "tpu"], "cuda:N, got 'tpu'"),
-    "train, resume no run": (lambda w, r: ["train", "--resume", w / "notes"], "a run's folder"),
-    "train, resume and more": (lambda w, r: ["train", "--resume", w / "oldrun", "--epochs", "9"], "--resume alone"),
-    "evaluate, no run": (lambda w, r: ["evaluate", w / "notes"], "a run's folder"),
-    "export, no run": (lambda w, r: ["export", w / "notes"], "a run's folder"),
+    "train, unknown device": (lambda w, r: ["train", w / "data", "--dry-run", "--device", "tpu"], "'tpu'"),
+    "train, folder holds a finished run": (
+        lambda w, r: ["train", w / "data", "--output", r.root],
+        "holds a finished run",
+    ),
+    "train, unknown class": (
+        lambda w, r: ["train", w / "data", "--class", "Covid", "--output", w / "new", "--dry-run"],
+        "Covid",
+    ),
+    "train, absent folder": (lambda w, r: ["train", w / "absent", "--dry-run"], "absent"),
+    "train, resume no run": (lambda w, r: ["train", "--resume", w / "notes"], "config.toml"),
+    "train, resume and more": (lambda w, r: ["train", "--resume", w / "oldrun", "--epochs", "9"], "--resume continues"),
+    "evaluate, no run": (lambda w, r: ["evaluate", w / "notes"], "config.toml"),
+    "export, no run": (lambda w, r: ["export", w / "notes"], "config.toml"),
     "export, not trained": (lambda w, r: ["export", w / "oldrun"], "trained weights"),
     "export, over something else": (
         lambda w, r: ["export", r.root, "--output", w / "notes"],
@@ -118,15 +127,15 @@ REFUSALS: dict[str, tuple[Command, str]] = {
     "import, absent": (lambda w, r: ["import-checkpoint", w / "absent.pth", "--output", w / "new"], "absent.pth"),
     "predict, empty folder": (
         lambda w, r: ["predict", w / "nothing", "--bundle", r.bundle, "--output", w / "results"],
-        "Expected image files at",
+        "No images found in",
     ),
     "predict, directory named as a file": (
         lambda w, r: ["predict", w / "data" / "Empty", "--bundle", r.bundle, "--output", w / "results"],
-        "Expected image files at",
+        "No images found in",
     ),
     "predict, absent": (
         lambda w, r: ["predict", w / "absent.png", "--bundle", r.bundle, "--output", w / "results"],
-        "found none",
+        "absent.png",
     ),
     "predict, no bundle": (
         lambda w, r: ["predict", w / "film.png", "--bundle", w / "notes", "--output", w / "results"],

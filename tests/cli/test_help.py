@@ -128,10 +128,6 @@ def test_the_same_option_has_the_same_name_everywhere(commands: dict[str, Any]) 
 # Hints
 
 
-ELSEWHERE = {"training", "config.py"}
-"""Where settings that are no options are still named as options."""
-
-
 OPTION = r"(?<![\w-])--[a-z][a-z0-9]*(?:-[a-z0-9]+)*(?![\w-])"
 
 
@@ -156,8 +152,6 @@ def mentions() -> list[Any]:
     found = []
     for path in sorted(SOURCE.rglob("*.py")):
         place = path.relative_to(SOURCE)
-        if place.parts[0] in ELSEWHERE:
-            continue
         for line, text in texts_of(path):
             if re.search(r"(?<![\w-])--[a-z]|\bhilum [a-z]", text):
                 found.append(pytest.param(text, id=f"{place}:{line}"))

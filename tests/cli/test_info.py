@@ -76,7 +76,7 @@ def test_says_in_short_what_it_is(tmp_path: Path) -> None:
         f"size {size:.1f} MB, weights as float32",
         f"place {tmp_path / 'bundle'}",
         "accuracy 0.912 (0.900–0.925), n = 1,234",
-        "recall, [red]Opacity 0.500 (no interval from one group), n = 7",
+        "recall, [red]Opacity 0.500 (no interval), n = 7",
         "dice undefined, n = 0",
     ):
         assert line in lines

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from dicom_writing import content_of, dataset_of
 
 from hilum.config import PreprocessSpec, SplitConfig
 from hilum.data.cache import open_cache
@@ -81,6 +83,82 @@ def test_images_directly_in_the_class_folder_suffixes_of_any_case_and_rubbish_ig
     assert [record.label for record in index.records] == ["a", "b"]
 
 
+def test_everything_in_the_folders_that_is_not_used_is_counted_and_named(folders: Path) -> None:
+    write_table(folders / "README.txt", "nothing")
+    write_table(folders / "COVID" / "images" / "notes", "nothing")
+    write_table(folders / "COVID" / "DICOMDIR", "nothing")
+    draw(folders / "COVID" / "images" / "patient" / "1.png")
+    draw(folders / "COVID" / "patient" / "1.png")
+    draw(folders / "COVID" / "beside.png")
+    draw(folders / "loose.png")
+    draw(folders / "Normal" / "images" / ".hidden.png")
+    (folders / "Normal" / "images" / "broken.png").symlink_to("nowhere")
+    index = build_index(folders)
+    assert len(index.records) == 6
+    assert {finding.check: finding.records for finding in index.findings} == {
+        "loose_image": ("loose.png", "COVID/beside.png"),
+        "not_image": ("README.txt", "COVID/DICOMDIR", "COVID/images/notes"),
+        "hidden": ("Normal/images/.hidden.png",),
+        "nested_folder": ("COVID/patient", "COVID/images/patient"),
+        "not_file": ("Normal/images/broken.png",),
+    }
+
+
+def test_dicom_and_pictures_without_a_suffix_are_indexed(folders: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 4096, (48, 40), dtype=np.uint16)
+    for number in (1, 2):
+        name = f"1.2.840.{number}"
+        (folders / "COVID" / "images" / name).write_bytes(content_of(dataset_of(pixels + number, 12)))
+        draw_mask(folders / "COVID" / "masks" / f"{name}.png").rename(folders / "COVID" / "masks" / name)
+    (folders / "Normal/images/Normal-1.png").rename(folders / "Normal/images/IM000000")
+    index = build_index(folders)
+    assert index.findings == ()
+    assert [record.mask_path for record in index.records[:2]] == [
+        folders / "COVID/masks/1.2.840.1",
+        folders / "COVID/masks/1.2.840.2",
+    ]
+    save_index(index, tmp_path / "index.csv")
+    assert load_index(tmp_path / "index.csv").records == index.records
+    cache = open_cache(index.records, PreprocessSpec(size=32), tmp_path / "cache")
+    assert cache.images.shape == (8, 32, 32)
+
+
+def test_names_that_a_spreadsheet_would_evaluate_are_saved_and_loaded(folders: Path) -> None:
+    for name in ("=cmd.png", "-1+1.png", "@a.png", "'=x.png", "+\t.png"):
+        draw(folders / "=COVID" / name, seed=len(name))
+        draw_mask(folders / "=COVID" / "masks" / name)
+    index = build_index(folders)
+    save_index(index, folders / "index.csv")
+    loaded = load_index(folders / "index.csv")
+    assert loaded.records == index.records
+    assert loaded.digest == index.digest
+    with (folders / "index.csv").open(newline="") as stream:
+        assert {row["label"] for row in csv.DictReader(stream)} == {"COVID", "Normal", "'=COVID"}
+
+
+def test_a_name_that_is_not_utf_8_is_left_out_and_named(folders: Path, tmp_path: Path) -> None:
+    try:
+        for name in (b"COVID/images/r\xf6ntgen.png", b"L\xfcnge/a.png"):
+            (folders / os.fsdecode(name)).parent.mkdir(exist_ok=True)
+            draw(tmp_path / "a.png").rename(folders / os.fsdecode(name))
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    index = build_index(folders)
+    assert len(index.records) == 6
+    assert checks(index) == {"undecodable_name": "error"}
+    assert index.findings[0].records == ("COVID/images/r\\udcf6ntgen.png", "L\\udcfcnge/a.png")
+    save_index(index, folders / "index.csv")
+    assert len(load_index(folders / "index.csv").records) == 6
+
+
+def test_a_name_as_long_as_can_be_is_indexed(folders: Path) -> None:
+    draw(folders / "COVID" / "images" / "a.png").rename(folders / "COVID" / "images" / ("n" * 255))
+    index = build_index(folders)
+    assert len(index.records) == 7
+    save_index(index, folders / "index.csv")
+    assert load_index(folders / "index.csv").records == index.records
+
+
 def test_a_mask_of_another_suffix_is_matched_by_stem(folders: Path) -> None:
     draw_mask(folders / "COVID" / "masks" / "COVID-1.bmp")
     assert build_index(folders).records[1].mask_path == folders / "COVID/masks/COVID-1.bmp"
@@ -147,7 +225,9 @@ def test_metadata_csv_is_used_only_with_an_image_column(folders: Path) -> None:
     write_table(folders / "metadata.csv", "image,label", "COVID/images/COVID-0.png,COVID")
     index = build_index(folders)
     assert len(index.records) == 1
-    assert checks(index) == {"index_source": "info"}
+    assert checks(index) == {"index_source": "info", "unlisted_image": "info"}
+    assert len(index.findings[1].records) == 5
+    assert checks(build_index(folders / "metadata.csv")) == {}  # a table alone may lie in any folder
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_the_order_of_the_records_does_not_matter_but_the_seed_does() -> None:
     records = grouped()
     split = make_split(index_of(records), CONFIG)
     assert make_split(index_of(records[::-1]), CONFIG).digest == split.digest
-    assert make_split(index_of(records), SplitConfig(split_seed=43)).digest != split.digest
+    assert make_split(index_of(records), SplitConfig(seed=43)).digest != split.digest
 
 
 @pytest.mark.parametrize("grouping", [False, True])

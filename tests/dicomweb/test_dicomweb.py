@@ -129,11 +129,11 @@ def test_the_log_grows_over_runs_and_after_a_kill(tmp_path: Path) -> None:
     Log(path, "b" * 64).write(Row(Film("1.1", "1.2", "1.3"), "ok", "", "Normal", 0.5))
     with path.open("ab") as stream:
         stream.write(b"2026-11-25T12:00:00+00:00,bbbb,1.1,1")  # a run killed here
-    Log(path, "c" * 64).write(Row(Film("1.1", "1.2", "1.4"), "refused", 'a, "b"\nc'))
+    Log(path, "c" * 64).write(Row(Film("1.1", "1.2", "1.4"), "refused", '=a, "b"\nc'))
     first, _, last = csv.DictReader(path.read_text(encoding="utf-8").splitlines(keepends=True))
     assert tuple(first) == COLUMNS
     assert (first["instance"], first["predicted_label"], first["probability"]) == ("1.3", "Normal", "0.500000")
-    assert (last["bundle"], last["instance"], last["reason"]) == ("c" * 64, "1.4", 'a, "b"\nc')
+    assert (last["bundle"], last["instance"], last["reason"]) == ("c" * 64, "1.4", '\'=a, "b"\nc')
     assert datetime.fromisoformat(last["time"]).tzinfo is not None
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from hilum.bundle.prediction_sets import softmax
 from hilum.cli.compare import app
 from hilum.errors import DataError
-from hilum.evaluation.compare import Comparison, Difference, compare, figure_name, open_scores, verdict
+from hilum.evaluation.compare import Comparison, Difference, compare, figure_name, open_scores
 from hilum.evaluation.predictions import write_predictions
 from hilum.metrics.bootstrap import resampled_weights
 from hilum.metrics.delong import delong_test, holm
@@ -130,21 +130,17 @@ def test_a_model_does_not_differ_from_itself() -> None:
         assert (difference.difference, difference.low, difference.high) == (0, 0, 0)
         assert difference.p in (None, 1)
         assert difference.better is None
-    assert verdict(comparison) == (
-        "The data cannot tell A and B apart on these 150 images in 75 groups: no difference is clear of 0."
-    )
 
 
 def test_the_better_model_is_named_where_the_data_tell() -> None:
     poor, good = _scores(0.5, seed=1), _scores(2.5, seed=2)
     good = replace(good, dice=poor.dice, iou=poor.iou, hd95=np.asarray(poor.hd95) + 1)
-    said = verdict(compare(poor, good, resamples=200))
-    assert said.startswith("A is better in 95% Hausdorff distance, and B is better in accuracy, balanced accuracy, ")
-    assert "ROC-AUC of a, ROC-AUC of b" in said
-    assert said.endswith("in the other 2 figures the data cannot tell them apart.")  # Dice and IoU
-    turned = verdict(compare(good, poor, resamples=200))
-    assert turned.startswith("A is better in accuracy")
-    assert "B is better in 95% Hausdorff distance" in turned
+    better = {Key(d.metric, d.class_name): d.better for d in compare(poor, good, resamples=200).headline}
+    assert better[Key("hd95")] == "A"
+    assert {better[Key("accuracy")], better[Key("roc_auc", "a")], better[Key("roc_auc", "b")]} == {"B"}
+    assert (better[Key("dice")], better[Key("iou")]) == (None, None)
+    turned = {Key(d.metric, d.class_name): d.better for d in compare(good, poor, resamples=200).headline}
+    assert (turned[Key("hd95")], turned[Key("accuracy")]) == ("B", "A")
 
 
 def test_masks_are_compared_where_both_have_them() -> None:
@@ -182,18 +178,18 @@ def test_a_class_without_images_is_undefined() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "named"),
     [
-        ({"files": ("x.png", *_scores().files[1:])}, r"1 of A alone \(0.png\) and 1 of B alone \(x.png\); 149 are"),
-        ({"files": ("1.png", *_scores().files[1:])}, "every file once in B, got 1.png twice"),
-        ({"labels": (_scores().labels + 2) % 3}, r"same labels for the same files, got 150 that differ \(0.png: "),
-        ({"class_names": ("a", "b", "d")}, "same classes, got a, b, c and a, b, d"),
-        ({"groups": ("other", *_scores().groups[1:])}, r"same groups .* 1 that differ \(0.png: g0 and other\)"),
-        ({"sources": ("north", *_scores().sources[1:])}, "same sources"),
+        ({"files": ("x.png", *_scores().files[1:])}, "x.png"),
+        ({"files": ("1.png", *_scores().files[1:])}, "1.png"),
+        ({"labels": (_scores().labels + 2) % 3}, "0.png"),
+        ({"class_names": ("a", "b", "d")}, "a, b, d"),
+        ({"groups": ("other", *_scores().groups[1:])}, "0.png"),
+        ({"sources": ("north", *_scores().sources[1:])}, "0.png"),
     ],
-)  # fmt: skip
-def test_what_is_not_the_same_set_is_refused(change: dict[str, object], message: str) -> None:
-    with pytest.raises(DataError, match=message):
+)
+def test_what_is_not_the_same_set_is_refused(change: dict[str, object], named: str) -> None:
+    with pytest.raises(DataError, match=named):
         compare(_scores(), replace(_scores(), **change), resamples=10)  # type: ignore[arg-type]
 
 
@@ -204,14 +200,14 @@ def test_scores_are_found_in_a_file_a_folder_and_a_run(tmp_path: Path) -> None:
         found = open_scores(tmp_path / path, "val")
         assert found.files == scores.files
         assert found.split == "val"
-    with pytest.raises(DataError, match=r"with test/predictions.csv, got .*run"):
+    with pytest.raises(DataError):
         open_scores(tmp_path / "run", "test")
 
 
 def test_figures_in_words() -> None:
     numbers = {"a": 0.5, "b": 0.5, "difference": 0.0, "low": 0.0, "high": 0.0, "n": 1, "method": "delong"}
     contrast = Difference("roc_auc", "COVID", "h1", "Normal", **numbers)  # type: ignore[arg-type]
-    assert figure_name(contrast) == "ROC-AUC of COVID against Normal within h1"
+    assert figure_name(contrast) == "AUROC of COVID against Normal within h1"
     assert figure_name(Difference("macro_precision", None, None, None, **numbers)) == "macro precision"  # type: ignore[arg-type]
 
 
@@ -222,9 +218,6 @@ def test_command_prints_the_table_and_writes_json(tmp_path: Path) -> None:
     command = [str(tmp_path / "one"), str(tmp_path / "two.csv"), "--output", str(out), "--resamples", "100"]
     result = CliRunner().invoke(app, command, env={"COLUMNS": "160"}, catch_exceptions=False)
     assert result.exit_code == 0
-    assert "test split: 150 images in 75 groups; differences are B less A" in result.output
-    assert "< 0.001" in result.output
-    assert "B is better in accuracy" in result.output
     content = json.loads(out.read_text(encoding="utf-8"))
     accuracy = next(d for d in content["differences"] if d["metric"] == "accuracy" and d["source"] is None)
     assert accuracy["difference"] == pytest.approx(accuracy["b"] - accuracy["a"])

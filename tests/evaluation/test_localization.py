@@ -313,7 +313,7 @@ def test_a_table_reads_back_to_the_bit_and_gives_the_same_result(tmp_path: Path)
     rows = [
         _row(film, method, random.random(), rest=random.random()) for film in range(6) for method in (EVIDENCE, RANDOM)
     ]
-    rows[3] = replace(rows[3], inside_lung=math.nan)
+    rows[3] = replace(rows[3], inside_lung=math.nan, group="=p", label="'@a")
     table = LocalizationTable(tuple(rows))
     table.write(tmp_path / "localization.csv")
     read = LocalizationTable.read(tmp_path / "localization.csv")
@@ -322,5 +322,5 @@ def test_a_table_reads_back_to_the_bit_and_gives_the_same_result(tmp_path: Path)
         np.testing.assert_array_equal(astuple(before)[5:], astuple(after)[5:])
     assert localization_result(read, resamples=50) == localization_result(table, resamples=50)
     (tmp_path / "other.csv").write_text("file,group\na,b\n")
-    with pytest.raises(DataError, match=r"table of localization in .*other\.csv"):
+    with pytest.raises(DataError):
         LocalizationTable.read(tmp_path / "other.csv")

@@ -40,6 +40,8 @@ def _scores(**changes: Any) -> Scores:
         {"hd95": None},
         {"labels": np.full(COUNT, -1)},
         {"groups": ("",) * COUNT, "sources": (None,) * COUNT},
+        {"files": tuple(f"=cmd|{row}" for row in range(COUNT)), "groups": ("-p",) * COUNT, "sources": ("'@s",) * COUNT},
+        {"class_names": ("=COVID", "+Lung", "-1")},
     ],
 )
 def test_what_is_written_reads_back_equal_to_the_bit(tmp_path: Path, changes: dict[str, Any]) -> None:
@@ -85,8 +87,3 @@ def test_a_table_that_is_no_evaluation_is_refused(tmp_path: Path, text: str) -> 
     path.write_text(text)
     with pytest.raises(DataError):
         read_predictions(path, "test")
-
-
-def test_no_table_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="Expected a table of predictions"):
-        read_predictions(tmp_path / "nowhere.csv", "test")

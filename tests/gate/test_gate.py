@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from hilum.errors import ReadError
 from hilum.gate import ClassicGate, Gate, NoGate, Thresholds, checks
@@ -87,16 +86,6 @@ def test_grayness_is_that_of_the_file() -> None:
     assert checks.check_grayness(Radiograph(flat(90), color_difference=8.0), DEFAULT) is None
     finding = checks.check_grayness(Radiograph(flat(90), color_difference=8.5), DEFAULT)
     assert finding is not None
-    assert finding.message == "grayness: mean difference between color channels 8.5, expected at most 8"
-
-
-def test_messages_say_what_was_measured_against_which_bound() -> None:
-    finding = checks.check_brightness(Radiograph(flat(12)), DEFAULT)
-    assert finding is not None
-    assert finding.message == "brightness: mean 12, expected 20 to 240"
-    finding = checks.check_minimum_side(Radiograph(np.zeros((100, 300), np.uint8)), DEFAULT)
-    assert finding is not None
-    assert finding.message == "minimum side: shorter side 100 px (300 x 100), expected at least 256 px"
 
 
 def test_all_failures_are_reported_in_the_order_of_the_checks() -> None:
@@ -128,21 +117,10 @@ def test_other_thresholds_give_other_verdicts() -> None:
     assert ClassicGate(Thresholds(minimum_side=128))(small).accepted
 
 
-def test_thresholds_are_frozen_and_refuse_unknown_keys() -> None:
-    with pytest.raises(ValidationError):
-        DEFAULT.contrast = 1.0  # type: ignore[misc]
-    with pytest.raises(ValidationError):
-        Thresholds.model_validate({"sharpness": 1})
-
-
 @pytest.mark.parametrize(("gate", "accepts"), [(ClassicGate(), False), (NoGate(), True)], ids=["classic", "none"])
 def test_gates_of_one_stage_give_a_verdict_and_have_no_post_check(gate: Gate, accepts: bool) -> None:
     assert gate(Radiograph(flat(0))).accepted is accepts
     assert gate.check_output(np.zeros((8, 8), bool), None) == ()
-
-
-def test_the_open_gate_accepts_everything() -> None:
-    assert NoGate()(Radiograph(np.zeros((1, 1), np.uint8), color_difference=255.0)).findings == ()
 
 
 def acceptance(folder: Path, read: Callable[[Path], Radiograph]) -> tuple[int, int]:

@@ -147,9 +147,9 @@ def test_halving_keeps_the_means_and_stops_in_time() -> None:
 
 
 def test_another_graph_is_no_gate(bundle: Bundle) -> None:
-    with pytest.raises(BundleError, match="a gate's graph"):
+    with pytest.raises(BundleError):
         LearnedGate(bundle.read(ONNX_MODEL))
-    with pytest.raises(BundleError, match="ONNX Runtime says"):
+    with pytest.raises(BundleError):
         LearnedGate(b"nothing")
 
 

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from hilum.backends.base import BackendOutput
 from hilum.bundle.bundle import Bundle, Manifest
 from hilum.config import ModelConfig, PreprocessSpec
-from hilum.errors import ConfigError, DataError, OutputError
+from hilum.data.find import PARTIAL, TABLE, find_images
+from hilum.errors import ConfigError, OutputError
 from hilum.gate import ClassicGate, Thresholds
 from hilum.inference.evidence_file import read_evidence
-from hilum.inference.folder import PARTIAL, TABLE, find_files, picture_names, predict_folder, sample_files
+from hilum.inference.folder import picture_names, predict_folder
 from hilum.inference.predictor import Predictor, Source
 from hilum.inference.render import class_evidence
 from hilum.inference.result import Result
@@ -91,103 +92,6 @@ def rows_of(table: Path) -> list[list[str]]:
         return list(csv.reader(stream))
 
 
-# Which files
-
-
-def test_a_folder_gives_its_images_at_every_depth_sorted(tmp_path: Path) -> None:
-    wanted = [tmp_path / name for name in ("a.png", "b/c.JPG", "b/d/e.dcm", "b/d/f.tiff", "z.webp")]
-    touch(*wanted, tmp_path / "notes.txt", tmp_path / "b" / "table.csv", tmp_path / "noext")
-    assert find_files([tmp_path]) == wanted
-    assert find_files([str(tmp_path)]) == wanted
-
-
-def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
-    touch(
-        tmp_path / ".a.png",
-        tmp_path / ".thumbnails" / "b.png",
-        tmp_path / "x" / ".y" / "z" / "c.png",
-        tmp_path / "d.png",
-    )
-    assert find_files([tmp_path]) == [tmp_path / "d.png"]
-
-
-def test_a_hidden_folder_that_is_named_is_searched(tmp_path: Path) -> None:
-    touch(tmp_path / ".films" / "a.png")
-    assert find_files([tmp_path / ".films"]) == [tmp_path / ".films" / "a.png"]
-
-
-def test_masks_beside_images_are_passed_over_and_others_are_not(tmp_path: Path) -> None:
-    touch(tmp_path / "Normal" / "images" / "a.png", tmp_path / "Normal" / "masks" / "a.png")
-    touch(tmp_path / "Normal" / "regions" / "a.png", tmp_path / "party" / "masks" / "venice.png")
-    assert find_files([tmp_path]) == [
-        tmp_path / "Normal" / "images" / "a.png",
-        tmp_path / "party" / "masks" / "venice.png",
-    ]
-
-
-@pytest.mark.parametrize("table", [TABLE, PARTIAL])
-def test_pictures_of_an_earlier_prediction_are_passed_over(tmp_path: Path, table: str) -> None:
-    touch(tmp_path / "a.png", tmp_path / "out" / table, tmp_path / "out" / "c.png")
-    touch(tmp_path / "out" / "overlays" / "deep" / "a.png", tmp_path / "out" / "masks" / "a.png")
-    objects = tmp_path / "out" / "dicom"
-    touch(tmp_path / "out" / "evidence" / "a.png", objects / "b" / "a.seg.dcm", objects / "a.sr.dcm")
-    assert find_files([tmp_path]) == [tmp_path / "a.png", tmp_path / "out" / "c.png"]
-    films = [tmp_path / "dicom" / "b.seg.dcm", objects / "film.dcm"]  # elsewhere, and a film in a folder of that name
-    touch(*films)
-    assert find_files([tmp_path]) == [tmp_path / "a.png", films[0], tmp_path / "out" / "c.png", films[1]]
-    named = tmp_path / "out" / "overlays"
-    assert find_files([named]) == [named / "deep" / "a.png"]
-
-
-def test_patterns(tmp_path: Path) -> None:
-    touch(*(tmp_path / name for name in ("a1.png", "a2.png", "a3.jpg", "b/a4.png", "b/c/a5.png", "a[1].png")))
-    assert find_files([f"{tmp_path}/a?.png"]) == [tmp_path / "a1.png", tmp_path / "a2.png"]
-    assert find_files([f"{tmp_path}/a[23].*"]) == [tmp_path / "a2.png", tmp_path / "a3.jpg"]
-    assert find_files([f"{tmp_path}/b/**/*.png"]) == [tmp_path / "b" / "a4.png", tmp_path / "b" / "c" / "a5.png"]
-    assert find_files([tmp_path / "a[1].png"]) == [tmp_path / "a[1].png"]  # a file of that name goes first
-
-
-def test_a_relative_pattern_starts_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    touch(tmp_path / "a.png")
-    monkeypatch.chdir(tmp_path)
-    assert find_files(["*.png"]) == [Path("a.png")]
-
-
-def test_each_file_once_in_the_order_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    touch(tmp_path / "b.png", tmp_path / "a.png", tmp_path / "sub" / "c.png")
-    monkeypatch.chdir(tmp_path)
-    found = find_files(["b.png", ".", tmp_path / "a.png", "sub/../b.png", "./sub/c.png"])
-    assert found == [Path("b.png"), Path("a.png"), Path("sub/c.png")]
-
-
-def test_a_file_that_is_named_is_taken_whatever_it_is(tmp_path: Path) -> None:
-    touch(tmp_path / "letter.txt", tmp_path / ".hidden.png")
-    assert find_files([tmp_path / "letter.txt", tmp_path / ".hidden.png"]) == [
-        tmp_path / "letter.txt",
-        tmp_path / ".hidden.png",
-    ]
-
-
-@pytest.mark.parametrize("name", ["absent", "absent.png", "empty", "*.png", "texts", "image.png"])
-def test_what_names_no_image_is_a_data_error(tmp_path: Path, name: str) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "image.png").mkdir()  # a folder with the name of a file; no file matches *.png
-    touch(tmp_path / "texts" / "a.txt", tmp_path / "film.jpg")
-    with pytest.raises(DataError, match="Expected image files at") as caught:
-        find_files([tmp_path / "film.jpg", tmp_path / name])
-    assert name in caught.value.message
-    assert ".dcm" in caught.value.hint
-
-
-def test_samples_are_a_function_of_the_seed() -> None:
-    files = [Path(f"{number:03d}.png") for number in range(100)]
-    one = sample_files(files, 10, seed=1)
-    assert one == sample_files(files, 10, seed=1) == sorted(one)
-    assert len(set(one)) == 10
-    assert one != sample_files(files, 10, seed=2)
-    assert sample_files(files, 100) == sample_files(files, 500) == files
-
-
 # Names of pictures
 
 
@@ -203,6 +107,29 @@ def test_two_files_of_one_stem_get_two_pictures(tmp_path: Path) -> None:
     assert list(picture_names(files).values()) == [Path("x.png.png"), Path("x.jpg.png"), Path("y.png")]
     awkward = [tmp_path / name for name in ("x.png", "x.jpg", "x.jpg.dcm")]
     assert len(set(picture_names(awkward).values())) == 3
+
+
+def test_a_name_that_ends_in_no_images_suffix_is_kept_whole(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("1.2.840.1", "1.2.840.2", "IM000001")]
+    assert [path.name for path in picture_names(files).values()] == ["1.2.840.1.png", "1.2.840.2.png", "IM000001.png"]
+
+
+def test_names_near_the_longest_become_pictures_and_rows(predictor: Predictor, tmp_path: Path) -> None:
+    stems = ["a" * 251, "a" * 250 + "b", "a" * 242, "ö" * 125, "=" + "c" * 240]
+    files = [film(tmp_path / "in" / f"{stem}.png", seed=seed) for seed, stem in enumerate(stems)]
+    bare = film(tmp_path / "in" / "film.png").rename(tmp_path / "in" / ("d" * 255))
+    out = tmp_path / "out"
+    found = find_images(tmp_path / "in")
+    assert len(found) == 6
+    result = predict_folder(predictor, found, out, save=Wanted(masks=True, overlays=True, dicom_sr=True))
+    assert result.statuses == {"predicted": 6}
+    masks = sorted(path.name for path in (out / "masks").iterdir())
+    assert len(masks) == 6
+    assert max(len(os.fsencode(name)) for name in masks) <= 244
+    names = picture_names(found)
+    assert len({*names.values()}) == 6
+    assert names[files[0]] == picture_names([*files, bare])[files[0]]  # by the name alone
+    assert {name.name for name in names.values()} == {*masks}
 
 
 def test_pictures_never_leave_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +151,7 @@ def test_a_row_for_every_file(predictor: Predictor, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     result = predict_folder(
         predictor,
-        find_files([tmp_path / "in"]),
+        find_images([tmp_path / "in"]),
         tmp_path / "out",
         progress=lambda done, total: seen.append((done, total)),
     )
@@ -336,7 +263,7 @@ def test_a_name_that_is_not_utf_8_gets_its_row(predictor: Predictor, tmp_path: P
         shutil.copy(film(tmp_path / "in" / "a.png"), odd)
     except OSError:
         pytest.skip("this file system takes only UTF-8 names")
-    result = predict_folder(predictor, find_files([tmp_path / "in"]), tmp_path / "out", save=Wanted(masks=True))
+    result = predict_folder(predictor, find_images([tmp_path / "in"]), tmp_path / "out", save=Wanted(masks=True))
     assert [row[0] for row in rows_of(result.table)[1:]] == [f"{tmp_path}/in/a.png", f"{tmp_path}/in/r\\udcf6ntgen.png"]
     assert result.statuses == {"ok": 2}
 

@@ -231,5 +231,5 @@ def test_a_class_without_images_has_no_coverage() -> None:
 
 def test_without_labels_there_is_nothing_to_measure() -> None:
     scores = make_scores(np.full((4, 3), 1 / 3), np.full(4, -1))
-    with pytest.raises(DataError, match="labeled images"):
+    with pytest.raises(DataError):
         conformal_results(scores, with_quantiles({"0.90": (0.5, 0.5, 0.5)}))

@@ -120,7 +120,7 @@ def test_evidence_is_read_above_the_deepest_level(stride: int, changed: int) -> 
 
 @pytest.mark.parametrize(("pooling", "stride"), [("max", 16), ("attention", 4)])
 def test_an_unknown_pooling_or_stride_is_refused(pooling: str, stride: int) -> None:
-    with pytest.raises(ConfigError, match="Expected a pooling of"):
+    with pytest.raises(ConfigError):
         EvidenceNet(SMALL, 4, (16, 8, 8, 4, 4), pooling=pooling, stride=stride)
 
 

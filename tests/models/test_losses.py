@@ -199,7 +199,7 @@ def test_weights_have_mean_one_over_the_images(scheme: str, counts: list[int]) -
 
 
 def test_a_class_without_images_has_no_weight() -> None:
-    with pytest.raises(ConfigError, match=r"\[3, 0, 2\]"):
+    with pytest.raises(ConfigError):
         class_weights([3, 0, 2], "inverse")
 
 

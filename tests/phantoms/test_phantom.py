@@ -245,7 +245,7 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     (tmp_path / "used" / "kept.txt").write_text("mine")
     (tmp_path / "file").write_text("a file")
     for out in (tmp_path / "used", tmp_path / "file"):
-        with pytest.raises(OutputError, match="new or empty folder"):
+        with pytest.raises(OutputError):
             write_phantoms(out, 4, size=32)
     assert _files(tmp_path) == {"file": b"a file", "used/kept.txt": b"mine"}
 

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hilum.service.page.regions import region, region_scale
+from hilum.service.page.regions import region_scale
+
+
+def region(evidence: NDArray[np.float32], lung: NDArray[np.bool_], percent: int) -> NDArray[np.bool_]:
+    """The region that the browser draws from the scale."""
+    return np.asarray(lung & (evidence >= region_scale(evidence, lung).thresholds[percent]))
 
 
 @pytest.fixture

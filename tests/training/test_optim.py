@@ -173,14 +173,14 @@ def out_of_memory(**settings: object) -> DeviceError:
     return caught.value
 
 
-def test_out_of_memory_names_the_flags_that_help() -> None:
+def test_out_of_memory_names_the_options_that_help() -> None:
     error = out_of_memory(batch_size=16, accumulate=2)
     assert "16 images of 256x256" in error.message
-    for flag in ("--batch-size 8", "--accumulate 4", "--precision bf16-mixed", "--size 128"):
+    for flag in ("--batch-size 8", "--set training.accumulate=4", "--precision bf16-mixed", "--size 128"):
         assert flag in error.hint
 
 
-def test_out_of_memory_names_no_flag_that_cannot_help() -> None:
+def test_out_of_memory_names_no_option_that_cannot_help() -> None:
     hint = out_of_memory(batch_size=1, precision="bf16-mixed", size=64).hint
     assert "--batch-size" not in hint
     assert "--precision" not in hint

@@ -25,6 +25,7 @@ from hilum.models.losses import MultiTaskLoss, class_weights
 from hilum.models.weights import load_weights
 from hilum.phantoms.chest import PHANTOM_CLASSES
 from hilum.pipeline import TrainedRun, train
+from hilum.progress import Step
 from hilum.run_folder import RunFolder
 from hilum.training import loop
 from hilum.training.checkpoint import load_state
@@ -107,9 +108,27 @@ def test_a_folder_with_a_run_is_refused_and_left_alone(trained: tuple[TrainedRun
     before = snapshot(result.run.root)
     with pytest.raises(OutputError) as caught:
         train(config, result.run)
-    assert "already holds one" in caught.value.message
-    assert "--resume" in caught.value.hint
+    assert str(result.run.root) in caught.value.message
+    assert "hilum evaluate" in caught.value.hint
     assert snapshot(result.run.root) == before
+
+
+def test_a_folder_with_an_unfinished_run_is_to_be_resumed(phantoms: Path, tmp_path: Path) -> None:
+    RunFolder(tmp_path).state.write_bytes(b"what an epoch left")
+    before = snapshot(tmp_path)
+    with pytest.raises(OutputError) as caught:
+        train(make_config(phantoms), RunFolder(tmp_path))
+    assert f"hilum train --resume {tmp_path}" in caught.value.hint
+    assert snapshot(tmp_path) == before
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(phantoms: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    begun: list[str] = []
+    step = Step(lambda title: begun.append(title) or (lambda done, total: None))  # type: ignore[func-returns-value]
+    with pytest.raises(OutputError):
+        train(make_config(phantoms), RunFolder(tmp_path / "file" / "run"), step=step)
+    assert not begun
 
 
 def test_going_on_with_other_settings_is_refused_and_changes_nothing(trained: tuple[TrainedRun, Config]) -> None:
@@ -349,5 +368,5 @@ def test_a_split_file_goes_before_a_split_of_the_data_that_cannot_be_used(phanto
 
 
 def test_a_dry_run_without_data_says_so(phantoms: Path) -> None:
-    with pytest.raises(ConfigError, match="got none"):
+    with pytest.raises(ConfigError, match="No data"):
         plan(make_config(phantoms).model_copy(update={"data": None}))

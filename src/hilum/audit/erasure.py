@@ -9,11 +9,13 @@ A film whose mask is empty comes back unchanged: it must not be counted, see ``h
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from hilum.imaging.preprocess import content_of
 
 Image: TypeAlias = NDArray[np.uint8]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -33,28 +35,6 @@ MINIMUM_LUNG = 0.05
 GRAY = 128
 """What fills the erased part: mid gray, since 0 is what padding and clear lung look like. ``erase_mean`` fills with the
 gray around it, which is likelier to be seen on a film, but carries what is around into what is erased."""
-
-
-class Frame(NamedTuple):
-    """The part of the square that the film fills, in pixels; ``bottom`` and ``right`` are past the end."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    @property
-    def inside(self) -> tuple[slice, slice]:
-        """The index of the film's pixels."""
-        return slice(self.top, self.bottom), slice(self.left, self.right)
-
-
-def film_frame(image: Image) -> Frame:
-    """The smallest box around all pixels above 0: the placement of a padded film, less its black edges, if any."""
-    rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
-    if not rows.size:
-        return Frame(0, 0, 0, 0)
-    return Frame(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
 
 
 def has_lungs(lungs: Mask) -> NDArray[np.bool_]:
@@ -83,7 +63,7 @@ def erase_blur(image: Image, lung: Mask) -> Image:
     if not lung.any():
         return np.array(image)
     weight = np.zeros(image.shape, np.float32)
-    inside = film_frame(image).inside
+    inside = content_of(image)
     weight[inside] = _soft(dilate(lung), DILATION / 3)[inside]  # three deviations: 1 at the edge of the lung
     return _blend(weight, _blur(image.astype(np.float32), BLUR), image)
 
@@ -106,10 +86,10 @@ def border_only(image: Image, lung: Mask) -> Image:
     """All but the film's border (BORDER wide), less the dilated lungs, filled with GRAY."""
     if not lung.any():
         return np.array(image)
-    top, left, bottom, right = film_frame(image)
-    high, wide = round(BORDER * (bottom - top)), round(BORDER * (right - left))
+    rows, columns = content_of(image)
+    high, wide = (round(BORDER * (side.stop - side.start)) for side in (rows, columns))
     erased = _area(image, lung)
-    erased[top + high : bottom - high, left + wide : right - wide] = True
+    erased[rows.start + high : rows.stop - high, columns.start + wide : columns.stop - wide] = True
     return _filled(image, erased, GRAY)
 
 
@@ -127,7 +107,7 @@ def _area(image: Image, lung: Mask) -> Mask:
     """The dilated lungs inside the film's frame."""
     area = np.zeros_like(lung)
     if lung.any():
-        inside = film_frame(image).inside
+        inside = content_of(image)
         area[inside] = dilate(lung)[inside]
     return area
 

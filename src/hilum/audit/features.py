@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hilum.imaging.decoding import DECODE_ERRORS
-from hilum.imaging.preprocess import to_uint8
+from hilum.imaging.preprocess import content_of, to_uint8
 from hilum.types import Radiograph
 
 FILM_PROBES = ("file", "border", "outside_lung", "thumbnail", "histogram")
@@ -143,9 +143,10 @@ def _outside_lung(pixels: Features, lung: NDArray[np.bool_] | None) -> Features:
     if quiet.mean() < 0.02:
         return np.full(length, np.nan, np.float32)
     filled = np.where(left, pixels, pixels[left].mean())
-    rows, columns = np.flatnonzero(own.any(axis=1)), np.flatnonzero(own.any(axis=0))
-    box = [rows[0] / height, rows[-1] / height, columns[0] / width, columns[-1] / width]
-    size = [np.ptp(rows) / height, np.ptp(columns) / width]
+    spans = zip(content_of(np.asarray(own, np.uint8)), pixels.shape, strict=True)
+    ends = [(span.start, span.stop - 1, side) for span, side in spans]
+    box = [end / side for first, last, side in ends for end in (first, last)]
+    size = [(last - first) / side for first, last, side in ends]
     grid, tones = _resize(filled, _GRID, _GRID).ravel(), _histogram(pixels[left], 16)
     return np.array([*grid, *tones, *_sharpness(pixels, quiet), *box, *size], np.float32)
 

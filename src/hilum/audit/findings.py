@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hilum.audit.model_shortcuts import CHECK, HEADLINE, SWAPPED, SWAPPED_SAME, ModelShortcuts
-from hilum.metrics.bootstrap import Interval
+from hilum.format import format_interval
 from hilum.types import Finding, Severity
 
 if TYPE_CHECKING:  # the probes belong to the train part, the words do not
@@ -21,7 +22,7 @@ that benchmarks/confounds.py allows, so that the bound holds with room."""
 
 
 EFFECT = 0.60
-"""A shortcut is an error where its interval reaches this AUC: an effect of 0.10 or more is not ruled out."""
+"""A shortcut is an error where its interval reaches this AUROC: an effect of 0.10 or more is not ruled out."""
 
 
 _FROM = {
@@ -34,12 +35,15 @@ _FROM = {
 }
 
 
+_share = partial(format_interval, digits=1, percent=True)
+_figure = partial(format_interval, digits=2)
+
 _RANK: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 
 
 def verdicts(results: Iterable[ProbeResult]) -> tuple[Finding, ...]:
     """One Finding per result, ``shortcut_<probe>`` or ``probe_<probe>``, the worst first, pairs of classes
-    before one against the rest, then by AUC.
+    before one against the rest, then by AUROC.
 
     ``error``: a shortcut probe beats chance over the whole family of tests (ALPHA), and its interval reaches EFFECT.
     ``warning``: it beats chance, and the interval ends below. ``info``: all else. What sees the whole film
@@ -75,8 +79,8 @@ def sentence(result: ProbeResult) -> str:
         fewest = f"{more:,} in {groups:,} and {fewer:,} in {rest:,}"
         return f"{contrast} from {source}: cannot be measured with {fewest} (images in groups)."
     figures = (
-        f"AUC {result.auc.value:.2f} ({result.auc.low:.2f}–{result.auc.high:.2f}), n = {result.auc.n:,};"
-        f" chance {result.chance_low:.2f}–{result.chance_high:.2f}, p = {result.p_value:.3f}"
+        f"AUROC {_figure(result.auc, with_n=True)}; chance {result.chance_low:.2f}–{result.chance_high:.2f}, "
+        f"p = {result.p_value:.3f}"
     )
     if result.p_value > ALPHA:
         return f"{contrast} cannot be told from {source}: {figures}."
@@ -93,7 +97,7 @@ WARNING_INDEX = 0.10
 
 
 WARNING_AUC = 0.60
-"""An AUC without lungs surely above this is a warning, whatever the index."""
+"""An AUROC without lungs surely above this is a warning, whatever the index."""
 
 
 WARNING_SWAP = 0.05
@@ -104,8 +108,8 @@ def model_findings(result: ModelShortcuts) -> tuple[Finding, ...]:
     """What audit_model found, in words, errors first.
 
     ``model_shortcut``: the headline index, or the balanced one where that is undefined. An error where it is surely
-    (lower bound) above ERROR_INDEX and both AUCs without lungs, of HEADLINE and CHECK, surely above 0.5; a warning
-    where it is surely above WARNING_INDEX, both AUCs above WARNING_AUC, or nothing can be said; else info.
+    (lower bound) above ERROR_INDEX and both AUROCs without lungs, of HEADLINE and CHECK, surely above 0.5; a warning
+    where it is surely above WARNING_INDEX, both AUROCs above WARNING_AUC, or nothing can be said; else info.
     ``border_alone`` and ``background_swap``: warnings, the latter an error where more films follow the background
     than the lungs.
     """
@@ -124,11 +128,11 @@ def _index_finding(result: ModelShortcuts) -> Finding:
         index, word = result.balanced_index, "Balanced shortcut index"
     if np.isnan(index.value):
         accuracy = result.score("intact").accuracy
-        message = f"The model is right on {percent(accuracy)} of {films}; {majority}. There is no skill to explain."
+        message = f"The model is right on {_share(accuracy)} of {films}; {majority}. There is no skill to explain."
         return Finding("model_shortcut", "warning", message)
-    erased = f"With the lungs erased the model is still right on {percent(score.accuracy)} of {films}; {majority}."
+    erased = f"With the lungs erased the model is still right on {_share(score.accuracy)} of {films}; {majority}."
     check = result.score(CHECK).auc
-    aucs = f"AUC without lungs {number(score.auc)}, with a constant gray in their place {number(check)}."
+    aucs = f"AUROC without lungs {_figure(score.auc)}, with a constant gray in their place {_figure(check)}."
     least = float(np.minimum(score.auc.low, check.low))
     severity: Severity = "warning"
     if np.isnan([index.low, least]).any():
@@ -141,15 +145,15 @@ def _index_finding(result: ModelShortcuts) -> Finding:
         meaning = "a part of what it knows does not come from the lungs."
     else:
         severity, meaning = "info", "little of what it knows is seen to come from elsewhere."
-    return Finding("model_shortcut", severity, f"{erased} {word} {number(index)}: {meaning} {aucs}")
+    return Finding("model_shortcut", severity, f"{erased} {word} {_figure(index)}: {meaning} {aucs}")
 
 
 def _border_finding(result: ModelShortcuts) -> Iterator[Finding]:
     score = result.score("border_only")
     if score.auc.low > WARNING_AUC:
         message = (
-            f"From the border of the film alone the model tells the classes with AUC {number(score.auc)} and is right "
-            f"on {percent(score.accuracy)} of {result.films:,} films."
+            f"From the border of the film alone the model tells the classes with AUROC {_figure(score.auc)} and is "
+            f"right on {_share(score.accuracy)} of {result.films:,} films."
         )
         yield Finding("border_alone", "warning", message)
 
@@ -163,24 +167,8 @@ def _swap_finding(result: ModelShortcuts) -> Iterator[Finding]:
     if follows is None:
         return
     message = (
-        f"Over a background of another class the model is right on {percent(score.accuracy)} of {result.films:,} "
-        f"films, over one of the same class on {percent(same.accuracy)}; it names the background's class on "
-        f"{percent(follows)}."
+        f"Over a background of another class the model is right on {_share(score.accuracy)} of {result.films:,} "
+        f"films, over one of the same class on {_share(same.accuracy)}; it names the background's class on "
+        f"{_share(follows)}."
     )
     yield Finding("background_swap", "error" if follows.value > score.accuracy.value else "warning", message)
-
-
-def percent(interval: Interval) -> str:
-    """``78.0% (76.1–80.2%)``."""
-    if np.isnan(interval.low):
-        return f"{interval.value:.1%} (no interval)"
-    return f"{interval.value:.1%} ({100 * interval.low:.1f}–{interval.high:.1%})"
-
-
-def number(interval: Interval) -> str:
-    """``0.60 (0.55–0.64)``, or ``0.08 (−0.14 to 0.22)``."""
-    if np.isnan(interval.low):
-        return f"{interval.value:.2f} (no interval)"
-    if interval.low < 0:
-        return f"{interval.value:.2f} ({interval.low:.2f} to {interval.high:.2f})".replace("-", "−")
-    return f"{interval.value:.2f} ({interval.low:.2f}–{interval.high:.2f})"

@@ -17,6 +17,10 @@ from hilum.types import SPLIT_NAMES, Finding, Record, Severity, SplitName
 _SHOWN = 3
 
 
+_TESTED_TWICE = "a model is tested on what it was trained on. Give their images one `group` and draw the split again."
+_PATIENTS_TESTED = "patients are tested on whom the model was trained. Draw the split by group."
+
+
 class _Data(NamedTuple):
     records: Sequence[Record]
     names: Sequence[str]
@@ -53,8 +57,8 @@ def leak_findings(
     films = _films(pairs, len(records))
     groups = _groups(records)
     found = (
-        _across_splits(data, films),
-        _groups_across_splits(data, groups),
+        _across_splits(data, films, "duplicate_across_splits", "film", _TESTED_TWICE),
+        _across_splits(data, groups, "group_across_splits", "group", _PATIENTS_TESTED),
         _conflict(data, films),
         _across_groups(data, films),
         _within(data, films),
@@ -79,22 +83,11 @@ def _groups(records: Sequence[Record]) -> list[list[int]]:
     return list(members.values())
 
 
-def _across_splits(data: _Data, films: list[list[int]]) -> Finding | None:
-    hits = _crossing(data, films)
-    text = (
-        f"{_standing(len(hits), 'film')} in more than one split ({_between(data, hits)}): a model is tested on what "
-        "it was trained on. Give their images one `group` and draw the split again."
-    )
-    return _finding("duplicate_across_splits", "error", data, hits, text, lambda row: str(data.splits[row]))
-
-
-def _groups_across_splits(data: _Data, groups: list[list[int]]) -> Finding | None:
-    hits = _crossing(data, groups)
-    text = (
-        f"{_standing(len(hits), 'group')} in more than one split ({_between(data, hits)}): patients are tested on "
-        "whom the model was trained. Draw the split by group."
-    )
-    return _finding("group_across_splits", "error", data, hits, text, lambda row: str(data.splits[row]))
+def _across_splits(data: _Data, sets: list[list[int]], check: str, what: str, consequence: str) -> Finding | None:
+    """Films or groups, given by their rows, of which a part is in one split and a part in another."""
+    hits = _crossing(data, sets)
+    text = f"{_standing(len(hits), what)} in more than one split ({_between(data, hits)}): {consequence}"
+    return _finding(check, "error", data, hits, text, lambda row: str(data.splits[row]))
 
 
 def _conflict(data: _Data, films: list[list[int]]) -> Finding | None:

@@ -8,7 +8,7 @@ need them. The headline is that of ``erased_mean``. Blurring leaves the mean den
 network may read, so the worst of the three would accuse it; a constant makes a film unlike any that the network has
 seen, so that it may call them all alike, and the index is low for no good reason. The mean of the surroundings does
 neither, but carries their gray to where a network looks for lungs. Hence the finding asks that ``erased_fill`` bears it
-out, by its AUC, which is blind to calling them all alike. All three, and the index of their mean accuracy, are given.
+out, by its AUROC, which is blind to calling them all alike. All three, and the index of their mean accuracy, are given.
 
 The **balanced index** is the same with balanced accuracy and a chance of 1/K: it also answers where the classes are so
 uneven that the commonest one leaves nothing to gain. A network that reads the heart, the bones or the age of the
@@ -56,7 +56,7 @@ class TreatedScore:
         treatment: one of TREATMENTS.
         accuracy: against the film's label; with a swapped background, that of the lungs.
         balanced_accuracy: mean recall over the classes.
-        auc: macro one-against-the-rest ROC-AUC.
+        auc: macro one-vs-rest AUROC.
         index, balanced_index: the shortcut indices, for the ways of erasing alone; NaN where the network does no
             better than the guess on intact films.
         follows_background: share given the background's label, for swapped backgrounds alone.

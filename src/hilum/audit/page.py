@@ -9,9 +9,10 @@ from typing import Any
 
 from hilum.audit.report import AuditReport
 from hilum.document import data_uri, write_document
+from hilum.format import metric_title
 
 _TREATMENTS = {
-    "intact": "Intact films",
+    "intact": "Intact images",
     "erased_mean": "Lungs erased, mean of the surroundings",
     "erased_fill": "Lungs erased, one gray level",
     "erased_blur": "Lungs erased, blurred",
@@ -30,10 +31,10 @@ _PROBES = {
 }
 _WHOLE_FILM = frozenset({"thumbnail", "histogram"})
 _MEASURES = {
-    "accuracy": "Accuracy",
-    "auc": "ROC-AUC",
-    "kept": "Share of films whose answer stays",
-    "mask_dice": "Dice of the lung mask with that of the intact film",
+    "accuracy": metric_title("accuracy", first=True),
+    "auc": metric_title("roc_auc"),
+    "kept": "Share of unchanged predictions",
+    "mask_dice": "Dice of the lung mask with that of the intact image",
 }
 _SEVERITIES = {"error": "Error", "warning": "Warning", "info": "Note"}
 _MOST_NAMED = 100  # pairs in the list of duplicates
@@ -45,7 +46,7 @@ def write_page(report: AuditReport, path: Path, *, pictures: Mapping[str, bytes]
     Args:
         report: what is told.
         path: the HTML to write.
-        pictures: PNG or JPEG of two films side by side, by their names with a line break between.
+        pictures: PNG or JPEG of two images side by side, by their names with a line break between.
 
     Returns:
         The path.
@@ -58,7 +59,7 @@ def write_page(report: AuditReport, path: Path, *, pictures: Mapping[str, bytes]
 
 
 def page_context(report: AuditReport, pictures: Mapping[str, bytes]) -> dict[str, Any]:
-    """What the template names; see write_page."""
+    """Return what the template names; see write_page."""
     content = report.model_dump(mode="json")
     return {
         "kind": "Audit" if report.model is None else "Audit of data and model",
@@ -164,7 +165,7 @@ def _treatments(model: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 
 
 def _measures(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Per measure a table: a row per change, a column per strength, the intact films first."""
+    """Per measure a table: a row per change, a column per strength, the intact images first."""
     intact = next((point for point in points if point["level"] == 0), None)
     changed = [point for point in points if point["level"] > 0]
     return [

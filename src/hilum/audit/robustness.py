@@ -14,13 +14,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.audit.erasure import Image, Mask, film_frame
-from hilum.audit.findings import number, percent
+from hilum.audit.erasure import Image, Mask
 from hilum.audit.model_shortcuts import run_changed
 from hilum.backends.base import Backend
 from hilum.bundle.prediction_sets import softmax
 from hilum.config import PreprocessSpec
 from hilum.errors import ConfigError, DataError
+from hilum.format import format_interval
+from hilum.imaging.preprocess import content_of
 from hilum.metrics.bootstrap import Interval, bootstrap
 from hilum.metrics.scores import FloatArray, dice_and_iou, nan_mean, one_vs_rest_auc
 from hilum.progress import Progress
@@ -67,7 +68,7 @@ class RobustnessPoint:
         strength: in ``unit``.
         unit: see CHANGES.
         accuracy: against the film's label.
-        auc: macro one-against-the-rest ROC-AUC.
+        auc: macro one-vs-rest AUROC.
         kept: share of films whose predicted label is that of the intact film.
         drop: accuracy on the intact films less ``accuracy``, on the same resamples.
         mask_dice: mean Dice of the predicted lungs with those of the intact film, moved alike.
@@ -153,9 +154,9 @@ def change_film(image: Image, change: str, level: int, row: int = 0, seed: int =
     if matrix is not None:
         return np.asarray(cv2.warpAffine(image, matrix, image.shape[::-1], flags=cv2.INTER_LINEAR), np.uint8)
     changed = np.array(image)
-    inside = film_frame(image).inside
+    inside = content_of(image)
     film = changed[inside]
-    if not level or not film.size:
+    if not level or not film.any():
         return changed
     strength = CHANGES[change].strengths[level - 1]
     power = strength ** _ways(row, seed)[0]  # of gamma and contrast
@@ -212,10 +213,10 @@ def robustness_findings(points: tuple[RobustnessPoint, ...]) -> tuple[Finding, .
         lost = next((point for point in mild if point.drop.low > WARNING_DROP), None)
         if lost is None:
             continue
+        first, last = (format_interval(point.accuracy, 1, percent=True) for point in (intact, lost))
         message = (
-            f"The mild change {change}, {lost.strength:g} ({lost.unit}), takes the accuracy from "
-            f"{percent(intact.accuracy)} to {percent(lost.accuracy)}, a loss of {number(lost.drop)}, on "
-            f"{lost.accuracy.n:,} films."
+            f"The mild change {change}, {lost.strength:g} ({lost.unit}), takes the accuracy from {first} to {last}, a "
+            f"loss of {format_interval(lost.drop, 2)}, on {lost.accuracy.n:,} films."
         )
         findings.append(Finding("robustness", "warning", message))
     if findings:
@@ -223,7 +224,7 @@ def robustness_findings(points: tuple[RobustnessPoint, ...]) -> tuple[Finding, .
     worst = max((point for point in points if 0 < point.level <= MILD), key=lambda point: point.drop.value)
     message = (
         f"No mild change surely costs more than {WARNING_DROP:.0%} of accuracy, on {intact.accuracy.n:,} films; the "
-        f"costliest is {worst.change}, {worst.strength:g} ({worst.unit}): {number(worst.drop)}."
+        f"costliest is {worst.change}, {worst.strength:g} ({worst.unit}): {format_interval(worst.drop, 2)}."
     )
     return (Finding("robustness", "info", message),)
 

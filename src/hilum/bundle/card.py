@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from hilum.bundle.bundle import Manifest
+from hilum.format import bounds, metric_title, number
 
 NOT_A_DEVICE = "It is a research tool, not a medical device."
-INTERVALS = "95% intervals are bootstrapped: whole groups (patients, near-duplicates) are drawn within classes."
+INTERVALS = (
+    "95% confidence intervals (CI) are bootstrapped: whole groups (patients, near-duplicates) are drawn within classes."
+)
 SAME_SOURCES = (
     "The test split comes from the same sources as the training split; figures on films from elsewhere are likely to "
     "be lower."
@@ -47,7 +50,7 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
         "",
         "## Measured on the test split",
         "",
-        "| figure | value | 95% interval | n |",
+        "| figure | value | 95% CI | n |",
         "|---|---|---|---|",
         *[_row(figure) for figure in manifest.metrics.get("test", []) if figure["source"] is None],
         "",
@@ -101,6 +104,5 @@ def _slashed(counts: Mapping[str, int] | None) -> str:
 
 
 def _row(figure: Mapping[str, Any]) -> str:
-    value, low, high = (f"{figure[key]:.3f}" if figure[key] is not None else "-" for key in ("value", "low", "high"))
-    name = figure["metric"] if figure["class_name"] is None else f"{figure['metric']}, {figure['class_name']}"
-    return f"| {name} | {value} | {low}–{high} | {figure['n']:,} |"
+    name = ", ".join(filter(None, (metric_title(figure["metric"]), figure["class_name"])))
+    return f"| {name} | {number(figure['value'])} | {bounds(figure) or 'none'} | {figure['n']:,} |"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib import import_module
 from itertools import groupby
@@ -11,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from hilum._version import __version__
-from hilum.errors import HilumError, extra_hint
+from hilum.errors import ConfigError, HilumError, extra_hint
 
 
 class Command(NamedTuple):
@@ -77,6 +78,8 @@ class _LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, _, rest = super().resolve_command(ctx, args)
+        if any(word == "" or re.fullmatch("--[a-z-]+=", word) for word in rest):  # an empty path is the current folder
+            raise ConfigError("A word of the command is empty.", hint="Check for a shell variable that is not set.")
         return name, load_command(name) if name is not None else None, rest
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from hilum.cli.app import examples, new_typer
 from hilum.cli.console import console, say
 from hilum.cli.inputs import ResamplesOption
+from hilum.format import format_interval, number
 from hilum.types import SplitName
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def compare(
     say(f"A: {escape(str(a))}")
     say(f"B: {escape(str(b))}")
     title = f"{found.split} split: {found.images:,} images in {found.groups:,} groups; differences are B less A"
-    table = Table("figure", "n", "A", "B", "difference (95% interval)", "p", "p, Holm", title=title)
+    table = Table("figure", "n", "A", "B", "difference (95% CI)", "p", "p, Holm", title=title)
     for difference in found.headline:
         table.add_row(*_row(difference))
     console.print(table)
@@ -58,20 +59,16 @@ def compare(
 def _row(difference: Difference) -> list[str]:
     from hilum.evaluation.compare import figure_name
 
-    bounds = f" ({difference.low:+.3f} to {difference.high:+.3f})" if not math.isnan(difference.low) else ""
+    estimate = {"value": difference.difference, "low": difference.low, "high": difference.high}
     return [
         escape(figure_name(difference)),
         f"{difference.n:,}",
-        _number(difference.a),
-        _number(difference.b),
-        f"{difference.difference:+.3f}{bounds}" if not math.isnan(difference.difference) else "undefined",
+        number(difference.a),
+        number(difference.b),
+        format_interval(estimate, signed=True),
         _p_value(difference.p),
         _p_value(difference.p_holm),
     ]
-
-
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def _p_value(p: float | None) -> str:

@@ -16,22 +16,23 @@ if TYPE_CHECKING:
     from hilum.types import Finding
 
 console = Console()
+errors = Console(stderr=True)
 
 
-def say(text: str) -> None:
+def say(text: str, to: Console = console) -> None:
     """Print one line of rich markup. It is never wrapped, so that a path in it can be copied.
 
     A file name that is no Unicode is shown with its bytes as ``\\udcNN``, as in the tables.
     """
-    console.print(text.encode("utf-8", "backslashreplace").decode(), highlight=False, soft_wrap=True)
+    to.print(text.encode("utf-8", "backslashreplace").decode(), highlight=False, soft_wrap=True)
 
 
-def show_findings(findings: Iterable[Finding]) -> None:
+def show_findings(findings: Iterable[Finding], to: Console = console) -> None:
     """Print findings, one line each; an error is red, a warning yellow."""
     colors = {"error": "red", "warning": "yellow", "info": "dim"}
     for finding in findings:
         color = colors[finding.severity]
-        say(f"[{color}]{finding.severity}[/] {finding.check}: {escape(finding.message)}")
+        say(f"[{color}]{finding.severity}[/] {finding.check}: {escape(finding.message)}", to)
 
 
 def films_table(films: int, manifest: Manifest, statuses: Mapping[str, int], labels: Mapping[str, int]) -> Table:

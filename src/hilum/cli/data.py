@@ -48,7 +48,7 @@ def split(
     classes: ClassesOption = None,
     val_fraction: Annotated[float, typer.Option(help="Validation fraction.")] = SplitConfig().val_fraction,
     test_fraction: Annotated[float, typer.Option(help="Test fraction.")] = SplitConfig().test_fraction,
-    seed: Annotated[int, typer.Option(help="Random seed of the split.")] = SplitConfig().split_seed,
+    seed: Annotated[int, typer.Option(help="Random seed of the split.")] = SplitConfig().seed,
 ) -> None:
     """Split a dataset into train, val and test, stratified by class, grouped by patient.
 
@@ -58,7 +58,7 @@ def split(
     from hilum.data.index import build_index
     from hilum.data.split import make_split, save_split
 
-    settings = {"val_fraction": val_fraction, "test_fraction": test_fraction, "split_seed": seed}
+    settings = {"val_fraction": val_fraction, "test_fraction": test_fraction, "seed": seed}
     config = load_config(overrides={"split": settings})
     with counting("Finding files") as progress:
         built = build_index(data, classes=classes, check=False, progress=progress)

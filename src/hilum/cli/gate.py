@@ -13,7 +13,7 @@ from rich.table import Table
 
 from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.cli.app import examples, new_typer
-from hilum.cli.console import console, say
+from hilum.cli.console import console, say, show_findings
 from hilum.cli.inputs import BundleOption, Inputs
 from hilum.cli.progress import counting
 
@@ -42,12 +42,13 @@ def gate(
     """Check whether images are upright frontal chest radiographs, with reasons."""
     from hilum.bundle.bundle import load_bundle
     from hilum.bundle.gate import open_gate
+    from hilum.data.find import find_images
     from hilum.gate.verdict import ACCEPTED
-    from hilum.inference.folder import find_files
     from hilum.inference.gate_report import examine_files
     from hilum.inference.predictor import Predictor
 
-    files = find_files(inputs)
+    files = find_images(inputs)
+    show_findings(files.skipped)
     opened = load_bundle(resolve_bundle(bundle))
     predictor = Predictor(opened, gate=open_gate(opened, which))
     reasons: Counter[str] = Counter()

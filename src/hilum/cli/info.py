@@ -13,6 +13,7 @@ from hilum.cli.app import examples, new_typer
 from hilum.cli.console import say
 from hilum.cli.inputs import BundleArgument
 from hilum.errors import BundleError, ConfigError
+from hilum.format import format_interval, metric_title
 
 if TYPE_CHECKING:
     from hilum.bundle.bundle import Manifest
@@ -105,7 +106,7 @@ def _figures(manifest: Manifest) -> dict[str, str]:
     """The test figures over all sources: those of all classes, and the recall of each."""
     from pydantic import TypeAdapter, ValidationError
 
-    from hilum.evaluation.report import Figure, text_of
+    from hilum.evaluation.report import Figure
 
     try:
         figures = TypeAdapter(list[Figure]).validate_python(manifest.metrics.get("test", []))
@@ -115,7 +116,7 @@ def _figures(manifest: Manifest) -> dict[str, str]:
             hint="See them with: hilum info --json.",
         ) from error
     return {
-        figure.metric if figure.class_name is None else f"{figure.metric}, {figure.class_name}": text_of(figure)
+        ", ".join(filter(None, (metric_title(figure.metric), figure.class_name))): format_interval(figure, with_n=True)
         for figure in figures
         if figure.source is None and (figure.class_name is None or figure.metric == "recall")
     }

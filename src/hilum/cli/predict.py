@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +12,7 @@ from rich.markup import escape
 
 from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.cli.app import examples, new_typer
-from hilum.cli.console import say
+from hilum.cli.console import console, errors, say, show_findings
 from hilum.cli.inputs import (
     BackendOption,
     BatchSizeOption,
@@ -81,13 +82,15 @@ def predict(
     from hilum.backends.open import open_backend
     from hilum.bundle.bundle import load_bundle
     from hilum.bundle.gate import open_gate
-    from hilum.inference.folder import find_files, predict_folder, sample_files
+    from hilum.data.find import find_images, sample_files
+    from hilum.inference.folder import predict_folder
     from hilum.inference.predictor import Predictor
     from hilum.inference.saving import Wanted
 
-    files = find_files(_names(inputs))
-    if limit is not None:
-        files = sample_files(files, limit, seed)
+    found = find_images(_names(inputs))
+    if not quiet:
+        show_findings(found.skipped, errors if as_json else console)
+    files: Sequence[Path] = found if limit is None else sample_files(found, limit, seed)
     opened = load_bundle(resolve_bundle(bundle))
     predictor = Predictor(
         opened,

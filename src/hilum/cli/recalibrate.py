@@ -14,6 +14,7 @@ from hilum.cli.app import examples, new_typer
 from hilum.cli.console import console, say, show_findings
 from hilum.cli.inputs import BundleArgument, ClassesOption, DataArgument, ResamplesOption
 from hilum.cli.progress import StepBars
+from hilum.format import metric_title
 from hilum.types import SplitName
 
 if TYPE_CHECKING:
@@ -68,8 +69,10 @@ def recalibrate(
 def _show(result: Recalibration) -> None:
     calibration = result.calibration
     table = Table("figure", "before", "after", title=f"{calibration.n:,} images, {calibration.groups:,} groups")
-    for name, title in (("ece", "ECE"), ("brier", "Brier score"), ("nll", "log-likelihood, negative")):
-        table.add_row(title, str(getattr(result.before, name)), str(getattr(result.after, name)))
+    for name in ("ece", "brier", "nll"):
+        table.add_row(
+            metric_title(name, first=True), *(str(getattr(own, name)) for own in (result.before, result.after))
+        )
     console.print(table)
     say("After: each image at a temperature fitted on the others, in five folds of whole groups; 95% intervals.")
     threshold = calibration.abstention_threshold

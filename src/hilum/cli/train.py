@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -12,65 +14,157 @@ from rich.markup import escape
 from hilum.cli.app import examples, new_typer
 from hilum.cli.console import say, show_findings
 from hilum.cli.evaluate import show
-from hilum.cli.options import with_settings
 from hilum.cli.progress import StepBars, TrainingBars
-from hilum.config import PresetName, load_config
+from hilum.config import (
+    INDIFFERENT,
+    SECTIONS,
+    Config,
+    PresetName,
+    list_settings,
+    load_config,
+    merge,
+    nest,
+    parse_settings,
+    show_value,
+)
 from hilum.errors import ConfigError
-
-if TYPE_CHECKING:
-    from hilum.config import Config
 
 app = new_typer()
 
+_RESUMABLE = {f"training.{name}" for name in INDIFFERENT - {"from_bundle"}}
+_WIDTH = 80
 
-@app.command(epilog=examples("hilum train DATA", "hilum train --resume runs/a"))
-@with_settings
+
+def _setting(name: str, flag: str, help_text: str | None = None, metavar: str | None = None) -> Any:
+    """An option that is short for ``--set name=...``, with the defaults of both presets in its help."""
+    setting = list_settings()[name]
+    default, original = (show_value(setting.values[preset]) for preset in ("default", "original"))
+    told = f"default: {default}" if default == original else f"default: {default}; original: {original}"
+    words = help_text or setting.description
+    return typer.Option(flag, help=f"{words}  [{told}]", show_default=False, metavar=metavar)
+
+
+def _print_settings(value: bool) -> None:
+    if value:
+        typer.echo(describe_settings())
+        raise typer.Exit
+
+
+@app.command(
+    epilog=examples(
+        "hilum train data/ --output runs/a --epochs 30 --size 256",
+        "hilum train metadata.csv --class COVID --class Normal --set augment.flip_p=0",
+    )
+)
 def train(
-    data: Annotated[Path | None, typer.Argument(help="A folder of class folders, or a CSV.")] = None,
-    out: Annotated[
+    data: Annotated[
+        Path | None, typer.Argument(help="A folder of class folders, or a CSV file.", metavar="DATA")
+    ] = None,
+    output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The run's folder.  [default: runs/<time>]", show_default=False),
     ] = None,
     preset: Annotated[
-        PresetName, typer.Option(help="Settings to start from; original: the original project's.")
+        PresetName, typer.Option(help="Settings to start from; original: the original project's.", metavar="NAME")
     ] = "default",
-    config: Annotated[Path | None, typer.Option(help="A TOML file that changes the preset; flags change both.")] = None,
-    classes: Annotated[list[str] | None, typer.Option("--class", help="Keep only this class; repeat for more.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file of settings, over the preset.")] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, as section.key=value; repeatable."),
+    ] = None,
+    classes: Annotated[list[str] | None, typer.Option("--class", help="Keep only this class; repeatable.")] = None,
+    split_file: Annotated[Path | None, _setting("split.split_file", "--split-file")] = None,
+    network: Annotated[
+        str | None, _setting("model.name", "--network", "evidence, encoder-unet or unet.", "NAME")
+    ] = None,
+    encoder: Annotated[str | None, _setting("model.encoder", "--encoder", metavar="NAME")] = None,
+    from_bundle: Annotated[str | None, _setting("training.from_bundle", "--from-bundle", metavar="BUNDLE")] = None,
+    size: Annotated[int | None, _setting("preprocess.size", "--size")] = None,
+    epochs: Annotated[int | None, _setting("training.epochs", "--epochs")] = None,
+    batch_size: Annotated[int | None, _setting("training.batch_size", "--batch-size")] = None,
+    learning_rate: Annotated[float | None, _setting("training.learning_rate", "--learning-rate")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Random seed of split, weights, order and augmentation (training.seed, split.seed)."),
+    ] = None,
+    device: Annotated[str | None, _setting("training.device", "--device", metavar="NAME")] = None,
+    precision: Annotated[
+        str | None, _setting("training.precision", "--precision", "32-true, 16-mixed or bf16-mixed.", "NAME")
+    ] = None,
+    workers: Annotated[int | None, _setting("training.workers", "--workers")] = None,
+    threads: Annotated[int | None, _setting("training.threads", "--threads")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Continue the run in this folder, with its own settings.")
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, with counts, memory, time.")
+        bool, typer.Option("--dry-run", help="Print counts, memory and time of the run; write nothing.")
     ] = False,
-    *,
-    overrides: dict[str, Any],
+    help_settings: Annotated[
+        bool,
+        typer.Option("--help-settings", help="List every setting and exit.", callback=_print_settings, is_eager=True),
+    ] = False,
 ) -> None:
     """Train a model on a folder of radiographs, evaluate it and export a bundle."""
+    options = {
+        "split.split_file": split_file, "split.seed": seed, "model.name": network, "model.encoder": encoder,
+        "preprocess.size": size, "training.from_bundle": from_bundle, "training.epochs": epochs,
+        "training.batch_size": batch_size, "training.learning_rate": learning_rate, "training.seed": seed,
+        "training.device": device, "training.precision": precision, "training.workers": workers,
+        "training.threads": threads,
+    }  # fmt: skip
+    given = {name: value for name, value in options.items() if value is not None}
+    overrides = merge(nest(given), parse_settings(assignments or []))
     if resume is not None:
-        if data or config or overrides or classes or out:
+        others = data or output or config or assignments or classes or dry_run or preset != "default"
+        if others or not given.keys() <= _RESUMABLE:
+            free = ", ".join(f"--{name.partition('.')[2]}" for name in sorted(_RESUMABLE & options.keys()))
             raise ConfigError(
-                "Expected --resume alone, got other settings beside it.",
-                hint="A run goes on with its own settings; start a new one to change them.",
+                "--resume continues a run with its own settings, which cannot be changed.",
+                hint=f"Beside it only {free} may be set; for other settings start a new run.",
             )
-        _resume(resume)
+        _resume(resume, overrides)
         return
-    layers = overrides | ({"data": data} if data else {}) | ({"classes": classes} if classes else {})
-    settings = load_config(preset, config, layers)
+    overrides |= ({"data": data} if data else {}) | ({"classes": classes} if classes else {})
+    settings = load_config(preset, config, overrides)
     if settings.training.from_bundle is not None:
         from hilum.training.from_bundle import settings_from_bundle
 
-        settings = settings_from_bundle(settings.training.from_bundle, preset, config, layers)
+        settings = settings_from_bundle(settings.training.from_bundle, preset, config, overrides)
     if settings.data is None:
-        raise ConfigError("Expected data to train on, got none.", hint="Name a folder: hilum train DATA.")
+        raise ConfigError("No data to train on.", hint="Name a folder or a CSV file: hilum train DATA.")
     if dry_run:
         _show_plan(settings)
         return
-    _train(settings.model_copy(update={"data": settings.data.resolve()}), out or _new_run(), resume=False)
+    _train(settings.model_copy(update={"data": settings.data.resolve()}), output or _new_run(), resume=False)
 
 
-def _resume(root: Path) -> None:
+def describe_settings() -> str:
+    """List every setting by section: name, range, the presets' values and description, 80 columns wide."""
+    lines = [
+        "Settings of hilum train, in the order of precedence: --set section.key=value,",
+        "options, a TOML file (--config) and the preset. In TOML the sections are tables;",
+        "`data` and `classes` stand above them.",
+    ]
+    for section in SECTIONS:
+        about = type(getattr(Config(), section)).__doc__ or ""
+        lines += ["", f"[{section}]", *textwrap.wrap(about, _WIDTH)]
+        for setting in list_settings().values():
+            if setting.name.startswith(f"{section}."):
+                default, original = (show_value(setting.values[preset]) for preset in ("default", "original"))
+                lines += [
+                    "",
+                    f"{setting.name} = {default}" + (f"  (original: {original})" if original != default else ""),
+                ]
+                text = f"{setting.allowed[0].upper()}{setting.allowed[1:]}. {setting.description}"
+                lines += textwrap.wrap(text, _WIDTH, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(lines)
+
+
+def _resume(root: Path, changes: Mapping[str, Any]) -> None:
     from hilum.training.runs import open_run
 
-    _, settings = open_run(root)
-    _train(settings, root, resume=True)
+    run, _ = open_run(root)
+    _train(load_config("original", run.config, changes), root, resume=True)
 
 
 def _train(settings: Config, root: Path, *, resume: bool) -> None:

@@ -1,15 +1,14 @@
 """Decode once: images and masks, fitted into the square, in memory-mapped uint8 arrays.
 
-    FOLDER/<key>/images.u8    (N, S, S) uint8, C order, no header
-    FOLDER/<key>/masks.u8     (M, S, S) uint8, 0 or 1, of the M records that have a mask
-    FOLDER/<key>/cache.json   what it was built from
-    FOLDER/<key>.partial/     a build under way or interrupted; done.u8 marks the rows that are on the disk
+    FOLDER/<key>/images.npy   (N, S, S) uint8
+    FOLDER/<key>/masks.npy    (M, S, S) uint8, 0 or 1, of the M records that have a mask
+    FOLDER/<key>.partial/     a build under way, or an interrupted one, which the next build deletes
     FOLDER/<key>.lock         held by the process that builds, empty
     FOLDER/hashes.json        see hilum.data.hashes
 
 The key is a hash over the PreprocessSpec and the content of every file, so a changed file or spec is another
-cache and a cache is never stale. Folders of old keys may be deleted at any time. Two processes cannot build the
-same key at once: the lock is the operating system's (flock), which dies with its holder, so none can be stale.
+cache and a cache is never stale. Folders of old keys may be deleted at any time. The lock keeps two processes from
+building the same key at once, and ends with the process that holds it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,19 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
+from filelock import FileLock
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
-from hilum.data.cache_build import FORMAT_VERSION, Job, build
+from hilum.data.cache_build import FORMAT_VERSION, IMAGES, MASKS, Job, build
 from hilum.data.hashes import hash_files
 from hilum.errors import DataError, OutputError
 from hilum.storage import sha256_text
 from hilum.types import Record
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -60,14 +56,13 @@ class Cache:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A memory map pickles as a copy of all its bytes; its path is enough.
-        return _open, (self.path, self.mask_row, self.images.shape[-1])
+        return _opened, (self.path, self.mask_row, self.images.shape[-1])
 
 
 def cache_folder() -> Path:
-    """Where decoded images are kept: ``$HILUM_CACHE``, else ``hilum`` in the user's cache folder."""
-    if own := os.environ.get("HILUM_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hilum"
+    """Return the folder for decoded images: ``$HILUM_CACHE``, else ``hilum`` in the user's cache folder."""
+    own = os.environ.get("HILUM_CACHE")
+    return Path(own) if own else platformdirs.user_cache_path("hilum", appauthor=False)
 
 
 def cache_bytes(n_images: int, n_masks: int, spec: PreprocessSpec) -> int:
@@ -83,10 +78,10 @@ def open_cache(
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> Cache:
-    """Open the cache of these records, building it, or going on with an interrupted build, where it is absent.
+    """Open the cache of these records; build it where it is absent.
 
-    A row is marked as done only after its pixels are on the disk (fsync), and the cache becomes visible by a
-    rename at the end: a build killed at any instant goes on where it stopped, and no unfinished row is trusted.
+    A cache becomes visible by a rename, once all its pixels are on the disk (fsync): a build killed at any instant
+    leaves nothing that is taken for whole, and the next one starts again.
 
     Args:
         records: one row each; their order matters.
@@ -105,20 +100,30 @@ def open_cache(
     jobs = _jobs(records, folder, workers)
     mask_row = _mask_rows(records)
     path = folder / _key(jobs, spec)
-    n_masks = int(mask_row.max()) + 1
-    if not _is_complete(path, len(jobs), n_masks, spec):
-        with _writing(folder, cache_bytes(len(jobs), n_masks, spec)), _locked(path.with_suffix(".lock")):
-            if not _is_complete(path, len(jobs), n_masks, spec):  # another process may have built it meanwhile
-                build(path, jobs, mask_row, spec, progress, workers)
-    return _open(path, mask_row, spec.size)
+    cache = _open(path, mask_row, spec.size)
+    if cache is None:
+        needed = cache_bytes(len(jobs), int(mask_row.max()) + 1, spec)
+        with _writing(folder, needed), FileLock(path.with_suffix(".lock")):
+            if _open(path, mask_row, spec.size) is None:  # another process may have built it meanwhile
+                build(path, jobs, spec, progress, workers)
+        cache = _opened(path, mask_row, spec.size)
+    return cache
 
 
-def _open(path: Path, mask_row: NDArray[np.int64], size: int) -> Cache:
-    n_masks = int(mask_row.max()) + 1
-    images = np.memmap(path / "images.u8", np.uint8, "r", shape=(len(mask_row), size, size))
-    if not n_masks:  # an empty file cannot be mapped
-        return Cache(images, np.zeros((0, size, size), np.uint8), mask_row, path)
-    return Cache(images, np.memmap(path / "masks.u8", np.uint8, "r", shape=(n_masks, size, size)), mask_row, path)
+def _open(path: Path, mask_row: NDArray[np.int64], size: int) -> Cache | None:
+    """The cache, or None where it is absent or not what it should be."""
+    try:
+        return _opened(path, mask_row, size)
+    except (OSError, ValueError):
+        return None
+
+
+def _opened(path: Path, mask_row: NDArray[np.int64], size: int) -> Cache:
+    images, masks = (open_memmap(path / name, mode="r") for name in (IMAGES, MASKS))
+    for array, rows in ((images, len(mask_row)), (masks, int(mask_row.max()) + 1)):
+        if array.shape != (rows, size, size) or array.dtype != np.uint8:
+            raise ValueError(f"expected {rows} rows of {size} x {size} uint8, got {array.dtype} {array.shape}")
+    return Cache(images, masks, mask_row, path)
 
 
 def _mask_rows(records: Sequence[Record]) -> NDArray[np.int64]:
@@ -139,14 +144,6 @@ def _key(jobs: Sequence[Job], spec: PreprocessSpec) -> str:
     return sha256_text(json.dumps([FORMAT_VERSION, settings, contents], sort_keys=True))[:16]
 
 
-def _is_complete(path: Path, n_images: int, n_masks: int, spec: PreprocessSpec) -> bool:
-    expected = {"images.u8": n_images * spec.size**2, "masks.u8": n_masks * spec.size**2}
-    try:
-        return all((path / name).stat().st_size == size for name, size in expected.items())
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
 @contextmanager
 def _writing(folder: Path, needed: int) -> Iterator[None]:
     """Turn what the operating system says into an OutputError that names the bytes needed."""
@@ -159,14 +156,3 @@ def _writing(folder: Path, needed: int) -> Iterator[None]:
             f"Expected room for a cache of {needed:,} bytes in {folder}, got: {error.strerror or error}.",
             hint="Free space, or choose another cache folder." if full else "Choose another cache folder.",
         ) from error
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the file's lock; wait while another process holds it."""
-    with path.open("a+b") as stream:
-        if sys.platform == "win32":
-            msvcrt.locking(stream.fileno(), msvcrt.LK_LOCK, 1)
-        else:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

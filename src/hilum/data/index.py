@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hilum.data.find import Skipped, findings_of, images_in, walk_images
 from hilum.data.integrity import check_records, drop_absent, gather, name_of
 from hilum.data.table import COLUMNS, LAYOUT, read_rows, read_table
 from hilum.errors import DataError
@@ -73,11 +74,13 @@ def build_index(
     """
     table = _table_of(data)
     try:
-        records, findings = (read_table(table), []) if table else _scan_folders(data.resolve(), classes or ())
+        if table is None:
+            records, findings = _scan_folders(data.resolve(), classes or ())
+        else:
+            records = read_table(table)
+            findings = [] if table == data else _of_table_in_folder(table, records)
     except OSError as error:
         raise DataError(f"Expected readable folders in {data}, got: {error}.", hint="Check its permissions.") from error
-    if table and table != data:
-        findings.insert(0, Finding("index_source", "info", f"The index comes from {table.name}, not from the folders."))
     chosen, left_out = _select(records, classes)
     root = _common_root(chosen)
     kept, absent = drop_absent(chosen, root=root)
@@ -146,9 +149,22 @@ def _table_of(data: Path) -> Path | None:
     return table if table.is_file() and "image" in read_rows(table)[0] else None
 
 
+def _of_table_in_folder(table: Path, records: Sequence[Record]) -> list[Finding]:
+    """Say that the folder's table is used, and which images of the folder it does not list."""
+    findings = [Finding("index_source", "info", f"The index comes from {table.name}, not from the folders.")]
+    folder = table.parent.resolve()
+    listed = {path for each in records for path in (each.image_path, each.mask_path, each.region_path)}
+    others = [path for path in walk_images(folder, defaultdict(list)) if path not in listed]
+    if others:
+        hits = [(name_of(path, folder), "") for path in others]
+        findings.append(gather("unlisted_image", "info", hits, f"images are not in {table.name} and are not used"))
+    return findings
+
+
 def _scan_folders(data: Path, asked: Sequence[str]) -> tuple[list[Record], list[Finding]]:
     folders = sorted(child for child in data.iterdir() if child.is_dir() and not child.name.startswith("."))
-    loose = _image_files(data)
+    skipped: Skipped = defaultdict(list)
+    loose = images_in(data, skipped, {folder.name.lower() for folder in folders})
     if not folders or {folder.name.lower() for folder in folders} <= {"images", "masks"}:
         got = f"{len(loose)} images and no class folder" if loose else "no class folder"
         raise DataError(f"Expected class folders in {data}, got {got}.", hint=LAYOUT)
@@ -156,42 +172,62 @@ def _scan_folders(data: Path, asked: Sequence[str]) -> tuple[list[Record], list[
     findings: list[Finding] = []
     empty: list[str] = []
     for folder in folders:
-        found, odd = _scan_class(folder, data)
+        found, odd, beside = _scan_class(folder, data, skipped)
         records += found
         findings += odd
+        loose += beside
         if not found:
             empty.append(folder.name)
+    passed_over = findings_of(skipped, data)
     if not records:
-        raise DataError(f"Expected images in the class folders of {data}, got none.", hint=LAYOUT)
+        reasons = " ".join(finding.message for finding in passed_over)
+        raise DataError(f"No images found in the class folders of '{data}'. {reasons}".strip(), hint=LAYOUT)
     if lost := [name for name in empty if name in asked]:
         raise DataError(f"Expected images in the class folder {lost[0]} of {data}, got none.", hint=LAYOUT)
     if empty:
         findings.append(gather("empty_class", "warning", [(name, "") for name in empty], "folders hold no images"))
     if loose:
-        hits = [(path.name, "") for path in loose]
+        hits = [(name_of(path, data), "") for path in loose]
         findings.append(gather("loose_image", "warning", hits, "images lie outside the class folders and are not used"))
-    return records, findings
+    named = [record for record in records if _is_utf8(name_of(record.image_path, data))]
+    if len(named) < len(records):  # no table could hold them
+        hits = [(name, "") for record in records if not _is_utf8(name := name_of(record.image_path, data))]
+        text = "images have names that are not UTF-8 and are left out; rename them"
+        findings.append(gather("undecodable_name", "error", hits, text))
+    return named, findings + passed_over
 
 
-def _scan_class(folder: Path, data: Path) -> tuple[list[Record], list[Finding]]:
+def _scan_class(folder: Path, data: Path, skipped: Skipped) -> tuple[list[Record], list[Finding], list[Path]]:
+    """The records of a class folder, what is wrong with its masks, and images that lie beside its ``images/``."""
     inner = {child.name.lower(): child for child in sorted(folder.iterdir()) if child.is_dir()}
-    images = _image_files(inner.get("images", folder))
-    mask_files = _image_files(inner["masks"]) if "masks" in inner else []
+    images = images_in(folder, skipped, ("images", "masks", "regions"))
+    beside: list[Path] = []
+    if "images" in inner:
+        beside, images = images, images_in(inner["images"], skipped)
+    mask_files = images_in(inner["masks"], skipped) if "masks" in inner else []
     masks: dict[str, Path] = {}
-    twice = [(name_of(path, data), "") for path in mask_files if masks.setdefault(path.stem, path) != path]
-    stems = {path.stem for path in images}
-    orphans = [(name_of(path, data), "") for path in mask_files if path.stem not in stems]
+    twice = [(name_of(path, data), "") for path in mask_files if masks.setdefault(_stem(path), path) != path]
+    stems = {_stem(path) for path in images}
+    orphans = [(name_of(path, data), "") for path in mask_files if _stem(path) not in stems]
     findings = []
     if twice:
         findings.append(gather("ambiguous_mask", "warning", twice, "masks share their name with another; not used"))
     if orphans:
         findings.append(gather("mask_without_image", "warning", orphans, "masks have no image of the same name"))
-    return [Record(path, masks.get(path.stem), folder.name) for path in images], findings
+    return [Record(path, masks.get(_stem(path)), folder.name) for path in images], findings, beside
 
 
-def _image_files(folder: Path) -> list[Path]:
-    files = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+def _stem(path: Path) -> str:
+    """The name without an image's suffix; the last number of a UID is none."""
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _select(records: Sequence[Record], classes: Sequence[str] | None) -> tuple[list[Record], dict[str, int]]:

@@ -134,8 +134,11 @@ def drop_absent(records: Sequence[Record], *, root: Path | None = None) -> Check
 
 
 def gather(check: str, severity: Severity, hits: Iterable[tuple[str, str]], text: str) -> Finding:
-    """One Finding for all (name, detail) pairs: the count, what is wrong, and the first few with their detail."""
-    hits = list(hits)
+    """Return one Finding for all (name, detail) pairs: the count, what is wrong, and the first few with their detail.
+
+    A name that is not UTF-8 is shown with its bytes as ``\\udcNN``, so that every finding can be printed and stored.
+    """
+    hits = [(name.encode("utf-8", "backslashreplace").decode(), detail) for name, detail in hits]
     shown = [f"{name} ({detail})" if detail else name for name, detail in hits[:_NAMES_SHOWN]]
     more = f" and {len(hits) - _NAMES_SHOWN:,} more" if len(hits) > _NAMES_SHOWN else ""
     message = f"{len(hits):,} {text}: {', '.join(shown)}{more}."

@@ -68,7 +68,7 @@ def make_split(index: Index, config: SplitConfig) -> Split:
         split = _seal(
             index,
             draw_split({index.key(record): record for record in index.records}, config),
-            seed=config.split_seed,
+            seed=config.seed,
             fractions=fractions,
         )
     check_split(index, split)
@@ -219,7 +219,7 @@ def draw_split(records: Mapping[str, Record], config: SplitConfig) -> dict[str, 
     labels = np.unique([record.label or "" for record in ordered], return_inverse=True)[1]  # (N,)
     required = np.unique(labels[[record.label is not None for record in ordered]])
     for folds, n_val, n_test in _fold_counts(config.val_fraction, config.test_fraction, int(groups.max()) + 1):
-        fold_of = _deal(_strata(ordered, groups, folds), groups, folds, config.split_seed)
+        fold_of = _deal(_strata(ordered, groups, folds), groups, folds, config.seed)
         table = np.zeros((folds, int(labels.max()) + 1))  # (folds, K) records
         np.add.at(table, (fold_of, labels), 1)
         part = _choose_folds(table, required, n_val, n_test, config)
@@ -298,7 +298,7 @@ def _choose_folds(
     """
     train = 1 - config.val_fraction - config.test_fraction
     targets = np.array([[train], [config.val_fraction], [config.test_fraction]])
-    random = np.random.default_rng(config.split_seed)
+    random = np.random.default_rng(config.seed)
     best_cost, best = np.inf, None
     for _ in range(_DRAWS):
         order = random.permutation(len(table))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hilum.errors import DataError
+from hilum.storage import csv_text
 from hilum.types import SPLIT_NAMES, Box, Record
 
 COLUMNS = ("image", "mask", "label", "group", "source", "split", "region", "boxes")
@@ -22,7 +23,7 @@ _OVERHANG = 0.01  # of the image: a box drawn at another size can end a pixel ou
 
 
 def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """The column names in lower case, and per row its line in the file and its stripped cells.
+    """Return the column names in lower case, and per row its line in the file and its cells (stripped, csv_text).
 
     Raises:
         DataError: the file cannot be read or is no CSV in UTF-8 (a byte order mark is fine).
@@ -35,7 +36,8 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
             for cells in filter(any, reader):
                 if any(cells[len(header) :]):
                     raise csv.Error(f"line {reader.line_num} has more cells than the header")
-                rows.append((reader.line_num, dict(zip(header, map(str.strip, cells), strict=False))))
+                texts = [csv_text(cell.strip()) for cell in cells]
+                rows.append((reader.line_num, dict(zip(header, texts, strict=False))))
     except OSError as error:
         raise DataError(f"Expected a readable CSV at {path}, got: {error.strerror}.") from error
     except (UnicodeDecodeError, csv.Error) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 from datetime import datetime, timezone
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from hilum.dicomweb.work import Row
 from hilum.errors import OutputError
+from hilum.storage import CsvWriter
 
 COLUMNS = ("time", "bundle", "study", "series", "instance", "status", "predicted_label", "probability", "reason")
 
@@ -70,5 +70,5 @@ class Log:
 
 def _line(cells: tuple[object, ...]) -> bytes:
     stream = io.StringIO(newline="")
-    csv.writer(stream, lineterminator="\n").writerow(cells)
+    CsvWriter(stream).write_row(cells)
     return stream.getvalue().encode("utf-8", "backslashreplace")

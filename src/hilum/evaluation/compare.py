@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hilum.errors import DataError
 from hilum.evaluation.predictions import PREDICTIONS_FILE, read_predictions
+from hilum.format import metric_title
 from hilum.metrics.bootstrap import LEVEL, bootstrap
 from hilum.metrics.delong import DeLongTest, delong_test, holm
 from hilum.metrics.scores import FloatArray, Scores
@@ -40,7 +41,7 @@ class Difference:
         n: how many images it rests on.
         method: ``delong`` or ``bootstrap``.
         p: two-sided, of DeLong's test; None for the bootstrap.
-        p_holm: ``p`` adjusted for the number of tests of its kind: one-vs-rest AUCs, or contrasts within sources.
+        p_holm: ``p`` adjusted for the number of tests of its kind: one-vs-rest AUROCs, or contrasts within sources.
     """
 
     metric: str
@@ -86,7 +87,7 @@ class Comparison:
 
     @property
     def headline(self) -> tuple[Difference, ...]:
-        """The differences to show first: figures over all images, and every AUC that was tested."""
+        """The differences to show first: figures over all images, and every AUROC that was tested."""
         plain = {Key(metric) for metric in (*OVERALL, *OVERLAP)}
         return tuple(d for d in self.differences if d.p is not None or _key(d) in plain)
 
@@ -94,7 +95,7 @@ class Comparison:
 def compare(a: Scores, b: Scores, *, resamples: int = 1000, seed: int = 0) -> Comparison:
     """Compare two models on the same images, matched by file name; order, and the order of classes, may differ.
 
-    The one-vs-rest AUC of each class, and of each pair of classes inside a source that has both, get DeLong's test
+    The one-vs-rest AUROC of each class, and of each pair of classes inside a source that has both, get DeLong's test
     (hilum.metrics.delong), with p values adjusted by Holm's method. Every other figure of
     hilum.metrics.table gets the paired bootstrap. Dice, IoU and the Hausdorff distance are compared over the
     images where both have them. Groups and sources are those of either table, where just one gives them.
@@ -160,20 +161,13 @@ def verdict(comparison: Comparison) -> str:
 
 
 def figure_name(difference: Difference) -> str:
-    """A figure in words: ``ROC-AUC of COVID against Normal within hospital-1``."""
-    words = _WORDS.get(difference.metric, difference.metric.replace("_", " "))
+    """A figure in words: ``AUROC of COVID against Normal within hospital-1``."""
+    words = metric_title(difference.metric)
     if difference.class_name is not None:
         words += f" of {difference.class_name}"
     if difference.versus is not None:
         words += f" against {difference.versus}"
     return words if difference.source is None else f"{words} within {difference.source}"
-
-
-_WORDS = {
-    "macro_f1": "macro-F1", "macro_roc_auc": "macro ROC-AUC", "macro_pr_auc": "macro PR-AUC", "mcc": "MCC",
-    "f1": "F1", "roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "dice": "Dice", "iou": "IoU",
-    "hd95": "95% Hausdorff distance",
-}  # fmt: skip
 
 
 def _bootstrapped(a: Scores, b: Scores, keys: Sequence[Key], resamples: int, seed: int) -> list[tuple[Key, Difference]]:
@@ -201,7 +195,7 @@ def _bootstrapped(a: Scores, b: Scores, keys: Sequence[Key], resamples: int, see
 
 
 def _tested(a: Scores, b: Scores, keys: Sequence[Key]) -> list[tuple[Key, Difference]]:
-    """DeLong's test of each AUC, adjusted for their number; NaN where there are images of one kind only."""
+    """DeLong's test of each AUROC, adjusted for their number; NaN where there are images of one kind only."""
     rows_of, clusters = rests_on(a), a.clusters()
     results: list[DeLongTest] = []
     for key in keys:

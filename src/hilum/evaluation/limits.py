@@ -22,20 +22,20 @@ def limits_of(
 
     Args:
         scores: the evaluated split.
-        same_sources: whether the model was trained on films of the same sources.
+        same_sources: whether the model was trained on images of the same sources.
         calibrated: whether a temperature was fitted.
         fitted_here: whether it, the prediction sets and the threshold were fitted on these very images.
     """
     sentences = sorted(_confounding(scores), key=lambda sentence: not sentence.startswith("No source"))
     if same_sources:
         sentences.append(
-            "The test films come from the sources that the model was trained on. On films of another hospital the "
+            "The test images come from the sources that the model was trained on. On images of another hospital the "
             "figures are likely to be lower; these data cannot say by how much."
         )
     sentences += [*_thin_classes(scores), *_groups(scores), *_masks(scores)]
     if not calibrated:
         sentences.append(
-            "The probabilities were not calibrated on other images of this kind: they rank the films, and are no "
+            "The probabilities were not calibrated on other images of this kind: they rank the images, and are no "
             "chances."
         )
     if fitted_here:
@@ -75,12 +75,12 @@ def _confounding(scores: Scores) -> Iterator[str]:
 
 
 def _apart(first: str, second: str, of_a: NDArray[np.str_], of_b: NDArray[np.str_]) -> Iterator[str]:
-    """A pair that shares sources, though most films of one class come from where the other has none."""
+    """A pair that shares sources, though most images of one class come from where the other has none."""
     for name, own, other_name, other in ((first, of_a, second, of_b), (second, of_b, first, of_a)):
         alone = float(np.mean(~np.isin(own, other)))
         if alone >= _MOSTLY:
             yield (
-                f"{alone:.0%} of the {name} films come from sources without {other_name}: read their contrast "
+                f"{alone:.0%} of the {name} images come from sources without {other_name}: read their contrast "
                 "within a source."
             )
 

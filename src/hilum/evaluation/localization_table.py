@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hilum.errors import DataError
 from hilum.metrics.scores import FloatArray, none_if_nan
-from hilum.storage import write_csv
+from hilum.storage import csv_text, write_csv
 
 MEASURES = ("hit", "dice", "iou", "energy", "inside_lung")
 
@@ -78,15 +78,5 @@ class LocalizationTable:
 
 def _row(cells: dict[str, str]) -> LocalizationRow:
     hit, dice, iou, energy, inside_lung = (float(cells[name] or math.nan) for name in MEASURES)
-    return LocalizationRow(
-        cells["file"],
-        cells["group"],
-        cells["label"],
-        cells["kind"],
-        cells["method"],
-        hit,
-        dice,
-        iou,
-        energy,
-        inside_lung,
-    )
+    file, group, label, kind, method = (csv_text(cells[name]) for name in ("file", "group", "label", "kind", "method"))
+    return LocalizationRow(file, group, label, kind, method, hit, dice, iou, energy, inside_lung)

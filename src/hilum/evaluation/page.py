@@ -8,27 +8,21 @@ from typing import Any
 
 from hilum.document import data_uri, write_document
 from hilum.evaluation.report import Figure, Report
+from hilum.format import metric_title, words
 
 PAGE_FILE = "report.html"
 
-_OVERALL = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "macro_roc_auc": "Macro ROC-AUC",
-    "macro_f1": "Macro F1",
-    "mcc": "MCC",
-    "dice": "Lung Dice",
-}
-# metric of a class, the same over all classes, its heading, where its axis begins
+_OVERALL = ("balanced_accuracy", "accuracy", "macro_roc_auc", "macro_f1", "mcc", "dice")
+# metric of a class, the same over all classes, where its axis begins
 _COLUMNS = (
-    ("recall", "balanced_accuracy", "Recall (sensitivity)", 0),
-    ("specificity", "macro_specificity", "Specificity", 0),
-    ("precision", "macro_precision", "Precision", 0),
-    ("f1", "macro_f1", "F1", 0),
-    ("roc_auc", "macro_roc_auc", "ROC-AUC", 0),
-    ("pr_auc", "macro_pr_auc", "PR-AUC", 0),
-    ("balanced_accuracy", None, "Balanced accuracy", 0),
-    ("mcc", "mcc", "MCC", -1),
+    ("recall", "balanced_accuracy", 0),
+    ("specificity", "macro_specificity", 0),
+    ("precision", "macro_precision", 0),
+    ("f1", "macro_f1", 0),
+    ("roc_auc", "macro_roc_auc", 0),
+    ("pr_auc", "macro_pr_auc", 0),
+    ("balanced_accuracy", None, 0),
+    ("mcc", "mcc", -1),
 )
 
 _MEASURES = {
@@ -63,7 +57,7 @@ def write_page(
 
 
 def page_context(report: Report, plots: Mapping[str, str | bytes], pictures: Mapping[str, bytes]) -> dict[str, Any]:
-    """What the template names; see write_page."""
+    """Return what the template names; see write_page."""
     content = report.model_dump(mode="json")
     rows = {
         "classes": _class_rows(report),
@@ -77,7 +71,7 @@ def page_context(report: Report, plots: Mapping[str, str | bytes], pictures: Map
         "report": content,
         "headline": _headline(report),
         "others": _others(report),
-        "columns_of": [(heading, start) for _, _, heading, start in _COLUMNS],
+        "columns_of": [(metric_title(metric, first=True), start) for metric, _, start in _COLUMNS],
         "chance": 1 / max(1, len(report.class_names)),
         "hd95_end": _round_up(max((f.high or f.value or 0 for f in report.figures if f.metric == "hd95"), default=0)),
         "conformal": [_prediction_sets(result) for result in content["conformal"]],
@@ -117,16 +111,21 @@ def _headline(report: Report) -> dict[str, Any] | None:
     classes = len(report.class_names)
     if (figure := report.figure("balanced_accuracy")) is not None and figure.value is not None:
         note = f"Mean of the recalls of {classes} classes. A guess would reach {1 / classes:.3f} (dashed)."
-        return {"name": "Balanced accuracy", "figure": figure.model_dump(), "note": note, "chance": 1 / classes}
+        return {
+            "name": metric_title("balanced_accuracy", first=True),
+            "figure": figure.model_dump(),
+            "note": note,
+            "chance": 1 / classes,
+        }
     if (figure := report.figure("dice")) is not None and figure.value is not None:
         note = "Mean Dice of the predicted with the reference lung masks."
-        return {"name": "Lung Dice", "figure": figure.model_dump(), "note": note, "chance": None}
+        return {"name": metric_title("dice", first=True), "figure": figure.model_dump(), "note": note, "chance": None}
     return None
 
 
 def _others(report: Report) -> list[dict[str, Any]]:
     head = _headline(report)
-    found = [(name, report.figure(metric)) for metric, name in _OVERALL.items()]
+    found = [(metric_title(metric, first=True), report.figure(metric)) for metric in _OVERALL]
     return [
         {"name": name, "figure": figure.model_dump()}
         for name, figure in found
@@ -136,10 +135,10 @@ def _others(report: Report) -> list[dict[str, Any]]:
 
 def _class_rows(report: Report) -> list[dict[str, Any]]:
     rows = [
-        {"name": name, "total": False, "cells": [_dump(report.figure(metric, name)) for metric, _, _, _ in _COLUMNS]}
+        {"name": name, "total": False, "cells": [_dump(report.figure(metric, name)) for metric, _, _ in _COLUMNS]}
         for name in report.class_names
     ]
-    overall = [None if metric is None else _dump(report.figure(metric)) for _, metric, _, _ in _COLUMNS]
+    overall = [None if metric is None else _dump(report.figure(metric)) for _, metric, _ in _COLUMNS]
     for row, name in zip(rows, report.class_names, strict=True):
         figure = report.figure("recall", name)
         row["n"] = None if figure is None else figure.n
@@ -205,7 +204,7 @@ def _localization(content: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {
         "films": content["films"],
         "kinds": content["kinds"],
-        "measures": [_MEASURES.get(name, name.replace("_", " ").capitalize()) for name in measures],
+        "measures": [_MEASURES.get(name, words(name).capitalize()) for name in measures],
         "tables": [
             {
                 "kind": kind,

@@ -11,7 +11,7 @@ import numpy as np
 
 from hilum.errors import DataError
 from hilum.metrics.scores import FloatArray, Scores, none_if_nan
-from hilum.storage import write_csv
+from hilum.storage import csv_text, write_csv
 
 PREDICTIONS_FILE = "predictions.csv"
 
@@ -117,7 +117,7 @@ def _check_truth(header: Sequence[str], path: Path) -> None:
 def _read_table(path: Path) -> tuple[tuple[str, ...], list[list[str]]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            header, *rows = list(csv.reader(stream)) or [[]]
+            header, *rows = [[csv_text(cell) for cell in row] for row in csv.reader(stream)] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"Expected a table of predictions at {path}, got: {error}.") from error
     if not rows:

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from hilum.metrics.bootstrap import Interval
+from hilum.format import format_interval, metric_title
+from hilum.metrics.table import OVERLAP
 
 
 def _none_if_nan(value: Any) -> Any:
@@ -44,7 +45,7 @@ class Figure(Estimate):
 
 
 class Contrast(Part):
-    """ROC-AUC of one class against one other, inside a source, or over all (source is null)."""
+    """AUROC of one class against one other, inside a source, or over all (source is null)."""
 
     source: str | None
     positive: str
@@ -116,38 +117,30 @@ class Report(Part):
     failures: tuple[Failure, ...] = ()
 
     def figure(self, metric: str, class_name: str | None = None, source: str | None = None) -> Figure | None:
-        """One figure, or None where the split does not have it."""
+        """Return one figure, or None where the split does not have it."""
         wanted = (metric, class_name, source)
         return next((f for f in self.figures if (f.metric, f.class_name, f.source) == wanted), None)
 
 
-_OVERALL = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "macro_roc_auc": "macro ROC-AUC",
-    "mcc": "MCC",
-}
-
-
-_OVERLAP = {"dice": "Dice", "iou": "IoU", "hd95": "95% Hausdorff, pixels"}
+_OVERALL = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc", "mcc")
 
 
 def summary_lines(report: Report) -> list[str]:
-    """A report in a few lines, each number with its 95% interval and n; what the data cannot tell comes last."""
-    entries = [(words, report.figure(metric)) for metric, words in _OVERALL.items()]
-    for name in report.class_names:
-        entries += [(f"{name} {metric}", report.figure(metric, name)) for metric in ("recall", "precision")]
-    entries += [(words, report.figure(metric)) for metric, words in _OVERLAP.items()]
-    shown = [(words, text_of(figure)) for words, figure in entries if figure is not None]
+    """Return a report as a few lines, each number with its 95% CI and n; what the data cannot tell comes last."""
+    keys: list[tuple[str, str | None]] = [(metric, None) for metric in _OVERALL]
+    keys += [(metric, name) for name in report.class_names for metric in ("recall", "precision")]
+    keys += [(metric, None) for metric in OVERLAP]
+    shown = [
+        (" ".join(filter(None, (name, metric_title(metric)))), format_interval(figure, with_n=True))
+        for metric, name in keys
+        if (figure := report.figure(metric, name)) is not None
+    ]
     if report.calibration is not None:
-        shown.append(
-            ("expected calibration error", text_of(Estimate.model_validate(report.calibration["after"]["ece"])))
-        )
+        shown.append((metric_title("ece"), format_interval(report.calibration["after"]["ece"], with_n=True)))
     shown += [
-        (f"{contrast.positive} against {contrast.negative} within {contrast.source}", text_of(contrast.auc))
-        for contrast in report.contrasts
-        if contrast.source is not None
+        (f"{pair.positive} against {pair.negative} within {pair.source}", format_interval(pair.auc, with_n=True))
+        for pair in report.contrasts
+        if pair.source is not None
     ]
     width = max((len(words) for words, _ in shown), default=0)
     split = report.split
@@ -159,9 +152,3 @@ def summary_lines(report: Report) -> list[str]:
     if report.limits:
         lines += ["What these data cannot tell:", *(f"  - {sentence}" for sentence in report.limits)]
     return lines
-
-
-def text_of(estimate: Estimate) -> str:
-    """``0.912 (0.900–0.924), n = 2,777``."""
-    value, low, high = (math.nan if bound is None else bound for bound in (estimate.value, estimate.low, estimate.high))
-    return str(Interval(value, low, high, estimate.n))

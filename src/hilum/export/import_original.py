@@ -1,7 +1,7 @@
-"""Bring a checkpoint of the original project (``best_covid_model.pth``) into a bundle.
+"""Convert a checkpoint of the original project (``best_covid_model.pth``) into a bundle.
 
-The scripts that stand in for the original's commands leave the same as safetensors, with class names and size in
-its metadata; wherever a checkpoint is read here, either will do.
+The shims of the original's commands in ``scripts/`` leave the same as safetensors, with class names and size in its
+metadata; wherever a checkpoint is read here, either will do.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors.torch import save
@@ -37,14 +38,43 @@ SAFETENSORS = ".safetensors"
 _LAST_LAYER = "classifier.9.weight"
 
 
+class _NumberType:
+    """Stands in for ``numpy.dtype`` in a file: plain numbers only.
+
+    NumPy's own class is not safe to allow: a file may change its flags, after which it misreads memory.
+    """
+
+    def __init__(self, code: str, *_: object) -> None:
+        self.dtype = np.dtype(code).newbyteorder("<")
+        if self.dtype.kind not in "biuf":
+            raise ValueError(f"{code} is not the type of a number")
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        if state[1] == ">":
+            self.dtype = self.dtype.newbyteorder(">")
+
+
+def _number(kind: _NumberType, content: bytes) -> Any:
+    """Stand in for ``numpy.core.multiarray.scalar``; returns a number of Python."""
+    return np.frombuffer(content, kind.dtype, count=1)[0].item()
+
+
+_NUMPY = (
+    (_NumberType, "numpy.dtype"),
+    (_number, "numpy.core.multiarray.scalar"),  # NumPy 1
+    (_number, "numpy._core.multiarray.scalar"),  # NumPy 2
+)
+"""What the original's checkpoints name beside torch's classes: scikit-learn and NumPy left numbers of their own."""
+
+
 @dataclass(frozen=True)
 class OriginalModel:
-    """A checkpoint's network, in evaluation mode, and what the file says of it.
+    """A checkpoint's network, in evaluation mode, and what the file states about it.
 
     Attributes:
         model: a MultiTaskUNet with the file's weights.
         manifest: name, class names, preprocessing and network; not yet sealed.
-        epoch: counted from 1, where the file says it.
+        epoch: counted from 1; None where the file does not state it.
     """
 
     model: nn.Module
@@ -67,7 +97,7 @@ def read_checkpoint(file: Path, *, class_names: Sequence[str] | None = None, siz
     Raises:
         CheckpointError: the file is not such a checkpoint, or its tensors are not those of the network.
     """
-    content = _read_safetensors(file) if file.suffix == SAFETENSORS else read_torch_file(file)
+    content = _read_safetensors(file) if file.suffix == SAFETENSORS else read_torch_file(file, _NUMPY)
     state = _state_of(content, file)
     num_classes = len(state[_LAST_LAYER])
     names = _names_of(content, class_names, num_classes, file)
@@ -95,7 +125,7 @@ def convert_weights(weights: Path, out: Path, *, class_names: Sequence[str], siz
 
 
 def export_checkpoint(original: OriginalModel, *, opset: int = 17, dynamic_batch: bool = True) -> tuple[bytes, Parity]:
-    """The ONNX graph of a checkpoint, and how far ONNX Runtime is from PyTorch on random batches.
+    """Return the ONNX graph of a checkpoint, and how far ONNX Runtime is from PyTorch on random batches.
 
     Raises:
         ParityError: they differ by more than the bounds.
@@ -146,7 +176,7 @@ def _read_safetensors(file: Path) -> dict[str, Any]:
     try:
         facts = {name: json.loads(metadata.get(name, "null")) for name in ("class_names", "img_size", "epoch")}
     except (ValueError, TypeError) as error:
-        raise CheckpointError(f"Expected JSON in the metadata of {file}, got: {error}.") from error
+        raise CheckpointError(f"The metadata of {file} is not JSON: {error}.") from error
     return {"model_state_dict": state, **facts, "model_config": {"img_size": facts["img_size"]}}
 
 
@@ -155,14 +185,14 @@ def _state_of(content: dict[str, Any], file: Path) -> dict[str, torch.Tensor]:
     last = state.get(_LAST_LAYER) if isinstance(state, dict) else None
     if not isinstance(last, torch.Tensor) or last.ndim != 2:
         raise CheckpointError(
-            f"Expected a checkpoint of the original project in {file}, found no {_LAST_LAYER}.",
+            f"{file} is not a checkpoint of the original project: it has no {_LAST_LAYER}.",
             hint="It must come from the original model_arch.py, with a UNet backbone and two heads.",
         )
     tensors = {str(name): tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
     for name, tensor in tensors.items():
         if tensor.is_meta or tensor.layout is not torch.strided or not torch.isfinite(tensor).all():
             raise CheckpointError(
-                f"Expected finite numbers in {name} of {file}, got others.",
+                f"{name} in {file} is not a tensor of finite numbers.",
                 hint="The training diverged or the file is damaged; use an earlier checkpoint.",
             )
     return tensors

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from hilum.config import PreprocessSpec
 from hilum.types import Gray, Radiograph
 
+Gray8 = NDArray[np.uint8]
+
 MASK_THRESHOLD = 127
 """A mask file's pixel is lung where it is greater than this (8 bits)."""
 
@@ -112,11 +114,11 @@ def _quantize(pixels: NDArray[np.float32], bits_stored: int) -> NDArray[np.uint8
     return np.asarray(np.rint(np.clip(scaled, 0, 255)), np.uint8)
 
 
-Gray8 = NDArray[np.uint8]
-
-
 def content_of(square: Gray8) -> tuple[slice, slice]:
-    """Rows and columns of a letterboxed film without its black padding; all of it where nothing else is there."""
+    """Return the rows and columns of the smallest box around all pixels above 0; all of them where there are none.
+
+    Of a fitted image (S, S) that is its placement less its own black edges, if any; of a mask, its bounding box.
+    """
     rows, columns = np.flatnonzero(square.any(axis=1)), np.flatnonzero(square.any(axis=0))
     if not rows.size:
         return slice(0, square.shape[0]), slice(0, square.shape[1])

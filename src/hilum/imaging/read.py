@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES: frozenset[str] = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".dcm", ".dicom"}
 )
-"""The suffixes, in lower case, by which a folder's images are found."""
+"""The suffixes, in lower case, by which a folder's images are found; with others, ``sniff`` decides."""
+
+SNIFFED_BYTES = 132
+"""How many bytes of a file ``sniff`` needs: DICOM names itself after a preamble of 128."""
 
 MAX_PIXELS = 120_000_000
 """Most pixels that are decoded; the largest detectors give some 20 million. Pillow's own bound is 178,956,970."""
@@ -52,7 +55,8 @@ _PLUGINS: tuple[type[Image.Image], ...] = (
     WebPImagePlugin.WebPImageFile,
 )
 _FORMATS = tuple(str(plugin.format) for plugin in _PLUGINS)
-_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})  # bytes; "BM" alone begins many a text
 _COLOR_MODES = frozenset({"P", "PA", "LA", "La", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr"})
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -107,6 +111,18 @@ def read_dicom_header(source: Path | bytes, *, origin: str | None = None) -> Dat
     return read_header(content, name, MAX_PIXELS)
 
 
+def sniff(head: bytes) -> Literal["dicom", "picture"] | None:
+    """Return what a file is by its first SNIFFED_BYTES: DICOM, or a PNG, JPEG, WebP, BMP or TIFF picture.
+
+    None is neither, or DICOM without the preamble of PS3.10, which only a suffix tells.
+    """
+    if head[128:132] == b"DICM":
+        return "dicom"
+    is_webp = head.startswith(b"RIFF") and head[8:12] == b"WEBP"
+    is_bmp = head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADERS
+    return "picture" if head.startswith(_SIGNATURES) or is_webp or is_bmp else None
+
+
 def is_dicom(content: bytes, name: str) -> bool:
     """Whether ``read_radiograph`` takes bytes of that file name for DICOM."""
     return _is_dicom(content, name, content)
@@ -158,10 +174,10 @@ def _file_content(path: Path, name: str) -> bytes:
 
 def _is_dicom(content: bytes, name: str, source: Path | bytes) -> bool:
     """By the preamble of DICOM PS3.10; a file without one by its suffix, unless it is plainly something else."""
-    if content[128:132] == b"DICM":
-        return True
+    if kind := sniff(content[:SNIFFED_BYTES]):
+        return kind == "dicom"
     suffixes = {Path(name).suffix.lower()} | ({source.suffix.lower()} if isinstance(source, Path) else set())
-    return not suffixes.isdisjoint({".dcm", ".dicom"}) and not content.startswith(_SIGNATURES)
+    return not suffixes.isdisjoint({".dcm", ".dicom"})
 
 
 def decode_pil(image: Image.Image, origin: str, *, max_pixels: int = MAX_PIXELS) -> Radiograph:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import glob
 import os
-import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,24 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TextIO, TypeAlias
 
-from hilum.errors import DataError, OutputError
+from hilum.data.find import PARTIAL, TABLE, absolute_path
+from hilum.errors import OutputError
 from hilum.imaging.read import IMAGE_SUFFIXES
 from hilum.inference.parquet import require_pyarrow, to_parquet
 from hilum.inference.predictor import Predictor
 from hilum.inference.result import Prediction, Result
-from hilum.inference.saving import (
-    DICOM_FOLDER,
-    DICOM_SUFFIXES,
-    PICTURE_FOLDERS,
-    Wanted,
-    make_extras,
-    write_extras,
-)
+from hilum.inference.saving import Wanted, make_extras, write_extras
+from hilum.storage import CsvWriter, sha256_bytes
 
-TABLE = "predictions.csv"
-PARTIAL = "predictions.partial.csv"
-_MASK_FOLDERS = ("masks", "regions")
 _NOTHING = Wanted()
+_LONGEST_STEM = 240
+"""Bytes: with ``.seg.dcm`` behind it, still the name of a file."""
 
 TableFormat: TypeAlias = Literal["csv", "parquet"]
 
@@ -55,37 +46,6 @@ class FolderResult:
     objects: Mapping[str, int]
 
 
-def find_files(inputs: Sequence[str | Path]) -> list[Path]:
-    """All files that ``inputs`` name, each once, in the order given; folders recursively, sorted.
-
-    A folder gives the files with a suffix of IMAGE_SUFFIXES, but not what is hidden, the masks beside ``images/``
-    and the pictures of an earlier prediction. A file is taken as it is, so that a wrong one gets a row that says so.
-    A pattern may use ``*``, ``?``, ``[..]`` and ``**``.
-
-    Raises:
-        DataError: an input names nothing, or a folder holds no image.
-    """
-    found: dict[Path, Path] = {}
-    for item in inputs:
-        files = list(_expand(item))
-        if not files:
-            raise DataError(
-                f"Expected image files at {item}, found none.",
-                hint=f"Name a file, a folder or a pattern; suffixes read: {', '.join(sorted(IMAGE_SUFFIXES))}.",
-            )
-        for file in files:
-            found.setdefault(_absolute(file), file)
-    return list(found.values())
-
-
-def sample_files(files: Sequence[Path], count: int, seed: int = 0) -> list[Path]:
-    """``count`` of the files at random, a function of the seed, in the order they had; all if there are fewer."""
-    if count >= len(files):
-        return list(files)
-    chosen = sorted(random.Random(seed).sample(range(len(files)), count))
-    return [files[position] for position in chosen]
-
-
 def predict_folder(
     predictor: Predictor,
     files: Sequence[Path],
@@ -108,7 +68,7 @@ def predict_folder(
 
     Args:
         predictor: answers.
-        files: from find_files.
+        files: from hilum.data.find.find_images.
         out: a folder, made if absent.
         save: what to save of each answer.
         table_format: ``parquet`` needs pyarrow.
@@ -129,12 +89,12 @@ def predict_folder(
     names = picture_names(files)
     partial = out / PARTIAL
     with _opened(partial) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(table_header(manifest.class_names, with_evidence=save.evidence))
+        writer = CsvWriter(stream)
+        writer.write_row(table_header(manifest.class_names, with_evidence=save.evidence))
         for done, (file, result) in enumerate(zip(files, predictor.predict_many(files), strict=True), start=1):
             extras = make_extras(file, result, predictor, save)
             steps = [extras.evidence_step] if save.evidence else []
-            writer.writerow(table_row(file, result, steps, extras.remark))
+            writer.write_row(table_row(file, result, steps, extras.remark))
             stream.flush()
             write_extras(extras, result, out, names[file], save)
             statuses[result.status] += 1
@@ -155,66 +115,33 @@ def predict_folder(
 
 
 def picture_names(files: Sequence[Path]) -> dict[Path, Path]:
-    """For each file the relative path of its pictures: its place under the files' common folder, then ``.png``.
+    """Return for each file the relative path of its pictures: its place under the common folder, then ``.png``.
 
-    The file's own suffix is kept (``film.dcm.png``) where two files would otherwise share a name.
+    An image's suffix is kept (``film.dcm.png``) where two files would otherwise share a name. Of a name that would
+    become too long the end is replaced by a digest.
     """
     if not files:
         return {}
-    absolute = {file: _absolute(file) for file in files}
+    absolute = {file: absolute_path(file) for file in files}
     parents = [path.parent for path in absolute.values()]
     common = next(
         folder for folder in (parents[0], *parents[0].parents) if all(p.is_relative_to(folder) for p in parents)
     )
-    plain = {file: path.relative_to(common).with_suffix(".png") for file, path in absolute.items()}
-    whole = {file: name.with_name(f"{file.name}.png") for file, name in plain.items()}
+    whole = {file: _with_png(path.relative_to(common), path.name) for file, path in absolute.items()}
+    plain = {
+        file: _with_png(path.relative_to(common), path.stem) if path.suffix.lower() in IMAGE_SUFFIXES else whole[file]
+        for file, path in absolute.items()
+    }
     taken = Counter(plain.values())
     names = {file: name if taken[name] == 1 else whole[file] for file, name in plain.items()}
     return names if len({*names.values()}) == len(names) else whole
 
 
-def _expand(item: str | Path) -> Iterator[Path]:
-    path = Path(item)
-    if path.is_dir():
-        candidates = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES]
-        folders = {file.parent for file in candidates}
-        left_out = {folder for folder in folders if _is_passed_over(folder, path)}
-        of_objects = {folder for folder in folders if _is_made(folder, path, (DICOM_FOLDER,))}
-        own = tuple(DICOM_SUFFIXES.values())  # by name too: films may well lie in a folder "dicom"
-        kept = (
-            file
-            for file in candidates
-            if file.parent not in left_out
-            and not file.name.startswith(".")
-            and not (file.parent in of_objects and file.name.endswith(own))
-        )
-        yield from (file for file in kept if file.is_file())
-    elif path.exists():
-        yield path
-    else:
-        yield from (Path(name) for name in sorted(glob.glob(str(item), recursive=True)) if Path(name).is_file())  # noqa: PTH207  # Path.glob takes no absolute pattern
-
-
-def _is_passed_over(folder: Path, root: Path) -> bool:
-    """Whether the walk of ``root`` leaves a folder out: hidden, masks beside the films, or pictures made of them."""
-    below = folder.relative_to(root).parts
-    if any(part.startswith(".") for part in below):
-        return True
-    if folder.name in _MASK_FOLDERS and (folder.parent / "images").is_dir():
-        return True
-    return _is_made(folder, root, PICTURE_FOLDERS)
-
-
-def _is_made(folder: Path, root: Path, names: Sequence[str]) -> bool:
-    """Whether a folder is, or is below, one of ``names`` beside a table of predictions."""
-    below = folder.relative_to(root).parts
-    made = [root.joinpath(*below[:depth]) for depth, part in enumerate(below) if part in names]
-    return any((place / table).is_file() for place in made for table in (TABLE, PARTIAL))
-
-
-def _absolute(file: Path) -> Path:
-    # Not resolve(): links keep their names. Not absolute() alone: a `..` would lead pictures out of their folder.
-    return Path(os.path.normpath(file.absolute()))
+def _with_png(path: Path, stem: str) -> Path:
+    encoded = os.fsencode(stem)
+    if len(encoded) > _LONGEST_STEM:
+        stem = f"{encoded[: _LONGEST_STEM - 17].decode('utf-8', 'ignore')}-{sha256_bytes(encoded)[:16]}"
+    return path.with_name(f"{stem}.png")
 
 
 def table_header(class_names: Sequence[str], *, with_evidence: bool = False) -> list[str]:

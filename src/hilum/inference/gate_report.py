@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hilum.errors import ReadError
 from hilum.gate import Reading
 from hilum.gate.verdict import ACCEPTED
 from hilum.inference.predictor import Predictor
-from hilum.storage import atomic_path
+from hilum.storage import CsvWriter, atomic_path
 
 UNREADABLE = "unreadable"
 _COLUMNS = ("file", "verdict", "check", "passed", "severity", "value", "measured", "expected")
@@ -49,23 +47,23 @@ def examine_files(predictor: Predictor, files: Sequence[Path], table: Path | Non
 
     Args:
         predictor: its gate and its network give the verdicts.
-        files: from find_files.
+        files: from hilum.data.find.find_images.
         table: a CSV with a row for each reading, written whole once all are done, or not at all.
 
     Raises:
         OutputError: the table cannot be written.
     """
     with ExitStack() as stack:
-        writer: Any = None
+        writer: CsvWriter | None = None
         if table is not None:
             temporary = stack.enter_context(atomic_path(table))
             stream = temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="")  # file names
-            writer = csv.writer(stack.enter_context(stream), lineterminator="\n")
-            writer.writerow(_COLUMNS)
+            writer = CsvWriter(stack.enter_context(stream))
+            writer.write_row(_COLUMNS)
         for file in files:
             verdict = _examine(predictor, file)
             if writer:
-                writer.writerows(_rows(verdict))
+                writer.write_rows(_rows(verdict))
             yield verdict
 
 

@@ -10,16 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.bundle.bundle import Manifest
+from hilum.data.find import DICOM_FOLDER, DICOM_SUFFIXES, PICTURE_FOLDERS
 from hilum.errors import ConfigError, DataError
 from hilum.inference.evidence_file import save_evidence, step_of
 from hilum.inference.predictor import Predictor
 from hilum.inference.render import mask_png, overlay, save_png
 from hilum.inference.result import Prediction, Result
 from hilum.storage import write_bytes
-
-PICTURE_FOLDERS = ("overlays", "masks", "evidence")
-DICOM_FOLDER = "dicom"
-DICOM_SUFFIXES = {"seg": ".seg.dcm", "sr": ".sr.dcm"}
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.errors import ConfigError
+from hilum.format import format_interval
 from hilum.metrics.scores import FloatArray
 
 LEVEL = 0.95
@@ -47,11 +48,7 @@ class Interval:
     n: int
 
     def __str__(self) -> str:
-        if np.isnan(self.value):
-            return f"undefined, n = {self.n:,}"
-        if np.isnan(self.low):
-            return f"{self.value:.3f} (no interval from one group), n = {self.n:,}"
-        return f"{self.value:.3f} ({self.low:.3f}–{self.high:.3f}), n = {self.n:,}"
+        return format_interval(self, with_n=True)
 
 
 def bootstrap(

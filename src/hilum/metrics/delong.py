@@ -86,17 +86,6 @@ def delong_test(
     )
 
 
-def auc_covariance(
-    positive: NDArray[np.bool_], scores: FloatArray, clusters: NDArray[np.int64] | None = None
-) -> tuple[FloatArray, FloatArray]:
-    """The AUCs (M,) of M rankings (M, N) of the same images, and their covariance (M, M); see delong_test.
-
-    The covariance is NaN where fewer than two groups have a positive or a negative image.
-    """
-    components = structural_components(positive, scores)
-    return components.positive.mean(axis=1), _covariance(components, positive, clusters)
-
-
 def structural_components(positive: NDArray[np.bool_], scores: FloatArray) -> Components:
     """The components of ``scores`` (M, N), M rankings of N images, ``positive`` (N,) bool.
 

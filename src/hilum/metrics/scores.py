@@ -182,7 +182,7 @@ def class_metrics(labels: NDArray[np.int64], probabilities: FloatArray, class_na
 
 
 def validation_auc(labels: NDArray[np.int64], probabilities: FloatArray) -> float:
-    """Macro one-against-the-rest ROC-AUC over the classes that have images of both kinds; NaN if none has.
+    """Macro one-vs-rest AUROC over the classes that have images of both kinds; NaN if none has.
 
     Args:
         labels: (N,) int64, -1 where unknown.
@@ -222,7 +222,7 @@ def confusion_rates(confusion: FloatArray) -> Rates:
 def one_vs_rest_auc(
     labels: NDArray[np.int64], probabilities: FloatArray, weights: FloatArray | None = None
 ) -> FloatArray:
-    """Weighted ROC-AUC (R, K) of each class against the rest, for R weightings (R, N) of N labeled images.
+    """Weighted one-vs-rest AUROC (R, K) of each class, for R weightings (R, N) of N labeled images.
 
     It is the Mann-Whitney statistic (Hanley & McNeil 1982): the weighted share of pairs, one image of the class
     and one of the rest, which the scores put in the right order; equal scores count one half. NaN where a class
@@ -234,7 +234,7 @@ def one_vs_rest_auc(
 
 
 def weighted_auc(positive: NDArray[np.bool_], scores: FloatArray, weights: FloatArray) -> FloatArray:
-    """ROC-AUC (R,) of ``scores`` (N,) for telling ``positive`` (N,) from the rest; see one_vs_rest_auc."""
+    """AUROC (R,) of ``scores`` (N,) for telling ``positive`` (N,) from the rest; see one_vs_rest_auc."""
     own, rest = np.flatnonzero(positive), np.flatnonzero(~positive)
     rest = rest[np.argsort(scores[rest])]
     below = np.searchsorted(scores[rest], scores[own], side="left")

@@ -32,7 +32,7 @@ OVERALL = (
 )  # fmt: skip
 """Figures over all labeled images; balanced accuracy is the macro recall, mcc the multiclass R_K."""
 BY_CLASS = ("recall", "precision", "specificity", "f1", "roc_auc", "pr_auc", "balanced_accuracy", "mcc")
-"""Figures of one class against the rest; balanced accuracy is the mean of recall and specificity."""
+"""Figures of one class, one-vs-rest; balanced accuracy is the mean of recall and specificity."""
 OVERLAP = ("dice", "iou", "hd95")
 """Means over the images with a reference mask."""
 
@@ -48,7 +48,7 @@ class Key(NamedTuple):
         metric: of OVERALL, BY_CLASS or OVERLAP.
         class_name: the class it is of; None for all.
         source: the source it is restricted to; None for all.
-        versus: for a contrast, the other class: the ROC-AUC of ``class_name`` against ``versus`` alone.
+        versus: for a contrast, the other class: the AUROC of ``class_name`` against ``versus`` alone.
     """
 
     metric: str
@@ -58,9 +58,9 @@ class Key(NamedTuple):
 
 
 def figures_of(scores: Scores, *, resamples: int = 1000, seed: int = 0) -> dict[Key, Interval]:
-    """Every figure of the split with its 95% interval.
+    """Compute every figure of the split with its 95% confidence interval.
 
-    The n of an interval counts the images that it rests on: for recall, F1, ROC-AUC, PR-AUC, MCC and balanced
+    The n of an interval counts the images that it rests on: for recall, F1, AUROC, AUPRC, MCC and balanced
     accuracy of a class its own images, for specificity those of the other classes, for precision those predicted as
     the class. A contrast counts the images of both classes. Groups are drawn within classes.
     """
@@ -88,12 +88,12 @@ def _is_lopsided(scores: Scores, key: Key, rows: Rows, clusters: NDArray[np.int6
 
 
 def bounds_of(keys: Iterable[Key]) -> dict[Key, tuple[float, float]]:
-    """The least and the greatest value that each figure can have."""
+    """Return the least and the greatest value that each figure can have."""
     return {key: _BOUNDS.get(key.metric, (0.0, 1.0)) for key in keys}
 
 
 def statistics_of(scores: Scores) -> Callable[[FloatArray], dict[Key, FloatArray]]:
-    """The function that gives every figure as (R,) float64 for R weightings (R, N); its keys are rests_on's."""
+    """Return the function that gives every figure as (R,) float64 for R weightings (R, N); its keys are rests_on's."""
     pairs = list(_contrasts(scores))
     sources = _sources(scores)
 
@@ -114,7 +114,7 @@ def statistics_of(scores: Scores) -> Callable[[FloatArray], dict[Key, FloatArray
 
 
 def rests_on(scores: Scores) -> dict[Key, Rows]:
-    """Which images (N,) each figure rests on: its n."""
+    """Return which images (N,) each figure rests on: its n."""
     rows: dict[Key, Rows] = {}
     known, sources = scores.labeled, _sources(scores)
     if known.any():
@@ -185,8 +185,10 @@ def _contrasts(scores: Scores) -> Iterator[tuple[Key, Rows]]:
 
 
 def ranking(scores: Scores, key: Key, rows: Rows) -> FloatArray:
-    """What the ROC-AUC named ``key`` ranks ``rows`` (n,) by: the class's probability; of a contrast, that given one of
-    the two."""
+    """Return what the AUROC named ``key`` ranks ``rows`` (n,) by.
+
+    It is the class's probability, or for a contrast that given one of the two classes.
+    """
     own = scores.class_names.index(str(key.class_name))
     if key.versus is None:
         return np.asarray(scores.probabilities[rows, own])
@@ -198,7 +200,7 @@ def ranking(scores: Scores, key: Key, rows: Rows) -> FloatArray:
 
 
 def _contrast(scores: Scores, weights: FloatArray, key: Key, rows: Rows) -> FloatArray:
-    """The AUC of one class against one other."""
+    """The AUROC of one class against one other."""
     positive = scores.labels[rows] == scores.class_names.index(str(key.class_name))
     return weighted_auc(positive, ranking(scores, key, rows), weights[:, rows])
 

@@ -27,10 +27,10 @@ class Losses(NamedTuple):
 
 
 class Extra(NamedTuple):
-    """A sum of losses over films that have no label (hilum.training.shortcuts)."""
+    """A sum of losses over images that lost their label (hilum.training.shortcuts)."""
 
     total: torch.Tensor  # scalar
-    films: int
+    images: int
 
 
 class MultiTaskLoss:
@@ -53,15 +53,15 @@ class MultiTaskLoss:
     def __call__(self, output: ModelOutput, batch: Batch, extra: Extra | None = None) -> Losses:
         """The loss of one training batch; a part for which the batch has nothing is 0.
 
-        ``extra`` joins the classification loss, whose mean is then over the labels and the films of ``extra``.
+        ``extra`` joins the classification loss, whose mean is then over the labels and the images of ``extra``.
         """
         logits = output.class_logits
         if self._prior_shift is not None:
             logits = logits + self._prior_shift.to(logits.device)
         classification = self.classification(logits, batch.label)
-        if extra is not None and extra.films:
+        if extra is not None and extra.images:
             labels = int((batch.label != UNKNOWN_LABEL).sum())
-            classification = (classification * labels + extra.total) / (labels + extra.films)
+            classification = (classification * labels + extra.total) / (labels + extra.images)
         segmentation = self.segmentation(output.mask_logits, batch)
         total = self._config.classification_weight * classification + self._config.segmentation_weight * segmentation
         if not total.requires_grad:  # neither a label nor a mask: backward still needs a graph, of zeros

@@ -1,1 +1,4 @@
-"""Training: the loop, its checkpoints, its journal, and the one verb that runs the whole path."""
+"""Training: data sets, augmentation, the loop, its checkpoints and its journal.
+
+The whole path from data to a bundle is hilum.pipeline.
+"""

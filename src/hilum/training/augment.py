@@ -21,7 +21,7 @@ from hilum.types import Batch
 
 @dataclass(frozen=True)
 class AugmentParameters:
-    """What was drawn for N images; every tensor has length N."""
+    """The changes drawn for N images; every tensor has length N."""
 
     flip: torch.Tensor  # bool
     angle: torch.Tensor  # float32, degrees, clockwise
@@ -37,7 +37,7 @@ class AugmentParameters:
 
 
 def draw_parameters(config: AugmentConfig, seed: int, epoch: int, rows: torch.Tensor) -> AugmentParameters:
-    """Draw the changes for the images of ``rows`` (N,) in ``epoch``."""
+    """Draw the changes of the images ``rows`` (N,) in ``epoch``."""
     drawn = [_draw_one(config, np.random.default_rng([seed, epoch, row])) for row in rows.tolist()]
     columns = list(zip(*drawn, strict=True))
     flip, angle, scale, x, y, gamma, contrast, noise_std, noise_seed, blur, coarsen, quality = (
@@ -139,14 +139,14 @@ def _add_noise(image: torch.Tensor, parameters: AugmentParameters) -> torch.Tens
 
 
 def degrade(image: torch.Tensor, blur: torch.Tensor, coarsen: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
-    """Each film by its own numbers; one that has nothing drawn stays as it is, to the bit.
+    """Blur, coarsen and JPEG-compress each image by its own numbers; one without stays as it is, to the bit.
 
-    Works film by film in 8 bits of gray on the CPU, where the codec is; a color input (C = 3) comes back gray.
+    Works image by image in 8 bits of gray on the CPU, where the codec is; a color input (C = 3) comes back gray.
 
     Args:
         image: (N, C, S, S) float32 in [0, 1].
         blur: (N,) sigma of a Gaussian as a fraction of S; 0 for none.
-        coarsen: (N,) factor on S in (0, 1]: the film is made smaller by it (area), then restored (cubic).
+        coarsen: (N,) factor on S in (0, 1]: the image is made smaller by it (area), then restored (cubic).
         quality: (N,) int64, of JPEG, 1 to 100; 0 for none.
     """
     rows = torch.nonzero((blur > 0) | (coarsen < 1) | (quality > 0)).flatten().tolist()
@@ -154,15 +154,16 @@ def degrade(image: torch.Tensor, blur: torch.Tensor, coarsen: torch.Tensor, qual
         return image
     image = image.clone()
     for row in rows:
-        film = (image[row, 0] * 255).round().to(torch.uint8).cpu().numpy()
-        changed = _degraded(film, float(blur[row]), float(coarsen[row]), int(quality[row]))
+        gray = (image[row, 0] * 255).round().to(torch.uint8).cpu().numpy()
+        changed = _degraded(gray, float(blur[row]), float(coarsen[row]), int(quality[row]))
         image[row] = torch.from_numpy(changed.astype(np.float32) / 255).to(image.device)
     return image
 
 
-def _degraded(film: NDArray[np.uint8], blur: float, coarsen: float, quality: int) -> NDArray[np.uint8]:
-    side = film.shape[0]
-    changed = film
+def _degraded(image: NDArray[np.uint8], blur: float, coarsen: float, quality: int) -> NDArray[np.uint8]:
+    """See degrade; (S, S)."""
+    side = image.shape[0]
+    changed = image
     if blur > 0:
         changed = cv2.GaussianBlur(changed, (0, 0), blur * side).astype(np.uint8)
     if coarsen < 1:

@@ -18,7 +18,7 @@ from hilum.types import UNKNOWN_LABEL, Batch, Record
 
 
 class CachedDataset(Dataset[Batch]):
-    """The rows of a cache, read a batch at a time.
+    """Rows of a cache, read a batch at a time.
 
     Args:
         cache: images and masks, already fitted into the square.
@@ -45,19 +45,19 @@ class CachedDataset(Dataset[Batch]):
         return len(self.records)
 
     def subset(self, rows: Sequence[int]) -> CachedDataset:
-        """The data set of these rows alone, in their order, over the same cache."""
+        """Return the data set of these rows alone, in their order, over the same cache."""
         part = CachedDataset(self._cache, [self.records[row] for row in rows], self.class_names, self._spec)
         part._rows = self._rows[list(rows)]
         return part
 
     def decoded(self) -> Cache:
-        """The decoded films and masks of its own rows, in their order; a subset's are copied into memory."""
+        """Return decoded images and masks of its own rows, in order; those of a subset are copied into memory."""
         if np.array_equal(self._rows, np.arange(len(self._cache.images))):
             return self._cache
         return replace(self._cache, images=self._cache.images[self._rows], mask_row=self._cache.mask_row[self._rows])
 
     def __getitems__(self, rows: list[int]) -> Batch:
-        """The Batch of ``rows``: row + a x N is the row's a-th repetition in an epoch, which is augmented anew."""
+        """Return the Batch of ``rows``; row + a x N is the row's a-th repetition in an epoch, augmented anew."""
         places = np.asarray(rows) % len(self)
         own = self._rows[places]
         gray = torch.from_numpy(to_input(self._cache.images[own], self._gray))  # (N, 1, S, S)
@@ -83,7 +83,7 @@ class EpochSampler(Sampler[list[int]]):
         labels: (N,) int64, -1 where unknown.
         batch_size: rows in a batch.
         seed: of the order.
-        shares: (N,) float64 summing to 1, the chance of each row, drawn with replacement; None takes each row once.
+        shares: (N,) float64 summing to 1, the probability of each row, drawn with replacement; None takes each once.
     """
 
     def __init__(
@@ -127,11 +127,11 @@ def _repetitions(drawn: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def sampling_shares(dataset: CachedDataset, by: str, power: float) -> NDArray[np.float64] | None:
-    """The chance (N,) of each row; None for ``natural``. Unlabeled rows keep their share.
+    """Return the probability (N,) of each row, None for ``natural``. Unlabeled rows keep their share.
 
     Args:
         dataset: N rows.
-        by: ``natural``; ``class``: cells are classes; ``class-source``: cells are the films of a class from one source.
+        by: ``natural``; ``class``: cells are classes; ``class-source``: cells are a class's images from one source.
         power: a cell is drawn in proportion to its size to the power of 1 - ``power``.
     """
     if by == "natural":
@@ -147,12 +147,12 @@ def sampling_shares(dataset: CachedDataset, by: str, power: float) -> NDArray[np
 
 
 def training_loader(dataset: CachedDataset, sampler: EpochSampler, workers: int) -> DataLoader[Batch]:
-    """Batches in the sampler's order."""
+    """Return batches in the sampler's order."""
     return DataLoader(dataset, batch_sampler=sampler, collate_fn=_as_it_is, num_workers=workers)
 
 
 def evaluation_loader(dataset: CachedDataset, batch_size: int, workers: int) -> DataLoader[Batch]:
-    """All rows once, in order, the last batch as large as it comes."""
+    """Return all rows once, in order; the last batch may be smaller."""
     return DataLoader(dataset, batch_size=batch_size, shuffle=False, collate_fn=_as_it_is, num_workers=workers)
 
 

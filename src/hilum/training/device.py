@@ -1,4 +1,4 @@
-"""Where a run computes: the device it asked for, and what to say when its memory is exhausted."""
+"""Where a run computes: its device, its CPU threads, and what to say when they cannot do what is asked."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from lightning.fabric import Fabric
 from lightning_utilities.core import rank_zero
 
 from hilum.config import Config
+from hilum.cpus import available_cpus, has_bfloat16
 from hilum.errors import ConfigError, DeviceError
+from hilum.types import Finding
 
 
 def device_of(config: Config) -> torch.device:
-    """The device that ``config`` asks for; ``auto`` is CUDA where there is one.
+    """Return the device that ``config`` asks for; ``auto`` is CUDA where there is one.
 
     Raises:
         DeviceError: CUDA is asked for and absent, or has fewer devices.
@@ -26,24 +28,49 @@ def device_of(config: Config) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
-        raise ConfigError(f"Expected --device auto, cpu, cuda or cuda:N, got {name!r}.")
+        raise ConfigError(f"Unknown device {name!r}.", hint="Use --device auto, cpu, cuda or cuda:N.")
     if kind == "cpu":
         return torch.device("cpu")
     available = torch.cuda.device_count()
     if int(number or 0) >= available:
         raise DeviceError(
-            f"Expected the CUDA device {name}, PyTorch finds {available} CUDA device(s).",
+            f"No CUDA device {name}: PyTorch finds {available}.",
             hint="Use --device cpu, or check the driver with nvidia-smi.",
         )
     return torch.device("cuda", int(number or 0))
 
 
 def open_fabric(config: Config) -> Fabric:
-    """Lightning Fabric on the device of ``config``, in its precision; errors as for device_of."""
+    """Return Lightning Fabric on the device of ``config``, in its precision; errors as for device_of."""
     device = device_of(config)
     devices = 1 if device.index is None else [device.index]
     with _without_announcements():
         return Fabric(accelerator=device.type, devices=devices, precision=config.training.precision)
+
+
+@contextmanager
+def using_threads(threads: int) -> Iterator[int]:
+    """Let torch use so many CPU threads inside the block, and yield their number.
+
+    Args:
+        threads: 0 takes torch's own number (the physical cores, or ``OMP_NUM_THREADS``), at most what the affinity
+            mask and the cgroup's quota leave to this process.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or min(before, available_cpus()))
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+
+
+def check_precision(config: Config) -> tuple[Finding, ...]:
+    """Warn where ``config`` computes in bfloat16 on a processor that has to emulate it."""
+    training = config.training
+    if training.precision != "bf16-mixed" or device_of(config).type != "cpu" or has_bfloat16() is not False:
+        return ()
+    message = "This processor has no bfloat16 arithmetic; bf16-mixed is slower on it than --precision 32-true."
+    return (Finding("precision", "warning", message),)
 
 
 @contextmanager
@@ -60,20 +87,20 @@ def _without_announcements() -> Iterator[None]:
 
 @contextmanager
 def explaining_out_of_memory(config: Config) -> Iterator[None]:
-    """Turn CUDA's out-of-memory error into one that says which flags help."""
+    """Turn CUDA's out-of-memory error into one that says which options help."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         training, size = config.training, config.preprocess.size
-        cures = []
+        hints = []
         if training.batch_size > 1:
             half, double = training.batch_size // 2, training.accumulate * 2
-            cures.append(f"--batch-size {half} --accumulate {double} keeps the images per step")
+            hints.append(f"--batch-size {half} --set training.accumulate={double} keeps the images per step")
         if training.precision == "32-true":
-            cures.append("--precision bf16-mixed needs about half")
+            hints.append("--precision bf16-mixed needs about half")
         if size > 32:
-            cures.append(f"--size {max(32, size // 2 // 32 * 32)} needs about a quarter")
+            hints.append(f"--size {max(32, size // 2 // 32 * 32)} needs about a quarter")
         raise DeviceError(
-            f"Expected {training.batch_size} images of {size}x{size} to fit the device's memory, they do not.",
-            hint=f"{'; '.join(cures) or 'Use --device cpu'}.",
+            f"Out of device memory with {training.batch_size} images of {size}x{size} per batch.",
+            hint=f"{'; '.join(hints) or 'Use --device cpu'}.",
         ) from error

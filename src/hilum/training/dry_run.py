@@ -1,4 +1,4 @@
-"""What a run would do: counts, memory, and a time estimate from a few timed steps. Nothing is written."""
+"""Estimate a run: counts, memory, and time from a few timed steps. Nothing is written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hilum.errors import ConfigError
 from hilum.models.build import build_model, count_parameters
 from hilum.models.losses import MultiTaskLoss
 from hilum.training.augment import augment, draw_parameters
-from hilum.training.device import explaining_out_of_memory, open_fabric
+from hilum.training.device import check_precision, explaining_out_of_memory, open_fabric, using_threads
 from hilum.training.optim import build_optimizer, check_batch_size
 from hilum.training.prepare import choose_split
 from hilum.training.shortcuts import Treatments
@@ -31,11 +31,11 @@ _WARM_UP, _TIMED = 1, 3
 
 @dataclass(frozen=True)
 class Plan:
-    """The answer of a dry run.
+    """Result of a dry run.
 
     Attributes:
         class_names: K names.
-        findings: files that are missing; nothing was decoded to find more.
+        findings: missing files and an unsuitable precision; no file was decoded to find more.
         images, masks: per split.
         parameters: trainable ones.
         cache_bytes: disk the decoded images take.
@@ -64,7 +64,7 @@ def plan(config: Config) -> Plan:
         HilumError: as ``train`` would.
     """
     if config.data is None:
-        raise ConfigError("Expected data to train on, got none.", hint="Name a folder: hilum train DATA.")
+        raise ConfigError("No data to train on.", hint="Name a folder or a CSV file: hilum train DATA.")
     check_batch_size(config)
     index = build_index(config.data, classes=config.classes, check=False)
     split = choose_split(index, config)
@@ -73,12 +73,14 @@ def plan(config: Config) -> Plan:
     masks = {name: sum(record.mask_path is not None for record in records) for name, records in rows.items()}
     fabric = open_fabric(config)
     model = build_model(config.model, config.preprocess, len(index.class_names))
-    seconds, forward = _time_steps(model, config, fabric, masks["train"] / max(1, images["train"]), index.class_names)
+    mask_share = masks["train"] / max(1, images["train"])
+    with using_threads(config.training.threads):
+        seconds, forward = _time_steps(model, config, fabric, mask_share, index.class_names)
     per_epoch = images["train"] / config.training.batch_size * seconds
     per_epoch += images["val"] / config.training.batch_size * forward
     return Plan(
         class_names=index.class_names,
-        findings=index.findings,
+        findings=(*check_precision(config), *index.findings),
         images=images,
         masks=masks,
         parameters=count_parameters(model),

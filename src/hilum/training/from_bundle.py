@@ -18,7 +18,7 @@ from torch import nn
 
 from hilum.bundle.bundle import WEIGHTS, Manifest, load_bundle
 from hilum.bundle.default import DEFAULT, resolve_bundle
-from hilum.config import Config, PresetName, load_config
+from hilum.config import Config, PresetName, load_config, show_value
 from hilum.errors import ConfigError
 from hilum.models.build import load_pretrained
 from hilum.models.weights import fit_state
@@ -33,7 +33,7 @@ _FREE = {"preprocess": {"size"}, "model": {"dropout"}}
 
 
 class ClassLayered(Protocol):
-    """A network that names what it has per class."""
+    """A network that names its tensors with one row per class."""
 
     class_parameters: ClassVar[tuple[str, ...]]
     """The tensors of its state dict whose first axis is the class, and no others."""
@@ -41,14 +41,14 @@ class ClassLayered(Protocol):
 
 @dataclass(frozen=True)
 class Start:
-    """What a run started from.
+    """The bundle that a run started from.
 
     Attributes:
         bundle_id: of the bundle.
         name: its name for people.
         classes_kept: the run's classes whose rows are the bundle's.
         classes_new: those whose rows were drawn.
-        sources: of the films that the bundle was trained on; empty: not known.
+        sources: of the images that the bundle was trained on; empty: not known.
         training: the settings that made it, see Manifest.
     """
 
@@ -61,8 +61,10 @@ class Start:
 
 
 def settings_from_bundle(name: str, preset: PresetName, path: Path | None, overrides: Mapping[str, Any]) -> Config:
-    """The settings of a run that starts from the bundle ``name``: its network and preprocessing, then FINETUNING,
-    changed by the user's TOML file and flags as in load_config.
+    """Return the settings of a run that starts from the bundle ``name``.
+
+    They are its network and preprocessing, then FINETUNING, changed by the user's TOML file and options as in
+    load_config.
 
     Args:
         name: ``default``, or the path of a bundle, which the settings keep as an absolute one.
@@ -75,8 +77,8 @@ def settings_from_bundle(name: str, preset: PresetName, path: Path | None, overr
     """
     if preset != "default":
         raise ConfigError(
-            f"Expected no --preset beside --from-bundle, got {preset}.",
-            hint="The network and its preprocessing come from the bundle; set what is left by flags.",
+            f"--preset {preset} cannot be combined with --from-bundle.",
+            hint="Network and preprocessing come from the bundle; use --config or --set for the other settings.",
         )
     place = resolve_bundle(name)
     manifest = load_bundle(place).manifest
@@ -88,7 +90,7 @@ def settings_from_bundle(name: str, preset: PresetName, path: Path | None, overr
 
 
 def starting_weights(model: nn.Module, config: Config, class_names: Sequence[str], run: RunFolder) -> str | None:
-    """Put the weights of before the first epoch into ``model``: the bundle's, or pretrained ones of the encoder.
+    """Put the initial weights into ``model``: those of the bundle, or pretrained ones of the encoder.
 
     A run that has a state goes on with that, so its bundle is not read again.
 
@@ -138,7 +140,7 @@ def load_from_bundle(model: nn.Module, config: Config, class_names: Sequence[str
 
 
 def read_start(run: RunFolder) -> Start | None:
-    """What a run started from; None where that was no bundle."""
+    """Read which bundle a run started from; None where it started from none."""
     if not run.start.is_file():
         return None
     content: dict[str, Any] = json.loads(run.start.read_text(encoding="utf-8"))
@@ -161,10 +163,10 @@ def _check(config: Config, manifest: Manifest) -> None:
         ours, theirs = getattr(config, section), getattr(manifest, section)
         for field in type(ours).model_fields:
             if field not in free and getattr(ours, field) != getattr(theirs, field):
-                flag = field.replace("_", "-")
-                wrong.append(f"{flag} {getattr(ours, field)} against {getattr(theirs, field)}")
+                values = show_value(getattr(ours, field)), show_value(getattr(theirs, field))
+                wrong.append(f"{section}.{field} is {values[0]}, the bundle's {values[1]}")
     if wrong:
         raise ConfigError(
-            f"Expected the network and preprocessing of the bundle {manifest.name}, got {'; '.join(wrong)}.",
-            hint="Leave these settings out: with --from-bundle they come from the bundle. --size may be changed.",
+            f"Settings contradict the bundle {manifest.name}: {'; '.join(wrong)}.",
+            hint="Leave them out: with --from-bundle they come from the bundle. --size may be changed.",
         )

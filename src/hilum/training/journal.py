@@ -1,4 +1,4 @@
-"""What a run writes down after each epoch: ``metrics_epochwise.csv`` and TensorBoard's events."""
+"""The journal of a run, written after each epoch: ``metrics_epochwise.csv`` and TensorBoard's events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hilum.storage import write_csv
 
 @dataclass(frozen=True)
 class EpochRow:
-    """One epoch; NaN where the split has no label or no mask at all.
+    """Metrics of one epoch; NaN where the split has no label or no mask at all.
 
     Losses are means over the labels (``cls``) and the masks (``seg``) of the split, and their weighted sum. Those
     of ``train``, its accuracy and its Dice are of the augmented images, with dropout, while the weights changed;
@@ -37,11 +37,11 @@ class EpochRow:
     seconds: float
 
     def line(self) -> str:
-        """What a person reads after each epoch."""
+        """Return one line for people."""
         return (
             f"loss {self.train_loss:.4f} / {self.val_loss:.4f}  accuracy {self.train_accuracy:.3f} / "
             f"{self.val_accuracy:.3f}  Dice {self.train_dice:.3f} / {self.val_dice:.3f}  "
-            f"AUC {self.val_auc:.3f}  (train / val)  {self.seconds:.0f} s"
+            f"AUROC {self.val_auc:.3f}  (train / val)  {self.seconds:.0f} s"
         )
 
 

@@ -1,4 +1,4 @@
-"""An opacity of no disease in particular, drawn into a lung: where it is, is known, because it was put there."""
+"""Synthetic lung opacities, of no disease in particular, whose region is known to the pixel."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-VISIBLE = 0.25
-"""The region is where the opacity replaces at least this share of its own densest place."""
+_VISIBLE = 0.25  # the region is where the opacity is at least this fraction of its own maximum
 
 
 def draw_lesion(random: np.random.Generator, lung: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """One to three ragged, soft-edged patches inside a lung.
+    """Draw one to three ragged, soft-edged opacities inside a lung.
 
     Args:
         random: draws number, places, sizes, density and texture.
         lung: (S, S) bool, not empty.
 
     Returns:
-        The share of the film that the opacity replaces, (S, S) float32 in [0, 1], 0 outside the lung, and its region,
-        (S, S) bool.
+        The fraction of the image that the opacity replaces, (S, S) float32 in [0, 1], 0 outside the lung; and its
+        region, (S, S) bool.
     """
     size = lung.shape[0]
     rows, columns = np.nonzero(lung)
@@ -41,7 +40,7 @@ def draw_lesion(random: np.random.Generator, lung: NDArray[np.bool_]) -> tuple[N
     if peak <= 0:
         return np.zeros(lung.shape, np.float32), np.zeros(lung.shape, np.bool_)
     density = random.uniform(0.45, 0.95)
-    return (density * soft / peak).astype(np.float32), soft >= VISIBLE * peak
+    return (density * soft / peak).astype(np.float32), soft >= _VISIBLE * peak
 
 
 def _texture(random: np.random.Generator, size: int) -> NDArray[np.float32]:

@@ -36,7 +36,7 @@ from hilum.types import Batch
 
 @dataclass
 class Progress:
-    """Where a run stands; what a resumed run starts from."""
+    """Progress of a run, from which a resumed run continues."""
 
     epoch: int = 0
     steps: int = 0
@@ -63,19 +63,21 @@ def fit(
         val: the validation split; its loss chooses the best epoch.
         config: all settings.
         run: where everything is written; if it holds a state, the run goes on from there.
-        observer: is told of every batch and epoch.
-        identity: a text that a resumed run must share with the first: a hash of configuration, data and split.
+        observer: progress callbacks.
+        identity: a hash of configuration, data and split, which a resumed run must share with its first part.
 
     Raises:
         DataError: a split is empty, or the loss is no longer a number; what earlier epochs left is kept.
         ConfigError: batches of one image, which batch normalization cannot take.
         CheckpointError: the state in ``run`` is of another run.
-        DeviceError: the device is absent or out of memory; says which flags help.
+        DeviceError: the device is absent or out of memory; says which options help.
     """
     settings = config.training
     for name, dataset in (("training", train), ("validation", val)):
         if len(dataset) == 0:
-            raise DataError(f"Expected images in the {name} split, got none.")
+            raise DataError(
+                f"No images in the {name} split.", hint="Check the split; `hilum split DATA` prints its counts."
+            )
     check_batch_size(config)
     fabric = open_fabric(config)
     torch.manual_seed(settings.seed)
@@ -219,7 +221,7 @@ def _row(
 def _require_finite(loss: float, split: str, epoch: int) -> None:
     if not np.isfinite(loss):
         raise DataError(
-            f"Expected a finite loss, got {loss} in {split}, epoch {epoch}.",
+            f"The loss is {loss} in {split}, epoch {epoch}.",
             hint="Start anew with a lower --learning-rate, or --precision 32-true; what earlier epochs left is kept.",
         )
 
@@ -236,8 +238,8 @@ def _resume(run: RunFolder, parts: dict[str, object], identity: str) -> Progress
     state = load_state(run.state)
     if state["identity"] != identity:
         raise CheckpointError(
-            f"Expected the state in {run.state} to be of this configuration, data and split; it is of others.",
-            hint="Choose another --output, or resume with the settings in the run's config.toml.",
+            f"The state in {run.state} is of another configuration, data or split.",
+            hint="Resume with the settings in the run's config.toml, or choose another --output.",
         )
     for name, part in parts.items():
         if isinstance(part, nn.Module):

@@ -1,4 +1,4 @@
-"""Who is told what happens during a run: the command line draws progress bars, tests listen, a library is silent."""
+"""Progress callbacks of the training loop: the command line draws bars with them, a library call is silent."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from hilum.training.journal import EpochRow
 
 
 class TrainingObserver(Protocol):
-    """Called by the loop, in this order, from its own thread."""
+    """Callbacks of the loop, called in this order from its own thread."""
 
     def epoch_started(self, epoch: int, epochs: int, batches: int) -> None:
-        """Epoch ``epoch`` of ``epochs``, counted from 1, begins; it has ``batches`` training batches."""
+        """Handle the start of epoch ``epoch`` of ``epochs``, counted from 1, with ``batches`` training batches."""
 
     def batch_done(self, loss: float) -> None:
-        """One training batch is done."""
+        """Handle the end of a training batch."""
 
     def epoch_done(self, row: EpochRow, *, best: bool) -> None:
-        """The epoch is measured and stored; ``best`` if it has the lowest validation loss so far."""
+        """Handle an epoch that is measured and stored; ``best``: it has the lowest validation loss so far."""
 
 
 class Silent:
-    """An observer that says nothing."""
+    """An observer that does nothing."""
 
     def epoch_started(self, epoch: int, epochs: int, batches: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def batch_done(self, loss: float) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def epoch_done(self, row: EpochRow, *, best: bool) -> None:
-        """Nothing."""
+        """Do nothing."""

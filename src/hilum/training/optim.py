@@ -1,4 +1,4 @@
-"""The optimizer, the learning-rate schedule and the averaged weights, from the configuration."""
+"""Optimizer, learning-rate schedule and averaged weights, built from the configuration."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hilum.errors import ConfigError
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019) over all parameters."""
+    """Return AdamW (Loshchilov & Hutter 2019) over all parameters."""
     return torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
 def check_batch_size(config: Config) -> None:
-    """Batch normalization needs more than one value per channel, which some networks lack for one image.
+    """Refuse batches of one image for networks whose batch normalization then sees one value per channel.
 
     Raises:
         ConfigError: batches of one image, for such a network.
@@ -27,8 +27,8 @@ def check_batch_size(config: Config) -> None:
     one_value = config.model.name == "unet" or config.preprocess.size == 32  # a perceptron; a bottleneck of 1x1
     if config.training.batch_size == 1 and one_value:
         raise ConfigError(
-            f"Expected a batch size of at least 2 for {config.model.name} at {config.preprocess.size} pixels, got 1.",
-            hint="--batch-size 2, with --accumulate for a larger effective batch.",
+            f"{config.model.name} at {config.preprocess.size} pixels needs a batch size of at least 2, got 1.",
+            hint="Use --batch-size 2; --set training.accumulate=N sums the gradients of N batches.",
         )
 
 
@@ -59,22 +59,22 @@ class Schedule:
         self._cosine = LambdaLR(optimizer, factor)
 
     def after_step(self) -> None:
-        """Call after each optimizer step."""
+        """Advance the schedule; call after each optimizer step."""
         if self._cosine:
             self._cosine.step()
 
     def after_epoch(self, validation_loss: float) -> None:
-        """Call after each epoch."""
+        """Advance the schedule; call after each epoch."""
         if self._plateau:
             self._plateau.step(validation_loss)
 
     def state_dict(self) -> dict[str, object]:
-        """Enough to go on."""
+        """Return what load_state_dict needs to continue."""
         state: dict[str, object] = (self._plateau or self._cosine).state_dict()  # type: ignore[union-attr]
         return {key: value for key, value in state.items() if key != "lr_lambdas"}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """Go on from ``state``."""
+        """Continue from ``state``."""
         if self._plateau:
             self._plateau.load_state_dict(state)
         elif self._cosine:
@@ -82,5 +82,5 @@ class Schedule:
 
 
 def build_ema(model: nn.Module, config: TrainingConfig) -> ModelEmaV3 | None:
-    """Averaged weights with a warmed-up decay, or None when turned off."""
+    """Return averaged weights with a warmed-up decay, None where ``ema_decay`` is 0."""
     return ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None

@@ -27,12 +27,12 @@ class PreparedData:
 
 
 def index_and_split(config: Config, run: RunFolder, step: Step, *, anew: bool = False) -> tuple[Index, Split]:
-    """The run's index and split: those in its folder if it has them, else new ones, which it then keeps.
+    """Return the run's index and split: those in its folder if it has them, else new ones, which it then keeps.
 
     With ``anew`` those in the folder, which an attempt that failed may have left, are replaced.
 
     Raises:
-        ConfigError: no data are named.
+        ConfigError: ``config.data`` is None.
         DataError, SplitError: see build_index and make_split.
     """
     if not anew and run.index.exists() and run.split.exists():
@@ -40,7 +40,7 @@ def index_and_split(config: Config, run: RunFolder, step: Step, *, anew: bool = 
         check_split(index, split)
         return index, split
     if config.data is None:
-        raise ConfigError("Expected data to train on, got none.", hint="Name a folder: hilum train DATA.")
+        raise ConfigError("No data to train on.", hint="Name a folder or a CSV file: hilum train DATA.")
     index = build_index(config.data, classes=config.classes, progress=step.begin("Checking files"))
     step.found(index.findings)
     split = choose_split(index, config)
@@ -51,7 +51,7 @@ def index_and_split(config: Config, run: RunFolder, step: Step, *, anew: bool = 
 
 
 def choose_split(index: Index, config: Config) -> Split:
-    """The split of ``config.split.split_file`` where one is named, else the data's own, else a drawn one.
+    """Return the split of ``split.split_file`` where one is named, else the data's own, else a drawn one.
 
     Raises:
         SplitError: see load_split, check_split and make_split.
@@ -69,7 +69,7 @@ def prepare(config: Config, run: RunFolder, step: Step | None = None, *, anew: b
     index, split = index_and_split(config, run, step, anew=anew)
     if len(index.class_names) < 2:
         raise DataError(
-            f"Expected at least 2 classes to train a classifier, got {list(index.class_names)}.",
+            f"A classifier needs at least 2 classes, the data have {', '.join(index.class_names) or 'none'}.",
             hint="Add class folders or a label column.",
         )
     datasets = {
@@ -82,7 +82,7 @@ def prepare(config: Config, run: RunFolder, step: Step | None = None, *, anew: b
 def open_dataset(
     index: Index, split: Split, name: SplitName, spec: PreprocessSpec, progress: Progress | None = None
 ) -> CachedDataset:
-    """The data set of one split, decoded into the cache if it is not there yet."""
+    """Return the data set of one split, decoded into the cache if it is not there yet."""
     records = records_of(index, split, name)
     cache = open_cache(records, spec, cache_folder(), progress=progress)
     return CachedDataset(cache, records, index.class_names, spec)

@@ -1,4 +1,4 @@
-"""Opening a finished or interrupted run."""
+"""Open a run, finished or interrupted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hilum.run_folder import RunFolder
 
 
 def open_run(root: Path) -> tuple[RunFolder, Config]:
-    """A run's folder and its configuration.
+    """Return a run's folder and its configuration.
 
     Raises:
         CheckpointError: the folder holds no run.
@@ -22,14 +22,13 @@ def open_run(root: Path) -> tuple[RunFolder, Config]:
     run = RunFolder(root)
     if not run.config.is_file():
         raise CheckpointError(
-            f"Expected a run's folder (with config.toml) at {root}, got none.",
-            hint="Name the folder that `hilum train` printed.",
+            f"{root} is not a run's folder: it has no config.toml.", hint="Name the --output of `hilum train`."
         )
     return run, load_config("original", run.config)  # the file is whole: nothing of the preset remains
 
 
 def load_model(run: RunFolder, config: Config, num_classes: int) -> nn.Module:
-    """The run's network with its best weights, in evaluation mode."""
+    """Return the run's network with its best weights, in evaluation mode."""
     model = build_model(config.model, config.preprocess, num_classes)
     load_weights(model, run.best)
     return model.eval()

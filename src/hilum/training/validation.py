@@ -1,4 +1,4 @@
-"""The validation after each epoch: a network over a split, its losses and what the journal shows."""
+"""Validation after each epoch: run a network over a split, and measure losses and overlap."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hilum.types import Batch, ModelOutput
 
 @dataclass(frozen=True)
 class SplitOutput:
-    """A split's outputs, N images in their order.
+    """Outputs on a split, N images in their order.
 
     Attributes:
         logits: (N, K) float32.
@@ -38,13 +38,13 @@ class SplitOutput:
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """(N, K), softmax of the logits."""
+        """Softmax of the logits, (N, K)."""
         return softmax(self.logits)
 
 
 @torch.inference_mode()
 def run_split(model: nn.Module, batches: Iterable[Batch], loss: MultiTaskLoss, device: torch.device) -> SplitOutput:
-    """Every batch through ``model`` in evaluation mode.
+    """Run every batch through ``model`` in evaluation mode.
 
     The losses are those of the whole split, not averages over batches: the classification loss is computed once
     over all logits (class weights normalize by their sum), the segmentation loss is a mean over masks.
@@ -80,7 +80,7 @@ def run_split(model: nn.Module, batches: Iterable[Batch], loss: MultiTaskLoss, d
 
 
 def overlap_scores(mask_logits: torch.Tensor, batch: Batch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Dice and IoU (N,) of a batch's masks, NaN for the images that have none."""
+    """Return Dice and IoU (N,) of a batch's masks, NaN for the images that have none."""
     rows = batch.mask_rows.cpu().numpy()
     dice, iou = np.full((2, len(mask_logits)), np.nan)
     if len(rows):

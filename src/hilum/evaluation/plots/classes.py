@@ -14,11 +14,12 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from hilum.errors import DataError
 from hilum.evaluation.plots.canvas import SIDE, label_axes, line_style, literal, new_figure, title_of
 from hilum.evaluation.report import Report
+from hilum.format import format_interval, metric_title
 from hilum.metrics.scores import Scores
 
 
 def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str], *, split: str = "") -> Figure:
-    """Confusion counts, colored and annotated by their share of the true class.
+    """Draw confusion counts, colored and annotated by their share of the true class.
 
     Args:
         matrix: (K, K) counts of images, rows the true class, columns the predicted one.
@@ -55,7 +56,7 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str]
 
 
 def roc_curves(scores: Scores, report: Report) -> Figure:
-    """The ROC curve of each class against the rest, with its AUC, interval and number of images in the legend.
+    """Draw the one-vs-rest ROC curve of each class, with its AUROC, interval and number of images in the legend.
 
     Args:
         scores: the evaluated split; images without a label are left out.
@@ -66,23 +67,23 @@ def roc_curves(scores: Scores, report: Report) -> Figure:
     """
     figure = new_figure(SIDE, SIDE + 0.6)
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=(0, (1, 3)), label="chance: AUC 0.500")
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=(0, (1, 3)), label="chance: 0.500")
     for k, name, own, ranking in _one_against_rest(scores):
         label = f"{literal(name)}: {_area(report, 'roc_auc', name)}, n = {int(own.sum()):,}"
         rates = roc_curve(own, ranking)[:2] if 0 < own.sum() < own.size else ([], [])
         axes.plot(*rates, **line_style(k), label=label)
     label_axes(
         axes,
-        title_of("ROC, each class against the rest", scores.split, int(scores.labeled.sum())),
+        title_of("ROC, one-vs-rest", scores.split, int(scores.labeled.sum())),
         "false positive rate (share of the other classes)",
         "true positive rate (share of the class)",
     )
-    _square(figure, axes, "AUC (95% interval), images of the class")
+    _square(figure, axes, f"{metric_title('roc_auc')} (95% CI), images of the class")
     return figure
 
 
 def precision_recall_curves(scores: Scores, report: Report) -> Figure:
-    """Precision against recall of each class, with its area; a dot marks the class's share, which is chance.
+    """Draw precision against recall of each class, with its AUPRC; a dot marks the class's share, which is chance.
 
     Args:
         scores: the evaluated split; images without a label are left out.
@@ -108,7 +109,7 @@ def precision_recall_curves(scores: Scores, report: Report) -> Figure:
         "recall (share of the class that is found)",
         "precision (share of the found that are right)",
     )
-    _square(figure, axes, "PR-AUC (95% interval), share of the class")
+    _square(figure, axes, f"{metric_title('pr_auc')} (95% CI), share of the class")
     return figure
 
 
@@ -122,9 +123,7 @@ def _one_against_rest(scores: Scores) -> Iterator[tuple[int, str, NDArray[np.boo
 
 def _area(report: Report, metric: str, class_name: str) -> str:
     figure = report.figure(metric, class_name)
-    if figure is None or figure.value is None:
-        return "no area"
-    return f"{figure.value:.3f}" + ("" if figure.low is None else f" ({figure.low:.3f}–{figure.high:.3f})")
+    return "undefined" if figure is None else format_interval(figure)
 
 
 def _square(figure: Figure, axes: Axes, legend: str) -> None:

@@ -133,7 +133,7 @@ def conformal_coverage(conformal: Sequence[Mapping[str, Any]], *, split: str = "
         axes,
         title_of("Coverage of the prediction sets", split, conformal[0]["coverage"]["n"]),
         "coverage asked for (dashed line)",
-        "coverage measured (95% interval)",
+        "coverage measured (95% CI)",
     )
     axes.set_xticks(range(len(conformal)), [f"{float(result['level']):.0%}" for result in conformal])
     axes.set_ylim(max(-0.01, least - 0.03), 1.005)

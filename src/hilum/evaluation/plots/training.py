@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hilum.errors import DataError
 from hilum.evaluation.plots.canvas import BLUE, VERMILION, new_figure, save_png
+from hilum.format import metric_title
 
 _STYLES = {"training": (BLUE, "--"), "validation": (VERMILION, "-")}
 
@@ -36,7 +37,12 @@ _PANELS = (
     _Panel("seg_loss.png", "Segmentation loss", "Dice loss + BCE (no unit)", _pair("seg_loss")),
     _Panel("accuracy.png", "Accuracy", "share of images (0 to 1)", _pair("accuracy")),
     _Panel("dice.png", "Dice of the lung mask", "mean Dice (0 to 1)", _pair("dice")),
-    _Panel("val_auc.png", "ROC-AUC", "macro ROC-AUC (0 to 1)", (("validation", "val_auc"),)),
+    _Panel(
+        "val_auc.png",
+        metric_title("roc_auc"),
+        f"{metric_title('macro_roc_auc')} (0 to 1)",
+        (("validation", "val_auc"),),
+    ),
 )
 
 

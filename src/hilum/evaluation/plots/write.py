@@ -12,6 +12,7 @@ from hilum.evaluation.plots.classes import confusion_matrix, precision_recall_cu
 from hilum.evaluation.plots.forest import contrast_lines, forest, source_lines
 from hilum.evaluation.plots.probabilities import conformal_coverage, reliability, risk_coverage
 from hilum.evaluation.report import Report
+from hilum.format import metric_title
 from hilum.metrics.scores import Scores
 
 PLOTS = (
@@ -61,11 +62,13 @@ def _drawings(scores: Scores, report: Report) -> dict[str, Callable[[], Figure]]
         found["roc_curves"] = lambda: roc_curves(scores, report)
         found["precision_recall_curves"] = lambda: precision_recall_curves(scores, report)
     if contrasts := contrast_lines(report):
-        title = f"One class against one other, {split} split; dashed: a guess"
-        found["contrasts"] = lambda: forest(contrasts, title=title, abscissa="ROC-AUC (95% interval)", reference=0.5)
+        pairs = f"One class against one other, {split} split; dashed: a guess"
+        found["contrasts"] = lambda: forest(
+            contrasts, title=pairs, abscissa=f"{metric_title('roc_auc')} (95% CI)", reference=0.5
+        )
     if sources := source_lines(report):
         by_source = f"Balanced accuracy by source, {split} split"
-        found["sources"] = lambda: forest(sources, title=by_source, abscissa="mean recall (95% interval)")
+        found["sources"] = lambda: forest(sources, title=by_source, abscissa="mean recall (95% CI)")
     if (calibration := report.calibration) is not None:
         found["reliability"] = lambda: reliability(calibration, split=split)
     if report.conformal:

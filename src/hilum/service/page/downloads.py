@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 from hilum.bundle.bundle import Manifest
+from hilum.data.find import TABLE
 from hilum.errors import DataError, ReadError
 from hilum.imaging.read import read_radiograph
-from hilum.inference.folder import TABLE, picture_names, table_header, table_row
+from hilum.inference.folder import picture_names, table_header, table_row
 from hilum.inference.predictor import Predictor
 from hilum.inference.render import class_evidence, mask_png, overlay, png_bytes
 from hilum.inference.result import Prediction
 from hilum.service.page.films import Film
+from hilum.storage import CsvWriter
 
 
 def table_csv(films: Iterable[Film], manifest: Manifest) -> bytes:
     """``predictions.csv`` of the films that have an answer, as ``hilum predict`` writes it."""
     stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(table_header(manifest.class_names))
+    writer = CsvWriter(stream)
+    writer.write_row(table_header(manifest.class_names))
     for film in films:
         if film.result is not None:
-            writer.writerow(table_row(film.name, film.result))
+            writer.write_row(table_row(film.name, film.result))
     return stream.getvalue().encode("utf-8", "backslashreplace")
 
 

@@ -11,9 +11,9 @@ from weakref import ref
 
 import streamlit as st
 
+from hilum.data.find import DICOM_SUFFIXES
 from hilum.errors import DataError
 from hilum.inference.result import Prediction
-from hilum.inference.saving import DICOM_SUFFIXES
 from hilum.service.page.downloads import (
     everything_zip,
     file_name,

@@ -50,9 +50,3 @@ def region_scale(evidence: NDArray[np.float32], lung: NDArray[np.bool_]) -> Regi
         covered[asked] = counts / inside.size
         held[asked] = np.cumsum(positive)[counts - 1] / total
     return RegionScale(thresholds, covered, held)
-
-
-def region(evidence: NDArray[np.float32], lung: NDArray[np.bool_], percent: int) -> NDArray[np.bool_]:
-    """The region (h, w) that covers ``percent`` of the lung, 0 to 100; arguments as of region_scale."""
-    threshold = region_scale(evidence, lung).thresholds[percent]
-    return np.asarray(lung & (evidence >= threshold))

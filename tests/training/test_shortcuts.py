@@ -19,9 +19,9 @@ from hilum.training.shortcuts import (
     Plan,
     Treated,
     Treatments,
+    apply_plan,
     draw_plan,
     shortcut_loss,
-    treat,
     usable,
 )
 from hilum.types import Batch, ModelOutput
@@ -48,7 +48,7 @@ def treated(
     batch = make_batch(labels or [NORMAL, 0, 2, NORMAL][: len(kinds)])
     plan = Plan(np.array(kinds), np.arange(len(kinds)))
     sure = torch.ones(len(kinds), dtype=torch.bool) if known is None else torch.tensor(known)
-    return batch, treat(batch, batch.mask, sure, plan)
+    return batch, apply_plan(batch, batch.mask, sure, plan)
 
 
 def test_a_plain_film_stays_as_it_is() -> None:
@@ -162,7 +162,7 @@ def test_a_drawn_opacity_is_anything_but_normal() -> None:
     output, films = lesion_output((slice(0, 2), slice(0, 2)), [1.0, 0.3, -0.4])
     found = shortcut_loss(output, films, NORMAL, localization_weight=0.0)
     p = torch.tensor([1.0, 0.3, -0.4]).softmax(0)
-    assert found.films == 1
+    assert found.images == 1
     assert float(found.total) == pytest.approx(float(-torch.log(1 - p[NORMAL])), abs=1e-6)
 
 
@@ -214,7 +214,7 @@ def test_the_normal_class_is_found_by_its_name() -> None:
     named = Treatments.of(settings(lesion_p=0.5, normal_class="Viral"), ("COVID", "Viral"))
     assert named is not None
     assert named.normal == 1
-    with pytest.raises(ConfigError, match="Expected a class 'clear'"):
+    with pytest.raises(ConfigError, match=r"normal_class=\.\.\."):
         Treatments.of(settings(lesion_p=0.5, normal_class="clear"), ("COVID", "Viral"))
     assert Treatments.of(settings(), ("COVID", "Normal")) is None
 

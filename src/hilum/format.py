@@ -1,0 +1,132 @@
+"""How numbers, intervals and the names of metrics are written, the same on every surface.
+
+Terminal, pages, plots, cards and benchmark tables take their texts from here. The figures are computed in
+hilum.metrics; the keys of files are not changed by their titles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "macro_roc_auc": "macro AUROC",
+    "macro_pr_auc": "macro AUPRC",
+    "macro_precision": "macro precision",
+    "macro_specificity": "macro specificity",
+    "mcc": "MCC",
+    "recall": "recall",
+    "precision": "precision",
+    "specificity": "specificity",
+    "f1": "F1",
+    "roc_auc": "AUROC",
+    "pr_auc": "AUPRC",
+    "dice": "Dice",
+    "iou": "IoU",
+    "hd95": "95% Hausdorff distance (pixels)",
+    "ece": "expected calibration error (ECE)",
+    "brier": "Brier score",
+    "nll": "negative log-likelihood (nats)",
+}
+"""Key of a metric, as in ``report.json``, to its title inside a sentence."""
+
+
+def metric_title(metric: str, *, first: bool = False) -> str:
+    """Return the title of a metric; a key without one is returned as words.
+
+    Args:
+        metric: a key of TITLES, or another name in snake case.
+        first: whether it stands first in a cell or sentence, with a capital.
+    """
+    text = TITLES.get(metric, words(metric))
+    return text[:1].upper() + text[1:] if first else text
+
+
+def number(value: float | None, digits: int = 3, *, signed: bool = False, percent: bool = False) -> str:
+    """Return ``0.912``, ``91.2%`` or ``+0.012``, with a true minus sign; a dash where it is undefined."""
+    if value is None or math.isnan(value):
+        return "–"
+    text = f"{value:{'+' if signed else ''}.{digits}{'%' if percent else 'f'}}"
+    return text.replace("-", "−")
+
+
+def bounds(estimate: Any, digits: int = 3, *, signed: bool = False, percent: bool = False) -> str:
+    """Return ``0.900–0.924``, ``76.1–80.2%`` or ``−0.012 to 0.104``; nothing where there is no interval.
+
+    Args:
+        estimate: a mapping or an object with ``low`` and ``high``, None or NaN where there is no interval.
+        digits: after the point.
+        signed: whether positive numbers get a plus sign.
+        percent: whether fractions are written as percentages.
+    """
+    low, high = (_part(estimate, name) for name in ("low", "high"))
+    if low is None or high is None:
+        return ""
+    first, last = (number(bound, digits, signed=signed, percent=percent) for bound in (low, high))
+    if low < 0 or signed:
+        return f"{first} to {last}"
+    return f"{first.removesuffix('%')}–{last}"
+
+
+def format_interval(
+    estimate: Any, digits: int = 3, *, signed: bool = False, percent: bool = False, with_n: bool = False
+) -> str:
+    """Return ``0.912 (0.900–0.924)``, or with n ``0.912 (0.900–0.924), n = 2,777``.
+
+    Args:
+        estimate: as ``bounds`` takes it, with ``value`` and, for ``with_n``, ``n``.
+        digits: after the point.
+        signed: whether positive numbers get a plus sign.
+        percent: whether fractions are written as percentages.
+        with_n: whether the number of images follows.
+    """
+    value = _part(estimate, "value")
+    if value is None:
+        text = "undefined"
+    else:
+        spread = bounds(estimate, digits, signed=signed, percent=percent) or "no interval"
+        text = f"{number(value, digits, signed=signed, percent=percent)} ({spread})"
+    return f"{text}, n = {count(_part(estimate, 'n'))}" if with_n else text
+
+
+def count(value: float | None) -> str:
+    """Return ``2,777``; a dash for None."""
+    return "–" if value is None else f"{value:,}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Return a fraction as ``4.2%``; a dash where it is undefined."""
+    return number(value, digits, percent=True)
+
+
+def p_value(value: float) -> str:
+    """Return ``p = 0.031``, or ``p < 0.001``."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def words(name: str) -> str:
+    """Return a name in snake case as words."""
+    return name.replace("_", " ")
+
+
+FILTERS: dict[str, Callable[..., str]] = {
+    "title": metric_title,
+    "number": number,
+    "bounds": bounds,
+    "interval": format_interval,
+    "count": count,
+    "percent": percent,
+    "p_value": p_value,
+    "words": words,
+}
+"""The same as filters of a Jinja template."""
+
+
+def _part(estimate: Any, name: str) -> Any:
+    """A value of a mapping or of an object; None where it is undefined."""
+    value = estimate[name] if isinstance(estimate, Mapping) else getattr(estimate, name)
+    return None if value is None or math.isnan(value) else value

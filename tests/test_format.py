@@ -1,0 +1,60 @@
+"""Numbers, intervals and metric titles as text."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from hilum.format import (
+    TITLES,
+    bounds,
+    count,
+    format_interval,
+    metric_title,
+    number,
+    p_value,
+    percent,
+    words,
+)
+from hilum.metrics.bootstrap import Interval
+from hilum.metrics.table import BY_CLASS, OVERALL, OVERLAP
+
+
+def test_every_metric_of_a_report_has_a_title() -> None:
+    assert {*OVERALL, *BY_CLASS, *OVERLAP} <= {*TITLES}
+    assert (metric_title("roc_auc"), metric_title("macro_pr_auc")) == ("AUROC", "macro AUPRC")
+    assert metric_title("balanced_accuracy", first=True) == "Balanced accuracy"
+    assert metric_title("inside_lung") == "inside lung"
+
+
+def test_numbers() -> None:
+    assert (number(0.12345), number(-0.5, 2), number(None), number(math.nan)) == ("0.123", "−0.50", "–", "–")
+    assert (number(0.012, signed=True), number(-0.012, signed=True)) == ("+0.012", "−0.012")
+    assert (percent(0.0416), percent(None), count(2777), count(None)) == ("4.2%", "–", "2,777", "–")
+    assert (p_value(0.0004), p_value(0.0312)) == ("p < 0.001", "p = 0.031")
+    assert words("erased_mean") == "erased mean"
+
+
+@pytest.mark.parametrize(
+    ("interval", "options", "text"),
+    [
+        (Interval(0.9117, 0.9049, 0.9188, 2777), {"with_n": True}, "0.912 (0.905–0.919), n = 2,777"),
+        (Interval(0.604, 0.551, 0.643, 9), {"digits": 2}, "0.60 (0.55–0.64)"),
+        (Interval(0.078, -0.142, 0.216, 9), {"digits": 2}, "0.08 (−0.14 to 0.22)"),
+        (Interval(0.02, 0.01, 0.03, 9), {"signed": True}, "+0.020 (+0.010 to +0.030)"),
+        (Interval(0.78, 0.761, 0.802, 9), {"digits": 1, "percent": True}, "78.0% (76.1–80.2%)"),
+        (Interval(0.5, math.nan, math.nan, 9), {}, "0.500 (no interval)"),
+        (Interval(math.nan, math.nan, math.nan, 0), {"with_n": True}, "undefined, n = 0"),
+    ],
+)
+def test_an_interval_and_its_json_read_alike(interval: Interval, options: dict[str, int], text: str) -> None:
+    assert format_interval(interval, **options) == text  # type: ignore[arg-type]
+    as_json = {key: None if math.isnan(value) else value for key, value in vars(interval).items()}
+    assert format_interval(as_json, **options) == text  # type: ignore[arg-type]
+
+
+def test_bounds_alone() -> None:
+    assert bounds({"low": 0.1, "high": 0.25}) == "0.100–0.250"
+    assert bounds({"low": -0.1, "high": 0.25}, 2) == "−0.10 to 0.25"
+    assert bounds({"low": None, "high": None}) == ""
