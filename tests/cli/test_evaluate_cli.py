@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 from training_setup import make_config
 
 from hilum.bundle.bundle import MODEL_CARD, TRAINING_HASHES, load_bundle
@@ -311,6 +313,7 @@ def test_every_source_that_can_be_is_left_out(
 ) -> None:
     shutil.rmtree(two_sources.root / "held_out", ignore_errors=True)
     monkeypatch.setattr("hilum.cli.progress.new_bar", OneBar)
+    monkeypatch.setattr("hilum.cli.progress.console", Console(file=io.StringIO(), force_terminal=True))
     hilum("evaluate", two_sources.root, "--leave-one-source-out", "--output", tmp_path / "all", *FEW)
     assert OneBar.live is None
     assert OneBar.shown >= 6  # checking, decoding, measuring, and a training for each source
