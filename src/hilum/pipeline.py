@@ -15,17 +15,16 @@ import torch
 from torch import nn
 
 from hilum._version import __version__
-from hilum.bundle.container import MANIFEST
 from hilum.config import INDIFFERENT, Config, save_config
 from hilum.data.index import Index
 from hilum.data.split import Split
-from hilum.errors import CheckpointError, OutputError
+from hilum.errors import CheckpointError
 from hilum.evaluation.plots import training_curves
 from hilum.evaluation.report import Report
 from hilum.evaluation.run import evaluate_run
 from hilum.models.build import build_model, count_parameters
 from hilum.progress import Step
-from hilum.run_folder import RunFolder
+from hilum.run_folder import RunFolder, require_new
 from hilum.storage import sha256_text, write_json
 from hilum.training.dataset import CachedDataset
 from hilum.training.device import check_precision, device_of, using_threads
@@ -72,8 +71,8 @@ def train(
     if resume:
         _require_same_settings(config, run)
     else:
-        _require_no_run(run)
-    device_of(config)  # a device or folder that cannot be used is better found before an hour of decoding
+        require_new(run)
+    device_of(config)  # a device that is absent is better found before an hour of decoding
     save_config(config, run.config)
     step.found(check_precision(config))
     with using_threads(config.training.threads):
@@ -99,19 +98,6 @@ def train(
 
         export_run(run.root, run.bundle, step=step)
     return TrainedRun(run, progress, report)
-
-
-def _require_no_run(run: RunFolder) -> None:
-    if (run.bundle / MANIFEST).exists():
-        raise OutputError(
-            f"{run.root} holds a finished run.",
-            hint=f"Choose another --output, or measure the run with `hilum evaluate {run.root}`.",
-        )
-    if run.state.exists():
-        raise OutputError(
-            f"{run.root} holds a run that is not finished.",
-            hint=f"Continue it with `hilum train --resume {run.root}`, or choose another --output.",
-        )
 
 
 def _require_same_settings(config: Config, run: RunFolder) -> None:

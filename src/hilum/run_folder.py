@@ -1,10 +1,12 @@
-"""The places of a run's files. Every path in a run's folder is named here and nowhere else."""
+"""The paths of a run's files, which are named here and nowhere else, and whether a folder can take a new run."""
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from hilum.errors import OutputError
 from hilum.storage import sha256_text
 
 
@@ -96,3 +98,31 @@ class RunFolder:
     def results(self, split: str) -> Path:
         """The folder of an evaluation on ``split``: ``test/``."""
         return self.root / split
+
+
+def require_new(run: RunFolder) -> None:
+    """Create the folder of a new run, and check that it can be written and holds no run.
+
+    Cheap, so that it comes before all work. What an attempt left that trained no epoch is no run.
+
+    Raises:
+        OutputError: it holds a run, or cannot be written.
+    """
+    if (run.bundle / "bundle.json").exists():
+        raise OutputError(
+            f"{run.root} holds a finished run.",
+            hint=f"Choose another --output, or measure the run with `hilum evaluate {run.root}`.",
+        )
+    if run.state.exists():
+        raise OutputError(
+            f"{run.root} holds a run that is not finished.",
+            hint=f"Continue it with `hilum train --resume {run.root}`, or choose another --output.",
+        )
+    try:
+        run.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=run.root):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write to {run.root}: {error.strerror or error}.", hint="Choose another --output."
+        ) from error

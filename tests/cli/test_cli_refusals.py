@@ -76,7 +76,7 @@ REFUSALS: dict[str, tuple[Command, str]] = {
     "split, one class": (lambda w, r: ["split", w / "index.csv", "--output", w / "split.json"], "`image` column"),
     "split, nothing to train on": (
         lambda w, r: ["split", w / "data", "--test-fraction", "0.9", "--output", w / "split.json"],
-        "val_fraction + test_fraction",
+        "split.val_fraction + split.test_fraction",
     ),
     "phantom, folder in use": (lambda w, r: ["phantom", w / "notes"], "has something in it"),
     "phantom, below a file": (lambda w, r: ["phantom", w / "file" / "x", "--count", "4"], "writable folder"),
@@ -84,9 +84,9 @@ REFUSALS: dict[str, tuple[Command, str]] = {
     "train, empty folder": (lambda w, r: ["train", w / "nothing", "--dry-run"], "class folders"),
     "train, one class": (
         lambda w, r: ["train", w / "data", "--class", "COVID", "--output", w / "file" / "new"],
-        "writable folder",
+        "Cannot write to",
     ),
-    "train, unwritable": (lambda w, r: ["train", w / "data", "--output", w / "file"], "writable folder"),
+    "train, unwritable": (lambda w, r: ["train", w / "data", "--output", w / "file"], "Cannot write to"),
     "train, folder holds a run": (lambda w, r: ["train", w / "data", "--output", w / "oldrun"], "--resume"),
     "train, unknown key": (
         lambda w, r: ["train", w / "data", "--config", w / "unknown-key.toml", "--output", w / "new"],

@@ -154,7 +154,7 @@ def test_the_users_settings_go_first(tmp_path: Path) -> None:
         ({"model": {"pretrained": False}}, "model.pretrained is false, the bundle's true"),
         (
             {"preprocess": {"channels": 1, "fit": "pad"}},
-            "preprocess.channels is 1, the bundle's 3; preprocess.fit is pad",
+            "channels is 1, the bundle's 3; preprocess.fit is pad",
         ),
     ],
 )

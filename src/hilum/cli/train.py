@@ -28,6 +28,7 @@ from hilum.config import (
     show_value,
 )
 from hilum.errors import ConfigError
+from hilum.run_folder import RunFolder, require_new
 
 app = new_typer()
 
@@ -172,15 +173,17 @@ def _resume(root: Path, changes: Mapping[str, Any]) -> None:
 
 
 def _train(settings: Config, root: Path, *, resume: bool) -> None:
+    run = RunFolder(root)
+    if not resume:
+        require_new(run)  # before torch is imported, which takes seconds
     from hilum.pipeline import train as run_training
     from hilum.progress import Step
-    from hilum.run_folder import RunFolder
 
     steps = StepBars()
     bars = TrainingBars(steps)
     step = Step(bars.begin, show_findings)
     try:
-        trained = run_training(settings, RunFolder(root), resume=resume, observer=bars, step=step)
+        trained = run_training(settings, run, resume=resume, observer=bars, step=step)
     finally:
         bars.close()
         steps.close()
