@@ -170,7 +170,7 @@ def test_what_a_text_tells_to_type_exists(commands: dict[str, Any], text: str) -
         if name in commands:
             for option in re.findall(OPTION, rest.partition(", or ")[0]):
                 assert option in options_of(commands[name]), text
-    for name in re.findall(r"(?:`|: )hilum ([a-z][a-z-]*)|^hilum ([a-z][a-z-]*) [A-Z]", text):
+    for name in re.findall(r"`hilum ([a-z][a-z-]*)|(?:^|: )hilum ([a-z][a-z-]*) (?:[A-Z]|--)", text):
         assert set(filter(None, name)) <= set(commands), text
 
 
