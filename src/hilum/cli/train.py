@@ -16,7 +16,6 @@ from hilum.cli.console import say, show_findings
 from hilum.cli.evaluate import show
 from hilum.cli.progress import StepBars, TrainingBars
 from hilum.config import (
-    INDIFFERENT,
     SECTIONS,
     Config,
     PresetName,
@@ -32,7 +31,10 @@ from hilum.run_folder import RunFolder, require_new
 
 app = new_typer()
 
-_RESUMABLE = {f"training.{name}" for name in INDIFFERENT - {"from_bundle"}}
+_RESUMABLE = {
+    "training.device": "--device", "training.workers": "--workers", "training.training_hashes": "--no-training-hashes",
+}  # fmt: skip
+"""What may change when a run is resumed, with the option for it; all of INDIFFERENT that are options but the bundle."""
 _WIDTH = 80
 
 
@@ -121,11 +123,10 @@ def train(
     overrides = merge(nest(given), parse_settings(assignments or []))
     if resume is not None:
         others = data or output or config or assignments or classes or dry_run or preset != "default"
-        if others or not given.keys() <= _RESUMABLE:
-            free = ", ".join(f"--{name.partition('.')[2]}" for name in sorted(_RESUMABLE & options.keys()))
+        if others or not given.keys() <= _RESUMABLE.keys():
             raise ConfigError(
                 "--resume continues a run with its own settings, which cannot be changed.",
-                hint=f"Beside it only {free} may be set; for other settings start a new run.",
+                hint=f"Beside it only {', '.join(_RESUMABLE.values())} may be set; for other settings start a new run.",
             )
         _resume(resume, overrides)
         return
