@@ -93,13 +93,13 @@ def of_files(paths: Sequence[Path], kind_of: Callable[[int], str] | None = None)
         return [list(own) for own in zip(*pool.map(read, range(len(paths))), strict=True)]
 
 
-def twins(folder: Path, table: Path) -> list[Path]:
-    """The native files whose twin is in ``table``'s training or validation images."""
+def twins(folder: Path, table: Path, trained: Sequence[str]) -> list[Path]:
+    """The native files whose twin is in one of the splits ``trained`` of ``table``."""
     with (folder / "index.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     with table.open(newline="", encoding="utf-8") as stream:
         split_of = {row["image"]: row["split"] for row in csv.DictReader(stream)}
-    return [folder / row["file"] for row in rows if split_of.get(row["twin"]) in ("train", "val")]
+    return [folder / row["file"] for row in rows if split_of.get(row["twin"]) in trained]
 
 
 def timing() -> dict[str, Any]:
@@ -111,8 +111,9 @@ def timing() -> dict[str, Any]:
             "load": os.getloadavg()[0], "processor": platform.processor() or platform.machine()}  # fmt: skip
 
 
-def measure(records: Sequence[Record], split: str, n: int, native: Sequence[Path]) -> dict[str, Any]:
-    trained = ("train",) if split == "val" else ("train", "val")
+def measure(
+    records: Sequence[Record], split: str, trained: Sequence[str], n: int, native: Sequence[Path]
+) -> dict[str, Any]:
     known = [record.image_path for record in records if record.split in trained and record.label]
     unseen = [record.image_path for record in records if record.split == split and record.label]
     hashes = [image_hashes(own) for own in of_files(known)]
@@ -174,8 +175,9 @@ def main() -> int:
     arguments = parser.parse_args()
     cv2.setNumThreads(1)  # the threads are ours
     records = build_index(arguments.table, check=False).records
-    native = twins(arguments.native, arguments.table) if arguments.native else []
-    result = {**measure(records, arguments.split, arguments.n, native), "time": timing()}
+    trained = ("train",) if arguments.split == "val" else ("train", "val")
+    native = twins(arguments.native, arguments.table, trained) if arguments.native else []
+    result = {**measure(records, arguments.split, trained, arguments.n, native), "time": timing()}
     show(result)
     if arguments.json:
         write_json(arguments.json, result)

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from training_setup import make_config
 
-from hilum.bundle.bundle import load_bundle
+from hilum.bundle.bundle import MODEL_CARD, TRAINING_HASHES, load_bundle
 from hilum.data.index import load_index, save_index
 from hilum.data.split import load_split
 from hilum.evaluation.compare import open_scores
@@ -65,7 +66,9 @@ def of_bundle(hilum: Hilum, run: RunFolder, films: Path, tmp_path_factory: pytes
     """Its bundle measured on the same films; read it, never write into it."""
     folder = tmp_path_factory.mktemp("results") / "bundle"
     printed = hilum("evaluate", run.bundle, films, "--split", "test", "--out", folder, *FEW)
-    assert printed.splitlines()[0].startswith("test split: ")
+    first, second, *_ = printed.splitlines()
+    assert first.startswith("None of ")
+    assert second.startswith("test split: ")
     return folder
 
 
@@ -154,6 +157,77 @@ def test_compare_tells_of_two_folders(hilum: Hilum, results: Path, of_bundle: Pa
     assert report is not None
     assert accuracy["a"] == pytest.approx(report.value)
     assert accuracy["difference"] == pytest.approx(accuracy["b"] - accuracy["a"])
+
+
+# --- images of the training data ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_run_and_its_bundle_say_so_on_images_they_were_trained_on(
+    split: str, hilum: Hilum, run: RunFolder, films: Path, tmp_path: Path
+) -> None:
+    for number, words in enumerate(([run.root], [run.bundle, films])):
+        printed = hilum("evaluate", *words, "--split", split, "--out", tmp_path / str(number), *FEW)
+        report = load_report(tmp_path / str(number) / "report.json")
+        overlap = report.training_overlap
+        assert overlap is not None
+        assert (overlap.known, overlap.seen, overlap.unseen) == ("all", report.split.images, 0)
+        assert printed.splitlines()[0] == report.overlap_sentence
+        assert not any("is not known" in sentence for sentence in report.limits)
+
+
+def test_training_images_among_others_are_found_resized_and_encoded_anew(
+    hilum: Hilum, run: RunFolder, tmp_path: Path
+) -> None:
+    index, split = load_index(run.index), load_split(run.split)
+    chosen = [r for r in index.records if split.assignment[index.key(r)] == "train"][::3]
+    others = [r for r in index.records if split.assignment[index.key(r)] == "test"]
+    for number, record in enumerate([*chosen, *others]):
+        image = cv2.imread(str(record.image_path), cv2.IMREAD_GRAYSCALE)
+        (tmp_path / "data" / str(record.label)).mkdir(parents=True, exist_ok=True)
+        larger = cv2.resize(image, (200, 200), interpolation=cv2.INTER_CUBIC)
+        place = tmp_path / "data" / str(record.label) / f"{number}.jpg"
+        assert cv2.imwrite(str(place), larger, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    hilum("evaluate", run.bundle, tmp_path / "data", "--out", tmp_path / "out", *FEW)
+    overlap = load_report(tmp_path / "out" / "report.json").training_overlap
+    assert overlap is not None
+    assert (overlap.seen, overlap.unseen) == (len(chosen), len(others))
+    accuracy = next(figure for figure in overlap.figures if figure.metric == "accuracy")
+    assert accuracy.n == len(others)
+    scores = open_scores(tmp_path / "out")
+    assert scores.seen is not None
+    assert {Path(name).stem for name, seen in zip(scores.files, scores.seen, strict=True) if seen} == {
+        str(number) for number in range(len(chosen))
+    }
+    printed = hilum("compare", tmp_path / "out", tmp_path / "out", "--out", tmp_path / "both.json", *FEW)
+    assert printed.splitlines()[0] == f"{len(chosen)} of {len(chosen) + len(others)} images are in A's training data."
+    both = json.loads((tmp_path / "both.json").read_text(encoding="utf-8"))
+    assert both["seen"] == [len(chosen)] * 2
+    assert both["unseen"]["images"] == len(others)
+
+
+def test_hashes_are_left_out_when_asked_and_the_card_and_the_report_say_so(
+    hilum: Hilum, run: RunFolder, films: Path, tmp_path: Path
+) -> None:
+    kept = load_bundle(run.bundle)
+    images = [n for n, name in enumerate(load_split(run.split).assignment.values()) if name != "test"]
+    assert kept.manifest.training_hashes is not None
+    assert kept.manifest.training_hashes.images == len(images)
+    assert kept.manifest.training_hashes.complete
+    hilum("export", run.root, "--no-training-hashes", "--out", tmp_path / "bare")
+    bare = load_bundle(tmp_path / "bare")
+    assert bare.manifest.training_hashes is None
+    assert TRAINING_HASHES not in bare
+    assert TRAINING_HASHES in kept
+    cards = [bundle.read(MODEL_CARD).decode() for bundle in (kept, bare)]
+    assert f"of {len(images):,} training and validation images" in cards[0]
+    assert "no hashes" in cards[1]
+    printed = hilum("evaluate", tmp_path / "bare", films, "--split", "train", "--out", tmp_path / "out", *FEW)
+    report = load_report(tmp_path / "out" / "report.json")
+    assert report.training_overlap is not None
+    assert (report.training_overlap.known, report.training_overlap.seen) == ("none", None)
+    assert printed.startswith("train split: ")
+    assert sum("is not known" in sentence for sentence in report.limits) == 1
 
 
 # --- sources left out ---------------------------------------------------------------------------------------------

@@ -51,6 +51,7 @@ def _shuffled(scores: Scores, seed: int = 0) -> Scores:
         logits=scores.logits[order][:, columns], class_names=tuple(scores.class_names[k] for k in columns),
         groups=tuple(scores.groups[row] for row in order), sources=tuple(scores.sources[row] for row in order),
         dice=scores.dice[order], iou=scores.iou[order], hd95=scores.hd95[order],
+        seen=None if scores.seen is None else scores.seen[order],
     )  # fmt: skip
 
 
@@ -65,6 +66,30 @@ def test_order_of_files_and_classes_changes_nothing() -> None:
     for key, difference in plain.items():
         for name in ("a", "b", "difference", "low", "high"):
             assert getattr(difference, name) == pytest.approx(getattr(shuffled[key], name), abs=1e-12), key
+
+
+def test_images_that_either_was_trained_on_are_counted_and_the_rest_is_compared_beside() -> None:
+    a, b = _scores(0.5, seed=1), _scores(3.0, seed=2)  # 75 groups of two
+    rows = np.arange(150)
+    a, b = replace(a, seen=rows < 20), replace(b, seen=(rows >= 10) & (rows < 41))
+    found = compare(a, _shuffled(b), resamples=50)
+    assert found.seen == (20, 31)
+    assert found.unseen is not None
+    left = rows >= 42  # the other image of the group of row 40 goes too
+    plain = compare(replace(a.subset(left), seen=None), replace(b.subset(left), seen=None), resamples=50)
+    assert found.unseen.images == plain.images == 108
+    for key, difference in _found(found.unseen).items():
+        assert difference.difference == pytest.approx(_found(plain)[key].difference, abs=1e-12, nan_ok=True)
+    assert _found(found)[Key("accuracy")].n > _found(found.unseen)[Key("accuracy")].n
+    assert verdict(found).endswith(verdict(found.unseen))
+    everything = compare(replace(a, seen=np.ones(150, np.bool_)), b, resamples=50)
+    assert everything.unseen is None
+    assert "is better" not in verdict(everything)
+
+
+def test_without_seen_images_there_is_one_comparison() -> None:
+    found = compare(replace(_scores(seed=1), seen=np.zeros(150, np.bool_)), _scores(seed=2), resamples=50)
+    assert (found.seen, found.unseen) == ((0, None), None)
 
 
 @pytest.mark.parametrize("with_logits", [True, False])

@@ -14,6 +14,7 @@ import pytest
 import sklearn.metrics
 from report_writing import NAMES, made_up_scores, trust_parts
 
+from hilum.bundle.training_hashes import Extent
 from hilum.errors import ConfigError, DataError
 from hilum.evaluation.evaluate import (
     MOST_FAILURES,
@@ -26,9 +27,10 @@ from hilum.evaluation.evaluate import (
 )
 from hilum.evaluation.limits import limits_of
 from hilum.evaluation.localization_table import LocalizationRow, LocalizationTable
-from hilum.evaluation.report import ModelRef, Report
+from hilum.evaluation.report import ModelRef, Report, summary_lines
 from hilum.metrics.calibration import fit_calibration
 from hilum.metrics.scores import Scores
+from hilum.metrics.table import figures_of
 
 MODEL = ModelRef(kind="run", name="one", id="f" * 64)
 FILES = {"report.json", "report.html", "predictions.csv", "evaluation.json", "plots", "classification_report.json"}
@@ -64,6 +66,12 @@ def _unlabeled(scores: Scores) -> Scores:
 def _unmasked(scores: Scores) -> Scores:
     nothing = np.full(len(scores.files), np.nan)
     return replace(scores, dice=nothing, iou=nothing, hd95=nothing)
+
+
+def _seen(scores: Scores) -> Scores:
+    """Of 60 groups of two, the model was trained on one image of each of the first 20, on both of the next 10."""
+    rows = np.arange(120)
+    return replace(scores, seen=np.where(rows < 40, rows % 2 == 0, rows < 60))
 
 
 def _evaluated(scores: Scores | None = None, **parts: Any) -> Evaluated:
@@ -181,13 +189,58 @@ def test_a_contrast_within_a_source_is_the_auc_of_those_films(written: tuple[Eva
 
 def test_limits_are_those_of_the_scores_and_of_what_the_model_saw(written: tuple[Evaluated, Path, Report]) -> None:
     evaluated, folder, report = written
-    assert report.limits == limits_of(evaluated.scores, same_sources=True, fitted_here=True)  # the fixture's is
+    assert report.limits == limits_of(evaluated.scores, same_sources=True, training_images="none")
     assert any("sources that the model was trained on" in sentence for sentence in report.limits)
     assert all(sentence in (folder / "report.html").read_text(encoding="utf-8") for sentence in report.limits)
     bare = build_report(_evaluated(same_sources=False, calibration=None), resamples=20)
     assert not any("sources that the model was trained on" in sentence for sentence in bare.limits)
     assert any("not calibrated" in sentence for sentence in bare.limits)
     assert bare.conformal == ()
+
+
+def test_images_that_the_model_was_trained_on_are_counted_and_the_rest_is_measured() -> None:
+    scores = _seen(made_up_scores())
+    report = build_report(_evaluated(scores, localization=None, training_images="all"), resamples=30, seed=2)
+    overlap = report.training_overlap
+    assert overlap is not None
+    assert (overlap.known, overlap.seen, overlap.unseen, overlap.unseen_groups) == ("all", 40, 60, 30)
+    expected = figures_of(scores.subset(np.arange(120) >= 60), resamples=30, seed=2)
+    assert {(f.metric, f.class_name, f.source): (f.value, f.low, f.n) for f in overlap.figures} == {
+        (key.metric, key.class_name, key.source): (
+            pytest.approx(interval.value, nan_ok=True) if interval.value == interval.value else None,
+            pytest.approx(interval.low) if interval.low == interval.low else None,
+            interval.n,
+        )
+        for key, interval in expected.items()
+        if key.versus is None
+    }
+    assert report.unseen_figures == overlap.figures
+    assert report.figure("accuracy") == build_report(_evaluated(localization=None), resamples=30, seed=2).figure(
+        "accuracy"
+    )
+    first, second, *_ = summary_lines(report)
+    assert first.startswith("40 of 120 test images are in this model's training data")
+    assert second.startswith("test split: 120 images")
+
+
+def test_a_model_measured_on_its_own_training_images_alone_is_not_tested() -> None:
+    scores = replace(made_up_scores(), seen=np.ones(120, np.bool_))
+    report = build_report(_evaluated(scores, localization=None, training_images="all"), resamples=30)
+    overlap = report.training_overlap
+    assert overlap is not None
+    assert (overlap.seen, overlap.unseen, overlap.figures, report.unseen_figures) == (120, 0, (), ())
+    assert summary_lines(report)[0].startswith("All 120 test images are in this model's training data")
+
+
+@pytest.mark.parametrize("extent", ["none", "part"])
+def test_training_images_that_are_not_known_are_a_limitation(extent: Extent) -> None:
+    scores = made_up_scores() if extent == "none" else replace(made_up_scores(), seen=np.zeros(120, np.bool_))
+    report = build_report(_evaluated(scores, localization=None, training_images=extent), resamples=30)
+    assert report.training_overlap is not None
+    assert report.training_overlap.known == extent
+    assert report.training_overlap.seen == (None if extent == "none" else 0)
+    assert report.unseen_figures == report.figures
+    assert sum("is not known" in sentence for sentence in report.limits) == 1
 
 
 def test_failures_are_the_surest_errors_worst_first() -> None:
@@ -220,6 +273,9 @@ VARIANTS: dict[str, Callable[[], Evaluated]] = {
     "no distance": lambda: _evaluated(replace(made_up_scores(), hd95=np.full(120, np.nan))),
     "no logits": lambda: _evaluated(replace(made_up_scores(), logits=None), calibration=None),
     "no groups or sources": lambda: _evaluated(replace(made_up_scores(), groups=("",) * 120, sources=(None,) * 120)),
+    "some seen": lambda: _evaluated(_seen(made_up_scores()), training_images="all"),
+    "part known": lambda: _evaluated(_seen(made_up_scores()), training_images="part"),
+    "all seen": lambda: _evaluated(replace(made_up_scores(), seen=np.ones(120, np.bool_)), training_images="all"),
     "an absent class": lambda: _evaluated(replace(made_up_scores(), labels=np.arange(120) % 2)),
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from report_writing import estimate, film_png, made_up_scores, report_of, trust_
 from hilum.document import bounds, external_references, number
 from hilum.errors import OutputError
 from hilum.evaluation.page import PAGE_FILE, write_page
-from hilum.evaluation.report import Report
+from hilum.evaluation.report import Report, TrainingOverlap
 from hilum.metrics.scores import Scores
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"/>'
@@ -39,6 +39,23 @@ def test_sections_come_in_the_order_of_reading(report: Report, tmp_path: Path) -
     order = ["result", "limits", "classes", "sources", "calibration", "sets", "abstention", "segmentation"]
     assert _headings(html) == [*order, "held-out", "failures", "method"]
     assert re.findall(r'<li><a href="#([a-z-]+)">', html) == _headings(html)
+
+
+def test_images_of_the_training_data_come_before_everything(tmp_path: Path) -> None:
+    scores = made_up_scores()
+    seen = np.arange(120) < 60
+    unseen = report_of(scores.subset(~seen)).figures
+    overlap = TrainingOverlap(known="all", seen=60, unseen=60, unseen_groups=30, figures=unseen)
+    html = _page(report_of(scores, training_overlap=overlap), tmp_path)
+    assert _headings(html)[0] == "training"
+    section = html[html.index('<section id="training">') : html.index('<section id="result">')]
+    for metric in ("accuracy", "macro_roc_auc", "dice"):
+        for figures in (report_of(scores).figures, unseen):
+            (figure,) = [f for f in figures if (f.metric, f.class_name, f.source) == (metric, None, None)]
+            assert f"<b>{number(figure.value)}</b>" in section
+            assert f'<td class="num">{figure.n}</td>' in section
+    none = TrainingOverlap(known="all", seen=0, unseen=120, unseen_groups=60)
+    assert "training" not in _headings(_page(report_of(scores, training_overlap=none), tmp_path))
 
 
 def test_the_headline_is_first_with_its_interval_and_n(report: Report, tmp_path: Path) -> None:

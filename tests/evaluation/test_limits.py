@@ -74,7 +74,15 @@ def test_masks_of_some_and_of_one_class_only() -> None:
 
 
 def test_what_the_caller_knows_is_added() -> None:
-    sentences = limits_of(_mixed(), same_sources=True, calibrated=False, fitted_here=True)
+    sentences = limits_of(_mixed(), same_sources=True, calibrated=False)
     assert "the sources that the model was trained on" in sentences[0]
     assert "not calibrated" in sentences[1]
-    assert "fitted on these images" in sentences[2]
+
+
+def test_training_images_that_are_not_known_come_first_and_once() -> None:
+    plain = limits_of(_apart(), training_images="all")
+    assert limits_of(_apart(), training_images=None) == plain
+    for extent in ("none", "part"):
+        first, *rest = limits_of(_apart(), training_images=extent)
+        assert "is not known" in first
+        assert tuple(rest) == plain

@@ -38,6 +38,7 @@ def _scores(**changes: Any) -> Scores:
         {},
         {"logits": None},
         {"hd95": None},
+        {"seen": np.arange(COUNT) % 3 == 0},
         {"labels": np.full(COUNT, -1)},
         {"groups": ("",) * COUNT, "sources": (None,) * COUNT},
     ],
@@ -76,6 +77,7 @@ def test_another_tools_table_needs_file_label_and_probabilities_alone(tmp_path: 
         ("file,label,prob_a\nx,a,much\n", "Expected numbers"),
         ("file,label,prob_a,prob_b\nx,a,0.9,0.9\n", "sum to 1"),
         ("file,label,prob_a,prob_b\nx,a,,1\n", "finite"),
+        ("file,label,prob_a,in_training_data\nx,a,1,maybe\n", "neither 0 nor 1"),
     ],
 )
 def test_a_table_of_something_else_is_refused_with_its_reason(tmp_path: Path, text: str, message: str) -> None:

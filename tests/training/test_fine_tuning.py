@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,14 @@ from training_setup import SMALL, Killed, Killer, same_tensors
 
 from hilum.bundle.bundle import MODEL_CARD, load_bundle
 from hilum.config import Config, load_config
+from hilum.data.split import load_split
+from hilum.evaluation.evaluate import REPORT_FILE, load_report
 from hilum.pipeline import train
+from hilum.progress import Step
 from hilum.run_folder import RunFolder
 from hilum.training.from_bundle import settings_from_bundle
 from hilum.training.runs import open_run
+from hilum.types import Finding
 
 pytestmark = pytest.mark.slow
 
@@ -61,6 +65,38 @@ def test_run_manifest_and_card_name_the_bundle(base: Path, tuned: RunFolder) -> 
     assert made.manifest.model == theirs.model
     assert made.manifest.preprocess == theirs.preprocess
     assert f"Started from bundle {theirs.bundle_id}" in made.read(MODEL_CARD).decode()
+
+
+def test_images_that_the_bundle_was_trained_on_are_said_before_training_and_in_the_report(
+    base: Path, tuned: RunFolder, phantoms: Path, tmp_path: Path
+) -> None:
+    before, split = load_split(base.parent / "split.json"), load_split(tuned.split)
+    test = [name for name, part in split.assignment.items() if part == "test"]
+    seen = [name for name in test if before.assignment.get(name) in ("train", "val")]
+    assert len(seen) > 0
+    overlap = load_report(tuned.results("test") / REPORT_FILE).training_overlap
+    assert overlap is not None
+    assert (overlap.known, overlap.seen) == ("all", len(seen))
+    manifest = load_bundle(tuned.bundle).manifest
+    assert manifest.training_hashes is not None
+    assert manifest.training_hashes.complete
+    theirs = load_bundle(base).manifest.training_hashes
+    assert theirs is not None
+    assert manifest.training_hashes.images > theirs.images
+    assert manifest.metrics["test"] == [figure.model_dump() for figure in overlap.figures]
+    found: list[Finding] = []
+
+    def stop(findings: Sequence[Finding]) -> None:
+        found.extend(findings)
+        if any(finding.check == "seen_before" for finding in findings):
+            raise Killed
+
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(Killed):
+        train(finetuning(base, phantoms), run, step=Step(found=stop))
+    assert not run.state.exists()  # not an epoch before it is said
+    said = next(finding for finding in found if finding.check == "seen_before")
+    assert {Path(name).name for name in said.records} == {Path(name).name for name in seen}
 
 
 def test_a_run_of_its_own_started_from_no_bundle(base: Path) -> None:

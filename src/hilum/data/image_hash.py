@@ -68,9 +68,9 @@ def find_known(images: Images, known: Hashes, progress: Progress | None = None) 
     Returns:
         (N,) bool: the nearest of ``known`` differs in at most MATCH_BITS bits.
     """
+    if not len(images) or not len(known):
+        return np.zeros(len(images), np.bool_)
     queries = _each(images, _queries, progress)
-    if not queries or not len(known):
-        return np.zeros(len(queries), np.bool_)
     rows = np.repeat(np.arange(len(queries)), [len(own) for own in queries])
     found = np.zeros(len(queries), np.bool_)
     found[rows[nearest_bits(np.concatenate(queries), known) <= MATCH_BITS]] = True
