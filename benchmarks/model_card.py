@@ -5,8 +5,8 @@
     python benchmarks/model_card.py --seal BUNDLE       # put it into a bundle, which gets a new id
 
 It needs results/model.json and model_equal.json (benchmarks/model.py), shortcuts.json (shortcuts_of_models.py),
-cpu_time.json and audit.json. A test compares the file with what this gives. The card names the weights by their own
-SHA-256, not by the bundle's digest, which holds that of the card.
+training_hashes.json, cpu_time.json and audit.json. A test compares the file with what this gives. The card names the
+weights by their own SHA-256, not by the bundle's digest, which holds that of the card.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tables import RESULTS
 from tables_gate import gate_short
 from tables_model import cpu_time, shortcuts, side_by_side, trained
 
-from hilum.bundle.bundle import MODEL_CARD, WEIGHTS, load_bundle, write_bundle
-from hilum.bundle.card import CANNOT_TELL, INTERVALS, NOT_A_DEVICE, SAME_SOURCES, network_name
+from hilum.bundle.bundle import MODEL_CARD, WEIGHTS, TrainingHashes, load_bundle, write_bundle
+from hilum.bundle.card import CANNOT_TELL, INTERVALS, NOT_A_DEVICE, SAME_SOURCES, network_name, sentence_of_hashes
 from hilum.storage import write_text
 
 CARD = RESULTS.parent.parent / "MODEL_CARD.md"
-NEEDED = ("model", "model_equal", "shortcuts", "cpu_time", "audit", "gate")
+NEEDED = ("model", "model_equal", "shortcuts", "cpu_time", "audit", "gate", "training_hashes")
 PROBES = {
     "source": "source column", "border": "border", "outside_lung": "lungs erased", "file": "size, format, depth",
 }  # fmt: skip
@@ -69,6 +69,7 @@ def card(results: Mapping[str, Mapping[str, Any]]) -> str:
     parts = [
         *_what_it_is(model),
         "## The data", "", *_data(model), "",
+        "## Images of its training data", "", *_training_images(results["training_hashes"]), "",
         "## Known confounds", "", *_confounds(model["data"], audit), "",
         "## Intended use", "", *_list(INTENDED), "",
         "## What it must not be used for", "", *_list(FORBIDDEN), "",
@@ -154,6 +155,22 @@ def _data(model: Mapping[str, Any]) -> list[str]:
         names = "; ".join(f"{name} {s['films']}, {' / '.join(s['licenses'])}" for name, s in others["sources"].items())
         lines += ["", f"For measuring alone, {others['films']} films with masks that leave that part out: {names}."]
     return lines
+
+
+def _training_images(found: Mapping[str, Any]) -> list[str]:
+    packaged = TrainingHashes.model_validate(found["packaged"])
+    own = next(entry for entry in found["by_sides"] if entry["hashed_at"] == entry["looked_for_at"] == 128)
+    return [
+        sentence_of_hashes(packaged), "",
+        f"Of {own['found']['all']['n']:,} copies of such images (resized to 128 to 1,024 pixels, JPEG or WebP, a third "
+        f"of them cropped or bordered a little more) {_percent(own['found']['all'])} are found; of "
+        f"{own['false']['n']:,} images of the {found['split']} split {_percent(own['false'])} are taken for one. "
+        "`python benchmarks/training_hashes.py metadata.csv`.",
+    ]  # fmt: skip
+
+
+def _percent(share: Mapping[str, Any]) -> str:
+    return f"{share['value']:.1%} (95% interval {share['low']:.2%}–{share['high']:.2%})"
 
 
 def _confounds(facts: Mapping[str, Any], audit: Mapping[str, Any]) -> list[str]:

@@ -267,6 +267,14 @@ def _results(benchmark: Open) -> dict[str, dict[str, Any]]:
             "command": "time", "size": 64, "rounds": 3, "parameters": {"evidence": 1234}, "load_average": 0.1,
             "results": [{"threads": 1, "rows": [row]}],
         },
+        "training_hashes": {
+            "split": "test",
+            "by_sides": [
+                {"hashed_at": 224, "looked_for_at": 128, "found": {}, "false": {}},
+                {"hashed_at": 128, "looked_for_at": 128, "found": {"all": interval}, "false": interval},
+            ],
+            "packaged": {"method": "dct-256", "images": 1234, "complete": True, "note": "Made by hand."},
+        },
         "gate": {
             "command": "gate", "split": {"digest": "cd" * 32}, "learned_from": {"slice": 70},
             "rows": [
@@ -291,12 +299,15 @@ def test_the_card_is_made_of_the_results(benchmark: Open) -> None:
     results = _results(benchmark)
     card = benchmark("model_card").card(results)
     order = (
-        "The data", "Known confounds", "Intended use", "What it must not be used for", "Measured on", "With the same",
+        "The data", "Images of its training data", "Known confounds", "Intended use", "What it must not be used for", "Measured on", "With the same",
         "Without the", "Time on", "The audit", "The gate", "What it cannot tell",
     )  # fmt: skip
     places = [card.index(f"## {heading}") for heading in order]
     assert places == sorted(places)
     assert "not a medical device" in card[: places[0]]
+    assert "of 1,234 training and validation images" in card
+    assert "Made by hand." in card
+    assert "75.0% (95% interval 50.00%–87.50%) are found" in card
     assert "from 70 slice of public repositories" in card
     assert "evidence, an_encoder, 1,234 parameters; input 1 x 64 x 64, pad" in card
     assert "| Normal | 18 | 18 | 18 | 54 |" in card

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hilum.bundle.bundle import Manifest
+from hilum.bundle.bundle import Manifest, TrainingHashes
 
 NOT_A_DEVICE = "It is a research tool, not a medical device."
 INTERVALS = "95% intervals are bootstrapped: whole groups (patients, near-duplicates) are drawn within classes."
@@ -45,7 +45,7 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
         f"- Images (train / val / test): {_slashed(data['images'])}; lung masks: {_slashed(data['masks'])}",
         f"- Sources of the images: {sources}",
         f"- Split: SHA-256 {manifest.split_digest or 'unknown'}; hilum {manifest.hilum_version}, {manifest.created}",
-        *training_images(manifest),
+        f"- {sentence_of_hashes(manifest.training_hashes)}",
         "",
         "## Measured on the test split",
         "",
@@ -69,21 +69,20 @@ def network_name(name: str, encoder: str | None) -> str:
     return name if name == "unet" or encoder is None else f"{name}, {encoder}"
 
 
-def training_images(manifest: Manifest) -> list[str]:
-    """Whether the bundle carries hashes of its training images, and what that means."""
-    facts = manifest.training_hashes
+def sentence_of_hashes(facts: TrainingHashes | None) -> str:
+    """Whether a bundle carries hashes of its training images, and what that means."""
     if facts is None:
-        return [
-            "- Training images: the bundle carries no hashes of them, so that hilum cannot tell whether an image to be "
-            "measured was among them."
-        ]
+        return (
+            "The bundle carries no hashes of its training images: hilum cannot tell whether an image to be measured "
+            "was among them."
+        )
     part = "" if facts.complete else " Those of the bundle that it was fine-tuned from are not known."
-    return [
-        f"- Training images: the bundle carries a perceptual hash (32 bytes, {facts.method}) of {facts.images:,} "
-        "training and validation images; hilum says first how many of the images to be measured are among them, also "
-        f"resized or re-encoded.{part} No image can be made from its hash, but whoever has an image can tell that it "
-        f"was there: `hilum export --no-training-hashes` leaves them out. {facts.note}".rstrip()
-    ]
+    return (
+        f"The bundle carries a perceptual hash (32 bytes, {facts.method}) of {facts.images:,} training and validation "
+        "images: hilum says first how many of the images to be measured are among them, also resized or re-encoded."
+        f"{part} No image can be made from its hash, but whoever has an image can tell that it was there; `hilum "
+        f"export --no-training-hashes` leaves them out. {facts.note}"
+    ).rstrip()
 
 
 def _start(start: Any, seen: tuple[int, int] | None) -> list[str]:
