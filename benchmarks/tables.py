@@ -168,6 +168,24 @@ def duplicates(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"`python benchmarks/duplicates.py`: {note}."])
 
 
+def training_hashes(result: dict[str, Any]) -> str:
+    """Copies of training images that their hashes find, and unseen images that are taken for one."""
+    kinds = list(result["by_sides"][0]["found"])
+    columns = [*(f"copies, {kind}" for kind in kinds), "originals at their own size", "unseen images"]
+    lines = [f"| hashed at | looked for at | {' | '.join(columns)} |", "|---|---|" + "---|" * len(columns)]
+    for entry in result["by_sides"]:
+        shares = [*entry["found"].values(), entry["native"], entry["false"]]
+        cells = " | ".join(_share(share) for share in shares)
+        lines.append(f"| {entry['hashed_at']} | {entry['looked_for_at']} | {cells} |")
+    time = result["time"]
+    note = (
+        f"{result['hashes']:,} hashes of 32 bytes (of {' and '.join(result['hashes_of'])}), {result['planted']:,} "
+        f"copies, unseen: the {result['split']} split; {time['queries']:,} images against {time['hashes']:,} hashes in "
+        f"{time['seconds']:.0f} s on {time['processors']} processors (load {time['load']:.0f})"
+    )
+    return "\n".join([*lines, "", f"`python benchmarks/training_hashes.py metadata.csv`: {note}."])
+
+
 def duplicates_time(result: dict[str, Any]) -> str:
     """How long the whole search takes on many films."""
     seconds, before = result["seconds"], result["before_planting"]
@@ -229,6 +247,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "coverage": ("coverage", coverage),
     "confounds": ("confounds", confounds),
     "duplicates": ("duplicates", duplicates),
+    "training_hashes": ("training_hashes", training_hashes),
     "duplicates_phantoms": ("duplicates_phantoms", duplicates),
     "duplicates_time": ("duplicates_time", duplicates_time),
     "evaluate": ("evaluate", evaluate),
