@@ -162,15 +162,16 @@ def _training_images(found: Mapping[str, Any]) -> list[str]:
     own = next(entry for entry in found["by_sides"] if entry["hashed_at"] == entry["looked_for_at"] == 128)
     return [
         sentence_of_hashes(packaged), "",
-        f"Of {own['found']['all']['n']:,} copies of such images (resized to 128 to 1,024 pixels, JPEG or WebP, a third "
-        f"of them cropped or bordered a little more) {_percent(own['found']['all'])} are found; of "
-        f"{own['false']['n']:,} images of the {found['split']} split {_percent(own['false'])} are taken for one. "
+        f"Of {own['found']['all']['n']:,} copies of such images (all resized to 128 to 1,024 pixels and encoded as "
+        "JPEG or WebP, a third cropped by up to 2% before, a third bordered by up to 4%) "
+        f"{_percent(own['found']['all'])} are found; of {own['false']['n']:,} images of the {found['split']} split "
+        f"{_percent(own['false'])} are taken for one. "
         "`python benchmarks/training_hashes.py metadata.csv`.",
     ]  # fmt: skip
 
 
 def _percent(share: Mapping[str, Any]) -> str:
-    return f"{share['value']:.1%} (95% interval {share['low']:.2%}–{share['high']:.2%})"
+    return f"{share['value']:.2%} (95% interval {share['low']:.2%}–{share['high']:.2%})"
 
 
 def _confounds(facts: Mapping[str, Any], audit: Mapping[str, Any]) -> list[str]:

@@ -307,7 +307,7 @@ def test_the_card_is_made_of_the_results(benchmark: Open) -> None:
     assert "not a medical device" in card[: places[0]]
     assert "of 1,234 training and validation images" in card
     assert "Made by hand." in card
-    assert "75.0% (95% interval 50.00%–87.50%) are found" in card
+    assert "75.00% (95% interval 50.00%–87.50%) are found" in card
     assert "from 70 slice of public repositories" in card
     assert "evidence, an_encoder, 1,234 parameters; input 1 x 64 x 64, pad" in card
     assert "| Normal | 18 | 18 | 18 | 54 |" in card
