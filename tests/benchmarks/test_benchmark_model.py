@@ -299,7 +299,8 @@ def test_the_card_is_made_of_the_results(benchmark: Open) -> None:
     results = _results(benchmark)
     card = benchmark("model_card").card(results)
     order = (
-        "The data", "Images of its training data", "Known confounds", "Intended use", "What it must not be used for", "Measured on", "With the same",
+        "The data", "Images of its training data", "Known confounds", "Intended use",
+        "What it must not be used for", "Measured on", "With the same",
         "Without the", "Time on", "The audit", "The gate", "What it cannot tell",
     )  # fmt: skip
     places = [card.index(f"## {heading}") for heading in order]

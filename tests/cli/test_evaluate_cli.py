@@ -222,6 +222,10 @@ def test_hashes_are_left_out_when_asked_and_the_card_and_the_report_say_so(
     cards = [bundle.read(MODEL_CARD).decode() for bundle in (kept, bare)]
     assert f"of {len(images):,} training and validation images" in cards[0]
     assert "no hashes" in cards[1]
+    settings = Path(shutil.copytree(run.root, tmp_path / "run")) / "config.toml"
+    settings.write_text(settings.read_text().replace("training_hashes = true", "training_hashes = false"))
+    hilum("export", tmp_path / "run", "--out", tmp_path / "as trained")
+    assert TRAINING_HASHES not in load_bundle(tmp_path / "as trained")
     printed = hilum("evaluate", tmp_path / "bare", films, "--split", "train", "--out", tmp_path / "out", *FEW)
     report = load_report(tmp_path / "out" / "report.json")
     assert report.training_overlap is not None
