@@ -55,9 +55,8 @@ SIDES = (128, 224)
 QUERIES, KNOWN = 10_000, 100_000
 NOTE = (
     "The hashes were made after the training, from the training and validation images of the split of 29 November "
-    "2026. "
-    "That split keeps all images of both parts of the one before it, by which the model was trained, but at most 7 "
-    "that were left out, and has at most 134 more, which were moved into training."
+    "2026. That split keeps all images of both parts of the one before it, by which the model was trained, but at most "
+    "7 that were left out, and has at most 134 more, which were moved into training."
 )
 """Of the packaged model, which was exported before bundles carried hashes."""
 BOUNDS = {"found": 0.98, "false": 0.001}

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from hilum.evaluation.localization_table import MEASURES
 from hilum.format import (
     TITLES,
     bounds,
@@ -22,10 +23,10 @@ from hilum.metrics.table import BY_CLASS, OVERALL, OVERLAP
 
 
 def test_every_metric_of_a_report_has_a_title() -> None:
-    assert {*OVERALL, *BY_CLASS, *OVERLAP} <= {*TITLES}
+    assert {*OVERALL, *BY_CLASS, *OVERLAP, *MEASURES} <= {*TITLES}
     assert (metric_title("roc_auc"), metric_title("macro_pr_auc")) == ("AUROC", "macro AUPRC")
     assert metric_title("balanced_accuracy", first=True) == "Balanced accuracy"
-    assert metric_title("inside_lung") == "inside lung"
+    assert metric_title("erased_mean") == "erased mean"
 
 
 def test_numbers() -> None:

@@ -31,6 +31,9 @@ TITLES = {
     "ece": "expected calibration error (ECE)",
     "brier": "Brier score",
     "nll": "negative log-likelihood (nats)",
+    "hit": "pointing game",
+    "energy": "share in the target",
+    "inside_lung": "share inside the lung",
 }
 """Key of a metric, as in ``report.json``, to its title inside a sentence."""
 

@@ -154,6 +154,6 @@ def _write_summary(
             "best_val_auc": None if np.isnan(best.val_auc) else best.val_auc,
             "training_seconds": round(sum(row.seconds for row in progress.rows), 1),
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-            "test": [figure.model_dump() for figure in report.figures],
+            "test": [figure.model_dump() for figure in report.unseen_figures],
         },
     )

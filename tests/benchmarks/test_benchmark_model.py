@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from score_making import scores_of
 from sklearn.metrics import roc_auc_score
 
 from hilum.backends.base import BackendOutput, Floats
@@ -46,10 +47,7 @@ def _scores(seed: int, n: int = 240) -> tuple[Scores, list[dict[str, str]]]:
         }
         for s, k, p in zip(sources, labels, pairings, strict=True)
     ]  # fmt: skip
-    scores = Scores(
-        files=tuple(f"{row}.png" for row in range(n)), labels=labels, probabilities=softmax(logits), logits=logits,
-        class_names=NAMES, groups=("",) * n, sources=tuple(sources), dice=dice, iou=dice / (2 - dice), split="test",
-    )  # fmt: skip
+    scores = scores_of(labels, softmax(logits), logits=logits, class_names=NAMES, sources=tuple(sources), dice=dice)
     return scores, metas
 
 
@@ -184,11 +182,7 @@ def test_a_model_that_reads_lungs_beside_one_that_reads_the_border(benchmark: Op
     lungs = np.zeros((60, 32, 32), bool)
     lungs[:, 8:24, 7:14] = lungs[:, 8:24, 18:25] = True
     lungs[0] = False  # left out
-    nothing = np.full(60, np.nan)
-    scores = Scores(
-        files=tuple(map(str, range(60))), labels=labels, probabilities=np.full((60, 2), 0.5), class_names=("a", "b"),
-        groups=("",) * 60, sources=(None,) * 60, dice=nothing, iou=nothing, split="test",
-    )  # fmt: skip
+    scores = scores_of(labels, np.full((60, 2), 0.5))
     films, spec = shortcuts.Films(images, lungs, scores), PreprocessSpec(size=32)
     readers = _Reader(slice(0, 2), slice(0, 32)), _Reader(slice(14, 18), slice(8, 12))
     (one, a), (two, b) = (shortcuts.audited(reader, spec, 1.0, films, 100, "reader") for reader in readers)

@@ -14,6 +14,7 @@ import cv2
 import pytest
 
 from hilum.audit.report import AuditReport
+from hilum.data.split import load_split
 from hilum.phantoms.chest import draw_phantom
 from hilum.phantoms.confound import write_confounded
 from hilum.storage import write_csv
@@ -151,6 +152,8 @@ def test_a_model_is_audited_beside_its_data(
     assert report.not_run == {}
     assert report.model is not None
     assert report.model["split"] == "all"
+    (seen,) = [finding for finding in report.findings if finding.check == "model_seen"]
+    assert seen.count == sum(name != "test" for name in load_split(trained_run.split).assignment.values())
     assert report.model["films"] + report.model["left_out"] == 48
     assert len(report.robustness) == 41
     assert {point["accuracy"]["n"] for point in report.robustness} == {8}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 from training_setup import make_config
 
 from hilum.bundle.bundle import MODEL_CARD, TRAINING_HASHES, load_bundle
@@ -222,6 +224,10 @@ def test_hashes_are_left_out_when_asked_and_the_card_and_the_report_say_so(
     cards = [bundle.read(MODEL_CARD).decode() for bundle in (kept, bare)]
     assert f"of {len(images):,} training and validation images" in cards[0]
     assert "no hashes" in cards[1]
+    settings = Path(shutil.copytree(run.root, tmp_path / "run")) / "config.toml"
+    settings.write_text(settings.read_text().replace("training_hashes = true", "training_hashes = false"))
+    hilum("export", tmp_path / "run", "--out", tmp_path / "as trained")
+    assert TRAINING_HASHES not in load_bundle(tmp_path / "as trained")
     printed = hilum("evaluate", tmp_path / "bare", films, "--split", "train", "--out", tmp_path / "out", *FEW)
     report = load_report(tmp_path / "out" / "report.json")
     assert report.training_overlap is not None
@@ -311,6 +317,7 @@ def test_every_source_that_can_be_is_left_out(
 ) -> None:
     shutil.rmtree(two_sources.root / "held_out", ignore_errors=True)
     monkeypatch.setattr("hilum.cli.progress.new_bar", OneBar)
+    monkeypatch.setattr("hilum.cli.progress.console", Console(file=io.StringIO(), force_terminal=True))
     hilum("evaluate", two_sources.root, "--leave-one-source-out", "--output", tmp_path / "all", *FEW)
     assert OneBar.live is None
     assert OneBar.shown >= 6  # checking, decoding, measuring, and a training for each source

@@ -45,7 +45,7 @@ def test_every_file_gets_a_verdict_with_its_readings(
     assert "good.png: accepted" in output
     assert "turned.png: rotated 90 degrees clockwise (--fix-orientation corrects it: turned by 270" in output
     assert "probability of an upright film" in output
-    assert "inverted.png: inverted gray scale (--fix-orientation would have it gray scale inverted)" in output
+    assert "inverted.png: inverted gray scale (--fix-orientation corrects it: gray scale inverted)" in output
     assert "noise.png: not a radiograph" in output
     assert "text.png: unreadable" in output
     rows = _rows(tmp_path / "out" / "verdicts.csv")
@@ -92,7 +92,7 @@ def test_the_classic_gate_says_what_it_measured(hilum: Hilum, trained_run: RunFo
 
 
 def test_an_empty_folder_is_an_error(hilum: Hilum, tmp_path: Path) -> None:
-    assert "found none" in hilum("gate", tmp_path, code=2)
+    assert str(tmp_path) in hilum("gate", tmp_path, code=2)
 
 
 def test_predict_mends_only_when_asked_and_says_so(

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from hilum.cli import app
 from hilum.cli.app import COMMANDS, load_command
+from hilum.config import list_settings
 
 Hilum = Callable[..., str]
 
@@ -118,7 +119,7 @@ SHARED = {
 def test_the_same_option_has_the_same_name_everywhere(commands: dict[str, Any]) -> None:
     for option, users in SHARED.items():
         assert {name for name, command in commands.items() if option in options_of(command)} == users, option
-    gone = {"--out", "--n", "--films", "--num-samples", "--providers", "--no-gate", "--model"}
+    gone = {"--out", "--n", "--films", "--num-samples", "--providers", "--no-gate", "--model", "--split-seed"}
     assert not gone & set().union(*map(options_of, commands.values()))
     for name in SHARED["--output"]:
         (option,) = [parameter for parameter in commands[name].params if "--output" in parameter.opts]
@@ -163,11 +164,13 @@ def test_what_a_text_tells_to_type_exists(commands: dict[str, Any], text: str) -
     every = set().union(*map(options_of, commands.values())) | {"--version", "--install-completion"}
     for option in re.findall(OPTION, text):
         assert option in every, text
+    for setting in re.findall(r"--set ([a-z_]+\.[a-z_]+)=", text):
+        assert setting in {"section.key", *list_settings()}, text
     for name, rest in re.findall(r"hilum ([a-z][a-z-]*)([^`.;:)]*)", text):
         if name in commands:
             for option in re.findall(OPTION, rest.partition(", or ")[0]):
                 assert option in options_of(commands[name]), text
-    for name in re.findall(r"(?:`|: )hilum ([a-z][a-z-]*)|^hilum ([a-z][a-z-]*) [A-Z]", text):
+    for name in re.findall(r"`hilum ([a-z][a-z-]*)|(?:^|: )hilum ([a-z][a-z-]*) (?:[A-Z]|--)", text):
         assert set(filter(None, name)) <= set(commands), text
 
 

@@ -77,7 +77,7 @@ def test_says_in_short_what_it_is(tmp_path: Path) -> None:
         f"place {tmp_path / 'bundle'}",
         "accuracy 0.912 (0.900–0.925), n = 1,234",
         "recall, [red]Opacity 0.500 (no interval), n = 7",
-        "dice undefined, n = 0",
+        "Dice undefined, n = 0",
     ):
         assert line in lines
     assert not [line for line in lines if "0.111" in line or "0.222" in line]  # of one source; not a recall

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from score_making import scores_of
 from sklearn.metrics import accuracy_score, roc_auc_score
 from typer.testing import CliRunner
 
@@ -31,10 +32,9 @@ def _scores(signal: float = 1.0, seed: int = 0, count: int = 150) -> Scores:
     masked = truth.random(count) < 0.5
     logits = signal * np.eye(3)[labels] + truth.normal(size=(count, 3)) / 2 + own.normal(size=(count, 3)) / 2
     dice = np.where(masked, 0.8 + 0.15 * own.random(count), np.nan)
-    return Scores(
-        files=tuple(f"{row}.png" for row in range(count)), labels=np.where(truth.random(count) < 0.95, labels, -1),
-        probabilities=softmax(logits), class_names=tuple("abc"), groups=tuple(f"g{row // 2}" for row in range(count)),
-        sources=tuple(map(str, sources)), dice=dice, iou=dice / (2 - dice), split="test", logits=logits,
+    return scores_of(
+        np.where(truth.random(count) < 0.95, labels, -1), softmax(logits), logits=logits,
+        groups=tuple(f"g{row // 2}" for row in range(count)), sources=tuple(map(str, sources)), dice=dice,
         hd95=np.where(masked, 10 * own.random(count), np.nan),
     )  # fmt: skip
 

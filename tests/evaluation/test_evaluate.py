@@ -238,6 +238,7 @@ def test_training_images_that_are_not_known_are_a_limitation(extent: Extent) -> 
     assert report.training_overlap.known == extent
     assert report.training_overlap.seen == (None if extent == "none" else 0)
     assert report.unseen_figures == report.figures
+    assert report.overlap_sentence is None  # no "none of them" where a part is not known
     assert sum("is not known" in sentence for sentence in report.limits) == 1
 
 

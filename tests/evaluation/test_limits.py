@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from score_making import scores_of
 
 from hilum.evaluation.limits import limits_of
 from hilum.metrics.scores import Scores
@@ -13,13 +14,11 @@ from hilum.metrics.scores import Scores
 
 def _scores(labels: list[int], sources: list[str | None], **changes: Any) -> Scores:
     count = len(labels)
-    dice = np.full(count, 0.9)
     fields: dict[str, Any] = {
-        "files": tuple(map(str, range(count))), "labels": np.array(labels), "class_names": ("covid", "normal"),
-        "probabilities": np.full((count, 2), 0.5), "groups": tuple(map(str, range(count))),
-        "sources": tuple(sources), "dice": dice, "iou": dice, "split": "test",
+        "class_names": ("covid", "normal"), "groups": tuple(map(str, range(count))), "sources": tuple(sources),
+        "dice": np.full(count, 0.9),
     }  # fmt: skip
-    return Scores(**(fields | changes))
+    return scores_of(labels, np.full((count, 2), 0.5), **(fields | changes))
 
 
 def _apart() -> Scores:

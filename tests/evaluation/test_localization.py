@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from score_making import scores_of
 from sklearn.metrics import f1_score, jaccard_score
 from torch.nn import functional
 
@@ -54,19 +55,8 @@ class _Engine:
 
 
 def _scores(labels: Sequence[int], predicted: Sequence[int] | None = None, groups: Sequence[str] = ()) -> Scores:
-    n = len(labels)
-    nothing = np.full(n, np.nan)
-    return Scores(
-        files=tuple(f"{row}.png" for row in range(n)),
-        labels=np.array(labels, np.int64),
-        probabilities=np.eye(2)[list(labels if predicted is None else predicted)],
-        class_names=CLASSES,
-        groups=tuple(groups) or ("",) * n,
-        sources=(None,) * n,
-        dice=nothing,
-        iou=nothing,
-        split="test",
-    )
+    chances = np.eye(2)[list(labels if predicted is None else predicted)]
+    return scores_of(labels, chances, class_names=CLASSES, groups=tuple(groups) or ("",) * len(labels))
 
 
 def _mask(top: int, bottom: int, left: int, right: int, size: int = 64) -> NDArray[np.bool_]:

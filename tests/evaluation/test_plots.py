@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from report_writing import made_up_scores, report_of, trust_parts
+from score_making import scores_of
 from sklearn.metrics import auc
 
 from hilum.errors import DataError, OutputError
@@ -35,14 +36,8 @@ def _rows(count: int, dice: float = 0.9) -> list[dict[str, float]]:
 
 
 def _scores(labels: list[int]) -> Scores:
-    count = len(labels)
-    nothing = np.full(count, np.nan)
-    weights = np.random.default_rng(0).random((count, 3)) + 0.1
-    return Scores(
-        files=tuple(map(str, range(count))), labels=np.array(labels),
-        probabilities=weights / weights.sum(axis=1, keepdims=True), class_names=("a", "b $x$", "c"),
-        groups=tuple(map(str, range(count))), sources=(None,) * count, dice=nothing, iou=nothing, split="test",
-    )  # fmt: skip
+    weights = np.random.default_rng(0).random((len(labels), 3)) + 0.1
+    return scores_of(labels, weights / weights.sum(axis=1, keepdims=True), class_names=("a", "b $x$", "c"))
 
 
 @pytest.fixture

@@ -12,15 +12,17 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from hilum.backends.onnxruntime import OnnxRuntimeBackend
-from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
+from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, TRAINING_HASHES, WEIGHTS, Manifest, load_bundle, write_bundle
 from hilum.bundle.prediction_sets import LEVELS, prediction_set, softmax
+from hilum.bundle.training_hashes import KnownImages
 from hilum.cli.recalibrate import app
 from hilum.config import ModelConfig, PreprocessSpec
+from hilum.data.image_hash import image_hashes
 from hilum.data.index import build_index
 from hilum.errors import DataError
 from hilum.export.recalibrate import Recalibration, cross_fitted, recalibrate
 from hilum.gate import NoGate
-from hilum.imaging.preprocess import preprocess
+from hilum.imaging.preprocess import fit_image, preprocess
 from hilum.imaging.read import read_radiograph
 from hilum.inference.predictor import Predictor
 from hilum.inference.result import Prediction
@@ -96,6 +98,25 @@ def logits_of(data: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 
 # What it writes
+
+
+def test_hashes_of_training_images_stay_and_images_among_them_are_named(data: Path, old: Path, tmp_path: Path) -> None:
+    records = build_index(data).records
+    chosen = records[::4]
+    known = KnownImages("all", image_hashes([fit_image(read_radiograph(r.image_path), SPEC) for r in chosen]))
+    facts, files = known.files()
+    before = load_bundle(old)
+    contents = {name: before.read(name) for name in before.manifest.files}
+    write_bundle(tmp_path / "known", before.manifest.model_copy(update=facts), {**contents, **files})
+    found: list[Finding] = []
+    recalibrate(
+        tmp_path / "known", data, tmp_path / "new", target_accuracy=0.1, resamples=100, step=Step(found=found.extend)
+    )
+    after = load_bundle(tmp_path / "new")
+    assert after.manifest.training_hashes == facts["training_hashes"]
+    assert after.read(TRAINING_HASHES) == files[TRAINING_HASHES]
+    (said,) = [finding for finding in found if finding.check == "seen_before"]
+    assert {Path(name).name for name in said.records} >= {record.image_path.name for record in chosen}
 
 
 def test_the_network_stays_and_the_numbers_change(old: Path, done: tuple[Recalibration, Path]) -> None:

@@ -45,10 +45,6 @@ def test_the_content_of_a_square_is_what_was_put_into_it(shape: tuple[int, int])
     assert (rows.stop - rows.start, columns.stop - columns.start) == (place.height, place.width)
 
 
-def test_a_black_square_is_all_content() -> None:
-    assert content_of(np.zeros((8, 8), np.uint8)) == (slice(0, 8), slice(0, 8))
-
-
 def _views(count: int, lungs: bool) -> list[tuple[int, int, int, int, int, int]]:
     phantom = draw_phantom(0, "Normal", size=96)
     mask = phantom.lung_mask if lungs else None

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from hilum.config import PreprocessSpec
-from hilum.imaging.preprocess import fit_image, fit_mask, placement, preprocess, restore_probability, to_input, to_uint8
+from hilum.imaging.preprocess import (
+    content_of,
+    fit_image,
+    fit_mask,
+    placement,
+    preprocess,
+    restore_probability,
+    to_input,
+    to_uint8,
+)
 from hilum.types import Radiograph
 
 PAD = PreprocessSpec(size=64)
@@ -149,3 +158,15 @@ def test_a_shape_comes_back_where_it_was(shape: tuple[int, int], spec: Preproces
     assert overlap > 0.93
     centers = [np.argwhere(mask).mean(axis=0) for mask in (back, disc)]
     assert np.abs(centers[0] - centers[1]).max() < 0.5 * max(1, max(shape) / 64)
+
+
+@pytest.mark.parametrize("shape", [(100, 60), (60, 100), (64, 64), (31, 200)])
+def test_the_content_of_a_fitted_image_is_its_placement(shape: tuple[int, int]) -> None:
+    spec = PreprocessSpec(size=64)
+    rows, columns = content_of(fit_image(Radiograph(np.full(shape, 9, np.uint8)), spec))
+    place = placement(shape, spec)
+    assert (rows, columns) == (slice(place.top, place.top + place.height), slice(place.left, place.left + place.width))
+
+
+def test_a_black_square_is_all_content() -> None:
+    assert content_of(np.zeros((8, 6), np.uint8)) == (slice(0, 8), slice(0, 6))

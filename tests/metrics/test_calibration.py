@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from score_making import scores_of
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
@@ -43,21 +44,13 @@ def draw(count: int, seed: int = 0, temperature: float = 1.0, classes: int = 4) 
 
 
 def make_scores(logits: Floats, labels: Labels, groups: tuple[str, ...] | None = None, **fields: object) -> Scores:
-    count, classes = logits.shape
-    nothing = np.full(count, np.nan)
     given = {
-        "files": tuple(f"{row}.png" for row in range(count)),
-        "labels": labels,
-        "probabilities": softmax(logits),
-        "class_names": tuple("abcdef"[:classes]),
-        "groups": groups or ("",) * count,
-        "sources": (None,) * count,
-        "dice": nothing,
-        "iou": nothing,
+        "groups": groups or ("",) * len(labels),
         "split": "val",
         "logits": logits,
+        "probabilities": softmax(logits),
     }
-    return Scores(**{**given, **fields})  # type: ignore[arg-type]
+    return scores_of(labels, **{**given, **fields})  # type: ignore[arg-type]
 
 
 # Temperature

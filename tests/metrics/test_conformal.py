@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from score_making import scores_of
 
 from hilum.bundle.calibration import Calibration
 from hilum.bundle.prediction_sets import LEVELS, prediction_set, prediction_sets, softmax
@@ -21,18 +22,7 @@ NAMES = ("a", "b", "c")
 
 
 def make_scores(probabilities: Floats, labels: Labels, groups: tuple[str, ...] | None = None) -> Scores:
-    count = len(labels)
-    return Scores(
-        files=tuple(f"{row}.png" for row in range(count)),
-        labels=labels,
-        probabilities=probabilities,
-        class_names=NAMES[: probabilities.shape[1]],
-        groups=groups or ("",) * count,
-        sources=(None,) * count,
-        dice=np.full(count, np.nan),
-        iou=np.full(count, np.nan),
-        split="test",
-    )
+    return scores_of(labels, probabilities, groups=groups or ("",) * len(labels))
 
 
 def with_quantiles(quantiles: dict[str, tuple[float, ...]]) -> Calibration:

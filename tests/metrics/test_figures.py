@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from score_making import scores_of
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from hilum.metrics.scores import Scores, average_precision, matthews
@@ -21,10 +22,9 @@ def _scores(sources: tuple[str | None, ...] | None = None, count: int = 240) -> 
     dice = np.where(np.arange(count) % 4 == 0, generator.random(count), np.nan)
     # source "b" has no viral film
     given = tuple("b" if row % 3 and labels[row] != 2 else "a" for row in range(count))
-    return Scores(
-        files=tuple(map(str, range(count))), labels=labels, probabilities=probabilities, class_names=NAMES,
-        groups=tuple(f"g{row // 2}" for row in range(count)), sources=given if sources is None else sources,
-        dice=dice, iou=dice / (2 - dice), split="test", logits=logits, hd95=20 * dice,
+    return scores_of(
+        labels, probabilities, class_names=NAMES, groups=tuple(f"g{row // 2}" for row in range(count)),
+        sources=given if sources is None else sources, dice=dice, logits=logits, hd95=20 * dice,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from score_making import scores_of
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -31,16 +32,11 @@ def _scores(
     truth = generator.integers(0, classes, count)
     logits = generator.normal(size=(count, classes)) + 1.5 * np.eye(classes)[truth]
     dice = np.where(generator.random(count) < masked, generator.random(count), np.nan)
-    return Scores(
-        files=tuple(f"{row}.png" for row in range(count)),
-        labels=np.where(generator.random(count) < labeled, truth, -1),
-        probabilities=np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True),
-        class_names=tuple("abcdefgh"[:classes]),
+    return scores_of(
+        np.where(generator.random(count) < labeled, truth, -1),
+        np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True),
         groups=tuple(f"g{row // per_group}" for row in range(count)),
-        sources=(None,) * count,
         dice=dice,
-        iou=dice / (2 - dice),
-        split="test",
     )
 
 
@@ -56,12 +52,8 @@ def _name(key: Key) -> str:
 
 def _one_class(right: np.ndarray, groups: np.ndarray) -> Scores:
     """Two classes, of which only the first has images: accuracy is the mean of ``right``."""
-    nothing = np.full(right.size, np.nan)
-    return Scores(
-        files=tuple(map(str, range(right.size))), labels=np.zeros(right.size, np.int64),
-        probabilities=np.where(right[:, None], [0.9, 0.1], [0.1, 0.9]), class_names=("a", "b"),
-        groups=tuple(map(str, groups)), sources=(None,) * right.size, dice=nothing, iou=nothing, split="test",
-    )  # fmt: skip
+    chances = np.where(right[:, None], [0.9, 0.1], [0.1, 0.9])
+    return scores_of(np.zeros(right.size, np.int64), chances, groups=tuple(map(str, groups)))
 
 
 def test_resampled_statistics_agree_with_weighted_scikit_learn() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import binomtest
+from score_making import scores_of
 
 from hilum.bundle.calibration import Calibration
 from hilum.errors import DataError
@@ -22,12 +23,7 @@ def binary(confidence: Floats, right: NDArray[np.bool_]) -> tuple[Floats, Labels
 
 
 def make_scores(probabilities: Floats, labels: Labels, groups: tuple[str, ...] | None = None) -> Scores:
-    count = len(labels)
-    nothing = np.full(count, np.nan)
-    names = tuple(f"{row}.png" for row in range(count))
-    return Scores(
-        names, labels, probabilities, ("a", "b"), groups or ("",) * count, (None,) * count, nothing, nothing, "test"
-    )
+    return scores_of(labels, probabilities, groups=groups or ("",) * len(labels))
 
 
 def at(threshold: float | None) -> Calibration:

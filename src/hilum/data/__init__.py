@@ -1,1 +1,1 @@
-"""Data: finding, reading, splitting and caching radiographs, and drawing phantoms of them."""
+"""Find, index, check, split and cache the images of a dataset. Decoding is in ``hilum.imaging``."""

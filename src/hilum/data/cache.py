@@ -66,7 +66,7 @@ def cache_folder() -> Path:
 
 
 def cache_bytes(n_images: int, n_masks: int, spec: PreprocessSpec) -> int:
-    """What a cache takes on the disk, in bytes."""
+    """Return the size of a cache on the disk, bytes."""
     return (n_images + n_masks) * spec.size**2
 
 

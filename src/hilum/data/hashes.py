@@ -1,4 +1,4 @@
-"""SHA-256 of many files, remembered by (path, size, mtime), so that a second opening reads no pixel."""
+"""SHA-256 of many files, remembered by (path, size, mtime), so that opening a cache again reads no file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SETTLED_NS = 2_000_000_000
 
 
 def hash_files(paths: Sequence[Path], folder: Path, *, workers: int | None = None) -> dict[Path, str]:
-    """The SHA-256 of each file, read or remembered in ``folder``/hashes.json.
+    """Return the SHA-256 of each file, read or remembered in ``folder``/hashes.json.
 
     Raises:
         ReadError: a file cannot be read.

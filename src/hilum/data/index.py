@@ -1,4 +1,4 @@
-"""From class folders or a CSV to a table of records, with a report of what is wrong with the files."""
+"""Index a dataset: class folders or a CSV become a table of records, with findings on what is wrong or unused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TABLE_NAME = "metadata.csv"
 
 @dataclass(frozen=True)
 class Index:
-    """The records of a data set, in a fixed order.
+    """The records of a dataset, in a fixed order.
 
     Attributes:
         records: those fit for use; their paths are absolute.
@@ -40,7 +40,7 @@ class Index:
     left_out: Mapping[str, int]
 
     def key(self, record: Record) -> str:
-        """The record's name in splits and reports: its image relative to ``root``, with forward slashes."""
+        """Return the record's name in splits and reports: its image relative to ``root``, with forward slashes."""
         return name_of(record.image_path, self.root)
 
     @property
@@ -58,6 +58,10 @@ def build_index(
     progress: Callable[[int, int], None] | None = None,
 ) -> Index:
     """Index a folder of class folders, or a CSV file.
+
+    A file in a class folder is an image, or a mask, by its suffix or its content, as in ``hilum.data.find``. Findings
+    name what was not used: other files, hidden ones, folders inside class folders, and images of a folder that its
+    CSV does not list.
 
     A CSV is used when one is given, or when the folder holds a ``metadata.csv`` with an ``image`` column (an
     ``info`` finding then says so). Its relative paths start at the CSV's folder; an empty cell means unknown.
@@ -114,7 +118,7 @@ def save_index(index: Index, path: Path) -> None:
 
 
 def load_index(path: Path) -> Index:
-    """Read an index written by save_index; the digest is that of the index saved, wherever the CSV lies.
+    """Read an index written by save_index; its digest is that of the saved one, wherever the CSV is.
 
     Raises:
         DataError: see build_index.

@@ -1,4 +1,4 @@
-"""What can be wrong with the files of a data set. One pass over the bytes; a bad file never stops it."""
+"""Check the files of a dataset in one pass over their bytes; a bad file never stops it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def check_records(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Checked:
-    """Decode every image and mask once and say what is wrong, one Finding per check.
+    """Decode every image and mask once and return one Finding per check that fails.
 
     An image that is empty, unreadable or of one gray level (severity ``error``) takes its record out. A mask that
     is unreadable, empty or of another aspect (``warning``) is replaced by None: the record stays, without a mask.
@@ -107,7 +107,7 @@ def check_records(
 
 
 def drop_absent(records: Sequence[Record], *, root: Path | None = None) -> Checked:
-    """Take out the records whose image does not exist (``error``), and masks and regions that do not (``warning``)."""
+    """Drop the records whose image does not exist (``error``), and masks and regions that do not (``warning``)."""
     kept: list[Record] = []
     images: list[tuple[str, str]] = []
     masks: list[tuple[str, str]] = []
@@ -146,7 +146,7 @@ def gather(check: str, severity: Severity, hits: Iterable[tuple[str, str]], text
 
 
 def name_of(path: Path, root: Path | None) -> str:
-    """``path`` relative to ``root`` where it lies inside, with forward slashes; else as it is."""
+    """Return ``path`` relative to ``root`` where it is inside, with forward slashes; else as it is."""
     # Text, since Path.relative_to costs seconds over tens of thousands of files.
     text = path.as_posix()
     prefix = f"{root.as_posix().rstrip('/')}/" if root is not None else "\0"

@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests: stratified, grouped, and proved to be so each time it is used."""
+"""Split a dataset into train, val and test: stratified, grouped, and checked each time the split is used."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Split:
 
 
 def make_split(index: Index, config: SplitConfig) -> Split:
-    """The data's own split if every record has one, else one drawn by ``config``.
+    """Return the data's own split if every record has one, else one drawn by ``config``.
 
     Drawn: scikit-learn deals the groups into folds, stratified by label, and by label and source where such a
     stratum has at least as many groups as there are folds; whole folds then make up val and test. The same
@@ -77,7 +77,7 @@ def make_split(index: Index, config: SplitConfig) -> Split:
 
 
 def check_split(index: Index, split: Split) -> None:
-    """Prove that ``split`` is of these records and that no group crosses it.
+    """Check that ``split`` is of these records and that no group crosses it.
 
     Raises:
         SplitError: a record has no split, the split names other records, its digest is not that of its
@@ -106,7 +106,7 @@ def check_split(index: Index, split: Split) -> None:
 
 
 def records_of(index: Index, split: Split, name: SplitName) -> tuple[Record, ...]:
-    """The records of one split, in the order of the index.
+    """Return the records of one split, in the order of the index.
 
     Raises:
         SplitError: a record is not in the split.
@@ -202,7 +202,7 @@ _DRAWS = 256
 
 
 def draw_split(records: Mapping[str, Record], config: SplitConfig) -> dict[str, SplitName]:
-    """Share out the records, by key, into train, val and test. A record without a group is a group of its own.
+    """Assign the records, by key, into train, val and test. A record without a group is a group of its own.
 
     Fold counts are tried, those nearest to the fractions first, until every class is in all three splits; so few
     data are shared out more coarsely instead of not at all.

@@ -1,4 +1,4 @@
-"""The CSV form of the index: ``image, mask, label, group, source, split, region, boxes``."""
+"""Read the CSV form of the index: ``image, mask, label, group, source, split, region, boxes``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hilum.types import SPLIT_NAMES, Box, Record
 
 COLUMNS = ("image", "mask", "label", "group", "source", "split", "region", "boxes")
 LAYOUT = """Lay the files out as
-    DATA/<class>/images/<name>.png
+    DATA/<class>/images/<name>.png   (PNG, JPEG, WebP, BMP, TIFF or DICOM, under any suffix or none)
     DATA/<class>/masks/<name>.png    (optional, same name; any image suffix)
 or give a CSV file with the columns image, mask, label, group, source, split (only image is compulsory;
 region and boxes may be there, for measuring localization)."""
@@ -46,7 +46,7 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
 
 
 def read_table(path: Path) -> list[Record]:
-    """The records of a CSV with an ``image`` column; other columns than COLUMNS are ignored.
+    """Return the records of a CSV with an ``image`` column; other columns than COLUMNS are ignored.
 
     Relative paths start at the CSV's folder; an empty cell means unknown. Nothing is opened but the CSV.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hilum.document import data_uri, write_document
 from hilum.evaluation.report import Figure, Report
-from hilum.format import metric_title, words
+from hilum.format import metric_title
 
 PAGE_FILE = "report.html"
 
@@ -24,14 +24,6 @@ _COLUMNS = (
     ("balanced_accuracy", None, 0),
     ("mcc", "mcc", -1),
 )
-
-_MEASURES = {
-    "hit": "Pointing game",
-    "dice": "Dice with the target",
-    "iou": "IoU with the target",
-    "energy": "Share in the target",
-    "inside_lung": "Share inside the lung",
-}
 
 
 def write_page(
@@ -221,7 +213,7 @@ def _localization(content: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {
         "films": content["films"],
         "kinds": content["kinds"],
-        "measures": [_MEASURES.get(name, words(name).capitalize()) for name in measures],
+        "measures": [metric_title(name, first=True) for name in measures],
         "tables": [
             {
                 "kind": kind,
@@ -234,9 +226,7 @@ def _localization(content: Mapping[str, Any] | None) -> dict[str, Any] | None:
             for kind, rows in kinds.items()
         ],
         "identical": _identical(content["differences"]),
-        "differences": [
-            {**row, "name": _MEASURES.get(row["measure"], row["measure"])} for row in content["differences"]
-        ],
+        "differences": [{**row, "name": metric_title(row["measure"], first=True)} for row in content["differences"]],
     }
 
 

@@ -139,20 +139,23 @@ class Report(Part):
 
     @property
     def overlap_sentence(self) -> str | None:
-        """How many of the images are in the model's training data; None where that is not known."""
+        """How many of the images are in the model's training data; None where nothing can be said of it."""
         overlap, total = self.training_overlap, self.split.images
         if overlap is None or overlap.seen is None:
             return None
         images = "images" if self.split.name == "all" else f"{self.split.name} images"
         if overlap.seen == total:
             return f"All {total:,} {images} are in this model's training data: no figure here is of a test."
+        if not overlap.seen and overlap.known == "part":
+            return None
         if not overlap.seen:
             return f"None of {total:,} {images} is in this model's training data."
         are = "is" if overlap.seen == 1 else "are"
         rest = (
             f"the figures on {overlap.unseen:,} unseen images stand beside" if overlap.unseen else "no group is unseen"
         )
-        return f"{overlap.seen:,} of {total:,} {images} {are} in this model's training data; {rest}."
+        least = "At least " if overlap.known == "part" else ""
+        return f"{least}{overlap.seen:,} of {total:,} {images} {are} in this model's training data; {rest}."
 
     @property
     def unseen_figures(self) -> tuple[Figure, ...]:

@@ -12,7 +12,7 @@ from hilum.backends.open import open_backend
 from hilum.backends.pytorch import PyTorchBackend
 from hilum.bundle.bundle import load_bundle
 from hilum.bundle.calibration import Calibration, calibration_from_json, calibration_of, calibration_to_json
-from hilum.bundle.training_hashes import known_images
+from hilum.bundle.training_hashes import KnownImages, known_images, united
 from hilum.config import Config
 from hilum.data.index import Index, build_index
 from hilum.data.split import Split, make_split, records_of
@@ -69,7 +69,7 @@ def subject_of(run: RunFolder, config: Config, index: Index, split: Split, step:
         spec=config.preprocess,
         network=model,
         sources=frozenset(record.source for record in records_of(index, split, "train") if record.source is not None),
-        known=images_before(run),
+        known=united([KnownImages("all"), images_before(run)]),  # its own split is there, without hashes
     )
     return Subject(**{**vars(subject), "calibration": _calibration(run, subject, index, split, step)})
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hilum.backends.onnxruntime import OnnxRuntimeBackend
 from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, Bundle, Manifest, load_bundle, write_bundle
 from hilum.bundle.calibration import Calibration, with_calibration
+from hilum.bundle.training_hashes import known_images
 from hilum.data.cache import cache_folder, open_cache
 from hilum.data.index import Index, build_index
 from hilum.errors import DataError
@@ -99,7 +100,7 @@ def recalibrate(
     records = _labeled(index, split, min_images)
     scores = _score(bundle, index, records, split, step)
     images = {name: int((scores.labels == k).sum()) for k, name in enumerate(scores.class_names)}
-    step.found(_absent_classes(images))
+    step.found((*_absent_classes(images), *_seen(scores)))
     step.begin("Fitting")
     return _refit(bundle, scores, index.digest, images, out, target_accuracy, resamples)
 
@@ -153,7 +154,7 @@ def _labeled(index: Index, split: SplitName | None, min_images: int) -> tuple[Re
 def _score(bundle: Bundle, index: Index, records: tuple[Record, ...], split: SplitName | None, step: Step) -> Scores:
     manifest = bundle.manifest
     cache = open_cache(records, manifest.preprocess, cache_folder(), progress=step.begin("Decoding"))
-    return score_records(
+    scores = score_records(
         OnnxRuntimeBackend(bundle.read(ONNX_MODEL)),
         cache,
         records,
@@ -165,6 +166,19 @@ def _score(bundle: Bundle, index: Index, records: tuple[Record, ...], split: Spl
         mask_threshold=manifest.mask_threshold,
         progress=step.begin("Scoring"),
     ).scores
+    return replace(scores, seen=known_images(bundle).find(cache.images))
+
+
+def _seen(scores: Scores) -> tuple[Finding, ...]:
+    """A warning where images to calibrate on are in the network's training data."""
+    if scores.seen is None or not scores.seen.any():
+        return ()
+    names = tuple(name for name, seen in zip(scores.files, scores.seen, strict=True) if seen)
+    message = (
+        f"{len(names):,} of {len(scores.files):,} images are in the model's training data (its training or validation "
+        "split); on training images a network is surer than on others, and the calibration too"
+    )
+    return (Finding("seen_before", "warning", message, names),)
 
 
 def _absent_classes(images: Mapping[str, int]) -> tuple[Finding, ...]:

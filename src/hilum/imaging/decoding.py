@@ -1,4 +1,4 @@
-"""What both decoders (Pillow's formats, DICOM) share: the guard around foreign decoding code, and RGB to gray."""
+"""Shared by both decoders (Pillow's formats, DICOM): the guard around third-party code, and RGB to gray."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class _WarningWhileDecoding(Warning, metaclass=_FromHere):
 
 @contextmanager
 def decoding(origin: str, *also: type[Exception]) -> Iterator[None]:
-    """Run foreign decoding code: its warnings are dropped, its exceptions become ReadError. Thread-safe.
+    """Run third-party decoding code: its warnings are dropped, its exceptions become ReadError. Thread-safe.
 
     Args:
         origin: the file's name, for the message.

@@ -72,7 +72,7 @@ def decode_dicom(content: bytes, origin: str, max_pixels: int) -> Radiograph:
 
 
 def read_header(content: bytes, origin: str, max_pixels: int) -> FileDataset:
-    """The elements of a DICOM file's bytes before its pixels, values not yet converted: that may raise DECODE_ERRORS.
+    """Return the elements of a DICOM file's bytes before its pixels; converting their values may raise DECODE_ERRORS.
 
     Raises:
         ReadError: it is damaged, or inflates to more than ``max_pixels`` need.
@@ -89,7 +89,7 @@ def _read(content: bytes, origin: str, max_pixels: int, *, header_only: bool = F
 
 def _parse(content: bytes, origin: str, max_pixels: int) -> FileDataset:
     dataset = _read(content, origin, max_pixels)
-    if dataset.get("Modality") == "SEG":  # of one segment it would be a picture of one bit
+    if dataset.get("Modality") == "SEG":  # of one segment it would be an image of one bit
         raise ReadError(
             f"Expected a radiograph in {origin}, got a segmentation.", hint="Give the image that it was made of."
         )

@@ -1,6 +1,6 @@
-"""From a decoded radiograph to the network's input, and back. THE ONLY copy.
+"""Preprocess a decoded radiograph into the network's input, and map its output back. THE ONLY copy.
 
-Training, PyTorch, ONNX Runtime, the service and the page all call these functions, so that a difference
+Training, PyTorch, ONNX Runtime, the service and the web app all call these functions, so that a difference
 between them cannot come from here. Two steps, since training caches the first:
 
     Radiograph (H0, W0) --fit_image--> (S, S) uint8 --to_input--> (C, S, S) float32 in [0, 1]
@@ -26,7 +26,7 @@ MASK_THRESHOLD = 127
 
 
 class Placement(NamedTuple):
-    """Where the resized image lies inside the square, in pixels."""
+    """Place of the resized image inside the square, pixels."""
 
     top: int
     left: int
@@ -35,7 +35,7 @@ class Placement(NamedTuple):
 
 
 def placement(shape: tuple[int, int], spec: PreprocessSpec) -> Placement:
-    """Where an image of ``shape`` (H0, W0) lies in the square of side ``spec.size``; centered when padded."""
+    """Return the place of an image of ``shape`` (H0, W0) in the square of side ``spec.size``; centered when padded."""
     size = spec.size
     if spec.fit == "stretch":
         return Placement(0, 0, size, size)
@@ -46,7 +46,7 @@ def placement(shape: tuple[int, int], spec: PreprocessSpec) -> Placement:
 
 
 def to_uint8(radiograph: Radiograph) -> NDArray[np.uint8]:
-    """The pixels scaled from their declared range ``[0, 2**bits_stored - 1]`` to (H, W) uint8."""
+    """Return the pixels scaled from their declared range ``[0, 2**bits_stored - 1]`` to (H, W) uint8."""
     if radiograph.bits_stored == 8 and radiograph.pixels.dtype == np.uint8:
         return radiograph.pixels  # type: ignore[return-value]  # the dtype test narrows it
     return _quantize(radiograph.pixels.astype(np.float32), radiograph.bits_stored)
@@ -75,13 +75,13 @@ def fit_mask(mask: NDArray[np.bool_], spec: PreprocessSpec) -> NDArray[np.bool_]
 
 
 def to_input(fitted: NDArray[np.uint8], spec: PreprocessSpec) -> NDArray[np.float32]:
-    """(..., S, S) uint8 to the network's (..., C, S, S) float32 in [0, 1]; gray is repeated C times."""
+    """Convert (..., S, S) uint8 to the network's (..., C, S, S) float32 in [0, 1]; gray is repeated C times."""
     gray = np.divide(fitted, np.float32(255), dtype=np.float32)[..., None, :, :]
     return gray if spec.channels == 1 else np.repeat(gray, spec.channels, axis=-3)
 
 
 def preprocess(radiograph: Radiograph, spec: PreprocessSpec) -> NDArray[np.float32]:
-    """The whole way: a Radiograph to (C, S, S) float32 in [0, 1]."""
+    """Convert a Radiograph to the network's input, (C, S, S) float32 in [0, 1]: fit_image, then to_input."""
     return to_input(fit_image(radiograph, spec), spec)
 
 
@@ -95,7 +95,7 @@ def restore_probability(
     """Undo the placement: a map (S, S) in [0, 1] becomes (H0, W0) float32 at the file's own size, linear.
 
     Threshold the result, not the input, so that the outline is smooth at the file's resolution. ``shape`` is the
-    file's (H0, W0) and says where the image lies in the square; ``size`` asks for another (H, W) of the result.
+    file's (H0, W0) and gives the image's place in the square; ``size`` asks for another (H, W) of the result.
     """
     top, left, height, width = placement(shape, spec)
     inside = np.ascontiguousarray(probability[top : top + height, left : left + width])

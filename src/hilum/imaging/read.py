@@ -1,4 +1,4 @@
-"""One file or its bytes to a Radiograph or a mask. Pillow decodes the ordinary formats, ``dicom.py`` DICOM.
+"""Read one file, or its bytes, as a Radiograph or a mask. Pillow decodes the ordinary formats, ``dicom.py`` DICOM.
 
 The format is recognized by content, never by the name alone. No global state of Pillow is changed, so that
 threads can read in parallel.
@@ -97,7 +97,7 @@ def read_radiograph(source: Path | bytes, *, origin: str | None = None, max_pixe
 
 
 def read_dicom_header(source: Path | bytes, *, origin: str | None = None) -> Dataset | None:
-    """The elements before the pixels of a DICOM file (hilum.imaging.dicom.read_header); None where it is no DICOM file.
+    """Return the elements before the pixels of a DICOM file (hilum.imaging.dicom.read_header), None for other files.
 
     Raises:
         ReadError: it cannot be read, or is damaged.
@@ -111,8 +111,8 @@ def read_dicom_header(source: Path | bytes, *, origin: str | None = None) -> Dat
     return read_header(content, name, MAX_PIXELS)
 
 
-def sniff(head: bytes) -> Literal["dicom", "picture"] | None:
-    """Return what a file is by its first SNIFFED_BYTES: DICOM, or a PNG, JPEG, WebP, BMP or TIFF picture.
+def sniff(head: bytes) -> Literal["dicom", "image"] | None:
+    """Return the kind of a file by its first SNIFFED_BYTES: DICOM, or a PNG, JPEG, WebP, BMP or TIFF image.
 
     None is neither, or DICOM without the preamble of PS3.10, which only a suffix tells.
     """
@@ -120,11 +120,11 @@ def sniff(head: bytes) -> Literal["dicom", "picture"] | None:
         return "dicom"
     is_webp = head.startswith(b"RIFF") and head[8:12] == b"WEBP"
     is_bmp = head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADERS
-    return "picture" if head.startswith(_SIGNATURES) or is_webp or is_bmp else None
+    return "image" if head.startswith(_SIGNATURES) or is_webp or is_bmp else None
 
 
 def is_dicom(content: bytes, name: str) -> bool:
-    """Whether ``read_radiograph`` takes bytes of that file name for DICOM."""
+    """Return whether ``read_radiograph`` takes bytes of that file name for DICOM."""
     return _is_dicom(content, name, content)
 
 
@@ -140,7 +140,7 @@ def read_mask(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[
 
 
 def mask_levels(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """A mask file's gray levels, (H, W) uint8 in [0, 255], for checking that it is binary.
+    """Return a mask file's gray levels, (H, W) uint8 in [0, 255], for checking that it is binary.
 
     The mode decides the scale, never the values: the 1 of a 1-bit file is 255, that of an 8-bit file is 1.
 
@@ -218,7 +218,7 @@ def _open(content: bytes, origin: str, max_pixels: int) -> Image.Image:
 
 def _check_opened(image: Image.Image, origin: str, max_pixels: int) -> None:
     check_pixel_count(image.width, image.height, origin, max_pixels)
-    # An MPO is a camera's JPEG with further pictures behind the first; every other reader shows the first.
+    # An MPO is a camera's JPEG with further images behind the first; every other reader shows the first.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         # A TIFF's frames are counted by parsing each, which a file of a million of them makes slow.
         frames = "several" if isinstance(image, TiffImagePlugin.TiffImageFile) else getattr(image, "n_frames", 2)
