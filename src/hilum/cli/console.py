@@ -36,10 +36,10 @@ def show_findings(findings: Iterable[Finding], to: Console = console) -> None:
 
 
 def films_table(films: int, manifest: Manifest, statuses: Mapping[str, int], labels: Mapping[str, int]) -> Table:
-    """How many films got which answer: the count of each status and, below ``predicted``, of each class."""
+    """How many images got which answer: the count of each status and, below ``predicted``, of each class."""
     from rich.table import Table
 
-    table = Table("status", "films", title=f"{films:,} films, bundle {manifest.bundle_id[:12]}")
+    table = Table("status", "films", title=f"{films:,} images, bundle {manifest.bundle_id[:12]}")
     for status, count in sorted(statuses.items()):
         table.add_row(status, f"{count:,}")
         if status == "ok":

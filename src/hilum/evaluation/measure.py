@@ -1,4 +1,4 @@
-"""Measure a network on records: through its engine over every film, then the report and its files."""
+"""Measure a network on records: through its engine over every image, then the report and its files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Subject:
         spec: its preprocessing.
         network: the same network in PyTorch, for Grad-CAM; None leaves Grad-CAM out.
         mask_threshold: lung where the probability is above it.
-        calibration: fitted on other films than those measured; None where there is none.
+        calibration: fitted on other images than those measured; None where there is none.
         sources: the sources that it was trained on; None where that is unknown.
         known: the images that it was trained on and validated with.
     """
@@ -208,7 +208,7 @@ def score_records(
         temperature, mask_threshold: logits are divided by the one; lung is where the probability is above the other.
         keep_lungs: whether to keep the masks, N x S x S bytes.
         distances: whether to measure Hausdorff distances, which needs MONAI.
-        batch_size: films in one forward pass.
+        batch_size: images in one forward pass.
         progress: called with (records done, records in all).
 
     Raises:
@@ -257,7 +257,7 @@ def run_batches(
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> Iterator[tuple[slice, BackendOutput]]:
-    """The engine's output for (N, S, S) uint8 fitted films, a batch at a time, with the rows it is of."""
+    """The engine's output for (N, S, S) uint8 fitted images, a batch at a time, with the rows it is of."""
     for start in range(0, len(images), batch_size):
         rows = slice(start, min(start + batch_size, len(images)))
         yield rows, backend.run(to_input(images[rows], spec))

@@ -85,7 +85,7 @@ def _add_predict(app: FastAPI, engine: Engine, settings: ServeSettings) -> None:
             list[str] | None, Query(description=f"What to add to each prediction, repeated: {', '.join(EXTRAS)}.")
         ] = None,
     ) -> PredictResponse:
-        """Predict on one film or several.
+        """Predict on one image or several.
 
         One file that is refused or cannot be read is answered with 422 and its problem; of several files each has its
         own result, and the answer is 200.
