@@ -1,13 +1,13 @@
 """The service under load: 64 clients for 5 minutes against the same predictor without a service, on the same images.
 
-    python benchmarks/service.py --films DIR --json benchmarks/results/service.json       6 minutes
+    python benchmarks/service.py --images DIR --json benchmarks/results/service.json       6 minutes
 
 `hilum serve` runs as a process of its own, with its defaults. In every round the predictor first answers the images
 alone, in this process (`Predictor.predict_many`: read, gate, network, lung mask at the file's size), then 64 clients
 post one image after another over connections that stay open; the ratio of images per second is taken within rounds. The
 clients run on the same processors and their time counts against the service. Beside them one connection asks /healthz
 ten times a second, and the resident memory of the service is read once a second. For scale, the network alone runs on
-the same images, prepared beforehand. Without --films, phantoms are drawn.
+the same images, prepared beforehand. Without --images, phantoms are drawn.
 Exit code 1 where a bound is missed.
 """
 
@@ -204,7 +204,7 @@ def growth(memory: Sequence[float]) -> float:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Every round, and what came of them."""
-    films = films_of(arguments.films, arguments.count)
+    films = films_of(arguments.images, arguments.count)
     predictor = Predictor(load_bundle(resolve_bundle(arguments.bundle)))
     bare(predictor, films, 3)
     requests, load, rounds = [posting(film) for film in films], Load(), []
@@ -220,8 +220,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     p50, p99 = np.percentile(load.health, [50, 99]).tolist()
     sizes = [len(film.content) for film in films]
     return {
-        "command": "python benchmarks/service.py" + ("" if arguments.films is None else " --films DIR"),
-        "films": len(films), "drawn": arguments.films is None,
+        "command": "python benchmarks/service.py" + ("" if arguments.images is None else " --images DIR"),
+        "films": len(films), "drawn": arguments.images is None,
         "kilobytes": statistics.median(sizes) / 1000, "clients": arguments.clients,
         "seconds": arguments.rounds * arguments.seconds, "rounds": rounds, "statuses": dict(load.statuses),
         "healthz": {"n": len(load.health), "p50_ms": p50, "p99_ms": p99, "max_ms": max(load.health)},
@@ -245,7 +245,7 @@ def missed(result: dict[str, Any]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", default="default")
-    parser.add_argument("--films", type=Path, help="a folder of radiographs")
+    parser.add_argument("--images", type=Path, help="a folder of radiographs")
     parser.add_argument("--count", type=int, default=64, help="images at most")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)

@@ -63,7 +63,7 @@ def audit(
     model: Path | None = None,
     classes: Sequence[str] | None = None,
     split_file: Path | None = None,
-    films: int = 500,
+    limit: int = 500,
     permutations: int = 199,
     resamples: int = 1000,
     seed: int = 0,
@@ -77,7 +77,7 @@ def audit(
             mask, the probes take all lungs from it.
         classes: keep only these labels.
         split_file: a split.json of ``hilum split``, where the data have no ``split`` column.
-        images: of the robustness to changes, at most; 0 leaves that part out.
+        limit: images for the robustness to changes, at most; 0 leaves that part out.
         permutations, resamples, seed: of the labels for the probes' chance bands; of the bootstrap; of both.
         step: is told of the long parts.
 
@@ -103,7 +103,7 @@ def audit(
     _duplicates(parts, records, [names[row] for row in scanned.rows], scanned, step)
     _probes(parts, records, index.class_names, scanned, permutations, seed, step)
     if bundle is not None and backend is not None:
-        _model(parts, replace(index, records=records), bundle, backend, films, resamples, seed, step)
+        _model(parts, replace(index, records=records), bundle, backend, limit, resamples, seed, step)
     else:
         parts.not_run["model"] = "No bundle was given: name one with --bundle."
     report = AuditReport(
@@ -188,7 +188,7 @@ def _probes(
 
 
 def _model(
-    parts: _Parts, index: Index, bundle: Bundle, backend: Backend, films: int, resamples: int, seed: int, step: Step
+    parts: _Parts, index: Index, bundle: Bundle, backend: Backend, limit: int, resamples: int, seed: int, step: Step
 ) -> None:
     manifest = bundle.manifest
     wanted: SplitName | None = "test" if any(record.split == "test" for record in index.records) else None
@@ -217,11 +217,11 @@ def _model(
         )  # fmt: skip
         parts.findings += model_findings(shortcuts)
         parts.sections["model"] = {**as_json(shortcuts), "name": manifest.name, "id": manifest.bundle_id, "split": name}
-    if not films:
+    if not limit:
         parts.not_run["robustness"] = "Left out by --limit 0."
         return
     points = robustness(
-        backend, cache.images, labels, manifest.class_names, clusters, spec, limit=films,
+        backend, cache.images, labels, manifest.class_names, clusters, spec, limit=limit,
         mask_threshold=manifest.mask_threshold, progress=step.begin("Changing images"), **settings,
     )  # fmt: skip
     parts.findings += robustness_findings(points)

@@ -231,7 +231,7 @@ def _localization(content: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _identical(differences: list[dict[str, Any]]) -> list[str]:
-    """Return the methods whose map equals the evidence on every image, as Grad-CAM must where the classifier is linear."""
+    """Return the methods whose map equals the evidence on every image, as Grad-CAM must for a linear classifier."""
     others = dict.fromkeys(row["against"] for row in differences)
     values = {name: [row["difference"] for row in differences if row["against"] == name] for name in others}
     return [name for name, own in values.items() if all(v["value"] == v["low"] == 0 for v in own)]

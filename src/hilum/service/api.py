@@ -77,7 +77,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
 
 
 def _add_predict(app: FastAPI, engine: Engine, settings: ServeSettings) -> None:
-    @app.post(PREDICT, response_model_exclude_none=True, responses=_PROBLEMS, tags=["films"])
+    @app.post(PREDICT, response_model_exclude_none=True, responses=_PROBLEMS, tags=["predict"])
     async def predict(
         request: Request,
         files: Annotated[list[UploadFile], File(description="PNG, JPEG, WebP, BMP, TIFF or DICOM; one or many.")],

@@ -83,7 +83,7 @@ class Engine:
             prepared = await loop.run_in_executor(self._pool, self._predictor.prepare, upload)
             answer = await self._batcher.submit(prepared) if isinstance(prepared, Ready) else prepared
             result = await loop.run_in_executor(self._pool, file_result, answer, upload.name, extras)
-        self._metrics.films.labels(result.status).inc()
+        self._metrics.images.labels(result.status).inc()
         return result
 
     def _run(self, items: Sequence[Ready]) -> list[Result]:
