@@ -31,10 +31,10 @@ from hilum.data.cache import cache_folder, open_cache
 from hilum.data.index import build_index
 from hilum.data.table import read_rows, read_table
 from hilum.evaluation.compare import aligned, compare
-from hilum.evaluation.evaluate import Evaluated, read_evaluation
 from hilum.evaluation.localization import EVIDENCE, GRAD_CAM, RANDOM, localization_result
 from hilum.evaluation.localization_table import LocalizationTable
 from hilum.evaluation.measure import score_records
+from hilum.evaluation.results import Evaluated, read_evaluation
 from hilum.format import metric_title
 from hilum.metrics.bootstrap import Interval
 from hilum.metrics.calibration import calibration_result

@@ -20,10 +20,10 @@ from hilum.config import PreprocessSpec
 from hilum.data.cache import Cache, cache_folder, open_cache
 from hilum.data.index import Index
 from hilum.errors import DataError
-from hilum.evaluation.evaluate import Evaluated, failures_of, write_evaluation
 from hilum.evaluation.localization import localize
 from hilum.evaluation.plots import sample_overlays
 from hilum.evaluation.report import ModelRef, Report
+from hilum.evaluation.results import Evaluated, failures_of, write_evaluation
 from hilum.imaging.preprocess import to_input
 from hilum.metrics.scores import FloatArray, Scores, dice_and_iou
 from hilum.progress import Progress, Step
@@ -103,7 +103,7 @@ def measure(
     seed: int = 0,
     step: Step | None = None,
 ) -> Report:
-    """Measure ``subject`` on ``records`` and write the files of hilum.evaluation.evaluate into ``folder``.
+    """Measure ``subject`` on ``records`` and write the files of hilum.evaluation.results into ``folder``.
 
     With ``trained_on`` all the records are known to be of its training or validation split.
 

@@ -28,7 +28,7 @@ from hilum.data.image_hash import image_hashes
 from hilum.data.index import Index
 from hilum.data.split import Split, records_of
 from hilum.errors import CheckpointError
-from hilum.evaluation.evaluate import REPORT_FILE, load_report
+from hilum.evaluation.results import REPORT_FILE, load_report
 from hilum.evaluation.run import subject_of
 from hilum.export.feature_statistics import gate_statistics
 from hilum.export.onnx import OUTPUTS, export_onnx, round_weights
