@@ -2,12 +2,12 @@
 
     python benchmarks/ablation.py ../shared/data/metadata.csv --json benchmarks/results/ablation.json
 
-Each variant is trained from ImageNet weights on the same films, drawn once from the training split, for the same number
-of film passes, and measured without calibration: classes, within-source AUROCs and Dice on the whole validation split;
-the shortcut audit on films drawn from it; the pointing game on the films of every split that carry a region or boxes,
-those of `test` apart (the others were trained on, without their boxes). These are short runs on one seed: the intervals
-are those of the films, not of training again. Variants that the result file already has are not run again, so that it
-can be made in pieces.
+Each variant is trained from ImageNet weights on the same images, drawn once from the training split, for the same
+number of image passes, and measured without calibration: classes, within-source AUROCs and Dice on the whole validation
+split; the shortcut audit on images drawn from it; the pointing game on the images of every split that carry a region or
+boxes, those of `test` apart (the others were trained on, without their boxes). These are short runs on one seed: the
+intervals are those of the images, not of training again. Variants that the result file already has are not run again,
+so that it can be made in pieces.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def merged(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def trained(config: Config, train: CachedDataset, val: CachedDataset) -> torch.nn.Module:
-    """The network after its film passes; ``val`` only gives the loop something to validate on."""
+    """The network after its image passes; ``val`` only gives the loop something to validate on."""
     torch.manual_seed(config.training.seed)
     model = build_model(config.model, config.preprocess, train.num_classes)
     load_pretrained(model, config.model)
@@ -107,7 +107,7 @@ def scored(model: torch.nn.Module, data: CachedDataset, config: Config, split: s
 
 
 def pointing(model: torch.nn.Module, data: PreparedData, config: Config, splits: tuple[str, ...]) -> dict[str, Any]:
-    """The pointing game on the films of ``splits`` that people have marked."""
+    """The pointing game on the images of ``splits`` that people have marked."""
     rows = []
     for name, own in data.datasets.items():
         marked = [row for row, record in enumerate(own.records) if record.boxes or record.region_path]
@@ -155,8 +155,8 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the CSV of the real radiographs")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="benchmarks/results/ablation.json")
     parser.add_argument("--variant", action="append", choices=list(VARIANTS), help="only this one; repeat for more")
-    parser.add_argument("--passes", type=int, default=6400, help="film passes of each run")
-    parser.add_argument("--films", type=int, default=600, help="films of the shortcut audit")
+    parser.add_argument("--passes", type=int, default=6400, help="image passes of each run")
+    parser.add_argument("--films", type=int, default=600, help="images of the shortcut audit")
     arguments = parser.parse_args()
     result = json.loads(arguments.json.read_text()) if arguments.json.is_file() else {"variants": {}}
     with tempfile.TemporaryDirectory() as folder:

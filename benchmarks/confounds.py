@@ -2,12 +2,12 @@
 
     python benchmarks/confounds.py --json benchmarks/results/confounds.json
 
-Each simulated data set has films of two classes (Normal and COVID, with their opacities), patients of one to three
-films drawn from one pool of phantoms, a source at random and, in half of the films or by class, one confound. The
+Each simulated data set has images of two classes (Normal and COVID, with their opacities), patients of one to three
+images drawn from one pool of phantoms, a source at random and, in half of the images or by class, one confound. The
 features, the probes and the verdicts are those of `hilum audit`. A data set is flagged when a finding is an error.
 
 Its effect is the AUROC of the confound's presence for the class, as it came out, less 0.5. Clean data sets have the
-confound in half the films whatever the class; what is flagged there is a false alarm. Exit code 1 when a bound is
+confound in half the images whatever the class; what is flagged there is a false alarm. Exit code 1 when a bound is
 not met: 95% of the effects of at least 0.10 flagged, at most 5% of the clean ones.
 """
 
@@ -54,7 +54,7 @@ class Outcome:
 
 
 def draw_pool(patients: int) -> list[list[Phantom]]:
-    """Patients of one to three films, the classes in turn, so that patient i is of class i % 2."""
+    """Patients of one to three images, the classes in turn, so that patient i is of class i % 2."""
     labels, owner = plan_patients(3 * patients, np.random.default_rng(77))
     pool: list[list[Phantom]] = [[] for _ in range(patients)]
     for film, (label, patient) in enumerate(zip(labels.tolist(), owner.tolist(), strict=True)):
@@ -119,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clean", type=int, default=24, help="clean data sets per kind of confound")
     parser.add_argument("--tied", type=int, default=24, help="data sets per kind with the confound tied to the class")
-    parser.add_argument("--films", type=int, default=400, help="films of a data set")
+    parser.add_argument("--films", type=int, default=400, help="images of a data set")
     parser.add_argument("--patients", type=int, default=1200, help="patients of the pool")
     parser.add_argument("--seed", type=int, default=1, help="of the data sets")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, as in results/confounds.json")

@@ -1,10 +1,10 @@
-"""Time per film on the CPU: the shipped network in ONNX Runtime against the original one in PyTorch eager.
+"""Time per image on the CPU: the shipped network in ONNX Runtime against the original one in PyTorch eager.
 
     python benchmarks/cpu_time.py                  256 x 256, batch 1, on 1 and on 2 threads, 15 rounds
 
 Weights do not matter for time, so both networks are built untrained. Two more ways tell what the network and what the
 engine brought: the shipped network in PyTorch, the original in ONNX Runtime. In every round each way answers the same
-films, one after the other, in an order that moves on by one; the ratio is taken within rounds, and its range over the
+images, one after the other, in an order that moves on by one; the ratio is taken within rounds, and its range over the
 rounds is its spread. Preprocessing is not in it. Run it on an idle machine: the load average stands in the result.
 """
 
@@ -38,7 +38,7 @@ def spec_of(name: str, size: int) -> PreprocessSpec:
 
 
 def ways(shipped: str, size: int, threads: int) -> dict[str, tuple[Backend, Floats]]:
-    """Each way's engine and a film for it; the first is what is shipped, the second what it is measured against."""
+    """Each way's engine and an image for it; the first is what is shipped, the second what it is measured against."""
     found: dict[str, dict[str, tuple[Backend, Floats]]] = {}
     for name in (shipped, ORIGINAL):
         spec = spec_of(name, size)
@@ -55,7 +55,7 @@ def ways(shipped: str, size: int, threads: int) -> dict[str, tuple[Backend, Floa
 
 
 def seconds_of(backend: Backend, film: Floats, films: int) -> tuple[float, float]:
-    """Wall and processor time per film; one film before them is not counted."""
+    """Wall and processor time per image; one image before them is not counted."""
     backend.run(film)
     wall, processor = time.perf_counter(), time.process_time()
     for _ in range(films):

@@ -1,10 +1,10 @@
 """How many planted copies the search finds, how many false pairs it makes, and how long it takes.
 
-    python benchmarks/duplicates.py                     phantoms of 224 x 224, one to three films of a patient
+    python benchmarks/duplicates.py                     phantoms of 224 x 224, one to three images of a patient
     python benchmarks/duplicates.py --data DIR          class folders or a CSV of your own
 
-All images are decoded, hashed, fingerprinted and searched, which is timed. Then a seeded sample of the films gets one
-changed copy each, and everything is searched again: a copy is found when it is joined to its film. Kinds of change:
+All images are decoded, hashed, fingerprinted and searched, which is timed. Then a seeded sample of the images gets one
+changed copy each, and everything is searched again: a copy is found when it is joined to its image. Kinds of change:
 
     rescale         to 70-95% or 105-130% of the size
     crop, center    5% of the side off every edge
@@ -14,9 +14,9 @@ changed copy each, and everything is searched again: a copy is found when it is 
     rotate          1-3 degrees, black corners
     border          black, gray or white, 1-5% of the side on each edge
 
-and two of them in a row (not both crops, which together take 10% off an edge). Films that the first search already
+and two of them in a row (not both crops, which together take 10% off an edge). Images that the first search already
 pairs are not changed. Of phantoms every pair but the planted ones and those of one patient is false: two phantoms of
-one patient differ by an affine pose, noise and opacity only, which real films of one person never do. Of real films
+one patient differ by an affine pose, noise and opacity only, which real images of one person never do. Of real images
 the pairs that the first search finds may be true copies: they are counted apart, and --sheets DIR draws them side by
 side to be looked at; false pairs are then those that the copies add. Intervals are exact (Clopper & Pearson 1934).
 """
@@ -119,7 +119,7 @@ def same_group(one: Record, two: Record) -> bool:
 
 
 def plant(paths: Sequence[Path], films: Sequence[int], singles: float) -> tuple[list[Fingerprint], list[str]]:
-    """One changed copy of each film: their fingerprints and kinds; a share ``singles`` is changed once."""
+    """One changed copy of each image: their fingerprints and kinds; a share ``singles`` is changed once."""
     one, two = ([kind for kind in KINDS if len(kind) == count] for count in (1, 2))
     prints, kinds = [], []
     for number, film in enumerate(films):
@@ -205,7 +205,7 @@ def second_search(
     known: NDArray[np.int64],
     workers: int,
 ) -> dict[str, Any]:
-    """With a copy of each of ``films``: how many are found, and what else; ``known`` names the films before."""
+    """With a copy of each of ``films``: how many are found, and what else; ``known`` names the images before."""
     count = len(paths)
     copies, kinds = plant(paths, films, 0.5)
     pairs = find_duplicates(stack(prints + copies), digests + [f"copy {row}" for row in films], workers=workers)

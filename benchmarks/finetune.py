@@ -1,20 +1,20 @@
-"""Few films of one's own: fine-tuned from a bundle, against trained from ImageNet weights with the same film passes.
+"""Few images of one's own: fine-tuned from a bundle, against trained from ImageNet weights with the same image passes.
 
     python benchmarks/finetune.py ../shared/data/metadata.csv --bundle BUNDLE --json benchmarks/results/finetune.json
 
-Two classes of one source, by default Normal against Lung_Opacity of `nih`. For each size and seed, so many films of
+Two classes of one source, by default Normal against Lung_Opacity of `nih`. For each size and seed, so many images of
 each class are drawn from the training split; both networks are trained on them with the bundle's architecture and
-preprocessing, as many film passes and the settings of `hilum train` (that with --from-bundle has the lower learning
-rate), but no treatments against shortcuts, since there is one source; and where the training films have no masks, as
+preprocessing, as many image passes and the settings of `hilum train` (that with --from-bundle has the lower learning
+rate), but no treatments against shortcuts, since there is one source; and where the training images have no masks, as
 those of `nih`, what starts from ImageNet has no lung gate, which nothing could train. The epoch is chosen on the
 whole validation split for both. A small set is repeated, each time augmented anew, so that an epoch is as long for
 all sizes. The figure is the AUROC on the test split, the mean over the seeds of AUROCs; intervals and differences are
-from resamples of the test films' groups within classes, the same for both networks, and so leave the choice of
-training films out: the AUROC of each seed is in the JSON file. The bundle as it is, without a film of its
+from resamples of the test images' groups within classes, the same for both networks, and so leave the choice of
+training images out: the AUROC of each seed is in the JSON file. The bundle as it is, without an image of its
 user, is measured too.
 
-THE SHIPPED BUNDLE HAS SEEN THESE TRAINING FILMS: it was trained on the training split of all sources, nih's films of
-both classes among them. What is measured is how few films keep or change what it knows, and how far ImageNet weights
+THE SHIPPED BUNDLE HAS SEEN THESE TRAINING FILMS: it was trained on the training split of all sources, nih's images of
+both classes among them. What is measured is how few images keep or change what it knows, and how far ImageNet weights
 come with them; it is no measurement on a hospital that the bundle has never seen. For that, give a bundle that was
 trained without the source; the result says which sources the bundle names. The test split was seen by neither.
 """
@@ -65,11 +65,11 @@ class Films(NamedTuple):
     """The three splits of the two classes."""
 
     datasets: Mapping[SplitName, CachedDataset]
-    keys: Sequence[str]  # of the test films
+    keys: Sequence[str]  # of the test images
 
 
 def films_of(data: Path, source: str, classes: tuple[str, str], config: Config) -> Films:
-    """The labeled films of one source and two classes, decoded."""
+    """The labeled images of one source and two classes, decoded."""
     index = build_index(data, classes=classes, check=False)
     split = make_split(index, config.split)
     datasets: dict[SplitName, CachedDataset] = {}
@@ -77,7 +77,7 @@ def films_of(data: Path, source: str, classes: tuple[str, str], config: Config) 
     for name in SPLIT_NAMES:
         records = [r for r in records_of(index, split, name) if r.source == source and r.label in classes]
         if len({record.label for record in records}) < len(classes):
-            raise SystemExit(f"Expected films of {' and '.join(classes)} from {source} in {name}, got not all")
+            raise SystemExit(f"Expected images of {' and '.join(classes)} from {source} in {name}, got not all")
         datasets[name] = CachedDataset(
             open_cache(records, config.preprocess, cache_folder()), records, classes, config.preprocess
         )
@@ -96,16 +96,16 @@ def settings_of(way: str, arguments: argparse.Namespace, seed: int) -> Config:
 
 
 def drawn(films: CachedDataset, per_class: int, per_epoch: int, seed: int) -> CachedDataset:
-    """``per_class`` films of each class, the same for both ways, repeated to ``per_epoch``."""
+    """``per_class`` images of each class, the same for both ways, repeated to ``per_epoch``."""
     generator = np.random.default_rng([seed, per_class])
     rows = [generator.permutation(np.flatnonzero(films.labels == k))[:per_class] for k in range(films.num_classes)]
     if any(own.size < per_class for own in rows):
-        raise SystemExit(f"Expected {per_class} training films of each class, got {[own.size for own in rows]}")
+        raise SystemExit(f"Expected {per_class} training images of each class, got {[own.size for own in rows]}")
     return films.subset(np.resize(np.concatenate(rows), per_epoch).tolist())
 
 
 def trained(way: str, films: Films, per_class: int, seed: int, arguments: argparse.Namespace) -> Scores:
-    """One network, trained on the drawn films, on the test split."""
+    """One network, trained on the drawn images, on the test split."""
     config = settings_of(way, arguments, seed)
     val = films.datasets["val"]
     if way == "imagenet" and not masks_of(films):  # nothing to train the gate with
@@ -125,7 +125,7 @@ def trained(way: str, films: Films, per_class: int, seed: int, arguments: argpar
 
 
 def masks_of(films: Films) -> int:
-    """Training films that have a lung mask."""
+    """Training images that have a lung mask."""
     return sum(record.mask_path is not None for record in films.datasets["train"].records)
 
 
@@ -206,10 +206,10 @@ def main() -> None:
     parser.add_argument("--source", default="nih")
     parser.add_argument("--negative", default="Normal")
     parser.add_argument("--positive", default="Lung_Opacity")
-    parser.add_argument("--per-class", type=int, nargs="+", default=[8, 16, 32], help="training films of each class")
-    parser.add_argument("--seeds", type=int, default=3, help="draws of training films")
+    parser.add_argument("--per-class", type=int, nargs="+", default=[8, 16, 32], help="training images of each class")
+    parser.add_argument("--seeds", type=int, default=3, help="draws of training images")
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--per-epoch", type=int, default=96, help="film passes of an epoch")
+    parser.add_argument("--per-epoch", type=int, default=96, help="image passes of an epoch")
     parser.add_argument("--size", type=int, default=128, help="side of the input, pixels")
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures: benchmarks/results/finetune.json")

@@ -3,13 +3,13 @@
     python benchmarks/gate.py metadata.csv --others gate_samples.csv --others-root DIR --native DIR
     python benchmarks/gate.py ... --json benchmarks/results/gate.json
 
-Films are those of the test split, one a group, and the native files; pictures are those of the table's test split,
+Images are those of the test split, one a group, and the native files; pictures are those of the table's test split,
 which `hilum train-gate` does not learn from, and pictures drawn from seeds that it does not use. `learned` is the whole
-gate of the bundle, both stages; `classic` is `--gate classic`. Films of the test split are stored at 224 pixels and are
-enlarged to 288, since the classic gate refuses all below 256. Intervals: shares are exact (Clopper & Pearson 1934),
-areas under the ROC curve are from 1,000 resamples. AUROC is of the first stage's probability of a frontal film; the
-classic gate's score is how many of its checks pass. Milliseconds are the median of 60 calls, the two in turn, with the
-range of the middle 95%.
+gate of the bundle, both stages; `classic` is `--gate classic`. Images of the test split are stored at 224 pixels and
+are enlarged to 288, since the classic gate refuses all below 256. Intervals: shares are exact (Clopper & Pearson 1934),
+areas under the ROC curve are from 1,000 resamples. AUROC is of the first stage's probability of a frontal radiograph;
+the classic gate's score is how many of its checks pass. Milliseconds are the median of 60 calls, the two in turn, with
+the range of the middle 95%.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ SIDES = (256, 512, 1024, 2500)
 DRAWN, DRAWN_SEED = 40, 2_000_000
 RESAMPLES = 1000
 ADULTS_APART = "kermany"
-"""The source whose films are of children."""
+"""The source whose images are of children."""
 
 
 @dataclass(frozen=True)
 class Film:
-    """A frontal film and what is known of it."""
+    """A frontal radiograph and what is known of it."""
 
     radiograph: Radiograph
     source: str
@@ -82,7 +82,7 @@ class Gates:
         return self.classic_gate(image)
 
     def score(self, image: Radiograph) -> float:
-        """The first stage's probability of a frontal film; 0 for what its plain measurements refuse."""
+        """The first stage's probability of a frontal radiograph; 0 for what its plain measurements refuse."""
         values = [reading.value for reading in self.first(image).readings if reading.check == "frontal"]
         return values[0] if values else 0.0
 
@@ -102,7 +102,7 @@ def auroc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> dict[
 
 
 def draw_films(metadata: Path, count: int | None, keep: Callable[[Film], bool]) -> list[Film]:
-    """Frontal films of the test split, one a group, in a fixed random order, enlarged."""
+    """Frontal images of the test split, one a group, in a fixed random order, enlarged."""
     index = build_index(metadata, check=False)
     with metadata.open(encoding="utf-8", newline="") as stream:
         views = {row["image"]: row["view"] for row in csv.DictReader(stream)}
@@ -125,7 +125,7 @@ def draw_films(metadata: Path, count: int | None, keep: Callable[[Film], bool]) 
 
 
 def scaled(radiograph: Radiograph, side: int, *, shorter: bool = False) -> Radiograph:
-    """A film with its longer (or shorter) side at ``side`` pixels."""
+    """An image with its longer (or shorter) side at ``side`` pixels."""
     gray = to_uint8(radiograph)
     factor = side / (min(gray.shape) if shorter else max(gray.shape))
     shape = (round(gray.shape[1] * factor), round(gray.shape[0] * factor))
@@ -154,7 +154,7 @@ def others_of(others: Sequence[Other]) -> dict[str, list[Radiograph]]:
 
 
 def drawn() -> tuple[dict[str, list[Radiograph]], dict[str, list[Radiograph]]]:
-    """Drawn pictures, and drawn films of other parts and of the side, of seeds that training does not use."""
+    """Drawn pictures, and drawn images of other parts and of the side, of seeds that training does not use."""
     random = np.random.default_rng(DRAWN_SEED)
     draw = {name: [Radiograph(make(random, 320)) for _ in range(DRAWN)] for name, make in {**DECOYS, **SLICES}.items()}
     parts = {**BODY_PARTS, "chest from the side": lateral_chest}
@@ -191,34 +191,34 @@ class Table:
 
 def accepted(table: Table, films: list[Film], native: list[Radiograph], metadata: Path) -> None:
     images = [film.radiograph for film in films]
-    table.add("accepted, frontal films", "native files", native, must="≥ 0.99")
-    table.add("accepted, frontal films", "test split, enlarged", images, must="≥ 0.99")
-    table.add("accepted, frontal films", "both", [*native, *images], must="≥ 0.99")
+    table.add("accepted, frontal radiographs", "native files", native, must="≥ 0.99")
+    table.add("accepted, frontal radiographs", "test split, enlarged", images, must="≥ 0.99")
+    table.add("accepted, frontal radiographs", "both", [*native, *images], must="≥ 0.99")
     children = draw_films(metadata, FILMS, lambda film: film.source == ADULTS_APART)
     adults = draw_films(metadata, FILMS, lambda film: film.source != ADULTS_APART)
     portable = draw_films(metadata, None, lambda film: film.source != ADULTS_APART and film.view.startswith("AP"))
     for name, group in (("adults", adults), ("children", children), ("adults, AP (portable)", portable)):
         table.add(
-            "accepted, by kind of film", name, [film.radiograph for film in group], must="within 1 point of adults"
+            "accepted, by kind of image", name, [film.radiograph for film in group], must="within 1 point of adults"
         )
 
 
 def refused(table: Table, others: dict[str, list[Radiograph]]) -> None:
-    """Of what is no frontal chest film, how much is accepted all the same."""
+    """Of what is no frontal chest radiograph, how much is accepted all the same."""
     draw, parts = drawn()
     far = {name: images for name, images in others.items() if name not in ("cxr_lateral", "mammogram")}
     near = {name: others[name] for name in ("cxr_lateral", "mammogram") if name in others}
     for section, sets in (
-        ("accepted, no films", far),
-        ("accepted, other films", near),
+        ("accepted, negative examples", far),
+        ("accepted, other radiographs", near),
         ("accepted, drawn", draw),
-        ("accepted, drawn films", parts),
+        ("accepted, drawn images", parts),
     ):
         for name, images in sets.items():
             table.add(section, name, images)
         table.add(section, "all of these", _all(sets))
-    table.add("accepted, all", "no films, real and drawn", [*_all(far), *_all(draw)], must="≤ 0.01")
-    table.add("accepted, all", "other films, real", _all(near), must="≤ 0.10")
+    table.add("accepted, all", "negative examples, real and drawn", [*_all(far), *_all(draw)], must="≤ 0.01")
+    table.add("accepted, all", "other radiographs, real", _all(near), must="≤ 0.10")
 
 
 def _all(sets: dict[str, list[Radiograph]]) -> list[Radiograph]:
@@ -226,7 +226,7 @@ def _all(sets: dict[str, list[Radiograph]]) -> list[Radiograph]:
 
 
 def geometry(table: Table, images: list[Radiograph]) -> None:
-    """Films that lie wrong, and whether it is said how."""
+    """Images that lie wrong, and whether it is said how."""
 
     def says(words: str) -> Callable[[Verdict], bool]:
         return lambda verdict: not verdict.accepted and verdict.reason == words
@@ -246,11 +246,11 @@ def geometry(table: Table, images: list[Radiograph]) -> None:
         return any(finding.check == "mirrored" for finding in verdict.findings)
 
     table.add("warned", "mirrored", mirrored, warned)
-    table.add("warned", "mirrored, of films that are not", images, warned)
+    table.add("warned", "mirrored, of images that are not", images, warned)
 
 
 def sizes(table: Table, images: list[Radiograph]) -> None:
-    """One film at four sizes: is the verdict one?"""
+    """One image at four sizes: is the verdict one?"""
     entry: dict[str, Any] = {"section": "same verdict", "figure": "at 256, 512, 1024 and 2500 px", "must": "≥ 0.99"}
     same: dict[str, list[bool]] = {"classic": [], "learned": []}
     for image in images:
@@ -261,7 +261,7 @@ def sizes(table: Table, images: list[Radiograph]) -> None:
 
 
 def ranking(table: Table, good: list[Radiograph], sets: dict[str, tuple[list[Radiograph], str]]) -> None:
-    """How well each gate's score tells films from the rest."""
+    """How well each gate's score tells images from the rest."""
 
     def classic(image: Radiograph) -> float:
         return -float(len(table.gates.classic(image).findings))
@@ -274,7 +274,7 @@ def ranking(table: Table, good: list[Radiograph], sets: dict[str, tuple[list[Rad
 
 
 def times(table: Table, image: Radiograph, rounds: int = 60) -> None:
-    """Milliseconds of the first stage for one decoded film on one core, both gates in turn."""
+    """Milliseconds of the first stage for one decoded image on one core, both gates in turn."""
     cv2.setNumThreads(1)
     for side in (288, 1024, 2500):
         film = scaled(image, side)
@@ -286,7 +286,7 @@ def times(table: Table, image: Radiograph, rounds: int = 60) -> None:
                 taken[name].append(1000 * (time.perf_counter() - started))
         entry: dict[str, Any] = {
             "section": "milliseconds",
-            "figure": f"a film of {side} px",
+            "figure": f"an image of {side} px",
             "must": "≤ 5",
         }
         for name, values in taken.items():
@@ -300,7 +300,7 @@ def main() -> None:
     parser.add_argument("metadata", type=Path)
     parser.add_argument("--others", type=Path, required=True)
     parser.add_argument("--others-root", type=Path)
-    parser.add_argument("--native", type=Path, required=True, help="a folder of frontal films at their own size")
+    parser.add_argument("--native", type=Path, required=True, help="a folder of frontal radiographs at their own size")
     parser.add_argument("--bundle", default=DEFAULT)
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
@@ -316,7 +316,11 @@ def main() -> None:
     sizes(table, [*native, *images[:100]])
     near = [image for name in ("cxr_lateral", "mammogram") for image in others.get(name, [])]
     far = [image for name, held in others.items() if name not in ("cxr_lateral", "mammogram") for image in held]
-    ranking(table, [*native, *images], {"far: no films": (far, "≥ 0.995"), "near: other films": (near, "≥ 0.97")})
+    ranking(
+        table,
+        [*native, *images],
+        {"far: negative examples": (far, "≥ 0.995"), "near: other radiographs": (near, "≥ 0.97")},
+    )
     times(table, native[0])
     if options.json:
         command = "python benchmarks/gate.py metadata.csv --others gate_samples.csv --others-root DIR --native DIR"

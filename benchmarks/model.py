@@ -1,12 +1,12 @@
-"""A model beside its baseline on the same test films: every figure of both, and the difference in the same resamples.
+"""A model beside its baseline on the same test images: every figure of both, and the difference in the same resamples.
 
     python benchmarks/model.py BASELINE MODEL --metadata metadata.csv
 
 BASELINE and MODEL are runs, or folders that `hilum evaluate` wrote, of one split. From their predictions.csv and
-localization.csv come the figures over all films, the AUROCs inside one source, the calibration, the Dice of children
-and adults by how the mask was paired with the film, and the pointing game. Films with a lung mask and a label outside
+localization.csv come the figures over all images, the AUROCs inside one source, the calibration, the Dice of children
+and adults by how the mask was paired with the image, and the pointing game. Images with a lung mask and a label outside
 the classes are in no predictions.csv: they go through the bundles (a run's own, or those named), since their masks
-leave out the lung behind the heart and are another definition. What the metadata say of the films (sources, counts,
+leave out the lung behind the heart and are another definition. What the metadata say of the images (sources, counts,
 licenses) stands in the result too, for the model card. Intervals and tests are hilum's own.
 """
 
@@ -31,10 +31,10 @@ from hilum.data.cache import cache_folder, open_cache
 from hilum.data.index import build_index
 from hilum.data.table import read_rows, read_table
 from hilum.evaluation.compare import aligned, compare
-from hilum.evaluation.evaluate import Evaluated, read_evaluation
 from hilum.evaluation.localization import EVIDENCE, GRAD_CAM, RANDOM, localization_result
 from hilum.evaluation.localization_table import LocalizationTable
 from hilum.evaluation.measure import score_records
+from hilum.evaluation.results import Evaluated, read_evaluation
 from hilum.format import metric_title
 from hilum.metrics.bootstrap import Interval
 from hilum.metrics.calibration import calibration_result
@@ -51,14 +51,14 @@ OVERALL = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc")
 CHILDREN, ADULTS = "kermany", "ieee8023"
 """The sources with masks of the one definition, of children and of adults."""
 PAIRINGS = {"exact": ("anchor", "gap_dim", "file name"), "inferred": ("gap",)}
-"""How sure it is that a mask is of its film, and the values of ``mask_pairing``."""
+"""How sure it is that a mask is of its image, and the values of ``mask_pairing``."""
 OTHER_DEFINITION = ("shenzhen", "montgomery")
 BASELINE_CAM = "grad-cam of the baseline"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two kinds of film inside one source, by ``original_label``."""
+    """Two kinds of image inside one source, by ``original_label``."""
 
     source: str
     positive: str
@@ -108,8 +108,8 @@ def subset(scores: Scores, rows: NDArray[np.bool_]) -> Scores:
 
 
 def overall_rows(a: Scores, b: Scores, resamples: int) -> list[dict[str, Any]]:
-    """The figures over all films."""
-    return _figures("all test films", {Key(metric): metric_title(metric) for metric in OVERALL}, a, b, resamples)
+    """The figures over all images."""
+    return _figures("all test images", {Key(metric): metric_title(metric) for metric in OVERALL}, a, b, resamples)
 
 
 def within_source_rows(a: Scores, b: Scores, metas: Sequence[Meta], resamples: int) -> list[dict[str, Any]]:
@@ -122,7 +122,7 @@ def within_source_rows(a: Scores, b: Scores, metas: Sequence[Meta], resamples: i
         own = [
             np.array([_is(meta, pair.source, kinds) for meta in metas]) for kinds in (pair.positives, pair.negatives)
         ]
-        name = f"{pair.source}: {pair.positive} against {pair.negative} ({own[0].sum():,} and {own[1].sum():,} films)"
+        name = f"{pair.source}: {pair.positive} against {pair.negative} ({own[0].sum():,} and {own[1].sum():,} images)"
         if not all(rows.any() for rows in own):
             absent = pair.negative if own[0].any() else pair.positive
             found.append(row("inside one source", name, None, None, note=f"the test split has no {absent} of it"))
@@ -140,11 +140,11 @@ def within_source_rows(a: Scores, b: Scores, metas: Sequence[Meta], resamples: i
 def calibration_rows(a: Evaluated, b: Evaluated, resamples: int) -> list[dict[str, Any]]:
     """The expected calibration error at the temperature that was fitted on validation."""
     after = [calibration_result(e.scores, e.calibration, resamples=resamples).after.ece for e in (a, b)]
-    return [row("all test films", "expected calibration error after temperature", *after)]
+    return [row("all test images", "expected calibration error after temperature", *after)]
 
 
 def dice_rows(a: Scores, b: Scores, metas: Sequence[Meta], resamples: int) -> list[dict[str, Any]]:
-    """Dice of children and of adults, by how the mask was paired with the film."""
+    """Dice of children and of adults, by how the mask was paired with the image."""
     found = []
     for source, people in ((CHILDREN, "children"), (ADULTS, "adults")):
         own = np.array([m["source"] == source for m in metas]) & a.masked
@@ -161,7 +161,7 @@ def dice_rows(a: Scores, b: Scores, metas: Sequence[Meta], resamples: int) -> li
 
 
 def pointing_rows(a: LocalizationTable | None, b: LocalizationTable | None, resamples: int) -> list[dict[str, Any]]:
-    """The pointing game on regions and boxes, and the evidence less each of the others on the same films."""
+    """The pointing game on regions and boxes, and the evidence less each of the others on the same images."""
     if a is None or b is None:
         return []
     found = []
@@ -182,7 +182,7 @@ def pointing_rows(a: LocalizationTable | None, b: LocalizationTable | None, resa
 
 
 def other_definition_rows(bundles: Sequence[Bundle], records: Sequence[Record], resamples: int) -> list[dict[str, Any]]:
-    """Dice on films whose masks leave out the lung behind heart and diaphragm; their labels are none of the classes."""
+    """Dice on images whose masks leave out the lung behind heart and diaphragm; no label is a class."""
     if not records:
         return []
     name = f"adults, the other mask definition ({', '.join(sorted({str(r.source) for r in records}))})"
@@ -226,7 +226,7 @@ def _is(meta: Meta, source: str, kinds: Sequence[str]) -> bool:
 
 
 def _two_kinds(scores: Scores, positive: NDArray[np.bool_], negative: NDArray[np.bool_], pair: Pair) -> Scores:
-    """The films of two kinds, with one logit for each: that of its films' classes together."""
+    """The images of two kinds, with one logit for each: that of its images' classes together."""
     if scores.logits is None:
         raise SystemExit("Expected logit_ columns in predictions.csv: probabilities alone saturate")
     columns = [sorted({*scores.labels[rows].tolist()}) for rows in (positive, negative)]
@@ -243,10 +243,10 @@ def _of_kind(table: LocalizationTable, kind: str) -> LocalizationTable:
 
 
 def _with_baseline(a: LocalizationTable, b: LocalizationTable) -> LocalizationTable:
-    """The model's rows, and after those of each film the baseline's Grad-CAM under a name of its own."""
+    """The model's rows, and after those of each image the baseline's Grad-CAM under a name of its own."""
     cams = {r.file: replace(r, method=BASELINE_CAM) for r in a.rows if r.method == GRAD_CAM}
     if {r.file for r in b.rows} != {r.file for r in a.rows}:
-        raise SystemExit("Expected both localization.csv of the same films")
+        raise SystemExit("Expected both localization.csv of the same images")
     if not cams:
         return b
     films: dict[str, list[Any]] = {}

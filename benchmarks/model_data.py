@@ -1,4 +1,4 @@
-"""What a metadata.csv says of films: classes, sources, repositories, licenses and masks, counted."""
+"""What a metadata.csv says of images: classes, sources, repositories, licenses and masks, counted."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Meta = Mapping[str, str]
 
 
 def data_facts(records: Sequence[Record], meta_of: Mapping[Path, Meta]) -> dict[str, Any]:
-    """Per class and split, per source, and per way in which masks were paired with films: how many films there are.
+    """Per class and split, per source, and per way in which masks were paired with images: how many images there are.
 
     Args:
-        records: the films to count.
+        records: the images to count.
         meta_of: image path to its row; ``license`` and ``original_repository`` are given as they stand there.
     """
     metas = [meta_of[record.image_path] for record in records]

@@ -72,7 +72,7 @@ def draw_films(folder: Path, n: int) -> list[Path]:
 
 
 def chosen_files(data: Path, n: int) -> list[Path]:
-    """At most ``n`` films of a folder or CSV, by a fixed seed."""
+    """At most ``n`` images of a folder or CSV, by a fixed seed."""
     files = [record.image_path for record in read_table(data)] if data.is_file() else find_images([data])
     return sorted(random.Random(0).sample(files, min(n, len(files))))
 

@@ -1,13 +1,13 @@
-"""The service under load: 64 clients for 5 minutes against the same predictor without a service, on the same films.
+"""The service under load: 64 clients for 5 minutes against the same predictor without a service, on the same images.
 
-    python benchmarks/service.py --films DIR --json benchmarks/results/service.json       6 minutes
+    python benchmarks/service.py --images DIR --json benchmarks/results/service.json       6 minutes
 
-`hilum serve` runs as a process of its own, with its defaults. In every round the predictor first answers the films
+`hilum serve` runs as a process of its own, with its defaults. In every round the predictor first answers the images
 alone, in this process (`Predictor.predict_many`: read, gate, network, lung mask at the file's size), then 64 clients
-post one film after another over connections that stay open; the ratio of films per second is taken within rounds. The
+post one image after another over connections that stay open; the ratio of images per second is taken within rounds. The
 clients run on the same processors and their time counts against the service. Beside them one connection asks /healthz
 ten times a second, and the resident memory of the service is read once a second. For scale, the network alone runs on
-the same films, prepared beforehand. Without --films, phantoms are drawn.
+the same images, prepared beforehand. Without --images, phantoms are drawn.
 Exit code 1 where a bound is missed.
 """
 
@@ -39,13 +39,13 @@ from hilum.inference.predictor import Predictor, Ready, Upload
 from hilum.phantoms.chest import draw_phantom
 
 BOUNDS = {"ratio": 0.85, "healthz_p99_ms": 100.0, "memory_growth": 0.05}
-ALLOWED = (200, 422, 429, 503)  # 422: the gate refuses the film, as it does without a service
+ALLOWED = (200, 422, 429, 503)  # 422: the gate refuses the image, as it does without a service
 _TURNED_AWAY = (429, 503)
 _BOUNDARY = "hilum-benchmark"
 
 
 def films_of(folder: Path | None, count: int) -> list[Upload]:
-    """Films of a folder, or drawn ones of 1,024 x 1,024."""
+    """Images of a folder, or drawn ones of 1,024 x 1,024."""
     if folder is not None:
         return [Upload(file.read_bytes(), file.name) for file in find_images(folder)[:count]]
     drawn = (draw_phantom(seed, ("Normal", "COVID")[seed % 2], size=1024).image for seed in range(count))
@@ -53,7 +53,7 @@ def films_of(folder: Path | None, count: int) -> list[Upload]:
 
 
 def bare(predictor: Predictor, films: Sequence[Upload], seconds: float) -> float:
-    """Films per second of the predictor alone."""
+    """Images per second of the predictor alone."""
     start = time.perf_counter()
     answered = 0
     for _ in predictor.predict_many(_until(films, start + seconds)):
@@ -62,7 +62,7 @@ def bare(predictor: Predictor, films: Sequence[Upload], seconds: float) -> float
 
 
 def network_alone(predictor: Predictor, films: Sequence[Upload], seconds: float) -> float:
-    """Films per second of the engine alone, in batches of 8 that are prepared already."""
+    """Images per second of the engine alone, in batches of 8 that are prepared already."""
     ready = [item for item in map(predictor.prepare, films) if isinstance(item, Ready)]
     images = np.stack([item.image for item in itertools.islice(itertools.cycle(ready), 8)])
     start, answered = time.perf_counter(), 0
@@ -100,7 +100,7 @@ def service(bundle: str) -> Iterator[tuple[int, subprocess.Popen[str]]]:
 
 
 def posting(film: Upload) -> bytes:
-    """A whole request for one film."""
+    """A whole request for one image."""
     head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="files"; filename="{film.name}"\r\n\r\n'
     body = head.encode() + film.content + f"\r\n--{_BOUNDARY}--\r\n".encode()
     lines = [
@@ -150,7 +150,7 @@ class Load:
         self.memory: list[tuple[float, float]] = []
 
     async def client(self, port: int, requests: Iterator[bytes], end: float) -> None:
-        """One client: the next film as soon as the last is answered."""
+        """One client: the next image as soon as the last is answered."""
         connection = Connection(port)
         while time.perf_counter() < end:
             try:
@@ -179,7 +179,7 @@ class Load:
         connection.close()
 
     async def run(self, port: int, pid: int, requests: Sequence[bytes], clients: int, seconds: float) -> float:
-        """Films answered per second, refused ones included: they cost the gate."""
+        """Images answered per second, refused ones included: they cost the gate."""
         before = self.statuses["200"] + self.statuses["422"]
         start = time.perf_counter()
         shared = itertools.cycle(requests)
@@ -204,7 +204,7 @@ def growth(memory: Sequence[float]) -> float:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Every round, and what came of them."""
-    films = films_of(arguments.films, arguments.count)
+    films = films_of(arguments.images, arguments.count)
     predictor = Predictor(load_bundle(resolve_bundle(arguments.bundle)))
     bare(predictor, films, 3)
     requests, load, rounds = [posting(film) for film in films], Load(), []
@@ -220,8 +220,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     p50, p99 = np.percentile(load.health, [50, 99]).tolist()
     sizes = [len(film.content) for film in films]
     return {
-        "command": "python benchmarks/service.py" + ("" if arguments.films is None else " --films DIR"),
-        "films": len(films), "drawn": arguments.films is None,
+        "command": "python benchmarks/service.py" + ("" if arguments.images is None else " --images DIR"),
+        "films": len(films), "drawn": arguments.images is None,
         "kilobytes": statistics.median(sizes) / 1000, "clients": arguments.clients,
         "seconds": arguments.rounds * arguments.seconds, "rounds": rounds, "statuses": dict(load.statuses),
         "healthz": {"n": len(load.health), "p50_ms": p50, "p99_ms": p99, "max_ms": max(load.health)},
@@ -245,8 +245,8 @@ def missed(result: dict[str, Any]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", default="default")
-    parser.add_argument("--films", type=Path, help="a folder of radiographs")
-    parser.add_argument("--count", type=int, default=64, help="films at most")
+    parser.add_argument("--images", type=Path, help="a folder of radiographs")
+    parser.add_argument("--count", type=int, default=64, help="images at most")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=60, help="of load in each round")

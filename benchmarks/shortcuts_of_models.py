@@ -1,11 +1,11 @@
-"""Do two models need the lungs? Both on the same test films, with the same lungs taken away, in the same resamples.
+"""Do two models need the lungs? Both on the same test images, with the same lungs taken away, in the same resamples.
 
     python benchmarks/shortcuts_of_models.py metadata.csv --baseline BUNDLE --model BUNDLE
     python benchmarks/shortcuts_of_models.py metadata.csv --baseline BUNDLE --model BUNDLE --films 800
 
-The treatments, the shortcut index and its intervals are those of hilum.audit.model_shortcuts. The lungs of a film are
+The treatments, the shortcut index and its intervals are those of hilum.audit.model_shortcuts. The lungs of an image are
 its reference mask where there is one, else what MODEL takes for them, for both models alike, brought to each one's own
-square. Differences are model less baseline. --films draws so many films, shared out over (class, source) as they are,
+square. Differences are model less baseline. --films draws so many images, shared out over (class, source) as they are,
 by a fixed seed.
 """
 
@@ -49,15 +49,15 @@ SEED = 0
 
 
 class Films(NamedTuple):
-    """M films in one model's square."""
+    """M images in one model's square."""
 
     images: NDArray[np.uint8]  # (M, S, S)
     lungs: NDArray[np.bool_]  # (M, S, S)
-    scores: Scores  # of the model on the films as they are
+    scores: Scores  # of the model on the images as they are
 
 
 class Recorder:
-    """An engine that keeps the logits it gave: audit_model asks for every film after every treatment, in order."""
+    """An engine that keeps the logits it gave: audit_model asks for every image after every treatment, in order."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -89,7 +89,7 @@ def drawn(records: Sequence[Record], films: int, seed: int = SEED) -> list[Recor
 
 
 def prepared(bundle: Bundle, records: Sequence[Record], names: Sequence[str]) -> Films:
-    """The films that have lungs, by the reference mask or by the model's own."""
+    """The images that have lungs, by the reference mask or by the model's own."""
     manifest = bundle.manifest
     cache = open_cache(records, manifest.preprocess, cache_folder())
     scored = score_records(
@@ -97,12 +97,12 @@ def prepared(bundle: Bundle, records: Sequence[Record], names: Sequence[str]) ->
         temperature=manifest.temperature, mask_threshold=manifest.mask_threshold, keep_lungs=True, distances=False,
     )  # fmt: skip
     if scored.lungs is None or not has_lungs(scored.lungs).any():
-        raise SystemExit("Expected films with lungs to erase, got none: MODEL finds no lung and there is no mask")
+        raise SystemExit("Expected images with lungs to erase, got none: MODEL finds no lung and there is no mask")
     return Films(cache.images, scored.lungs, scored.scores)
 
 
 def in_squares(films: Films, specs: Sequence[PreprocessSpec], records: Sequence[Record]) -> list[Films]:
-    """The same films and lungs in each model's square; lungs that are too small in one are taken from all."""
+    """The same images and lungs in each model's square; lungs that are too small in one are taken from all."""
     lungs = [np.stack([fit_mask(own, spec) for own in films.lungs]) for spec in specs]
     kept = np.logical_and.reduce([has_lungs(own) for own in lungs])[:, None, None]
     images = [open_cache(records, spec, cache_folder()).images for spec in specs]
@@ -112,7 +112,7 @@ def in_squares(films: Films, specs: Sequence[PreprocessSpec], records: Sequence[
 def audited(
     backend: Backend, spec: PreprocessSpec, temperature: float, films: Films, resamples: int, name: str
 ) -> tuple[ModelShortcuts, dict[str, Scores]]:
-    """The audit of one model, and its answers (as Scores) on the films that count, per treatment."""
+    """The audit of one model, and its answers (as Scores) on the images that count, per treatment."""
     recorder, scores = Recorder(backend), films.scores
 
     def progress(done: int, of: int) -> None:
@@ -190,7 +190,7 @@ def rows_of(results: Sequence[ModelShortcuts], apart: dict[str, Any]) -> list[di
 
 
 def _scores_of(scores: Scores, rows: NDArray[np.int64], logits: FloatArray, temperature: float) -> Scores:
-    """The answers on films ``rows`` after one treatment; the label is that of the lungs."""
+    """The answers on images ``rows`` after one treatment; the label is that of the lungs."""
     nothing = np.full(rows.size, np.nan)
     return replace(
         scores, files=tuple(scores.files[row] for row in rows), labels=scores.labels[rows], logits=logits,
@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="a folder or a CSV with a split")
     parser.add_argument("--baseline", type=Path, required=True, help="a bundle")
     parser.add_argument("--model", type=Path, required=True, help="a bundle of the same classes; it finds the lungs")
-    parser.add_argument("--films", type=int, default=0, help="at most so many test films; 0: all")
+    parser.add_argument("--films", type=int, default=0, help="at most so many test images; 0: all")
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the figures: benchmarks/results/shortcuts.json"

@@ -89,7 +89,7 @@ def filled(text: str) -> str:
 
 
 def take(name: str, report: Path, command: str) -> None:
-    """Keep a report.json or an audit.json, without the names of its films, as ``results/<name>.json``."""
+    """Keep a report.json or an audit.json, without the names of its images, as ``results/<name>.json``."""
     content = json.loads(report.read_text(encoding="utf-8"))
     content.pop("failures", None)
     for finding in content.get("findings", []):

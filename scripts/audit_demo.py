@@ -2,7 +2,7 @@
 
     make audit-demo
 
-A bright marker stands in a corner of nine in ten films of one class, and of one in ten of the other. Everything lands
+A bright marker stands in a corner of nine in ten images of one class, and of one in ten of the other. Everything lands
 in ``audit-demo/``. It stops with an error unless the audit calls the marker an error, names where it is seen, and
 ends with exit code 1, as ``--strict`` asks.
 """
@@ -46,8 +46,8 @@ def main() -> None:
     print(f"\nDone in {time.perf_counter() - started:.0f} s. The planted marker was found, exit code {code}:")
     for message in findings:
         print(f"  {message}")
-    print("Films of one drawn patient differ so little that the audit warns of them as copies.")
-    print("The films are drawn, not taken: figures on them say that the audit works, nothing about patients.")
+    print("Images of one drawn patient differ so little that the audit warns of them as copies.")
+    print("The images are drawn, not taken: figures on them say that the audit works, nothing about patients.")
     print(f"Look at {audit / 'audit.html'}")
 
 

@@ -50,10 +50,10 @@ def main() -> None:
     require_agreement(out / "onnxruntime" / "predictions.csv", out / "pytorch" / "predictions.csv")
     require_quality(run / "test" / "report.json")
     print(f"\nDone in {time.perf_counter() - started:.0f} s. Look at:")
-    print(f"  {out / 'onnxruntime' / 'overlays'}    films with lung outline, evidence and legend")
+    print(f"  {out / 'onnxruntime' / 'overlays'}    images with lung outline, evidence and legend")
     print(f"  {run / 'plots'}    training curves")
     print(f"  {run / 'test'}    report.html, plots, sample overlays")
-    print("The films are drawn, not taken: figures on them say that the path works, nothing about patients.")
+    print("The images are drawn, not taken: figures on them say that the path works, nothing about patients.")
 
 
 def hilum(*words: object) -> None:
@@ -84,7 +84,7 @@ def require_agreement(one: Path, two: Path) -> None:
     if worst > TOLERANCE:
         sys.exit(f"The backends' probabilities differ by {worst:.1e}, at most {TOLERANCE:.0e} is allowed.")
     films = len(tables[0])
-    print(f"\nONNX Runtime and PyTorch: {films} films, same labels, probabilities within {worst:.0e} as tabled.")
+    print(f"\nONNX Runtime and PyTorch: {films} images, same labels, probabilities within {worst:.0e} as tabled.")
 
 
 def require_quality(report: Path) -> None:

@@ -64,7 +64,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Radiograph:
-    """One decoded radiograph, bright where the film is bright (MONOCHROME2 sense).
+    """One decoded radiograph, bright where the image is bright (MONOCHROME2 sense).
 
     Attributes:
         pixels: (H, W), uint8 or uint16, spanning ``[0, 2**bits_stored - 1]``.
@@ -104,7 +104,7 @@ class ModelOutput(NamedTuple):
 
     ``evidence[n, k]`` sums over h and w to ``class_logits[n, k]`` less the class's bias. It is None for a
     network whose classifier does not decompose over the image (the seed's ``unet``). ``features`` is the mean over
-    h, w of the encoder's map that the classes are read from: what the gate measures a film's distance to training by.
+    h, w of the encoder's map that the classes are read from: what the gate measures an image's distance to training by.
     """
 
     mask_logits: torch.Tensor  # (N, 1, H, W)

@@ -42,7 +42,7 @@ class Run:
         Raises:
             DataError: The run was not evaluated yet.
         """
-        from hilum.evaluation.evaluate import REPORT_FILE, load_report
+        from hilum.evaluation.results import REPORT_FILE, load_report
 
         return load_report(RunFolder(self.path).results("test") / REPORT_FILE)
 

@@ -16,7 +16,7 @@ def service(benchmark: Callable[[str], ModuleType]) -> ModuleType:
 
 
 def test_a_short_run_counts_every_answer(service: ModuleType, trained_run: RunFolder) -> None:
-    settings = {"films": None, "count": 4, "clients": 4, "rounds": 1, "seconds": 6, "bare_seconds": 1}
+    settings = {"images": None, "count": 4, "clients": 4, "rounds": 1, "seconds": 6, "bare_seconds": 1}
     found = service.measure(argparse.Namespace(bundle=str(trained_run.bundle), **settings))
     (one,) = found["rounds"]
     assert set(found["statuses"]) <= {"200", "422"}

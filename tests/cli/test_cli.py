@@ -20,7 +20,7 @@ from PIL import Image
 from hilum._version import __version__
 from hilum.bundle.bundle import load_bundle
 from hilum.cli.app import COMMANDS
-from hilum.evaluation.evaluate import load_report
+from hilum.evaluation.results import load_report
 from hilum.phantoms.chest import draw_phantom
 from hilum.run_folder import RunFolder
 

@@ -20,7 +20,7 @@ from hilum.bundle.bundle import MODEL_CARD, TRAINING_HASHES, load_bundle
 from hilum.data.index import load_index, save_index
 from hilum.data.split import load_split
 from hilum.evaluation.compare import open_scores
-from hilum.evaluation.evaluate import load_report
+from hilum.evaluation.results import load_report
 from hilum.phantoms.chest import write_phantoms
 from hilum.pipeline import train
 from hilum.run_folder import RunFolder

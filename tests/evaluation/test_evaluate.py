@@ -16,7 +16,10 @@ from report_writing import NAMES, made_up_scores, trust_parts
 
 from hilum.bundle.training_hashes import Extent
 from hilum.errors import ConfigError, DataError
-from hilum.evaluation.evaluate import (
+from hilum.evaluation.limits import limits_of
+from hilum.evaluation.localization_table import LocalizationRow, LocalizationTable
+from hilum.evaluation.report import ModelRef, Report, summary_lines
+from hilum.evaluation.results import (
     MOST_FAILURES,
     Evaluated,
     build_report,
@@ -25,9 +28,6 @@ from hilum.evaluation.evaluate import (
     read_evaluation,
     write_evaluation,
 )
-from hilum.evaluation.limits import limits_of
-from hilum.evaluation.localization_table import LocalizationRow, LocalizationTable
-from hilum.evaluation.report import ModelRef, Report, summary_lines
 from hilum.metrics.calibration import fit_calibration
 from hilum.metrics.scores import Scores
 from hilum.metrics.table import figures_of

@@ -267,7 +267,7 @@ def test_a_bug_is_logged_with_its_place_and_without_its_text(
     app.state.engine._predictor.prepare = broken
     with TestClient(app, raise_server_exceptions=False) as client, caplog.at_level(logging.INFO, logger=LOGGER.name):
         is_problem(client.post("/v1/predict", files=files(png())), 500, "internal")
-        assert client.get("/metrics").text.count("hilum_films_under_way 0.0") == 1
+        assert client.get("/metrics").text.count("hilum_images_under_way 0.0") == 1
     (record,) = (record for record in caplog.records if record.levelno == logging.ERROR)
     line = JsonLines().format(record)
     assert "Mustermann" not in line
@@ -278,10 +278,10 @@ def test_a_bug_is_logged_with_its_place_and_without_its_text(
 def test_measurements_count_films(client: TestClient) -> None:
     client.post("/v1/predict", files=files(png()))
     text = client.get("/metrics").text
-    found = re.search(r'^hilum_films_total\{status="ok"\} (\S+)', text, re.MULTILINE)
+    found = re.search(r'^hilum_images_total\{status="ok"\} (\S+)', text, re.MULTILINE)
     assert found
     assert float(found[1]) >= 1
-    assert re.search(r"^hilum_films_under_way 0\.0", text, re.MULTILINE)
+    assert re.search(r"^hilum_images_under_way 0\.0", text, re.MULTILINE)
 
 
 def test_the_documentation_asks_no_other_server(client: TestClient) -> None:
@@ -383,7 +383,7 @@ _HEAD = (
 
 def _films(metrics: str) -> float:
     """Films under way and done."""
-    counts = re.findall(r"^hilum_films_(?:under_way|total\{.*\}) (\S+)", metrics, re.MULTILINE)
+    counts = re.findall(r"^hilum_images_(?:under_way|total\{.*\}) (\S+)", metrics, re.MULTILINE)
     return sum(map(float, counts))
 
 

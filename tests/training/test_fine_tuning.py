@@ -15,7 +15,7 @@ from training_setup import SMALL, Killed, Killer, same_tensors
 from hilum.bundle.bundle import MODEL_CARD, load_bundle
 from hilum.config import Config, load_config
 from hilum.data.split import load_split
-from hilum.evaluation.evaluate import REPORT_FILE, load_report
+from hilum.evaluation.results import REPORT_FILE, load_report
 from hilum.pipeline import train
 from hilum.progress import Step
 from hilum.run_folder import RunFolder

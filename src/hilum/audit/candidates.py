@@ -1,7 +1,7 @@
-"""Which pairs of films may be copies: near neighbors under a projection learnt from the films themselves.
+"""Which pairs of images may be copies: near neighbors under a projection learnt from the images themselves.
 
 The projection is Fisher's linear discriminant (Fisher 1936, Annals of Eugenics 7:179): it keeps the directions in
-which different films differ most, relative to how much one film differs from itself when it is turned, enlarged or
+which different images differ most, relative to how much one image differs from itself when it is turned, enlarged or
 shifted a little. Neighbors then come from blocked matrix products.
 """
 
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from hilum.data.fingerprint import MINIATURE, Prints, signature
 
 NEIGHBORS = 5
-"""Neighbors of each film, and as many again of its enlarged center, that are compared by pixels."""
+"""Neighbors of each image, and as many again of its enlarged center, that are compared by pixels."""
 
 COMPARE_ALL = 40
-"""Up to so many films, every pair is compared by pixels."""
+"""Up to so many images, every pair is compared by pixels."""
 
 _DIMENSIONS = 128
-_SAMPLE, _MOVES = 1000, 6  # films from which the projection is learnt, and how often each is moved
+_SAMPLE, _MOVES = 1000, 6  # images from which the projection is learnt, and how often each is moved
 _RIDGE = 0.1  # of the mean variance, added to the within-film scatter
 _BLOCK_CELLS = 1 << 24  # similarities held at once, 64 MiB
 _TURN, _STRETCH, _SQUEEZE, _SHIFT = 4.0, 0.12, 0.03, 0.05  # degrees, log scale, log aspect, share of the side
@@ -37,12 +37,12 @@ class Candidates(NamedTuple):
 
 
 def find_candidates(prints: Prints, rows: NDArray[np.int64] | None = None, *, seed: int = 0) -> Candidates:
-    """The pairs worth comparing by pixels, at most ``2 * NEIGHBORS`` per film; every pair of a small set.
+    """The pairs worth comparing by pixels, at most ``2 * NEIGHBORS`` per image; every pair of a small set.
 
     Work grows with the square of N (two products of N x 128 by 128 x N), memory with N.
 
     Args:
-        prints: of the films.
+        prints: of the images.
         rows: (N,) those among which to look; all by default.
         seed: of the sample and the moves that the projection is learnt from.
     """
@@ -112,7 +112,7 @@ def _embed(
     mean: NDArray[np.float32],
     projection: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Unit vectors (N, D), in chunks, since the flat signatures of all films would be large."""
+    """Unit vectors (N, D), in chunks, since the flat signatures of all images would be large."""
     chunks = (rows[start : start + 4096] for start in range(0, rows.size, 4096))
     vectors = np.concatenate([(_flat(signatures[chunk]) - mean) @ projection for chunk in chunks])
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -122,7 +122,7 @@ def _embed(
 def _neighbors(
     queries: NDArray[np.float32], films: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The NEIGHBORS films (N, 5) nearest to each query but itself, and their cosines (N, 5)."""
+    """The NEIGHBORS images (N, 5) nearest to each query but itself, and their cosines (N, 5)."""
     count = len(films)
     nearest = np.empty((count, NEIGHBORS), np.int64)
     cosines = np.empty((count, NEIGHBORS), np.float32)

@@ -1,4 +1,4 @@
-"""Films that are there more than once: as equal bytes, or as copies that were resized, cropped, turned or re-encoded.
+"""Images that are there more than once: as equal bytes, or as copies that were resized, cropped, turned or re-encoded.
 
 Copies are common in public collections of chest radiographs and, across splits, make test results too good (Maguolo &
 Nanni 2021, Information Fusion 76:1; Roberts et al. 2021, Nature Machine Intelligence 3:199).
@@ -21,7 +21,7 @@ from hilum.types import NO_LABEL, SPLIT_NAMES, Record, SplitName
 
 @dataclass(frozen=True, order=True)
 class Pair:
-    """Two images of one film.
+    """Two images of one image.
 
     Attributes:
         first: row of the image.
@@ -43,8 +43,8 @@ class DuplicateSummary:
     Attributes:
         exact_pairs: pairs found with equal bytes; n equal files give n - 1.
         near_pairs: pairs found by pixels.
-        clusters: films that are there more than once.
-        images: images of those films.
+        clusters: images that are there more than once.
+        images: images of those images.
         surplus: images that could be left out: ``images`` less ``clusters``.
         class_names: K names, NO_LABEL last where an image of a pair has none.
         by_class: (K, K) int64, symmetric: pairs within a class on the diagonal, between two classes off it.
@@ -70,7 +70,7 @@ def find_duplicates(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Pair, ...]:
-    """The pairs of images that show one film, sorted.
+    """The pairs of images that show one image, sorted.
 
     Of equal files the first stands for all: each other is paired with it, and it alone is compared by pixels.
     Enlargement or shrinking, cuts of 5% off every edge, monotone changes of gray, JPEG, turns of 3 degrees, borders

@@ -1,10 +1,10 @@
-"""Films with their lungs taken away, or with nothing but their lungs: one pure function per treatment.
+"""Images with their lungs taken away, or with nothing but their lungs: one pure function per treatment.
 
-Each takes a fitted film (S, S) uint8 and its lung mask (S, S) bool and returns a new (S, S) uint8, as DeGrave et al.
+Each takes a fitted image (S, S) uint8 and its lung mask (S, S) bool and returns a new (S, S) uint8, as DeGrave et al.
 (2021, Nat. Mach. Intell. 3:610) and Maguolo & Nanni (2021, Inf. Fusion 76:1) did to show that networks read hospitals.
 Lengths are shares of the side S. But for ``erase_blur``, what is erased has no say in what comes out, except by its
-outline. The padding of a film is never painted on, except by ``lungs_only``, which hides it too.
-A film whose mask is empty comes back unchanged: it must not be counted, see ``has_lungs``.
+outline. The padding of an image is never painted on, except by ``lungs_only``, which hides it too.
+An image whose mask is empty comes back unchanged: it must not be counted, see ``has_lungs``.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ RING = 0.05
 BLUR = 0.10
 """Standard deviation of the Gaussian that blurs the lungs."""
 BORDER = 0.10
-"""Width of the border that is kept, of the film's own height and width."""
+"""Width of the border that is kept, of the image's own height and width."""
 EDGE = 0.01
 """Standard deviation of the soft edge of transplanted lungs."""
 MINIMUM_LUNG = 0.05
 """A mask that covers less of the square is not a pair of lungs; erasing it would leave most of them."""
 GRAY = 128
 """What fills the erased part: mid gray, since 0 is what padding and clear lung look like. ``erase_mean`` fills with the
-gray around it, which is likelier to be seen on a film, but carries what is around into what is erased."""
+gray around it, which is likelier to be seen on an image, but carries what is around into what is erased."""
 
 
 def has_lungs(lungs: Mask) -> NDArray[np.bool_]:
@@ -51,12 +51,12 @@ def dilate(lung: Mask, share: float = DILATION) -> Mask:
 
 
 def erase_fill(image: Image, lung: Mask) -> Image:
-    """The dilated lungs filled with GRAY. No film looks so: a network may answer at random to it."""
+    """The dilated lungs filled with GRAY. No image looks so: a network may answer at random to it."""
     return _filled(image, _area(image, lung), GRAY)
 
 
 def erase_blur(image: Image, lung: Mask) -> Image:
-    """The dilated lungs blurred (BLUR), the film sharp around them, the edge soft.
+    """The dilated lungs blurred (BLUR), the image sharp around them, the edge soft.
 
     Texture and outlines go; how dense the lung is on average stays.
     """
@@ -83,7 +83,7 @@ def lungs_only(image: Image, lung: Mask) -> Image:
 
 
 def border_only(image: Image, lung: Mask) -> Image:
-    """All but the film's border (BORDER wide), less the dilated lungs, filled with GRAY."""
+    """All but the image's border (BORDER wide), less the dilated lungs, filled with GRAY."""
     if not lung.any():
         return np.array(image)
     rows, columns = content_of(image)
@@ -104,7 +104,7 @@ def swap_background(image: Image, lung: Mask, other: Image, other_lung: Mask) ->
 
 
 def _area(image: Image, lung: Mask) -> Mask:
-    """The dilated lungs inside the film's frame."""
+    """The dilated lungs inside the image's frame."""
     area = np.zeros_like(lung)
     if lung.any():
         inside = content_of(image)

@@ -1,7 +1,7 @@
-"""What a film shows beside the lung, as one short vector per probe. NumPy and OpenCV alone.
+"""What an image shows beside the lung, as one short vector per probe. NumPy and OpenCV alone.
 
 ``file``, ``border`` and ``outside_lung`` hold nothing of the lung, so that a class that follows from them follows
-from a shortcut. ``thumbnail`` and ``histogram`` are of the whole film and can follow the disease itself. Noise and
+from a shortcut. ``thumbnail`` and ``histogram`` are of the whole image and can follow the disease itself. Noise and
 sharpness are measured at the file's own pixels, tones and shapes on a square of fixed size.
 """
 
@@ -83,8 +83,8 @@ def film_features(radiograph: Radiograph, facts: FileFacts, lung: NDArray[np.boo
         lung: (h, w) bool, the lungs, at any size of the same frame; None where no mask is known.
 
     Returns:
-        Vectors float32; lengths are the same for every film. ``outside_lung`` is all NaN without a mask, or with one
-        that is empty or, dilated, covers the film.
+        Vectors float32; lengths are the same for every image. ``outside_lung`` is all NaN without a mask, or with one
+        that is empty or, dilated, covers the image.
     """
     pixels = to_uint8(radiograph)
     square = np.asarray(_resize(pixels, _SIDE, _SIDE), np.float32)
@@ -131,7 +131,7 @@ def _border(pixels: Features, square: Features) -> Features:
 
 
 def _outside_lung(pixels: Features, lung: NDArray[np.bool_] | None) -> Features:
-    """The erased film on a grid, the histogram and noise of what is left, and the frame around the lungs."""
+    """The erased image on a grid, the histogram and noise of what is left, and the frame around the lungs."""
     length = _GRID**2 + 16 + 4 + 6
     if lung is None or not lung.any():
         return np.full(length, np.nan, np.float32)

@@ -46,7 +46,7 @@ def verdicts(results: Iterable[ProbeResult]) -> tuple[Finding, ...]:
     before one against the rest, then by AUROC.
 
     ``error``: a shortcut probe beats chance over the whole family of tests (ALPHA), and its interval reaches EFFECT.
-    ``warning``: it beats chance, and the interval ends below. ``info``: all else. What sees the whole film
+    ``warning``: it beats chance, and the interval ends below. ``info``: all else. What sees the whole image
     (thumbnail, histogram) may follow the disease itself, and is never more than ``info``.
     """
     found = [(_severity(result), result) for result in results]
@@ -110,18 +110,20 @@ def model_findings(result: ModelShortcuts) -> tuple[Finding, ...]:
     ``model_shortcut``: the headline index, or the balanced one where that is undefined. An error where it is surely
     (lower bound) above ERROR_INDEX and both AUROCs without lungs, of HEADLINE and CHECK, surely above 0.5; a warning
     where it is surely above WARNING_INDEX, both AUROCs above WARNING_AUC, or nothing can be said; else info.
-    ``border_alone`` and ``background_swap``: warnings, the latter an error where more films follow the background
+    ``border_alone`` and ``background_swap``: warnings, the latter an error where more images follow the background
     than the lungs.
     """
     findings = [_index_finding(result), *_border_finding(result), *_swap_finding(result)]
     if result.left_out:
-        message = f"{result.left_out:,} labeled films have no lung mask to erase; the figures rest on {result.films:,}."
+        message = (
+            f"{result.left_out:,} labeled images have no lung mask to erase; the figures rest on {result.films:,}."
+        )
         findings.append(Finding("model_left_out", "info", message))
     return tuple(sorted(findings, key=lambda finding: ("error", "warning", "info").index(finding.severity)))
 
 
 def _index_finding(result: ModelShortcuts) -> Finding:
-    score, films = result.score(HEADLINE), f"{result.films:,} films"
+    score, films = result.score(HEADLINE), f"{result.films:,} images"
     majority = f"the commonest class alone ({result.majority_class}) gives {result.majority_share:.0%}"
     index, word = result.shortcut_index, "Shortcut index"
     if np.isnan(index.value):
@@ -136,7 +138,7 @@ def _index_finding(result: ModelShortcuts) -> Finding:
     least = float(np.minimum(score.auc.low, check.low))
     severity: Severity = "warning"
     if np.isnan([index.low, least]).any():
-        meaning = "there are too few groups of films to say more."
+        meaning = "there are too few groups of images to say more."
     elif index.low > ERROR_INDEX and least > 0.5:
         severity, meaning = "error", f"{min(index.value, 1):.0%} of its gain over a guess does not need the lungs."
     elif index.low > WARNING_INDEX and least <= 0.5:
@@ -152,8 +154,8 @@ def _border_finding(result: ModelShortcuts) -> Iterator[Finding]:
     score = result.score("border_only")
     if score.auc.low > WARNING_AUC:
         message = (
-            f"From the border of the film alone the model tells the classes with AUROC {_figure(score.auc)} and is "
-            f"right on {_share(score.accuracy)} of {result.films:,} films."
+            f"From the border of the image alone the model tells the classes with AUROC {_figure(score.auc)} and is "
+            f"right on {_share(score.accuracy)} of {result.films:,} images."
         )
         yield Finding("border_alone", "warning", message)
 
@@ -168,7 +170,7 @@ def _swap_finding(result: ModelShortcuts) -> Iterator[Finding]:
         return
     message = (
         f"Over a background of another class the model is right on {_share(score.accuracy)} of {result.films:,} "
-        f"films, over one of the same class on {_share(same.accuracy)}; it names the background's class on "
+        f"images, over one of the same class on {_share(same.accuracy)}; it names the background's class on "
         f"{_share(follows)}."
     )
     yield Finding("background_swap", "error" if follows.value > score.accuracy.value else "warning", message)

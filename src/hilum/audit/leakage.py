@@ -1,4 +1,4 @@
-"""What crosses where it must not: films between splits, patients between splits, one film under two labels.
+"""What crosses where it must not: images between splits, patients between splits, one image under two labels.
 
 A test image whose copy, or whose patient, was trained on is remembered, not recognized (Roberts et al. 2021, Nature
 Machine Intelligence 3:199).
@@ -32,13 +32,13 @@ def leak_findings(
 ) -> tuple[Finding, ...]:
     """What the duplicates, groups, labels and splits say together, errors first; one Finding per check.
 
-    - ``duplicate_across_splits`` (error): images of one film are in two splits.
+    - ``duplicate_across_splits`` (error): images of one image are in two splits.
     - ``group_across_splits`` (error): images of one group are in two splits.
-    - ``label_conflict`` (error): images of one film have different labels.
-    - ``duplicate_across_groups`` (warning): images of one film have no common group, so that a split may part them.
-    - ``duplicate_within_split`` (warning): images of one film are in one split; without splits, in the data.
+    - ``label_conflict`` (error): images of one image have different labels.
+    - ``duplicate_across_groups`` (warning): images of one image have no common group, so that a split may part them.
+    - ``duplicate_within_split`` (warning): images of one image are in one split; without splits, in the data.
 
-    Images are of one film when pairs join them, directly or through others. The checks across splits are not run
+    Images are of one image when pairs join them, directly or through others. The checks across splits are not run
     where no image has a split; images without one take no part in them.
 
     Args:
@@ -67,7 +67,7 @@ def leak_findings(
 
 
 def _films(pairs: Sequence[Pair], count: int) -> list[list[int]]:
-    """The rows of each film that is there more than once."""
+    """The rows of each image that is there more than once."""
     members: defaultdict[int, list[int]] = defaultdict(list)
     for row, cluster in enumerate(joined(pairs, count).tolist()):
         members[cluster].append(row)
@@ -84,7 +84,7 @@ def _groups(records: Sequence[Record]) -> list[list[int]]:
 
 
 def _across_splits(data: _Data, sets: list[list[int]], check: str, what: str, consequence: str) -> Finding | None:
-    """Films or groups, given by their rows, of which a part is in one split and a part in another."""
+    """Images or groups, given by their rows, of which a part is in one split and a part in another."""
     hits = _crossing(data, sets)
     text = f"{_standing(len(hits), what)} in more than one split ({_between(data, hits)}): {consequence}"
     return _finding(check, "error", data, hits, text, lambda row: str(data.splits[row]))

@@ -2,10 +2,10 @@
 
 After DeGrave, Janizek & Lee (2021, Nat. Mach. Intell. 3:610) and Maguolo & Nanni (2021, Inf. Fusion 76:1).
 
-The **shortcut index** of a way of erasing is (e - m) / (a - m): a the accuracy on intact films, e on films without
+The **shortcut index** of a way of erasing is (e - m) / (a - m): a the accuracy on intact images, e on images without
 lungs, m the share of the commonest class. 0: without the lungs the network does no better than a guess; 1: it does not
 need them. The headline is that of ``erased_mean``. Blurring leaves the mean density of the lung, which an honest
-network may read, so the worst of the three would accuse it; a constant makes a film unlike any that the network has
+network may read, so the worst of the three would accuse it; a constant makes an image unlike any that the network has
 seen, so that it may call them all alike, and the index is low for no good reason. The mean of the surroundings does
 neither, but carries their gray to where a network looks for lungs. Hence the finding asks that ``erased_fill`` bears it
 out, by its AUROC, which is blind to calling them all alike. All three, and the index of their mean accuracy, are given.
@@ -50,15 +50,15 @@ TREATMENTS = ("intact", *ERASURES, *PARTS, SWAPPED, SWAPPED_SAME)
 
 @dataclass(frozen=True)
 class TreatedScore:
-    """What the network scores on the films after one treatment.
+    """What the network scores on the images after one treatment.
 
     Attributes:
         treatment: one of TREATMENTS.
-        accuracy: against the film's label; with a swapped background, that of the lungs.
+        accuracy: against the image's label; with a swapped background, that of the lungs.
         balanced_accuracy: mean recall over the classes.
         auc: macro one-vs-rest AUROC.
         index, balanced_index: the shortcut indices, for the ways of erasing alone; NaN where the network does no
-            better than the guess on intact films.
+            better than the guess on intact images.
         follows_background: share given the background's label, for swapped backgrounds alone.
     """
 
@@ -73,12 +73,12 @@ class TreatedScore:
 
 @dataclass(frozen=True)
 class ModelShortcuts:
-    """What audit_model found. All intervals rest on the same films and the same resamples.
+    """What audit_model found. All intervals rest on the same images and the same resamples.
 
     Attributes:
-        films: how many labeled films have lungs to erase.
-        left_out: how many labeled films have not, and were left out.
-        classes: how many classes have films.
+        images: how many labeled images have lungs to erase.
+        left_out: how many labeled images have not, and were left out.
+        classes: how many classes have images.
         majority_class: the commonest class of ``films``.
         majority_share: its share, in [0, 1].
         scores: one per treatment, in the order of TREATMENTS; without the swaps where there is one class alone.
@@ -105,7 +105,7 @@ class ModelShortcuts:
 
 
 class _Films(NamedTuple):
-    """M films that count; a rank is a place among them."""
+    """M images that count; a rank is a place among them."""
 
     images: NDArray[np.uint8]  # (N, S, S)
     lungs: Mask  # (N, S, S)
@@ -120,11 +120,11 @@ class _Films(NamedTuple):
         return tuple(name for name in TREATMENTS if name in self.partners or name not in swaps)
 
     def film(self, rank: int) -> tuple[Image, Mask]:
-        """The film and its lungs."""
+        """The image and its lungs."""
         return self.images[self.rows[rank]], self.lungs[self.rows[rank]]
 
     def treat(self, name: str) -> Callable[[int], Image]:
-        """From the rank of a film to the treated film."""
+        """From the rank of an image to the treated image."""
         if name == "intact":
             return lambda rank: self.film(rank)[0]
         if name in self.partners:
@@ -149,36 +149,36 @@ def audit_model(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> ModelShortcuts:
-    """Score ``backend`` on the films after each of TREATMENTS.
+    """Score ``backend`` on the images after each of TREATMENTS.
 
-    Every treatment is scored on the same films: labeled, with a mask of at least MINIMUM_LUNG of the square. Intervals
-    are at 95%, clustered by group within classes; that a swapped film has two groups is not modeled. One batch of
-    treated films is held at a time.
+    Every treatment is scored on the same images: labeled, with a mask of at least MINIMUM_LUNG of the square. Intervals
+    are at 95%, clustered by group within classes; that a swapped image has two groups is not modeled. One batch of
+    treated images is held at a time.
 
     Args:
         backend: the engine.
-        images: (N, S, S) uint8 fitted films, from fit_image with ``spec``; may be memory-mapped.
+        images: (N, S, S) uint8 fitted images, from fit_image with ``spec``; may be memory-mapped.
         lungs: (N, S, S) bool: the reference mask where there is one, else the predicted one.
         labels: (N,) int64 in [-1, K); rows of -1 are left out.
         class_names: K names, the order of the logits.
-        clusters: (N,) int64, the group of each film.
+        clusters: (N,) int64, the group of each image.
         spec: the network's preprocessing.
         temperature: logits are divided by it before softmax.
         resamples, seed: of the bootstrap; the seed also draws the backgrounds.
-        progress: called with (films done, films in all), treatments together.
+        progress: called with (images done, images in all), treatments together.
 
     Raises:
-        DataError: the lengths differ, no film is left, or the network's answer is not finite.
+        DataError: the lengths differ, no image is left, or the network's answer is not finite.
     """
     if not len(images) == len(lungs) == labels.size == clusters.size:
         raise DataError(
-            f"Expected as many masks, labels and groups as films, got {len(images)} films, {len(lungs)} masks, "
+            f"Expected as many masks, labels and groups as images, got {len(images)} images, {len(lungs)} masks, "
             f"{labels.size} labels and {clusters.size} groups."
         )
     rows: Rows = np.flatnonzero((labels >= 0) & has_lungs(lungs))
     if not rows.size:
         raise DataError(
-            "Expected labeled films with a lung mask to erase, got none.",
+            "Expected labeled images with a lung mask to erase, got none.",
             hint="Give masks, or a model that finds the lungs.",
         )
     films = _Films(images, lungs, rows, labels[rows], _partners(labels[rows], np.random.default_rng(seed)))
@@ -198,7 +198,7 @@ def audit_model(
 def run_changed(
     backend: Backend, count: int, change: Callable[[int], Image], spec: PreprocessSpec, classes: int, batch_size: int
 ) -> Iterator[tuple[slice, BackendOutput]]:
-    """The engine's output for ``change(0)``, ..., ``change(count - 1)``, films (S, S) uint8 that are made as needed.
+    """The engine's output for ``change(0)``, ..., ``change(count - 1)``, images (S, S) uint8 that are made as needed.
 
     Raises:
         DataError: the logits are not (n, ``classes``) or not finite.
@@ -209,7 +209,7 @@ def run_changed(
         logits = output.classification
         if logits.shape[1:] != (classes,) or not np.isfinite(logits).all():
             raise DataError(
-                f"Expected {classes} finite logits per film, got an array {logits.shape} with "
+                f"Expected {classes} finite logits per image, got an array {logits.shape} with "
                 f"{np.count_nonzero(~np.isfinite(logits))} that are not finite.",
                 hint="Check that the model is the one of these classes.",
             )
@@ -217,7 +217,7 @@ def run_changed(
 
 
 def _partners(labels: NDArray[np.int64], generator: np.random.Generator) -> dict[str, Rows]:
-    """Per swap, the film that gives each film its background; another class is drawn evenly, then one of its films.
+    """Per swap, the image that gives each image its background; another class is drawn evenly, then one of its images.
 
     Empty where there is one class alone.
     """
@@ -268,7 +268,7 @@ def _intervals(
 
 
 def index_of(erased: FloatArray, intact: FloatArray, guess: FloatArray) -> FloatArray:
-    """The shortcut index: (erased - guess) / (intact - guess), NaN where intact films do no better than the guess."""
+    """The shortcut index: (erased - guess) / (intact - guess), NaN where intact images do no better than the guess."""
     gain = intact - guess
     return divide(erased - guess, np.where(gain > 1e-9, gain, 0.0))
 

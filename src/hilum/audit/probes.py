@@ -6,7 +6,7 @@ inner cross-validation chooses between them. Permuted labels are further columns
 refits cost little more than one. Groups are never split, and whole groups change labels when these are permuted.
 
 A test by the out-of-fold AUC alone misses a weak shortcut that one feature shows, since the fit must find it among
-hundreds with four fifths of the films. The statistic is therefore the AUC plus the strongest single feature's
+hundreds with four fifths of the images. The statistic is therefore the AUC plus the strongest single feature's
 product with the label, both in standard deviations of their permutations; the AUC is what is reported.
 
 The p-value is that of the largest statistic over the family of all shortcut probes and contrasts (Westfall & Young

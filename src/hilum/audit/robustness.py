@@ -1,6 +1,6 @@
-"""How far a network's answers move when films change as films do: eight changes at five strengths.
+"""How far a network's answers move when images change as images do: eight changes at five strengths.
 
-After Hendrycks & Dietterich (2019, ICLR). Changes are made to the fitted film, inside its frame, so that padding stays
+After Hendrycks & Dietterich (2019, ICLR). Changes are made to the fitted image, inside its frame, so that padding stays
 black; rotation, scale and shift move the whole square, as training's augmentation does, and bring in black.
 """
 
@@ -33,7 +33,7 @@ INTACT = "intact"
 LEVELS = 5
 STATISTICS = ("accuracy", "auc", "kept", "drop", "mask_dice")
 MILD = 2
-"""Up to this level a film is one that any reader would take."""
+"""Up to this level an image is one that any reader would take."""
 WARNING_DROP = 0.05
 """A loss of accuracy at a mild level that is surely above this is a warning."""
 
@@ -55,23 +55,23 @@ CHANGES = {
     "scale": Scale("factor, or its inverse", (1.05, 1.1, 1.2, 1.35, 1.5)),
     "shift": Scale("share of the side, one of four ways", (0.02, 0.05, 0.1, 0.15, 0.2)),
 }
-"""Where a change goes both ways, the way is drawn for each film, the same for all changes and strengths."""
+"""Where a change goes both ways, the way is drawn for each image, the same for all changes and strengths."""
 
 
 @dataclass(frozen=True)
 class RobustnessPoint:
-    """What the network scores on films changed in one way, at one strength.
+    """What the network scores on images changed in one way, at one strength.
 
     Attributes:
         change: one of CHANGES, or INTACT.
         level: 1 (mildest) to 5; 0 for INTACT.
         strength: in ``unit``.
         unit: see CHANGES.
-        accuracy: against the film's label.
+        accuracy: against the image's label.
         auc: macro one-vs-rest AUROC.
-        kept: share of films whose predicted label is that of the intact film.
-        drop: accuracy on the intact films less ``accuracy``, on the same resamples.
-        mask_dice: mean Dice of the predicted lungs with those of the intact film, moved alike.
+        kept: share of images whose predicted label is that of the intact image.
+        drop: accuracy on the intact images less ``accuracy``, on the same resamples.
+        mask_dice: mean Dice of the predicted lungs with those of the intact image, moved alike.
     """
 
     change: str
@@ -101,17 +101,17 @@ def robustness(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[RobustnessPoint, ...]:
-    """Score ``backend`` on the same films intact and after each of CHANGES at each strength: 41 passes.
+    """Score ``backend`` on the same images intact and after each of CHANGES at each strength: 41 passes.
 
-    Intervals are at 95%, clustered by group within classes, their n is the number of films used.
+    Intervals are at 95%, clustered by group within classes, their n is the number of images used.
 
     Args:
         backend: the engine.
         images, labels, class_names, clusters, spec: as for hilum.audit.model_shortcuts.audit_model.
-        limit: use at most so many films, drawn at random in the proportions of the classes.
+        limit: use at most so many images, drawn at random in the proportions of the classes.
         temperature: logits are divided by it before softmax.
         mask_threshold: lung where the probability is above it.
-        resamples, seed: of the bootstrap; the seed also draws the films and the noise.
+        resamples, seed: of the bootstrap; the seed also draws the images and the noise.
         progress: called with (passes done, passes in all).
 
     Returns:
@@ -119,15 +119,15 @@ def robustness(
 
     Raises:
         ConfigError: ``limit`` is below 1.
-        DataError: the lengths differ, no film is labeled, or the network's answer is not finite.
+        DataError: the lengths differ, no image is labeled, or the network's answer is not finite.
     """
     if not len(images) == labels.size == clusters.size:
-        shapes = f"{len(images)} films, {labels.size} labels and {clusters.size} groups"
-        raise DataError(f"Expected as many labels and groups as films, got {shapes}.")
+        shapes = f"{len(images)} images, {labels.size} labels and {clusters.size} groups"
+        raise DataError(f"Expected as many labels and groups as images, got {shapes}.")
     rows = _chosen(labels, limit, seed)
     passes = [(INTACT, 0), *((change, level) for change in CHANGES for level in range(1, LEVELS + 1))]
     answers: dict[Pass, tuple[FloatArray, FloatArray]] = {}  # probabilities (N, K), mask Dice (N,)
-    lungs = np.zeros((rows.size, spec.size, spec.size), np.bool_)  # of the intact films
+    lungs = np.zeros((rows.size, spec.size, spec.size), np.bool_)  # of the intact images
     for step, key in enumerate(passes):
         logits, agreement, change = [], [], _changed(images, rows, *key, seed)
         for batch, output in run_changed(backend, rows.size, change, spec, len(class_names), batch_size):
@@ -145,7 +145,7 @@ def robustness(
 
 
 def change_film(image: Image, change: str, level: int, row: int = 0, seed: int = 0) -> Image:
-    """One film (S, S) uint8 after one of CHANGES at ``level`` 0 (not at all) to 5; the same for the same arguments.
+    """One image (S, S) uint8 after one of CHANGES at ``level`` 0 (not at all) to 5; the same for the same arguments.
 
     Args:
         row, seed: draw the noise, and which way a change goes that goes both ways.
@@ -177,7 +177,7 @@ def change_film(image: Image, change: str, level: int, row: int = 0, seed: int =
 
 
 def movement(change: str, level: int, side: int, row: int = 0, seed: int = 0) -> NDArray[np.float64] | None:
-    """The (2, 3) affine matrix, from old to new pixel coordinates (x, y), of a change that moves the film, else None.
+    """The (2, 3) affine matrix, from old to new pixel coordinates (x, y), of a change that moves the image, else None.
 
     Rotation (anticlockwise or clockwise) and scale are about the center of the square; a shift goes right, left, down
     or up.
@@ -197,7 +197,7 @@ def movement(change: str, level: int, side: int, row: int = 0, seed: int = 0) ->
 
 
 def move_mask(mask: Mask, change: str, level: int, row: int = 0, seed: int = 0) -> Mask:
-    """A mask (S, S) bool moved as change_film moves the film, nearest; itself where the change moves nothing."""
+    """A mask (S, S) bool moved as change_film moves the image, nearest; itself where the change moves nothing."""
     matrix = movement(change, level, mask.shape[0], row, seed)
     if matrix is None:
         return mask
@@ -216,21 +216,21 @@ def robustness_findings(points: tuple[RobustnessPoint, ...]) -> tuple[Finding, .
         first, last = (format_interval(point.accuracy, 1, percent=True) for point in (intact, lost))
         message = (
             f"The mild change {change}, {lost.strength:g} ({lost.unit}), takes the accuracy from {first} to {last}, a "
-            f"loss of {format_interval(lost.drop, 2)}, on {lost.accuracy.n:,} films."
+            f"loss of {format_interval(lost.drop, 2)}, on {lost.accuracy.n:,} images."
         )
         findings.append(Finding("robustness", "warning", message))
     if findings:
         return tuple(findings)
     worst = max((point for point in points if 0 < point.level <= MILD), key=lambda point: point.drop.value)
     message = (
-        f"No mild change surely costs more than {WARNING_DROP:.0%} of accuracy, on {intact.accuracy.n:,} films; the "
+        f"No mild change surely costs more than {WARNING_DROP:.0%} of accuracy, on {intact.accuracy.n:,} images; the "
         f"costliest is {worst.change}, {worst.strength:g} ({worst.unit}): {format_interval(worst.drop, 2)}."
     )
     return (Finding("robustness", "info", message),)
 
 
 def _ways(row: int, seed: int) -> tuple[int, int]:
-    """Which way the changes go for a film, -1 or 1, and along which axis, 0 (x) or 1 (y)."""
+    """Which way the changes go for an image, -1 or 1, and along which axis, 0 (x) or 1 (y)."""
     # Drawn, not alternating: the classes of a table's rows may alternate too.
     way, axis = np.random.default_rng([seed, row]).integers(2, size=2).tolist()
     return 2 * way - 1, axis
@@ -239,10 +239,10 @@ def _ways(row: int, seed: int) -> tuple[int, int]:
 def _chosen(labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:
     """At most ``limit`` labeled rows, ascending: every n-th of a list that is sorted by label, else shuffled."""
     if limit < 1:
-        raise ConfigError(f"Expected a limit of at least 1 film, got {limit}.", hint="500 is usual.")
+        raise ConfigError(f"Expected a limit of at least 1 image, got {limit}.", hint="500 is usual.")
     known = np.random.default_rng(seed).permutation(np.flatnonzero(labels >= 0))
     if not known.size:
-        raise DataError("Expected labeled films to measure robustness on, got none.")
+        raise DataError("Expected labeled images to measure robustness on, got none.")
     ordered = known[np.argsort(labels[known], kind="stable")]
     count = min(limit, known.size)
     places = (np.arange(count) + 0.5) * known.size / count

@@ -63,7 +63,7 @@ def audit(
     model: Path | None = None,
     classes: Sequence[str] | None = None,
     split_file: Path | None = None,
-    films: int = 500,
+    limit: int = 500,
     permutations: int = 199,
     resamples: int = 1000,
     seed: int = 0,
@@ -73,11 +73,11 @@ def audit(
 
     Args:
         data, out: see build_index; a folder, made if absent.
-        model: a bundle, measured on the test split, or on all films where the data have none. Where any film lacks a
+        model: a bundle, measured on the test split, or on all images where the data have none. Where any image lacks a
             mask, the probes take all lungs from it.
         classes: keep only these labels.
         split_file: a split.json of ``hilum split``, where the data have no ``split`` column.
-        films: of the robustness to changes, at most; 0 leaves that part out.
+        limit: images for the robustness to changes, at most; 0 leaves that part out.
         permutations, resamples, seed: of the labels for the probes' chance bands; of the bootstrap; of both.
         step: is told of the long parts.
 
@@ -97,13 +97,13 @@ def audit(
     finder = None
     if bundle is not None and backend is not None and any(record.mask_path is None for record in index.records):
         finder = lung_finder(backend, bundle.manifest.preprocess, bundle.manifest.mask_threshold)
-    scanned = scan(index.records, names, find_lungs=finder, progress=step.begin("Reading films"))
+    scanned = scan(index.records, names, find_lungs=finder, progress=step.begin("Reading images"))
     records = scanned.records
     parts = _Parts(findings=[*index.findings, *scanned.findings])
     _duplicates(parts, records, [names[row] for row in scanned.rows], scanned, step)
     _probes(parts, records, index.class_names, scanned, permutations, seed, step)
     if bundle is not None and backend is not None:
-        _model(parts, replace(index, records=records), bundle, backend, films, resamples, seed, step)
+        _model(parts, replace(index, records=records), bundle, backend, limit, resamples, seed, step)
     else:
         parts.not_run["model"] = "No bundle was given: name one with --bundle."
     report = AuditReport(
@@ -136,7 +136,7 @@ def _index(data: Path, classes: Sequence[str] | None, split_file: Path | None) -
     keys = [index.key(record) for record in index.records]
     if missing := [key for key in keys if key not in assignment]:
         raise DataError(
-            f"Expected every film in {split_file}, got {len(missing)} that are not there (first: {missing[0]}).",
+            f"Expected every image in {split_file}, got {len(missing)} that are not there (first: {missing[0]}).",
             hint="Give the split of the same data.",
         )
     return replace(
@@ -145,7 +145,7 @@ def _index(data: Path, classes: Sequence[str] | None, split_file: Path | None) -
 
 
 def _duplicates(parts: _Parts, records: Sequence[Record], names: Sequence[str], scanned: Scan, step: Step) -> None:
-    pairs = find_duplicates(scanned.prints, scanned.sha256, progress=step.begin("Comparing films"))
+    pairs = find_duplicates(scanned.prints, scanned.sha256, progress=step.begin("Comparing images"))
     splits = [record.split for record in records]
     parts.findings += leak_findings(records, names, pairs, splits)
     parts.sections["duplicates"] = {
@@ -188,13 +188,13 @@ def _probes(
 
 
 def _model(
-    parts: _Parts, index: Index, bundle: Bundle, backend: Backend, films: int, resamples: int, seed: int, step: Step
+    parts: _Parts, index: Index, bundle: Bundle, backend: Backend, limit: int, resamples: int, seed: int, step: Step
 ) -> None:
     manifest = bundle.manifest
     wanted: SplitName | None = "test" if any(record.split == "test" for record in index.records) else None
     records = [r for r in index.records if r.label is not None and wanted in (None, r.split)]
     if not records:
-        parts.not_run["model"] = "No film has a label, so that no answer can be right or wrong."
+        parts.not_run["model"] = "No image has a label, so that no answer can be right or wrong."
         return
     spec, name = manifest.preprocess, wanted or "all"
     cache = open_cache(records, spec, cache_folder(), progress=step.begin(f"Decoding {name}"))
@@ -209,7 +209,7 @@ def _model(
     labels, clusters = scored.scores.labels, scored.scores.clusters()
     settings: dict[str, Any] = {"temperature": manifest.temperature, "resamples": resamples, "seed": seed}
     if scored.lungs is None or not has_lungs(scored.lungs).any():
-        parts.not_run["model"] = "The model finds no lung in any film, and there are no masks: nothing can be erased."
+        parts.not_run["model"] = "The model finds no lung in any image, and there are no masks: nothing can be erased."
     else:
         shortcuts = audit_model(
             backend, cache.images, scored.lungs, labels, manifest.class_names, clusters, spec,
@@ -217,12 +217,12 @@ def _model(
         )  # fmt: skip
         parts.findings += model_findings(shortcuts)
         parts.sections["model"] = {**as_json(shortcuts), "name": manifest.name, "id": manifest.bundle_id, "split": name}
-    if not films:
+    if not limit:
         parts.not_run["robustness"] = "Left out by --limit 0."
         return
     points = robustness(
-        backend, cache.images, labels, manifest.class_names, clusters, spec, limit=films,
-        mask_threshold=manifest.mask_threshold, progress=step.begin("Changing films"), **settings,
+        backend, cache.images, labels, manifest.class_names, clusters, spec, limit=limit,
+        mask_threshold=manifest.mask_threshold, progress=step.begin("Changing images"), **settings,
     )  # fmt: skip
     parts.findings += robustness_findings(points)
     parts.sections["robustness"] = as_json(points)
@@ -293,7 +293,7 @@ def _telling(pairs: Sequence[Pair], records: Sequence[Record]) -> list[Pair]:
 
 
 def _side_by_side(*paths: Path) -> bytes:
-    """Two films in one PNG, each fitted into a square."""
+    """Two images in one PNG, each fitted into a square."""
     squares: list[NDArray[np.uint8]] = []
     for path in paths:
         gray = to_uint8(read_radiograph(path))

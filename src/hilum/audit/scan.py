@@ -1,4 +1,4 @@
-"""Read every film once, and keep what the audit of the data needs of it: its digest, its fingerprint, its features."""
+"""Read every image once, and keep what the audit of the data needs of it: its digest, its fingerprint, its features."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hilum.storage import sha256_bytes
 from hilum.types import Finding, Radiograph, Record
 
 LungFinder = Callable[[Sequence[Radiograph]], list[NDArray[np.bool_]]]
-"""From films to their lung masks, (H, W) bool each."""
+"""From images to their lung masks, (H, W) bool each."""
 
 _CHUNK = 32
 _READERS = 2
@@ -33,14 +33,14 @@ _READERS = 2
 
 @dataclass(frozen=True)
 class Scan:
-    """What was read of M readable films out of N records.
+    """What was read of M readable images out of N records.
 
     Attributes:
         rows: (M,) int64, their places among the records.
         records: those M, without the masks that cannot be used.
         sha256: M digests of the files' bytes.
         prints: for finding duplicates.
-        features: probe to (M, F) float32; rows of NaN where a film has no lung mask.
+        features: probe to (M, F) float32; rows of NaN where an image has no lung mask.
         findings: files that could not be read, and masks that were not used.
     """
 
@@ -74,7 +74,7 @@ def scan(
     Args:
         records: N records.
         names: N names for messages.
-        find_lungs: gives the lungs of all films; without it the reference masks are used, and a film without one has
+        find_lungs: gives the lungs of all images; without it the reference masks are used, and an image without one has
             no features outside the lung.
         progress: called with (records done, records in all).
 
@@ -109,7 +109,9 @@ def scan(
             if progress:
                 progress(done, len(records))
     if not rows:
-        raise DataError(f"Expected films to audit, got none that can be read of {len(records)}.", hint=unreadable[0][1])
+        raise DataError(
+            f"Expected images to audit, got none that can be read of {len(records)}.", hint=unreadable[0][1]
+        )
     return Scan(
         np.array(rows, np.int64),
         tuple(readable),
@@ -121,7 +123,7 @@ def scan(
 
 
 def lung_finder(backend: Backend, spec: PreprocessSpec, threshold: float) -> LungFinder:
-    """The lungs as a network sees them, at each film's own size."""
+    """The lungs as a network sees them, at each image's own size."""
 
     def find(films: Sequence[Radiograph]) -> list[NDArray[np.bool_]]:
         output = backend.run(to_input(np.stack([fit_image(film, spec) for film in films]), spec))
@@ -136,7 +138,7 @@ def _findings(unreadable: list[tuple[str, str]], maskless: list[tuple[str, str]]
     if unreadable:
         findings.append(gather("unreadable", "error", unreadable, "files cannot be read"))
     if maskless:
-        findings.append(gather("unusable_mask", "warning", maskless, "films have a mask that is not used"))
+        findings.append(gather("unusable_mask", "warning", maskless, "images have a mask that is not used"))
     return tuple(findings)
 
 
@@ -158,7 +160,7 @@ def _read(record: Record, row: int) -> _Film | ReadError:
 
 
 def _lung(path: Path | None, shape: tuple[int, int]) -> tuple[NDArray[np.bool_] | None, str]:
-    """The mask at its own size, which may be another than the film's; else None and, where one is named, why."""
+    """The mask at its own size, which may be another than the image's; else None and, where one is named, why."""
     if path is None:
         return None, ""
     try:
@@ -167,7 +169,7 @@ def _lung(path: Path | None, shape: tuple[int, int]) -> tuple[NDArray[np.bool_] 
         return None, error.message.rstrip(".")
     height, width = lung.shape
     if abs(width * shape[0] / (height * shape[1]) - 1) > ASPECT_TOLERANCE:
-        return None, f"mask {width} x {height}, film {shape[1]} x {shape[0]}"
+        return None, f"mask {width} x {height}, image {shape[1]} x {shape[0]}"
     return (lung, "") if lung.any() else (None, "the mask is empty")
 
 
@@ -179,7 +181,7 @@ def _content(path: Path) -> bytes:
 
 
 def _with_lungs(films: Sequence[_Film], find_lungs: LungFinder | None) -> list[_Film]:
-    """One kind of mask for all films: were it the reference for some and the network's for others, it would tell them
+    """One kind of mask for all images: were it the reference for some and the network's for others, it would tell them
     apart."""
     if find_lungs is None or not films:
         return list(films)

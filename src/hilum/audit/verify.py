@@ -1,6 +1,6 @@
-"""Whether two films are one, by their pixels: registered to each other, then compared part by part.
+"""Whether two images are one, by their pixels: registered to each other, then compared part by part.
 
-All chests look alike, and two films of one person even more so. What tells a copy is that after an affine
+All chests look alike, and two images of one person even more so. What tells a copy is that after an affine
 registration (Evangelidis & Psarakis 2008, IEEE TPAMI 30:1858) the fine detail agrees everywhere: ribs alone
 would, but not ribs, heart, diaphragm and bowel gas at once. Three stages, each dearer and stricter than the last.
 """
@@ -21,7 +21,7 @@ from hilum.audit.candidates import Candidates
 from hilum.data.fingerprint import MINIATURE, SIGNATURE, ZOOM, Prints, local_contrast
 
 THRESHOLD = 0.90
-"""Least similarity of a copy, set on real films; `benchmarks/duplicates.py` measures what it finds and misses."""
+"""Least similarity of a copy, set on real images; `benchmarks/duplicates.py` measures what it finds and misses."""
 
 _MIDDLE = 64  # side of the second stage
 _LEAST = {SIGNATURE: 0.85, _MIDDLE: 0.78}  # correlations that pass the first two stages
@@ -33,7 +33,7 @@ _LEAST_PARTS = 6  # with an overlap, of 16
 _CHUNK = 256
 
 Warp = NDArray[np.float32]
-"""(2, 3): where a pixel (x, y) of the first film lies in the second."""
+"""(2, 3): where a pixel (x, y) of the first image lies in the second."""
 
 
 def similarities(
@@ -46,7 +46,7 @@ def similarities(
     """The similarity (M,) of each pair in [-1, 1]; 0 for those that an early stage dismisses.
 
     Args:
-        prints: of the films.
+        prints: of the images.
         candidates: M pairs of rows.
         workers: threads; the number of processors by default.
         progress: called with (done, M).
@@ -71,14 +71,14 @@ def similarities(
 
 
 def similarity(prints: Prints, first: int, second: int, *, zoomed: bool = False) -> float:
-    """How well two films agree in [-1, 1]: the lower quartile of the correlation of their parts.
+    """How well two images agree in [-1, 1]: the lower quartile of the correlation of their parts.
 
     The lower quartile, since a copy agrees in all parts but those that carry a new label or border. 0 where the
-    films do not overlap enough, or an early stage finds them different.
+    images do not overlap enough, or an early stage finds them different.
 
     Args:
-        prints: of the films.
-        first: row of one film.
+        prints: of the images.
+        first: row of one image.
         second: row of the other.
         zoomed: start from the first enlarged by ZOOM rather than as it is.
     """
@@ -107,7 +107,7 @@ def similarity(prints: Prints, first: int, second: int, *, zoomed: bool = False)
 
 
 def _registered(one: NDArray[np.float32], two: NDArray[np.float32], start: Warp) -> Warp:
-    """The affine warp that correlates two films best, from ``start``; ``start`` itself where none is found."""
+    """The affine warp that correlates two images best, from ``start``; ``start`` itself where none is found."""
     steps, least = _ITERATIONS[one.shape[0]]
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, steps, least)
     mask = np.full(two.shape, 255, np.uint8)
@@ -134,7 +134,7 @@ def _warped(film: NDArray[np.float32], warp: Warp, flags: int = cv2.INTER_LINEAR
 
 
 def _overlap(side: int, warp: Warp) -> NDArray[np.bool_]:
-    """(S, S) bool: the pixels of the first film that lie inside the second."""
+    """(S, S) bool: the pixels of the first image that lie inside the second."""
     ones = np.ones((side, side), np.float32)
     return np.asarray(cv2.warpAffine(ones, warp, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP) > 0.99)
 

@@ -4,7 +4,7 @@
     model.onnx         the network, weights embedded
     model.safetensors  the same weights for PyTorch
     gate.onnx          the learned gate's network, where the bundle has its own
-    features.npz       where the features of the training films lie, where they were measured
+    features.npz       where the features of the training images lie, where they were measured
     training_hashes.npy  (N, 32) uint8: a perceptual hash of each training and validation image, unless left out
     MODEL_CARD.md      for people
 
@@ -81,7 +81,7 @@ class Manifest(BaseModel):
         default_factory=dict,
         description="Largest differences PyTorch - ONNX Runtime; under rounding, of the weights before it and after.",
     )
-    sources: tuple[str, ...] = Field((), description="Sources of the films it was trained on; empty: not known.")
+    sources: tuple[str, ...] = Field((), description="Sources of the images it was trained on; empty: not known.")
     started_from: str | None = Field(None, description="bundle_id of the bundle that was fine-tuned, if one was.")
     training: tuple[dict[str, Any], ...] = Field(
         (), description="Settings of every training that made the weights, in order; the last is the bundle's own."

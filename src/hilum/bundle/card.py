@@ -13,12 +13,12 @@ INTERVALS = (
     "95% confidence intervals (CI) are bootstrapped: whole groups (patients, near-duplicates) are drawn within classes."
 )
 SAME_SOURCES = (
-    "The test split comes from the same sources as the training split; figures on films from elsewhere are likely to "
+    "The test split comes from the same sources as the training split; figures on images from elsewhere are likely to "
     "be lower."
 )
 CANNOT_TELL = (
     "Where class and source go together in the training data, the network may have learned the source. A label is not "
-    "a diagnosis, and a high probability is not a reason to skip the film."
+    "a diagnosis, and a high probability is not a reason to skip the image."
 )
 """What every card says: a bundle's own here, and that of the default model (benchmarks/model_card.py)."""
 
@@ -93,12 +93,12 @@ def _start(start: Any, seen: tuple[int, int] | None) -> list[str]:
         return []
     sources = ", ".join(start.sources) or "not known"
     kept, new = (", ".join(names) or "none" for names in (start.classes_kept, start.classes_new))
-    among = "whether films of the test split below were among them is not known"
+    among = "whether images of the test split below were among them is not known"
     if seen is not None:
-        among = f"{seen[0]:,} of {seen[1]:,} films of the test split were among them, and no figure below is of these"
+        among = f"{seen[0]:,} of {seen[1]:,} images of the test split were among them, and no figure below is of these"
     return [
         f"- Started from bundle {start.bundle_id} ({start.name}), classes kept: {kept}, new: {new}. Its own training "
-        f"films came from: {sources}; {among}.",
+        f"images came from: {sources}; {among}.",
     ]
 
 

@@ -51,7 +51,7 @@ def audit(
     try:
         report = run_audit(
             data, output, model=None if bundle is None else resolve_bundle(bundle), classes=classes,
-            split_file=split_file, films=limit, permutations=permutations, resamples=resamples, seed=seed,
+            split_file=split_file, limit=limit, permutations=permutations, resamples=resamples, seed=seed,
             step=Step(steps.begin),
         )  # fmt: skip
     finally:

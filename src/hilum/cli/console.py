@@ -35,11 +35,11 @@ def show_findings(findings: Iterable[Finding], to: Console = console) -> None:
         say(f"[{color}]{finding.severity}[/] {finding.check}: {escape(finding.message)}", to)
 
 
-def films_table(films: int, manifest: Manifest, statuses: Mapping[str, int], labels: Mapping[str, int]) -> Table:
-    """How many films got which answer: the count of each status and, below ``predicted``, of each class."""
+def images_table(images: int, manifest: Manifest, statuses: Mapping[str, int], labels: Mapping[str, int]) -> Table:
+    """How many images got which answer: the count of each status and, below ``predicted``, of each class."""
     from rich.table import Table
 
-    table = Table("status", "films", title=f"{films:,} films, bundle {manifest.bundle_id[:12]}")
+    table = Table("status", "images", title=f"{images:,} images, bundle {manifest.bundle_id[:12]}")
     for status, count in sorted(statuses.items()):
         table.add_row(status, f"{count:,}")
         if status == "ok":

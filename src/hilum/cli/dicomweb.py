@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.cli.app import examples, new_typer
-from hilum.cli.console import console, films_table, say
+from hilum.cli.console import console, images_table, say
 from hilum.cli.inputs import BundleOption, FixOrientation, GateOption, check_orientation
 from hilum.cli.progress import counting
 from hilum.errors import ConfigError, MissingExtraError, ServerError, extra_hint
@@ -198,7 +198,7 @@ def _tell(row: Row) -> None:
 
 
 def _show(counts: Counts, manifest: Manifest) -> None:
-    table = films_table(counts.worked_on, manifest, counts.statuses, counts.labels)
+    table = images_table(counts.worked_on, manifest, counts.statuses, counts.labels)
     for reason, count in counts.skipped.most_common():
         table.add_row(f"skipped: {escape(reason)}", f"{count:,}")
     console.print(table)

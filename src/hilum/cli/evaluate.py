@@ -93,7 +93,7 @@ def evaluate(
 
 
 def _again(table: Path, folder: Path) -> None:
-    from hilum.evaluation.evaluate import read_evaluation, write_evaluation
+    from hilum.evaluation.results import read_evaluation, write_evaluation
 
     evaluated, settings = read_evaluation(table)
     show(write_evaluation(evaluated, folder, resamples=settings.resamples, seed=settings.seed), folder)

@@ -1,4 +1,4 @@
-"""What is kept of a film to find its copies: a miniature, and two signatures for the search.
+"""What is kept of an image to find its copies: a miniature, and two signatures for the search.
 
 Whatever a copy usually changes is taken out first: size and aspect (the miniature is square), plain borders, and
 the gray scale (contrast-limited histogram equalization, then local contrast, so that a gamma makes no difference).
@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from hilum.errors import DataError
 
 MINIATURE = 96
-"""Side of the miniature, in pixels. At 64, films of one person taken on two days are hard to tell from copies."""
+"""Side of the miniature, in pixels. At 64, images of one person taken on two days are hard to tell from copies."""
 
 SIGNATURE = 32
 """Side of a signature, in pixels."""
 
 ZOOM = 1.1
-"""The second signature is of the film enlarged about its center, as if 4.5% had been cut off every edge."""
+"""The second signature is of the image enlarged about its center, as if 4.5% had been cut off every edge."""
 
-_WORKING_SIDE = 256  # a larger film is shrunk to it before anything is measured
+_WORKING_SIDE = 256  # a larger image is shrunk to it before anything is measured
 _MOST_TRIMMED = 0.4  # of a side, from either edge
-_PLAIN = 0.05  # a line whose spread is below this share of the film's is border
+_PLAIN = 0.05  # a line whose spread is below this share of the image's is border
 _CLIP = 3.0  # no gray level may take more than this many times its even share of the equalized scale
 _FLAT = 12.0  # gray levels: local contrast below it is noise and is not stretched
 _COARSE = MINIATURE * 6 / 64  # pixels: the neighborhood of a signature's local contrast
@@ -34,7 +34,7 @@ _COARSE = MINIATURE * 6 / 64  # pixels: the neighborhood of a signature's local 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """One film: 11 KiB.
+    """One image: 11 KiB.
 
     Attributes:
         miniature: (96, 96) uint8, trimmed, equalized, stretched to the square.
@@ -63,17 +63,17 @@ class Prints:
 
 
 def fingerprint(gray: NDArray[np.uint8]) -> Fingerprint:
-    """The fingerprint of a film.
+    """The fingerprint of a image.
 
     Args:
-        gray: (H, W) uint8, the film's own pixels, of any size from 1 x 1.
+        gray: (H, W) uint8, the image's own pixels, of any size from 1 x 1.
 
     Raises:
         DataError: another shape or type.
     """
     if gray.ndim != 2 or gray.dtype != np.uint8 or not gray.size:
         raise DataError(
-            f"Expected a film (H, W) of uint8, got {gray.shape} of {gray.dtype}.", hint="Use preprocess.to_uint8."
+            f"Expected an image (H, W) of uint8, got {gray.shape} of {gray.dtype}.", hint="Use preprocess.to_uint8."
         )
     height, width = gray.shape
     scale = _WORKING_SIDE / max(height, width)
@@ -85,7 +85,7 @@ def fingerprint(gray: NDArray[np.uint8]) -> Fingerprint:
 
 
 def miniature_of(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A trimmed film (H, W) uint8, equalized and stretched to the square: (96, 96) uint8."""
+    """A trimmed image (H, W) uint8, equalized and stretched to the square: (96, 96) uint8."""
     shrinks = min(gray.shape) >= MINIATURE
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(equalized(gray), (MINIATURE, MINIATURE), interpolation=interpolation).astype(np.uint8)
@@ -100,7 +100,7 @@ def stack(prints: Iterable[Fingerprint]) -> Prints:
 
 
 def trimmed(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The film without plain lines along its edges, (H', W') uint8; at least a fifth of each side is left."""
+    """The image without plain lines along its edges, (H', W') uint8; at least a fifth of each side is left."""
     return np.ascontiguousarray(gray[trim_box(gray)])
 
 
@@ -109,7 +109,7 @@ def trim_box(gray: NDArray[np.uint8], plain: float = _PLAIN) -> tuple[slice, sli
 
     Args:
         gray: (H, W) uint8.
-        plain: a line whose spread is below this share of the film's is plain.
+        plain: a line whose spread is below this share of the image's is plain.
     """
     box = []
     for _ in range(2):  # rows, then columns of what is left

@@ -25,7 +25,7 @@ METHOD = "dct-256"
 """The name of this hash in a manifest; another algorithm is another name."""
 HASH_BYTES = 32
 MATCH_BITS = 38
-"""Two hashes that differ in at most so many of 256 bits are of one image; set on the validation split of real films."""
+"""Hashes of one image differ in at most so many of 256 bits; chosen on the validation split of real images."""
 
 Images = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 
@@ -156,7 +156,7 @@ def _film(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _box(film: NDArray[np.uint8], plain: float) -> tuple[slice, slice]:
-    """Rows and columns of a film without its plain borders, also where one lies inside another."""
+    """Rows and columns of an image without its plain borders, also where one lies inside another."""
     rows, columns = slice(0, film.shape[0]), slice(0, film.shape[1])
     for _ in range(_TRIM_ROUNDS):
         inner = trim_box(film[rows, columns], plain)
@@ -173,7 +173,7 @@ def _apart(one: tuple[slice, slice], other: tuple[slice, slice]) -> int:
 
 
 def _hash(film: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The packed signs (32,) of the lowest frequencies of a trimmed film (H, W)."""
+    """The packed signs (32,) of the lowest frequencies of a trimmed image (H, W)."""
     contrast = local_contrast(miniature_of(film), _NEIGHBORHOOD)
     small = cv2.resize(contrast, (SIGNATURE, SIGNATURE), interpolation=cv2.INTER_AREA)
     return np.packbits(cv2.dct(small)[_FREQUENCIES] > 0)

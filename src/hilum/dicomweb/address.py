@@ -36,7 +36,7 @@ def address_of(url: str, environment: Mapping[str, str], *, plain_http: bool = F
     Args:
         url: http or https, such as ``https://pacs.example/dicom-web``.
         environment: HILUM_DICOMWEB_TOKEN, or HILUM_DICOMWEB_USER and HILUM_DICOMWEB_PASSWORD; other names are ignored.
-        plain_http: let films and credentials go over http to another machine.
+        plain_http: let images and credentials go over http to another machine.
 
     Raises:
         ConfigError: no such URL, credentials inside it, both kinds or half of one, or http to another machine.
@@ -67,7 +67,7 @@ def address_of(url: str, environment: Mapping[str, str], *, plain_http: bool = F
         raise ConfigError(f"Expected no colon in {USER}, got one: basic authentication cannot send it.")
     if parts.scheme == "http" and not (plain_http or _is_loopback(host)):
         raise ConfigError(
-            f"Expected https for films that leave this machine, got http://{host}.",
+            f"Expected https for images that leave this machine, got http://{host}.",
             hint="Use https, or --plain-http inside a network that nobody else can read.",
         )
     return Address(url.rstrip("/"), token, login)

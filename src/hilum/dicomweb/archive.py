@@ -1,4 +1,4 @@
-"""What there is in an archive: studies with films, and the films of a study that are taken."""
+"""What there is in an archive: studies with images, and the images of a study that are taken."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ILL_UID = Skip("a UID that is none")
 
 
 def find_studies(server: Server, since: date | None = None) -> list[str]:
-    """The UIDs of all studies with CR or DX films, each once; of ``since`` or later, by the study's date.
+    """The UIDs of all studies with CR or DX images, each once; of ``since`` or later, by the study's date.
 
     All are asked for before the first is worked on: what is stored in between may change the order in which a
     server lists them, and pages would then leave some out. 100,000 UIDs take some 15 MB. The modality is looked at
@@ -54,7 +54,7 @@ def has_study(server: Server, study: str) -> bool:
 
 
 def films_of(server: Server, study: str) -> tuple[list[Film | Skip], bool]:
-    """The CR and DX films of a study, or why they are not taken; and whether it holds any structured report.
+    """The CR and DX images of a study, or why they are not taken; and whether it holds any structured report.
 
     Raises:
         ServerError: as find_studies.

@@ -1,4 +1,4 @@
-"""Which films of an archive are taken: by date, modality, kind of object and body part. Pure functions."""
+"""Which images of an archive are taken: by date, modality, kind of object and body part. Pure functions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
 class Film(NamedTuple):
-    """Where one film lies in the archive: three UIDs."""
+    """Where one image lies in the archive: three UIDs."""
 
     study: str
     series: str
@@ -33,7 +33,7 @@ class Film(NamedTuple):
 
 
 class Skip(NamedTuple):
-    """Films that are not taken, and why."""
+    """Images that are not taken, and why."""
 
     reason: str
     films: int = 1
@@ -88,7 +88,7 @@ def value(item: Item, tag: str) -> str:
 
 
 def why_not_series(series: Item) -> Skip | None:
-    """Why a CR or DX series is not taken; None where it is. Many chest films name no body part."""
+    """Why a CR or DX series is not taken; None where it is. Many chest radiographs name no body part."""
     part = value(series, BODY_PART).upper()
     if not part or any(word in part for word in _CHEST):
         return None

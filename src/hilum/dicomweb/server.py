@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 MAX_BYTES = 2 * MAX_PIXELS + (1 << 26)
-"""Largest film that is fetched: the most pixels that are decoded, two bytes each, and what stands beside them."""
+"""Largest image that is fetched: the most pixels that are decoded, two bytes each, and what stands beside them."""
 
 _TIMEOUT = (10.0, 60.0)  # seconds: to connect, and without a byte
 _RETRIES = Retry(
@@ -39,7 +39,7 @@ _LAST_PAGE = 25  # a shorter page is the last one: the bounds that servers set t
 _CHUNK = 1 << 20
 _FILM = {
     "Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*',  # as it is stored
-    "Accept-Encoding": "identity",  # Orthanc takes longer to compress a film than a local network to carry it
+    "Accept-Encoding": "identity",  # Orthanc takes longer to compress an image than a local network to carry it
 }
 _STUDIES = "the list of studies"
 _SHUT_OUT = (401, 403, 407)
@@ -93,7 +93,7 @@ class Server:
         return any(value(item, SOP_INSTANCE) == instance for item in found)
 
     def fetch(self, film: Film) -> bytes:
-        """A film as the archive stores it: a DICOM file (PS3.10), its pixels compressed as they are there.
+        """An image as the archive stores it: a DICOM file (PS3.10), its pixels compressed as they are there.
 
         Raises:
             RequestError: it is not there, damaged on the way, or larger than MAX_BYTES.
@@ -102,14 +102,14 @@ class Server:
         url = f"{self.url}/studies/{film.study}/series/{film.series}/instances/{film.instance}"
         body = bytearray()
         with (
-            self._errors("the film"),
+            self._errors("the image"),
             self._session.get(url, headers=_FILM, stream=True, timeout=self._timeout) as response,
         ):
             response.raise_for_status()
             for chunk in response.iter_content(_CHUNK):
                 body += chunk
                 if len(body) > MAX_BYTES:
-                    raise RequestError(f"Expected at most {MAX_BYTES:,} bytes of a film, got more.")
+                    raise RequestError(f"Expected at most {MAX_BYTES:,} bytes of an image, got more.")
             return _part(bytes(body), response.headers.get("Content-Type", ""))
 
     def store(self, study: str, datasets: Sequence[Dataset]) -> None:

@@ -1,4 +1,4 @@
-"""The log of films as CSV: it grows row by row, over any number of runs. UIDs and answers, nothing of patients."""
+"""The log of images as CSV: it grows row by row, over any number of runs. UIDs and answers, nothing of patients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLUMNS = ("time", "bundle", "study", "series", "instance", "status", "predicted
 
 
 class Log:
-    """A table that rows are added to; each is on the disk before the next film is begun.
+    """A table that rows are added to; each is on the disk before the next image is begun.
 
     The half line that a killed run may have left is ended, and stays.
 

@@ -1,4 +1,4 @@
-"""Films fetched, answered and given back, one at a time; whatever happens to one, the others go on."""
+"""Images fetched, answered and given back, one at a time; whatever happens to one, the others go on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ATTEMPTS = 3
 
 
 class Row(NamedTuple):
-    """What became of one film; ``failed`` has nothing in the archive, all others but ``to do`` have."""
+    """What became of one image; ``failed`` has nothing in the archive, all others but ``to do`` have."""
 
     film: Film
     status: Status
@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 @dataclass
 class Counts:
-    """What became of many films."""
+    """What became of many images."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
@@ -50,21 +50,21 @@ class Counts:
 
     @property
     def worked_on(self) -> int:
-        """Films that were not there before, or failed."""
+        """Images that were not there before, or failed."""
         return self.statuses.total()
 
 
 class Worker:
-    """Does the films of studies that have no report of this bundle yet.
+    """Does the images of studies that have no report of this bundle yet.
 
-    A film is done once its report is in the archive. It is stored together with the segmentation, after it, and
-    both have UIDs that follow from film, bundle and the predictor's settings: a film whose storing was cut off is done
-    again and gives the same objects, another gate gives others.
+    An image is done once its report is in the archive. It is stored together with the segmentation, after it, and
+    both have UIDs that follow from image, bundle and the predictor's settings: an image whose storing was cut off is
+    done again and gives the same objects, another gate gives others.
 
     Args:
         server: the archive.
         predictor: answers.
-        dry_run: only say which films are to be done.
+        dry_run: only say which images are to be done.
     """
 
     def __init__(self, server: Server, predictor: Predictor, *, dry_run: bool = False) -> None:
@@ -81,13 +81,13 @@ class Worker:
         stopped: Callable[[], bool] = lambda: False,
         progress: Progress | None = None,
     ) -> Iterator[Row]:
-        """The films of the studies that are not done yet, in order; each is in the archive when its row comes.
+        """The images of the studies that are not done yet, in order; each is in the archive when its row comes.
 
         Args:
             studies: UIDs.
             counts: is added to.
-            limit: end after so many films.
-            stopped: asked before each film whether to end.
+            limit: end after so many images.
+            stopped: asked before each image whether to end.
             progress: called with (studies done, studies in all).
 
         Raises:
@@ -109,7 +109,7 @@ class Worker:
                 progress(number, len(studies))
 
     def _pending(self, study: str, counts: Counts) -> Iterator[Film | Row]:
-        """The films of a study that are to be done; a row where the study cannot be searched."""
+        """The images of a study that are to be done; a row where the study cannot be searched."""
         try:
             films, has_reports = films_of(self._server, study)
             if not films and not has_study(self._server, study):
@@ -151,17 +151,17 @@ class Worker:
         """What is stored of an answer, the report last.
 
         Raises:
-            DataError: no object can be made of the film's header, or it is another film's.
+            DataError: no object can be made of the image's header, or it is another image's.
         """
         manifest, settings = self._predictor.manifest, self._predictor.settings
         header = source_header(content, origin=_name(film))
         if (str(header.StudyInstanceUID), str(header.SOPInstanceUID)) != (film.study, film.instance):
-            raise DataError(f"Expected the film {film.instance}, the server gave one of other UIDs.")
+            raise DataError(f"Expected the image {film.instance}, the server gave one of other UIDs.")
         objects = [segmentation(header, result, manifest, settings)] if isinstance(result, Prediction) else []
         return [*objects, report(header, result, manifest, settings)]
 
     def _note(self, row: Row) -> None:
-        """Count failures; raise when it is no longer a film that fails but the server."""
+        """Count failures; raise when it is no longer an image that fails but the server."""
         if row.status != "failed":
             self._in_a_row = 0
             return
@@ -169,13 +169,13 @@ class Worker:
         self._in_a_row += 1
         if self._in_a_row >= IN_A_ROW:
             raise ServerError(
-                f"Expected films to be fetched and stored, {IN_A_ROW} failed in a row; the last: {row.reason}",
+                f"Expected images to be fetched and stored, {IN_A_ROW} failed in a row; the last: {row.reason}",
                 hint="See to the server, then run the command again: it goes on where it stopped.",
             )
 
 
 def _name(film: Film) -> str:
-    """What a film is called in messages. The suffix says what it is: some archives leave the preamble out."""
+    """What an image is called in messages. The suffix says what it is: some archives leave the preamble out."""
     return f"{film.instance}.dcm"
 
 

@@ -24,16 +24,16 @@ _FEATURES = ("neck", "encoder", "backbone")
 def grad_cam(
     network: nn.Module, images: NDArray[np.float32], classes: NDArray[np.int64], *, batch_size: int = 16
 ) -> NDArray[np.float32]:
-    """The map of one class for each film: features weighted by the mean gradient of the class's logit, rectified.
+    """The map of one class for each image: features weighted by the mean gradient of the class's logit, rectified.
 
-    The network is put into evaluation mode, so that films of a batch do not touch each other; no gradient is left on
+    The network is put into evaluation mode, so that images of a batch do not touch each other; no gradient is left on
     its parameters and no hook on its modules.
 
     Args:
         network: one of hilum.models.
         images: (N, C, S, S) float32 in [0, 1], N at least 1.
         classes: (N,) int64 in [0, K).
-        batch_size: films in one pass.
+        batch_size: images in one pass.
 
     Returns:
         (N, h, w) float32, not negative, on the grid of the features.

@@ -1,6 +1,6 @@
-"""Leave one source out: train again without it, and see how far the figures on its films fall.
+"""Leave one source out: train again without it, and see how far the figures on its images fall.
 
-The network was trained on films of every source that it is tested on, so its figures say little of another hospital.
+The network was trained on images of every source that it is tested on, so its figures say little of another hospital.
 Here each source in turn plays the other hospital (Zech et al. 2018, PLoS Med. 15:e1002683).
 """
 
@@ -43,14 +43,14 @@ _METRICS = ("accuracy", "balanced_accuracy")
 
 @dataclass(frozen=True)
 class HeldOut:
-    """One source left out of training, and both networks on its test films.
+    """One source left out of training, and both networks on its test images.
 
     Attributes:
         source: its name.
-        trained_on: training films that were left.
+        trained_on: training images that were left.
         accuracy, balanced_accuracy: of the network that never saw the source.
         accuracy_with, balanced_accuracy_with: of the run's own network, which did.
-        fall: accuracy with less accuracy without, on the same films in the same resamples.
+        fall: accuracy with less accuracy without, on the same images in the same resamples.
     """
 
     source: str
@@ -71,19 +71,19 @@ def leave_sources_out(
     step: Step | None = None,
     observer: TrainingObserver | None = None,
 ) -> tuple[HeldOut, ...]:
-    """Train a run's settings again without each source, and measure on its test films.
+    """Train a run's settings again without each source, and measure on its test images.
 
     Every such training is a run of its own in the folder ``held_out/``; a killed one goes on where it stopped, and a
     finished one is not repeated.
 
     Args:
         root: the run's folder.
-        sources: those to leave out; by default all that have labeled test films, and can be left out.
+        sources: those to leave out; by default all that have labeled test images, and can be left out.
         resamples, seed: of the bootstrap.
         step, observer: are told of the work.
 
     Raises:
-        DataError: there is no such source; or without it a class would have no film to train or validate on; or the
+        DataError: there is no such source; or without it a class would have no image to train or validate on; or the
             run started from a bundle that has or may have seen it.
     """
     run, config = open_run(root)
@@ -93,7 +93,7 @@ def leave_sources_out(
     chosen = list(sources) or [name for name in _sources(data) if not _obstacle(data, name, start)]
     if not chosen:
         raise DataError(
-            "Expected a source that can be left out, got none: each has no labeled test film, or is all that some "
+            "Expected a source that can be left out, got none: each has no labeled test image, or is all that some "
             "class has, or may be known to the bundle that the run started from.",
             hint="Give a `source` column with several sources per class.",
         )
@@ -148,7 +148,7 @@ def _check_start(held_out: RunFolder, run: RunFolder) -> None:
 
 
 def _compare(source: str, trained_on: int, without: Scores, within: Scores, resamples: int, seed: int) -> HeldOut:
-    """Both networks on the same films, in the same resamples."""
+    """Both networks on the same images, in the same resamples."""
     each = {"": statistics_of(without), "_with": statistics_of(within)}
 
     def statistics(weights: FloatArray) -> dict[str, FloatArray]:
@@ -184,12 +184,12 @@ def _obstacle(data: PreparedData, source: str, start: Start | None) -> str:
     if source not in _sources(data):
         return f"the data have the sources {', '.join(_sources(data)) or '(none)'}."
     if not any(r.source == source and r.label is not None for r in records_of(index, split, "test")):
-        return "it has no labeled film in the test split."
+        return "it has no labeled image in the test split."
     parts: tuple[SplitName, ...] = ("train", "val")
     for name in parts:
         left = {r.label for r in data.datasets[name].records if r.source != source}
         if lost := [label for label in index.class_names if label not in left]:
-            return f"without it {', '.join(lost)} has no film in the {name} split."
+            return f"without it {', '.join(lost)} has no image in the {name} split."
     if start and (not start.sources or source in start.sources):
         seen = "was trained on it" if start.sources else "does not say which sources it was trained on"
         return f"the run started from the bundle {start.name}, which {seen}."

@@ -1,6 +1,6 @@
 """Does the map point at the finding? Measured where people have marked regions or boxes.
 
-Each film gives one row per method: the network's own ``evidence``, ``grad-cam`` on the same network, and ``random in
+Each image gives one row per method: the network's own ``evidence``, ``grad-cam`` on the same network, and ``random in
 lung``, a map that is the same everywhere in the lung. Only the positive part of a map counts; it is taken first, then
 enlarged linearly to the network's square, for every method alike. Where one linear layer follows the pooling
 (``encoder-unet``), Grad-CAM is by construction the positive part of the evidence, so that the two differ by nothing.
@@ -38,7 +38,7 @@ Map = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Difference:
-    """A measure of one method less that of another on the same films, in the same resamples."""
+    """A measure of one method less that of another on the same images, in the same resamples."""
 
     measure: str
     method: str
@@ -48,15 +48,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class LocalizationResult:
-    """Means over films, with intervals clustered by group.
+    """Means over images, with intervals clustered by group.
 
     Attributes:
-        films: how many have a target.
-        kinds: ``region`` and ``boxes``, and the films of each.
-        methods: method to measure to its mean; the measures are those of ``measures_of``. One that no film defines is
+        images: how many have a target.
+        kinds: ``region`` and ``boxes``, and the images of each.
+        methods: method to measure to its mean; the measures are those of ``measures_of``. One that no image defines is
             left out: ``inside_lung`` of ``random in lung``, which is 1 by definition.
         by_kind: the same within each kind, where there are two.
-        differences: evidence less each of the others, over the films on which both are defined.
+        differences: evidence less each of the others, over the images on which both are defined.
     """
 
     films: int
@@ -77,7 +77,7 @@ def localize(
     network: nn.Module | None = None,
     of: Literal["label", "predicted"] = "label",
 ) -> LocalizationTable | None:
-    """Measure the maps on the labeled films that have a region or boxes; None where there is no such film.
+    """Measure the maps on the labeled images that have a region or boxes; None where there is no such image.
 
     A region without a pixel in the network's square (too small for it, or empty) counts as none.
 
@@ -89,7 +89,7 @@ def localize(
         spec: the network's preprocessing.
         backend: gives the evidence, where the network has it.
         network: the same in PyTorch, for Grad-CAM; None leaves that out.
-        of: whose map: that of the film's own label, which is what people marked, or of the most probable class.
+        of: whose map: that of the image's own label, which is what people marked, or of the most probable class.
 
     Raises:
         ReadError: a region, or an image whose boxes are to be drawn, cannot be read.
@@ -239,7 +239,7 @@ def localization_result(table: LocalizationTable, *, resamples: int = 1000, seed
 
 
 class _Key(NamedTuple):
-    part: str  # a kind, "" for all films, or "less" for evidence less the method
+    part: str  # a kind, "" for all images, or "less" for evidence less the method
     method: str
     measure: str
 

@@ -1,4 +1,4 @@
-"""``localization.csv``: one row per film and method, from which the figures of localization are computed again."""
+"""``localization.csv``: one row per image and method, from which the figures of localization are computed again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MEASURES = ("hit", "dice", "iou", "energy", "inside_lung")
 
 @dataclass(frozen=True)
 class LocalizationRow:
-    """One map against what people marked on one film; the measures are those of localization.measures_of."""
+    """One map against what people marked on one image; the measures are those of localization.measures_of."""
 
     file: str
     group: str
@@ -35,12 +35,12 @@ class LocalizationRow:
 
 @dataclass(frozen=True)
 class LocalizationTable:
-    """All rows, film by film; every film has every method."""
+    """All rows, image by image; every image has every method."""
 
     rows: tuple[LocalizationRow, ...]
 
     def arrays(self) -> tuple[dict[str, FloatArray], NDArray[np.str_], NDArray[np.str_]]:
-        """Method to its measures (F, M) in the order of MEASURES; the group (F,) and the kind (F,) of each film."""
+        """Method to its measures (F, M) in the order of MEASURES; the group (F,) and the kind (F,) of each image."""
         methods = list(dict.fromkeys(row.method for row in self.rows))
         films = [row for row in self.rows if row.method == methods[0]]
         values = {

@@ -1,4 +1,4 @@
-"""Measure a network on records: through its engine over every film, then the report and its files."""
+"""Measure a network on records: through its engine over every image, then the report and its files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from hilum.config import PreprocessSpec
 from hilum.data.cache import Cache, cache_folder, open_cache
 from hilum.data.index import Index
 from hilum.errors import DataError
-from hilum.evaluation.evaluate import Evaluated, failures_of, write_evaluation
 from hilum.evaluation.localization import localize
 from hilum.evaluation.plots import sample_overlays
 from hilum.evaluation.report import ModelRef, Report
+from hilum.evaluation.results import Evaluated, failures_of, write_evaluation
 from hilum.imaging.preprocess import to_input
 from hilum.metrics.scores import FloatArray, Scores, dice_and_iou
 from hilum.progress import Progress, Step
@@ -47,7 +47,7 @@ class Subject:
         spec: its preprocessing.
         network: the same network in PyTorch, for Grad-CAM; None leaves Grad-CAM out.
         mask_threshold: lung where the probability is above it.
-        calibration: fitted on other films than those measured; None where there is none.
+        calibration: fitted on other images than those measured; None where there is none.
         sources: the sources that it was trained on; None where that is unknown.
         known: the images that it was trained on and validated with.
     """
@@ -103,7 +103,7 @@ def measure(
     seed: int = 0,
     step: Step | None = None,
 ) -> Report:
-    """Measure ``subject`` on ``records`` and write the files of hilum.evaluation.evaluate into ``folder``.
+    """Measure ``subject`` on ``records`` and write the files of hilum.evaluation.results into ``folder``.
 
     With ``trained_on`` all the records are known to be of its training or validation split.
 
@@ -208,7 +208,7 @@ def score_records(
         temperature, mask_threshold: logits are divided by the one; lung is where the probability is above the other.
         keep_lungs: whether to keep the masks, N x S x S bytes.
         distances: whether to measure Hausdorff distances, which needs MONAI.
-        batch_size: films in one forward pass.
+        batch_size: images in one forward pass.
         progress: called with (records done, records in all).
 
     Raises:
@@ -257,7 +257,7 @@ def run_batches(
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> Iterator[tuple[slice, BackendOutput]]:
-    """The engine's output for (N, S, S) uint8 fitted films, a batch at a time, with the rows it is of."""
+    """The engine's output for (N, S, S) uint8 fitted images, a batch at a time, with the rows it is of."""
     for start in range(0, len(images), batch_size):
         rows = slice(start, min(start + batch_size, len(images)))
         yield rows, backend.run(to_input(images[rows], spec))

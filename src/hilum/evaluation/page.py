@@ -205,7 +205,7 @@ def _prediction_sets(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _localization(content: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """A table of methods by measures over all films, one for each kind of target, and the differences."""
+    """A table of methods by measures over all images, one for each kind of target, and the differences."""
     if content is None:
         return None
     kinds = {"": content["methods"], **content["by_kind"]}
@@ -220,7 +220,7 @@ def _localization(content: Mapping[str, Any] | None) -> dict[str, Any] | None:
                 "rows": [
                     {"name": m, "cells": [own.get(key) for key in measures], "n": next(iter(own.values()))["n"]}
                     for m, own in rows.items()
-                    if own  # without a lung on any film, random in lung has no measure
+                    if own  # without a lung on any image, random in lung has no measure
                 ],
             }
             for kind, rows in kinds.items()
@@ -231,7 +231,7 @@ def _localization(content: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _identical(differences: list[dict[str, Any]]) -> list[str]:
-    """Methods that gave the same map as the evidence on every film, as Grad-CAM must where the classifier is linear."""
+    """Return the methods whose map equals the evidence on every image, as Grad-CAM must for a linear classifier."""
     others = dict.fromkeys(row["against"] for row in differences)
     values = {name: [row["difference"] for row in differences if row["against"] == name] for name in others}
     return [name for name, own in values.items() if all(v["value"] == v["low"] == 0 for v in own)]

@@ -85,7 +85,7 @@ def evaluate_bundle(
     seed: int = 0,
     step: Step | None = None,
 ) -> Report:
-    """Measure a bundle on a folder or table of films, through ONNX Runtime; files go to ``out``.
+    """Measure a bundle on a folder or table of images, through ONNX Runtime; files go to ``out``.
 
     Args:
         path: the bundle.
@@ -139,7 +139,7 @@ def _records(index: Index, split_name: SplitName | None) -> tuple[tuple[Record, 
     if any(record.split is None for record in index.records):
         raise DataError(
             f"Expected a `split` column in the data to measure on their {split_name} split, got none or a part of one.",
-            hint="Leave --split out to measure on all films, or give a CSV with a split.",
+            hint="Leave --split out to measure on all images, or give a CSV with a split.",
         )
     split = make_split(index, Config().split)
     return records_of(index, split, split_name), split.digest
@@ -148,7 +148,7 @@ def _records(index: Index, split_name: SplitName | None) -> tuple[tuple[Record, 
 def _calibration(run: RunFolder, subject: Subject, index: Index, split: Split, step: Step) -> Calibration | None:
     """The calibration kept in the run's folder if it is of these weights, else a new one, which is then kept.
 
-    None where the validation split has labeled films of fewer than two classes.
+    None where the validation split has labeled images of fewer than two classes.
     """
     if run.calibration.is_file():
         content = json.loads(run.calibration.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What the gate's second stage needs to know of a network: how its answers on good films are spread."""
+"""What the gate's second stage needs to know of a network: how its answers on good images are spread."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from hilum.progress import Step
 from hilum.types import SplitName
 
 _LEAST = 100
-"""Fewer validation films say nothing of what one in two hundred is like; the bounds then stay as they are."""
+"""Fewer validation images say nothing of what one in two hundred is like; the bounds then stay as they are."""
 _MOST = 4000
-"""Training films behind the reference."""
+"""Training images behind the reference."""
 _WARNED = 0.005
-"""Share of good films on each side of a bound that warns."""
+"""Share of good images on each side of a bound that warns."""
 _BEYOND = 1.5
-"""A film is refused at this many times the distance that warns."""
+"""An image is refused at this many times the distance that warns."""
 _BATCH = 32
 
 Floats = NDArray[np.float32]
@@ -32,9 +32,9 @@ Floats = NDArray[np.float32]
 def gate_statistics(
     backend: Backend, index: Index, split: Split, spec: PreprocessSpec, mask_threshold: float, step: Step
 ) -> tuple[AnswerThresholds, FeatureReference | None]:
-    """The bounds of the second stage, from the validation films, and the reference, from the training films.
+    """The bounds of the second stage, from the validation images, and the reference, from the training images.
 
-    Bounds that warn lie at the quantiles that one good film in 200 is beyond. With fewer than 100 validation films
+    Bounds that warn lie at the quantiles that one good image in 200 is beyond. With fewer than 100 validation images
     nothing is bounded and there is no reference, as for the features of a network that gives none.
     """
     step.begin("Measuring answers on val")
@@ -81,7 +81,7 @@ def _shape_bounds(shapes: list[LungShape]) -> AnswerThresholds:
 def _answers(
     backend: Backend, index: Index, split: Split, name: SplitName, spec: PreprocessSpec
 ) -> tuple[list[Floats], Floats | None]:
-    """Lung probabilities without padding, and features (N, F) where the network gives them, of at most _MOST films."""
+    """Lung probabilities without padding, and features (N, F) where the network gives them, of at most _MOST images."""
     records = records_of(index, split, name)
     if not records:
         return [], None

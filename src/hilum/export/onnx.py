@@ -30,7 +30,7 @@ OUTPUTS = {
     "segmentation": "lung probability (N, 1, S, S) float32 in [0, 1]",
     "classification": "class logits (N, K) float32, before temperature and softmax",
     "evidence": "per class (N, K, h, w) float32, summing over h, w to the logit less its bias",
-    "features": "the encoder's (N, F) float32, pooled, from which the gate tells a film unlike those of training",
+    "features": "the encoder's (N, F) float32, pooled, from which the gate tells an image unlike those of training",
 }
 
 

@@ -28,7 +28,7 @@ from hilum.data.image_hash import image_hashes
 from hilum.data.index import Index
 from hilum.data.split import Split, records_of
 from hilum.errors import CheckpointError
-from hilum.evaluation.evaluate import REPORT_FILE, load_report
+from hilum.evaluation.results import REPORT_FILE, load_report
 from hilum.evaluation.run import subject_of
 from hilum.export.feature_statistics import gate_statistics
 from hilum.export.onnx import OUTPUTS, export_onnx, round_weights
@@ -53,7 +53,7 @@ from hilum.types import Record
 
 _PARITY_FILES = 16
 _PARITY_BATCH = 4
-_ROUNDING_FILES = 200  # more than for parity: how far rounding moves an answer varies with the film
+_ROUNDING_FILES = 200  # more than for parity: how far rounding moves an answer varies with the image
 
 
 def export_run(
@@ -185,7 +185,7 @@ def _trained_on(run: RunFolder, config: Config, index: Index, split: Split, step
 
 
 def _sources(index: Index, split: Split, start: Start | None) -> tuple[str, ...]:
-    """Of all films that the weights have seen; empty where those of the bundle they started from are not known."""
+    """Of all images that the weights have seen; empty where those of the bundle they started from are not known."""
     own = {record.source for record in records_of(index, split, "train") if record.source is not None}
     if start is None:
         return tuple(sorted(own))

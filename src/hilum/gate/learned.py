@@ -1,8 +1,8 @@
-"""The learned gate: a small network that tells frontal chest films from all else, and which way up they are.
+"""The learned gate: a small network that tells frontal chest radiographs from all else, and which way up they are.
 
 Plain measurements come first (size, exposure, contrast), then the network's readings: what kind of picture it is, and
-of a frontal film its gray scale, its turn, whether the lungs are in view. ``hilum train-gate`` trains it and sets its
-bounds.
+of a frontal radiograph its gray scale, its turn, whether the lungs are in view. ``hilum train-gate`` trains it and sets
+its bounds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hilum.types import Radiograph
 GATE_INPUT = "image"
 GATE_OUTPUTS = ("kind", "turn", "flags")
 _HALVED = 3
-"""Films are halved to no less than this many times the gate's input before they are fitted into it."""
+"""Images are halved to no less than this many times the gate's input before they are fitted into it."""
 _FRONTAL_VIEWS = ("PA", "AP")
 
 
@@ -40,7 +40,7 @@ class LearnedThresholds(BaseModel):
     bright: float = Field(default=247.0, ge=0, le=255, description="Largest mean, 8-bit gray levels.")
     contrast: float = Field(default=6.0, ge=0, description="Least standard deviation, 8-bit gray levels.")
     color: float = Field(default=8.0, ge=0, description="Largest mean difference of two color channels, gray levels.")
-    frontal: float = Field(default=0.5, ge=0, le=1, description="Least probability of a frontal chest film.")
+    frontal: float = Field(default=0.5, ge=0, le=1, description="Least probability of a frontal chest image.")
     upright: float = Field(default=0.5, ge=0, le=1, description="Least probability that it has not been turned.")
     inverted: float = Field(default=0.5, ge=0, le=1, description="Largest probability of an inverted gray scale.")
     cropped: float = Field(default=0.5, ge=0, le=1, description="Largest probability that the lungs are cut off.")
@@ -57,7 +57,7 @@ class GateReading(NamedTuple):
 
 
 class GateEngine:
-    """The network in ONNX Runtime, on one thread, since films are read and examined in several.
+    """The network in ONNX Runtime, on one thread, since images are read and examined in several.
 
     Args:
         model: the bytes of the graph.
@@ -93,7 +93,7 @@ class LearnedGate:
         model: the bytes of its ONNX graph.
         thresholds: those that were set for this network.
         answer: the bounds of the second stage.
-        reference: where the features of the main network's training films lie; None: the distance is not measured.
+        reference: where the features of the main network's training images lie; None: the distance is not measured.
     """
 
     name = "learned"
@@ -110,9 +110,9 @@ class LearnedGate:
         self._answer, self._reference = answer or AnswerThresholds(), reference
 
     def __call__(self, radiograph: Radiograph) -> Verdict:
-        """The verdict on a film of any size.
+        """The verdict on an image of any size.
 
-        What a picture is comes first: of one that is no frontal film it is not said which way up it is.
+        What a picture is comes first: of one that is no frontal radiograph it is not said which way up it is.
         """
         bounds = self._thresholds
         fitted = fit_image(halved(radiograph, _HALVED * self._engine.spec.size), self._engine.spec)
@@ -135,10 +135,10 @@ class LearnedGate:
 
 
 def halved(radiograph: Radiograph, longest: int) -> Radiograph:
-    """The film halved, means of 2 x 2 pixels, until its longer side is below twice ``longest``.
+    """The image halved, means of 2 x 2 pixels, until its longer side is below twice ``longest``.
 
-    It leaves little for fit_image's reduction by any factor, which takes long on large films; an odd last row or column
-    is cut.
+    It leaves little for fit_image's reduction by any factor, which takes long on large images; an odd last row or
+    column is cut.
     """
     pixels = radiograph.pixels
     while max(pixels.shape) >= 2 * longest and min(pixels.shape) >= 2:
@@ -175,23 +175,25 @@ def _declared_view(view: str | None) -> tuple[Reading, ...]:
 
 
 def frontal_reading(read: GateReading, bounds: LearnedThresholds) -> Reading:
-    """Whether the first picture of ``read`` is a frontal chest film, and what it is otherwise."""
+    """Whether the first picture of ``read`` is a frontal chest radiograph, and what it is otherwise."""
     value, reason = float(read.kind[0, FRONTAL]), KIND_REASONS[KINDS[1 + int(read.kind[0, 1:].argmax())]]
-    return Reading.at_least("frontal", "probability of a frontal chest film", value, bounds.frontal, reason=reason)
+    return Reading.at_least(
+        "frontal", "probability of a frontal chest radiograph", value, bounds.frontal, reason=reason
+    )
 
 
 def geometry_readings(read: GateReading, bounds: LearnedThresholds) -> tuple[Reading, ...]:
-    """What is read of a frontal film, the first of ``read``."""
+    """What is read of a frontal radiograph, the first of ``read``."""
     flags: dict[str, float] = dict(zip(FLAGS, read.flags[0].tolist(), strict=True))
     upright, turned = float(read.turn[0, 0]), f"rotated {TURNS[_turn(read)]} degrees clockwise"
     most = Reading.at_most
     return (
         most("inverted", "probability of an inverted gray scale", flags["inverted"], bounds.inverted, "error",
              "inverted gray scale"),
-        Reading.at_least("rotated", "probability of an upright film", upright, bounds.upright, "error", turned),
+        Reading.at_least("rotated", "probability of an upright image", upright, bounds.upright, "error", turned),
         most("cropped", "probability that lung is cut off", flags["cropped"], bounds.cropped, "error",
              "cropped: lungs cut off"),
-        most("mirrored", "probability of a mirrored film", flags["mirrored"], bounds.mirrored, "warning"),
+        most("mirrored", "probability of a mirrored image", flags["mirrored"], bounds.mirrored, "warning"),
         most("annotated", "probability of words or arrows on it", flags["annotated"], bounds.annotated, "warning",
              "burned-in annotations"),
     )  # fmt: skip

@@ -1,7 +1,7 @@
-"""The gate's second stage: what the main network's own answer says against the film.
+"""The gate's second stage: what the main network's own answer says against the image.
 
-A film that passed the first stage can still be one that the network does not know: its lungs come out as no lungs do,
-or its features lie far from those of the films it was trained on (Lee et al. 2018, NeurIPS: Mahalanobis distance).
+An image that passed the first stage can still be one that the network does not know: its lungs come out as no lungs do,
+or its features lie far from those of the images it was trained on (Lee et al. 2018, NeurIPS: Mahalanobis distance).
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ _PART = 0.05
 class AnswerThresholds(BaseModel):
     """The bounds of the second stage; a value on its bound passes, None is not measured. Shares are in [0, 1].
 
-    ``hilum export`` sets them on the validation films, so that a network whose masks mean nothing, since it was trained
-    on none, refuses nothing by them.
+    ``hilum export`` sets them on the validation images, so that a network whose masks mean nothing, since it was
+    trained on none, refuses nothing by them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    lungs_found: float | None = Field(None, ge=0, le=1, description="Least share of the film that is lung, to answer.")
-    lung_least: float | None = Field(None, ge=0, le=1, description="Least usual share of the film that is lung.")
-    lung_most: float | None = Field(None, ge=0, le=1, description="Largest usual share of the film that is lung.")
+    lungs_found: float | None = Field(None, ge=0, le=1, description="Least share of the image that is lung, to answer.")
+    lung_least: float | None = Field(None, ge=0, le=1, description="Least usual share of the image that is lung.")
+    lung_most: float | None = Field(None, ge=0, le=1, description="Largest usual share of the image that is lung.")
     parts: int | None = Field(None, ge=1, description="Most pieces of lung.")
     symmetry: float | None = Field(None, ge=0, le=1, description="Least lung on one side over that on the other.")
-    border: float | None = Field(None, ge=0, description="Most lung on the film's edge: see LungShape.")
+    border: float | None = Field(None, ge=0, description="Most lung on the image's edge: see LungShape.")
     distance_refused: float | None = Field(None, ge=0, description="Largest feature distance, to answer.")
     distance_warned: float | None = Field(None, ge=0, description="Largest usual feature distance.")
 
 
 @dataclass(frozen=True)
 class FeatureReference:
-    """Where the features of the training films lie.
+    """Where the features of the training images lie.
 
     Attributes:
         mean: (F,) float32.
@@ -59,7 +59,7 @@ class FeatureReference:
     whitening: Floats
 
     def distance(self, features: Floats) -> NDArray[np.float64]:
-        """(N, F) to (N,): the Mahalanobis distance over the root of F, so that a training film's is about 1."""
+        """(N, F) to (N,): the Mahalanobis distance over the root of F, so that a training radiograph's is about 1."""
         units = (features.astype(np.float64) - self.mean) @ self.whitening
         return np.asarray(np.sqrt(np.mean(units**2, axis=1)), np.float64)
 
@@ -91,10 +91,10 @@ class LungShape:
     """What is measured of one lung mask.
 
     Attributes:
-        share: of the film that is lung.
+        share: of the image that is lung.
         parts: connected pieces of at least a twentieth of the lungs.
-        symmetry: lung on the side of the film's middle that has less, over that on the other.
-        border: lung pixels on the film's edge, over the square root of the lungs' pixels.
+        symmetry: lung on the side of the image's middle that has less, over that on the other.
+        border: lung pixels on the image's edge, over the square root of the lungs' pixels.
     """
 
     share: float
@@ -104,7 +104,7 @@ class LungShape:
 
     @classmethod
     def of(cls, lung: NDArray[np.bool_]) -> LungShape:
-        """Of a mask (H, W) of the film alone, without padding."""
+        """Of a mask (H, W) of the image alone, without padding."""
         area = int(np.count_nonzero(lung))
         if not area:
             return cls(0.0, 0, 0.0, 0.0)
@@ -118,21 +118,21 @@ class LungShape:
 
 def lung_readings(shape: LungShape, bounds: AnswerThresholds) -> tuple[Reading, ...]:
     """Whether the lungs look like lungs. None found refuses; all else warns, since disease deforms them too."""
-    area, one_side = "share of the film that is lung", "lung on one side over that on the other"
+    area, one_side = "share of the image that is lung", "lung on one side over that on the other"
     return _measured(
         (Reading.at_least, "lungs_found", area, shape.share, bounds.lungs_found, "error", "no lungs found"),
         (Reading.at_least, "lung_least", area, shape.share, bounds.lung_least, "warning", "unusually small lungs"),
         (Reading.at_most, "lung_most", area, shape.share, bounds.lung_most, "warning", "unusually large lungs"),
         (Reading.at_most, "lung_parts", "pieces of lung:", shape.parts, bounds.parts, "warning", "lungs in pieces"),
         (Reading.at_least, "lung_symmetry", one_side, shape.symmetry, bounds.symmetry, "warning", "one small lung"),
-        (Reading.at_most, "lung_border", "lung on the film's edge", shape.border, bounds.border, "warning",
-         "lungs touch the film's edge"),
+        (Reading.at_most, "lung_border", "lung on the image's edge", shape.border, bounds.border, "warning",
+         "lungs touch the image's edge"),
     )  # fmt: skip
 
 
 def distance_readings(distance: float, bounds: AnswerThresholds) -> tuple[Reading, ...]:
-    """How far the film lies from those of training: very far refuses, far warns."""
-    what, said = "feature distance", "unlike the training films"
+    """How far the image lies from those of training: very far refuses, far warns."""
+    what, said = "feature distance", "unlike the training images"
     return _measured(
         (Reading.at_most, "unlike_training", what, distance, bounds.distance_refused, "error", said),
         (Reading.at_most, "far_from_training", what, distance, bounds.distance_warned, "warning", said),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hilum.types import Finding, Gray, Radiograph, Severity
 
 KINDS = ("frontal", "lateral", "other radiograph", "slice", "collage", "picture")
-"""A frontal chest film; one from the side; another body part; CT and the like; several or framed films; all else."""
+"""Frontal chest radiograph; lateral view; another body part; CT and the like; several or framed images; all else."""
 
 
 FRONTAL, LATERAL, OTHER, SLICE, COLLAGE, PICTURE = range(len(KINDS))
@@ -29,11 +29,11 @@ KIND_REASONS = {
 
 
 TURNS = (0, 90, 180, 270)
-"""Degrees clockwise that a film may have been turned by."""
+"""Degrees clockwise that an image may have been turned by."""
 
 
 FLAGS = ("inverted", "mirrored", "cropped", "annotated")
-"""What else may be true of a frontal film."""
+"""What else may be true of a frontal image."""
 
 
 ACCEPTED = "accepted"

@@ -1,7 +1,7 @@
 """Radiographs of other parts of the body, drawn: hand, limb, skull, pelvis, abdomen, breast, a chest from the side.
 
 Each function takes a generator and the side S in pixels and returns gray levels (S, S) uint8. They are sketches of
-where the bright and the dark of such films lie, of nobody.
+where the bright and the dark of such images lie, of nobody.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def abdomen(random: np.random.Generator, size: int) -> Gray8:
 
 
 def breast(random: np.random.Generator, size: int) -> Gray8:
-    """A half disc at the edge of a dark film, with strands towards the nipple."""
+    """A half disc at the edge of a dark image, with strands towards the nipple."""
     film = np.zeros((size, size), np.float32)
     center, wide, high = (0.0, random.uniform(0.4, 0.6)), random.uniform(0.35, 0.75), random.uniform(0.28, 0.45)
     _oval(film, center, wide, high, random.uniform(0.25, 0.5))

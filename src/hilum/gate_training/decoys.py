@@ -198,7 +198,7 @@ DECOYS: dict[str, Decoy] = {
     "noise": noise, "gradient": gradient, "texture": texture, "text page": text_page, "code": code, "plot": plot,
     "scene": scene,
 }  # fmt: skip
-"""Pictures that are no films, by what they show."""
+"""Pictures that are no images, by what they show."""
 
 SLICES: dict[str, Decoy] = {"axial slice": axial_slice, "coronal slice": coronal_slice}
 """Cuts through a body, by their plane."""

@@ -113,7 +113,7 @@ def train_gate_net(
 
 
 def gate_loss(output: GateOutput, properties: torch.Tensor) -> torch.Tensor:
-    """The sum of three means: over all kinds, over the turns of frontal films, over the flags that are known.
+    """The sum of three means: over all kinds, over the turns of frontal radiographs, over the flags that are known.
 
     Args:
         output: of N pictures.

@@ -1,7 +1,7 @@
 """The gate's network: the first half of EfficientNet-Lite0, and from its map the kind of picture and its geometry.
 
-What a picture is follows from its texture, wherever it is; which way up a film is follows from where things are. So the
-kind is read from the pooled map, and the geometry from the whole of it.
+What a picture is follows from its texture, wherever it is; which way up an image is follows from where things are. So
+the kind is read from the pooled map, and the geometry from the whole of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the gate learns from: views of frontal films, drawn pictures, and pictures that a table names."""
+"""What the gate learns from: views of frontal radiographs, drawn pictures, and pictures that a table names."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _DRAWN_SHARE = {LATERAL: 0.15, OTHER: 0.75, SLICE: 0.25, PICTURE: 0.35}
 """Of each kind, how often a drawn one is taken where the table has some."""
 _PHANTOM_SHARE = 0.04
 _MASKED_SHARE = 0.5
-"""How often a film is taken from those whose lungs are known, of which alone it can be said whether it is cut off."""
+"""How often an image is taken from those whose lungs are known, of which alone it can be said whether it is cut off."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Pictures:
     """All that views are drawn from.
 
     Attributes:
-        films: decoded training films, with the lungs of some.
+        images: decoded training images, with the lungs of some.
         others: kind to gray pictures (H, W) uint8.
-        phantoms: drawn frontal films and their lungs.
+        phantoms: drawn frontal radiographs and their lungs.
         size: S of the views.
     """
 
@@ -115,7 +115,7 @@ def drawn_picture(random: np.random.Generator, kind: int) -> Gray8:
 
 
 def draw_phantoms(seed: int, count: int, size: int) -> list[tuple[Gray8, NDArray[np.bool_]]]:
-    """Frontal films of nobody with their lungs, (S, S)."""
+    """Frontal images of nobody with their lungs, (S, S)."""
     labels = [PHANTOM_CLASSES[number % len(PHANTOM_CLASSES)] for number in range(count)]
     drawn = [draw_phantom(seed + number, label, size=size) for number, label in enumerate(labels)]
     return [(phantom.image, phantom.lung_mask) for phantom in drawn]

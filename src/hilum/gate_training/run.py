@@ -29,7 +29,7 @@ from hilum.storage import sha256_text
 from hilum.training.prepare import index_and_split
 
 _FILMS = PreprocessSpec(size=128)
-"""Films are kept larger than the gate's input, since views are cut out of them."""
+"""Images are kept larger than the gate's input, since views are cut out of them."""
 _PHANTOMS = 240
 _TOLERANCE = 1e-3
 _BATCH = 256
@@ -51,24 +51,24 @@ class ExportedGate(nn.Module):
 def train_gate(
     config: Config, others: Sequence[Other], out: Path, settings: GateTraining, step: Step | None = None
 ) -> StoredGate:
-    """Train a gate, set its bounds on the validation films, prove the ONNX graph, and write it.
+    """Train a gate, set its bounds on the validation images, prove the ONNX graph, and write it.
 
     Args:
-        config: names the data and how to split them; frontal films of its train split are learned from.
+        config: names the data and how to split them; frontal radiographs of its train split are learned from.
         others: pictures of the other kinds; those of the split ``train`` are learned from.
         out: the folder; a training that was killed goes on from it.
         settings: of the training.
         step: is told of the long parts.
 
     Raises:
-        DataError: no film to train or to set the bounds on.
+        DataError: no image to train or to set the bounds on.
         ParityError: ONNX Runtime and PyTorch differ; nothing is written.
     """
     step = step or Step()
     index, split = index_and_split(config, RunFolder(out), step, anew=True)  # another DATA is then noticed
     train, val = records_of(index, split, "train"), records_of(index, split, "val")
     if not train or not val:
-        raise DataError(f"Expected films in the splits train and val, got {len(train)} and {len(val)}.")
+        raise DataError(f"Expected images in the splits train and val, got {len(train)} and {len(val)}.")
     films = open_cache(train, _FILMS, cache_folder(), progress=step.begin("Decoding train"))
     spec = PreprocessSpec(size=settings.size)
     good = open_cache(val, spec, cache_folder(), progress=step.begin("Decoding val"))
@@ -106,18 +106,18 @@ def _require_parity(net: GateNet, images: NDArray[np.float32], read: GateReading
 
 
 REFUSED = 0.002
-"""Share of good films that each check of the network may refuse."""
+"""Share of good images that each check of the network may refuse."""
 
 
 WARNED = 0.01
-"""Share of good films that each warning may be given to."""
+"""Share of good images that each warning may be given to."""
 
 
 def fit_thresholds(films: GateReading) -> LearnedThresholds:
-    """The bounds for the readings of frontal films that lie as they should.
+    """The bounds for the readings of frontal radiographs that lie as they should.
 
-    Each lies at the quantile that lets all but REFUSED or WARNED of the films pass, and never beyond even odds: a
-    picture that the network thinks more likely wrong than right does not pass for being rare among good films.
+    Each lies at the quantile that lets all but REFUSED or WARNED of the images pass, and never beyond even odds: a
+    picture that the network thinks more likely wrong than right does not pass for being rare among good images.
     """
     flags = {name: films.flags[:, column] for column, name in enumerate(FLAGS)}
     return LearnedThresholds(

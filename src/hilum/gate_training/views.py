@@ -1,7 +1,7 @@
-"""What the gate is shown of a frontal film: turned, mirrored, inverted, cut off, or as it should be.
+"""What the gate is shown of a frontal radiograph: turned, mirrored, inverted, cut off, or as it should be.
 
-The cached square of a film is taken apart again (its content without the black padding), changed, and letterboxed anew,
-so that a view is what hilum.imaging.preprocess would make of a file of that kind.
+The cached square of an image is taken apart again (its content without the black padding), changed, and letterboxed
+anew, so that a view is what hilum.imaging.preprocess would make of a file of that kind.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 UNKNOWN = -1
 """Of a property that nobody knows."""
 KEPT, LOST = 0.97, 0.75
-"""A film is whole when at least KEPT of its lungs is in view, cut off when less than LOST is; between them, unknown."""
+"""An image is whole with at least KEPT of its lungs in view, cropped with less than LOST; between them, unknown."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def _square(size: int) -> PreprocessSpec:
 
 
 def film_view(random: np.random.Generator, square: Gray8, lungs: Mask | None, size: int, kind: int) -> View:
-    """A drawn view of one frontal film.
+    """A drawn view of one frontal image.
 
     Args:
         random: draws all of it.
@@ -87,7 +87,7 @@ def film_view(random: np.random.Generator, square: Gray8, lungs: Mask | None, si
 
 
 def other_view(random: np.random.Generator, picture: Gray8, size: int, kind: int) -> View:
-    """A drawn view of a picture (H, W) that is no frontal film: any part, any way round, any tone."""
+    """A drawn view of a picture (H, W) that is no frontal radiograph: any part, any way round, any tone."""
     height, width = picture.shape
     share = random.uniform(0.6, 1.0, 2)
     high, wide = max(8, int(share[0] * height)), max(8, int(share[1] * width))
@@ -122,7 +122,7 @@ def collage_view(random: np.random.Generator, pictures: Sequence[Gray8], size: i
 
 
 def screenshot_view(random: np.random.Generator, film: Gray8, size: int, kind: int) -> View:
-    """A film in a window: bars of the program around it, with words, or a page of paper or a wall behind it."""
+    """An image in a window: bars of the program around it, with words, or a page of paper or a wall behind it."""
     high, wide = 160, int(160 * random.uniform(1.0, 1.8))
     page = np.full((high, wide), int(random.choice([0, 30, 60, 200, 235, 255])), np.uint8)
     side = int(random.uniform(0.45, 0.8) * high)
@@ -180,7 +180,7 @@ def _bordered(random: np.random.Generator, film: Gray8) -> Gray8:
 
 
 def _cut(random: np.random.Generator, film: Gray8, lung: Mask | None) -> tuple[Gray8, int]:
-    """A window of the film, and whether it cuts the lungs off."""
+    """A window of the image, and whether it cuts the lungs off."""
     if lung is None or not lung.any():
         return film, UNKNOWN
     height, width = film.shape
@@ -197,7 +197,7 @@ def _cut(random: np.random.Generator, film: Gray8, lung: Mask | None) -> tuple[G
 
 
 def _wired(random: np.random.Generator, film: Gray8) -> Gray8:
-    """With cables, tubes and electrodes, as on films of people in bed."""
+    """With cables, tubes and electrodes, as on images of people in bed."""
     height, width = film.shape
     layer = np.zeros((height, width), np.uint8)
     for _ in range(int(random.integers(1, 9))):

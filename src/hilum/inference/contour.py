@@ -1,4 +1,4 @@
-"""Evidence over a film: filled contours at three levels, and the scale that gives them their meaning in logits.
+"""Evidence over an image: filled contours at three levels, and the scale that gives them their meaning in logits.
 
 Colors are steps of "inferno" (Smith & van der Walt 2015, matplotlib), whose lightness grows evenly and which reads
 the same under all common kinds of color blindness: the lighter, the more evidence.
@@ -26,17 +26,17 @@ LEAST_SUM = 0.1
 """Logits. Where all evidence in favor adds up to less, which changes no odds by more than a tenth, none is drawn."""
 
 OPACITY = (0.26, 0.30, 0.34)
-"""Of each band over the film."""
+"""Of each band over the image."""
 FRACTION_BITS = 4
 """Of the fixed point in which lines are given to OpenCV."""
 
 
 @dataclass(frozen=True)
 class EvidenceScale:
-    """What the colors of one film mean. All values are logits of one class, before temperature.
+    """What the colors of one image mean. All values are logits of one class, before temperature.
 
     Attributes:
-        peak: the end of the scale, above 0: what the film's strongest place adds, as one cell of the map.
+        peak: the end of the scale, above 0: what the image's strongest place adds, as one cell of the map.
         cells: (h, w) of the network's map, whose cells tile its square input.
         in_favor: sum over the cells that add to the logit; they and ``against`` make the logit less its bias.
         against: sum over the cells that take from it, at most 0.
@@ -51,14 +51,14 @@ class EvidenceScale:
 def evidence_scale(
     prediction: Prediction, evidence: NDArray[np.float32] | None, class_name: str | None = None
 ) -> EvidenceScale | None:
-    """The scale of a film, or None where nothing is drawn: no evidence, or less of it than LEAST_SUM in favor.
+    """The scale of an image, or None where nothing is drawn: no evidence, or less of it than LEAST_SUM in favor.
 
-    The scale ends at the film's own peak, since what a single cell adds depends on how fine the map is and how far a
-    finding spreads; so colors compare places of one film, and numbers compare films.
+    The scale ends at the image's own peak, since what a single cell adds depends on how fine the map is and how far a
+    finding spreads; so colors compare places of one image, and numbers compare images.
 
     Args:
         prediction: its ``evidence`` gives the sums.
-        evidence: (H0, W0) float32, that of the class on the film, from class_evidence.
+        evidence: (H0, W0) float32, that of the class on the image, from class_evidence.
         class_name: the class; the predicted one by default.
     """
     if evidence is None or prediction.evidence is None:
@@ -80,16 +80,16 @@ def evidence_region(prediction: Prediction, evidence: NDArray[np.float32] | None
 def fill_contours(
     gray: NDArray[np.uint8], evidence: NDArray[np.float32], peak: float, thickness: int
 ) -> NDArray[np.uint8]:
-    """A film as RGB with its evidence filled in, and a line around each level.
+    """An image as RGB with its evidence filled in, and a line around each level.
 
     Args:
-        gray: (H, W) uint8, the film as it is shown.
-        evidence: (H0, W0) float32, of the same film at any size.
+        gray: (H, W) uint8, the image as it is shown.
+        evidence: (H0, W0) float32, of the same image at any size.
         peak: the end of the scale, above 0.
         thickness: of the lines, pixels.
 
     Returns:
-        (H, W, 3) uint8; where the evidence is below the first level, the gray of the film.
+        (H, W, 3) uint8; where the evidence is below the first level, the gray of the image.
     """
     height, width = gray.shape
     interpolation = cv2.INTER_AREA if height < evidence.shape[0] else cv2.INTER_LINEAR
@@ -98,7 +98,7 @@ def fill_contours(
     film: NDArray[np.uint8] = _blends()[sum(reached), gray]  # (H, W, 3)
     beyond = 2 * thickness + 2
     for inside, color in zip(reached, BANDS, strict=True):
-        # beyond the film's edge, so that no line is drawn along it
+        # beyond the image's edge, so that no line is drawn along it
         wider = cv2.copyMakeBorder(inside, beyond, beyond, beyond, beyond, cv2.BORDER_REPLICATE)
         contours, _ = cv2.findContours(wider, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(-beyond, -beyond))
         lines = [smooth(contour[:, 0], reach=2) for contour in contours]
@@ -107,7 +107,7 @@ def fill_contours(
 
 
 def on_gray(band: int, gray: int) -> Rgb:
-    """What a band looks like over a gray level of the film; band 0 is the bare film."""
+    """What a band looks like over a gray level of the image; band 0 is the bare image."""
     red, green, blue = (int(value) for value in _blends()[band, gray])
     return red, green, blue
 

@@ -22,7 +22,7 @@ SCHEME = "99HILUM"
 NOT_A_DEVICE = "Made by a research tool, not a medical device; not for diagnosis."
 
 _FORMAT = 1
-"""Goes into every UID: to be raised when the objects made of the same film and bundle change."""
+"""Goes into every UID: to be raised when the objects made of the same image and bundle change."""
 _LONGEST = 64
 
 
@@ -73,7 +73,7 @@ def long_string(text: str) -> str:
 
 def coding_schemes() -> list[CodingSchemeIdentificationItem]:
     """What ``SCHEME`` is, for the object that uses it."""
-    return [CodingSchemeIdentificationItem(SCHEME, name="hilum: classes of a model, and what it says of a film")]
+    return [CodingSchemeIdentificationItem(SCHEME, name="hilum: classes of a model, and what it says of an image")]
 
 
 def made_by(source: Dataset, manifest: Manifest, kind: Kind, settings: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What an archive gets of an answer: a segmentation and a structured report that refer to the film.
+"""What an archive gets of an answer: a segmentation and a structured report that refer to the image.
 
-Both are made of the film's own header, belong to its study, and have UIDs that follow from the film, the bundle
+Both are made of the image's own header, belong to its study, and have UIDs that follow from the image, the bundle
 and the predictor's settings: made again, they are the same objects, so that an archive shows what is already done.
 """
 
@@ -31,7 +31,7 @@ def segmentation(source: Dataset, prediction: Prediction, manifest: Manifest, se
     overlays draw it (hilum.inference.contour); without any there is segment 1 alone. An empty mask has an empty frame.
 
     Args:
-        source: from source_header, of the film that was predicted on.
+        source: from source_header, of the image that was predicted on.
         prediction: its answer; the mask is (Rows, Columns).
         manifest: of the bundle that answered.
         settings: of the predictor that answered, Predictor.settings.
@@ -49,7 +49,7 @@ def report(source: Dataset, result: Result, manifest: Manifest, settings: str = 
     or the status of a refusal; for both what the gate found, and the bundle.
 
     Args:
-        source: from source_header, of the film that was predicted on.
+        source: from source_header, of the image that was predicted on.
         result: the answer.
         manifest: of the bundle that answered.
         settings: of the predictor that answered, Predictor.settings.
@@ -71,7 +71,7 @@ def encoded(dataset: Dataset) -> bytes:
 
 @contextmanager
 def _made_of(source: Dataset) -> Iterator[None]:
-    """What highdicom raises on a header it cannot use becomes a ReadError; a film must not end a run."""
+    """What highdicom raises on a header it cannot use becomes a ReadError; an image must not end a run."""
     try:
         with decoding("the header"):
             yield
@@ -83,5 +83,5 @@ def _made_of(source: Dataset) -> Iterator[None]:
         raise ReadError(
             f"Expected the header of an image as the standard has it, got one of SOP class {source.SOPClassUID} that no"
             f" object can be made of ({reason}).",
-            hint="Export the film as an ordinary radiograph (CR, DX).",
+            hint="Export the image as an ordinary radiograph (CR, DX).",
         ) from cause

@@ -29,7 +29,7 @@ def build_segmentation(source: Dataset, prediction: Prediction, manifest: Manife
     if prediction.mask.shape != shape:
         raise DataError(
             f"Expected a mask of the image's {shape[0]} rows and {shape[1]} columns, got {prediction.mask.shape}.",
-            hint="Give the header of the film that the prediction is of.",
+            hint="Give the header of the image that the prediction is of.",
         )
     evidence = evidence_region(prediction, class_evidence(prediction, shape, manifest.preprocess))
     masks = [prediction.mask] if evidence is None else [prediction.mask, evidence]

@@ -1,4 +1,4 @@
-"""The header of the film that DICOM objects are made of: read, brought to one character set, and completed.
+"""The header of the image that DICOM objects are made of: read, brought to one character set, and completed.
 
 Only what the standard allows is kept, since an object with a date of month 13 is refused by an archive: a value that
 is malformed counts as absent. UIDs and text are kept as they are.

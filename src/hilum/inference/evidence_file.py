@@ -3,7 +3,7 @@
     logits per cell = (gray - 32768) x step
 
 Mid-gray adds nothing, lighter speaks for the class, darker against it. The step is the smallest power of two that
-holds the film, so that it is exact in text; it stands in the file, beside what else is needed to read it, and in
+holds the image, so that it is exact in text; it stands in the file, beside what else is needed to read it, and in
 predictions.csv.
 """
 

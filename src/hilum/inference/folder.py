@@ -35,7 +35,7 @@ class FolderResult:
         statuses: Number of images by ``Result.status``.
         labels: Number of predictions by predicted label.
         uncertain: Number of predictions that abstained.
-        objects: the count of DICOM objects written, per kind, and under ``none`` that of films that were read but of
+        objects: the count of DICOM objects written, per kind, and under ``none`` that of images that were read but of
             which none could be made, such as PNGs.
     """
 

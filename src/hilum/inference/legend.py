@@ -37,7 +37,7 @@ MUTED: Rgb = (160, 166, 176)
 TRACK: Rgb = (52, 56, 64)
 _LONGEST_NAME = 200
 _FILM_GRAYS = (40, 200)
-"""Grays of a film, over which the bar of the evidence shows its colors."""
+"""Grays of an image, over which the bar of the evidence shows its colors."""
 
 
 def draw_legend(
@@ -55,7 +55,7 @@ def draw_legend(
 
     Args:
         prediction: what is told.
-        evidence: the scale of what is drawn over the film, or None where nothing is.
+        evidence: the scale of what is drawn over the image, or None where nothing is.
         width: pixels, at least ``PANEL_WIDTH * scale``.
         scale: size of text and spaces; 1 sets class names at 15 px.
         has_evidence: whether the network gives evidence; if not, no word is said of it.
@@ -105,7 +105,7 @@ def _evidence_rows(label: str, evidence: EvidenceScale | None) -> list[_Row]:
     if evidence is None:
         return [_Row(f"No evidence for {label}: under {LEAST_SUM} logit in favor", color=MUTED, lines=3, gap=10)]
     height, width = evidence.cells
-    told = f"Logit added per cell of the network's {height} x {width} map; the scale ends at this film's peak."
+    told = f"Logit added per cell of the network's {height} x {width} map; the scale ends at this image's peak."
     against = f"{evidence.against:.2f} against (not drawn)" if round(evidence.against, 2) else "nothing against"
     sums = f"In all {evidence.in_favor:+.2f} in favor, {against}."
     return [
@@ -166,7 +166,7 @@ def _draw_bar(draw: ImageDraw.ImageDraw, row: _Row, span: tuple[int, int], top: 
 
 
 def _draw_scale(panel: Image.Image, evidence: EvidenceScale, span: tuple[int, int], top: int, scale: float) -> None:
-    """A bar from 0 to the peak: its bands over the grays of a film, dark to bright, and the logits where they begin."""
+    """A bar from 0 to the peak: its bands over an image's grays, dark to bright, and the logits where they begin."""
     draw = ImageDraw.Draw(panel)
     left, right = span
     bottom = top + round(14 * scale)

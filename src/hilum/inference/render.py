@@ -1,6 +1,6 @@
-"""Pictures of an answer: the film with its lung outline and evidence, and a legend beside or below it.
+"""Pictures of an answer: the image with its lung outline and evidence, and a legend beside or below it.
 
-Nothing is drawn over the film but the outline and the contours of the evidence.
+Nothing is drawn over the image but the outline and the contours of the evidence.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def overlay(
     evidence: NDArray[np.float32] | None = None,
     class_name: str | None = None,
 ) -> NDArray[np.uint8]:
-    """The film with the lung outlined, the evidence as filled contours, and the legend with its scale.
+    """The image with the lung outlined, the evidence as filled contours, and the legend with its scale.
 
-    The film keeps its size unless its shorter side is under 512 px (enlarged) or its longer one would be over
-    2048 px (reduced). The legend stands to its right, or below it where the film is wide.
+    The image keeps its size unless its shorter side is under 512 px (enlarged) or its longer one would be over
+    2048 px (reduced). The legend stands to its right, or below it where the image is wide.
 
     Args:
-        radiograph: the film, (H0, W0).
+        radiograph: the image, (H0, W0).
         prediction: the answer for it; its mask is (H0, W0) bool.
         evidence: (H0, W0) float32, the evidence for the class ``class_name`` at the file's own size, see
             ``class_evidence``. What speaks for the class is drawn from a quarter of its peak on
@@ -48,12 +48,12 @@ def overlay(
         (H, W, 3) uint8 RGB.
 
     Raises:
-        DataError: the mask or the evidence is not of the film's size.
+        DataError: the mask or the evidence is not of the image's size.
     """
     for name, array in (("mask", prediction.mask), ("evidence", evidence)):
         if array is not None and array.shape != radiograph.shape:
             raise DataError(
-                f"Expected a {name} of the film's shape {radiograph.shape}, got {array.shape}.",
+                f"Expected a {name} of the image's shape {radiograph.shape}, got {array.shape}.",
                 hint="Restore it to the file's own size first.",
             )
     height, width = display_shape(radiograph.shape)
@@ -127,7 +127,7 @@ def png_bytes(image: NDArray[np.uint8]) -> bytes:
 
 
 def outline(mask: NDArray[np.bool_], shape: tuple[int, int], *, least_reach: int = 0) -> list[NDArray[np.int32]]:
-    """The outline of a mask on a film shown at ``shape`` (H, W): closed lines (n, 2) of x, y, holes included.
+    """The outline of a mask on an image shown at ``shape`` (H, W): closed lines (n, 2) of x, y, holes included.
 
     Coordinates are pixels of ``shape`` in fixed point with FRACTION_BITS fraction bits, as cv2.polylines takes them.
     ``least_reach`` smooths over so many neighbors also where nothing is enlarged (hilum.inference.contour.smooth).
@@ -140,7 +140,7 @@ def outline(mask: NDArray[np.bool_], shape: tuple[int, int], *, least_reach: int
 
 
 def display_shape(shape: tuple[int, int]) -> tuple[int, int]:
-    """The size (H, W) at which a film of ``shape`` is shown: neither too small to see nor too large to send."""
+    """The size (H, W) at which an image of ``shape`` is shown: neither too small to see nor too large to send."""
     factor = min(max(1.0, _SHORT_SIDE / min(shape)), _LONG_SIDE / max(shape))
     return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
 
@@ -151,7 +151,7 @@ def _resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
 
 
 def _draw_outline(film: NDArray[np.uint8], mask: NDArray[np.bool_], scale: float) -> None:
-    """Draw the outline of the mask into the film, with a dark halo, so that it shows on bright and dark."""
+    """Draw the outline of the mask into the image, with a dark halo, so that it shows on bright and dark."""
     lines = outline(mask, (film.shape[0], film.shape[1]))
     thickness = round(2 * scale)
     for color, width in ((_HALO, thickness + 4), (OUTLINE, thickness)):
@@ -159,7 +159,7 @@ def _draw_outline(film: NDArray[np.uint8], mask: NDArray[np.bool_], scale: float
 
 
 def _join(film: NDArray[np.uint8], legend: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:
-    """Film and legend on one canvas, both whole: side by side (axis 1) or one above the other (axis 0)."""
+    """Image and legend on one canvas, both whole: side by side (axis 1) or one above the other (axis 0)."""
     heights, widths = (film.shape[0], legend.shape[0]), (film.shape[1], legend.shape[1])
     shape = (max(heights), sum(widths)) if axis == 1 else (sum(heights), max(widths))
     canvas = np.full((*shape, 3), BACKGROUND, np.uint8)

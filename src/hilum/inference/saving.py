@@ -77,7 +77,7 @@ class Extras:
 
 
 def make_extras(file: Path, result: Result, predictor: Predictor, wanted: Wanted) -> Extras:
-    """What ``wanted`` asks of one file's answer; a film that no DICOM object can be made of gets a remark."""
+    """What ``wanted`` asks of one file's answer; an image that no DICOM object can be made of gets a remark."""
     if result.radiograph is None:
         return Extras()
     evidence = result.evidence_map() if wanted.overlays or wanted.evidence else None

@@ -8,7 +8,7 @@ groups for 90, 95 or 99%; with fewer its quantile is 1, which keeps it in every 
 Images of one patient are not exchangeable, patients are. So every group counts once, its images sharing its weight:
 hierarchical conformal prediction (Lee, Barber & Willett 2023, arXiv:2306.06342), whose sets cover an image drawn from a
 new group of the class with at least the probability asked for. The guarantee holds for groups exchangeable with those
-of the calibration: not for films of another hospital, and only nearly where the same images chose the temperature or
+of the calibration: not for images of another hospital, and only nearly where the same images chose the temperature or
 the epoch. What counts is the coverage measured on test.
 """
 

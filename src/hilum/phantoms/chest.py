@@ -2,7 +2,7 @@
 
 A phantom is a sum of attenuations along the beam (`hilum.phantoms.anatomy`), turned into transmitted
 intensity (Beer and Lambert), veiled by scatter, made noisy by counting, and shown through the sigmoid curve of
-film (Hurter and Driffield): bright where the beam is stopped. It is a drawing, not a simulation: no number
+image (Hurter and Driffield): bright where the beam is stopped. It is a drawing, not a simulation: no number
 measured on phantoms says anything about patients.
 """
 
@@ -41,7 +41,7 @@ class Phantom:
     """One drawn frontal chest radiograph.
 
     Attributes:
-        image: (S, S) uint8, bright where the film is bright.
+        image: (S, S) uint8, bright where the image is bright.
         lung_mask: (S, S) bool, the visible lung fields: lung seen behind the heart, the mediastinum or the
             diaphragm is left out, as in the masks of the COVID-19 Radiography Database. Two components.
         region_mask: (S, S) bool, the exact support of the opacities, inside lung_mask or the one pixel around
@@ -62,7 +62,7 @@ def draw_phantom(seed: int, label: str, *, size: int = 256, patient: int | None 
     """Draw one phantom, the same for the same arguments.
 
     The patient decides the anatomy, the seed the pose, exposure, noise and the place of the opacities, so that
-    two seeds of one patient are two films of one person, and one seed in two classes differs by the opacity only.
+    two seeds of one patient are two images of one person, and one seed in two classes differs by the opacity only.
 
     Args:
         seed: at least 0.
@@ -100,7 +100,7 @@ def write_phantoms(
     mask_share: float = 0.8,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write ``n`` phantoms as class folders and a table; one to three films of a patient share a group.
+    """Write ``n`` phantoms as class folders and a table; one to three images of a patient share a group.
 
     ``OUT/<class>/{images,masks,regions}/<stem>.png`` (masks 0 or 255) and ``OUT/metadata.csv`` with
     METADATA_COLUMNS, paths relative to OUT. A share ``1 - mask_share`` of each class has no lung mask, as real
@@ -192,7 +192,7 @@ def _write_one(out: Path, stem: str, phantom: Phantom, has_mask: bool) -> tuple[
 
 
 def _draw_shutter(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
-    """(S, S) uint8, 0 outside the collimated field; two films in three have no visible edge."""
+    """(S, S) uint8, 0 outside the collimated field; two images in three have no visible edge."""
     inset = rng.uniform(0, 0.045, 4) * (rng.random() < 0.35)
     angle = np.deg2rad(rng.normal(0, 0.6))
     left, top, right, bottom = inset[0], inset[1], 1 - inset[2], 1 - inset[3]
@@ -206,7 +206,7 @@ def _draw_shutter(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
 
 
 def _develop(chest: Chest, replaced: Field, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """From attenuations to film; ``replaced`` (S, S) is the share of the lung's air that an opacity replaces."""
+    """From attenuations to image; ``replaced`` (S, S) is the share of the lung's air that an opacity replaces."""
     level, latitude = rng.uniform(1.8, 2.7), rng.uniform(0.75, 1.05)
     gamma, photons = rng.uniform(0.8, 1.25), 10 ** rng.uniform(3.2, 4.2)
     veil_share, darkest, brightest = rng.uniform(0.03, 0.1), rng.uniform(0, 10), rng.uniform(225, 255)
@@ -225,7 +225,7 @@ def _develop(chest: Chest, replaced: Field, rng: np.random.Generator) -> NDArray
 
 
 def _draw_marker(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
-    """(S, S) uint8: the lead letter R or L on its side of the film, on two films in five, whatever the class."""
+    """(S, S) uint8: the lead letter R or L on its side of the image, on two images in five, whatever the class."""
     layer = np.zeros((size, size), np.uint8)
     shown, right = rng.random() < 0.4, rng.random() < 0.5
     x, y, height = rng.uniform(0.03, 0.1), rng.uniform(0.03, 0.1), rng.uniform(0.04, 0.06)

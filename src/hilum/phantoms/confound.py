@@ -1,6 +1,6 @@
 """Phantoms with a planted confound: something beside the lung that goes with the class as strongly as asked.
 
-Each film has the confound or not. With strength s, P(present | class 1) = 0.5 + s / 2 and P(present | class 0) =
+Each image has the confound or not. With strength s, P(present | class 1) = 0.5 + s / 2 and P(present | class 0) =
 0.5 - s / 2, so that its presence alone tells the classes with AUC 0.5 + s / 2; with s = 0 it is there at random.
 """
 
@@ -25,7 +25,7 @@ CONFOUNDED_CLASSES = ("Normal", "COVID")
 """Class 0 and class 1."""
 
 MOST_FILMS = 3
-"""Films of one patient, at most, as in hilum.phantoms.chest.write_phantoms."""
+"""Images of one patient, at most, as in hilum.phantoms.chest.write_phantoms."""
 
 _PATIENTS, _PRESENCE, _PLANT = range(20, 23)  # independent streams of random numbers
 
@@ -35,15 +35,15 @@ Mask: TypeAlias = "NDArray[np.bool_]"
 
 @dataclass(frozen=True, eq=False)
 class ConfoundedPhantoms:
-    """N films of two classes.
+    """N images of two classes.
 
     Attributes:
         images: (N, S, S) uint8.
         lungs: (N, S, S) bool, the lung masks; they move with the chest where the confound is ``scale``.
         regions: (N, S, S) bool, the opacities, likewise.
         labels: (N,) int64, 0 or 1, see CONFOUNDED_CLASSES; the classes take turns by patient.
-        groups: N names, one per patient, who has one to three films of one class.
-        present: (N,) bool, which films have the confound.
+        groups: N names, one per patient, who has one to three images of one class.
+        present: (N,) bool, which images have the confound.
     """
 
     images: NDArray[np.uint8]
@@ -55,7 +55,7 @@ class ConfoundedPhantoms:
 
 
 def confounded_phantoms(n: int, kind: Confound, strength: float, seed: int, size: int = 64) -> ConfoundedPhantoms:
-    """Draw ``n`` films of two classes with one confound, the same for the same arguments.
+    """Draw ``n`` images of two classes with one confound, the same for the same arguments.
 
     Raises:
         ConfigError: an unknown kind, a strength outside [0, 1], n below 2, a negative seed or a size below 32.
@@ -82,14 +82,14 @@ def confounded_phantoms(n: int, kind: Confound, strength: float, seed: int, size
 
 
 def plan_patients(n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Labels (N,) and patients (N,), both int64: patients of one to three films, the two classes in turn."""
+    """Labels (N,) and patients (N,), both int64: patients of one to three images, the two classes in turn."""
     films = rng.integers(1, MOST_FILMS + 1, n)
     patients = np.repeat(np.arange(n), films)[:n]
     return patients % 2, patients
 
 
 def draw_presence(labels: NDArray[np.int64], strength: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """(N,) bool, for each film on its own: P(present | label 1) = 0.5 + strength / 2, the rest for label 0."""
+    """(N,) bool, for each image on its own: P(present | label 1) = 0.5 + strength / 2, the rest for label 0."""
     chance = 0.5 + strength / 2 * np.where(labels == 1, 1, -1)
     present: NDArray[np.bool_] = rng.random(labels.size) < chance
     return present
@@ -98,9 +98,9 @@ def draw_presence(labels: NDArray[np.int64], strength: float, rng: np.random.Gen
 def plant(
     image: Film, masks: Sequence[Mask], kind: Confound, present: bool, rng: np.random.Generator
 ) -> tuple[Film, tuple[Mask, ...]]:
-    """The film with the confound, or the film as it is where it is not ``present``.
+    """The image with the confound, or the image as it is where it is not ``present``.
 
-    Only ``scale`` touches a film without it: both kinds are resampled, so that the resampling does not tell them.
+    Only ``scale`` touches an image without it: both kinds are resampled, so that the resampling does not tell them.
 
     Args:
         image: (S, S) uint8.
@@ -131,7 +131,7 @@ def write_confounded(
 ) -> Path:
     """Write confounded_phantoms in the layout of hilum.phantoms.chest.write_phantoms, with ``confound`` as a column.
 
-    ``OUT/<class>/{images,masks,regions}/<stem>.png`` and ``OUT/metadata.csv``, written last. Every film has its
+    ``OUT/<class>/{images,masks,regions}/<stem>.png`` and ``OUT/metadata.csv``, written last. Every image has its
     lung mask.
 
     Returns:
@@ -168,9 +168,9 @@ def _check(n: int, kind: str, strength: float, seed: int) -> None:
     if kind not in CONFOUNDS:
         raise ConfigError(f"Expected a confound out of {', '.join(CONFOUNDS)}, got {kind}.")
     if not 0 <= strength <= 1:
-        raise ConfigError(f"Expected a strength in [0, 1], got {strength}.", hint="0 is none, 1 tells every film.")
+        raise ConfigError(f"Expected a strength in [0, 1], got {strength}.", hint="0 is none, 1 tells every image.")
     if n < len(CONFOUNDED_CLASSES) or seed < 0:
-        raise ConfigError(f"Expected at least 2 films and a seed of at least 0, got n={n} and seed={seed}.")
+        raise ConfigError(f"Expected at least 2 images and a seed of at least 0, got n={n} and seed={seed}.")
 
 
 def _marker(image: Film, lungs: Mask, rng: np.random.Generator) -> Film:
@@ -193,7 +193,7 @@ def _border(image: Film, lungs: Mask, rng: np.random.Generator) -> Film:
 
 
 def _resolution(image: Film, lungs: Mask, rng: np.random.Generator) -> Film:
-    """Down to about 0.6 of the side and up again: a film that was once stored smaller."""
+    """Down to about 0.6 of the side and up again: an image that was once stored smaller."""
     size = image.shape[0]
     small = round(size * rng.uniform(0.55, 0.65))
     shrunk = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)

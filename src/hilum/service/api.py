@@ -77,7 +77,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
 
 
 def _add_predict(app: FastAPI, engine: Engine, settings: ServeSettings) -> None:
-    @app.post(PREDICT, response_model_exclude_none=True, responses=_PROBLEMS, tags=["films"])
+    @app.post(PREDICT, response_model_exclude_none=True, responses=_PROBLEMS, tags=["predict"])
     async def predict(
         request: Request,
         files: Annotated[list[UploadFile], File(description="PNG, JPEG, WebP, BMP, TIFF or DICOM; one or many.")],
@@ -85,7 +85,7 @@ def _add_predict(app: FastAPI, engine: Engine, settings: ServeSettings) -> None:
             list[str] | None, Query(description=f"What to add to each prediction, repeated: {', '.join(EXTRAS)}.")
         ] = None,
     ) -> PredictResponse:
-        """Predict on one film or several.
+        """Predict on one image or several.
 
         One file that is refused or cannot be read is answered with 422 and its problem; of several files each has its
         own result, and the answer is 200.

@@ -1,4 +1,4 @@
-"""Micro-batches: films of many requests in one forward pass, one thread that runs it."""
+"""Micro-batches: images of many requests in one forward pass, one thread that runs it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 class Batcher(Generic[Item, Result]):
     """Collects what is submitted and hands it on in batches.
 
-    While a batch runs, the next one fills; so batches grow with the load, and a film alone waits for nobody.
+    While a batch runs, the next one fills; so batches grow with the load, and an image alone waits for nobody.
 
     Args:
         work: items to their results, in order; called from one thread.

@@ -48,11 +48,11 @@ class Engine:
         self.stopping = False
 
     def turned_away(self, films: int = 1) -> ProblemError | None:
-        """Why so many films cannot be taken now; None where they can."""
+        """Why so many images cannot be taken now; None where they can."""
         if self.stopping:
             return ProblemError.of("stopping", 503, "Ask another instance, or later.", headers=self._again)
         if self._films + films > self._settings.queue:
-            detail = f"{self._films} of {self._settings.queue} films are under way; come again later."
+            detail = f"{self._films} of {self._settings.queue} images are under way; come again later."
             return ProblemError.of("busy", 429, detail, headers=self._again)
         return None
 
@@ -83,7 +83,7 @@ class Engine:
             prepared = await loop.run_in_executor(self._pool, self._predictor.prepare, upload)
             answer = await self._batcher.submit(prepared) if isinstance(prepared, Ready) else prepared
             result = await loop.run_in_executor(self._pool, file_result, answer, upload.name, extras)
-        self._metrics.films.labels(result.status).inc()
+        self._metrics.images.labels(result.status).inc()
         return result
 
     def _run(self, items: Sequence[Ready]) -> list[Result]:

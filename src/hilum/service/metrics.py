@@ -14,8 +14,8 @@ class Metrics:
             "hilum_requests", "Requests answered.", ["method", "route", "status"], registry=self.registry
         )
         self.seconds = Histogram("hilum_request_seconds", "Time to answer.", ["route"], registry=self.registry)
-        self.films = Counter("hilum_films", "Films by what became of them.", ["status"], registry=self.registry)
+        self.images = Counter("hilum_images", "Images by what became of them.", ["status"], registry=self.registry)
         self.batches = Histogram(
-            "hilum_batch_films", "Films in a forward pass.", buckets=(1, 2, 4, 8, 16, 32), registry=self.registry
+            "hilum_batch_images", "Images in a forward pass.", buckets=(1, 2, 4, 8, 16, 32), registry=self.registry
         )
-        self.waiting = Gauge("hilum_films_under_way", "Films accepted and not yet answered.", registry=self.registry)
+        self.waiting = Gauge("hilum_images_under_way", "Images accepted and not yet answered.", registry=self.registry)

@@ -1,7 +1,7 @@
 """Around every request: its id, its log line, its measurements, the bearer token, and the caps on its body.
 
 Plain ASGI, so that a body is counted as it comes in and not once it is in memory, and is not read at all where there
-is no room for its films.
+is no room for its images.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Envelope:
         app: what answers.
         settings: of the service.
         metrics: are told of every request.
-        turned_away: why no film can be taken now, or None.
+        turned_away: why no image can be taken now, or None.
     """
 
     def __init__(

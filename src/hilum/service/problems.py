@@ -13,7 +13,7 @@ from hilum.service.schemas import Problem
 MEDIA_TYPE = "application/problem+json"
 
 TITLES = {
-    "refused": "The gate refuses this film",
+    "refused": "The gate refuses this image",
     "unreadable": "This file cannot be read",
     "too-many-files": "Too many files in the request",
     "too-large": "The request is too large",

@@ -38,7 +38,7 @@ class EvidenceSchema(BaseModel):
 
 
 class PredictionSchema(BaseModel):
-    """The answer for one film."""
+    """The answer for one image."""
 
     predicted_label: str = Field(description="The class of the highest probability.")
     probabilities: dict[str, float] = Field(description="Class to calibrated probability, in [0, 1], summing to 1.")
@@ -50,7 +50,7 @@ class PredictionSchema(BaseModel):
     findings: list[FindingSchema] = Field(description="Warnings.")
     mask_png: str | None = Field(None, description="Lung mask at the file's size, 8-bit PNG, 255 is lung; base64.")
     mask_rle: RunLength | None = Field(None, description="The same mask as run lengths.")
-    overlay_png: str | None = Field(None, description="Film, lung outline and evidence with its scale, PNG; base64.")
+    overlay_png: str | None = Field(None, description="Image, lung outline and evidence with its scale, PNG; base64.")
     evidence: EvidenceSchema | None = Field(None, description="Where asked for and the network gives it.")
 
 
@@ -58,8 +58,8 @@ class Problem(BaseModel):
     """Problem details (RFC 9457)."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{
-        "type": "urn:hilum:problem:refused", "title": "The gate refuses this film", "status": 422,
-        "detail": "lateral view: probability of a frontal chest film 0.0004, expected at least 0.5",
+        "type": "urn:hilum:problem:refused", "title": "The gate refuses this image", "status": 422,
+        "detail": "lateral view: probability of a frontal chest radiograph 0.0004, expected at least 0.5",
         "request_id": "6f1c...", "file": "film.dcm",
         "findings": [{"check": "frontal", "severity": "error", "message": "lateral view: ..."}],
     }]})  # fmt: skip
@@ -117,7 +117,7 @@ class BundleSchema(BaseModel):
     temperature: float
     prediction_set_level: str
     abstention_threshold: float | None
-    sources: list[str] = Field(description="Of the training films; empty: not known.")
+    sources: list[str] = Field(description="Of the training images; empty: not known.")
     hilum_version: str
     outputs: dict[str, str] = Field(description="Of the ONNX graph.")
 

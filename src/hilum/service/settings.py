@@ -17,7 +17,7 @@ class ModelSettings(BaseModel):
 
     bundle: str | Path = Field(DEFAULT, description="A folder, a .hilum file, or default.")
     gate: GateName = Field(USUAL_GATE, description="What refuses files.")
-    fix_orientation: bool = Field(False, description="Put turned and inverted films right.")
+    fix_orientation: bool = Field(False, description="Put turned and inverted images right.")
     host: str = Field("127.0.0.1", description="Address to bind; 0.0.0.0 is reachable from other machines.")
     port: int = Field(8000, ge=0, le=65535)
     max_upload: int = Field(256, ge=1, description="MiB of one request, or of one file in the web app.")
@@ -34,9 +34,9 @@ class ServeSettings(ModelSettings):
 
     token: SecretStr | None = Field(None, description="Bearer token that /v1 and /metrics ask for; None: no token.")
     max_files: int = Field(32, ge=1, description="Files in one request.")
-    queue: int = Field(128, ge=1, description="Films that may be under way or waiting.")
-    batch_size: int = Field(8, ge=1, description="Films in one forward pass at most.")
-    batch_wait: float = Field(0.0, ge=0, le=1, description="How long a batch waits for more films to come.")
+    queue: int = Field(128, ge=1, description="Images that may be under way or waiting.")
+    batch_size: int = Field(8, ge=1, description="Images in one forward pass at most.")
+    batch_wait: float = Field(0.0, ge=0, le=1, description="How long a batch waits for more images to come.")
     readers: int = Field(2, ge=1, description="Threads that decode files and encode pictures.")
     timeout: float = Field(30.0, gt=0, description="A request that takes longer, or pauses for longer, is given up.")
     retry_after: int = Field(1, ge=1, description="What Retry-After says to those who are turned away.")

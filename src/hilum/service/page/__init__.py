@@ -1,4 +1,4 @@
-"""The page, ``hilum app``: films, answers and evidence in a browser; needs the ``serve`` extra.
+"""The page, ``hilum app``: images, answers and evidence in a browser; needs the ``serve`` extra.
 
 ``run.py`` starts Streamlit on ``main.py``, which draws the page (``shell.py``, ``menu.py``, ``dialogs.py``) anew for
 every event of a session. What a session holds is in ``session.py`` and ``films.py``, and ``forgetting.py`` ends it;

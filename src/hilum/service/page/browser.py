@@ -1,4 +1,4 @@
-"""The parts of the page that run in the browser, mounted: the list, the film, the gallery; none fetches anything."""
+"""The parts of the page that run in the browser, mounted: the list, the image, the gallery; none fetches anything."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def film_list(
 
 
 def viewer(view: str, *, evidence_class: Callable[[], None]) -> None:
-    """The film and what is said of it; ``view`` is from hilum.service.page.viewing."""
+    """The image and what is said of it; ``view`` is from hilum.service.page.viewing."""
     _part("viewer")(key="viewer", data=view, on_evidence_class_change=evidence_class)
 
 

@@ -15,20 +15,20 @@ from hilum.service.page.session import DialogName, Session
 from hilum.service.page.viewing import set_level
 
 _KEYS = (
-    ("↓ or j, ↑ or k", "next film, film before"),
-    ("o, held", "the film as it is in the file, nothing drawn over it"),
+    ("↓ or j, ↑ or k", "next image, image before"),
+    ("o, held", "the image as it is in the file, nothing drawn over it"),
     ("i", "invert"),
     ("l", "lung outline on, off"),
     ("e", "evidence on, off"),
     ("1 to 9", "evidence of another class"),
-    ("+, −, 0", "zoom in, out, whole film"),
+    ("+, −, 0", "zoom in, out, whole image"),
     ("w", "window and level back"),
 )
 _SIGNS = {"error": ":material/error:", "warning": ":material/warning:", "info": ":material/info:"}
 
 
 def show_dialog(session: Session) -> None:
-    """Draw the dialog that is open, if one is; it stays open while films are being answered behind it."""
+    """Draw the dialog that is open, if one is; it stays open while images are being answered behind it."""
 
     def close() -> None:
         session.dialog = None
@@ -66,21 +66,21 @@ def _help(session: Session) -> None:
     manifest = session.predictor.manifest
     level = set_level(manifest)
     sets = (
-        f"Classes marked *in set* are **not ruled out at {level}**: on films like those, the set holds the right class "
-        f"in at least {level} of each class's films. "
+        f"Classes marked *in set* are **not ruled out at {level}**: on images like those the set holds the right class "
+        f"in at least {level} of each class's images. "
         if level
         else ""
     )
     st.markdown(
         f"""
-**Probability** is calibrated on the validation films: of those answered with 80%, about 80% were right. {sets}*Unsure*
+**Probability** is calibrated on the validation images: of those answered with 80%, about 80% were right. {sets}*Unsure*
 means that the probability is below the model's bound: a person should decide.
 
 **Evidence** of a class is what each place adds to its logit; inside the lung it adds up to the class's answer. Colors
-start at a quarter of the film's strongest place. **Region** outlines the strongest evidence that covers the chosen
+start at a quarter of the image's strongest place. **Region** outlines the strongest evidence that covers the chosen
 share of the lung, and says how much of all evidence in favor lies in it.
 
-Wheel or pinch zooms, dragging moves, a double click shows the whole film; with Shift, dragging sets window and level.
+Wheel or pinch zooms, dragging moves, a double click shows the whole image; with Shift, dragging sets window and level.
 """
     )
     st.markdown("| key | |\n|---|---|\n" + "\n".join(f"| {keys} | {does} |" for keys, does in _KEYS))
@@ -88,7 +88,7 @@ Wheel or pinch zooms, dragging moves, a double click shows the whole film; with 
 
 
 def _phantoms(session: Session) -> None:
-    """The gallery again, once there are films."""
+    """The gallery again, once there are images."""
 
     def take(places: list[int]) -> None:
         session.take_specimens(places)
@@ -101,13 +101,13 @@ def _phantoms(session: Session) -> None:
 
 def _findings(report: AuditReport) -> None:
     data = report.data
-    st.caption(f"{data.name}: {data.images:,} films, {data.groups:,} groups, {len(data.sources)} sources")
+    st.caption(f"{data.name}: {data.images:,} images, {data.groups:,} groups, {len(data.sources)} sources")
     for finding in told_findings(report):
         with st.container(border=True):
             st.markdown(f"{_SIGNS[finding.severity]} **{finding.severity}** · {finding.check.replace('_', ' ')}")
             st.text(finding.message)
             if finding.count:
-                st.caption(f"{finding.count:,} films")
+                st.caption(f"{finding.count:,} images")
     for part, why in report.not_run.items():
         st.caption(f"Not run: {part}: {why}")
 

@@ -20,7 +20,7 @@ from hilum.storage import CsvWriter
 
 
 def table_csv(films: Iterable[Film], manifest: Manifest) -> bytes:
-    """``predictions.csv`` of the films that have an answer, as ``hilum predict`` writes it."""
+    """``predictions.csv`` of the images that have an answer, as ``hilum predict`` writes it."""
     stream = io.StringIO(newline="")
     writer = CsvWriter(stream)
     writer.write_row(table_header(manifest.class_names))
@@ -31,19 +31,19 @@ def table_csv(films: Iterable[Film], manifest: Manifest) -> bytes:
 
 
 def mask_file(film: Film) -> bytes:
-    """The lung mask as a PNG of 0 and 255, at the film's own size.
+    """The lung mask as a PNG of 0 and 255, at the image's own size.
 
     Raises:
-        DataError: the film has no prediction.
+        DataError: the image has no prediction.
     """
     return png_bytes(mask_png(_prediction(film).mask))
 
 
 def overlay_file(film: Film, manifest: Manifest, max_pixels: int, class_name: str | None = None) -> bytes:
-    """The film with outline, evidence for one class (the predicted one by default) and legend, as a PNG.
+    """The image with outline, evidence for one class (the predicted one by default) and legend, as a PNG.
 
     Raises:
-        DataError: the film has no prediction.
+        DataError: the image has no prediction.
         ReadError: it cannot be read.
     """
     prediction = _prediction(film)
@@ -68,7 +68,7 @@ def everything_zip(films: Iterable[Film], manifest: Manifest, max_pixels: int) -
 
 
 def why_no_objects(film: Film) -> str:
-    """Why no DICOM object can be made of a film; empty where one can."""
+    """Why no DICOM object can be made of an image; empty where one can."""
     if not film.is_dicom:
         return "it is no DICOM file"
     from hilum.inference.dicom_source import source_header
@@ -81,10 +81,10 @@ def why_no_objects(film: Film) -> str:
 
 
 def segmentation_file(film: Film, predictor: Predictor) -> bytes:
-    """The film's DICOM Segmentation: lung, and the evidence region of the predicted class.
+    """The image's DICOM Segmentation: lung, and the evidence region of the predicted class.
 
     Raises:
-        DataError: the film has no prediction.
+        DataError: the image has no prediction.
         ReadError: no object can be made of its header.
     """
     from hilum.inference.dicom_out import encoded, segmentation, source_header  # highdicom: most of a second
@@ -95,27 +95,27 @@ def segmentation_file(film: Film, predictor: Predictor) -> bytes:
 
 
 def report_file(film: Film, predictor: Predictor) -> bytes:
-    """The film's DICOM structured report, of a prediction or a refusal.
+    """The image's DICOM structured report, of a prediction or a refusal.
 
     Raises:
-        DataError: the film has no answer.
+        DataError: the image has no answer.
         ReadError: no object can be made of its header.
     """
     from hilum.inference.dicom_out import encoded, report, source_header
 
     result = film.prediction() or film.result
     if result is None:
-        raise DataError(f"Expected a film with an answer, {film.name} is {film.status}.")
+        raise DataError(f"Expected an image with an answer, {film.name} is {film.status}.")
     return encoded(report(source_header(film.content, film.name), result, predictor.manifest, predictor.settings))
 
 
 def file_name(film: Film, what: str, suffix: str = ".png") -> str:
-    """What a download of a film is called: ``film-mask.png``."""
+    """What a download of an image is called: ``film-mask.png``."""
     return f"{PurePath(film.name).stem}-{what}{suffix}"
 
 
 def _prediction(film: Film) -> Prediction:
     prediction = film.prediction()
     if prediction is None:
-        raise DataError(f"Expected a film with a prediction, {film.name} is {film.status}.")
+        raise DataError(f"Expected an image with a prediction, {film.name} is {film.status}.")
     return prediction

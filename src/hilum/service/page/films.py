@@ -1,4 +1,4 @@
-"""The films of one session: encoded files, answers and thumbnails in memory, never a decoded film."""
+"""The images of one session: encoded files, answers and thumbnails in memory, never a decoded image."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Film:
     """One file and what became of it.
 
     Attributes:
-        key: SHA-256 of the content: the same film is never answered twice.
+        key: SHA-256 of the content: the same image is never answered twice.
         name: the file's, made distinct within the session.
         content: the file as it came; freed where it cannot be read.
         result: the answer, its mask taken out and packed; None while it waits.
         thumbnail: a PNG, empty where the file cannot be read.
-        shape: (H0, W0) of the film, (0, 0) where unknown.
+        shape: (H0, W0) of the image, (0, 0) where unknown.
         bits: stored bits of a pixel.
     """
 
@@ -72,7 +72,7 @@ class Film:
         return is_dicom(self.content, self.name)
 
     def settle(self, answer: Result) -> None:
-        """Keep an answer, without the decoded film."""
+        """Keep an answer, without the decoded image."""
         if answer.radiograph is None:
             self.content = b""
         else:
@@ -94,7 +94,7 @@ class Film:
 
 
 class Films:
-    """The films of a session, in the order in which they came.
+    """The images of a session, in the order in which they came.
 
     Args:
         limit: bytes of all their files together; what comes beyond is not kept.
@@ -111,7 +111,7 @@ class Films:
         return iter(tuple(self._films.values()))
 
     def get(self, key: str | None) -> Film | None:
-        """The film of that key, or None."""
+        """The image of that key, or None."""
         return self._films.get(key or "")
 
     def add(self, name: str, content: bytes) -> bool:
@@ -121,7 +121,7 @@ class Films:
             return False
         film = Film(key, _distinct(name, {film.name for film in self}), content)
         if sum(len(other.content) for other in self) + len(content) > self._limit:
-            message = f"This session holds {self._limit:,} bytes of films at most: remove some first."
+            message = f"This session holds {self._limit:,} bytes of images at most: remove some first."
             film.content = b""
             film.result = Result(
                 origin=film.name,
@@ -132,11 +132,11 @@ class Films:
         return True
 
     def remove(self, key: str) -> None:
-        """Forget one film."""
+        """Forget one image."""
         self._films.pop(key, None)
 
     def clear(self) -> None:
-        """Forget all films."""
+        """Forget all images."""
         self._films.clear()
 
     def waiting(self, most: int | None = None) -> list[Film]:
@@ -144,12 +144,12 @@ class Films:
         return [film for film in self if film.result is None][:most]
 
     def counts(self) -> dict[Filter, int]:
-        """How many films each filter lets pass."""
+        """How many images each filter lets pass."""
         found = Counter(film.status for film in self)
         return {name: sum(found[status] for status in statuses) for name, statuses in _STATUSES.items()}
 
     def shown(self, chosen: Filter = "all", order: Order = "added") -> list[Film]:
-        """The films of a filter in an order; films without a prediction come last where the order is by it."""
+        """The images of a filter in an order; images without a prediction come last where the order is by it."""
         films = [film for film in self if film.status in _STATUSES[chosen]]
         if order == "class":
             return sorted(films, key=lambda film: (_is_open(film), _label(film), -_top(film)))
@@ -160,12 +160,12 @@ class Films:
 
 
 def upload(film: Film, max_pixels: int) -> Upload:
-    """The film as the predictor takes it."""
+    """The image as the predictor takes it."""
     return Upload(film.content, film.name, max_pixels)
 
 
 def thumbnail(radiograph: Radiograph, side: int = THUMBNAIL_SIDE) -> bytes:
-    """A film as a small gray PNG, its longer side ``side`` pixels at most."""
+    """An image as a small gray PNG, its longer side ``side`` pixels at most."""
     height, width = radiograph.shape
     factor = min(1.0, side / max(height, width))
     size = max(1, round(width * factor)), max(1, round(height * factor))

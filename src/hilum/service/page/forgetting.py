@@ -1,4 +1,4 @@
-"""A session's films are forgotten a while after its browser has gone, whatever Streamlit still keeps of the session."""
+"""Forget the images of a session some time after its browser has gone, whatever Streamlit still keeps of it."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def specimens() -> tuple[Specimen, ...]:
         *drawn,
         Specimen("phantom-sideways.png", "Sideways", _png("Normal", 3, lambda film: np.rot90(film))),
         Specimen("phantom-inverted.png", "Inverted", _png("Normal", 3, lambda film: 255 - film)),
-        Specimen("noise.png", "Noise, not a film", _encoded(_noise())),
+        Specimen("noise.png", "Noise, not an image", _encoded(_noise())),
     )
 
 

@@ -1,6 +1,6 @@
 """The menu of downloads. A file is made when its button is pressed, of what the session then holds.
 
-Streamlit keeps what makes a file for longer than the button is shown, so that it must hold no film.
+Streamlit keeps what makes a file for longer than the button is shown, so that it must hold no image.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _DICOM = "application/dicom"
 
 
 def download_buttons(session: Session) -> None:
-    """Buttons for the chosen film and for all films."""
+    """Buttons for the chosen image and for all images."""
     film, manifest, cap = session.film, session.predictor.manifest, session.settings.max_pixels
     if film is not None and film.content and film.result is not None:
         _of_film(session, film)
     count = len(session.films) - len(session.films.waiting())
-    st.caption(f"All {count} films" if count != 1 else "The one film")
+    st.caption(f"All {count} images" if count != 1 else "The one image")
     _button(session, "Table, CSV", lambda now: table_csv(now.films, manifest), "predictions.csv", "text/csv")
     _button(
         session,
@@ -95,7 +95,7 @@ def _button(session: Session, label: str, make: Callable[[Session], bytes], name
 def _film(session: Session, key: str) -> Film:
     film = session.films.get(key)
     if film is None:
-        raise DataError("Expected a film of this session, it was removed.")
+        raise DataError("Expected an image of this session, it was removed.")
     return film
 
 

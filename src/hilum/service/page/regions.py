@@ -20,7 +20,7 @@ class RegionScale:
     Attributes:
         thresholds: the region is where the evidence is at least this, inside the lung; inf where it is empty.
         lung: the share of the lung that the region covers, in [0, 1].
-        evidence: the share of all evidence in favor, on the film, that lies in the region, in [0, 1].
+        evidence: the share of all evidence in favor, on the image, that lies in the region, in [0, 1].
     """
 
     thresholds: NDArray[np.float64]
@@ -32,7 +32,7 @@ def region_scale(evidence: NDArray[np.float32], lung: NDArray[np.bool_]) -> Regi
     """Measure the regions of one class.
 
     Args:
-        evidence: (h, w) float32 on a grid over the film, logits per cell of the network's map.
+        evidence: (h, w) float32 on a grid over the image, logits per cell of the network's map.
         lung: (h, w) bool on the same grid.
     """
     inside = np.sort(evidence[lung].astype(np.float64))[::-1]

@@ -1,4 +1,4 @@
-"""What the list says of each film, and of the session."""
+"""What the list says of each image, and of the session."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hilum.service.page.films import Film, Films
 
 
 def film_row(film: Film) -> dict[str, Any]:
-    """One film as the list shows it, for JSON."""
+    """One image as the list shows it, for JSON."""
     row: dict[str, Any] = {"key": film.key, "name": film.name, "status": film.status, "thumbnail": _picture(film)}
     result = film.result
     if isinstance(result, Prediction):
@@ -25,12 +25,12 @@ def film_row(film: Film) -> dict[str, Any]:
 
 
 def film_rows(films: Sequence[Film]) -> list[dict[str, Any]]:
-    """The rows of some films, in order."""
+    """The rows of some images, in order."""
     return [film_row(film) for film in films]
 
 
 def progress(films: Films) -> dict[str, int]:
-    """How many films are answered, of how many."""
+    """How many images are answered, of how many."""
     waiting = len(films.waiting())
     return {"done": len(films) - waiting, "all": len(films)}
 

@@ -1,4 +1,4 @@
-"""One session: its films, which is chosen, and how they are listed. All of it lives in Streamlit's session state."""
+"""One session: its images, which is chosen, and how they are listed. All of it lives in Streamlit's session state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hilum.types import Finding
 DialogName: TypeAlias = Literal["card", "audit", "help", "phantoms"]
 
 BATCH = 8
-"""Films between two drawings of the page."""
+"""Images between two drawings of the page."""
 _KEPT_VIEWS = 4
 _STATE = "hilum"
 _LOGGER = logging.getLogger("hilum.page")
@@ -37,8 +37,8 @@ class Session:
 
     Attributes:
         settings: of the page.
-        films: all of them.
-        chosen: key of the film that is looked at.
+        images: all of them.
+        chosen: key of the image that is looked at.
         evidence_class: whose evidence is looked at; None for the predicted class's.
         filter, order: of the list.
         dialog: the dialog that is open.
@@ -73,7 +73,7 @@ class Session:
 
     @property
     def film(self) -> Film | None:
-        """The chosen film."""
+        """The chosen image."""
         return self.films.get(self.chosen)
 
     def add(self, files: Iterable[tuple[str, bytes]]) -> int:
@@ -87,12 +87,12 @@ class Session:
         self.add((specimens()[place].name, specimens()[place].content) for place in places)
 
     def choose(self, key: str) -> None:
-        """Look at another film, at its own class's evidence."""
+        """Look at another image, at its own class's evidence."""
         if key != self.chosen and self.films.get(key):
             self.chosen, self.evidence_class = key, None
 
     def remove(self, key: str) -> None:
-        """Forget a film; its neighbor in the list is chosen."""
+        """Forget an image; its neighbor in the list is chosen."""
         shown = [film.key for film in self.films.shown(self.filter, self.order)]
         if key == self.chosen and key in shown and len(shown) > 1:
             place = shown.index(key)
@@ -102,7 +102,7 @@ class Session:
         self.settle_choice()
 
     def clear(self) -> None:
-        """Forget all films."""
+        """Forget all images."""
         self.films.clear()
         self._views.clear()
         self._reasons.clear()
@@ -115,12 +115,12 @@ class Session:
             self.chosen = first.key if first else None
 
     def answer_some(self) -> bool:
-        """Answer the next few films that wait; whether there were any."""
+        """Answer the next few images that wait; whether there were any."""
         waiting = self.films.waiting(BATCH)
         sources = [upload(film, self.settings.max_pixels) for film in waiting]
         try:
             answers = list(self.predictor.predict_many(sources))
-        except Exception:  # a fault in one film's handling must not keep the others waiting for ever
+        except Exception:  # a fault in one image's handling must not keep the others waiting for ever
             answers = [self._alone(source) for source in sources]
         for film, answer in zip(waiting, answers, strict=True):
             film.settle(answer)
@@ -131,7 +131,7 @@ class Session:
             return next(self.predictor.predict_many([source]))
         except Exception as error:
             kind, place = kind_and_place(error)
-            _LOGGER.error("a film could not be answered: %s at %s", kind, place)
+            _LOGGER.error("an image could not be answered: %s at %s", kind, place)
             message = f"hilum failed on this file ({kind}); the log of the page says where."
             return Result(
                 origin=source.name,
@@ -140,7 +140,7 @@ class Session:
             )
 
     def view(self, film: Film) -> str:
-        """What the browser shows of a film; the last few are kept."""
+        """What the browser shows of an image; the last few are kept."""
         if film.result is None:
             return film_view(film, self.predictor.manifest, self.settings.max_pixels)
         if film.key not in self._views:
@@ -151,14 +151,14 @@ class Session:
         return self._views[film.key]
 
     def look_ahead(self) -> None:
-        """Have the next film of the list ready: decoding a large one takes longer than a step should."""
+        """Have the next image of the list ready: decoding a large one takes longer than a step should."""
         shown = self.films.shown(self.filter, self.order)
         place = next((place for place, film in enumerate(shown) if film.key == self.chosen), len(shown))
         for film in shown[place + 1 : place + 2]:
             self.view(film)
 
     def why_no_objects(self, film: Film) -> str:
-        """Why no DICOM object can be made of a film, looked at once; empty where one can."""
+        """Why no DICOM object can be made of an image, looked at once; empty where one can."""
         if film.key not in self._reasons:
             self._reasons[film.key] = why_no_objects(film)
         return self._reasons[film.key]

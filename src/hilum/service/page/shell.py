@@ -1,4 +1,4 @@
-"""The page as Streamlit draws it: a bar, the list, the film, and what is one click away."""
+"""The page as Streamlit draws it: a bar, the list, the image, and what is one click away."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hilum.service.page.style import page_css
 
 
 def show(session: Session) -> None:
-    """Draw the page for one event; then answer a few of the films that wait, and draw it again."""
+    """Draw the page for one event; then answer a few of the images that wait, and draw it again."""
     st.set_page_config(page_title="hilum", layout="wide")
     st.html(f"<style>{page_css()}</style>")
     _bar(session)
@@ -58,7 +58,7 @@ def _dialog_button(session: Session, label: str, name: DialogName) -> None:
 def _welcome(session: Session) -> None:
     with st.container(key="welcome", gap="medium"):
         st.html(
-            "<h1>Drop chest radiographs here</h1><p>One film or a hundred: PNG, JPEG, WebP, BMP, TIFF or DICOM. They "
+            "<h1>Drop chest radiographs here</h1><p>One image or a hundred: PNG, JPEG, WebP, BMP, TIFF or DICOM. They "
             "stay in this session’s memory and are forgotten two minutes after the page is closed.</p>"
         )
         _drop_box(session)
@@ -68,7 +68,7 @@ def _welcome(session: Session) -> None:
 
 def _drop_box(session: Session) -> None:
     files = st.file_uploader(
-        "Add films",
+        "Add images",
         accept_multiple_files=True,
         key=f"upload-{session.uploads}",
         label_visibility="collapsed",

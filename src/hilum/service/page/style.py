@@ -9,7 +9,7 @@ from hilum.inference.contour import Rgb
 from hilum.inference.legend import BACKGROUND, CHOSEN, MUTED, OUTLINE, TEXT, TRACK
 
 PAGE: Rgb = (10, 11, 13)
-"""Behind everything, darker than any film's margin needs."""
+"""Behind everything, darker than any image's margin needs."""
 UNSURE: Rgb = (240, 228, 66)
 REFUSED: Rgb = (255, 138, 76)
 """Okabe and Ito's yellow, and their vermilion lightened for text: there is always a word beside the color."""

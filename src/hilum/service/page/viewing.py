@@ -1,6 +1,6 @@
-"""The chosen film as the browser draws it: pixels, outline, evidence and region scale, as one JSON object.
+"""The chosen image as the browser draws it: pixels, outline, evidence and region scale, as one JSON object.
 
-The browser is given values, not pictures: it applies window, level and inversion to the film's own gray levels, and
+The browser is given values, not pictures: it applies window, level and inversion to the image's own gray levels, and
 draws evidence at any share of the lung, without asking again.
 """
 
@@ -35,7 +35,7 @@ _REACH = 3  # takes the steps of pixels off an outline that may be zoomed into
 
 
 def film_view(film: Film, manifest: Manifest, max_pixels: int) -> str:
-    """All that the browser shows of one film, as JSON; the film is decoded anew."""
+    """All that the browser shows of one image, as JSON; the image is decoded anew."""
     view: dict[str, Any] = {
         "key": film.key,
         "name": film.name,
@@ -57,7 +57,7 @@ def film_view(film: Film, manifest: Manifest, max_pixels: int) -> str:
 
 
 def film_pixels(radiograph: Radiograph) -> dict[str, Any]:
-    """The film at its display size, deflated: 8 bits stay 8, more become 16 little-endian.
+    """The image at its display size, deflated: 8 bits stay 8, more become 16 little-endian.
 
     ``low`` and ``high`` are the range of its gray levels as shares of the declared range.
     """
@@ -80,7 +80,7 @@ def film_pixels(radiograph: Radiograph) -> dict[str, Any]:
 
 
 def facts(film: Film, radiograph: Radiograph) -> str:
-    """Size, depth or kind, and view of a film in one line."""
+    """Size, depth or kind, and view of an image in one line."""
     height, width = radiograph.shape
     depth = "DICOM" if film.is_dicom else f"{radiograph.bits_stored} bits"  # DICOM is brought to 16 bits
     view = f", {radiograph.view_position}" if radiograph.view_position else ""
@@ -167,7 +167,7 @@ def _decoded(film: Film, max_pixels: int) -> Radiograph | None:
         return None
     try:
         return read_radiograph(film.content, origin=film.name, max_pixels=max_pixels)
-    except ReadError:  # told by the film's refusal
+    except ReadError:  # told by the image's refusal
         return None
 
 

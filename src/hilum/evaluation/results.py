@@ -56,8 +56,8 @@ class Evaluated:
         model: what was evaluated.
         digest: of the split; None where the data brought none.
         calibration: what was fitted on other images; None where nothing was.
-        localization: per film and method, where regions or boxes are given.
-        same_sources: whether the model was trained on films of the same sources.
+        localization: per image and method, where regions or boxes are given.
+        same_sources: whether the model was trained on images of the same sources.
         held_out: what leaving one source out gave, see hilum.evaluation.leave_one_source_out.
         training_images: of how many of the model's training and validation images ``scores.seen`` knows.
     """
