@@ -250,7 +250,7 @@ def test_predict_gives_every_odd_file_its_row(hilum: Hilum, trained_run: RunFold
     assert "empty file" in rows["empty.png"]["reason"]
     assert "got something else" in rows["text.jpg"]["reason"]
     assert rows["sixteen-bit.png"]["predicted_label"] == rows["rgba.png"]["predicted_label"] != ""
-    assert re.search(r"unreadable\W+3\b", output)
+    assert output.count("unreadable") == 3
     hilum("predict", tmp_path / "in", "--bundle", trained_run.bundle, "--output", tmp_path / "open", "--gate", "none")
     opened = rows_of(tmp_path / "open" / "predictions.csv")
     assert opened["one-pixel.png"]["status"] == "ok"

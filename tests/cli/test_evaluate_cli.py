@@ -169,7 +169,7 @@ def test_a_run_and_its_bundle_say_so_on_images_they_were_trained_on(
     split: str, hilum: Hilum, run: RunFolder, films: Path, tmp_path: Path
 ) -> None:
     for number, words in enumerate(([run.root], [run.bundle, films])):
-        printed = hilum("evaluate", *words, "--split", split, "--out", tmp_path / str(number), *FEW)
+        printed = hilum("evaluate", *words, "--split", split, "--output", tmp_path / str(number), *FEW)
         report = load_report(tmp_path / str(number) / "report.json")
         overlap = report.training_overlap
         assert overlap is not None
@@ -190,7 +190,7 @@ def test_training_images_among_others_are_found_resized_and_encoded_anew(
         larger = cv2.resize(image, (200, 200), interpolation=cv2.INTER_CUBIC)
         place = tmp_path / "data" / str(record.label) / f"{number}.jpg"
         assert cv2.imwrite(str(place), larger, [cv2.IMWRITE_JPEG_QUALITY, 80])
-    hilum("evaluate", run.bundle, tmp_path / "data", "--out", tmp_path / "out", *FEW)
+    hilum("evaluate", run.bundle, tmp_path / "data", "--output", tmp_path / "out", *FEW)
     overlap = load_report(tmp_path / "out" / "report.json").training_overlap
     assert overlap is not None
     assert (overlap.seen, overlap.unseen) == (len(chosen), len(others))
@@ -201,7 +201,7 @@ def test_training_images_among_others_are_found_resized_and_encoded_anew(
     assert {Path(name).stem for name, seen in zip(scores.files, scores.seen, strict=True) if seen} == {
         str(number) for number in range(len(chosen))
     }
-    printed = hilum("compare", tmp_path / "out", tmp_path / "out", "--out", tmp_path / "both.json", *FEW)
+    printed = hilum("compare", tmp_path / "out", tmp_path / "out", "--output", tmp_path / "both.json", *FEW)
     assert printed.splitlines()[0] == f"{len(chosen)} of {len(chosen) + len(others)} images are in A's training data."
     both = json.loads((tmp_path / "both.json").read_text(encoding="utf-8"))
     assert both["seen"] == [len(chosen)] * 2
@@ -216,7 +216,7 @@ def test_hashes_are_left_out_when_asked_and_the_card_and_the_report_say_so(
     assert kept.manifest.training_hashes is not None
     assert kept.manifest.training_hashes.images == len(images)
     assert kept.manifest.training_hashes.complete
-    hilum("export", run.root, "--no-training-hashes", "--out", tmp_path / "bare")
+    hilum("export", run.root, "--no-training-hashes", "--output", tmp_path / "bare")
     bare = load_bundle(tmp_path / "bare")
     assert bare.manifest.training_hashes is None
     assert TRAINING_HASHES not in bare
@@ -226,9 +226,9 @@ def test_hashes_are_left_out_when_asked_and_the_card_and_the_report_say_so(
     assert "no hashes" in cards[1]
     settings = Path(shutil.copytree(run.root, tmp_path / "run")) / "config.toml"
     settings.write_text(settings.read_text().replace("training_hashes = true", "training_hashes = false"))
-    hilum("export", tmp_path / "run", "--out", tmp_path / "as trained")
+    hilum("export", tmp_path / "run", "--output", tmp_path / "as trained")
     assert TRAINING_HASHES not in load_bundle(tmp_path / "as trained")
-    printed = hilum("evaluate", tmp_path / "bare", films, "--split", "train", "--out", tmp_path / "out", *FEW)
+    printed = hilum("evaluate", tmp_path / "bare", films, "--split", "train", "--output", tmp_path / "out", *FEW)
     report = load_report(tmp_path / "out" / "report.json")
     assert report.training_overlap is not None
     assert (report.training_overlap.known, report.training_overlap.seen) == ("none", None)
@@ -384,8 +384,8 @@ Words = list[str | Path]
 
 REFUSALS: dict[str, tuple[Callable[[RunFolder, Path], Words], str]] = {
     "nothing": (lambda run, data: [], "hilum evaluate RUN"),
-    "no run": (lambda run, data: [data], "Expected a run's folder"),
-    "no such run": (lambda run, data: [data / "absent"], "Expected a run's folder"),
+    "no run": (lambda run, data: [data], "is not a run's folder"),
+    "no such run": (lambda run, data: [data / "absent"], "is not a run's folder"),
     "bundle alone": (lambda run, data: [run.bundle], "BUNDLE DATA"),
     "bundle and --leave-out": (lambda run, data: [run.bundle, data, "--leave-out", "phantom"], "RUN --leave-out"),
     "run and --class": (lambda run, data: [run.root, "--class", "Normal"], "--class"),

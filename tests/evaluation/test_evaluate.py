@@ -192,7 +192,7 @@ def test_limits_are_those_of_the_scores_and_of_what_the_model_saw(written: tuple
     assert report.limits == limits_of(evaluated.scores, same_sources=True, training_images="none")
     assert all(sentence in (folder / "report.html").read_text(encoding="utf-8") for sentence in report.limits)
     bare = build_report(_evaluated(same_sources=False, calibration=None), resamples=20)
-    assert bare.limits == limits_of(made_up_scores(), calibrated=False)
+    assert bare.limits == limits_of(made_up_scores(), calibrated=False, training_images="none")
     assert bare.conformal == ()
 
 

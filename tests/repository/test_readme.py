@@ -32,13 +32,12 @@ def test_every_result_file_is_shown_somewhere(tables: ModuleType) -> None:
 
 def test_real_output_comes_within_forty_lines() -> None:
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-    first_figure = next(number for number, line in enumerate(lines, start=1) if line.startswith("| accuracy |"))
-    assert first_figure <= 40
+    assert "hilum.load()" in "".join(lines[:40])
+    assert next(number for number, line in enumerate(lines, start=1) if line.startswith("Wrote ")) <= 40
 
 
 def test_every_command_of_the_readme_exists() -> None:
-    from hilum.cli.app import _COMMANDS
+    from hilum.cli.app import COMMANDS
 
     named = re.findall(r"`hilum ([a-z][a-z-]*)[ `]", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert set(named) <= {*_COMMANDS}
-    assert {*_COMMANDS} <= set(named)
+    assert set(named) == {*COMMANDS}

@@ -115,7 +115,7 @@ def test_a_state_of_another_run_is_refused_and_left_alone(
 ) -> None:
     config, root, _ = whole
     before = snapshot(root)
-    with pytest.raises(CheckpointError, match="another configuration, data or split"):
+    with pytest.raises(CheckpointError):
         start(config, prepared, root, identity="another")
     assert snapshot(root) == before
 
