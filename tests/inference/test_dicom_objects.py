@@ -222,8 +222,8 @@ def test_the_report_has_label_probabilities_prediction_set_and_findings(
     }
     evaluated = [(item.name.meaning, item.value.meaning) for item in group.get_qualitative_evaluations()]
     assert evaluated == [
-        ("Status of the answer", "predicted"),
-        ("Most probable class", "bright"),
+        ("Status of the answer", "ok"),
+        ("Predicted class, the most probable one", "bright"),
         ("Class that is not ruled out", "bright"),
         ("Class that is not ruled out", "dark"),
         ("Abstained: a person should decide", "Yes"),

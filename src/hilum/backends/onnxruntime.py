@@ -10,6 +10,7 @@ import onnxruntime
 
 from hilum.backends.base import BackendOutput, Floats
 from hilum.bundle.bundle import ONNX_MODEL, Bundle
+from hilum.cpus import available_cpus
 from hilum.errors import BundleError, ConfigError, DeviceError
 
 _PROVIDERS = {
@@ -40,7 +41,7 @@ class OnnxRuntimeBackend:
     Args:
         model: the bytes of an ONNX graph with embedded weights.
         device: ``cpu``, ``cuda`` or ``tensorrt``, the latter two with ``:N`` for the N-th GPU.
-        threads: of the CPU provider; 0 uses all cores.
+        threads: of the CPU provider; 0 uses the processors that affinity mask and cgroup quota allow.
 
     Raises:
         ConfigError: the name of the device is unknown.
@@ -54,7 +55,7 @@ class OnnxRuntimeBackend:
 
     def __post_init__(self) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
+        options.intra_op_num_threads = self.threads or available_cpus()
         options.log_severity_level = 3
         wanted = _providers(self.device)
         try:

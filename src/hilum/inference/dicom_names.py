@@ -21,7 +21,7 @@ Kind: TypeAlias = Literal["seg", "sr"]
 SCHEME = "99HILUM"
 NOT_A_DEVICE = "Made by a research tool, not a medical device; not for diagnosis."
 
-_FORMAT = 1
+_FORMAT = 2
 """Goes into every UID: to be raised when the objects made of the same image and bundle change."""
 _LONGEST = 64
 

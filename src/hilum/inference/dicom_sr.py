@@ -27,8 +27,8 @@ from hilum.inference.dicom_names import (
 from hilum.inference.result import Prediction, Result
 
 STATUS = own_code("status", "Status of the answer")
-LABEL = own_code("label", "Most probable class")
-LABEL_SET = own_code("prediction-set", "Class that is not ruled out")
+PREDICTED_LABEL = own_code("predicted-label", "Predicted class, the most probable one")
+PREDICTION_SET = own_code("prediction-set", "Class that is not ruled out")
 ABSTAINED = own_code("abstained", "Abstained: a person should decide")
 LUNG_FRACTION = own_code("lung-fraction", "Lung as a share of the image area")
 GATE_FINDING = own_code("gate-finding", "Finding of the input checks")
@@ -92,12 +92,13 @@ def _share(name: Code, value: float) -> sr.Measurement:
 
 
 def _evaluations(result: Result) -> list[sr.QualitativeEvaluation]:
+    status = sr.QualitativeEvaluation(STATUS, own_code(result.status, result.status))
     if not isinstance(result, Prediction):
-        return [sr.QualitativeEvaluation(STATUS, own_code(result.status, result.status))]
+        return [status]
     return [
-        sr.QualitativeEvaluation(STATUS, own_code("predicted", "predicted")),
-        sr.QualitativeEvaluation(LABEL, class_code(result.label)),
-        *(sr.QualitativeEvaluation(LABEL_SET, class_code(name)) for name in result.prediction_set),
+        status,
+        sr.QualitativeEvaluation(PREDICTED_LABEL, class_code(result.label)),
+        *(sr.QualitativeEvaluation(PREDICTION_SET, class_code(name)) for name in result.prediction_set),
         sr.QualitativeEvaluation(ABSTAINED, codes.SCT.Yes if result.abstained else codes.SCT.No),
     ]
 
