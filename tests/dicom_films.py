@@ -32,7 +32,7 @@ FilmKind = Literal["DX", "CR"]
 def film(
     image: NDArray[np.uint8] | NDArray[np.uint16], *, kind: FilmKind = "DX", bits: int = 8, name: str = "film"
 ) -> Dataset:
-    """A film of ``image`` (H, W), bright where it is bright; all UIDs follow from ``name``."""
+    """An image of ``image`` (H, W), bright where it is bright; all UIDs follow from ``name``."""
     dataset = Dataset()
     _patient_and_study(dataset, name)
     dataset.SOPClassUID = DigitalXRayImageStorageForPresentation if kind == "DX" else ComputedRadiographyImageStorage
@@ -56,7 +56,7 @@ def film(
 def phantom_film(
     seed: int, label: str = "Normal", *, size: int = 256, kind: FilmKind = "DX", **elements: Any
 ) -> Dataset:
-    """A film of a phantom; ``elements`` are set on it or, where None, removed."""
+    """An image of a phantom; ``elements`` are set on it or, where None, removed."""
     dataset = film(draw_phantom(seed, label, size=size).image, kind=kind, name=f"phantom {seed} {label} {size} {kind}")
     for keyword, value in elements.items():
         if value is None:

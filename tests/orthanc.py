@@ -25,7 +25,7 @@ needs_orthanc = pytest.mark.skipif(PROGRAM is None or not PLUGIN.exists(), reaso
 
 
 class Orthanc:
-    """A running one: its own REST interface puts films in and counts what is there; ``url`` is the DICOMweb root."""
+    """A running one: its own REST interface puts images in and counts what is there; ``url`` is the DICOMweb root."""
 
     def __init__(self, port: int, login: tuple[str, str] | None) -> None:
         self.root = f"http://127.0.0.1:{port}"

@@ -102,19 +102,19 @@ def phantoms(count: int, size: int = 192) -> list[tuple[str, bytes]]:
 
 
 def shown(page: Page, name: str, status: str = "ok") -> Locator:
-    """The viewer, once it shows that film with an answer of that status."""
+    """The viewer, once it shows that image with an answer of that status."""
     viewer = page.locator(f'[data-film="{name}"][data-status="{status}"]')
     viewer.wait_for(timeout=30_000)
     return viewer
 
 
 def settled(page: Page) -> None:
-    """Wait until every film is answered."""
+    """Wait until every image is answered."""
     page.locator(".progress").wait_for(state="hidden", timeout=60_000)
 
 
 def rows(page: Page) -> Locator:
-    """The films of the list."""
+    """The images of the list."""
     return page.locator("li[role=option]")
 
 

@@ -172,7 +172,7 @@ def audit_report(**parts: Any) -> AuditReport:
         AuditFinding(check="probe_histogram", severity="info", message="It may be the disease."),
     )
     data = DataFacts(
-        name="films & more", images=42, readable=40, with_masks=10, groups=41, classes={"COVID": 20, "Normal": 22},
+        name="images & more", images=42, readable=40, with_masks=10, groups=41, classes={"COVID": 20, "Normal": 22},
         sources={"north": {"COVID": 20}, "south": {"Normal": 15}}, splits={"train": 30, "test": 12},
     )  # fmt: skip
     every: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Planted copies are found, other films are not; clusters and counts against brute force."""
+"""Planted copies are found, other images are not; clusters and counts against brute force."""
 
 from __future__ import annotations
 

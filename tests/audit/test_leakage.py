@@ -99,7 +99,7 @@ def test_only_the_first_are_shown_and_all_are_recorded() -> None:
     records = [Record(Path(name), group="1") for name in names]
     pairs = [Pair(row, row + 1, True, 1.0) for row in range(0, 20, 2)]
     (finding,) = leak_findings(records, names, pairs, [None] * 20)
-    assert "10 films" in finding.message
+    assert "10 images" in finding.message
     assert "and 7 more" in finding.message
     assert "film-006" not in finding.message
     assert finding.records == tuple(names)

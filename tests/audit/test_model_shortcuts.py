@@ -29,7 +29,7 @@ Reading = Callable[[Floats], np.ndarray]
 
 
 class Reader:
-    """Class b where ``reading`` of the films (N, S, S) in [0, 1] is positive; keeps the sizes of its batches."""
+    """Class b where ``reading`` of the images (N, S, S) in [0, 1] is positive; keeps the sizes of its batches."""
 
     def __init__(self, reading: Reading, classes: int = 2) -> None:
         self.reading, self.classes, self.batches = reading, classes, list[int]()
@@ -57,7 +57,7 @@ def _constant(images: Floats) -> np.ndarray:
 
 
 def _films(labels: np.ndarray, *, border: bool = True, inside: bool = True) -> np.ndarray:
-    """Gray films with a little noise; where asked, the border or the lungs are bright in class b."""
+    """Gray images with a little noise; where asked, the border or the lungs are bright in class b."""
     films = np.random.default_rng(0).integers(98, 103, (labels.size, SIDE, SIDE)).astype(np.uint8)
     tone = np.where(labels == 1, 200, 60).astype(np.uint8)
     for row in range(labels.size):
@@ -126,7 +126,7 @@ def test_blurred_lungs_would_accuse_an_honest_network() -> None:
 
 
 def test_a_filling_that_carries_the_surroundings_is_not_an_error() -> None:
-    """A network that reads the lungs alone, on films whose surroundings have the tone of the class."""
+    """A network that reads the lungs alone, on images whose surroundings have the tone of the class."""
     films = _films(LABELS)
     around = np.where(LUNG, 0, np.where(LABELS == 1, 200, 60)[:, None, None])
     found = _audit(_inside, LABELS, np.where(around > 0, around, films).astype(np.uint8))
@@ -145,7 +145,7 @@ def test_a_network_without_skill_has_no_index() -> None:
 
 
 def test_the_balanced_index_answers_where_the_commonest_class_leaves_no_gain() -> None:
-    """19 in 20 films are of class a; the network finds all of b by its border, at the cost of as many of a."""
+    """19 in 20 images are of class a; the network finds all of b by its border, at the cost of as many of a."""
     labels = np.repeat([0, 1], [76, 4])
     films = _films(labels)
     films[:4][(slice(None), *BORDER)] = 200
@@ -158,13 +158,13 @@ def test_the_balanced_index_answers_where_the_commonest_class_leaves_no_gain() -
 
 
 def test_figures_and_intervals_are_those_of_scikit_learn_on_the_same_resamples() -> None:
-    """A class shows in the gray of the border and in that of the lungs, both uncertain; groups of three films."""
+    """A class shows in the gray of the border and in that of the lungs, both uncertain; groups of three images."""
     rng = np.random.default_rng(3)
     labels = rng.choice(3, 90, p=[0.5, 0.3, 0.2])
     films = _films(labels, border=False, inside=False)
     for row, label in enumerate(labels):
         films[row][BORDER], films[row][LUNG] = (40 + 60 * label + rng.normal(0, 35, 2)).clip(1, 255)
-        films[row][4, 15] = rng.integers(1, 256)  # what a temperature needs to change an order of films
+        films[row][4, 15] = rng.integers(1, 256)  # what a temperature needs to change an order of images
     clusters = 7 * (np.arange(90) // 3)  # numbered with gaps
 
     class Both(Reader):
@@ -273,7 +273,7 @@ def test_one_group_alone_says_nothing_surely() -> None:
 
 
 def test_a_weak_shortcut_is_a_warning() -> None:
-    """A fifth of the films shows its class at the border alone: the index is known by count."""
+    """A fifth of the images shows its class at the border alone: the index is known by count."""
     labels = np.repeat([0, 1], 200)
     films = _films(labels, border=False)
     films[:40][(slice(None), *BORDER)], films[200:240][(slice(None), *BORDER)] = 0, 255
@@ -283,7 +283,7 @@ def test_a_weak_shortcut_is_a_warning() -> None:
         return np.where(border == 0, _inside(images), border)
 
     found = _audit(reading, labels, films)
-    # Erased: 80 films by their border, the rest all called a.
+    # Erased: 80 images by their border, the rest all called a.
     assert found.score(HEADLINE).accuracy.value == pytest.approx((40 + 160 + 40) / 400)
     assert found.shortcut_index.value == pytest.approx(0.2)
     finding = next(one for one in model_findings(found) if one.check == "model_shortcut")

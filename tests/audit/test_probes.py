@@ -17,7 +17,7 @@ NAMES = ("COVID", "Normal")
 def _data(
     count: int = 240, features: int = 6, shift: float = 0.0, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, list]:
-    """Features (N, F) whose first is shifted by the class, labels, and groups of two films of one class."""
+    """Features (N, F) whose first is shifted by the class, labels, and groups of two images of one class."""
     rng = np.random.default_rng(seed)
     labels = (np.arange(count) // 2) % 2
     table = rng.standard_normal((count, features)).astype(np.float32)
@@ -49,7 +49,7 @@ def test_the_family_wise_false_alarm_rate_is_the_nominal_one() -> None:
     alarms = 0
     for seed in range(60):
         table, labels, groups = _data(80, seed=seed)
-        table = np.repeat(table[::2], 2, axis=0)  # films of a patient are alike: images are not independent
+        table = np.repeat(table[::2], 2, axis=0)  # images of a patient are alike: images are not independent
         features = {"border": table[:, :2], "file": table[:, 2:4], "outside_lung": table[:, 4:]}
         results = run_probes(features, labels, NAMES, groups, [None] * 80, permutations=39, seed=seed)
         alarms += min(result.p_value for result in results) <= 0.05

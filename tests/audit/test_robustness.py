@@ -24,7 +24,7 @@ MOVING = ("rotation", "scale", "shift")
 
 
 class Reader:
-    """Class b where ``reading`` of the films (N, S, S) in [0, 1] is positive; lung where they are above 0.7."""
+    """Class b where ``reading`` of the images (N, S, S) in [0, 1] is positive; lung where they are above 0.7."""
 
     def __init__(self, reading: Callable[[Floats], np.ndarray], lung: np.ndarray | None = None) -> None:
         self.reading, self.lung, self.films = reading, lung, 0
@@ -45,7 +45,7 @@ def _middle(images: Floats) -> np.ndarray:
 
 
 def _films(labels: np.ndarray) -> np.ndarray:
-    """Flat films of class a; those of class b have a texture of 12 gray levels, and are brighter in the middle."""
+    """Flat images of class a; those of class b have a texture of 12 gray levels, and are brighter in the middle."""
     films = np.full((labels.size, SIDE, SIDE), 100, np.uint8)
     films[labels == 1] += np.where(np.indices((SIDE, SIDE))[1] % 2, 12, 0).astype(np.uint8)
     films[labels == 1, 8:24, 8:24] += 90
@@ -191,7 +191,7 @@ def test_only_what_is_surely_lost_to_a_mild_change_is_a_warning() -> None:
 
 
 def test_logits_are_divided_by_the_temperature() -> None:
-    """Over three classes the temperature changes which of two films has more of a class."""
+    """Over three classes the temperature changes which of two images has more of a class."""
 
     class Three(Reader):
         def run(self, images: Floats) -> BackendOutput:

@@ -1,4 +1,4 @@
-"""Films read once: what cannot be read is said, and what is read stays with its record."""
+"""Images read once: what cannot be read is said, and what is read stays with its record."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_without_a_mask_nothing_is_known_outside_the_lung(tmp_path: Path) -> Non
 
 
 def test_a_smaller_mask_of_the_same_aspect_is_used(tmp_path: Path) -> None:
-    """As in the COVID-19 Radiography Database, whose masks have 256 pixels and whose films 299."""
+    """As in the COVID-19 Radiography Database, whose masks have 256 pixels and whose images 299."""
     found = _scan([_record(tmp_path, 0, mask_side=SIDE // 2)])
     assert np.isfinite(found.features["outside_lung"]).all()
     assert found.findings == ()

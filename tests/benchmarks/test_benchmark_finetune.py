@@ -1,4 +1,4 @@
-"""benchmarks/finetune.py: which films are drawn, what is measured, and a whole small round on phantoms."""
+"""benchmarks/finetune.py: which images are drawn, what is measured, and a whole small round on phantoms."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def _film(level: int) -> Radiograph:
 def test_a_row_counts_the_verdicts_of_both(gate: ModuleType, benchmark: Callable[[str], ModuleType]) -> None:
     table = gate.Table(_Gates())
     table.add(
-        "accepted, no films",
+        "accepted, negative examples",
         "all of these",
         [_film(50), _film(150)],
         must="≤ 0.01",

@@ -33,8 +33,8 @@ Open = Callable[[str], ModuleType]
 
 
 def _scores(seed: int, n: int = 240) -> tuple[Scores, list[dict[str, str]]]:
-    """Films of kermany (no COVID), then of ieee8023 (COVID alone); a quarter has a mask."""
-    random = np.random.default_rng(0)  # the same films for every seed
+    """Images of kermany (no COVID), then of ieee8023 (COVID alone); a quarter has a mask."""
+    random = np.random.default_rng(0)  # the same images for every seed
     labels = np.where(np.arange(n) < n - 40, random.integers(1, 4, n), 0)
     sources = ["kermany" if label else "ieee8023" for label in labels]
     logits = 1.5 * np.eye(4)[labels] + np.random.default_rng(seed).normal(size=(n, 4))
@@ -116,7 +116,7 @@ def test_the_pointing_game_is_paired_also_with_the_baseline(benchmark: Open) -> 
 
 
 def _films() -> tuple[list[Record], dict[Path, dict[str, str]]]:
-    """60 films of two classes; one source and one class are small."""
+    """60 images of two classes; one source and one class are small."""
     records, meta_of = [], {}
     for row in range(60):
         label, source = ("COVID", "b") if row < 6 else ("Normal", "b" if row < 20 else "a")
@@ -163,7 +163,7 @@ def test_films_are_drawn_as_they_are_shared_out(benchmark: Open) -> None:
 
 
 class _Reader:
-    """Class 1 where a part of the film is bright."""
+    """Class 1 where a part of the image is bright."""
 
     def __init__(self, *part: slice) -> None:
         self.part = part
@@ -232,7 +232,7 @@ def _gate_rows() -> list[tuple[str, str]]:
 
 
 def _results(benchmark: Open) -> dict[str, dict[str, Any]]:
-    """Result files as the benchmarks write them, of the films above."""
+    """Result files as the benchmarks write them, of the images above."""
     (a, metas), (b, _) = _scores(1), _scores(2)
     model, facts = benchmark("model"), benchmark("model_data").data_facts
     identity = {
@@ -289,7 +289,7 @@ def _results(benchmark: Open) -> dict[str, dict[str, Any]]:
             "command": "audit", "model": {"name": "ours"},
             "probes": [{"positive": "Normal", "negative": "COVID", "probe": "border", "auc": interval}],
             "findings": [
-                {**finding, "check": "duplicate_across_splits", "message": "films stand twice"},
+                {**finding, "check": "duplicate_across_splits", "message": "images stand twice"},
                 {**finding, "check": "shortcut_border", "message": "told by the border"},
                 {**finding, "check": "model_shortcut", "message": "another model's"},
                 {**finding, "check": "robustness", "severity": "info", "message": "noise costs little"},
@@ -309,7 +309,7 @@ def test_the_card_is_made_of_the_results(benchmark: Open) -> None:
     first = results["model"]["rows"][0]["model"]
     assert f"{first['value']:.3f} ({first['low']:.3f}–{first['high']:.3f})" in card
     assert "| ieee8023 | 9 | 0.750 (0.500–0.875) |" in card
-    assert "films stand twice" in card
+    assert "images stand twice" in card
     assert "it reads the border" in card
     assert "another model's" not in card
     assert "noise costs little" in card

@@ -30,7 +30,7 @@ FEW = ("--permutations", "99", "--resamples", "100")
 
 
 def _table(folder: Path, n: int = 24, classes: tuple[str, ...] = ("COVID", "Normal")) -> list[dict[str, str]]:
-    """One film each of ``n`` patients; every fourth is of the test split."""
+    """One image each of ``n`` patients; every fourth is of the test split."""
     rows = []
     for seed in range(n):
         label = classes[seed % len(classes)]
@@ -157,7 +157,7 @@ def test_a_model_is_audited_beside_its_data(
     assert report.model["films"] + report.model["left_out"] == 48
     assert len(report.robustness) == 41
     assert {point["accuracy"]["n"] for point in report.robustness} == {8}
-    # A fifth of the phantoms has no mask: the network finds the lungs of all, and no film lacks a figure.
+    # A fifth of the phantoms has no mask: the network finds the lungs of all, and no image lacks a figure.
     assert report.data.with_masks < 48
     html = (tmp_path / "all" / "audit.html").read_text(encoding="utf-8")
     assert '<section id="model">' in html

@@ -49,10 +49,10 @@ def film(path: Path, seed: int = 0, size: int = 256) -> Path:
 
 
 def write_odd_files(folder: Path) -> None:
-    """One file of each kind that real folders hold, made of a good film."""
+    """One file of each kind that real folders hold, made of a good image."""
     good = film(folder / "good.png", seed=1)
     (folder / "truncated.png").write_bytes(good.read_bytes()[: good.stat().st_size // 2])
-    (folder / "text.jpg").write_text("Dear colleague, please find the film enclosed.")
+    (folder / "text.jpg").write_text("Dear colleague, please find the image enclosed.")
     (folder / "empty.png").touch()
     pixels = draw_phantom(2, "Normal", size=256).image
     assert cv2.imwrite(str(folder / "one-pixel.png"), np.full((1, 1), 90, np.uint8))

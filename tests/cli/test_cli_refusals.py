@@ -141,7 +141,7 @@ REFUSALS: dict[str, tuple[Command, str]] = {
         lambda w, r: ["predict", w / "film.png", "--bundle", w / "notes", "--output", w / "results"],
         "Expected a bundle",
     ),
-    "predict, bundle is a film": (
+    "predict, bundle is an image": (
         lambda w, r: ["predict", w / "film.png", "--bundle", w / "film.png", "--output", w / "results"],
         "a zip",
     ),

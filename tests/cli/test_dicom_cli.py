@@ -39,7 +39,7 @@ def rows_of(table: Path) -> dict[str, dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def predicted(hilum: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder of films and predictions, and what the command said. A PNG and a damaged file are among the films."""
+    """Images, their predictions and what the command printed; a PNG and a damaged file are among them."""
     folder = tmp_path_factory.mktemp("films")
     for seed, (name, elements) in enumerate(SOURCES.items()):
         write_film(folder / "in" / name / "film.dcm", phantom_film(seed, size=SIZE, **elements))

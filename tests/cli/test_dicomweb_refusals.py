@@ -22,7 +22,7 @@ URL = "http://127.0.0.1:9/dicom-web"  # nobody is asked
         ((URL, "--study", "1.2/3"), "Expected a UID for --study, got '1.2/3'."),
         ((URL, "--since", "lately"), "Expected a day or a time span for --since, got 'lately'."),
         ((URL, "--all", "--fix-orientation", "--gate", "none"), "--gate none"),
-        (("http://pacs.example/dicom-web", "--all"), "Expected https for films that leave this machine"),
+        (("http://pacs.example/dicom-web", "--all"), "Expected https for images that leave this machine"),
         (("https://me:s3cret@pacs.example", "--all"), "Expected no user or password in the URL of pacs.example"),
         ((URL, "--all", "--bundle", "no.hilum"), "no.hilum"),
     ],

@@ -47,7 +47,7 @@ def run(trained_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Run
 
 @pytest.fixture(scope="module")
 def films(run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run's films as a table elsewhere, with the run's split in it."""
+    """The run's images as a table elsewhere, with the run's split in it."""
     index, split = load_index(run.index), load_split(run.split)
     records = tuple(replace(record, split=split.assignment[index.key(record)]) for record in index.records)
     table = tmp_path_factory.mktemp("films") / "films.csv"
@@ -65,7 +65,7 @@ def results(hilum: Hilum, run: RunFolder, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def of_bundle(hilum: Hilum, run: RunFolder, films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its bundle measured on the same films; read it, never write into it."""
+    """Its bundle measured on the same images; read it, never write into it."""
     folder = tmp_path_factory.mktemp("results") / "bundle"
     printed = hilum("evaluate", run.bundle, films, "--split", "test", "--output", folder, *FEW)
     assert printed.splitlines()[1].startswith("test split: ")
@@ -322,7 +322,7 @@ def test_every_source_that_can_be_is_left_out(
     assert OneBar.live is None
     assert OneBar.shown >= 6  # checking, decoding, measuring, and a training for each source
     report = load_report(tmp_path / "all" / "report.json")
-    assert [found["source"] for found in report.held_out_sources] == ["north", "south"]  # west has no test film
+    assert [found["source"] for found in report.held_out_sources] == ["north", "south"]  # west has no test image
     hilum("evaluate", "--from-predictions", tmp_path / "all", "--output", tmp_path / "again")
     assert (tmp_path / "again" / "report.json").read_bytes() == (tmp_path / "all" / "report.json").read_bytes()
 
@@ -330,7 +330,7 @@ def test_every_source_that_can_be_is_left_out(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "words"),
-    [("west", "no labeled film in the test split"), ("east", "the data have the sources north, south, west")],
+    [("west", "no labeled image in the test split"), ("east", "the data have the sources north, south, west")],
 )
 def test_a_source_that_cannot_be_left_out_is_named(
     source: str, words: str, hilum: Hilum, two_sources: RunFolder, tmp_path: Path
@@ -373,7 +373,7 @@ def test_a_label_that_the_bundle_does_not_know_is_told_before_the_files_are_read
 
 def test_the_only_source_cannot_be_left_out(hilum: Hilum, run: RunFolder) -> None:
     output = refused(hilum, "evaluate", run.root, "--leave-out", "phantom")
-    assert "without it COVID, Lung_Opacity, Normal, Viral Pneumonia has no film in the train split" in output
+    assert "without it COVID, Lung_Opacity, Normal, Viral Pneumonia has no image in the train split" in output
     assert "got none" in refused(hilum, "evaluate", run.root, "--leave-one-source-out")
     assert not (run.root / "held_out").exists()
 

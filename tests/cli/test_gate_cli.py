@@ -21,7 +21,7 @@ Hilum = Callable[..., str]
 
 @pytest.fixture
 def films(tmp_path: Path) -> Path:
-    """One film as it should be, one turned, one inverted, a page of noise, and one file that is none."""
+    """One image as it should be, one turned, one inverted, a page of noise, and one file that is none."""
     folder = tmp_path / "films"
     folder.mkdir()
     good = draw_phantom(4_000_001, "Normal", size=256).image
@@ -44,7 +44,7 @@ def test_every_file_gets_a_verdict_with_its_readings(
     output = hilum("gate", films, "--bundle", trained_run.bundle, "--output", tmp_path / "out" / "verdicts.csv")
     assert "good.png: accepted" in output
     assert "turned.png: rotated 90 degrees clockwise (--fix-orientation corrects it: turned by 270" in output
-    assert "probability of an upright film" in output
+    assert "probability of an upright image" in output
     assert "inverted.png: inverted gray scale (--fix-orientation corrects it: gray scale inverted)" in output
     assert "noise.png: not a radiograph" in output
     assert "text.png: unreadable" in output
@@ -144,7 +144,7 @@ def test_a_gate_of_ones_own_goes_into_a_bundle(
     bundle = load_bundle(tmp_path / "bundle")
     assert bundle.read(GATE_MODEL) == model
     assert bundle.manifest.gate.learned == stored.thresholds
-    assert bundle.manifest.gate.answer.lung_least is None  # too few films to say what is usual
+    assert bundle.manifest.gate.answer.lung_least is None  # too few images to say what is usual
     hilum("gate", tmp_path / "page.png", "--bundle", tmp_path / "bundle")
 
 

@@ -15,7 +15,7 @@ from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, Manifest, write_bundle
 from hilum.cli import app
 from hilum.config import ModelConfig, PreprocessSpec
 
-CARD = "# Small [bold] one\n\nWith Röntgen’s films; " + "a long line " * 20 + "\n"
+CARD = "# Small [bold] one\n\nWith Röntgen’s images; " + "a long line " * 20 + "\n"
 HEAVY = ("torch", "timm", "onnx", "onnxruntime", "scipy")
 
 

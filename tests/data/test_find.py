@@ -131,7 +131,7 @@ def test_outputs_of_an_earlier_prediction_are_passed_over(tmp_path: Path, table:
     found = find_images([tmp_path])
     assert list(found) == [tmp_path / "a.png", tmp_path / "out" / "c.png"]
     assert counts(found) == {"outputs": 6}
-    films = [tmp_path / "dicom" / "b.seg.dcm", objects / "film.dcm"]  # elsewhere, and a film in a folder of that name
+    films = [tmp_path / "dicom" / "b.seg.dcm", objects / "film.dcm"]  # elsewhere, and an image in a folder of that name
     touch(*films)
     assert list(find_images([tmp_path])) == [tmp_path / "a.png", films[0], tmp_path / "out" / "c.png", films[1]]
     named = tmp_path / "out" / "overlays"

@@ -72,7 +72,7 @@ def test_gamma_and_size_hardly_matter_and_another_film_does() -> None:
 def test_equalizing_ranks_and_is_bounded_in_plain_areas() -> None:
     ramp = np.arange(256, dtype=np.uint8)[None]
     assert _difference(equalized(ramp), ramp) <= 1
-    # Half of the film at one level: its step is cut to 3 shares of 256, the rest is shared out evenly.
+    # Half of the image at one level: its step is cut to 3 shares of 256, the rest is shared out evenly.
     half = np.concatenate([np.full((1, 256), 100, np.uint8), ramp], axis=1)
     levels = equalized(half)[0]
     spare = (1 - (3 / 256 + 255 / 512)) / 256

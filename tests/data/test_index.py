@@ -334,7 +334,7 @@ def test_regions_and_boxes_change_no_digest_and_no_cache(folders: Path, tmp_path
     assert caches[0].path == caches[1].path
     assert len(caches[0].masks) == 1
     given = []
-    for each in (index, bare):  # one class, a film of it in each split
+    for each in (index, bare):  # one class, an image of it in each split
         rows = zip(each.records, SPLIT_NAMES, strict=True)
         moved = tuple(replace(record, label="COVID", split=split) for record, split in rows)
         given.append(replace(each, records=moved, class_names=("COVID",)))

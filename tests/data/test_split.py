@@ -29,7 +29,7 @@ def ungrouped(**counts: int) -> list[Record]:
 
 
 def grouped(n_groups: int = 120, seed: int = 0) -> list[Record]:
-    """Patients with one to five films, mostly of one class; two sources, one of them in one class only."""
+    """Patients with one to five images, mostly of one class; two sources, one of them in one class only."""
     random = np.random.default_rng(seed)
     records = []
     for group in range(n_groups):

@@ -148,7 +148,7 @@ def test_another_file_is_no_log(tmp_path: Path) -> None:
 
 
 class Archive:
-    """A server of the test's own: some films of one series, of which some cannot be fetched."""
+    """A server of the test's own: some images of one series, of which some cannot be fetched."""
 
     def __init__(self, films: Sequence[str], bad: Sequence[str] = ()) -> None:
         self.films, self.bad, self.fetched = films, bad, list[str]()
@@ -163,7 +163,7 @@ class Archive:
         self.fetched.append(film.instance)
         if film.instance in self.bad:
             raise RequestError("got 500.")
-        return b"no film"
+        return b"no image"
 
 
 def worker(archive: Archive, **settings: Any) -> Worker:
@@ -231,7 +231,7 @@ def test_the_report_comes_last_and_only_for_the_film_asked_for(monkeypatch: pyte
         assert row == Row(Film("1", "1.2", "1.2.3"), "ok", "", "B", 0.75)
     else:
         assert stored == []
-        assert (row.status, row.reason) == ("failed", "Expected the film 1.2.3, the server gave one of other UIDs.")
+        assert (row.status, row.reason) == ("failed", "Expected the image 1.2.3, the server gave one of other UIDs.")
 
 
 def test_what_a_decoder_quotes_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""``hilum dicomweb`` against a real Orthanc, with phantoms as DX and CR films."""
+"""``hilum dicomweb`` against a real Orthanc, with phantoms as DX and CR images."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_what_is_no_chest_film_is_left_alone(orthanc: Orthanc, hilum: Hilum) -> 
     )
     listed = hilum("dicomweb", orthanc.url, "--all", "--dry-run")
     assert orthanc.count("SR") == 0
-    assert len(re.findall(r"^to do film ", listed, re.MULTILINE)) == 2
+    assert len(re.findall(r"^to do image ", listed, re.MULTILINE)) == 2
     skipped = {
         "skipped: another body part": 1,
         "skipped: for processing, not for presentation": 1,
@@ -152,8 +152,8 @@ def test_refused_and_unreadable_films_get_a_report_alone(orthanc: Orthanc, hilum
     output = hilum("dicomweb", orthanc.url, "--all")
     found = counted(output)
     assert (found["refused"], found["unreadable"], found["ok"]) == (1, 1, 1)
-    assert re.search(rf"^unreadable film {cut.SOPInstanceUID}: .* cannot be decoded \(\w+\)\.", output, re.MULTILINE)
-    assert re.search(rf"^refused film {turned.SOPInstanceUID}: rotated 180 degrees", output, re.MULTILINE)
+    assert re.search(rf"^unreadable image {cut.SOPInstanceUID}: .* cannot be decoded \(\w+\)\.", output, re.MULTILINE)
+    assert re.search(rf"^refused image {turned.SOPInstanceUID}: rotated 180 degrees", output, re.MULTILINE)
     assert (orthanc.count("SEG"), orthanc.count("SR")) == (1, 3)
     assert counted(hilum("dicomweb", orthanc.url, "--all")) == {"skipped: done before": 3}
 
@@ -209,7 +209,7 @@ def test_a_killed_run_goes_on(orthanc: Orthanc, hilum: Hilum, tmp_path: Path) ->
     assert output["ok"] + output["skipped: done before"] == count
     assert (orthanc.count("SEG"), orthanc.count("SR")) == (count, count)
     rows = [row for row in csv.DictReader(log.read_text().splitlines()) if row["status"] == "ok"]
-    assert len({row["instance"] for row in rows}) >= count - 1  # the film at hand may have been stored, not yet logged
+    assert len({row["instance"] for row in rows}) >= count - 1  # the image at hand may have been stored, not yet logged
 
 
 def test_watching_takes_new_films_and_ends_when_told(orthanc: Orthanc, tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_watching_takes_new_films_and_ends_when_told(orthanc: Orthanc, tmp_path:
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=30)
     assert process.returncode == 0, said
-    assert said.count("1 films, bundle") == 2
+    assert said.count("1 images, bundle") == 2
 
 
 def test_watching_outlasts_a_restart_of_the_archive(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_an_interrupted_run_finishes_the_film_at_hand(orthanc: Orthanc) -> None:
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=30)
     assert process.returncode == 130, said
-    assert "Interrupted. What was finished is kept." in said
+    assert "Interrupted. Completed work is kept." in said
     assert counted(said)["ok"] == orthanc.count("SR") == orthanc.count("SEG") < 12
 
 

@@ -189,7 +189,7 @@ def test_a_server_that_stays_busy(script: Script) -> None:
         (Told(body=b"<html>Mustermann", kind="text/html"), RequestError, "Expected a DICOM file, got text/html"),
         (Told(body=BODY[:-20], kind=MULTIPART), RequestError, "the answer broke off"),
         (Told(body=b"", kind=MULTIPART), RequestError, "the answer broke off"),
-        (Told(body=b"x" * 200_000, kind=MULTIPART), RequestError, "at most 100,000 bytes of a film, got more"),
+        (Told(body=b"x" * 200_000, kind=MULTIPART), RequestError, "at most 100,000 bytes of an image, got more"),
         (Told(delay=0.6), RequestError, r"got nothing for 0\.3 s"),
     ],
 )

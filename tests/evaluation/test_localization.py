@@ -42,7 +42,7 @@ CLASSES = ("COVID", "Normal")
 
 
 class _Engine:
-    """A backend that answers with given maps, (N, K, h, w), in the order in which films come."""
+    """A backend that answers with given maps, (N, K, h, w), in the order in which images come."""
 
     def __init__(self, evidence: NDArray[np.float32] | None) -> None:
         self._evidence, self._at = evidence, 0
@@ -287,12 +287,12 @@ def test_differences_are_over_the_films_on_which_both_are_defined() -> None:
         rows += [replace(_row(film, method, 1.0), inside_lung=v) for method, v in ((EVIDENCE, own), (GRAD_CAM, other))]
         rows.append(replace(_row(film, RANDOM, 0.2), inside_lung=math.nan))
     result = localization_result(LocalizationTable(tuple(rows)), resamples=50)
-    assert "inside_lung" not in result.methods[RANDOM]  # no film defines it
+    assert "inside_lung" not in result.methods[RANDOM]  # no image defines it
     assert (result.methods[EVIDENCE]["inside_lung"].n, result.methods[GRAD_CAM]["inside_lung"].n) == (3, 4)
     found = {(each.measure, each.against): each.difference for each in result.differences}
     assert ("inside_lung", RANDOM) not in found
     inside = found["inside_lung", GRAD_CAM]
-    assert inside.value == pytest.approx(0.3)  # with the second film on one side alone it would be 0.4
+    assert inside.value == pytest.approx(0.3)  # with the second image on one side alone it would be 0.4
     assert inside.n == 3
     hit = found["hit", GRAD_CAM]
     assert (hit.value, hit.low, hit.high) == (0.0, 0.0, 0.0)  # not a share of 0, which has an upper bound

@@ -24,7 +24,7 @@ def _scores(**changes: Any) -> Scores:
     logits = generator.normal(size=(COUNT, 3)) + 2 * np.eye(3)[labels]
     dice = np.where(np.arange(COUNT) % 3 == 0, generator.random(COUNT), np.nan)
     fields: dict[str, Any] = {
-        "files": tuple(f'films, "{row}".png' for row in range(COUNT)), "labels": labels,
+        "files": tuple(f'images, "{row}".png' for row in range(COUNT)), "labels": labels,
         "probabilities": np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), "class_names": NAMES,
         "groups": tuple(f"p{row // 2}" for row in range(COUNT)), "sources": ("kermany", None) * (COUNT // 2),
         "dice": dice, "iou": dice / (2 - dice), "split": "test", "logits": logits, "hd95": 30 * dice,

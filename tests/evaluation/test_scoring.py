@@ -19,7 +19,7 @@ SPEC = PreprocessSpec(size=64)
 
 
 class Bright:
-    """Lung is where the film is dark; the logits are its mean gray and twice that."""
+    """Lung is where the image is dark; the logits are its mean gray and twice that."""
 
     def run(self, images: np.ndarray) -> BackendOutput:
         mean = images.mean(axis=(1, 2, 3))

@@ -37,7 +37,7 @@ SPEC = PreprocessSpec(size=32)
 
 
 def network() -> bytes:
-    """Lung where it is bright; each logit a steep line in the film's mean: far too sure of itself."""
+    """Lung where it is bright; each logit a steep line in the image's mean: far too sure of itself."""
     slopes, offsets = np.array([[40.0, -30.0, 20.0, -25.0]], np.float32), np.array([-16, 12, -8, 10], np.float32)
     nodes = [
         helper.make_node("Identity", ["input"], ["segmentation"]),

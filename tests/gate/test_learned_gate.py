@@ -1,4 +1,4 @@
-"""The packaged gate on what the project can draw; benchmarks/gate.py has it on real films."""
+"""The packaged gate on what the project can draw; benchmarks/gate.py has it on real images."""
 
 from __future__ import annotations
 

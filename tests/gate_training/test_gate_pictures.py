@@ -1,4 +1,4 @@
-"""What the gate learns from: drawn pictures, views of films and a table of others."""
+"""What the gate learns from: drawn pictures, views of images and a table of others."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_whether_lungs_are_cut_off_is_unknown_without_lungs() -> None:
 
 
 def test_turns_and_inversion_are_as_said() -> None:
-    """A film that is bright in its upper left corner alone shows where that went."""
+    """An image that is bright in its upper left corner alone shows where that went."""
     corner = np.full((96, 96), 60, np.uint8)
     corner[:40, :40] = 220
     hits = 0

@@ -112,7 +112,7 @@ def test_it_learns(pictures: Pictures, tmp_path: Path) -> None:
 
 
 def _reading(n: int, good: float) -> GateReading:
-    """Films of which all but the first 1% get ``good`` for being frontal and upright."""
+    """Images of which all but the first 1% get ``good`` for being frontal and upright."""
     odd = max(1, n // 100)
     frontal = np.full(n, good, np.float32)
     frontal[:odd] = 0.01

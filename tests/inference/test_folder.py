@@ -209,7 +209,7 @@ def test_prediction_sets_and_abstention_have_their_cells(tmp_path: Path) -> None
 def test_masks_and_overlays(predictor: Predictor, tmp_path: Path) -> None:
     one, two = film(tmp_path / "in" / "a" / "x.png"), film(tmp_path / "in" / "b" / "x.png", seed=1)
     bad = tmp_path / "in" / "b" / "bad.png"
-    bad.write_bytes(b"no film")
+    bad.write_bytes(b"no image")
     out = tmp_path / "out"
     predict_folder(predictor, [one, two, bad], out, save=Wanted(masks=True, overlays=True))
     written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
@@ -228,7 +228,7 @@ def test_evidence_is_saved_at_the_files_size_with_its_scale(explaining: Predicto
     narrow = tmp_path / "in" / "narrow.png"
     assert cv2.imwrite(str(narrow), cv2.resize(draw_phantom(2, "Normal", size=96).image[:, 8:-8], (60, 72)))
     bad = tmp_path / "in" / "bad.png"
-    bad.write_bytes(b"no film")
+    bad.write_bytes(b"no image")
     out = tmp_path / "out"
     result = predict_folder(explaining, [one, two, narrow, bad], out, save=Wanted(evidence=True))
     header, *rows = rows_of(result.table)
@@ -250,7 +250,7 @@ def test_evidence_is_saved_at_the_files_size_with_its_scale(explaining: Predicto
 def test_evidence_of_a_network_without_any_is_refused_before_any_work(
     predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictor, "predict_many", lambda sources: pytest.fail("a film was read"))
+    monkeypatch.setattr(predictor, "predict_many", lambda sources: pytest.fail("an image was read"))
     with pytest.raises(ConfigError, match="Expected a model with evidence") as caught:
         predict_folder(predictor, [film(tmp_path / "a.png")], tmp_path / "out", save=Wanted(evidence=True))
     assert "encoder-unet" in caught.value.hint
@@ -320,7 +320,7 @@ def test_an_unwritable_place_is_found_before_any_film_is_read(
     (tmp_path / "file").write_text("mine")
 
     def unexpected(sources: Iterable[Source]) -> Iterator[Result]:
-        pytest.fail("a film was read")
+        pytest.fail("an image was read")
 
     monkeypatch.setattr(predictor, "predict_many", unexpected)
     with pytest.raises(OutputError):

@@ -92,7 +92,7 @@ def answered(answer: Result) -> Prediction:
     return answer
 
 
-# One film
+# One image
 
 
 def test_answers_in_the_bundles_terms(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_prediction_below_the_threshold_abstains_and_says_so(tmp_path: Path) -
 
 
 def test_depth_and_format_do_not_change_the_answer(tmp_path: Path) -> None:
-    """A 16-bit PNG and 12-bit DICOMs of both polarities that hold the same film as an 8-bit PNG."""
+    """A 16-bit PNG and 12-bit DICOMs of both polarities that hold the same image as an 8-bit PNG."""
     gray = phantom(size=96)
     twelve = np.rint(gray.astype(np.float64) * 4095 / 255).astype(np.uint16)
     files = [
@@ -224,7 +224,7 @@ def test_color_and_transparency_are_read_as_gray(tmp_path: Path) -> None:
         )
 
 
-# Many films
+# Many images
 
 
 def test_a_bad_file_in_the_middle_becomes_a_refusal_and_the_order_is_kept(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_the_bundles_gate_refuses_with_its_reasons(tmp_path: Path) -> None:
 
 
 class Upends:
-    """A gate that finds every wide film turned, and has a second word on all of them."""
+    """A gate that finds every wide image turned, and has a second word on all of them."""
 
     name = "upends"
 
@@ -314,7 +314,7 @@ def test_batches_are_as_asked_and_change_nothing(batch_size: int) -> None:
 
 
 def test_sources_are_taken_as_they_are_needed() -> None:
-    """Memory must not grow with the number of films: a million of them, of which a few are looked at."""
+    """Memory must not grow with the number of images: a million of them, of which a few are looked at."""
     taken = 0
 
     def endless() -> Iterator[Radiograph]:

@@ -65,7 +65,7 @@ def is_color(picture: NDArray[np.uint8], color: tuple[int, int, int]) -> NDArray
 
 
 def legend_of(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """The part of the picture that is not the film (drawn height x width at the top left)."""
+    """The part of the picture that is not the image (drawn height x width at the top left)."""
     if picture.shape[0] == height or picture.shape[1] > width + 300:
         return picture[:, width:]
     return picture[height:]
@@ -237,7 +237,7 @@ def test_names_that_differ_in_another_script_look_different() -> None:
 def test_maps_of_another_size_are_refused(what: str) -> None:
     answer = prediction((32, 32) if what == "mask" else (64, 64))
     evidence = np.ones((64, 32), np.float32) if what == "evidence" else None
-    with pytest.raises(DataError, match=f"{what} of the film's shape"):
+    with pytest.raises(DataError, match=f"{what} of the image's shape"):
         overlay(film(64, 64), answer, evidence=evidence)
 
 
@@ -248,7 +248,7 @@ def test_class_evidence_is_that_of_the_label_on_the_film() -> None:
     restored = class_evidence(answer, (64, 32), SPEC)
     assert restored is not None
     assert restored.shape == (64, 32)
-    assert restored.max() == 0  # the film covers columns 2 to 5 of the padded square
+    assert restored.max() == 0  # the image covers columns 2 to 5 of the padded square
     stretched = class_evidence(answer, (64, 32), SPEC.model_copy(update={"fit": "stretch"}))
     assert stretched is not None
     row, column = np.unravel_index(int(stretched.argmax()), stretched.shape)

@@ -20,7 +20,7 @@ def _scores(sources: tuple[str | None, ...] | None = None, count: int = 240) -> 
     logits = generator.normal(size=(count, 3)) + np.eye(3)[labels]
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     dice = np.where(np.arange(count) % 4 == 0, generator.random(count), np.nan)
-    # source "b" has no viral film
+    # source "b" has no viral image
     given = tuple("b" if row % 3 and labels[row] != 2 else "a" for row in range(count))
     return scores_of(
         labels, probabilities, class_names=NAMES, groups=tuple(f"g{row // 2}" for row in range(count)),

@@ -40,7 +40,7 @@ def test_evidence_adds_up_to_the_logit_less_the_bias(pooling: str, stride: int) 
     assert output.mask_logits.shape == (3, 1, 64, 64)
     error = output.evidence.sum(dim=(2, 3)) + network.bias - output.class_logits
     assert error.abs().max() < 1e-4
-    assert output.class_logits.std(dim=0).max() > 1e-4  # it does depend on the film
+    assert output.class_logits.std(dim=0).max() > 1e-4  # it does depend on the image
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)

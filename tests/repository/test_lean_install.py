@@ -115,7 +115,7 @@ def test_the_wheel_brings_the_default_bundle(
 def test_audits_a_folder_and_says_what_it_left_out(lean: Path, phantoms: Path, tmp_path: Path) -> None:
     """The page needs jinja2 and the templates, which the wheel must bring."""
     printed = _run(lean / "hilum", "audit", phantoms, "--output", tmp_path / "audit", cwd=tmp_path)
-    assert "48 of 48 films read" in printed
+    assert "48 of 48 images read" in printed
     assert "not run: probes: They need scipy" in printed
     assert "</html>" in (tmp_path / "audit" / "audit.html").read_text(encoding="utf-8")
     assert (tmp_path / "audit" / "audit.json").is_file()

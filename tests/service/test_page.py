@@ -32,7 +32,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield found
     told = log.read_text()
     assert "Traceback" not in told
-    assert "phantom" not in told  # names of films are nobody's business
+    assert "phantom" not in told  # names of images are nobody's business
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_a_phantom_of_the_gallery_is_answered(page: Any) -> None:
 def test_films_of_all_kinds_each_get_their_row(page: Any) -> None:
     good = named("COVID").content
     drop(page, ("film.png", good), ("letter.txt", b"Dear colleague"), ("broken.png", good[:3000]),
-         ("noise.png", named("Noise, not a film").content), ("<img src=x>.png", named("Normal").content))  # fmt: skip
+         ("noise.png", named("Noise, not an image").content), ("<img src=x>.png", named("Normal").content))  # fmt: skip
     shown(page, "film.png")
     settled(page)
     texts = rows(page).all_inner_texts()
@@ -92,19 +92,19 @@ def test_films_of_all_kinds_each_get_their_row(page: Any) -> None:
     rows(page).nth(2).click()
     shown(page, "broken.png", "unreadable")
     assert "undamaged" in page.get_by_label("Answer").inner_text()
-    page.get_by_label("Films shown").select_option("refused")
+    page.get_by_label("Images shown").select_option("refused")
     rows(page).nth(3).wait_for(state="detached")
     assert rows(page).count() == 3
     drop(page, ("again.png", good))  # the same content: no second row, no second answer
     page.get_by_text("1 of 1 files were in the list already.").wait_for()
-    page.get_by_label("Films shown").select_option("all")
+    page.get_by_label("Images shown").select_option("all")
     rows(page).nth(4).wait_for()
     assert rows(page).count() == 5
 
 
 def test_downloads_hold_what_is_shown(page: Any) -> None:
     source = phantom_film(3, "Lung_Opacity", size=512)
-    drop(page, ("film.dcm", content_of(source)), ("noise.png", named("Noise, not a film").content))
+    drop(page, ("film.dcm", content_of(source)), ("noise.png", named("Noise, not an image").content))
     shown(page, "film.dcm")
     settled(page)
     name, mask_png = saved(page, "Lung mask, PNG")
@@ -136,12 +136,12 @@ def test_downloads_hold_what_is_shown(page: Any) -> None:
 
 def test_a_batch_is_worked_off_with_progress_while_the_list_can_be_used(page: Any) -> None:
     drop(page, *phantoms(40))
-    page.get_by_text(re.compile(r"^\d+ of 40 films answered$")).wait_for(timeout=60_000)
+    page.get_by_text(re.compile(r"^\d+ of 40 images answered$")).wait_for(timeout=60_000)
     rows(page).nth(5).click()
     page.locator('[data-film="phantom-105.png"]').wait_for(timeout=30_000)
     page.get_by_role("button", name="Help").click()
     settled(page)
-    assert page.get_by_role("dialog").get_by_text("next film, film before").is_visible()  # not swept away by results
+    assert page.get_by_role("dialog").get_by_text("next image, image before").is_visible()  # not swept away by results
     page.keyboard.press("Escape")
     page.get_by_role("dialog").wait_for(state="detached")
     page.locator('[data-film="phantom-105.png"]:not([data-status="waiting"])').wait_for()
@@ -242,7 +242,7 @@ def test_the_card_the_audit_and_the_keys_are_one_click_away(page: Any) -> None:
     dialog.get_by_text(finding.message).first.wait_for()
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Help").click()
-    dialog.get_by_text("next film, film before").wait_for()
+    dialog.get_by_text("next image, image before").wait_for()
 
 
 def test_nothing_runs_over_the_side_of_a_phone(browser: Any, address: str) -> None:

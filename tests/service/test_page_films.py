@@ -1,4 +1,4 @@
-"""What a session holds: each film once, packed, in any order; and what the page makes of it."""
+"""What a session holds: each image once, packed, in any order; and what the page makes of it."""
 
 from __future__ import annotations
 

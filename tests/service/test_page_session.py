@@ -1,4 +1,4 @@
-"""What a session does with its films: which is chosen, what is kept ready, and that one fault stops nothing."""
+"""What a session does with its images: which is chosen, what is kept ready, and that one fault stops nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_first_film_is_chosen_and_a_neighbor_follows_one_that_is_removed(ses
     assert (session.chosen, session.evidence_class) == (keys[3], None)
     session.remove(keys[3])
     assert session.chosen == keys[1]
-    session.choose("no such film")
+    session.choose("no such image")
     assert session.chosen == keys[1]
     session.clear()
     assert session.film is None

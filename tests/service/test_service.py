@@ -382,7 +382,7 @@ _HEAD = (
 
 
 def _films(metrics: str) -> float:
-    """Films under way and done."""
+    """Images under way and done."""
     counts = re.findall(r"^hilum_images_(?:under_way|total\{.*\}) (\S+)", metrics, re.MULTILINE)
     return sum(map(float, counts))
 

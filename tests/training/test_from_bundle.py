@@ -225,7 +225,7 @@ def test_the_card_says_what_it_started_from() -> None:
     facts = {"images": None, "masks": None, "sources": {}, "epoch": 3, "pretrained": "those of bundle 0123"}
     start = Start("0123456789", "theirs", ("Normal",), ("a",), ("nih",))
     line = (
-        "Started from bundle 0123456789 (theirs), classes kept: Normal, new: a. Its own training films came from: nih"
+        "Started from bundle 0123456789 (theirs), classes kept: Normal, new: a. Its own training images came from: nih"
     )
     assert line in model_card(manifest, {**facts, "started_from": start})
     assert "Started from" not in model_card(manifest, facts)

@@ -74,7 +74,7 @@ def test_a_new_background_keeps_the_lungs_the_label_and_the_mask() -> None:
     torch.testing.assert_close(result.batch.image[0, 0][core], batch.image[0, 0][core], atol=2e-3, rtol=0)
     corner = result.batch.image[0, 0, -6:, -6:]
     givers = [row for row in (1, 2, 3) if torch.allclose(corner, batch.image[row, 0, -6:, -6:], atol=1e-6)]
-    assert givers in ([1], [2])  # not itself, not the other normal film
+    assert givers in ([1], [2])  # not itself, not the other normal image
     assert result.batch.label.tolist() == batch.label.tolist()
     assert len(result.batch.mask_rows) == 4
 

@@ -6,18 +6,18 @@ const ORDERS = { added: "As added", class: "By class", surest: "Surest first", "
 class List {
   constructor(root) {
     this.filter = element("select", { onchange: () => this.look() });
-    this.filter.setAttribute("aria-label", "Films shown");
+    this.filter.setAttribute("aria-label", "Images shown");
     this.order = element("select", { onchange: () => this.look() });
-    this.order.setAttribute("aria-label", "Order of films");
+    this.order.setAttribute("aria-label", "Order of images");
     for (const [value, text] of Object.entries(ORDERS)) this.order.append(element("option", { value, textContent: text }));
     this.fill = element("i");
     this.told = element("span");
     this.progress = element("div", { className: "progress", role: "status" }, this.told,
       element("div", { className: "bar" }, this.fill));
-    this.list = element("ul", { role: "listbox", tabIndex: 0, "aria-label": "Films" });
+    this.list = element("ul", { role: "listbox", tabIndex: 0, "aria-label": "Images" });
     this.count = element("span");
     this.clear = element("button", { type: "button", onclick: () => this.askClear() });
-    const remove = element("button", { type: "button", textContent: "Remove", title: "Forget the film that is looked at",
+    const remove = element("button", { type: "button", textContent: "Remove", title: "Forget the image that is looked at",
       onclick: () => this.chosen && this.send("remove", this.chosen) });
     root.replaceChildren(element("div", { className: "tools" }, this.filter, this.order), this.progress, this.list,
       element("div", { className: "foot" }, this.count, remove, this.clear));
@@ -34,10 +34,10 @@ class List {
     this.order.value = data.order;
     const { done, all } = data.progress;
     this.progress.hidden = done === all;
-    this.told.textContent = `${done} of ${all} films answered`;
+    this.told.textContent = `${done} of ${all} images answered`;
     this.fill.style.width = `${(100 * done) / Math.max(1, all)}%`;
-    this.count.textContent = data.rows.length === count.all ? `${count.all} film${count.all === 1 ? "" : "s"}`
-      : `${data.rows.length} of ${count.all} films`;
+    this.count.textContent = data.rows.length === count.all ? `${count.all} image${count.all === 1 ? "" : "s"}`
+      : `${data.rows.length} of ${count.all} images`;
     this.resetClear();
     this.draw(data.rows);
     this.mark(data.chosen, this.chosen !== data.chosen);

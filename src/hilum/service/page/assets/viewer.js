@@ -48,7 +48,7 @@ class Viewer {
     if (isNew || !view.classes || this.place === null || this.place === undefined) this.place = best;
     this.message.hidden = Boolean(view.film);
     this.message.textContent = view.film ? "" : view.status === "waiting" ? "Waiting for its turn" : "This file cannot be shown";
-    this.canvas.setAttribute("aria-label", `Film ${view.name}`);
+    this.canvas.setAttribute("aria-label", `Image ${view.name}`);
     this.answer();
     this.film.choose(this.place);
     this.tell();
