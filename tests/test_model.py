@@ -249,3 +249,22 @@ def test_a_users_script_is_typed(tmp_path: Path) -> None:
     assert len(revealed) == len(REVEALED), done.stdout
     for line, kind in zip(revealed, REVEALED, strict=True):
         assert kind in line.replace("Union[typing.Mapping[str, float], None]", "typing.Mapping[str, float] | None")
+
+
+def test_what_find_images_gives_is_predicted_on_as_a_list(model: hilum.Model, png: Path) -> None:
+    (result,) = model.predict(hilum.find_images(png.parent))
+    assert result.ok
+
+
+@pytest.mark.parametrize("one", ["a.png", b"x", np.zeros((64, 64), np.uint8)], ids=["path", "bytes", "array"])
+def test_stream_refuses_one_image_at_once(model: hilum.Model, one: object) -> None:
+    with pytest.raises(DataError):
+        model.stream(one)  # type: ignore[arg-type]
+
+
+def test_arguments_that_cannot_be_are_refused_when_loading() -> None:
+    for arguments in ({"batch_size": 0}, {"gate": "none", "fix_orientation": True}):
+        with pytest.raises(ConfigError):
+            hilum.load(**arguments)  # type: ignore[arg-type]
+    with pytest.raises(BundleError):
+        hilum.load("")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import hilum
-from hilum.errors import ConfigError, OutputError
+from hilum.errors import ConfigError, DataError, OutputError
 from hilum.run_folder import RunFolder
 
 SETTINGS = {"model.encoder": "tf_efficientnet_lite0", "augment.flip_p": 0.25}
@@ -72,3 +72,17 @@ def test_train_refuses_what_cannot_be(run: hilum.Run, phantoms: Path, tmp_path: 
     with pytest.raises(OutputError):
         hilum.train(phantoms, out=run.path)
     assert not RunFolder(tmp_path / "a").state.exists()
+
+
+def test_empty_paths_are_not_the_current_folder(run: hilum.Run) -> None:
+    with pytest.raises(DataError):
+        hilum.evaluate(run, "")
+    with pytest.raises(DataError):
+        hilum.audit_dataset("")
+    with pytest.raises(DataError):
+        hilum.train("")
+    with pytest.raises(DataError):
+        hilum.train("nowhere", out=run.path / "new")
+    assert not (run.path / "new").exists()
+    with pytest.raises(ConfigError):
+        hilum.train("", out=run.path, resume=True, epochs=2)

@@ -9,7 +9,7 @@
     │   └── ParityError      two backends disagree on the same input
     ├── CheckpointError      a checkpoint is missing, damaged or of another network
     ├── OutputError          a result cannot be written
-    ├── ServerError          another machine cannot be reached, or does not let us in
+    ├── ServerError          another machine cannot be reached, or rejects the credentials
     │   └── RequestError     it refused or failed one request; others may do
     ├── DeviceError          the device is absent or its memory is exhausted
     └── MissingExtraError    an optional dependency is not installed
@@ -63,7 +63,7 @@ class OutputError(HilumError):
 
 
 class ServerError(HilumError):
-    """Another machine cannot be reached, or does not let us in."""
+    """Another machine cannot be reached, or rejects the credentials."""
 
 
 class RequestError(ServerError):
@@ -79,5 +79,5 @@ class MissingExtraError(HilumError):
 
 
 def extra_hint(extra: str) -> str:
-    """How to install an optional dependency group: ``train``, ``serve``, ``dicomweb``. hilum is on no package index."""
+    """Return how to install an optional dependency group of pyproject.toml; hilum is on no package index."""
     return f'Install it from a checkout of hilum: pip install ".[{extra}]"'

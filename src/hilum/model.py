@@ -6,13 +6,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from hilum.backends.open import BackendName, open_backend
 from hilum.bundle.bundle import Bundle, load_bundle
 from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.bundle.gate import GateName, open_gate
-from hilum.errors import DataError
+from hilum.errors import BundleError, DataError
 from hilum.imaging.convert import ImageLike, is_image_like
 from hilum.inference.predictor import InMemory, Predictor, Source, Upload
 from hilum.inference.result import Result
@@ -66,8 +66,7 @@ class Model:
     def predict(self, source: ImageSource | Sequence[ImageSource]) -> Result | list[Result]:
         """Predict on one image, or on a list of images.
 
-        An image that is refused or cannot be read has a Result with that ``status`` and its reasons; it raises nothing
-        and stops nothing.
+        A file that is refused or cannot be read has a Result with that ``status`` and its reasons; it stops nothing.
 
         Args:
             source: The path of a file (PNG, JPEG, WebP, BMP, TIFF, DICOM), as a str or Path; a file's content, as
@@ -80,11 +79,11 @@ class Model:
             images than fit into memory use ``stream``.
 
         Raises:
-            DataError: The source is a folder, or no kind of image.
+            DataError: The source is a folder, no kind of image, or an array of another shape, dtype or range.
         """
-        if isinstance(source, (list, tuple)):
+        if isinstance(source, Sequence) and not isinstance(source, (str, bytes)):
             return list(self.stream(source))
-        return next(self.stream([cast("ImageSource", source)]))
+        return next(self.stream([source]))
 
     def stream(self, sources: Iterable[ImageSource]) -> Iterator[Result]:
         """Yield a Result for each image, in order, while only a few batches are in memory.
@@ -93,8 +92,10 @@ class Model:
             sources: Images as for ``predict``; ``hilum.find_images`` gives those of folders.
 
         Raises:
-            DataError: A source is a folder, or no kind of image.
+            DataError: As for ``predict``, once that source is reached.
         """
+        if isinstance(sources, (str, bytes, os.PathLike, Radiograph)) or is_image_like(sources):
+            raise DataError("stream takes an iterable of images, got one.", hint="Use predict for one image.")
         return self.predictor.predict_many(_source(item, number) for number, item in enumerate(sources))
 
 
@@ -120,7 +121,8 @@ def load(
 
     Raises:
         BundleError: There is no bundle, or it is damaged.
-        ConfigError: An argument is not one of those above.
+        ConfigError: An argument is not one of those above, or ``fix_orientation`` is asked of another gate than
+            ``learned``, the only one that sees the orientation.
         DeviceError: The device is absent.
         MissingExtraError: The backend is not installed.
     """
@@ -143,6 +145,8 @@ def bundle_path(name_or_path: str | os.PathLike[str] | None) -> Path:
     """
     if name_or_path is None:
         return resolve_bundle(DEFAULT)
+    if not os.fspath(name_or_path):
+        raise BundleError("The path of the bundle is empty.", hint="Leave it out for the packaged model.")
     return resolve_bundle(name_or_path if isinstance(name_or_path, str) else Path(name_or_path))
 
 
@@ -163,7 +167,7 @@ def to_dataframe(results: Iterable[Result]) -> pandas.DataFrame:
         raise MissingExtraError("pandas is not installed.", hint="Install it: pip install pandas") from error
     rows: list[dict[str, Any]] = [
         {
-            "file": result.origin,
+            "file": result.origin.encode("utf-8", "backslashreplace").decode(),
             "status": result.status,
             "predicted_label": result.label,
             "prediction_set": result.prediction_set,

@@ -71,7 +71,7 @@ def train(
     if resume:
         _require_same_settings(config, run)
     else:
-        require_new(run)
+        require_new(run, config.data)
     device_of(config)  # a device that is absent is better found before an hour of decoding
     save_config(config, run.config)
     step.found(check_precision(config))

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from hilum.errors import OutputError
+from hilum.errors import DataError, OutputError
 from hilum.storage import sha256_text
 
 
@@ -100,14 +100,17 @@ class RunFolder:
         return self.root / split
 
 
-def require_new(run: RunFolder) -> None:
-    """Create the folder of a new run, and check that it can be written and holds no run.
+def require_new(run: RunFolder, data: Path | None) -> None:
+    """Create the folder of a new run, and check that it can be written and holds no run, and that the data exist.
 
     Cheap, so that it comes before all work. What an attempt left that trained no epoch is no run.
 
     Raises:
-        OutputError: it holds a run, or cannot be written.
+        DataError: there is nothing at ``data``; nothing is created.
+        OutputError: the folder holds a run, or cannot be written.
     """
+    if data is not None and not data.exists():
+        raise DataError(f"The data '{data}' do not exist.", hint="Name a folder of class folders, or a CSV.")
     if (run.bundle / "bundle.json").exists():
         raise OutputError(
             f"{run.root} holds a finished run.",

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from hilum.config import PresetName, load_config, nest
-from hilum.errors import ConfigError
+from hilum.errors import ConfigError, DataError
 from hilum.model import Model, bundle_path
 from hilum.model import load as load_model
 from hilum.run_folder import RunFolder
@@ -40,11 +40,14 @@ class Run:
         """The report on the test split, as training left it.
 
         Raises:
-            DataError: The run was not evaluated yet.
+            DataError: The run has no report.
         """
         from hilum.evaluation.results import REPORT_FILE, load_report
 
-        return load_report(RunFolder(self.path).results("test") / REPORT_FILE)
+        path = RunFolder(self.path).results("test") / REPORT_FILE
+        if not path.is_file():
+            raise DataError(f"The run '{self.path}' has no report.", hint="Write one with Run.evaluate().")
+        return load_report(path)
 
     def evaluate(self, split: SplitName = "test", *, out: str | os.PathLike[str] | None = None) -> Report:
         """Evaluate the run's best weights on one of its splits, with 95% confidence intervals.
@@ -117,7 +120,7 @@ def train(
         random_state: Seed of the split, the weights, the order and the augmentation.
         settings: Any other setting by its name, such as ``{"shortcuts.lesion_p": 0.2}``; see
             ``hilum train --help-settings``.
-        resume: Go on with the run in ``out``, with the settings that it was started with.
+        resume: Go on with the run in ``out``, on its own data and with its own settings; ``data`` is not read.
 
     Raises:
         ConfigError: A setting is unknown or out of range.
@@ -128,16 +131,19 @@ def train(
     from hilum.training.from_bundle import settings_from_bundle
     from hilum.training.runs import open_run
 
+    given = (preset != "default", from_bundle, classes, epochs, batch_size, learning_rate, size, random_state, settings)
     if resume:
         if out is None:
             raise ConfigError("There is no run to resume: `out` is not given.", hint="Pass the run's folder as `out`.")
+        if any(value not in (None, False) for value in given):
+            raise ConfigError("A run is resumed with its own settings.", hint="Leave the settings out.")
         run, config = open_run(Path(out))
         run_training(config, run, resume=True)
         return Run(run.root)
     flat = {
         "training.epochs": epochs, "training.batch_size": batch_size, "training.learning_rate": learning_rate,
         "training.device": device, "training.seed": random_state, "split.seed": random_state, "preprocess.size": size,
-        "data": Path(data).resolve(), "classes": classes,
+        "data": _data(data).resolve(), "classes": classes,
     }  # fmt: skip
     overrides = nest({**{name: value for name, value in flat.items() if value is not None}, **(settings or {})})
     if from_bundle is None:
@@ -176,7 +182,7 @@ def evaluate(
 
     with _folder(out) as folder:
         return evaluate_bundle(
-            _place(model), Path(data), Path(folder), split_name=split, classes=classes, seed=random_state
+            _place(model), _data(data), Path(folder), split_name=split, classes=classes, seed=random_state
         )
 
 
@@ -204,7 +210,13 @@ def audit_dataset(
 
     place = None if model is None else _place(model)
     with _folder(out) as folder:
-        return audit(Path(data), Path(folder), model=place, classes=classes, seed=random_state)
+        return audit(_data(data), Path(folder), model=place, classes=classes, seed=random_state)
+
+
+def _data(data: str | os.PathLike[str]) -> Path:
+    if not os.fspath(data):
+        raise DataError("The path of the data is empty.", hint="Name a folder of class folders, or a CSV.")
+    return Path(data)
 
 
 def _place(model: Model | Run | str | os.PathLike[str]) -> Path:

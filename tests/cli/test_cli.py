@@ -148,7 +148,7 @@ def test_from_phantoms_to_predictions(hilum: Hilum, tmp_path: Path, monkeypatch:
     assert json.loads((run / "split.json").read_text())["digest"] == digest
     assert load_bundle(run / "bundle").manifest.split_digest == digest
     printed = hilum("evaluate", run, "--split", "val", "--resamples", "100")
-    assert printed.startswith("val split: ")
+    assert printed.splitlines()[1].startswith("val split: ")
     assert f"Report in {run}/val/report.html" in printed
     for split in ("test", "val"):  # the first is train's own
         left = {path.name for path in (run / split).iterdir()}

@@ -107,8 +107,8 @@ def test_the_wheel_brings_the_default_bundle(
     assert json.loads(said)["bundle_id"] == own.bundle_id
     image = min((phantoms / "Normal" / "images").iterdir())
     said = _run(lean / "hilum", "predict", image, "--gate", "none", "--output", tmp_path / "out", cwd=tmp_path)
-    assert f"bundle {own.bundle_id[:12]}" in said
-    assert ",predicted," in (tmp_path / "out" / "predictions.csv").read_text(encoding="utf-8")
+    assert image.name in said
+    assert ",ok," in (tmp_path / "out" / "predictions.csv").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -116,7 +116,7 @@ def test_audits_a_folder_and_says_what_it_left_out(lean: Path, phantoms: Path, t
     """The page needs jinja2 and the templates, which the wheel must bring."""
     printed = _run(lean / "hilum", "audit", phantoms, "--output", tmp_path / "audit", cwd=tmp_path)
     assert "48 of 48 images read" in printed
-    assert "not run: probes: They need scipy" in printed
+    assert "not run: probes" in printed
     assert "</html>" in (tmp_path / "audit" / "audit.html").read_text(encoding="utf-8")
     assert (tmp_path / "audit" / "audit.json").is_file()
 

@@ -7,7 +7,6 @@ would, but not ribs, heart, diaphragm and bowel gas at once. Three stages, each 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.audit.candidates import Candidates
+from hilum.cpus import available_cpus
 from hilum.data.fingerprint import MINIATURE, SIGNATURE, ZOOM, Prints, local_contrast
 
 THRESHOLD = 0.90
@@ -62,7 +62,7 @@ def similarities(
         return stop - start
 
     done = 0
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:  # OpenCV lets go of the interpreter's lock
+    with ThreadPoolExecutor(workers or available_cpus()) as pool:  # OpenCV lets go of the interpreter's lock
         for compared in pool.map(compare, range(0, count, _CHUNK)):
             done += compared
             if progress is not None:

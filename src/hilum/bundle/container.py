@@ -70,7 +70,7 @@ def _check_replaceable(path: Path, contents: Iterable[str]) -> None:
         if is_bundle and (foreign := [name for name in present if name not in contents]):
             raise OutputError(f"Expected only a bundle's files in {path}, it also holds {foreign[0]}.", hint=hint)
     if not is_bundle:
-        raise OutputError(f"Expected nothing or an old bundle at {path}, something else is there.", hint=hint)
+        raise OutputError(f"'{path}' exists and is not a hilum bundle.", hint=hint)
 
 
 def _write_folder(path: Path, contents: Mapping[str, bytes]) -> None:

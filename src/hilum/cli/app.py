@@ -79,7 +79,7 @@ class _LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, _, rest = super().resolve_command(ctx, args)
         if any(word == "" or re.fullmatch("--[a-z-]+=", word) for word in rest):  # an empty path is the current folder
-            raise ConfigError("A word of the command is empty.", hint="Check for a shell variable that is not set.")
+            raise ConfigError("An argument is empty.", hint="Check for a shell variable that is not set.")
         return name, load_command(name) if name is not None else None, rest
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -12,7 +12,7 @@ from hilum.errors import ConfigError
 _BUNDLE = "A bundle (folder or .hilum file), a run's folder, or default: the packaged model."
 
 Inputs = Annotated[
-    list[str], typer.Argument(metavar="IMAGES...", help="Files, folders (searched recursively) or glob patterns.")
+    list[str], typer.Argument(metavar="IMAGES", help="Files, folders (searched recursively) or glob patterns.")
 ]
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Dataset: a folder of class folders, or a CSV.")]
 BundleArgument = Annotated[str, typer.Argument(metavar="BUNDLE", help=_BUNDLE)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -20,7 +21,6 @@ from hilum.cli.inputs import (
     DeviceOption,
     FixOrientation,
     GateOption,
-    Inputs,
     LimitOption,
     SeedOption,
     check_orientation,
@@ -43,7 +43,12 @@ _LISTED = 20
 
 @app.command(epilog=examples("hilum predict image.png", "hilum predict FOLDER --save-overlays --output results"))
 def predict(
-    inputs: Inputs,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGES", help="Files, folders (searched recursively) or glob patterns; - reads names from stdin."
+        ),
+    ],
     bundle: BundleOption = DEFAULT,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the table and what is saved beside it.")
@@ -108,7 +113,7 @@ def predict(
         elif len(files) <= _LISTED:
             listed.append((file, result))
 
-    with counting("Predicting") as progress:
+    with nullcontext() if quiet else counting("Predicting") as progress:
         done = predict_folder(
             predictor, files, output, save=save, table_format=table_format, progress=progress, on_result=on_result
         )
@@ -123,10 +128,15 @@ def _names(inputs: Sequence[str]) -> list[str]:
     """The inputs, with ``-`` replaced by the names on standard input, one per line."""
     names: list[str] = []
     for item in inputs:
-        names += [line for line in sys.stdin.read().splitlines() if line] if item == "-" else [item]
+        names += _stdin_names() if item == "-" else [item]
     if not names:
         raise ConfigError("No names on standard input.", hint="Write one file name per line.")
     return names
+
+
+def _stdin_names() -> list[str]:
+    lines = os.fsdecode(sys.stdin.buffer.read()).split("\n")  # names may hold anything but a line end
+    return [name for line in lines if (name := line.removesuffix("\r"))]
 
 
 def _show(done: FolderResult, listed: Sequence[tuple[Path, Result]], class_names: Sequence[str], save: Wanted) -> None:

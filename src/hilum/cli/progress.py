@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from hilum.cli.console import console
+from hilum.cli.console import console, errors
 
 if TYPE_CHECKING:
     from hilum.training.journal import EpochRow
@@ -27,9 +27,9 @@ def new_bar() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[note]}"),
-        console=console,
+        console=errors,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not errors.is_terminal,
     )
 
 
@@ -52,7 +52,7 @@ class StepBars:
     def begin(self, title: str) -> Callable[[int, int], None]:
         """Close the bar before and open one named ``title``."""
         self.close()
-        if not console.is_terminal:
+        if not errors.is_terminal:
             return _lines(title)
         self._bar = bar = new_bar()
         bar.start()

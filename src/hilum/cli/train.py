@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,7 @@ from hilum.config import (
     parse_settings,
     show_value,
 )
-from hilum.errors import ConfigError
+from hilum.errors import ConfigError, MissingExtraError, extra_hint
 from hilum.run_folder import RunFolder, require_new
 
 app = new_typer()
@@ -175,8 +176,10 @@ def _resume(root: Path, changes: Mapping[str, Any]) -> None:
 
 def _train(settings: Config, root: Path, *, resume: bool) -> None:
     run = RunFolder(root)
+    if find_spec("torch") is None:
+        raise MissingExtraError("Training needs torch, which is not installed.", hint=extra_hint("train"))
     if not resume:
-        require_new(run)  # before torch is imported, which takes seconds
+        require_new(run, settings.data)  # before torch is imported, which takes seconds
     from hilum.pipeline import train as run_training
     from hilum.progress import Step
 

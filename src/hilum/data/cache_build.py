@@ -16,6 +16,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
+from hilum.cpus import available_cpus
 from hilum.errors import DataError, ReadError
 from hilum.imaging.preprocess import fit_image, fit_mask
 from hilum.imaging.read import read_mask, read_radiograph
@@ -107,7 +108,7 @@ def _decoded(jobs: Sequence[Job], spec: PreprocessSpec, workers: int | None) -> 
         return _decode(job, spec)
 
     chunks = [jobs[start : start + _CHUNK] for start in range(0, len(jobs), _CHUNK)]
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers or available_cpus()) as pool:
         ahead = pool.map(decode, chunks[0])
         for following in [*chunks[1:], []]:
             current, ahead = ahead, pool.map(decode, following)

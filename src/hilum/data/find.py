@@ -22,6 +22,8 @@ from hilum.types import Finding, Severity
 
 TABLE = "predictions.csv"
 PARTIAL = "predictions.partial.csv"
+PARQUET_TABLE = "predictions.parquet"
+_TABLES = (TABLE, PARTIAL, PARQUET_TABLE)
 PICTURE_FOLDERS = ("overlays", "masks", "evidence")
 DICOM_FOLDER = "dicom"
 DICOM_SUFFIXES = {"seg": ".seg.dcm", "sr": ".sr.dcm"}
@@ -202,7 +204,7 @@ def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
 def _open(folder: Path | str, reason: str | None, holds_objects: bool) -> _Folder:
     entries = _entries(folder)
     has_images = any(entry.name.lower() == "images" and _is_folder(entry) for entry in entries)
-    has_table = any(entry.name in (TABLE, PARTIAL) and not _is_folder(entry) for entry in entries)
+    has_table = any(entry.name in _TABLES and not _is_folder(entry) for entry in entries)
     return _Folder(iter(entries), reason, has_images, has_table, holds_objects)
 
 
@@ -225,11 +227,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _is_output(folder: _Folder, name: str) -> bool:
     """A table, or one of the DICOM objects; by name too, for radiographs may well lie in a folder ``dicom``."""
-    return name in (TABLE, PARTIAL) or (folder.holds_objects and name.endswith(tuple(DICOM_SUFFIXES.values())))
+    return name in _TABLES or (folder.holds_objects and name.endswith(tuple(DICOM_SUFFIXES.values())))
 
 
 def _why_not(entry: os.DirEntry[str]) -> str | None:
-    """Why a file is no image; None where it is one."""
+    """Return why a file is not an image; None where it is one."""
     try:
         if not entry.is_file():  # a pipe would block, a device never end
             return "not_file"

@@ -63,7 +63,7 @@ class Prints:
 
 
 def fingerprint(gray: NDArray[np.uint8]) -> Fingerprint:
-    """The fingerprint of a image.
+    """The fingerprint of an image.
 
     Args:
         gray: (H, W) uint8, the image's own pixels, of any size from 1 x 1.

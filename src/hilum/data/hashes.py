@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from hilum.cpus import available_cpus
 from hilum.errors import OutputError, ReadError
 from hilum.storage import sha256_file, write_text
 
@@ -44,7 +44,7 @@ def hash_files(paths: Sequence[Path], folder: Path, *, workers: int | None = Non
         return str(digest)
 
     unique = list(dict.fromkeys(paths))
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers or available_cpus()) as pool:
         digests = dict(zip(unique, pool.map(look_up, unique), strict=True))
     merged = memory | known
     if merged != memory:

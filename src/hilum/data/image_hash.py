@@ -8,7 +8,6 @@ Chest radiographs look alike, so that the 64 bits of a common difference hash ar
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.cpus import available_cpus
 from hilum.data.fingerprint import MINIATURE, SIGNATURE, local_contrast, miniature_of, trim_box
 from hilum.errors import DataError
 from hilum.imaging.preprocess import content_of
@@ -120,7 +120,7 @@ def from_bytes(content: bytes) -> Hashes:
 def _each(images: Images, one: Callable[[NDArray[np.uint8]], Hashes], progress: Progress | None) -> list[Hashes]:
     """``one`` of every image, in threads: OpenCV lets go of the interpreter's lock."""
     done: list[Hashes] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cpus()) as pool:
         for start in range(0, len(images), _CHUNK):
             done += pool.map(one, images[start : start + _CHUNK])
             if progress is not None:

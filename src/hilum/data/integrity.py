@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from hilum.cpus import available_cpus
 from hilum.errors import ReadError
 from hilum.imaging.preprocess import MASK_THRESHOLD
 from hilum.imaging.read import mask_levels, read_radiograph
@@ -89,7 +89,7 @@ def check_records(
     hits: dict[str, list[tuple[str, str]]] = defaultdict(list)
     duplicates: dict[str, list[int]] = defaultdict(list)
     kept: list[Record] = []
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers or available_cpus()) as pool:
         for row, inspection in enumerate(pool.map(_inspect, records)):
             drops = set()
             for check, detail in inspection.problems:

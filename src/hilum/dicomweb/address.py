@@ -1,4 +1,4 @@
-"""Where a DICOMweb service is and what lets us in; nothing is asked of the network here."""
+"""Address and credentials of a DICOMweb service; nothing is asked of the network here."""
 
 from __future__ import annotations
 

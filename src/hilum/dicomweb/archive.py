@@ -34,7 +34,7 @@ def find_studies(server: Server, since: date | None = None) -> list[str]:
     here: where it is asked for, Orthanc 1.10 gives no second page.
 
     Raises:
-        ServerError: the server cannot be reached, does not let us in, or is no DICOMweb service.
+        ServerError: the server cannot be reached, rejects the credentials, or is no DICOMweb service.
     """
     found: dict[str, None] = {}
     for item in server.studies({"StudyDate": f"{since:%Y%m%d}-"} if since else {}):

@@ -97,7 +97,7 @@ class Server:
 
         Raises:
             RequestError: it is not there, damaged on the way, or larger than MAX_BYTES.
-            ServerError: the server cannot be reached, or does not let us in.
+            ServerError: the server cannot be reached, or rejects the credentials.
         """
         url = f"{self.url}/studies/{film.study}/series/{film.series}/instances/{film.instance}"
         body = bytearray()
@@ -117,7 +117,7 @@ class Server:
 
         Raises:
             RequestError: the server did not take all of them.
-            ServerError: it cannot be reached, or does not let us in.
+            ServerError: it cannot be reached, or rejects the credentials.
         """
         for dataset in datasets:  # without one, the client leaves out the preamble and the file is no PS3.10 file
             dataset.preamble = getattr(dataset, "preamble", None) or b"\0" * 128
@@ -144,7 +144,7 @@ class Server:
 
         Raises:
             RequestError: the search failed, or what came is no result of a search.
-            ServerError: the server cannot be reached, or does not let us in.
+            ServerError: the server cannot be reached, or rejects the credentials.
         """
         offset, last = 0, None
         while True:
@@ -194,7 +194,7 @@ _ROOT = "The URL is that of the DICOMweb root; Orthanc's is http://HOST:8042/dic
 
 
 class _Credentials(AuthBase):
-    """What lets us in, and nothing else: without it, requests would also look into ~/.netrc."""
+    """The credentials, and nothing else: without them, requests would also look into ~/.netrc."""
 
     def __init__(self, address: Address) -> None:
         self._token = address.token

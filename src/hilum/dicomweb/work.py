@@ -91,7 +91,7 @@ class Worker:
             progress: called with (studies done, studies in all).
 
         Raises:
-            ServerError: the server cannot be reached any more, does not let us in, or fails IN_A_ROW times.
+            ServerError: the server cannot be reached any more, rejects the credentials, or fails IN_A_ROW times.
         """
         rows = 0
         for number, study in enumerate(studies, start=1):

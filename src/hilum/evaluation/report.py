@@ -152,7 +152,9 @@ class Report(Part):
             return f"None of {total:,} {images} is in this model's training data."
         are = "is" if overlap.seen == 1 else "are"
         rest = (
-            f"the figures on {overlap.unseen:,} unseen images stand beside" if overlap.unseen else "no group is unseen"
+            f"figures on the {overlap.unseen:,} unseen images are shown beside"
+            if overlap.unseen
+            else "no group is unseen"
         )
         least = "At least " if overlap.known == "part" else ""
         return f"{least}{overlap.seen:,} of {total:,} {images} {are} in this model's training data; {rest}."
@@ -197,8 +199,9 @@ def summary_lines(report: Report) -> list[str]:
     ]
     width = max((len(words) for words, _ in shown), default=0)
     split = report.split
+    name = "all images" if split.name == "all" else f"{split.name} split"
     head = (
-        f"{split.name} split: {split.images:,} images in {split.groups:,} groups, {split.labeled:,} labeled, "
+        f"{name}: {split.images:,} images in {split.groups:,} groups, {split.labeled:,} labeled, "
         f"{split.with_masks:,} with masks; 95% intervals"
     )
     first = [report.overlap_sentence] if report.overlap_sentence else []

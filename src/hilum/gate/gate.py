@@ -1,4 +1,4 @@
-"""Gates: each gives a verdict on a decoded radiograph, and may have a second word once the network has answered."""
+"""Input checks: each gives a verdict on a decoded radiograph, and may check the output of the network, too."""
 
 from __future__ import annotations
 

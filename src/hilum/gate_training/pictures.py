@@ -115,7 +115,7 @@ def drawn_picture(random: np.random.Generator, kind: int) -> Gray8:
 
 
 def draw_phantoms(seed: int, count: int, size: int) -> list[tuple[Gray8, NDArray[np.bool_]]]:
-    """Frontal images of nobody with their lungs, (S, S)."""
+    """Synthetic frontal radiographs with their lungs, (S, S)."""
     labels = [PHANTOM_CLASSES[number % len(PHANTOM_CLASSES)] for number in range(count)]
     drawn = [draw_phantom(seed + number, label, size=size) for number, label in enumerate(labels)]
     return [(phantom.image, phantom.lung_mask) for phantom in drawn]

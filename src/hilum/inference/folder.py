@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TextIO, TypeAlias
 
-from hilum.data.find import PARTIAL, TABLE, absolute_path
+from hilum.data.find import PARQUET_TABLE, PARTIAL, TABLE, absolute_path
 from hilum.errors import OutputError
 from hilum.imaging.read import IMAGE_SUFFIXES
 from hilum.inference.parquet import require_pyarrow, to_parquet
@@ -24,6 +24,7 @@ _LONGEST_STEM = 240
 """Bytes: with ``.seg.dcm`` behind it, still the name of a file."""
 
 TableFormat: TypeAlias = Literal["csv", "parquet"]
+_TABLE_NAMES = (TABLE, PARQUET_TABLE)
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,14 @@ def predict_folder(
     partial = out / PARTIAL
     with _opened(partial) as stream:
         writer = CsvWriter(stream)
-        writer.write_row(table_header(manifest.class_names, with_evidence=save.evidence))
+        with _writing(partial):
+            writer.write_row(table_header(manifest.class_names, with_evidence=save.evidence))
         for done, (file, result) in enumerate(zip(files, predictor.predict_many(files), strict=True), start=1):
             extras = make_extras(file, result, predictor, save)
             steps = [extras.evidence_step] if save.evidence else []
-            writer.write_row(table_row(file, result, steps, extras.remark))
-            stream.flush()
+            with _writing(partial):
+                writer.write_row(table_row(file, result, steps, extras.remark))
+                stream.flush()
             write_extras(extras, result, out, names[file], save)
             statuses[result.status] += 1
             if result.label is not None:
@@ -106,11 +109,16 @@ def predict_folder(
                 on_result(file, result)
             if progress:
                 progress(done, len(files))
-        os.fsync(stream.fileno())
-        partial.replace(out / TABLE)
-    table = out / TABLE
-    if table_format == "parquet":
-        table = to_parquet(table)
+        with _writing(partial):
+            os.fsync(stream.fileno())
+    table, other = (out / name for name in (_TABLE_NAMES if table_format == "csv" else _TABLE_NAMES[::-1]))
+    with _writing(table):
+        if table_format == "parquet":
+            to_parquet(partial, table)
+            partial.unlink()
+        else:
+            partial.replace(table)
+        other.unlink(missing_ok=True)  # of an earlier prediction into this folder
     return FolderResult(table, statuses, labels, uncertain, objects)
 
 
@@ -171,11 +179,19 @@ def table_row(file: str | Path, result: Result, steps: Sequence[object] = (), re
 
 @contextmanager
 def _opened(path: Path) -> Iterator[TextIO]:
-    """A table that grows row by row; OSErrors of opening and writing become an OutputError."""
-    try:
+    """A table that grows row by row."""
+    with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:  # file names
-            yield stream
+        stream = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")  # file names
+    with stream:
+        yield stream
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """OSErrors become an OutputError."""
+    try:
+        yield
     except OSError as error:
         raise OutputError(
             f"Could not write {path}: {error.strerror or error}.", hint="Choose another --output, or free space."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hilum.errors import MissingExtraError, extra_hint
-from hilum.storage import atomic_path
+from hilum.storage import atomic_path, csv_text
 
 _NUMBERS = ("lung_fraction", "evidence_step")
 
@@ -22,16 +22,14 @@ def require_pyarrow() -> None:
         raise MissingExtraError("Parquet needs pyarrow, which is not installed.", hint=extra_hint("parquet")) from error
 
 
-def to_parquet(table: Path) -> Path:
-    """Write ``predictions.csv`` as ``predictions.parquet`` beside it and remove the CSV.
+def to_parquet(table: Path, path: Path) -> None:
+    """Write the rows of a table of predictions as Parquet.
 
     Probabilities and ``lung_fraction`` are double, ``abstained`` is boolean, all else is text; empty cells are null.
 
     Args:
-        table: From hilum.inference.folder.predict_folder.
-
-    Returns:
-        The path of the Parquet file.
+        table: A CSV, as hilum.inference.folder.predict_folder writes it.
+        path: The Parquet file.
 
     Raises:
         OutputError: It cannot be written.
@@ -42,7 +40,7 @@ def to_parquet(table: Path) -> Path:
     from pyarrow import parquet
 
     with table.open(encoding="utf-8", newline="") as stream:
-        header, *rows = list(csv.reader(stream))
+        header, *rows = ([csv_text(cell) for cell in row] for row in csv.reader(stream))
 
     def column(name: str, cells: tuple[str, ...]) -> pyarrow.Array:
         if name.startswith("prob_") or name in _NUMBERS:
@@ -53,8 +51,5 @@ def to_parquet(table: Path) -> Path:
 
     columns = list(zip(*rows, strict=True)) or [()] * len(header)
     content = pyarrow.table({name: column(name, cells) for name, cells in zip(header, columns, strict=True)})
-    path = table.with_suffix(".parquet")
     with atomic_path(path) as temporary:
         parquet.write_table(content, temporary)
-    table.unlink()
-    return path

@@ -18,7 +18,7 @@ from hilum.backends.open import BackendName, open_backend
 from hilum.bundle.bundle import Bundle
 from hilum.bundle.gate import USUAL_GATE, open_gate
 from hilum.bundle.prediction_sets import prediction_set, softmax
-from hilum.errors import ReadError
+from hilum.errors import ConfigError, ReadError
 from hilum.gate import Gate, OrientationFix, Reading, Verdict
 from hilum.imaging.convert import ImageLike, radiograph_of
 from hilum.imaging.preprocess import placement, preprocess, restore_probability
@@ -68,6 +68,9 @@ class Predictor:
         batch_size: Images in one forward pass.
         fix_orientation: Rotate and invert images that the input check finds rotated by quarter turns or inverted, and
             predict. Mask and evidence fit the image as the file has it, and a finding says what was done.
+
+    Raises:
+        ConfigError: The batch size is below 1, or ``fix_orientation`` is asked of a gate that sees no orientation.
     """
 
     def __init__(
@@ -79,10 +82,17 @@ class Predictor:
         batch_size: int = 8,
         fix_orientation: bool = False,
     ) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"The batch size must be at least 1, got {batch_size}.")
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.backend = open_backend(bundle, backend) if isinstance(backend, str) else backend
         self.gate = gate if gate is not None else open_gate(bundle)
+        if fix_orientation and self.gate.name != USUAL_GATE:
+            raise ConfigError(
+                f"Fixing the orientation needs the learned gate, got the gate {self.gate.name!r}.",
+                hint="Use the learned gate, the default.",
+            )
         self._batch_size, self._fix_orientation = batch_size, fix_orientation
 
     @property

@@ -83,7 +83,7 @@ class Result:
         return "; ".join(finding.message for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold: everything but the arrays. The keys are those of ``predictions.csv`` and REST."""
+        """Return what JSON can hold: everything but the arrays, as ``hilum predict --json`` prints it."""
         return {
             "file": self.origin,
             "status": self.status,

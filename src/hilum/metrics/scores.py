@@ -170,7 +170,7 @@ def class_metrics(labels: NDArray[np.int64], probabilities: FloatArray, class_na
     """Classification metrics over all labeled images of a split.
 
     The shape is that of scikit-learn's ``classification_report(output_dict=True, zero_division=nan)``, with
-    ``roc_auc`` (one against the rest) added to each class and to ``macro avg``, and ``balanced_accuracy``,
+    ``roc_auc`` (one-vs-rest) added to each class and to ``macro avg``, and ``balanced_accuracy``,
     ``confusion_matrix`` (rows: true class) and ``class_names`` at the top. Undefined values are None.
 
     Args:

@@ -113,7 +113,7 @@ class BundleSchema(BaseModel):
     class_names: list[str]
     network: str
     input_size: int = Field(description="Side of the square that the network sees, pixels.")
-    gate: str = Field(description="What refuses files: learned, classic or open.")
+    gate: str = Field(description="What refuses files: learned, classic or none.")
     temperature: float
     prediction_set_level: str
     abstention_threshold: float | None

@@ -41,7 +41,7 @@ def download_buttons(session: Session) -> None:
         session,
         "Overlays, masks and table, ZIP",
         lambda now: everything_zip(now.films, manifest, cap),
-        "hilum-films.zip",
+        "hilum-images.zip",
         "application/zip",
     )
 
