@@ -317,7 +317,9 @@ def test_every_source_that_can_be_is_left_out(
 ) -> None:
     shutil.rmtree(two_sources.root / "held_out", ignore_errors=True)
     monkeypatch.setattr("hilum.cli.progress.new_bar", OneBar)
-    monkeypatch.setattr("hilum.cli.progress.console", Console(file=io.StringIO(), force_terminal=True))
+    for name in ("console", "errors"):
+        terminal = Console(file=io.StringIO(), force_terminal=True)
+        monkeypatch.setattr(f"hilum.cli.progress.{name}", terminal)
     hilum("evaluate", two_sources.root, "--leave-one-source-out", "--output", tmp_path / "all", *FEW)
     assert OneBar.live is None
     assert OneBar.shown >= 6  # checking, decoding, measuring, and a training for each source
