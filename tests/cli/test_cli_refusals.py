@@ -119,7 +119,7 @@ REFUSALS: dict[str, tuple[Command, str]] = {
     "export, not trained": (lambda w, r: ["export", w / "oldrun"], "trained weights"),
     "export, over something else": (
         lambda w, r: ["export", r.root, "--output", w / "notes"],
-        "something else is there",
+        "is not a hilum bundle",
     ),
     "export, below a file": (lambda w, r: ["export", r.root, "--output", w / "file" / "b.hilum"], "writable folder"),
     "export, opset": (lambda w, r: ["export", r.root, "--opset", "9", "--output", w / "new"], "opset of 11 to 23"),
