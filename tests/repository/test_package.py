@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from importlib import metadata
 from pathlib import Path
 
@@ -89,12 +90,21 @@ def _at_import(node: ast.AST) -> Iterator[ast.AST]:
         yield from _at_import(child)
 
 
+def _at_run_time(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes that can run at all: all but those under `if TYPE_CHECKING`."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
+            yield child
+            yield from _at_run_time(child)
+
+
 def _part(module: str) -> str | None:
     """`data` of `hilum.imaging.read`; None for `hilum` itself and for other packages."""
     names = module.split(".")
     return names[1] if names[0] == "hilum" and len(names) > 1 and names[1] != "_version" else None
 
 
+MODULES = {_module(path) for path in SOURCES}
 LEAN = [path for path in SOURCES if not _is_train_part(_module(path))]
 
 
@@ -168,6 +178,21 @@ def test_imports_point_downwards_only(path: Path) -> None:
     assert imported | {part} <= {*RANK, None}, "name the new part in ORDER"
     if part is not None:
         assert not {name for name in imported if RANK[name] > RANK[part]}
+
+
+def test_no_modules_import_each_other() -> None:
+    """Inside a package, too; an import for type checkers alone does not run."""
+    graph = {
+        _module(path): {
+            module
+            for name in _imports(_at_run_time(ast.parse(path.read_text(encoding="utf-8"))))
+            for module in (name, name.rpartition(".")[0])
+            if module in MODULES and module != _module(path)
+        }
+        for path in SOURCES
+        if path.name != "__init__.py"
+    }
+    TopologicalSorter(graph).prepare()  # raises a CycleError that names the circle
 
 
 def test_every_part_has_a_rank_of_its_own() -> None:

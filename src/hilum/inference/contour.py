@@ -7,14 +7,16 @@ the same under all common kinds of color blindness: the lighter, the more eviden
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
 from cv2.typing import MatLike
 from numpy.typing import NDArray
 
-from hilum.inference.result import Prediction
+if TYPE_CHECKING:  # a result draws itself: at run time it imports this module
+    from hilum.inference.result import Prediction
+
 
 Rgb: TypeAlias = tuple[int, int, int]
 

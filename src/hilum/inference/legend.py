@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from math import floor, log10
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from hilum.inference.contour import BANDS, LEAST_SUM, LEVELS, EvidenceScale, Rgb, on_gray
-from hilum.inference.result import Prediction
+
+if TYPE_CHECKING:  # a result draws itself: at run time it imports this module
+    from hilum.inference.result import Prediction
 
 Font: TypeAlias = "ImageFont.FreeTypeFont | ImageFont.ImageFont"
 

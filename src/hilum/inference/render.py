@@ -6,6 +6,7 @@ Nothing is drawn over the image but the outline and the contours of the evidence
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,9 +17,11 @@ from hilum.errors import DataError, OutputError
 from hilum.imaging.preprocess import restore_probability, to_uint8
 from hilum.inference.contour import FRACTION_BITS, Rgb, evidence_scale, fill_contours, smooth
 from hilum.inference.legend import BACKGROUND, OUTLINE, PANEL_WIDTH, draw_legend
-from hilum.inference.result import Prediction
 from hilum.storage import write_bytes
 from hilum.types import Radiograph
+
+if TYPE_CHECKING:  # a result draws itself: at run time it imports this module
+    from hilum.inference.result import Prediction
 
 _HALO: Rgb = (0, 0, 0)
 _SHORT_SIDE, _LONG_SIDE = 512, 2048

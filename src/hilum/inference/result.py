@@ -6,18 +6,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError, OutputError
+from hilum.inference.render import class_evidence, overlay, png_bytes
 from hilum.storage import atomic_path, write_text
 from hilum.types import Finding, Radiograph
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 Status: TypeAlias = Literal["ok", "refused", "unreadable"]
 
@@ -114,15 +113,13 @@ class Result:
         Raises:
             DataError: There is no such class.
         """
-        from hilum.inference.render import class_evidence
-
         if class_name is not None and class_name not in self.class_names:
             raise DataError(f"No class {class_name!r}. The classes are: {', '.join(self.class_names)}.")
         if not isinstance(self, Prediction):
             return None
         return class_evidence(self, self.mask.shape, self.preprocess, class_name=class_name)
 
-    def overlay(self, class_name: str | None = None) -> Image:
+    def overlay(self, class_name: str | None = None) -> Image.Image:
         """Draw the image with the lung outlined, the evidence as filled contours, and a legend.
 
         Args:
@@ -134,10 +131,6 @@ class Result:
         Raises:
             DataError: There is no prediction to draw, or no such class.
         """
-        from PIL import Image
-
-        from hilum.inference.render import overlay
-
         if not isinstance(self, Prediction):
             raise DataError(f"Nothing to draw for {self.origin}: {self.status} ({self.reason}).")
         evidence = self.evidence_map(class_name)
@@ -163,8 +156,6 @@ class Result:
 
     def _repr_png_(self) -> bytes | None:
         """The overlay, which Jupyter shows in place of the repr."""
-        from hilum.inference.render import png_bytes
-
         return png_bytes(np.asarray(self.overlay(), np.uint8)) if self.ok else None
 
 
