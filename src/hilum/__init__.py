@@ -15,48 +15,32 @@ from typing import TYPE_CHECKING, Any
 from hilum._version import __version__
 
 if TYPE_CHECKING:
-    from hilum.bundle.bundle import Bundle, load_bundle
-    from hilum.config import Config, PreprocessSpec, load_config
-    from hilum.data.find import find_images
-    from hilum.data.index import Index, build_index
-    from hilum.errors import HilumError
-    from hilum.imaging.read import read_radiograph
-    from hilum.inference.predictor import Predictor
-    from hilum.inference.result import Result
-    from hilum.model import Model, load, to_dataframe
-    from hilum.phantoms.chest import draw_phantom
-    from hilum.types import Finding, Radiograph, Record
-    from hilum.verbs import Run, audit_dataset, evaluate, train
+    from hilum.bundle.bundle import Bundle as Bundle
+    from hilum.bundle.bundle import load_bundle as load_bundle
+    from hilum.config import Config as Config
+    from hilum.config import PreprocessSpec as PreprocessSpec
+    from hilum.config import load_config as load_config
+    from hilum.data.find import find_images as find_images
+    from hilum.data.index import Index as Index
+    from hilum.data.index import build_index as build_index
+    from hilum.errors import HilumError as HilumError
+    from hilum.imaging.read import read_radiograph as read_radiograph
+    from hilum.inference.predictor import Predictor as Predictor
+    from hilum.inference.result import Result as Result
+    from hilum.model import Model as Model
+    from hilum.model import load as load
+    from hilum.model import to_dataframe as to_dataframe
+    from hilum.phantoms.chest import draw_phantom as draw_phantom
+    from hilum.types import Finding as Finding
+    from hilum.types import Radiograph as Radiograph
+    from hilum.types import Record as Record
+    from hilum.verbs import Run as Run
+    from hilum.verbs import audit_dataset as audit_dataset
+    from hilum.verbs import evaluate as evaluate
+    from hilum.verbs import train as train
 
 # ONNX Runtime reports its use to its maker unless it is told not to before it is loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-__all__ = [
-    "Bundle",
-    "Config",
-    "Finding",
-    "HilumError",
-    "Index",
-    "Model",
-    "Predictor",
-    "PreprocessSpec",
-    "Radiograph",
-    "Record",
-    "Result",
-    "Run",
-    "__version__",
-    "audit_dataset",
-    "build_index",
-    "draw_phantom",
-    "evaluate",
-    "find_images",
-    "load",
-    "load_bundle",
-    "load_config",
-    "read_radiograph",
-    "to_dataframe",
-    "train",
-]
 
 _HOMES = {
     "Bundle": "hilum.bundle.bundle",
@@ -83,6 +67,8 @@ _HOMES = {
     "to_dataframe": "hilum.model",
     "train": "hilum.verbs",
 }
+
+__all__ = ["__version__", *sorted(_HOMES)]
 
 
 def __getattr__(name: str) -> Any:
