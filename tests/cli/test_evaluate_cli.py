@@ -400,6 +400,7 @@ REFUSALS: dict[str, tuple[Callable[[RunFolder, Path], Words], str]] = {
         lambda run, data: ["--from-predictions", run.results("test"), "--leave-one-source-out"],
         "--from-predictions",
     ),
+    "table and --seed": (lambda run, data: ["--from-predictions", run.results("test"), "--seed", "1"], "--output"),
     "no table": (lambda run, data: ["--from-predictions", data / "absent"], "absent"),
     "another table": (lambda run, data: ["--from-predictions", data / "metadata.csv"], "prob_<class>"),
     "no split column": (lambda run, data: [run.bundle, data, "--split", "test"], "`split` column"),

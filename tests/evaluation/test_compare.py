@@ -18,6 +18,8 @@ from hilum.cli.compare import app
 from hilum.errors import DataError
 from hilum.evaluation.compare import Comparison, Difference, compare, figure_name, open_scores, verdict
 from hilum.evaluation.predictions import write_predictions
+from hilum.evaluation.report import ModelRef
+from hilum.evaluation.results import Evaluated, write_evaluation
 from hilum.metrics.bootstrap import resampled_weights
 from hilum.metrics.delong import delong_test, holm
 from hilum.metrics.scores import Scores
@@ -227,6 +229,10 @@ def test_scores_are_found_in_a_file_a_folder_and_a_run(tmp_path: Path) -> None:
         assert found.split == "val"
     with pytest.raises(DataError):
         open_scores(tmp_path / "run", "test")
+    write_evaluation(
+        Evaluated(replace(scores, split="all"), ModelRef(kind="bundle", name="b")), tmp_path / "all", resamples=20
+    )
+    assert open_scores(tmp_path / "all", "test").split == "all"  # as the evaluation says
 
 
 def test_figures_in_words() -> None:

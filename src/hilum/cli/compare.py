@@ -48,9 +48,8 @@ def compare(
     say(f"B: {escape(str(b))}")
     for part, which in ((found, ""), (found.unseen, ", unseen by both")):
         if part is not None:
-            title = (
-                f"{part.split} split: {part.images:,} images in {part.groups:,} groups{which}; differences are B less A"
-            )
+            name = "all images" if part.split == "all" else f"{part.split} split"
+            title = f"{name}: {part.images:,} images in {part.groups:,} groups{which}; differences are B less A"
             table = Table("figure", "n", "A", "B", "difference (95% CI)", "p", "p, Holm", title=title)
             for difference in part.headline:
                 table.add_row(*_row(difference))

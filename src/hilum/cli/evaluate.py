@@ -29,6 +29,7 @@ app = new_typer()
     )
 )
 def evaluate(
+    context: typer.Context,
     target: Annotated[
         str | None,
         typer.Argument(metavar="RUN|BUNDLE", help="A run's folder, a bundle (folder or .hilum file), or default."),
@@ -68,8 +69,13 @@ def evaluate(
 
     held_out = leave_one_source_out or bool(leave_out)
     if from_predictions is not None:
-        if target or data or split or classes or held_out:
-            raise ConfigError("--from-predictions takes no other input.", hint="Leave the other inputs out.")
+        sources = map(context.get_parameter_source, ("resamples", "seed"))
+        given = [source for source in sources if source is not None and source.name == "COMMANDLINE"]
+        if target or data or split or classes or held_out or given:
+            raise ConfigError(
+                "--from-predictions takes --output alone: the rest is that of the evaluation before.",
+                hint="Leave the other inputs out.",
+            )
         _again(from_predictions, output or Path("evaluation"))
         return
     if target is None:

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.errors import DataError
-from hilum.evaluation.predictions import PREDICTIONS_FILE, read_predictions
+from hilum.evaluation.predictions import PREDICTIONS_FILE
+from hilum.evaluation.results import read_evaluation
 from hilum.format import metric_title
 from hilum.metrics.bootstrap import LEVEL, bootstrap
 from hilum.metrics.delong import DeLongTest, delong_test, holm
@@ -135,15 +136,17 @@ def _seen(scores: Scores) -> int | None:
 
 
 def open_scores(path: Path, split: str = "test") -> Scores:
-    """The scores in a predictions.csv, in a folder that holds one, or in a run's folder, there of ``split``.
+    """Return the scores in a predictions.csv, in a folder that holds one, or in a run's folder, there of ``split``.
+
+    The name of their split is that of the evaluation.json beside the table, where there is one.
 
     Raises:
-        DataError: there is no such file, or it is not what hilum.evaluation.predictions reads.
+        DataError: there is no such file, or it is not what hilum.evaluation.results reads.
     """
     places = (path, path / PREDICTIONS_FILE, RunFolder(path).results(split) / PREDICTIONS_FILE)
     for place in places:
         if place.is_file():
-            return read_predictions(place, split)
+            return read_evaluation(place, split)[0].scores
     raise DataError(
         f"Expected a {PREDICTIONS_FILE}, its folder or a run's folder with {split}/{PREDICTIONS_FILE}, got {path}.",
         hint=f"Write it with: hilum evaluate {path} --split {split}",

@@ -171,10 +171,10 @@ def write_evaluation(
     return report
 
 
-def read_evaluation(path: Path) -> tuple[Evaluated, Settings]:
-    """What an evaluation left: its folder, or its ``predictions.csv``, with ``evaluation.json`` beside it.
+def read_evaluation(path: Path, split: str = "test") -> tuple[Evaluated, Settings]:
+    """Read what an evaluation left: its folder, or its ``predictions.csv``, with ``evaluation.json`` beside it.
 
-    Another tool's table alone will do: there is then no calibration, and the model is the table.
+    Another tool's table alone will do: there is then no calibration, the model is the table, and its split is ``split``.
 
     Raises:
         DataError: a file cannot be read, or is not what its name says.
@@ -182,7 +182,7 @@ def read_evaluation(path: Path) -> tuple[Evaluated, Settings]:
     table = path / PREDICTIONS_FILE if path.is_dir() else path
     beside = table.with_name(SETTINGS_FILE)
     if not beside.is_file():
-        scores = read_predictions(table, "test")
+        scores = read_predictions(table, split)
         return Evaluated(scores, ModelRef(kind="predictions", name=table.name)), Settings(
             resamples=1000, seed=0, level=LEVEL
         )
