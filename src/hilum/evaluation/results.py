@@ -174,7 +174,7 @@ def write_evaluation(
 def read_evaluation(path: Path, split: str = "test") -> tuple[Evaluated, Settings]:
     """Read what an evaluation left: its folder, or its ``predictions.csv``, with ``evaluation.json`` beside it.
 
-    Another tool's table alone will do: there is then no calibration, the model is the table, and its split is ``split``.
+    Another tool's table alone will do: it has no calibration, its model is the table, its split ``split``.
 
     Raises:
         DataError: a file cannot be read, or is not what its name says.
