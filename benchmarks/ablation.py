@@ -47,7 +47,7 @@ BASE = {
     },
 }  # fmt: skip
 OFF = {"background_p": 0.0, "erase_p": 0.0, "lesion_p": 0.0}
-PLAIN_FILM = {"blur_p": 0.0, "coarsen_p": 0.0, "codec_p": 0.0}
+PLAIN_IMAGE = {"blur_p": 0.0, "coarsen_p": 0.0, "codec_p": 0.0}
 VARIANTS: dict[str, dict[str, Any]] = {
     "as shipped": {},
     "pooling: pcam": {"model": {"pooling": "pcam"}},
@@ -59,11 +59,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without backgrounds": {"shortcuts": {"background_p": 0.0}},
     "without erased lungs": {"shortcuts": {"erase_p": 0.0}},
     "without drawn opacities": {"shortcuts": {"lesion_p": 0.0}},
-    "without blur, coarsening, JPEG": {"augment": PLAIN_FILM},
+    "without blur, coarsening, JPEG": {"augment": PLAIN_IMAGE},
     "without flips": {"augment": {"flip_p": 0.0}},
     "natural sampling": {"training": {"sampling": "natural"}},
     "encoder-unet, none of these": {
-        "model": {"name": "encoder-unet"}, "shortcuts": OFF, "augment": {**PLAIN_FILM, "flip_p": 0.0},
+        "model": {"name": "encoder-unet"}, "shortcuts": OFF, "augment": {**PLAIN_IMAGE, "flip_p": 0.0},
         "training": {"sampling": "natural"},
     },
 }  # fmt: skip
@@ -113,27 +113,27 @@ def pointing(model: torch.nn.Module, data: PreparedData, config: Config, splits:
         marked = [row for row, record in enumerate(own.records) if record.boxes or record.region_path]
         if name not in splits or not marked:
             continue
-        films = own.subset(marked)
-        result = scored(model, films, config, name)
+        images = own.subset(marked)
+        result = scored(model, images, config, name)
         assert result.lungs is not None
         table = localize(
-            films.records, films.decoded().images, result.lungs, result.scores, config.preprocess,
+            images.records, images.decoded().images, result.lungs, result.scores, config.preprocess,
             backend=PyTorchBackend(model), network=model,
         )  # fmt: skip
         rows += list(table.rows) if table else []
     found = localization_result(LocalizationTable(tuple(rows)))
     hits = {method: found.methods[method]["hit"] for method in (EVIDENCE, GRAD_CAM, RANDOM) if method in found.methods}
-    return {"films": found.films, **hits}
+    return {"images": found.images, **hits}
 
 
-def measured(config: Config, data: PreparedData, train: CachedDataset, films: int) -> dict[str, Any]:
+def measured(config: Config, data: PreparedData, train: CachedDataset, limit: int) -> dict[str, Any]:
     """Train one variant and measure it."""
     val = data.datasets["val"]
     drawn = np.random.default_rng(0).permutation(len(val))
     model = trained(config, train, val.subset(sorted(drawn[:400].tolist())))
     result = scored(model, val, config, "val")
     figures = figures_of(result.scores)
-    part = np.sort(drawn[:films])
+    part = np.sort(drawn[:limit])
     assert result.lungs is not None
     audit = audit_model(
         PyTorchBackend(model), val.decoded().images[part], result.lungs[part], val.labels[part], val.class_names,
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="benchmarks/results/ablation.json")
     parser.add_argument("--variant", action="append", choices=list(VARIANTS), help="only this one; repeat for more")
     parser.add_argument("--passes", type=int, default=6400, help="image passes of each run")
-    parser.add_argument("--films", type=int, default=600, help="images of the shortcut audit")
+    parser.add_argument("--limit", type=int, default=600, help="images of the shortcut audit")
     arguments = parser.parse_args()
     result = json.loads(arguments.json.read_text()) if arguments.json.is_file() else {"variants": {}}
     with tempfile.TemporaryDirectory() as folder:
@@ -164,14 +164,14 @@ def main() -> None:
         data = prepare(base, RunFolder(Path(folder)))
         rows = np.random.default_rng(0).permutation(len(data.datasets["train"]))[: arguments.passes]
         train = data.datasets["train"].subset(sorted(rows.tolist()))
-        header = {"passes": len(train), "size": base.preprocess.size, "films": arguments.films,
+        header = {"passes": len(train), "size": base.preprocess.size, "images": arguments.limit,
                   "split_digest": data.split.digest}  # fmt: skip
         if result["variants"] and {key: result[key] for key in header} != header:
             raise SystemExit(f"Expected {arguments.json} to be of {header}, it is of other settings.")
         for name in arguments.variant or VARIANTS:
             if name not in result["variants"]:
                 config = load_config(overrides=merged({**BASE, "data": arguments.data}, VARIANTS[name]))
-                result["variants"][name] = as_json(measured(config, data, train, arguments.films))
+                result["variants"][name] = as_json(measured(config, data, train, arguments.limit))
                 ordered = {known: result["variants"][known] for known in VARIANTS if known in result["variants"]}
                 write_json(arguments.json, {**header, "variants": ordered})
             print(name, json.dumps(result["variants"][name]["figures"]["macro_f1"]), flush=True)

@@ -26,7 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from measuring import proportion, publish
 
-from hilum.audit.features import FileFacts, film_features
+from hilum.audit.features import FileFacts, image_features
 from hilum.audit.findings import verdicts
 from hilum.audit.probes import run_probes
 from hilum.phantoms.chest import Phantom, draw_phantom
@@ -46,7 +46,7 @@ class Outcome:
     kind: str
     strength: float
     effect: float
-    films: int
+    images: int
     flagged: bool
     auc: float  # the largest of the shortcut probes
     p_value: float  # the smallest of them
@@ -57,28 +57,28 @@ def draw_pool(patients: int) -> list[list[Phantom]]:
     """Patients of one to three images, the classes in turn, so that patient i is of class i % 2."""
     labels, owner = plan_patients(3 * patients, np.random.default_rng(77))
     pool: list[list[Phantom]] = [[] for _ in range(patients)]
-    for film, (label, patient) in enumerate(zip(labels.tolist(), owner.tolist(), strict=True)):
+    for number, (label, patient) in enumerate(zip(labels.tolist(), owner.tolist(), strict=True)):
         if patient < patients:
-            pool[patient].append(draw_phantom(film, CONFOUNDED_CLASSES[label], size=SIZE, patient=patient))
+            pool[patient].append(draw_phantom(number, CONFOUNDED_CLASSES[label], size=SIZE, patient=patient))
     return pool
 
 
-def simulate(pool: list[list[Phantom]], kind: Confound, strength: float, films: int, seed: int) -> Outcome:
+def simulate(pool: list[list[Phantom]], kind: Confound, strength: float, count: int, seed: int) -> Outcome:
     """One data set from the pool to the findings."""
     rng = np.random.default_rng((50, seed))
     chosen: list[tuple[Phantom, int]] = []
     by_class = [iter(rng.permutation(len(pool) // 2) * 2 + side) for side in (0, 1)]
-    while len(chosen) < films:
+    while len(chosen) < count:
         for patients in by_class:
             patient = int(next(patients))
-            chosen += [(film, patient) for film in pool[patient]]
+            chosen += [(phantom, patient) for phantom in pool[patient]]
     labels = np.array([patient % 2 for _, patient in chosen], np.int64)
     present = draw_presence(labels, strength, rng)
     hospitals = rng.integers(0, 3, len(pool))
     rows = []
     for (phantom, _), has in zip(chosen, present.tolist(), strict=True):
         image, (lungs,) = plant(phantom.image, [phantom.lung_mask], kind, has, rng)
-        rows.append(film_features(Radiograph(image), FACTS, lungs))
+        rows.append(image_features(Radiograph(image), FACTS, lungs))
     results = run_probes(
         {name: np.stack([row[name] for row in rows]) for name in rows[0]},
         labels,
@@ -119,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clean", type=int, default=24, help="clean data sets per kind of confound")
     parser.add_argument("--tied", type=int, default=24, help="data sets per kind with the confound tied to the class")
-    parser.add_argument("--films", type=int, default=400, help="images of a data set")
+    parser.add_argument("--count", type=int, default=400, help="images of a data set")
     parser.add_argument("--patients", type=int, default=1200, help="patients of the pool")
     parser.add_argument("--seed", type=int, default=1, help="of the data sets")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, as in results/confounds.json")
@@ -131,14 +131,14 @@ def main() -> None:
         spread = np.linspace(*STRENGTHS, arguments.tied).round(3).tolist()
         for index, strength in enumerate([0.0] * arguments.clean + spread):
             outcomes.append(
-                simulate(pool, kind, strength, arguments.films, seed=arguments.seed * 10_000 + number * 1000 + index)
+                simulate(pool, kind, strength, arguments.count, seed=arguments.seed * 10_000 + number * 1000 + index)
             )
         print(f"{kind}: done after {time.perf_counter() - began:.0f} s", file=sys.stderr)
     figures = summary(outcomes)
     total = figures["table"]["all"]
     passed = total["detected"]["value"] >= 0.95 and total["false_alarms"]["value"] <= 0.05
     result = {
-        "films": arguments.films,
+        "images": arguments.count,
         "seed": arguments.seed,
         "size": SIZE,
         "strengths": STRENGTHS,

@@ -43,10 +43,10 @@ def ways(shipped: str, size: int, threads: int) -> dict[str, tuple[Backend, Floa
     for name in (shipped, ORIGINAL):
         spec = spec_of(name, size)
         model = build_model(ModelConfig(name=name), spec, CLASSES).eval()
-        film = np.random.default_rng(0).random((1, spec.channels, size, size), np.float32)
+        image = np.random.default_rng(0).random((1, spec.channels, size, size), np.float32)
         found[name] = {
-            "ONNX Runtime": (OnnxRuntimeBackend(export_onnx(model, spec), threads=threads), film),
-            "PyTorch eager": (PyTorchBackend(model), film),
+            "ONNX Runtime": (OnnxRuntimeBackend(export_onnx(model, spec), threads=threads), image),
+            "PyTorch eager": (PyTorchBackend(model), image),
         }
     order = [
         (shipped, "ONNX Runtime"), (ORIGINAL, "PyTorch eager"), (shipped, "PyTorch eager"), (ORIGINAL, "ONNX Runtime"),
@@ -54,17 +54,17 @@ def ways(shipped: str, size: int, threads: int) -> dict[str, tuple[Backend, Floa
     return {f"{name}, {engine}": found[name][engine] for name, engine in order}
 
 
-def seconds_of(backend: Backend, film: Floats, films: int) -> tuple[float, float]:
+def seconds_of(backend: Backend, image: Floats, count: int) -> tuple[float, float]:
     """Wall and processor time per image; one image before them is not counted."""
-    backend.run(film)
+    backend.run(image)
     wall, processor = time.perf_counter(), time.process_time()
-    for _ in range(films):
-        backend.run(film)
-    return (time.perf_counter() - wall) / films, (time.process_time() - processor) / films
+    for _ in range(count):
+        backend.run(image)
+    return (time.perf_counter() - wall) / count, (time.process_time() - processor) / count
 
 
 def measure(
-    engines: dict[str, tuple[Backend, Floats]], rounds: int, films: int
+    engines: dict[str, tuple[Backend, Floats]], rounds: int, count: int
 ) -> dict[str, list[tuple[float, float]]]:
     """Per way its times in each round; the first round warms up and is dropped."""
     names = list(engines)
@@ -72,7 +72,7 @@ def measure(
     for turn in range(rounds + 1):
         for step in range(len(names)):
             name = names[(turn + step) % len(names)]
-            taken[name].append(seconds_of(*engines[name], films))
+            taken[name].append(seconds_of(*engines[name], count))
     return {name: values[1:] for name, values in taken.items()}
 
 
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--network", default=ModelConfig().name, help="the shipped one, hilum's default")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--films", type=int, default=5, help="per way and round")
+    parser.add_argument("--count", type=int, default=5, help="per way and round")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures: benchmarks/results/cpu_time.json")
     arguments = parser.parse_args()
@@ -101,14 +101,14 @@ def main() -> None:
     for threads in arguments.threads:
         torch.set_num_threads(threads)
         engines = ways(arguments.network, arguments.size, threads)
-        results.append(summary(measure(engines, arguments.rounds, arguments.films), threads))
+        results.append(summary(measure(engines, arguments.rounds, arguments.count), threads))
     parameters = {
         name: count_parameters(build_model(ModelConfig(name=name), spec_of(name, arguments.size), CLASSES))
         for name in (arguments.network, ORIGINAL)
     }
     result = {
         "command": "python benchmarks/cpu_time.py",
-        "size": arguments.size, "batch": 1, "rounds": arguments.rounds, "films_per_round": arguments.films,
+        "size": arguments.size, "batch": 1, "rounds": arguments.rounds, "images_per_round": arguments.count,
         "network": arguments.network, "original": ORIGINAL, "parameters": parameters, "results": results,
         "bound": BOUND, "torch": torch.__version__, "onnxruntime": onnxruntime.__version__,
     }  # fmt: skip

@@ -118,15 +118,15 @@ def same_group(one: Record, two: Record) -> bool:
     return one.group is not None and one.group == two.group
 
 
-def plant(paths: Sequence[Path], films: Sequence[int], singles: float) -> tuple[list[Fingerprint], list[str]]:
+def plant(paths: Sequence[Path], rows: Sequence[int], singles: float) -> tuple[list[Fingerprint], list[str]]:
     """One changed copy of each image: their fingerprints and kinds; a share ``singles`` is changed once."""
     one, two = ([kind for kind in KINDS if len(kind) == count] for count in (1, 2))
     prints, kinds = [], []
-    for number, film in enumerate(films):
-        random = np.random.default_rng((1, film))
-        of = one if number < singles * len(films) else two
+    for number, row in enumerate(rows):
+        random = np.random.default_rng((1, row))
+        of = one if number < singles * len(rows) else two
         kind = of[number % len(of)]
-        image = read(paths[film])
+        image = read(paths[row])
         for name in kind:
             image = CHANGES[name](image, random)
         prints.append(fingerprint(np.ascontiguousarray(image)))
@@ -139,13 +139,13 @@ def draw_sheets(folder: Path, paths: Sequence[Path], records: Sequence[Record], 
     cells = []
     for pair in sorted(pairs, key=lambda pair: pair.similarity):
         ends = (pair.first, pair.second)
-        films = [cv2.resize(read(paths[row]), (180, 180), interpolation=cv2.INTER_AREA) for row in ends]
+        images = [cv2.resize(read(paths[row]), (180, 180), interpolation=cv2.INTER_AREA) for row in ends]
         one, two = (records[row] for row in ends)
         same = "G" if same_group(one, two) else ""
         bar = np.zeros((16, 360), np.uint8)
         text = f"{len(cells)} {pair.similarity:.3f} {one.source}/{two.source} {same}"
         cv2.putText(bar, text, (2, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.38, 255, 1)
-        cells.append(np.vstack([bar, np.hstack(films)]))
+        cells.append(np.vstack([bar, np.hstack(images)]))
     cells += [np.zeros((196, 360), np.uint8)] * (-len(cells) % 4)
     rows = [np.hstack(cells[start : start + 4]) for start in range(0, len(cells), 4)]
     for sheet in range(0, len(rows), 8):
@@ -199,20 +199,20 @@ def measure(records: Sequence[Record], arguments: argparse.Namespace, real: bool
 
 def second_search(
     paths: Sequence[Path],
-    films: Sequence[int],
+    planted: Sequence[int],
     prints: list[Fingerprint],
     digests: list[str],
     known: NDArray[np.int64],
     workers: int,
 ) -> dict[str, Any]:
-    """With a copy of each of ``films``: how many are found, and what else; ``known`` names the images before."""
+    """With a copy of each of ``planted``: how many are found, and what else; ``known`` names the images before."""
     count = len(paths)
-    copies, kinds = plant(paths, films, 0.5)
-    pairs = find_duplicates(stack(prints + copies), digests + [f"copy {row}" for row in films], workers=workers)
+    copies, kinds = plant(paths, planted, 0.5)
+    pairs = find_duplicates(stack(prints + copies), digests + [f"copy {row}" for row in planted], workers=workers)
     cluster = joined(pairs, count + len(copies))
-    found = [bool(cluster[film] == cluster[count + number]) for number, film in enumerate(films)]
-    film_of = known[np.concatenate([np.arange(count), films]).astype(int)]
-    wrong = [pair for pair in pairs if film_of[pair.first] != film_of[pair.second]]
+    found = [bool(cluster[row] == cluster[count + number]) for number, row in enumerate(planted)]
+    image_of = known[np.concatenate([np.arange(count), planted]).astype(int)]
+    wrong = [pair for pair in pairs if image_of[pair.first] != image_of[pair.second]]
     false = {row for pair in wrong for row in (pair.first, pair.second)}
     kind_of = [kind if kind in CHANGES else "two changes" for kind in kinds]
     hits = {
@@ -220,7 +220,7 @@ def second_search(
         for kind in (*CHANGES, "two changes")
     }
     return {
-        "planted": len(films),
+        "planted": len(planted),
         "recall": {
             **{kind: proportion(sum(own), len(own)) for kind, own in hits.items() if own},
             "all": proportion(sum(found), len(found)),

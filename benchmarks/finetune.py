@@ -13,7 +13,7 @@ from resamples of the test images' groups within classes, the same for both netw
 training images out: the AUROC of each seed is in the JSON file. The bundle as it is, without an image of its
 user, is measured too.
 
-THE SHIPPED BUNDLE HAS SEEN THESE TRAINING FILMS: it was trained on the training split of all sources, nih's images of
+THE SHIPPED BUNDLE HAS SEEN THESE TRAINING IMAGES: it was trained on the training split of all sources, nih's images of
 both classes among them. What is measured is how few images keep or change what it knows, and how far ImageNet weights
 come with them; it is no measurement on a hospital that the bundle has never seen. For that, give a bundle that was
 trained without the source; the result says which sources the bundle names. The test split was seen by neither.
@@ -61,14 +61,14 @@ NO_TREATMENTS = {"background_p": 0.0, "erase_p": 0.0, "lesion_p": 0.0}
 BATCH = 16
 
 
-class Films(NamedTuple):
+class Images(NamedTuple):
     """The three splits of the two classes."""
 
     datasets: Mapping[SplitName, CachedDataset]
     keys: Sequence[str]  # of the test images
 
 
-def films_of(data: Path, source: str, classes: tuple[str, str], config: Config) -> Films:
+def images_of(data: Path, source: str, classes: tuple[str, str], config: Config) -> Images:
     """The labeled images of one source and two classes, decoded."""
     index = build_index(data, classes=classes, check=False)
     split = make_split(index, config.split)
@@ -81,7 +81,7 @@ def films_of(data: Path, source: str, classes: tuple[str, str], config: Config) 
         datasets[name] = CachedDataset(
             open_cache(records, config.preprocess, cache_folder()), records, classes, config.preprocess
         )
-    return Films(datasets, [index.key(record) for record in records])
+    return Images(datasets, [index.key(record) for record in records])
 
 
 def settings_of(way: str, arguments: argparse.Namespace, seed: int) -> Config:
@@ -95,20 +95,20 @@ def settings_of(way: str, arguments: argparse.Namespace, seed: int) -> Config:
     return load_config("default", None, {**chosen, **same})
 
 
-def drawn(films: CachedDataset, per_class: int, per_epoch: int, seed: int) -> CachedDataset:
+def drawn(images: CachedDataset, per_class: int, per_epoch: int, seed: int) -> CachedDataset:
     """``per_class`` images of each class, the same for both ways, repeated to ``per_epoch``."""
     generator = np.random.default_rng([seed, per_class])
-    rows = [generator.permutation(np.flatnonzero(films.labels == k))[:per_class] for k in range(films.num_classes)]
+    rows = [generator.permutation(np.flatnonzero(images.labels == k))[:per_class] for k in range(images.num_classes)]
     if any(own.size < per_class for own in rows):
         raise SystemExit(f"Expected {per_class} training images of each class, got {[own.size for own in rows]}")
-    return films.subset(np.resize(np.concatenate(rows), per_epoch).tolist())
+    return images.subset(np.resize(np.concatenate(rows), per_epoch).tolist())
 
 
-def trained(way: str, films: Films, per_class: int, seed: int, arguments: argparse.Namespace) -> Scores:
+def trained(way: str, images: Images, per_class: int, seed: int, arguments: argparse.Namespace) -> Scores:
     """One network, trained on the drawn images, on the test split."""
     config = settings_of(way, arguments, seed)
-    val = films.datasets["val"]
-    if way == "imagenet" and not masks_of(films):  # nothing to train the gate with
+    val = images.datasets["val"]
+    if way == "imagenet" and not masks_of(images):  # nothing to train the gate with
         config = config.model_copy(update={"model": config.model.model_copy(update={"lung_gate": False})})
     torch.manual_seed(seed)
     model = build_model(config.model, config.preprocess, val.num_classes)
@@ -118,23 +118,23 @@ def trained(way: str, films: Films, per_class: int, seed: int, arguments: argpar
         load_pretrained(model, config.model)
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
-        train = drawn(films.datasets["train"], per_class, arguments.per_epoch, seed)
+        train = drawn(images.datasets["train"], per_class, arguments.per_epoch, seed)
         fit(model, train, val, config, run, Silent(), identity=way)
         load_weights(model, run.best)
-    return scored(PyTorchBackend(model), films, val.class_names, config)
+    return scored(PyTorchBackend(model), images, val.class_names, config)
 
 
-def masks_of(films: Films) -> int:
+def masks_of(images: Images) -> int:
     """Training images that have a lung mask."""
-    return sum(record.mask_path is not None for record in films.datasets["train"].records)
+    return sum(record.mask_path is not None for record in images.datasets["train"].records)
 
 
-def scored(backend: PyTorchBackend, films: Films, names: tuple[str, ...], config: Config) -> Scores:
+def scored(backend: PyTorchBackend, images: Images, names: tuple[str, ...], config: Config) -> Scores:
     """A network on the test split."""
-    records = films.datasets["test"].records
+    records = images.datasets["test"].records
     cache = open_cache(records, config.preprocess, cache_folder())
     return score_records(
-        backend, cache, records, films.keys, names, config.preprocess, split="test", distances=False
+        backend, cache, records, images.keys, names, config.preprocess, split="test", distances=False
     ).scores
 
 
@@ -168,13 +168,13 @@ def measured(
     )
 
 
-def row_of(films: Films, per_class: int, classes: tuple[str, str], arguments: argparse.Namespace) -> dict[str, Any]:
+def row_of(images: Images, per_class: int, classes: tuple[str, str], arguments: argparse.Namespace) -> dict[str, Any]:
     """One size: both ways, all seeds."""
     scores: dict[str, list[Scores]] = {way: [] for way in WAYS}
     for seed in range(arguments.seeds):
         for way in WAYS:
             began = time.perf_counter()
-            scores[way].append(trained(way, films, per_class, seed, arguments))
+            scores[way].append(trained(way, images, per_class, seed, arguments))
             print(f"{per_class} a class, seed {seed}, {way}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
     first = scores[WAYS[0]][0]
     positive = first.labels == 1
@@ -185,16 +185,16 @@ def row_of(films: Films, per_class: int, classes: tuple[str, str], arguments: ar
     return {"per_class": per_class, **{name: as_json(value) for name, value in found.items()}, "by_seed": each}
 
 
-def untouched(manifest: Manifest, films: Films, arguments: argparse.Namespace) -> dict[str, Any] | None:
+def untouched(manifest: Manifest, images: Images, arguments: argparse.Namespace) -> dict[str, Any] | None:
     """The bundle without any training, where it knows both classes."""
-    test = films.datasets["test"]
+    test = images.datasets["test"]
     classes: tuple[str, str] = (arguments.negative, arguments.positive)
     if not {*classes} <= {*manifest.class_names}:
         return None
     config = settings_of("finetuned", arguments, 0)
     model = build_model(config.model, config.preprocess, len(manifest.class_names))
     load_from_bundle(model, config, manifest.class_names)
-    scores = scored(PyTorchBackend(model), films, manifest.class_names, config)
+    scores = scored(PyTorchBackend(model), images, manifest.class_names, config)
     found = measured({"auc": [rank(scores, classes)]}, test.labels == 1, scores.clusters(), arguments.resamples)
     return as_json(found["auc"])  # type: ignore[no-any-return]
 
@@ -218,16 +218,16 @@ def main() -> None:
     began = time.perf_counter()
     classes = (arguments.negative, arguments.positive)
     manifest = load_bundle(resolve_bundle(arguments.bundle)).manifest
-    films = films_of(arguments.data, arguments.source, classes, settings_of("finetuned", arguments, 0))
-    before = untouched(manifest, films, arguments)
-    rows = [row_of(films, count, classes, arguments) for count in arguments.per_class]
-    counts = {n: {c: int((d.labels == k).sum()) for k, c in enumerate(classes)} for n, d in films.datasets.items()}
+    images = images_of(arguments.data, arguments.source, classes, settings_of("finetuned", arguments, 0))
+    before = untouched(manifest, images, arguments)
+    rows = [row_of(images, count, classes, arguments) for count in arguments.per_class]
+    counts = {n: {c: int((d.labels == k).sum()) for k, c in enumerate(classes)} for n, d in images.datasets.items()}
     result = {
         "bundle": {"id": manifest.bundle_id, "name": manifest.name, "network": manifest.model.name},
         "bundle_saw_source": arguments.source in manifest.sources if manifest.sources else None,
-        "source": arguments.source, "classes": classes, "films": counts, "size": arguments.size,
-        "masks": masks_of(films),
-        "film_passes": arguments.epochs * arguments.per_epoch, "epochs": arguments.epochs, "seeds": arguments.seeds,
+        "source": arguments.source, "classes": classes, "images": counts, "size": arguments.size,
+        "masks": masks_of(images),
+        "image_passes": arguments.epochs * arguments.per_epoch, "epochs": arguments.epochs, "seeds": arguments.seeds,
         "resamples": arguments.resamples, "untouched": before, "rows": rows,
         "seconds": time.perf_counter() - began, "command": f"python benchmarks/finetune.py --bundle {manifest.name}",
     }  # fmt: skip

@@ -47,7 +47,7 @@ from hilum.inference.predictor import Predictor
 from hilum.storage import write_json
 from hilum.types import Radiograph
 
-FILMS = 400
+IMAGES = 400
 ENLARGED = 288
 SIDES = (256, 512, 1024, 2500)
 DRAWN, DRAWN_SEED = 40, 2_000_000
@@ -57,7 +57,7 @@ ADULTS_APART = "kermany"
 
 
 @dataclass(frozen=True)
-class Film:
+class Image:
     """A frontal radiograph and what is known of it."""
 
     radiograph: Radiograph
@@ -101,27 +101,27 @@ def auroc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> dict[
     return {"value": area(positive, negative), "low": low, "high": high, "n": int(positive.size + negative.size)}
 
 
-def draw_films(metadata: Path, count: int | None, keep: Callable[[Film], bool]) -> list[Film]:
+def draw_images(metadata: Path, count: int | None, keep: Callable[[Image], bool]) -> list[Image]:
     """Frontal images of the test split, one a group, in a fixed random order, enlarged."""
     index = build_index(metadata, check=False)
     with metadata.open(encoding="utf-8", newline="") as stream:
         views = {row["image"]: row["view"] for row in csv.DictReader(stream)}
     seen: set[str] = set()
-    films: list[Film] = []
+    images: list[Image] = []
     rows = [record for record in index.records if record.split == "test"]
     for position in np.random.default_rng(0).permutation(len(rows)).tolist():
         record = rows[position]
         if record.group in seen:
             continue
         view = views[record.image_path.relative_to(metadata.parent.resolve()).as_posix()]
-        blank = Film(Radiograph(np.zeros((1, 1), np.uint8)), record.source or "", view)
+        blank = Image(Radiograph(np.zeros((1, 1), np.uint8)), record.source or "", view)
         if not keep(blank):
             continue
         seen.add(record.group or str(record.image_path))
-        films.append(replace(blank, radiograph=scaled(read_radiograph(record.image_path), ENLARGED, shorter=True)))
-        if len(films) == count:
+        images.append(replace(blank, radiograph=scaled(read_radiograph(record.image_path), ENLARGED, shorter=True)))
+        if len(images) == count:
             break
-    return films
+    return images
 
 
 def scaled(radiograph: Radiograph, side: int, *, shorter: bool = False) -> Radiograph:
@@ -133,12 +133,12 @@ def scaled(radiograph: Radiograph, side: int, *, shorter: bool = False) -> Radio
     return Radiograph(np.asarray(cv2.resize(gray, shape, interpolation=way), np.uint8), origin=radiograph.origin)
 
 
-def turned(film: Radiograph, quarters: int) -> Radiograph:
-    return replace(film, pixels=np.ascontiguousarray(np.rot90(film.pixels, -quarters)))
+def turned(image: Radiograph, quarters: int) -> Radiograph:
+    return replace(image, pixels=np.ascontiguousarray(np.rot90(image.pixels, -quarters)))
 
 
-def inverted(film: Radiograph) -> Radiograph:
-    return replace(film, pixels=255 - to_uint8(film))
+def inverted(image: Radiograph) -> Radiograph:
+    return replace(image, pixels=255 - to_uint8(image))
 
 
 def others_of(others: Sequence[Other]) -> dict[str, list[Radiograph]]:
@@ -189,17 +189,17 @@ class Table:
         print(f"{entry['section']}, {entry['figure']}: {cells}  {entry['must']}", flush=True)
 
 
-def accepted(table: Table, films: list[Film], native: list[Radiograph], metadata: Path) -> None:
-    images = [film.radiograph for film in films]
+def accepted(table: Table, drawn: list[Image], native: list[Radiograph], metadata: Path) -> None:
+    images = [image.radiograph for image in drawn]
     table.add("accepted, frontal radiographs", "native files", native, must="≥ 0.99")
     table.add("accepted, frontal radiographs", "test split, enlarged", images, must="≥ 0.99")
     table.add("accepted, frontal radiographs", "both", [*native, *images], must="≥ 0.99")
-    children = draw_films(metadata, FILMS, lambda film: film.source == ADULTS_APART)
-    adults = draw_films(metadata, FILMS, lambda film: film.source != ADULTS_APART)
-    portable = draw_films(metadata, None, lambda film: film.source != ADULTS_APART and film.view.startswith("AP"))
+    children = draw_images(metadata, IMAGES, lambda image: image.source == ADULTS_APART)
+    adults = draw_images(metadata, IMAGES, lambda image: image.source != ADULTS_APART)
+    portable = draw_images(metadata, None, lambda image: image.source != ADULTS_APART and image.view.startswith("AP"))
     for name, group in (("adults", adults), ("children", children), ("adults, AP (portable)", portable)):
         table.add(
-            "accepted, by kind of image", name, [film.radiograph for film in group], must="within 1 point of adults"
+            "accepted, by kind of image", name, [image.radiograph for image in group], must="within 1 point of adults"
         )
 
 
@@ -232,15 +232,15 @@ def geometry(table: Table, images: list[Radiograph]) -> None:
         return lambda verdict: not verdict.accepted and verdict.reason == words
 
     table.add(
-        "caught, right reason", "inverted", [inverted(film) for film in images], says("inverted gray scale"), "≥ 0.98"
+        "caught, right reason", "inverted", [inverted(image) for image in images], says("inverted gray scale"), "≥ 0.98"
     )
     for quarters in (1, 2, 3):
         words = f"rotated {90 * quarters} degrees clockwise"
         table.add(
-            "caught, right reason", f"rotated by {90 * quarters}", [turned(film, quarters) for film in images],
+            "caught, right reason", f"rotated by {90 * quarters}", [turned(image, quarters) for image in images],
             says(words), "≥ 0.98",
         )  # fmt: skip
-    mirrored = [replace(film, pixels=np.ascontiguousarray(film.pixels[:, ::-1])) for film in images]
+    mirrored = [replace(image, pixels=np.ascontiguousarray(image.pixels[:, ::-1])) for image in images]
 
     def warned(verdict: Verdict) -> bool:
         return any(finding.check == "mirrored" for finding in verdict.findings)
@@ -277,12 +277,12 @@ def times(table: Table, image: Radiograph, rounds: int = 60) -> None:
     """Milliseconds of the first stage for one decoded image on one core, both gates in turn."""
     cv2.setNumThreads(1)
     for side in (288, 1024, 2500):
-        film = scaled(image, side)
+        enlarged = scaled(image, side)
         taken: dict[str, list[float]] = {"classic": [], "learned": []}
         for _ in range(rounds):
             for name, gate in (("classic", table.gates.classic_gate), ("learned", table.gates.first)):
                 started = time.perf_counter()
-                gate(film)
+                gate(enlarged)
                 taken[name].append(1000 * (time.perf_counter() - started))
         entry: dict[str, Any] = {
             "section": "milliseconds",
@@ -307,10 +307,10 @@ def main() -> None:
 
     table = Table(Gates(options.bundle))
     native = [read_radiograph(path) for path in sorted(options.native.rglob("*")) if path.suffix not in (".csv", "")]
-    films = draw_films(options.metadata, FILMS, lambda film: True)
-    images = [film.radiograph for film in films]
+    drawn = draw_images(options.metadata, IMAGES, lambda image: True)
+    images = [image.radiograph for image in drawn]
     others = others_of(read_others(options.others, options.others_root))
-    accepted(table, films, native, options.metadata)
+    accepted(table, drawn, native, options.metadata)
     refused(table, others)
     geometry(table, images)
     sizes(table, [*native, *images[:100]])

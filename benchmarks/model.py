@@ -249,10 +249,10 @@ def _with_baseline(a: LocalizationTable, b: LocalizationTable) -> LocalizationTa
         raise SystemExit("Expected both localization.csv of the same images")
     if not cams:
         return b
-    films: dict[str, list[Any]] = {}
+    images: dict[str, list[Any]] = {}
     for own in b.rows:
-        films.setdefault(own.file, []).append(own)
-    return LocalizationTable(tuple(r for file, rows in films.items() for r in (*rows, cams[file])))
+        images.setdefault(own.file, []).append(own)
+    return LocalizationTable(tuple(r for file, rows in images.items() for r in (*rows, cams[file])))
 
 
 def _dice_of(bundle: Bundle, records: Sequence[Record]) -> Scores:

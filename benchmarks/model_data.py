@@ -23,7 +23,7 @@ def data_facts(records: Sequence[Record], meta_of: Mapping[Path, Meta]) -> dict[
     metas = [meta_of[record.image_path] for record in records]
     masked = Counter((m["source"], m["mask_pairing"]) for r, m in zip(records, metas, strict=True) if r.mask_path)
     return {
-        "films": len(records),
+        "images": len(records),
         "groups": len({record.group or str(record.image_path) for record in records}),
         "classes": {
             label: {name: sum(m["label"] == label and m["split"] == name for m in metas) for name in SPLIT_NAMES}
@@ -33,7 +33,7 @@ def data_facts(records: Sequence[Record], meta_of: Mapping[Path, Meta]) -> dict[
             name: _source([m for m in metas if m["source"] == name])
             for name, _ in Counter(m["source"] for m in metas).most_common()
         },
-        "masks": [{"source": source, "pairing": kind, "films": n} for (source, kind), n in sorted(masked.items())],
+        "masks": [{"source": source, "pairing": kind, "images": n} for (source, kind), n in sorted(masked.items())],
         "masks_by_split": _by_split(records, [record.mask_path is not None for record in records]),
         "targets_by_split": _by_split(records, [bool(record.region_path or record.boxes) for record in records]),
     }
@@ -41,7 +41,7 @@ def data_facts(records: Sequence[Record], meta_of: Mapping[Path, Meta]) -> dict[
 
 def _source(metas: Sequence[Meta]) -> dict[str, Any]:
     return {
-        "films": len(metas),
+        "images": len(metas),
         "classes": dict(sorted(Counter(m["label"] for m in metas).items())),
         "repositories": sorted({m["original_repository"] for m in metas}),
         "licenses": dict(Counter(m["license"] or "none stated" for m in metas).most_common()),

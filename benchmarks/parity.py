@@ -63,7 +63,7 @@ class Totals:
         self.equal_labels += first.label == second.label
 
 
-def draw_films(folder: Path, n: int) -> list[Path]:
+def draw_images(folder: Path, n: int) -> list[Path]:
     """``n`` phantoms of all classes and several sizes."""
     for number in range(n):
         label, size = PHANTOM_CLASSES[number % len(PHANTOM_CLASSES)], SIZES[number % len(SIZES)]
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures: benchmarks/results/parity.json")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        files = chosen_files(arguments.data, arguments.n) if arguments.data else draw_films(Path(scratch), arguments.n)
+        files = chosen_files(arguments.data, arguments.n) if arguments.data else draw_images(Path(scratch), arguments.n)
         totals = compare(arguments.bundle, files)
     if not totals.files:
         raise SystemExit("none of the files could be read")

@@ -44,7 +44,7 @@ _TURNED_AWAY = (429, 503)
 _BOUNDARY = "hilum-benchmark"
 
 
-def films_of(folder: Path | None, count: int) -> list[Upload]:
+def images_of(folder: Path | None, count: int) -> list[Upload]:
     """Images of a folder, or drawn ones of 1,024 x 1,024."""
     if folder is not None:
         return [Upload(file.read_bytes(), file.name) for file in find_images(folder)[:count]]
@@ -52,18 +52,18 @@ def films_of(folder: Path | None, count: int) -> list[Upload]:
     return [Upload(cv2.imencode(".png", image)[1].tobytes(), f"{n}.png") for n, image in enumerate(drawn)]
 
 
-def bare(predictor: Predictor, films: Sequence[Upload], seconds: float) -> float:
+def bare(predictor: Predictor, images: Sequence[Upload], seconds: float) -> float:
     """Images per second of the predictor alone."""
     start = time.perf_counter()
     answered = 0
-    for _ in predictor.predict_many(_until(films, start + seconds)):
+    for _ in predictor.predict_many(_until(images, start + seconds)):
         answered += 1
     return answered / (time.perf_counter() - start)
 
 
-def network_alone(predictor: Predictor, films: Sequence[Upload], seconds: float) -> float:
+def network_alone(predictor: Predictor, uploads: Sequence[Upload], seconds: float) -> float:
     """Images per second of the engine alone, in batches of 8 that are prepared already."""
-    ready = [item for item in map(predictor.prepare, films) if isinstance(item, Ready)]
+    ready = [item for item in map(predictor.prepare, uploads) if isinstance(item, Ready)]
     images = np.stack([item.image for item in itertools.islice(itertools.cycle(ready), 8)])
     start, answered = time.perf_counter(), 0
     while time.perf_counter() < start + seconds:
@@ -72,11 +72,11 @@ def network_alone(predictor: Predictor, films: Sequence[Upload], seconds: float)
     return answered / (time.perf_counter() - start)
 
 
-def _until(films: Sequence[Upload], end: float) -> Iterator[Upload]:
-    for film in itertools.cycle(films):
+def _until(images: Sequence[Upload], end: float) -> Iterator[Upload]:
+    for image in itertools.cycle(images):
         if time.perf_counter() >= end:
             return
-        yield film
+        yield image
 
 
 @contextmanager
@@ -99,10 +99,10 @@ def service(bundle: str) -> Iterator[tuple[int, subprocess.Popen[str]]]:
         process.stdout.close()
 
 
-def posting(film: Upload) -> bytes:
+def posting(image: Upload) -> bytes:
     """A whole request for one image."""
-    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="files"; filename="{film.name}"\r\n\r\n'
-    body = head.encode() + film.content + f"\r\n--{_BOUNDARY}--\r\n".encode()
+    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="files"; filename="{image.name}"\r\n\r\n'
+    body = head.encode() + image.content + f"\r\n--{_BOUNDARY}--\r\n".encode()
     lines = [
         "POST /v1/predict HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}",
         f"Content-Type: multipart/form-data; boundary={_BOUNDARY}", "", "",
@@ -204,24 +204,24 @@ def growth(memory: Sequence[float]) -> float:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Every round, and what came of them."""
-    films = films_of(arguments.images, arguments.count)
+    images = images_of(arguments.images, arguments.count)
     predictor = Predictor(load_bundle(resolve_bundle(arguments.bundle)))
-    bare(predictor, films, 3)
-    requests, load, rounds = [posting(film) for film in films], Load(), []
+    bare(predictor, images, 3)
+    requests, load, rounds = [posting(image) for image in images], Load(), []
     with service(arguments.bundle) as (port, process):
         asyncio.run(Load().run(port, process.pid, requests, arguments.clients, 5))
         for _ in range(arguments.rounds):
-            network = network_alone(predictor, films, arguments.bare_seconds / 3)
-            alone = bare(predictor, films, arguments.bare_seconds)
+            network = network_alone(predictor, images, arguments.bare_seconds / 3)
+            alone = bare(predictor, images, arguments.bare_seconds)
             served = asyncio.run(load.run(port, process.pid, requests, arguments.clients, arguments.seconds))
             rounds.append({"network": network, "bare": alone, "served": served, "ratio": served / alone})
-            print(f"bare {alone:6.1f} films/s, served {served:6.1f}, ratio {served / alone:.3f}", flush=True)
+            print(f"bare {alone:6.1f} images/s, served {served:6.1f}, ratio {served / alone:.3f}", flush=True)
     memory = [megabytes for _, megabytes in load.memory]
     p50, p99 = np.percentile(load.health, [50, 99]).tolist()
-    sizes = [len(film.content) for film in films]
+    sizes = [len(image.content) for image in images]
     return {
         "command": "python benchmarks/service.py" + ("" if arguments.images is None else " --images DIR"),
-        "films": len(films), "drawn": arguments.images is None,
+        "images": len(images), "drawn": arguments.images is None,
         "kilobytes": statistics.median(sizes) / 1000, "clients": arguments.clients,
         "seconds": arguments.rounds * arguments.seconds, "rounds": rounds, "statuses": dict(load.statuses),
         "healthz": {"n": len(load.health), "p50_ms": p50, "p99_ms": p99, "max_ms": max(load.health)},

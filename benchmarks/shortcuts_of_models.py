@@ -1,11 +1,11 @@
 """Do two models need the lungs? Both on the same test images, with the same lungs taken away, in the same resamples.
 
     python benchmarks/shortcuts_of_models.py metadata.csv --baseline BUNDLE --model BUNDLE
-    python benchmarks/shortcuts_of_models.py metadata.csv --baseline BUNDLE --model BUNDLE --films 800
+    python benchmarks/shortcuts_of_models.py metadata.csv --baseline BUNDLE --model BUNDLE --limit 800
 
 The treatments, the shortcut index and its intervals are those of hilum.audit.model_shortcuts. The lungs of an image are
 its reference mask where there is one, else what MODEL takes for them, for both models alike, brought to each one's own
-square. Differences are model less baseline. --films draws so many images, shared out over (class, source) as they are,
+square. Differences are model less baseline. --limit draws so many images, shared out over (class, source) as they are,
 by a fixed seed.
 """
 
@@ -48,7 +48,7 @@ AUROC = metric_title("roc_auc")
 SEED = 0
 
 
-class Films(NamedTuple):
+class Images(NamedTuple):
     """M images in one model's square."""
 
     images: NDArray[np.uint8]  # (M, S, S)
@@ -69,26 +69,26 @@ class Recorder:
         self.logits.append(output.classification.astype(np.float64))
         return output
 
-    def by_treatment(self, films: int) -> dict[str, FloatArray]:
+    def by_treatment(self, count: int) -> dict[str, FloatArray]:
         """Treatment to its logits (M, K)."""
         logits = np.concatenate(self.logits)
-        names = TREATMENTS[: len(logits) // films]  # without the swaps where there is one class alone
-        return dict(zip(names, logits.reshape(len(names), films, -1), strict=True))
+        names = TREATMENTS[: len(logits) // count]  # without the swaps where there is one class alone
+        return dict(zip(names, logits.reshape(len(names), count, -1), strict=True))
 
 
-def drawn(records: Sequence[Record], films: int, seed: int = SEED) -> list[Record]:
-    """``films`` of the records, shared out over (class, source) as they are; all where there are no more."""
+def drawn(records: Sequence[Record], limit: int, seed: int = SEED) -> list[Record]:
+    """``limit`` of the records, shared out over (class, source) as they are; all where there are no more."""
     generator = np.random.default_rng(seed)
     strata = np.unique([f"{r.label}\0{r.source}" for r in records], return_inverse=True)[1]
     place = np.zeros(len(records))  # in [0, 1), evenly over each stratum
     for stratum in range(int(strata.max()) + 1):
         own = np.flatnonzero(strata == stratum)
         place[own] = (generator.permutation(own.size) + generator.random()) / own.size
-    chosen = np.sort(np.argsort(place, kind="stable")[:films])
+    chosen = np.sort(np.argsort(place, kind="stable")[:limit])
     return [records[row] for row in chosen]
 
 
-def prepared(bundle: Bundle, records: Sequence[Record], names: Sequence[str]) -> Films:
+def prepared(bundle: Bundle, records: Sequence[Record], names: Sequence[str]) -> Images:
     """The images that have lungs, by the reference mask or by the model's own."""
     manifest = bundle.manifest
     cache = open_cache(records, manifest.preprocess, cache_folder())
@@ -98,31 +98,31 @@ def prepared(bundle: Bundle, records: Sequence[Record], names: Sequence[str]) ->
     )  # fmt: skip
     if scored.lungs is None or not has_lungs(scored.lungs).any():
         raise SystemExit("Expected images with lungs to erase, got none: MODEL finds no lung and there is no mask")
-    return Films(cache.images, scored.lungs, scored.scores)
+    return Images(cache.images, scored.lungs, scored.scores)
 
 
-def in_squares(films: Films, specs: Sequence[PreprocessSpec], records: Sequence[Record]) -> list[Films]:
+def in_squares(given: Images, specs: Sequence[PreprocessSpec], records: Sequence[Record]) -> list[Images]:
     """The same images and lungs in each model's square; lungs that are too small in one are taken from all."""
-    lungs = [np.stack([fit_mask(own, spec) for own in films.lungs]) for spec in specs]
+    lungs = [np.stack([fit_mask(own, spec) for own in given.lungs]) for spec in specs]
     kept = np.logical_and.reduce([has_lungs(own) for own in lungs])[:, None, None]
     images = [open_cache(records, spec, cache_folder()).images for spec in specs]
-    return [Films(image, own & kept, films.scores) for image, own in zip(images, lungs, strict=True)]
+    return [Images(image, own & kept, given.scores) for image, own in zip(images, lungs, strict=True)]
 
 
 def audited(
-    backend: Backend, spec: PreprocessSpec, temperature: float, films: Films, resamples: int, name: str
+    backend: Backend, spec: PreprocessSpec, temperature: float, images: Images, resamples: int, name: str
 ) -> tuple[ModelShortcuts, dict[str, Scores]]:
     """The audit of one model, and its answers (as Scores) on the images that count, per treatment."""
-    recorder, scores = Recorder(backend), films.scores
+    recorder, scores = Recorder(backend), images.scores
 
     def progress(done: int, of: int) -> None:
         print(f"\r{name}: {done:,} of {of:,}", end="" if done < of else "\n", file=sys.stderr)
 
     result = audit_model(
-        recorder, films.images, films.lungs, scores.labels, scores.class_names, scores.clusters(), spec,
+        recorder, images.images, images.lungs, scores.labels, scores.class_names, scores.clusters(), spec,
         temperature=temperature, resamples=resamples, seed=SEED, progress=progress,
     )  # fmt: skip
-    rows = np.flatnonzero((scores.labels >= 0) & has_lungs(films.lungs))
+    rows = np.flatnonzero((scores.labels >= 0) & has_lungs(images.lungs))
     answers = {
         treatment: _scores_of(scores, rows, logits, temperature)
         for treatment, logits in recorder.by_treatment(rows.size).items()
@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="a folder or a CSV with a split")
     parser.add_argument("--baseline", type=Path, required=True, help="a bundle")
     parser.add_argument("--model", type=Path, required=True, help="a bundle of the same classes; it finds the lungs")
-    parser.add_argument("--films", type=int, default=0, help="at most so many test images; 0: all")
+    parser.add_argument("--limit", type=int, default=0, help="at most so many test images; 0: all")
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the figures: benchmarks/results/shortcuts.json"
@@ -223,10 +223,10 @@ def main() -> None:
     index = build_index(arguments.data, classes=manifests[1].class_names, check=False)
     split = make_split(index, Config().split)
     everything = records_of(index, split, "test")
-    records = drawn(everything, arguments.films) if arguments.films else list(everything)
-    films = prepared(bundles[1], records, [index.key(record) for record in records])
+    records = drawn(everything, arguments.limit) if arguments.limit else list(everything)
+    images = prepared(bundles[1], records, [index.key(record) for record in records])
     n, masks = arguments.resamples, sum(record.mask_path is not None for record in records)
-    squares = in_squares(films, [m.preprocess for m in manifests], records)
+    squares = in_squares(images, [m.preprocess for m in manifests], records)
     found = [
         audited(open_backend(bundle), m.preprocess, m.temperature, own, n, name)
         for bundle, m, own, name in zip(bundles, manifests, squares, ("baseline", "model"), strict=True)
@@ -234,11 +234,11 @@ def main() -> None:
     results = [result for result, _ in found]
     apart = differences(found[0][1], found[1][1], n)
     rows, ratio = rows_of(results, apart), as_json(apart[f"{HEADLINE} index ratio"])
-    option = f" --films {arguments.films}" if arguments.films else ""
+    option = f" --limit {arguments.limit}" if arguments.limit else ""
     result = {
         "command": f"python benchmarks/shortcuts_of_models.py metadata.csv --baseline B --model M{option}",
-        "split": {"name": "test", "digest": split.digest, "films": len(everything)},
-        "films": results[1].films, "left_out": results[1].left_out, "reference_masks": masks, "seed": SEED,
+        "split": {"name": "test", "digest": split.digest, "images": len(everything)},
+        "images": results[1].images, "left_out": results[1].left_out, "reference_masks": masks, "seed": SEED,
         "resamples": n, "headline": HEADLINE, "check": CHECK, "majority_share": results[1].majority_share,
         "models": dict(zip(("baseline", "model"), map(_identity, bundles), strict=True)),
         "rows": rows, "ratio": ratio,

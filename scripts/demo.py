@@ -31,7 +31,7 @@ def main() -> None:
     out: Path = arguments.output
     shutil.rmtree(out, ignore_errors=True)
     started = time.perf_counter()
-    data, run, films = out / "data", out / "run", out / "films"
+    data, run, images = out / "data", out / "run", out / "images"
     hilum("phantom", data, "--count", arguments.count)
     hilum("index", data, "--output", out / "index.csv")
     hilum("split", out / "index.csv", "--output", out / "split.json")
@@ -41,12 +41,13 @@ def main() -> None:
     )  # fmt: skip
     hilum("evaluate", run)
     hilum("export", run, "--output", out / "demo.hilum")
-    hilum("phantom", films, "--count", 24, "--seed", 1)
+    hilum("phantom", images, "--count", 24, "--seed", 1)
     for backend in ("onnxruntime", "pytorch"):
-        pictures = ["--save-overlays", "--save-masks"] if backend == "onnxruntime" else []
+        overlays = ["--save-overlays", "--save-masks"] if backend == "onnxruntime" else []
         hilum(
-            "predict", films, "--bundle", out / "demo.hilum", "--backend", backend, "--output", out / backend, *pictures
-        )
+            "predict", images, "--bundle", out / "demo.hilum", "--backend", backend,
+            "--output", out / backend, *overlays,
+        )  # fmt: skip
     require_agreement(out / "onnxruntime" / "predictions.csv", out / "pytorch" / "predictions.csv")
     require_quality(run / "test" / "report.json")
     print(f"\nDone in {time.perf_counter() - started:.0f} s. Look at:")
@@ -83,8 +84,8 @@ def require_agreement(one: Path, two: Path) -> None:
         worst = max([worst, *(abs(float(left[name]) - float(right[name])) for name in columns)])
     if worst > TOLERANCE:
         sys.exit(f"The backends' probabilities differ by {worst:.1e}, at most {TOLERANCE:.0e} is allowed.")
-    films = len(tables[0])
-    print(f"\nONNX Runtime and PyTorch: {films} images, same labels, probabilities within {worst:.0e} as tabled.")
+    images = len(tables[0])
+    print(f"\nONNX Runtime and PyTorch: {images} images, same labels, probabilities within {worst:.0e} as tabled.")
 
 
 def require_quality(report: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from dicom_films import content_of
+from dicom_images import content_of
 from pydicom import Dataset
 
 PROGRAM = next((path for path in (shutil.which("Orthanc"), "/usr/sbin/Orthanc") if path and Path(path).exists()), None)
@@ -32,9 +32,9 @@ class Orthanc:
         self.url = f"{self.root}/dicom-web"
         self._client = httpx.Client(base_url=self.root, auth=login, timeout=30, trust_env=False)
 
-    def add(self, *films: Dataset | bytes) -> None:
-        for film in films:
-            content = film if isinstance(film, bytes) else content_of(film)
+    def add(self, *images: Dataset | bytes) -> None:
+        for image in images:
+            content = image if isinstance(image, bytes) else content_of(image)
             self._client.post("/instances", content=content).raise_for_status()
 
     def find(self, **query: str) -> list[str]:

@@ -26,7 +26,7 @@ def made_up_scores(count: int = 120, class_names: tuple[str, ...] = NAMES, *, se
     raised = np.exp(logits)
     dice = np.where(np.arange(count) % 2, random.uniform(0.8, 1, count), np.nan)
     return Scores(
-        files=tuple(f"images/film-{row}.png" for row in range(count)),
+        files=tuple(f"images/image-{row}.png" for row in range(count)),
         labels=labels,
         probabilities=raised / raised.sum(axis=1, keepdims=True),
         class_names=class_names,
@@ -127,7 +127,7 @@ def trust_parts() -> dict[str, Any]:
         ),
         "limits": ("No source has both COVID and Viral Pneumonia <b>.",),
         "failures": (
-            Failure(file="images/film-1.png", label="COVID", predicted="Normal & well", probability=0.987),
+            Failure(file="images/image-1.png", label="COVID", predicted="Normal & well", probability=0.987),
             Failure(file="images/<script>.png", label="COVID", predicted="Normal & well", probability=0.912),
         ),
     }
@@ -143,7 +143,7 @@ def audit_report(**parts: Any) -> AuditReport:
     score = {"accuracy": estimate(0.9), "balanced_accuracy": estimate(0.8), "auc": estimate(0.95)}
     plain = {"index": None, "balanced_index": None, "follows_background": None}
     model = {
-        "films": 40, "left_out": 2, "classes": 2, "majority_class": "Normal", "majority_share": 0.6,
+        "images": 40, "left_out": 2, "classes": 2, "majority_class": "Normal", "majority_share": 0.6,
         "scores": [
             {"treatment": "intact", **score, **plain},
             {"treatment": "erased_mean", **score, **plain, "index": estimate(0.4)},
@@ -182,9 +182,9 @@ def audit_report(**parts: Any) -> AuditReport:
     return AuditReport(**{**every, **parts})
 
 
-def film_png(seed: int, count: int = 1) -> bytes:
+def image_png(seed: int, count: int = 1) -> bytes:
     """``count`` phantoms of 64 pixels side by side, as PNG."""
     stream = io.BytesIO()
-    films = [draw_phantom(seed + place, "Normal", size=64).image for place in range(count)]
-    Image.fromarray(np.hstack(films)).save(stream, "PNG")
+    images = [draw_phantom(seed + place, "Normal", size=64).image for place in range(count)]
+    Image.fromarray(np.hstack(images)).save(stream, "PNG")
     return stream.getvalue()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from html_references import external_references
 from jinja2 import DictLoader, UndefinedError
-from report_writing import film_png
+from report_writing import image_png
 
 from hilum import document
 from hilum.document import data_uri, place, render, write_document
@@ -58,16 +58,16 @@ def test_a_name_that_is_absent_is_an_error() -> None:
     "html",
     [
         '<img src="https://example.org/a.png">',
-        '<img src="film.png">',
-        '<img srcset="film.png 2x" src="data:image/png;base64,AAAA">',
+        '<img src="image.png">',
+        '<img srcset="image.png 2x" src="data:image/png;base64,AAAA">',
         '<img src="data:text/html,<script>">',
         '<a href="//example.org">x</a>',
-        '<svg><image xlink:href="film.svg"/></svg>',
+        '<svg><image xlink:href="image.svg"/></svg>',
         '<link rel="stylesheet" href="#">',
         "<script>1</script>",
         '<iframe srcdoc="x"></iframe>',
         '<p onclick="x()">x</p>',
-        '<p style="background: url(film.png)">x</p>',
+        '<p style="background: url(image.png)">x</p>',
         "<style>p { background: url('https://example.org/a.png') }</style>",
         '<style>@import "a.css";</style>',
         '<meta http-equiv="refresh" content="0; url=elsewhere">',
@@ -80,7 +80,7 @@ def test_references_outside_are_found(html: str) -> None:
 def test_text_that_names_an_address_is_no_reference() -> None:
     html = (
         '<a href="#x">see http://example.org</a> <img src="data:image/png;base64,AAAA"> '
-        "<style>p { background: url(data:image/png;base64,AAAA) url(#a) }</style> url(film.png)"
+        "<style>p { background: url(data:image/png;base64,AAAA) url(#a) }</style> url(image.png)"
     )
     assert external_references(html) == set()
 
@@ -95,7 +95,7 @@ def test_a_document_is_written_filled_in_and_alone(tmp_path: Path, templates: di
 @pytest.mark.parametrize(
     ("content", "kind"),
     [
-        (film_png(0), "png"),
+        (image_png(0), "png"),
         (b"\xff\xd8\xff\xe0rest", "jpeg"),
         ("<svg/>", "svg+xml"),
         ("<?xml version='1.0'?>", "svg+xml"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_films import content_of, phantom_film
+from dicom_images import content_of, phantom_image
 from PIL import Image
 from pydicom import dcmread
 
@@ -89,8 +89,8 @@ def test_every_kind_of_source_gives_the_same(model: hilum.Model, png: Path, expe
 
 @pytest.mark.parametrize("meta", [True, False])
 def test_a_pydicom_dataset_is_read_as_its_file(model: hilum.Model, tmp_path: Path, meta: bool) -> None:
-    path = tmp_path / "film.dcm"
-    path.write_bytes(content_of(phantom_film(4, size=SIZE)))
+    path = tmp_path / "image.dcm"
+    path.write_bytes(content_of(phantom_image(4, size=SIZE)))
     dataset = dcmread(path)
     if not meta:
         del dataset.file_meta

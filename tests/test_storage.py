@@ -37,10 +37,10 @@ def names_in(folder: Path) -> list[str]:
 
 
 def test_writes_and_makes_the_folders(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "folder" / "film.bin"
+    path = tmp_path / "new" / "folder" / "image.bin"
     write_bytes(path, b"\x00\xff")
     assert path.read_bytes() == b"\x00\xff"
-    assert names_in(path.parent) == ["film.bin"]
+    assert names_in(path.parent) == ["image.bin"]
     assert path.stat().st_mode & 0o777 == 0o644
 
 

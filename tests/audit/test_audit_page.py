@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from html_references import external_references
-from report_writing import audit_report, estimate, film_png
+from report_writing import audit_report, estimate, image_png
 
 from hilum.audit.page import write_page
 from hilum.audit.report import AuditFinding, AuditReport
@@ -56,14 +56,14 @@ def test_sources_without_a_name_are_counted(tmp_path: Path) -> None:
 
 
 def test_pairs_have_their_pictures_and_names(tmp_path: Path) -> None:
-    picture = film_png(0, 2)
+    picture = image_png(0, 2)
     html = _page(audit_report(), tmp_path, {"c.png\nd<i>.png": picture, "unknown\npair": picture})
     assert html.count(base64.b64encode(picture).decode()) == 1
     assert "0.910" in html
     assert "d&lt;i&gt;.png" in html
 
 
-def test_probes_stand_with_their_chance_band_the_whole_film_last(tmp_path: Path) -> None:
+def test_probes_stand_with_their_chance_band_the_whole_image_last(tmp_path: Path) -> None:
     html = _page(audit_report(), tmp_path)
     probes = html[html.index('<section id="probes">') : html.index('<section id="model">')]
     names = re.findall(r'<th scope="row">([^<]+) <small', probes)

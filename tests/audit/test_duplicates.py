@@ -39,11 +39,11 @@ CHANGES: dict[str, Callable[[Image], Image]] = {
 }
 
 
-def _prints(films: Sequence[Image]) -> Prints:
-    return stack(fingerprint(np.ascontiguousarray(film)) for film in films)
+def _prints(images: Sequence[Image]) -> Prints:
+    return stack(fingerprint(np.ascontiguousarray(pixels)) for pixels in images)
 
 
-def _film(seed: int) -> Image:
+def _image(seed: int) -> Image:
     return draw_phantom(seed, PHANTOM_CLASSES[seed % 4], size=128).image
 
 
@@ -57,48 +57,48 @@ def _another_day(image: Image) -> Image:
 
 
 @pytest.mark.parametrize("changes", [*[(name,) for name in CHANGES], ("cropped", "jpeg"), ("darker", "rotated")])
-def test_a_changed_copy_is_the_same_film(changes: tuple[str, ...]) -> None:
-    copy = _film(6)
+def test_a_changed_copy_is_the_same_image(changes: tuple[str, ...]) -> None:
+    copy = _image(6)
     for name in changes:
         copy = CHANGES[name](copy)
-    prints = _prints([_film(6), copy])
+    prints = _prints([_image(6), copy])
     assert [(pair.first, pair.second, pair.exact) for pair in find_duplicates(prints, "ab")] == [(0, 1, False)]
 
 
-def test_other_films_are_not_nor_is_another_day() -> None:
-    films = [_film(seed) for seed in range(8)]
-    assert not find_duplicates(_prints(films), [str(row) for row in range(8)])
-    prints = _prints([films[2], _another_day(films[2])])
+def test_other_images_are_not_nor_is_another_day() -> None:
+    images = [_image(seed) for seed in range(8)]
+    assert not find_duplicates(_prints(images), [str(row) for row in range(8)])
+    prints = _prints([images[2], _another_day(images[2])])
     assert max(similarity(prints, 0, 1), similarity(prints, 1, 0)) < THRESHOLD
 
 
 def test_flat_images_match_nothing_but_their_bytes() -> None:
     flat = np.full((64, 64), 9, np.uint8)
-    pairs = find_duplicates(_prints([flat, flat + 1, flat, _film(0)]), ["a", "b", "a", "c"])
+    pairs = find_duplicates(_prints([flat, flat + 1, flat, _image(0)]), ["a", "b", "a", "c"])
     assert pairs == (Pair(0, 2, True, 1.0),)
 
 
-def test_the_search_finds_the_planted_copies_among_more_films() -> None:
-    films = [_film(0), *(_film(seed) for seed in range(40))]  # rows 0 and 1 are equal files
+def test_the_search_finds_the_planted_copies_among_more_images() -> None:
+    images = [_image(0), *(_image(seed) for seed in range(40))]  # rows 0 and 1 are equal files
     changed = [0, *range(2, 1 + len(CHANGES))]  # row 1 is not compared: row 0 stands for it
-    films += [change(films[row]) for row, change in zip(changed, CHANGES.values(), strict=True)]
+    images += [change(images[row]) for row, change in zip(changed, CHANGES.values(), strict=True)]
     planted = {(row, 41 + number) for number, row in enumerate(changed)}
-    prints = _prints(films)
-    assert len(films) - 1 > COMPARE_ALL
+    prints = _prints(images)
+    assert len(images) - 1 > COMPARE_ALL
     found = find_candidates(prints)
     keys = {*zip(found.first.tolist(), found.second.tolist(), strict=True)}
-    assert len(keys) == found.first.size <= 2 * NEIGHBORS * len(films)
+    assert len(keys) == found.first.size <= 2 * NEIGHBORS * len(images)
     assert all(one != two and (two, one) not in keys for one, two in keys)
     calls: list[tuple[int, int]] = []
-    digests = [str(max(row, 1)) for row in range(len(films))]
+    digests = [str(max(row, 1)) for row in range(len(images))]
     pairs = find_duplicates(prints, digests, progress=lambda done, total: calls.append((done, total)))
-    assert calls[-1][0] == calls[-1][1] <= 2 * NEIGHBORS * (len(films) - 1)
+    assert calls[-1][0] == calls[-1][1] <= 2 * NEIGHBORS * (len(images) - 1)
     assert {(pair.first, pair.second) for pair in pairs if not pair.exact} == planted
     assert [(pair.first, pair.second) for pair in pairs if pair.exact] == [(0, 1)]
 
 
 def test_a_small_set_is_compared_whole() -> None:
-    found = find_candidates(_prints([_film(seed) for seed in range(4)]))
+    found = find_candidates(_prints([_image(seed) for seed in range(4)]))
     assert {frozenset(pair) for pair in zip(found.first.tolist(), found.second.tolist(), strict=True)} == {
         frozenset(pair) for pair in itertools.combinations(range(4), 2)
     }
@@ -110,26 +110,26 @@ def test_neighbors_are_those_of_brute_force() -> None:
     queries = vectors + np.random.default_rng(1).normal(size=vectors.shape).astype(np.float32)
     nearest, cosines = _neighbors(queries, vectors)
     for row, query in enumerate(queries):
-        products = [(float(query @ film), other) for other, film in enumerate(vectors) if other != row]
+        products = [(float(query @ vector), other) for other, vector in enumerate(vectors) if other != row]
         best = sorted(products, reverse=True)[:NEIGHBORS]
         assert sorted(nearest[row].tolist()) == sorted(other for _, other in best)
         assert np.allclose(np.sort(cosines[row])[::-1], [value for value, _ in best], atol=1e-5)
 
 
 def test_equal_files_are_paired_with_the_first_which_alone_is_compared() -> None:
-    film, other = _film(1), _film(2)
-    prints = _prints([other, film, film, CHANGES["darker"](film), film])
+    image, other = _image(1), _image(2)
+    prints = _prints([other, image, image, CHANGES["darker"](image), image])
     pairs = find_duplicates(prints, ["o", "f", "f", "d", "f"])
     assert [(pair.first, pair.second, pair.exact) for pair in pairs] == [(1, 2, True), (1, 3, False), (1, 4, True)]
     assert all(pair.similarity == 1.0 for pair in pairs if pair.exact)
     assert all(THRESHOLD <= pair.similarity <= 1 for pair in pairs if not pair.exact)
 
 
-def test_nothing_and_one_film_have_no_pairs_and_digests_must_fit() -> None:
+def test_nothing_and_one_image_have_no_pairs_and_digests_must_fit() -> None:
     assert find_duplicates(stack([]), []) == ()
-    assert find_duplicates(_prints([_film(0)]), ["a"]) == ()
+    assert find_duplicates(_prints([_image(0)]), ["a"]) == ()
     with pytest.raises(DataError):
-        find_duplicates(_prints([_film(0)]), ["a", "b"])
+        find_duplicates(_prints([_image(0)]), ["a", "b"])
 
 
 def _random_pairs(count: int, edges: int) -> list[Pair]:

@@ -23,7 +23,7 @@ ALL: list[Treatment] = [
 WITHOUT_LUNGS = [erasure.erase_fill, erasure.erase_mean, erasure.border_only]
 
 
-def _film(seed: int = 0, label: str = "Normal", shape: tuple[int, int] = (64, 48)) -> tuple[Image, Mask]:
+def _image(seed: int = 0, label: str = "Normal", shape: tuple[int, int] = (64, 48)) -> tuple[Image, Mask]:
     """A phantom of the given shape, padded into the square, read-only."""
     phantom = draw_phantom(seed, label, size=64)
     crop = slice((64 - shape[0]) // 2, (64 + shape[0]) // 2), slice((64 - shape[1]) // 2, (64 + shape[1]) // 2)
@@ -40,7 +40,7 @@ def _noise(seed: int = 9) -> Image:
 
 
 def test_dilation_is_a_disc_of_the_given_share() -> None:
-    _, lung = _film()
+    _, lung = _image()
     distance = ndimage.distance_transform_edt(~lung)
     grown = erasure.dilate(lung, 0.1)  # 6 pixels
     assert grown[distance <= 5.4].all()
@@ -50,7 +50,7 @@ def test_dilation_is_a_disc_of_the_given_share() -> None:
 
 @pytest.mark.parametrize("treat", WITHOUT_LUNGS)
 def test_without_lungs_nothing_inside_the_dilated_lungs_matters(treat: Treatment) -> None:
-    image, lung = _film()
+    image, lung = _image()
     inside = ndimage.distance_transform_edt(~lung) <= 2  # of a dilation of 3 pixels
     other = np.where(inside & (image > 0), _noise(), image)
     assert np.array_equal(treat(image, lung), treat(other, lung))
@@ -58,11 +58,11 @@ def test_without_lungs_nothing_inside_the_dilated_lungs_matters(treat: Treatment
 
 
 def test_blurred_lungs_lose_texture_and_keep_density() -> None:
-    image, lung = _film()
+    image, lung = _image()
     texture = np.where(lung, np.where(np.indices(lung.shape).sum(0) % 2, 60, 100), image).astype(np.uint8)
     flat = np.where(lung, 80, image).astype(np.uint8)
     dense = np.where(lung, 180, image).astype(np.uint8)
-    blurred = [erasure.erase_blur(film, lung).astype(float) for film in (texture, flat, dense)]
+    blurred = [erasure.erase_blur(gray, lung).astype(float) for gray in (texture, flat, dense)]
     assert np.abs(blurred[0] - blurred[1])[lung].max() <= 2
     assert (blurred[2] - blurred[1])[lung].mean() > 40
     far = ndimage.distance_transform_edt(~lung) > 10  # dilation 3 and three deviations of the edge
@@ -70,10 +70,10 @@ def test_blurred_lungs_lose_texture_and_keep_density() -> None:
 
 
 def test_fill_and_mean_are_constants_of_their_own() -> None:
-    image, lung = _film()
-    film = (image > 0).astype(bool)
-    area = erasure.dilate(lung) & film
-    ring = erasure.dilate(erasure.dilate(lung)) & ~erasure.dilate(lung) & film
+    image, lung = _image()
+    content = (image > 0).astype(bool)
+    area = erasure.dilate(lung) & content
+    ring = erasure.dilate(erasure.dilate(lung)) & ~erasure.dilate(lung) & content
     for treat, gray in ((erasure.erase_fill, 128), (erasure.erase_mean, round(float(image[ring].mean())))):
         expected = image.copy()
         expected[area] = gray
@@ -81,15 +81,15 @@ def test_fill_and_mean_are_constants_of_their_own() -> None:
 
 
 def test_lungs_alone_show_nothing_else_not_even_the_padding() -> None:
-    image, lung = _film()
+    image, lung = _image()
     alone = erasure.lungs_only(image, lung)
     assert np.array_equal(alone[lung], image[lung])
     assert set(alone[~lung].tolist()) == {128}
     assert np.array_equal(alone, erasure.lungs_only(np.where(lung, image, _noise()), lung))
 
 
-def test_border_alone_is_a_tenth_of_the_film_on_each_side() -> None:
-    image, lung = _film()  # columns 8 to 55 of the square: a border of 5 columns and 6 rows
+def test_border_alone_is_a_tenth_of_the_image_on_each_side() -> None:
+    image, lung = _image()  # columns 8 to 55 of the square: a border of 5 columns and 6 rows
     border = erasure.border_only(image, lung)
     kept = np.ones_like(lung)
     kept[6:58, 13:51] = False
@@ -100,13 +100,13 @@ def test_border_alone_is_a_tenth_of_the_film_on_each_side() -> None:
 
 @pytest.mark.parametrize("treat", [treat for treat in ALL if treat is not erasure.lungs_only])
 def test_padding_stays_black(treat: Treatment) -> None:
-    image, lung = _film(shape=(64, 32))  # cuts into the lungs, so that the dilated mask would reach the padding
+    image, lung = _image(shape=(64, 32))  # cuts into the lungs, so that the dilated mask would reach the padding
     assert lung[:, 16].any()
     assert not treat(image, lung)[:, :16].any()
 
 
-def test_swapped_background_shows_own_lungs_and_the_other_film() -> None:
-    (image, lung), (other, other_lung) = _film(0), _film(1, "COVID")
+def test_swapped_background_shows_own_lungs_and_the_other_image() -> None:
+    (image, lung), (other, other_lung) = _image(0), _image(1, "COVID")
     swapped = erasure.swap_background(image, lung, other, other_lung)
     deep = ndimage.distance_transform_edt(lung) > 3
     assert deep.any()
@@ -123,8 +123,8 @@ def test_swapped_background_shows_own_lungs_and_the_other_film() -> None:
 
 
 @pytest.mark.parametrize("treat", ALL)
-def test_a_film_without_a_mask_comes_back_unchanged(treat: Treatment) -> None:
-    image, lung = _film()
+def test_an_image_without_a_mask_comes_back_unchanged(treat: Treatment) -> None:
+    image, lung = _image()
     empty = np.zeros_like(lung)
     assert np.array_equal(treat(image, empty), image)
     assert np.array_equal(erasure.swap_background(image, empty, _noise(), lung), image)
@@ -132,7 +132,7 @@ def test_a_film_without_a_mask_comes_back_unchanged(treat: Treatment) -> None:
 
 
 @pytest.mark.parametrize("treat", ALL)
-def test_a_mask_that_covers_all_leaves_a_film_of_the_same_size(treat: Treatment) -> None:
+def test_a_mask_that_covers_all_leaves_an_image_of_the_same_size(treat: Treatment) -> None:
     treated = treat(_noise(), np.ones((SIDE, SIDE), bool))
     assert treated.shape == (SIDE, SIDE)
     assert treated.dtype == np.uint8

@@ -9,7 +9,7 @@ import pytest
 from image_writing import color, encode, gray
 from PIL import Image
 
-from hilum.audit.features import FILM_PROBES, FileFacts, file_facts, film_features
+from hilum.audit.features import IMAGE_PROBES, FileFacts, file_facts, image_features
 from hilum.phantoms.chest import draw_phantom
 from hilum.types import Radiograph
 
@@ -17,7 +17,7 @@ FACTS = FileFacts("PNG", "L")
 
 
 def _features(image: np.ndarray, lung: np.ndarray | None, facts: FileFacts = FACTS) -> dict[str, np.ndarray]:
-    return film_features(Radiograph(image), facts, lung)
+    return image_features(Radiograph(image), facts, lung)
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,11 @@ def test_dicom_is_a_format_and_damage_has_no_facts() -> None:
     assert file_facts(b"no image at all") == FileFacts()
 
 
-def test_vectors_have_one_length_whatever_the_film() -> None:
+def test_vectors_have_one_length_whatever_the_image() -> None:
     phantom = draw_phantom(1, "COVID", size=64)
     small = _features(phantom.image, phantom.lung_mask)
-    large = film_features(Radiograph(np.full((90, 200), 3000, np.uint16), 12), FileFacts(), None)
-    assert tuple(small) == FILM_PROBES
+    large = image_features(Radiograph(np.full((90, 200), 3000, np.uint16), 12), FileFacts(), None)
+    assert tuple(small) == IMAGE_PROBES
     assert {name: vector.shape for name, vector in small.items()} == {name: v.shape for name, v in large.items()}
     assert all(vector.dtype == np.float32 for vector in (*small.values(), *large.values()))
     assert all(np.isfinite(vector).all() for vector in small.values())
@@ -84,7 +84,7 @@ def test_every_pixel_inside_the_lungs_is_erased() -> None:
     assert np.abs(_features(outside, phantom.lung_mask)["outside_lung"] - one).max() > 10
 
 
-def test_an_empty_mask_and_one_that_covers_the_film_leave_nothing_to_measure() -> None:
+def test_an_empty_mask_and_one_that_covers_the_image_leave_nothing_to_measure() -> None:
     image = draw_phantom(2, "Normal", size=64).image
     for mask in (np.zeros((64, 64), bool), np.ones((64, 64), bool)):
         assert np.isnan(_features(image, mask)["outside_lung"]).all()

@@ -42,7 +42,7 @@ def test_clean_data_give_no_finding() -> None:
     assert not _found(_records(groups="112233"), NAMES, [], _splits("ttvvee"))
 
 
-def test_a_film_in_two_splits_is_an_error_with_its_images() -> None:
+def test_an_image_in_two_splits_is_an_error_with_its_images() -> None:
     found = _found(_records(groups="112233"), NAMES, _pairs("ac", "ef"), _splits("ttvvee"))
     finding = found["duplicate_across_splits"]
     assert finding.severity == "error"
@@ -51,7 +51,7 @@ def test_a_film_in_two_splits_is_an_error_with_its_images() -> None:
     assert "group_across_splits" not in found
 
 
-def test_a_chain_of_pairs_is_one_film_and_crosses_by_its_ends() -> None:
+def test_a_chain_of_pairs_is_one_image_and_crosses_by_its_ends() -> None:
     # a-b and b-c are pairs; b has no split, so that only a and c cross.
     finding = _found(_records(), NAMES, _pairs("ab", "bc"), _splits("t ettt"))["duplicate_across_splits"]
     assert finding.records == ("a", "c")
@@ -72,14 +72,14 @@ def test_without_splits_the_split_checks_are_not_run() -> None:
     assert found["duplicate_within_split"].records == tuple("abcde")
 
 
-def test_two_labels_on_one_film_conflict_and_an_unknown_one_does_not() -> None:
+def test_two_labels_on_one_image_conflict_and_an_unknown_one_does_not() -> None:
     found = _found(_records("NCN NN", "111111"), NAMES, _pairs("ab", "cd", "ef"), [None] * 6)
     assert found["label_conflict"].severity == "error"
     assert found["label_conflict"].records == ("a", "b")
     assert found["label_conflict"].severity == "error"
 
 
-def test_films_without_a_common_group_are_named() -> None:
+def test_images_without_a_common_group_are_named() -> None:
     # a, b: two groups; c, d: none; e, f: one.
     finding = _found(_records(groups="12  55"), NAMES, _pairs("ab", "cd", "ef"), [None] * 6)["duplicate_across_groups"]
     assert finding.severity == "warning"
@@ -95,13 +95,13 @@ def test_duplicates_within_a_split_are_counted_per_split() -> None:
 
 
 def test_only_the_first_are_shown_and_all_are_recorded() -> None:
-    names = [f"film-{row:03d}" for row in range(20)]
+    names = [f"image-{row:03d}" for row in range(20)]
     records = [Record(Path(name), group="1") for name in names]
     pairs = [Pair(row, row + 1, True, 1.0) for row in range(0, 20, 2)]
     (finding,) = leak_findings(records, names, pairs, [None] * 20)
     assert "10 images" in finding.message
     assert "and 7 more" in finding.message
-    assert "film-006" not in finding.message
+    assert "image-006" not in finding.message
     assert finding.records == tuple(names)
 
 

@@ -56,22 +56,22 @@ def _constant(images: Floats) -> np.ndarray:
     return np.full(len(images), -1.0)
 
 
-def _films(labels: np.ndarray, *, border: bool = True, inside: bool = True) -> np.ndarray:
+def _images(labels: np.ndarray, *, border: bool = True, inside: bool = True) -> np.ndarray:
     """Gray images with a little noise; where asked, the border or the lungs are bright in class b."""
-    films = np.random.default_rng(0).integers(98, 103, (labels.size, SIDE, SIDE)).astype(np.uint8)
+    images = np.random.default_rng(0).integers(98, 103, (labels.size, SIDE, SIDE)).astype(np.uint8)
     tone = np.where(labels == 1, 200, 60).astype(np.uint8)
     for row in range(labels.size):
         if inside:
-            films[row][LUNG] = tone[row]
+            images[row][LUNG] = tone[row]
         if border:
-            films[row][BORDER] = tone[row]
-    return films
+            images[row][BORDER] = tone[row]
+    return images
 
 
-def _audit(reading: Reading, labels: np.ndarray, films: np.ndarray, **options: object) -> ModelShortcuts:
-    lungs = np.broadcast_to(LUNG, films.shape)
+def _audit(reading: Reading, labels: np.ndarray, images: np.ndarray, **options: object) -> ModelShortcuts:
+    lungs = np.broadcast_to(LUNG, images.shape)
     return audit_model(
-        Reader(reading), films, lungs, labels, NAMES, np.arange(labels.size), SPEC, resamples=200, **options
+        Reader(reading), images, lungs, labels, NAMES, np.arange(labels.size), SPEC, resamples=200, **options
     )  # type: ignore[arg-type]
 
 
@@ -79,8 +79,8 @@ LABELS = np.repeat([0, 1], [36, 24])
 
 
 def test_a_network_that_reads_the_border_does_not_need_the_lungs() -> None:
-    found = _audit(_border, LABELS, _films(LABELS))
-    assert (found.films, found.left_out, found.classes) == (60, 0, 2)
+    found = _audit(_border, LABELS, _images(LABELS))
+    assert (found.images, found.left_out, found.classes) == (60, 0, 2)
     assert (found.majority_class, found.majority_share) == ("a", 0.6)
     assert found.shortcut_index.value == found.balanced_index.value == found.mean_index.value == 1
     accuracies = {score.treatment: score.accuracy.value for score in found.scores}
@@ -101,7 +101,7 @@ def test_a_network_that_reads_the_border_does_not_need_the_lungs() -> None:
 
 
 def test_a_network_that_reads_the_lungs_has_no_shortcut() -> None:
-    found = _audit(_inside, LABELS, _films(LABELS))
+    found = _audit(_inside, LABELS, _images(LABELS))
     assert found.shortcut_index.value == found.balanced_index.value == 0
     assert found.score(HEADLINE).accuracy.value == 0.6
     assert found.score("lungs_only").accuracy.value == 1
@@ -117,7 +117,7 @@ def test_a_network_that_reads_the_lungs_has_no_shortcut() -> None:
 
 def test_blurred_lungs_would_accuse_an_honest_network() -> None:
     """Why the headline is not the worst of the three ways: how dense the lungs are survives a blur."""
-    found = _audit(_inside, LABELS, _films(LABELS, border=False))
+    found = _audit(_inside, LABELS, _images(LABELS, border=False))
     index = found.score("erased_blur").index
     assert index is not None
     assert index.value > 0.9
@@ -127,16 +127,16 @@ def test_blurred_lungs_would_accuse_an_honest_network() -> None:
 
 def test_a_filling_that_carries_the_surroundings_is_not_an_error() -> None:
     """A network that reads the lungs alone, on images whose surroundings have the tone of the class."""
-    films = _films(LABELS)
+    images = _images(LABELS)
     around = np.where(LUNG, 0, np.where(LABELS == 1, 200, 60)[:, None, None])
-    found = _audit(_inside, LABELS, np.where(around > 0, around, films).astype(np.uint8))
+    found = _audit(_inside, LABELS, np.where(around > 0, around, images).astype(np.uint8))
     assert found.shortcut_index.value == 1
     assert found.score("erased_fill").auc.value == 0.5
     assert [one.severity for one in model_findings(found)] == ["warning"]
 
 
 def test_a_network_without_skill_has_no_index() -> None:
-    found = _audit(_constant, LABELS, _films(LABELS))
+    found = _audit(_constant, LABELS, _images(LABELS))
     assert np.isnan(found.shortcut_index.value)
     assert np.isnan(found.balanced_index.value)
     (finding,) = model_findings(found)
@@ -147,9 +147,9 @@ def test_a_network_without_skill_has_no_index() -> None:
 def test_the_balanced_index_answers_where_the_commonest_class_leaves_no_gain() -> None:
     """19 in 20 images are of class a; the network finds all of b by its border, at the cost of as many of a."""
     labels = np.repeat([0, 1], [76, 4])
-    films = _films(labels)
-    films[:4][(slice(None), *BORDER)] = 200
-    found = _audit(_border, labels, films)
+    images = _images(labels)
+    images[:4][(slice(None), *BORDER)] = 200
+    found = _audit(_border, labels, images)
     assert np.isnan(found.shortcut_index.value)
     assert found.balanced_index.value == 1
     finding = next(one for one in model_findings(found) if one.check == "model_shortcut")
@@ -161,10 +161,10 @@ def test_figures_and_intervals_are_those_of_scikit_learn_on_the_same_resamples()
     """A class shows in the gray of the border and in that of the lungs, both uncertain; groups of three images."""
     rng = np.random.default_rng(3)
     labels = rng.choice(3, 90, p=[0.5, 0.3, 0.2])
-    films = _films(labels, border=False, inside=False)
+    radiographs = _images(labels, border=False, inside=False)
     for row, label in enumerate(labels):
-        films[row][BORDER], films[row][LUNG] = (40 + 60 * label + rng.normal(0, 35, 2)).clip(1, 255)
-        films[row][4, 15] = rng.integers(1, 256)  # what a temperature needs to change an order of images
+        radiographs[row][BORDER], radiographs[row][LUNG] = (40 + 60 * label + rng.normal(0, 35, 2)).clip(1, 255)
+        radiographs[row][4, 15] = rng.integers(1, 256)  # what a temperature needs to change an order of images
     clusters = 7 * (np.arange(90) // 3)  # numbered with gaps
 
     class Both(Reader):
@@ -175,12 +175,16 @@ def test_figures_and_intervals_are_those_of_scikit_learn_on_the_same_resamples()
             return BackendOutput(images, (1.5 * logits[0] + logits[1]).astype(np.float32), None)
 
     found = audit_model(
-        Both(_border), films, np.broadcast_to(LUNG, films.shape), labels, ("a", "b", "c"), clusters, SPEC,
+        Both(_border), radiographs, np.broadcast_to(LUNG, radiographs.shape), labels, ("a", "b", "c"), clusters, SPEC,
         resamples=80, seed=5, batch_size=7, temperature=3.0,
     )  # fmt: skip
     answers = {}
     for name in ("intact", HEADLINE):
-        treated = films if name == "intact" else np.stack([model_shortcuts.ERASURES[name](one, LUNG) for one in films])
+        treated = (
+            radiographs
+            if name == "intact"
+            else np.stack([model_shortcuts.ERASURES[name](one, LUNG) for one in radiographs])
+        )
         logits = Both(_border).run((treated / np.float32(255))[:, None]).classification.astype(float) / 3
         answers[name] = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 
@@ -211,20 +215,20 @@ def test_figures_and_intervals_are_those_of_scikit_learn_on_the_same_resamples()
     assert 0 < found.shortcut_index.low < found.shortcut_index.value < found.shortcut_index.high
 
 
-def test_films_without_label_or_lungs_are_left_out_and_counted() -> None:
+def test_images_without_label_or_lungs_are_left_out_and_counted() -> None:
     labels = LABELS.copy()
     labels[[0, 59]] = -1
     lungs = np.repeat(LUNG[None], 60, axis=0)
     lungs[[0, 1, 2]] = False
-    films = _films(LABELS)
-    films[1:3] = 255  # read wrongly, were they read
+    images = _images(LABELS)
+    images[1:3] = 255  # read wrongly, were they read
     backend = Reader(_border)
     calls: list[tuple[int, int]] = []
     found = audit_model(
-        backend, films, lungs, labels, NAMES, np.arange(60), SPEC, resamples=20, batch_size=25,
+        backend, images, lungs, labels, NAMES, np.arange(60), SPEC, resamples=20, batch_size=25,
         progress=lambda done, total: calls.append((done, total)),
     )  # fmt: skip
-    assert (found.films, found.left_out) == (56, 2)
+    assert (found.images, found.left_out) == (56, 2)
     assert found.score("intact").accuracy.value == 1
     assert found.score("intact").accuracy.n == 56
     assert backend.batches == [25, 25, 6] * len(TREATMENTS)
@@ -234,19 +238,19 @@ def test_films_without_label_or_lungs_are_left_out_and_counted() -> None:
 
 
 def test_batches_change_nothing_and_the_seed_draws_the_backgrounds() -> None:
-    films = _films(LABELS) + np.arange(60, dtype=np.uint8)[:, None, None] % 7
+    radiographs = _images(LABELS) + np.arange(60, dtype=np.uint8)[:, None, None] % 7
 
     def reading(images: Floats) -> np.ndarray:
         return _border(images) + np.sin(images.sum(axis=(1, 2)))
 
-    one = _audit(reading, LABELS, films, batch_size=1)
-    assert one == _audit(reading, LABELS, films, batch_size=64)
-    other = _audit(reading, LABELS, films, seed=1)
+    one = _audit(reading, LABELS, radiographs, batch_size=1)
+    assert one == _audit(reading, LABELS, radiographs, batch_size=64)
+    other = _audit(reading, LABELS, radiographs, seed=1)
     assert one.score("background_other_class").auc.value != other.score("background_other_class").auc.value
     assert one.score("erased_fill").auc.value == other.score("erased_fill").auc.value
 
 
-def test_backgrounds_come_from_another_class_or_from_another_film_of_the_same() -> None:
+def test_backgrounds_come_from_another_class_or_from_another_image_of_the_same() -> None:
     labels = np.array([2, 0, 0, 1, 0, 2])
     partners = model_shortcuts._partners(labels, np.random.default_rng(0))
     other, same = partners["background_other_class"], partners["background_same_class"]
@@ -257,16 +261,16 @@ def test_backgrounds_come_from_another_class_or_from_another_film_of_the_same() 
 
 def test_one_class_alone_has_no_swaps() -> None:
     labels = np.zeros(12, np.int64)
-    found = _audit(_border, labels, _films(labels))
+    found = _audit(_border, labels, _images(labels))
     assert [score.treatment for score in found.scores] == list(TREATMENTS[:-2])
     assert found.background_effect is None
     assert np.isnan(found.shortcut_index.value)  # nothing to gain over the majority
 
 
 def test_one_group_alone_says_nothing_surely() -> None:
-    films = _films(LABELS)
-    lungs = np.broadcast_to(LUNG, films.shape)
-    found = audit_model(Reader(_border), films, lungs, LABELS, NAMES, np.zeros(60, np.int64), SPEC, resamples=20)
+    images = _images(LABELS)
+    lungs = np.broadcast_to(LUNG, images.shape)
+    found = audit_model(Reader(_border), images, lungs, LABELS, NAMES, np.zeros(60, np.int64), SPEC, resamples=20)
     assert found.shortcut_index.value == 1
     (finding,) = model_findings(found)
     assert finding.severity == "warning"
@@ -275,14 +279,14 @@ def test_one_group_alone_says_nothing_surely() -> None:
 def test_a_weak_shortcut_is_a_warning() -> None:
     """A fifth of the images shows its class at the border alone: the index is known by count."""
     labels = np.repeat([0, 1], 200)
-    films = _films(labels, border=False)
-    films[:40][(slice(None), *BORDER)], films[200:240][(slice(None), *BORDER)] = 0, 255
+    radiographs = _images(labels, border=False)
+    radiographs[:40][(slice(None), *BORDER)], radiographs[200:240][(slice(None), *BORDER)] = 0, 255
 
     def reading(images: Floats) -> np.ndarray:
         border = _border(images) * (np.abs(_border(images)) > 0.4)
         return np.where(border == 0, _inside(images), border)
 
-    found = _audit(reading, labels, films)
+    found = _audit(reading, labels, radiographs)
     # Erased: 80 images by their border, the rest all called a.
     assert found.score(HEADLINE).accuracy.value == pytest.approx((40 + 160 + 40) / 400)
     assert found.shortcut_index.value == pytest.approx(0.2)
@@ -292,13 +296,13 @@ def test_a_weak_shortcut_is_a_warning() -> None:
 
 
 def test_refusals_say_what_came() -> None:
-    films = _films(LABELS)
-    lungs = np.broadcast_to(LUNG, films.shape)
+    radiographs = _images(LABELS)
+    lungs = np.broadcast_to(LUNG, radiographs.shape)
     with pytest.raises(DataError):
-        audit_model(Reader(_border), films, lungs, LABELS[1:], NAMES, np.arange(60), SPEC)
+        audit_model(Reader(_border), radiographs, lungs, LABELS[1:], NAMES, np.arange(60), SPEC)
     with pytest.raises(DataError):
-        audit_model(Reader(_border), films, np.zeros_like(lungs), LABELS, NAMES, np.arange(60), SPEC)
+        audit_model(Reader(_border), radiographs, np.zeros_like(lungs), LABELS, NAMES, np.arange(60), SPEC)
     with pytest.raises(DataError):
-        audit_model(Reader(_border, classes=3), films, lungs, LABELS, NAMES, np.arange(60), SPEC)
+        audit_model(Reader(_border, classes=3), radiographs, lungs, LABELS, NAMES, np.arange(60), SPEC)
     with pytest.raises(DataError):
-        _audit(lambda images: np.full(len(images), np.nan), LABELS, films)
+        _audit(lambda images: np.full(len(images), np.nan), LABELS, radiographs)

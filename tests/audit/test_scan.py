@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hilum.audit.features import FILM_PROBES, file_facts, film_features
+from hilum.audit.features import IMAGE_PROBES, file_facts, image_features
 from hilum.audit.scan import Scan, lung_finder, scan
 from hilum.backends.base import BackendOutput, Floats
 from hilum.config import PreprocessSpec
@@ -44,7 +44,7 @@ def _scan(records: Sequence[Record], **how: object) -> Scan:
     return scan(records, [record.image_path.name for record in records], **how)  # type: ignore[arg-type]
 
 
-def test_an_unreadable_film_is_a_finding_and_the_others_keep_their_rows(records: list[Record]) -> None:
+def test_an_unreadable_image_is_a_finding_and_the_others_keep_their_rows(records: list[Record]) -> None:
     seen: list[tuple[int, int]] = []
     found = _scan(records, progress=lambda done, total: seen.append((done, total)))
     (finding,) = found.findings
@@ -53,13 +53,13 @@ def test_an_unreadable_film_is_a_finding_and_the_others_keep_their_rows(records:
     assert found.records == tuple(records[row] for row in found.rows)
     assert seen == [(32, 40), (40, 40)]
     assert len(found.prints) == 39
-    assert set(found.features) == set(FILM_PROBES)
+    assert set(found.features) == set(IMAGE_PROBES)
     for place, record in enumerate(found.records):
         content = record.image_path.read_bytes()
         assert found.sha256[place] == hashlib.sha256(content).hexdigest()
         assert record.mask_path is not None
         lung = cv2.imread(str(record.mask_path), cv2.IMREAD_GRAYSCALE) > 127
-        expected = film_features(read_radiograph(record.image_path), file_facts(content), lung)
+        expected = image_features(read_radiograph(record.image_path), file_facts(content), lung)
         for name, vector in expected.items():
             np.testing.assert_array_equal(found.features[name][place], vector, err_msg=name)
 
@@ -89,7 +89,7 @@ def _empty(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [lambda path: path.write_text("no mask"), Path.unlink, _squeezed, _empty])
-def test_a_bad_mask_costs_the_mask_and_not_the_film(tmp_path: Path, spoil: object) -> None:
+def test_a_bad_mask_costs_the_mask_and_not_the_image(tmp_path: Path, spoil: object) -> None:
     good, bad = _record(tmp_path, 0), _record(tmp_path, 1)
     spoil(bad.mask_path)  # type: ignore[operator]
     found = _scan([good, bad])
@@ -99,34 +99,34 @@ def test_a_bad_mask_costs_the_mask_and_not_the_film(tmp_path: Path, spoil: objec
     assert np.isnan(found.features["outside_lung"]).all(axis=1).tolist() == [False, True]
 
 
-def test_found_lungs_stand_for_every_film_or_for_none(tmp_path: Path) -> None:
+def test_found_lungs_stand_for_every_image_or_for_none(tmp_path: Path) -> None:
     """Were the reference used for some, the kind of mask would tell the classes that have one."""
     half = np.zeros((SIDE, SIDE), np.bool_)
     half[:, : SIDE // 2] = True
     asked: list[int] = []
 
-    def find(films: Sequence[Radiograph]) -> list[NDArray[np.bool_]]:
-        asked.append(len(films))
-        return [half] * len(films)
+    def find(images: Sequence[Radiograph]) -> list[NDArray[np.bool_]]:
+        asked.append(len(images))
+        return [half] * len(images)
 
     with_mask = _record(tmp_path, 0)
     without = Record(_record(tmp_path, 1).image_path)
     found = _scan([with_mask, without], find_lungs=find)
     assert asked == [2]
     for place, record in enumerate((with_mask, without)):
-        expected = film_features(read_radiograph(record.image_path), file_facts(b""), half)["outside_lung"]
+        expected = image_features(read_radiograph(record.image_path), file_facts(b""), half)["outside_lung"]
         np.testing.assert_array_equal(found.features["outside_lung"][place], expected)
 
 
-def test_the_networks_lungs_have_the_films_own_size() -> None:
+def test_the_networks_lungs_have_the_images_own_size() -> None:
     class Left:
         def run(self, images: Floats) -> BackendOutput:
             maps = np.zeros((len(images), 1, *images.shape[2:]), np.float32)
             maps[..., : images.shape[3] // 2] = 0.9
             return BackendOutput(maps, np.zeros((len(images), 2), np.float32), None)
 
-    films = [Radiograph(np.zeros(shape, np.uint8)) for shape in ((40, 40), (30, 60))]
-    lungs = lung_finder(Left(), PreprocessSpec(size=32), 0.5)(films)
+    radiographs = [Radiograph(np.zeros(shape, np.uint8)) for shape in ((40, 40), (30, 60))]
+    lungs = lung_finder(Left(), PreprocessSpec(size=32), 0.5)(radiographs)
     assert [lung.shape for lung in lungs] == [(40, 40), (30, 60)]
     for lung in lungs:
         left = lung[:, : lung.shape[1] // 2]
@@ -134,7 +134,7 @@ def test_the_networks_lungs_have_the_films_own_size() -> None:
         assert lung.sum() == left.sum()
 
 
-def test_no_readable_film_is_an_error_that_says_why(tmp_path: Path) -> None:
+def test_no_readable_image_is_an_error_that_says_why(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("a text renamed")
     records = [Record(tmp_path / "a.png"), Record(tmp_path / "gone.png")]
     with pytest.raises(DataError) as caught:

@@ -61,8 +61,8 @@ def test_a_whole_round_on_phantoms(
     monkeypatch.setattr(sys, "argv", arguments.split())
     finetune.main()
     result = json.loads((tmp_path / "result.json").read_text())
-    assert result["films"]["test"] == {"Normal": 3, "COVID": 3}
-    assert result["film_passes"] == 16
+    assert result["images"]["test"] == {"Normal": 3, "COVID": 3}
+    assert result["image_passes"] == 16
     assert result["bundle_saw_source"] is None
     assert 0 <= result["untouched"]["value"] <= 1
     (row,) = result["rows"]

@@ -30,7 +30,7 @@ def test_the_area_under_the_curve_counts_ties_half(gate: ModuleType) -> None:
     assert 0 <= entry["low"] <= entry["value"] <= entry["high"] <= 1
 
 
-def test_films_are_scaled_and_turned(gate: ModuleType) -> None:
+def test_images_are_scaled_and_turned(gate: ModuleType) -> None:
     pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
     assert gate.scaled(Radiograph(np.zeros((50, 100), np.uint8)), 200).shape == (100, 200)
     assert gate.scaled(Radiograph(np.zeros((50, 100), np.uint8)), 200, shorter=True).shape == (200, 400)
@@ -48,7 +48,7 @@ class _Gates:
         return Verdict("accepted" if image.pixels.mean() > 100 else "too dark")
 
 
-def _film(level: int) -> Radiograph:
+def _image(level: int) -> Radiograph:
     pixels: NDArray[np.uint8] = np.full((4, 4), level, np.uint8)
     return Radiograph(pixels)
 
@@ -58,7 +58,7 @@ def test_a_row_counts_the_verdicts_of_both(gate: ModuleType, benchmark: Callable
     table.add(
         "accepted, negative examples",
         "all of these",
-        [_film(50), _film(150)],
+        [_image(50), _image(150)],
         must="≤ 0.01",
         hit=lambda v: v.reason == "accepted",
     )

@@ -84,14 +84,14 @@ def test_dice_of_children_and_adults_by_pairing(benchmark: Open) -> None:
 
 
 def _table(hits: dict[str, list[float]]) -> LocalizationTable:
-    films = range(len(next(iter(hits.values()))))
+    images = range(len(next(iter(hits.values()))))
     rest = (0.5, 0.4, 0.3, 0.9)
     return LocalizationTable(
         tuple(
             LocalizationRow(
-                f"{film}.png", str(film), "COVID", "boxes" if film % 2 else "region", method, own[film], *rest
+                f"{image}.png", str(image), "COVID", "boxes" if image % 2 else "region", method, own[image], *rest
             )
-            for film in films
+            for image in images
             for method, own in hits.items()
         )
     )
@@ -115,7 +115,7 @@ def test_the_pointing_game_is_paired_also_with_the_baseline(benchmark: Open) -> 
     assert benchmark("model").pointing_rows(None, b, 100) == []
 
 
-def _films() -> tuple[list[Record], dict[Path, dict[str, str]]]:
+def _images() -> tuple[list[Record], dict[Path, dict[str, str]]]:
     """60 images of two classes; one source and one class are small."""
     records, meta_of = [], {}
     for row in range(60):
@@ -131,26 +131,26 @@ def _films() -> tuple[list[Record], dict[Path, dict[str, str]]]:
 
 
 def test_facts_of_the_data_are_counts_of_the_table(benchmark: Open) -> None:
-    facts = benchmark("model_data").data_facts(*_films())
+    facts = benchmark("model_data").data_facts(*_images())
     assert facts["classes"] == {
         "COVID": {"train": 2, "val": 2, "test": 2}, "Normal": {"train": 18, "val": 18, "test": 18},
     }  # fmt: skip
     assert list(facts["sources"]) == ["a", "b"]
     assert facts["sources"]["b"] == {
-        "films": 20,
+        "images": 20,
         "classes": {"COVID": 6, "Normal": 14},
         "repositories": ["someone/b"],
         "licenses": {"none stated": 20},
     }
-    assert [(mask["source"], mask["pairing"], mask["films"]) for mask in facts["masks"]] == [
+    assert [(mask["source"], mask["pairing"], mask["images"]) for mask in facts["masks"]] == [
         ("a", "gap", 4),
         ("b", "gap", 2),
     ]
     assert facts["masks_by_split"] == {"train": 2, "val": 2, "test": 2}
 
 
-def test_films_are_drawn_as_they_are_shared_out(benchmark: Open) -> None:
-    records, _ = _films()
+def test_images_are_drawn_as_they_are_shared_out(benchmark: Open) -> None:
+    records, _ = _images()
     drawn = benchmark("shortcuts_of_models").drawn
     chosen = drawn(records, 30)
     assert chosen == drawn(records, 30)
@@ -183,9 +183,9 @@ def test_a_model_that_reads_lungs_beside_one_that_reads_the_border(benchmark: Op
     lungs[:, 8:24, 7:14] = lungs[:, 8:24, 18:25] = True
     lungs[0] = False  # left out
     scores = scores_of(labels, np.full((60, 2), 0.5))
-    films, spec = shortcuts.Films(images, lungs, scores), PreprocessSpec(size=32)
+    radiographs, spec = shortcuts.Images(images, lungs, scores), PreprocessSpec(size=32)
     readers = _Reader(slice(0, 2), slice(0, 32)), _Reader(slice(14, 18), slice(8, 12))
-    (one, a), (two, b) = (shortcuts.audited(reader, spec, 1.0, films, 100, "reader") for reader in readers)
+    (one, a), (two, b) = (shortcuts.audited(reader, spec, 1.0, radiographs, 100, "reader") for reader in readers)
     for result, answers in ((one, a), (two, b)):  # what was recorded is what was scored
         assert [score.treatment for score in result.scores] == list(answers)
         for score in result.scores:
@@ -211,7 +211,7 @@ def test_lungs_stand_in_the_square_of_each_model(benchmark: Open, tmp_path: Path
     lungs = np.zeros((4, 32, 32), bool)
     lungs[1:, 8:24, 4:14] = lungs[1:, 8:24, 18:28] = True
     scores, _ = _scores(1)
-    small, large = shortcuts.in_squares(shortcuts.Films(np.zeros((4, 32, 32)), lungs, scores), specs, records)
+    small, large = shortcuts.in_squares(shortcuts.Images(np.zeros((4, 32, 32)), lungs, scores), specs, records)
     assert (small.images.shape, large.images.shape) == ((4, 32, 32), (4, 64, 64))
     assert np.array_equal(small.lungs, lungs)
     assert large.lungs.any(axis=(1, 2)).tolist() == [False, True, True, True]
@@ -252,12 +252,12 @@ def _results(benchmark: Open) -> dict[str, dict[str, Any]]:
         "held_out": {"baseline": [], "model": [
             {"source": "ieee8023", "accuracy": interval, "accuracy_with": interval, "fall": interval},
         ]},
-        "data": facts(*_films()), "other_masks": facts([], {}),
+        "data": facts(*_images()), "other_masks": facts([], {}),
     }  # fmt: skip
     return json.loads(json.dumps({
         "model": table, "model_equal": table,
         "shortcuts": {
-            "command": "shortcuts", "split": {"digest": "cd" * 32, "films": 60}, "films": 59, "reference_masks": 6,
+            "command": "shortcuts", "split": {"digest": "cd" * 32, "images": 60}, "images": 59, "reference_masks": 6,
             "headline": "erased_mean", "majority_share": 0.625, "rows": [], "ratio": interval, "models": {},
             "findings": ["warning: it reads the border"],
         },

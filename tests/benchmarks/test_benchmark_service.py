@@ -25,7 +25,7 @@ def test_a_short_run_counts_every_answer(service: ModuleType, trained_run: RunFo
     assert found["healthz"]["n"] > 10
     assert 50 < found["memory"]["last_mib"] < 4000
     assert found["drawn"]
-    assert found["films"] == 4
+    assert found["images"] == 4
 
 
 @pytest.mark.parametrize(

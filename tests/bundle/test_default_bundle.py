@@ -55,9 +55,9 @@ def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def film(tmp_path: Path) -> Path:
-    assert cv2.imwrite(str(tmp_path / "film.png"), draw_phantom(0, "Normal", size=64).image)
-    return tmp_path / "film.png"
+def radiograph(tmp_path: Path) -> Path:
+    assert cv2.imwrite(str(tmp_path / "radiograph.png"), draw_phantom(0, "Normal", size=64).image)
+    return tmp_path / "radiograph.png"
 
 
 def test_the_folder_lies_in_the_package() -> None:
@@ -110,18 +110,18 @@ def test_an_install_without_a_bundle_says_so(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("words", [[], ["--bundle", "default"]])
-def test_predict_uses_it_when_no_bundle_is_named(packaged: Path, film: Path, words: list[str]) -> None:
-    result = CliRunner().invoke(app, ["predict", str(film), "--gate", "none", "--output", "out", *words])
+def test_predict_uses_it_when_no_bundle_is_named(packaged: Path, radiograph: Path, words: list[str]) -> None:
+    result = CliRunner().invoke(app, ["predict", str(radiograph), "--gate", "none", "--output", "out", *words])
     assert result.exit_code == 0, result.output
     header, row = Path("out/predictions.csv").read_text().splitlines()
     assert [name for name in header.split(",") if name.startswith("prob_")] == ["prob_COVID", "prob_Normal"]
-    assert f"{film.name},ok,COVID," in row
+    assert f"{radiograph.name},ok,COVID," in row
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        ["predict", "FILM"],
+        ["predict", "IMAGE"],
         ["info"],
         ["evaluate", "default", "DATA"],
         ["recalibrate", "default", "DATA", "--output", "new.hilum"],
@@ -130,11 +130,11 @@ def test_predict_uses_it_when_no_bundle_is_named(packaged: Path, film: Path, wor
     ids=lambda words: words[0],
 )
 def test_every_command_that_takes_a_bundle_knows_the_name(
-    film: Path, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+    radiograph: Path, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
     monkeypatch.setattr(default_bundle, "_FOLDER", tmp_path / "absent")
     monkeypatch.chdir(tmp_path)
-    places = {"FILM": str(film), "DATA": str(phantoms)}
+    places = {"IMAGE": str(radiograph), "DATA": str(phantoms)}
     result = CliRunner().invoke(app, [places.get(word, word) for word in words])
     assert result.exit_code == 2, result.output
     assert f"no packaged model at {tmp_path / 'absent'}" in result.output

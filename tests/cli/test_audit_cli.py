@@ -69,7 +69,7 @@ def _errors(report: AuditReport) -> list[str]:
     return [finding.check for finding in report.findings if finding.severity == "error"]
 
 
-def test_clean_films_pass_and_notes_of_probes_are_one_line(hilum: Hilum, tmp_path: Path) -> None:
+def test_clean_images_pass_and_notes_of_probes_are_one_line(hilum: Hilum, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     _write(data, _table(data))
@@ -154,7 +154,7 @@ def test_a_model_is_audited_beside_its_data(
     assert report.model["split"] == "all"
     (seen,) = [finding for finding in report.findings if finding.check == "model_seen"]
     assert seen.count == sum(name != "test" for name in load_split(trained_run.split).assignment.values())
-    assert report.model["films"] + report.model["left_out"] == 48
+    assert report.model["images"] + report.model["left_out"] == 48
     assert len(report.robustness) == 41
     assert {point["accuracy"]["n"] for point in report.robustness} == {8}
     # A fifth of the phantoms has no mask: the network finds the lungs of all, and no image lacks a figure.
@@ -168,7 +168,7 @@ def test_a_model_is_audited_beside_its_data(
     assert report.not_run == {"robustness": "Left out by --limit 0."}
     assert report.robustness == ()
     assert report.model is not None
-    assert report.model["films"] + report.model["left_out"] == 24
+    assert report.model["images"] + report.model["left_out"] == 24
 
 
 @pytest.mark.slow

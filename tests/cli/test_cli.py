@@ -42,7 +42,7 @@ def state_of(*folders: Path) -> dict[Path, tuple[int, int]]:
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
 
 
-def film(path: Path, seed: int = 0, size: int = 256) -> Path:
+def image(path: Path, seed: int = 0, size: int = 256) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), draw_phantom(seed, "Normal", size=size).image)
     return path
@@ -50,7 +50,7 @@ def film(path: Path, seed: int = 0, size: int = 256) -> Path:
 
 def write_odd_files(folder: Path) -> None:
     """One file of each kind that real folders hold, made of a good image."""
-    good = film(folder / "good.png", seed=1)
+    good = image(folder / "good.png", seed=1)
     (folder / "truncated.png").write_bytes(good.read_bytes()[: good.stat().st_size // 2])
     (folder / "text.jpg").write_text("Dear colleague, please find the image enclosed.")
     (folder / "empty.png").touch()
@@ -193,7 +193,7 @@ def test_a_toml_file_holds_all_of_it_and_flags_go_first(hilum: Hilum, phantoms: 
 def test_index_reports_odd_files_and_keeps_the_rest(hilum: Hilum, tmp_path: Path) -> None:
     images, masks = tmp_path / "data" / "Normal" / "images", tmp_path / "data" / "Normal" / "masks"
     write_odd_files(images)
-    film(tmp_path / "data" / "COVID" / "images" / "other.png", seed=3)
+    image(tmp_path / "data" / "COVID" / "images" / "other.png", seed=3)
     (tmp_path / "data" / "Empty" / "images").mkdir(parents=True)
     masks.mkdir()
     lung = draw_phantom(1, "Normal", size=256).lung_mask.astype(np.uint8) * 255
@@ -259,6 +259,6 @@ def test_predict_gives_every_odd_file_its_row(hilum: Hilum, trained_run: RunFold
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_permission_gets_its_row(hilum: Hilum, trained_run: RunFolder, tmp_path: Path) -> None:
-    film(tmp_path / "in" / "a.png").chmod(0)
+    image(tmp_path / "in" / "a.png").chmod(0)
     hilum("predict", tmp_path / "in", "--bundle", trained_run.bundle, "--output", tmp_path / "out")
     assert rows_of(tmp_path / "out" / "predictions.csv")["a.png"]["status"] == "unreadable"

@@ -40,7 +40,7 @@ def world(trained_run: RunFolder, phantoms: Path, tmp_path_factory: pytest.TempP
     (here / "data" / "metadata.csv").unlink()
     (here / "data" / "Empty" / "images").mkdir(parents=True)
     (here / "nothing").mkdir()
-    assert cv2.imwrite(str(here / "film.png"), draw_phantom(0, "Normal", size=256).image)
+    assert cv2.imwrite(str(here / "image.png"), draw_phantom(0, "Normal", size=256).image)
     for name in ("file", "index.csv", "split.json", "results/predictions.csv", "notes/letter.txt"):
         (here / name).parent.mkdir(exist_ok=True)
         (here / name).write_text("an earlier result")
@@ -63,7 +63,7 @@ Command = Callable[[Path, RunFolder], list[str | Path]]
 REFUSALS: dict[str, tuple[Command, str]] = {
     "index, empty folder": (lambda w, r: ["index", w / "nothing", "--output", w / "index.csv"], "class folders"),
     "index, no such folder": (lambda w, r: ["index", w / "absent", "--output", w / "index.csv"], "does not exist"),
-    "index, a file": (lambda w, r: ["index", w / "film.png", "--output", w / "index.csv"], "folder or a CSV"),
+    "index, a file": (lambda w, r: ["index", w / "image.png", "--output", w / "index.csv"], "folder or a CSV"),
     "index, unknown class": (
         lambda w, r: ["index", w / "data", "--class", "Covid", "--output", w / "index.csv"],
         "classes of COVID, Lung_Opacity, Normal, Viral Pneumonia, got Covid",
@@ -123,7 +123,7 @@ REFUSALS: dict[str, tuple[Command, str]] = {
     ),
     "export, below a file": (lambda w, r: ["export", r.root, "--output", w / "file" / "b.hilum"], "writable folder"),
     "export, opset": (lambda w, r: ["export", r.root, "--opset", "9", "--output", w / "new"], "opset of 11 to 23"),
-    "import, no checkpoint": (lambda w, r: ["import-checkpoint", w / "film.png", "--output", w / "new"], "film.png"),
+    "import, no checkpoint": (lambda w, r: ["import-checkpoint", w / "image.png", "--output", w / "new"], "image.png"),
     "import, absent": (lambda w, r: ["import-checkpoint", w / "absent.pth", "--output", w / "new"], "absent.pth"),
     "predict, empty folder": (
         lambda w, r: ["predict", w / "nothing", "--bundle", r.bundle, "--output", w / "results"],
@@ -138,31 +138,31 @@ REFUSALS: dict[str, tuple[Command, str]] = {
         "absent.png",
     ),
     "predict, no bundle": (
-        lambda w, r: ["predict", w / "film.png", "--bundle", w / "notes", "--output", w / "results"],
+        lambda w, r: ["predict", w / "image.png", "--bundle", w / "notes", "--output", w / "results"],
         "Expected a bundle",
     ),
     "predict, bundle is an image": (
-        lambda w, r: ["predict", w / "film.png", "--bundle", w / "film.png", "--output", w / "results"],
+        lambda w, r: ["predict", w / "image.png", "--bundle", w / "image.png", "--output", w / "results"],
         "a zip",
     ),
     "predict, changed byte": (
-        lambda w, r: ["predict", w / "film.png", "--bundle", w / "damaged", "--output", w / "results"],
+        lambda w, r: ["predict", w / "image.png", "--bundle", w / "damaged", "--output", w / "results"],
         "Expected an unchanged model.onnx",
     ),
     "predict, unwritable": (
-        lambda w, r: ["predict", w / "film.png", "--bundle", r.bundle, "--output", w / "file"],
+        lambda w, r: ["predict", w / "image.png", "--bundle", r.bundle, "--output", w / "file"],
         "Could not write",
     ),
     "predict, below a file": (
-        lambda w, r: ["predict", w / "film.png", "--bundle", r.bundle, "--output", w / "file" / "x"],
+        lambda w, r: ["predict", w / "image.png", "--bundle", r.bundle, "--output", w / "file" / "x"],
         "Could not write",
     ),
     "predict, unknown device": (
-        lambda w, r: ["predict", w / "film.png", "--bundle", r.bundle, "--device", "npu", "--output", w / "results"],
+        lambda w, r: ["predict", w / "image.png", "--bundle", r.bundle, "--device", "npu", "--output", w / "results"],
         "'npu'",
     ),
     "predict, run without a bundle": (
-        lambda w, r: ["predict", w / "film.png", "--bundle", w / "oldrun", "--output", w / "results"],
+        lambda w, r: ["predict", w / "image.png", "--bundle", w / "oldrun", "--output", w / "results"],
         "hilum export",
     ),
 }  # fmt: skip
@@ -184,16 +184,16 @@ def test_a_refusal_names_what_is_wrong_and_loses_nothing(
     ("command", "said"),
     [
         (["train", "data", "--dry-run", "--device", "cuda", "--size", "64"], "CUDA device"),
-        (["predict", "film.png", "--backend", "pytorch", "--device", "cuda", "--output", "results"], "device cuda"),
-        (["predict", "film.png", "--backend", "onnxruntime", "--device", "cuda", "--output", "results"], "cuda"),
-        (["predict", "film.png", "--device", "cuda:1", "--output", "results"], "cuda:1"),
+        (["predict", "image.png", "--backend", "pytorch", "--device", "cuda", "--output", "results"], "device cuda"),
+        (["predict", "image.png", "--backend", "onnxruntime", "--device", "cuda", "--output", "results"], "cuda"),
+        (["predict", "image.png", "--device", "cuda:1", "--output", "results"], "cuda:1"),
     ],
 )
 def test_cuda_where_there_is_none(
     hilum: Hilum, command: list[str], said: str, world: Path, trained_run: RunFolder
 ) -> None:
     before = state_of(world, trained_run.root)
-    names = {"data", "film.png", "results"}
+    names = {"data", "image.png", "results"}
     words = [world / word if word in names else word for word in command]
     output = refused(hilum, *words, *(["--bundle", trained_run.bundle] if command[0] == "predict" else []))
     assert re.search(said, output)

@@ -12,7 +12,7 @@ import cv2
 import highdicom as hd
 import numpy as np
 import pytest
-from dicom_films import errors_in, phantom_film, write_film
+from dicom_images import errors_in, phantom_image, write_image
 from pydicom import dcmread
 
 from hilum.inference.dicom_out import instance_uid
@@ -40,11 +40,11 @@ def rows_of(table: Path) -> dict[str, dict[str, str]]:
 @pytest.fixture(scope="module")
 def predicted(hilum: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Images, their predictions and what the command printed; a PNG and a damaged file are among them."""
-    folder = tmp_path_factory.mktemp("films")
+    folder = tmp_path_factory.mktemp("images")
     for seed, (name, elements) in enumerate(SOURCES.items()):
-        write_film(folder / "in" / name / "film.dcm", phantom_film(seed, size=SIZE, **elements))
-    assert cv2.imwrite(str(folder / "in" / "film.png"), draw_phantom(1, "Normal", size=SIZE).image)
-    (folder / "in" / "torn.dcm").write_bytes((folder / "in" / "DX" / "film.dcm").read_bytes()[:900])
+        write_image(folder / "in" / name / "image.dcm", phantom_image(seed, size=SIZE, **elements))
+    assert cv2.imwrite(str(folder / "in" / "image.png"), draw_phantom(1, "Normal", size=SIZE).image)
+    (folder / "in" / "torn.dcm").write_bytes((folder / "in" / "DX" / "image.dcm").read_bytes()[:900])
     said = hilum(
         "predict", folder / "in", "--output", folder / "in" / "out", "--save-masks", "--dicom-seg", "--dicom-sr"
     )
@@ -54,25 +54,25 @@ def predicted(hilum: Callable[..., str], tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.parametrize("name", SOURCES)
 def test_objects_open_again_and_pass_the_validator(predicted: tuple[Path, str], name: str) -> None:
     folder, _ = predicted
-    film = dcmread(folder / name / "film.dcm")
-    report = folder / "out" / "dicom" / name / "film.sr.dcm"
-    assert errors_in(folder / name / "film.dcm") == [] or name == "bare"
+    image = dcmread(folder / name / "image.dcm")
+    report = folder / "out" / "dicom" / name / "image.sr.dcm"
+    assert errors_in(folder / name / "image.dcm") == [] or name == "bare"
     assert errors_in(report) == []
     document = hd.sr.srread(report)
-    assert document.get_evidence()[0][2] == film.SOPInstanceUID
-    assert document.StudyInstanceUID == film.StudyInstanceUID
-    assert str(document.PatientName) == str(film.get("PatientName", ""))
+    assert document.get_evidence()[0][2] == image.SOPInstanceUID
+    assert document.StudyInstanceUID == image.StudyInstanceUID
+    assert str(document.PatientName) == str(image.get("PatientName", ""))
     (group,) = document.content.get_image_measurement_groups()
     status = group.get_qualitative_evaluations()[0].value.meaning
-    segmentation = report.with_name("film.seg.dcm")
+    segmentation = report.with_name("image.seg.dcm")
     if name == "inverted":  # told to be MONOCHROME1, it is shown inverted, and the gate refuses it
         assert status == "refused"
         assert not segmentation.exists()
         return
     assert status == "ok"
     assert errors_in(segmentation) == []
-    lungs = hd.seg.segread(segmentation).get_pixels_by_source_instance([film.SOPInstanceUID], segment_numbers=[1])
-    mask = cv2.imread(str(folder / "out" / "masks" / name / "film.png"), cv2.IMREAD_UNCHANGED)
+    lungs = hd.seg.segread(segmentation).get_pixels_by_source_instance([image.SOPInstanceUID], segment_numbers=[1])
+    mask = cv2.imread(str(folder / "out" / "masks" / name / "image.png"), cv2.IMREAD_UNCHANGED)
     assert mask is not None
     assert (mask > 0).any()
     np.testing.assert_array_equal(lungs[0, :, :, 0] > 0, mask > 0)
@@ -80,27 +80,27 @@ def test_objects_open_again_and_pass_the_validator(predicted: tuple[Path, str], 
 
 def test_uids_are_those_that_a_client_can_ask_for(predicted: tuple[Path, str]) -> None:
     folder, _ = predicted
-    film = dcmread(folder / "DX" / "film.dcm")
+    image = dcmread(folder / "DX" / "image.dcm")
     for kind in ("seg", "sr"):
-        made = dcmread(folder / "out" / "dicom" / "DX" / f"film.{kind}.dcm")
-        assert made.SOPInstanceUID == instance_uid(film.SOPInstanceUID, made.DeviceSerialNumber, kind)  # type: ignore[arg-type]
+        made = dcmread(folder / "out" / "dicom" / "DX" / f"image.{kind}.dcm")
+        assert made.SOPInstanceUID == instance_uid(image.SOPInstanceUID, made.DeviceSerialNumber, kind)  # type: ignore[arg-type]
 
 
 def test_what_has_no_object_is_said(predicted: tuple[Path, str]) -> None:
     folder, said = predicted
     rows = rows_of(folder / "out" / "predictions.csv")
-    assert "no DICOM object: Expected a DICOM file at" in rows["film.png"]["reason"]
-    assert rows["film.png"]["status"] == "ok"
+    assert "no DICOM object: Expected a DICOM file at" in rows["image.png"]["reason"]
+    assert rows["image.png"]["status"] == "ok"
     assert rows["torn.dcm"]["status"] == "unreadable"
-    assert "no DICOM object" not in rows["film.dcm"]["reason"]
+    assert "no DICOM object" not in rows["image.dcm"]["reason"]
     assert "DICOM segmentations: 4, reports: 5." in said
     assert "not DICOM: 1; the table" in said
     assert not list((folder / "out" / "dicom").glob("*.dcm"))
 
 
 def test_a_folder_without_dicom_is_predicted_and_told(hilum: Callable[..., str], tmp_path: Path) -> None:
-    assert cv2.imwrite(str(tmp_path / "film.png"), draw_phantom(1, "Normal", size=SIZE).image)
-    said = hilum("predict", tmp_path / "film.png", "--output", tmp_path / "out", "--dicom-sr")
+    assert cv2.imwrite(str(tmp_path / "image.png"), draw_phantom(1, "Normal", size=SIZE).image)
+    said = hilum("predict", tmp_path / "image.png", "--output", tmp_path / "out", "--dicom-sr")
     assert re.search(r"without DICOM objects.*\b1\b", said)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.csv"]
 
@@ -116,8 +116,8 @@ def test_objects_of_an_earlier_run_are_passed_over_and_refused_when_named(
     hilum("predict", *sorted(named.iterdir()), "--output", tmp_path / "named", "--dicom-seg", "--dicom-sr", code=1)
     rows = rows_of(tmp_path / "named" / "predictions.csv")
     assert {name: row["status"] for name, row in rows.items()} == {
-        "film.seg.dcm": "unreadable",
-        "film.sr.dcm": "unreadable",
+        "image.seg.dcm": "unreadable",
+        "image.sr.dcm": "unreadable",
     }
-    assert "got a segmentation" in rows["film.seg.dcm"]["reason"]
-    assert "without any (SR)" in rows["film.sr.dcm"]["reason"]
+    assert "got a segmentation" in rows["image.seg.dcm"]["reason"]
+    assert "without any (SR)" in rows["image.sr.dcm"]["reason"]

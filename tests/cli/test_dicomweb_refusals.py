@@ -34,8 +34,8 @@ def test_what_cannot_be_meant(hilum: Hilum, arguments: tuple[str, ...], said: st
 
 
 def test_another_file_as_log(hilum: Hilum, tmp_path: Path) -> None:
-    (tmp_path / "films.csv").write_text("image,mask\n")
-    output = hilum("dicomweb", URL, "--all", "--log", tmp_path / "films.csv", code=2)
+    (tmp_path / "images.csv").write_text("image,mask\n")
+    output = hilum("dicomweb", URL, "--all", "--log", tmp_path / "images.csv", code=2)
     assert "Expected the log of earlier runs" in output
 
 

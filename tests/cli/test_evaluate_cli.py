@@ -46,11 +46,11 @@ def run(trained_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Run
 
 
 @pytest.fixture(scope="module")
-def films(run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def labeled(run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run's images as a table elsewhere, with the run's split in it."""
     index, split = load_index(run.index), load_split(run.split)
     records = tuple(replace(record, split=split.assignment[index.key(record)]) for record in index.records)
-    table = tmp_path_factory.mktemp("films") / "films.csv"
+    table = tmp_path_factory.mktemp("labeled") / "labeled.csv"
     save_index(replace(index, records=records), table)
     return table
 
@@ -64,10 +64,10 @@ def results(hilum: Hilum, run: RunFolder, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def of_bundle(hilum: Hilum, run: RunFolder, films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def of_bundle(hilum: Hilum, run: RunFolder, labeled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its bundle measured on the same images; read it, never write into it."""
     folder = tmp_path_factory.mktemp("results") / "bundle"
-    printed = hilum("evaluate", run.bundle, films, "--split", "test", "--output", folder, *FEW)
+    printed = hilum("evaluate", run.bundle, labeled, "--split", "test", "--output", folder, *FEW)
     assert printed.splitlines()[1].startswith("test split: ")
     return folder
 
@@ -109,7 +109,7 @@ def test_the_bundle_carries_the_runs_calibration(results: Path, of_bundle: Path,
         np.testing.assert_allclose(scores.probabilities, raised / raised.sum(axis=1, keepdims=True), atol=1e-9)
 
 
-def test_a_bundle_on_all_films_of_a_folder_and_on_one_class(
+def test_a_bundle_on_all_images_of_a_folder_and_on_one_class(
     hilum: Hilum, run: RunFolder, phantoms: Path, tmp_path: Path
 ) -> None:
     """The run's folder, named with data, is taken for its bundle."""
@@ -166,9 +166,9 @@ def test_compare_tells_of_two_folders(hilum: Hilum, results: Path, of_bundle: Pa
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_run_and_its_bundle_say_so_on_images_they_were_trained_on(
-    split: str, hilum: Hilum, run: RunFolder, films: Path, tmp_path: Path
+    split: str, hilum: Hilum, run: RunFolder, labeled: Path, tmp_path: Path
 ) -> None:
-    for number, words in enumerate(([run.root], [run.bundle, films])):
+    for number, words in enumerate(([run.root], [run.bundle, labeled])):
         printed = hilum("evaluate", *words, "--split", split, "--output", tmp_path / str(number), *FEW)
         report = load_report(tmp_path / str(number) / "report.json")
         overlap = report.training_overlap
@@ -209,7 +209,7 @@ def test_training_images_among_others_are_found_resized_and_encoded_anew(
 
 
 def test_hashes_are_left_out_when_asked_and_the_card_and_the_report_say_so(
-    hilum: Hilum, run: RunFolder, films: Path, tmp_path: Path
+    hilum: Hilum, run: RunFolder, labeled: Path, tmp_path: Path
 ) -> None:
     kept = load_bundle(run.bundle)
     images = [n for n, name in enumerate(load_split(run.split).assignment.values()) if name != "test"]
@@ -228,7 +228,7 @@ def test_hashes_are_left_out_when_asked_and_the_card_and_the_report_say_so(
     settings.write_text(settings.read_text().replace("training_hashes = true", "training_hashes = false"))
     hilum("export", tmp_path / "run", "--output", tmp_path / "as trained")
     assert TRAINING_HASHES not in load_bundle(tmp_path / "as trained")
-    printed = hilum("evaluate", tmp_path / "bare", films, "--split", "train", "--output", tmp_path / "out", *FEW)
+    printed = hilum("evaluate", tmp_path / "bare", labeled, "--split", "train", "--output", tmp_path / "out", *FEW)
     report = load_report(tmp_path / "out" / "report.json")
     assert report.training_overlap is not None
     assert (report.training_overlap.known, report.training_overlap.seen) == ("none", None)
@@ -254,8 +254,8 @@ def two_sources(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
         records.append(
             replace(record, source="west", split="train") if place == 6 else replace(record, source=source, split=split)
         )
-    save_index(replace(index, records=tuple(records)), folder / "films.csv")
-    return train(make_config(folder / "films.csv", training={"epochs": 1}), RunFolder(folder / "run")).run
+    save_index(replace(index, records=tuple(records)), folder / "labeled.csv")
+    return train(make_config(folder / "labeled.csv", training={"epochs": 1}), RunFolder(folder / "run")).run
 
 
 class OneBar:
@@ -426,7 +426,7 @@ def test_a_class_that_the_bundle_does_not_know_is_named(hilum: Hilum, run: RunFo
     assert not (tmp_path / "out").exists()
 
 
-def test_two_folders_of_other_films_cannot_be_compared(hilum: Hilum, results: Path, tmp_path: Path) -> None:
+def test_two_folders_of_other_images_cannot_be_compared(hilum: Hilum, results: Path, tmp_path: Path) -> None:
     with (results / "predictions.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.reader(stream))
     with (tmp_path / "predictions.csv").open("w", newline="", encoding="utf-8") as stream:

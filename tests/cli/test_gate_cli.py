@@ -20,9 +20,9 @@ Hilum = Callable[..., str]
 
 
 @pytest.fixture
-def films(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     """One image as it should be, one turned, one inverted, a page of noise, and one file that is none."""
-    folder = tmp_path / "films"
+    folder = tmp_path / "images"
     folder.mkdir()
     good = draw_phantom(4_000_001, "Normal", size=256).image
     noise = np.random.default_rng(0).integers(0, 256, (256, 256)).astype(np.uint8)
@@ -39,9 +39,9 @@ def _rows(table: Path) -> list[dict[str, str]]:
 
 
 def test_every_file_gets_a_verdict_with_its_readings(
-    hilum: Hilum, trained_run: RunFolder, films: Path, tmp_path: Path
+    hilum: Hilum, trained_run: RunFolder, images: Path, tmp_path: Path
 ) -> None:
-    output = hilum("gate", films, "--bundle", trained_run.bundle, "--output", tmp_path / "out" / "verdicts.csv")
+    output = hilum("gate", images, "--bundle", trained_run.bundle, "--output", tmp_path / "out" / "verdicts.csv")
     assert "good.png: accepted" in output
     assert "turned.png: rotated 90 degrees clockwise (--fix-orientation corrects it: turned by 270" in output
     assert "probability of an upright image" in output
@@ -68,26 +68,26 @@ def test_of_many_files_only_the_refused_are_shown(hilum: Hilum, trained_run: Run
     assert "12 files" in output
 
 
-def test_a_name_that_is_no_unicode_has_its_rows(hilum: Hilum, trained_run: RunFolder, films: Path) -> None:
-    odd = films / os.fsdecode(b"r\xf6ntgen.png")
+def test_a_name_that_is_no_unicode_has_its_rows(hilum: Hilum, trained_run: RunFolder, images: Path) -> None:
+    odd = images / os.fsdecode(b"r\xf6ntgen.png")
     try:
-        (films / "good.png").rename(odd)
+        (images / "good.png").rename(odd)
     except OSError:
         pytest.skip("this file system takes only UTF-8 names")
-    hilum("gate", odd.parent, "--bundle", trained_run.bundle, "--output", films / "verdicts.csv")
-    assert "ntgen.png,accepted,too_small,1," in (films / "verdicts.csv").read_text(encoding="utf-8")
+    hilum("gate", odd.parent, "--bundle", trained_run.bundle, "--output", images / "verdicts.csv")
+    assert "ntgen.png,accepted,too_small,1," in (images / "verdicts.csv").read_text(encoding="utf-8")
 
 
-def test_strict_tells_a_script(hilum: Hilum, trained_run: RunFolder, films: Path) -> None:
-    hilum("gate", films, "--bundle", trained_run.bundle, "--strict", code=1)
-    hilum("gate", films / "good.png", "--bundle", trained_run.bundle, "--strict", code=0)
+def test_strict_tells_a_script(hilum: Hilum, trained_run: RunFolder, images: Path) -> None:
+    hilum("gate", images, "--bundle", trained_run.bundle, "--strict", code=1)
+    hilum("gate", images / "good.png", "--bundle", trained_run.bundle, "--strict", code=0)
 
 
-def test_the_classic_gate_says_what_it_measured(hilum: Hilum, trained_run: RunFolder, films: Path) -> None:
-    output = hilum("gate", films, "--bundle", trained_run.bundle, "--gate", "classic")
+def test_the_classic_gate_says_what_it_measured(hilum: Hilum, trained_run: RunFolder, images: Path) -> None:
+    output = hilum("gate", images, "--bundle", trained_run.bundle, "--gate", "classic")
     assert "turned.png: accepted" in output  # it cannot see it
-    cv2.imwrite(str(films / "small.png"), draw_phantom(0, "Normal", size=64).image)
-    output = hilum("gate", films / "small.png", "--bundle", trained_run.bundle, "--gate", "classic")
+    cv2.imwrite(str(images / "small.png"), draw_phantom(0, "Normal", size=64).image)
+    output = hilum("gate", images / "small.png", "--bundle", trained_run.bundle, "--gate", "classic")
     assert "shorter side 64 px (64 x 64), expected at least 256 px" in output
 
 
@@ -96,11 +96,11 @@ def test_an_empty_folder_is_an_error(hilum: Hilum, tmp_path: Path) -> None:
 
 
 def test_predict_mends_only_when_asked_and_says_so(
-    hilum: Hilum, trained_run: RunFolder, films: Path, tmp_path: Path
+    hilum: Hilum, trained_run: RunFolder, images: Path, tmp_path: Path
 ) -> None:
     def predict(*words: str) -> dict[str, dict[str, str]]:
         out = tmp_path / ("fixed" if words else "plain")
-        hilum("predict", films, "--bundle", trained_run.bundle, "--output", out, "--save-masks", *words)
+        hilum("predict", images, "--bundle", trained_run.bundle, "--output", out, "--save-masks", *words)
         return {Path(row["file"]).name: row for row in _rows(out / "predictions.csv")}
 
     plain = predict()
@@ -117,7 +117,7 @@ def test_predict_mends_only_when_asked_and_says_so(
     np.testing.assert_array_equal(masks["turned"], np.rot90(masks["good"], -1))  # type: ignore[arg-type]
 
 
-def test_fixing_needs_the_gate_that_sees_it(hilum: Hilum, films: Path) -> None:
+def test_fixing_needs_the_gate_that_sees_it(hilum: Hilum, images: Path) -> None:
     for words in (
         (
             "--gate",
@@ -125,7 +125,7 @@ def test_fixing_needs_the_gate_that_sees_it(hilum: Hilum, films: Path) -> None:
         ),
         ("--gate", "classic"),
     ):
-        assert "learned gate" in hilum("predict", films, "--fix-orientation", *words, code=2)
+        assert "learned gate" in hilum("predict", images, "--fix-orientation", *words, code=2)
 
 
 def test_a_gate_of_ones_own_goes_into_a_bundle(

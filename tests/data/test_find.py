@@ -52,7 +52,7 @@ def test_the_order_is_that_of_sorted_paths(tmp_path: Path) -> None:
     assert list(find_images(tmp_path)) == sorted(tmp_path.rglob("*.png"))
 
 
-@pytest.mark.parametrize("name", ["IM000001", "1.2.840.113619.2.5", "film.ima", "film.txt", "dicom"])
+@pytest.mark.parametrize("name", ["IM000001", "1.2.840.113619.2.5", "image.ima", "image.txt", "dicom"])
 def test_dicom_is_found_under_any_name(tmp_path: Path, name: str) -> None:
     path = tmp_path / "DICOM" / "ST000000" / name
     path.parent.mkdir(parents=True)
@@ -131,9 +131,12 @@ def test_outputs_of_an_earlier_prediction_are_passed_over(tmp_path: Path, table:
     found = find_images([tmp_path])
     assert list(found) == [tmp_path / "a.png", tmp_path / "out" / "c.png"]
     assert counts(found) == {"outputs": 6}
-    films = [tmp_path / "dicom" / "b.seg.dcm", objects / "film.dcm"]  # elsewhere, and an image in a folder of that name
-    touch(*films)
-    assert list(find_images([tmp_path])) == [tmp_path / "a.png", films[0], tmp_path / "out" / "c.png", films[1]]
+    images = [
+        tmp_path / "dicom" / "b.seg.dcm",
+        objects / "image.dcm",
+    ]  # elsewhere, and an image in a folder of that name
+    touch(*images)
+    assert list(find_images([tmp_path])) == [tmp_path / "a.png", images[0], tmp_path / "out" / "c.png", images[1]]
     named = tmp_path / "out" / "overlays"
     assert list(find_images([named])) == [named / "deep" / "a.png"]
 
@@ -228,9 +231,9 @@ def test_a_file_that_is_named_is_taken_whatever_it_is(tmp_path: Path) -> None:
 def test_what_names_no_image_is_a_data_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "image.png").mkdir()  # a folder with the name of a file; no file matches *.png
-    touch(tmp_path / "texts" / "a.txt", tmp_path / "film.jpg")
+    touch(tmp_path / "texts" / "a.txt", tmp_path / "image.jpg")
     with pytest.raises(DataError) as caught:
-        find_images([tmp_path / "film.jpg", tmp_path / name])
+        find_images([tmp_path / "image.jpg", tmp_path / name])
     assert name in caught.value.message
     assert ("a.txt" in caught.value.message) == (name == "texts")
 

@@ -21,7 +21,7 @@ from hilum.data.fingerprint import (
 from hilum.errors import DataError
 from hilum.phantoms.chest import draw_phantom
 
-FILM = draw_phantom(3, "Normal", size=64).image
+IMAGE = draw_phantom(3, "Normal", size=64).image
 
 
 def _difference(one: np.ndarray, two: np.ndarray) -> float:
@@ -37,32 +37,32 @@ def test_any_size_gives_one_shape(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "film", [np.zeros((4, 4), np.uint16), np.zeros((4, 4, 3), np.uint8), np.zeros((0, 4), np.uint8)]
+    "image", [np.zeros((4, 4), np.uint16), np.zeros((4, 4, 3), np.uint8), np.zeros((0, 4), np.uint8)]
 )
-def test_other_arrays_are_refused(film: np.ndarray) -> None:
+def test_other_arrays_are_refused(image: np.ndarray) -> None:
     with pytest.raises(DataError, match="uint8"):
-        fingerprint(film)
+        fingerprint(image)
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_a_plain_border_is_trimmed_to_the_pixel(level: int) -> None:
-    film = np.random.default_rng(1).integers(0, 256, (40, 50)).astype(np.uint8)
-    framed = cv2.copyMakeBorder(film, 3, 1, 2, 6, cv2.BORDER_CONSTANT, value=level)
-    assert np.array_equal(trimmed(framed), film)
-    assert np.array_equal(fingerprint(framed).miniature, fingerprint(film).miniature)
+    image = np.random.default_rng(1).integers(0, 256, (40, 50)).astype(np.uint8)
+    framed = cv2.copyMakeBorder(image, 3, 1, 2, 6, cv2.BORDER_CONSTANT, value=level)
+    assert np.array_equal(trimmed(framed), image)
+    assert np.array_equal(fingerprint(framed).miniature, fingerprint(image).miniature)
 
 
 def test_trimming_leaves_a_fifth_of_each_side() -> None:
-    film = np.zeros((100, 50), np.uint8)
-    film[99, 49] = 255
-    assert trimmed(film).shape == (20 + 40, 10 + 20)
+    image = np.zeros((100, 50), np.uint8)
+    image[99, 49] = 255
+    assert trimmed(image).shape == (20 + 40, 10 + 20)
     assert trimmed(np.full((100, 50), 7, np.uint8)).shape == (100, 50)
 
 
-def test_gamma_and_size_hardly_matter_and_another_film_does() -> None:
-    own = fingerprint(FILM)
-    darker = np.rint(255 * (FILM / 255) ** 1.8).astype(np.uint8)
-    larger = cv2.resize(FILM, (83, 83), interpolation=cv2.INTER_LINEAR)
+def test_gamma_and_size_hardly_matter_and_another_image_does() -> None:
+    own = fingerprint(IMAGE)
+    darker = np.rint(255 * (IMAGE / 255) ** 1.8).astype(np.uint8)
+    larger = cv2.resize(IMAGE, (83, 83), interpolation=cv2.INTER_LINEAR)
     other = fingerprint(draw_phantom(4, "Normal", size=64).image)
     for changed in (darker, larger):
         assert _difference(fingerprint(changed).signatures, own.signatures) < 4
@@ -82,15 +82,15 @@ def test_equalizing_ranks_and_is_bounded_in_plain_areas() -> None:
 
 
 def test_local_contrast_is_that_of_scipy() -> None:
-    film = FILM.astype(np.float64)
+    image = IMAGE.astype(np.float64)
     # OpenCV's kernel ends at 4 sigma for float images, as SciPy's does; REFLECT is the same border in both.
-    difference = film - gaussian_filter(film, 3, mode="reflect", truncate=4)
+    difference = image - gaussian_filter(image, 3, mode="reflect", truncate=4)
     expected = difference / (np.sqrt(gaussian_filter(difference**2, 3, mode="reflect", truncate=4)) + 12)
-    assert np.abs(local_contrast(FILM, 3) - expected).max() < 2e-2
+    assert np.abs(local_contrast(IMAGE, 3) - expected).max() < 2e-2
 
 
-def test_the_second_signature_is_that_of_the_cropped_film() -> None:
-    own = fingerprint(cv2.resize(FILM, (220, 220)))
+def test_the_second_signature_is_that_of_the_cropped_image() -> None:
+    own = fingerprint(cv2.resize(IMAGE, (220, 220)))
     side = round(MINIATURE / ZOOM)
     start = (MINIATURE - side) // 2
     middle = own.miniature[start : start + side, start : start + side]

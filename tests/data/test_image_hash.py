@@ -15,38 +15,38 @@ from hilum.imaging.preprocess import fit_image
 from hilum.phantoms.chest import draw_phantom
 from hilum.types import Radiograph
 
-FILMS = [draw_phantom(seed, "Normal", size=160).image[: 160 - 7 * (seed % 4)] for seed in range(12)]
+IMAGES = [draw_phantom(seed, "Normal", size=160).image[: 160 - 7 * (seed % 4)] for seed in range(12)]
 
 
-def fitted(film: np.ndarray, size: int = 128) -> np.ndarray:
-    return fit_image(Radiograph(np.ascontiguousarray(film)), PreprocessSpec(size=size))
+def fitted(image: np.ndarray, size: int = 128) -> np.ndarray:
+    return fit_image(Radiograph(np.ascontiguousarray(image)), PreprocessSpec(size=size))
 
 
-def _jpeg(film: np.ndarray) -> np.ndarray:
-    return cv2.imdecode(cv2.imencode(".jpg", film, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], cv2.IMREAD_GRAYSCALE)
+def _jpeg(image: np.ndarray) -> np.ndarray:
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], cv2.IMREAD_GRAYSCALE)
 
 
 CHANGES = {
-    "larger": lambda film: _jpeg(cv2.resize(film, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)),
-    "smaller": lambda film: cv2.resize(film, None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA),
-    "bordered": lambda film: cv2.copyMakeBorder(film, 3, 0, 5, 2, cv2.BORDER_CONSTANT, value=255),
-    "bordered twice": lambda film: cv2.copyMakeBorder(
-        cv2.copyMakeBorder(film, 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=0), 3, 3, 3, 3, cv2.BORDER_CONSTANT, value=255
+    "larger": lambda image: _jpeg(cv2.resize(image, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)),
+    "smaller": lambda image: cv2.resize(image, None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA),
+    "bordered": lambda image: cv2.copyMakeBorder(image, 3, 0, 5, 2, cv2.BORDER_CONSTANT, value=255),
+    "bordered twice": lambda image: cv2.copyMakeBorder(
+        cv2.copyMakeBorder(image, 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=0), 3, 3, 3, 3, cv2.BORDER_CONSTANT, value=255
     ),
-    "cropped": lambda film: film[2:-2, 2:-2],
+    "cropped": lambda image: image[2:-2, 2:-2],
 }
 
 
 @pytest.mark.parametrize("change", list(CHANGES))
 @pytest.mark.parametrize("size", [128, 224])
 def test_a_copy_is_found_and_another_image_is_not(change: str, size: int) -> None:
-    known = image_hashes([fitted(film) for film in FILMS[:6]])
-    queries = [fitted(CHANGES[change](film), size) for film in FILMS]
+    known = image_hashes([fitted(image) for image in IMAGES[:6]])
+    queries = [fitted(CHANGES[change](image), size) for image in IMAGES]
     assert find_known(queries, known).tolist() == [True] * 6 + [False] * 6
 
 
 def test_hashes_of_a_stack_and_of_nothing() -> None:
-    squares = np.stack([fitted(film) for film in FILMS])
+    squares = np.stack([fitted(image) for image in IMAGES])
     calls: list[tuple[int, int]] = []
     hashes = image_hashes(squares, lambda done, total: calls.append((done, total)))
     assert hashes.shape == (12, HASH_BYTES)
@@ -59,7 +59,7 @@ def test_hashes_of_a_stack_and_of_nothing() -> None:
 
 @pytest.mark.parametrize("level", [0, 7, 255])
 def test_a_plain_image_has_a_hash(level: int) -> None:
-    assert find_known([np.full((32, 32), level, np.uint8)], image_hashes([fitted(FILMS[0])])).tolist() == [False]
+    assert find_known([np.full((32, 32), level, np.uint8)], image_hashes([fitted(IMAGES[0])])).tolist() == [False]
 
 
 def test_the_nearest_is_that_of_every_pair() -> None:
@@ -73,7 +73,7 @@ def test_the_nearest_is_that_of_every_pair() -> None:
 
 
 def test_a_file_gives_the_hashes_each_once_in_an_order_of_its_own() -> None:
-    hashes = image_hashes([fitted(film) for film in (*FILMS, FILMS[0])])
+    hashes = image_hashes([fitted(image) for image in (*IMAGES, IMAGES[0])])
     again = from_bytes(to_bytes(hashes))
     assert again.shape == (12, HASH_BYTES)
     assert {row.tobytes() for row in again} == {row.tobytes() for row in hashes}

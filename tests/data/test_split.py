@@ -35,8 +35,8 @@ def grouped(n_groups: int = 120, seed: int = 0) -> list[Record]:
     for group in range(n_groups):
         label = ("COVID", "Normal", "Normal", "Viral")[group % 4]
         source = "north" if label == "COVID" or random.random() < 0.5 else "south"
-        for film in range(random.integers(1, 6)):
-            path = ROOT / label / f"{group:03d}-{film}.png"
+        for image in range(random.integers(1, 6)):
+            path = ROOT / label / f"{group:03d}-{image}.png"
             records.append(Record(path, label=label, group=f"p{group}", source=source))
     return records
 

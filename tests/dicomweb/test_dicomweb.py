@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hilum.dicomweb.address import address_of
-from hilum.dicomweb.selection import Film, Item, Skip, first_day, is_uid, value, why_not_instance, why_not_series
+from hilum.dicomweb.selection import Image, Item, Skip, first_day, is_uid, value, why_not_instance, why_not_series
 from hilum.dicomweb.server import Server
 from hilum.dicomweb.table import COLUMNS, Log
 from hilum.dicomweb.work import IN_A_ROW, Counts, Row, Worker
@@ -111,7 +111,7 @@ def test_chest_series(part: str) -> None:
     assert why_not_series(item(part=part)) is None
 
 
-def test_series_of_other_parts_count_their_films() -> None:
+def test_series_of_other_parts_count_their_images() -> None:
     assert why_not_series(item(part="HAND", count="3")) == Skip("another body part", 3)
     assert why_not_series(item(part="SPINE")) == Skip("another body part", 1)
 
@@ -126,10 +126,10 @@ def test_instances_by_class() -> None:
 
 def test_the_log_grows_over_runs_and_after_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "new" / "log.csv"
-    Log(path, "b" * 64).write(Row(Film("1.1", "1.2", "1.3"), "ok", "", "Normal", 0.5))
+    Log(path, "b" * 64).write(Row(Image("1.1", "1.2", "1.3"), "ok", "", "Normal", 0.5))
     with path.open("ab") as stream:
         stream.write(b"2026-11-25T12:00:00+00:00,bbbb,1.1,1")  # a run killed here
-    Log(path, "c" * 64).write(Row(Film("1.1", "1.2", "1.4"), "refused", '=a, "b"\nc'))
+    Log(path, "c" * 64).write(Row(Image("1.1", "1.2", "1.4"), "refused", '=a, "b"\nc'))
     first, _, last = csv.DictReader(path.read_text(encoding="utf-8").splitlines(keepends=True))
     assert tuple(first) == COLUMNS
     assert (first["instance"], first["predicted_label"], first["probability"]) == ("1.3", "Normal", "0.500000")
@@ -138,7 +138,7 @@ def test_the_log_grows_over_runs_and_after_a_kill(tmp_path: Path) -> None:
 
 
 def test_another_file_is_no_log(tmp_path: Path) -> None:
-    path = tmp_path / "films.csv"
+    path = tmp_path / "images.csv"
     path.write_text("image,mask\n")
     with pytest.raises(OutputError, match="got another file"):
         Log(path, "b")
@@ -150,18 +150,18 @@ def test_another_file_is_no_log(tmp_path: Path) -> None:
 class Archive:
     """A server of the test's own: some images of one series, of which some cannot be fetched."""
 
-    def __init__(self, films: Sequence[str], bad: Sequence[str] = ()) -> None:
-        self.films, self.bad, self.fetched = films, bad, list[str]()
+    def __init__(self, images: Sequence[str], bad: Sequence[str] = ()) -> None:
+        self.images, self.bad, self.fetched = images, bad, list[str]()
 
     def series(self, study: str, fields: Sequence[str] = ()) -> Iterator[Item]:
         yield item(modality="DX", series="1.2")
 
     def instances(self, study: str, series: str) -> Iterator[Item]:
-        yield from (item(uid=film) for film in self.films)
+        yield from (item(uid=image) for image in self.images)
 
-    def fetch(self, film: Film) -> bytes:
-        self.fetched.append(film.instance)
-        if film.instance in self.bad:
+    def fetch(self, image: Image) -> bytes:
+        self.fetched.append(image.instance)
+        if image.instance in self.bad:
             raise RequestError("got 500.")
         return b"no image"
 
@@ -172,16 +172,16 @@ def worker(archive: Archive, **settings: Any) -> Worker:
 
 
 def test_a_server_that_only_fails_ends_the_run() -> None:
-    films = [f"1.2.{number}" for number in range(20)]
-    archive, counts = Archive(films, bad=films), Counts()
+    images = [f"1.2.{number}" for number in range(20)]
+    archive, counts = Archive(images, bad=images), Counts()
     rows: list[Row] = []
     with pytest.raises(ServerError, match=r"5 failed in a row; the last: got 500\."):
         rows.extend(worker(archive).work(["1"], counts))
-    assert archive.fetched == films[:IN_A_ROW]
+    assert archive.fetched == images[:IN_A_ROW]
     assert counts.statuses["failed"] == IN_A_ROW
 
 
-def test_a_film_that_keeps_failing_is_left_alone() -> None:
+def test_an_image_that_keeps_failing_is_left_alone() -> None:
     archive = Archive(["1.2.3"], bad=["1.2.3"])
     busy = worker(archive)
     for _ in range(3):
@@ -194,18 +194,18 @@ def test_a_film_that_keeps_failing_is_left_alone() -> None:
 def test_what_is_no_uid_goes_into_no_path() -> None:
     archive, counts = Archive(["../../../etc", "1.2.3"]), Counts()
     rows = list(worker(archive, dry_run=True).work(["1"], counts))
-    assert [row.film for row in rows] == [Film("1", "1.2", "1.2.3")]
+    assert [row.image for row in rows] == [Image("1", "1.2", "1.2.3")]
     assert counts.skipped == {"a UID that is none": 1}
 
 
-def test_a_film_that_is_no_dicom_fails() -> None:
+def test_an_image_that_is_no_dicom_fails() -> None:
     (row,) = worker(Archive(["1.2.3"])).work(["1"], Counts())
     assert row.status == "failed"
     assert "1.2.3.dcm" in row.reason
 
 
 @pytest.mark.parametrize("sent", ["1.2.3", "1.2.4"])
-def test_the_report_comes_last_and_only_for_the_film_asked_for(monkeypatch: pytest.MonkeyPatch, sent: str) -> None:
+def test_the_report_comes_last_and_only_for_the_image_asked_for(monkeypatch: pytest.MonkeyPatch, sent: str) -> None:
     answer = Prediction(
         origin="",
         radiograph=Radiograph(np.zeros((2, 2), np.uint8)),
@@ -228,7 +228,7 @@ def test_the_report_comes_last_and_only_for_the_film_asked_for(monkeypatch: pyte
     (row,) = busy.work(["1"], Counts())
     if sent == "1.2.3":
         assert stored == [["seg", "sr"]]
-        assert row == Row(Film("1", "1.2", "1.2.3"), "ok", "", "B", 0.75)
+        assert row == Row(Image("1", "1.2", "1.2.3"), "ok", "", "B", 0.75)
     else:
         assert stored == []
         assert (row.status, row.reason) == ("failed", "Expected the image 1.2.3, the server gave one of other UIDs.")
@@ -243,8 +243,8 @@ def test_what_a_decoder_quotes_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_stopping_and_limits() -> None:
-    films = [f"1.2.{number}" for number in range(9)]
-    listing = worker(Archive(films), dry_run=True)
+    images = [f"1.2.{number}" for number in range(9)]
+    listing = worker(Archive(images), dry_run=True)
     assert len(list(listing.work(["1", "2"], Counts(), limit=10))) == 10
     rows: list[Row] = []
     for row in listing.work(["1"], Counts(), stopped=lambda: len(rows) == 2):

@@ -18,7 +18,7 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
-from dicom_films import content_of, film, phantom_film
+from dicom_images import content_of, dicom_image, phantom_image
 from orthanc import Orthanc, free_port, needs_orthanc, running
 from pydicom import Dataset
 from pydicom.encaps import encapsulate
@@ -52,7 +52,7 @@ def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
 
 
 def chest(number: int, **elements: Any) -> Dataset:
-    return phantom_film(FIRST + number, size=256, **elements)
+    return phantom_image(FIRST + number, size=256, **elements)
 
 
 def counted(output: str) -> dict[str, int]:
@@ -64,12 +64,12 @@ def read(content: bytes) -> Dataset:
     return pydicom.dcmread(io.BytesIO(content))
 
 
-def test_films_get_segmentation_and_report_once(orthanc: Orthanc, hilum: Hilum, tmp_path: Path) -> None:
+def test_images_get_segmentation_and_report_once(orthanc: Orthanc, hilum: Hilum, tmp_path: Path) -> None:
     plain, jpeg, rle = chest(0), chest(1), chest(2, SOPClassUID="1.2.840.10008.5.1.4.1.1.1", Modality="CR")
     jpeg.compress(JPEG2000Lossless, generate_instance_uid=False)
     rle.compress(RLELossless, generate_instance_uid=False)
-    films = {str(each.SOPInstanceUID): each for each in (plain, jpeg, rle)}
-    orthanc.add(*films.values())
+    images = {str(each.SOPInstanceUID): each for each in (plain, jpeg, rle)}
+    orthanc.add(*images.values())
     log = tmp_path / "log.csv"
     output = hilum("dicomweb", orthanc.url, "--all", "--log", log)
     assert counted(output)["ok"] == 3
@@ -77,8 +77,8 @@ def test_films_get_segmentation_and_report_once(orthanc: Orthanc, hilum: Hilum, 
 
     predictor = Predictor(load_bundle(resolve_bundle(DEFAULT)))
     bundle_id = predictor.manifest.bundle_id
-    for uid, source in films.items():
-        expected = predictor.predict(Upload(content_of(source), "film.dcm"))
+    for uid, source in images.items():
+        expected = predictor.predict(Upload(content_of(source), "image.dcm"))
         assert isinstance(expected, Prediction)
         (stored,) = orthanc.files(SOPInstanceUID=instance_uid(uid, bundle_id, "seg"))
         segmentation = highdicom.seg.segread(io.BytesIO(stored))
@@ -94,7 +94,7 @@ def test_films_get_segmentation_and_report_once(orthanc: Orthanc, hilum: Hilum, 
             assert made.PatientID == source.PatientID
             assert str(made.PatientName) == "Phantom^Förster"
     rows = list(csv.DictReader(log.read_text(encoding="utf-8").splitlines()))
-    assert {row["instance"]: row["status"] for row in rows} == dict.fromkeys(films, "ok")
+    assert {row["instance"]: row["status"] for row in rows} == dict.fromkeys(images, "ok")
     for text in (output, log.read_text(encoding="utf-8")):
         assert not re.search("Phantom|Förster|P-0001|ACC-1|19700102", text)
 
@@ -104,7 +104,7 @@ def test_films_get_segmentation_and_report_once(orthanc: Orthanc, hilum: Hilum, 
     assert len(log.read_text(encoding="utf-8").splitlines()) == 4
 
 
-def test_a_film_whose_storing_was_cut_off_is_done_again(orthanc: Orthanc, hilum: Hilum) -> None:
+def test_an_image_whose_storing_was_cut_off_is_done_again(orthanc: Orthanc, hilum: Hilum) -> None:
     orthanc.add(chest(0), chest(1))
     hilum("dicomweb", orthanc.url, "--all")
     before = {modality: sorted(orthanc.find(Modality=modality)) for modality in ("SEG", "SR")}
@@ -115,7 +115,7 @@ def test_a_film_whose_storing_was_cut_off_is_done_again(orthanc: Orthanc, hilum:
     assert {modality: sorted(orthanc.find(Modality=modality)) for modality in ("SEG", "SR")} == before
 
 
-def test_what_is_no_chest_film_is_left_alone(orthanc: Orthanc, hilum: Hilum) -> None:
+def test_what_is_no_chest_image_is_left_alone(orthanc: Orthanc, hilum: Hilum) -> None:
     study = chest(0).StudyInstanceUID
     orthanc.add(
         chest(0),
@@ -143,8 +143,8 @@ def test_what_is_no_chest_film_is_left_alone(orthanc: Orthanc, hilum: Hilum) -> 
     assert orthanc.count("SR") == 2
 
 
-def test_refused_and_unreadable_films_get_a_report_alone(orthanc: Orthanc, hilum: Hilum) -> None:
-    turned = film(np.ascontiguousarray(draw_phantom(FIRST, "Normal", size=256).image[::-1]), name="turned")
+def test_refused_and_unreadable_images_get_a_report_alone(orthanc: Orthanc, hilum: Hilum) -> None:
+    turned = dicom_image(np.ascontiguousarray(draw_phantom(FIRST, "Normal", size=256).image[::-1]), name="turned")
     cut = chest(2)
     cut.compress(JPEG2000Lossless, generate_instance_uid=False)
     cut.PixelData = encapsulate([b"no such codestream"])
@@ -189,7 +189,7 @@ def test_studies_by_name_and_by_date(orthanc: Orthanc, hilum: Hilum) -> None:
 def test_more_studies_than_a_page_holds(orthanc: Orthanc, hilum: Hilum, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hilum.dicomweb.server._PAGE", 4)
     monkeypatch.setattr("hilum.dicomweb.server._LAST_PAGE", 4)
-    orthanc.add(*(chest(number) for number in range(8)), phantom_film(FIRST, kind="CR"))
+    orthanc.add(*(chest(number) for number in range(8)), phantom_image(FIRST, kind="CR"))
     assert counted(hilum("dicomweb", orthanc.url, "--all", "--dry-run")) == {"to do": 9}
     assert counted(hilum("dicomweb", orthanc.url, "--all", "--dry-run", "--limit", "5")) == {"to do": 5}
     assert counted(hilum("dicomweb", orthanc.url, "--since", "2020-01-01", "--dry-run")) == {"to do": 9}
@@ -212,7 +212,7 @@ def test_a_killed_run_goes_on(orthanc: Orthanc, hilum: Hilum, tmp_path: Path) ->
     assert len({row["instance"] for row in rows}) >= count - 1  # the image at hand may have been stored, not yet logged
 
 
-def test_watching_takes_new_films_and_ends_when_told(orthanc: Orthanc, tmp_path: Path) -> None:
+def test_watching_takes_new_images_and_ends_when_told(orthanc: Orthanc, tmp_path: Path) -> None:
     orthanc.add(chest(0))
     process = start(orthanc, "--all", "--watch", "1")
     wait_for(lambda: orthanc.count("SR") == 1, process)
@@ -240,7 +240,7 @@ def test_watching_outlasts_a_restart_of_the_archive(tmp_path: Path) -> None:
     assert re.search(r"^warning .* it cannot be reached: Connection refused.* Looking again in 1 s", said, re.MULTILINE)
 
 
-def test_an_interrupted_run_finishes_the_film_at_hand(orthanc: Orthanc) -> None:
+def test_an_interrupted_run_finishes_the_image_at_hand(orthanc: Orthanc) -> None:
     orthanc.add(*(chest(number) for number in range(12)))
     process = start(orthanc, "--all")
     wait_for(lambda: orthanc.count("SR") > 0, process)

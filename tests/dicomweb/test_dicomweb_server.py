@@ -17,11 +17,11 @@ from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian
 
 from hilum.dicomweb.address import Address
 from hilum.dicomweb.archive import find_studies
-from hilum.dicomweb.selection import Film
+from hilum.dicomweb.selection import Image
 from hilum.dicomweb.server import Server
 from hilum.errors import HilumError, RequestError, ServerError
 
-FILM = Film("1.1", "1.2", "1.3")
+IMAGE = Image("1.1", "1.2", "1.3")
 CONTENT = b"\0" * 128 + b"DICM" + bytes(range(256)) * 40 + b"\r\n--other\r\n"
 MULTIPART = 'multipart/related; type="application/dicom"; boundary=edge'
 BODY = b"--edge\r\nContent-Type: application/dicom\r\n\r\n" + CONTENT + b"\r\n--edge--\r\n"
@@ -128,17 +128,17 @@ def stored(uid: str = "", failed: str = "") -> bytes:
     ).encode()
 
 
-def test_a_film_comes_as_it_is_stored(script: Script) -> None:
+def test_an_image_comes_as_it_is_stored(script: Script) -> None:
     script.set(Told(body=BODY, kind=MULTIPART))
     with script.server() as server:
-        assert server.fetch(FILM) == CONTENT
+        assert server.fetch(IMAGE) == CONTENT
     (asked,) = script.asked
     assert asked.path == "/dicom-web/studies/1.1/series/1.2/instances/1.3"
     assert asked.headers["Accept"] == 'multipart/related; type="application/dicom"; transfer-syntax=*'
     assert "Authorization" not in asked.headers
     script.set(Told(body=CONTENT, kind="application/dicom"))
     with script.server() as server:
-        assert server.fetch(FILM) == CONTENT
+        assert server.fetch(IMAGE) == CONTENT
 
 
 def test_credentials_are_the_named_ones_alone(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +193,7 @@ def test_a_server_that_stays_busy(script: Script) -> None:
         (Told(delay=0.6), RequestError, r"got nothing for 0\.3 s"),
     ],
 )
-def test_a_film_that_does_not_come(
+def test_an_image_that_does_not_come(
     script: Script, monkeypatch: pytest.MonkeyPatch, told: Told, error: type[HilumError], said: str
 ) -> None:
     from hilum.dicomweb import server as module
@@ -201,7 +201,7 @@ def test_a_film_that_does_not_come(
     monkeypatch.setattr(module, "MAX_BYTES", 100_000)
     script.set(told)
     with script.server(timeout=(1, 0.3)) as server, pytest.raises(error, match=said) as caught:
-        server.fetch(FILM)
+        server.fetch(IMAGE)
     assert type(caught.value) is error
     assert "Mustermann" not in str(caught.value)
 

@@ -50,10 +50,10 @@ def _localization(scores: Scores, *, lungs: bool = True) -> LocalizationTable:
     return LocalizationTable(
         tuple(
             LocalizationRow(
-                scores.files[film], scores.groups[film], "COVID", "region", method,
+                scores.files[image], scores.groups[image], "COVID", "region", method,
                 *measures(method),
             )
-            for film in range(3, 12)
+            for image in range(3, 12)
             for method in ("evidence", "grad-cam", "random in lung")
         )
     )  # fmt: skip
@@ -133,7 +133,7 @@ def test_the_report_says_what_was_measured_on_what(written: tuple[Evaluated, Pat
     assert [entry["level"] for entry in report.conformal] == ["0.90", "0.95", "0.99"]
     assert report.selective is not None
     assert report.localization is not None
-    assert report.localization["films"] == 9
+    assert report.localization["images"] == 9
 
 
 def test_figures_are_those_of_scikit_learn(written: tuple[Evaluated, Path, Report]) -> None:
@@ -172,7 +172,7 @@ def test_figures_are_those_of_scikit_learn(written: tuple[Evaluated, Path, Repor
     assert dice.n == 60
 
 
-def test_a_contrast_within_a_source_is_the_auc_of_those_films(written: tuple[Evaluated, Path, Report]) -> None:
+def test_a_contrast_within_a_source_is_the_auc_of_those_images(written: tuple[Evaluated, Path, Report]) -> None:
     evaluated, _, report = written
     scores = evaluated.scores
     assert scores.logits is not None
@@ -420,6 +420,17 @@ def test_settings_that_are_no_json_are_named(written: tuple[Evaluated, Path, Rep
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere\.csv"):
         read_evaluation(tmp_path / "nowhere.csv")
+
+
+def test_a_report_of_an_earlier_version_counts_films(written: tuple[Evaluated, Path, Report], tmp_path: Path) -> None:
+    content = json.loads((written[1] / "report.json").read_text())
+    content["localization"]["films"] = content["localization"].pop("images")
+    (tmp_path / "report.json").write_text(json.dumps(content))
+    assert load_report(tmp_path / "report.json").localization == written[2].localization
+    content["localization"] = ["films"]
+    (tmp_path / "report.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"report\.json"):
+        load_report(tmp_path / "report.json")
 
 
 def test_a_report_of_another_form_is_named(written: tuple[Evaluated, Path, Report], tmp_path: Path) -> None:

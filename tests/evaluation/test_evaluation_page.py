@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from html_references import external_references
-from report_writing import estimate, film_png, made_up_scores, report_of, trust_parts
+from report_writing import estimate, image_png, made_up_scores, report_of, trust_parts
 
 from hilum.errors import OutputError
 from hilum.evaluation.page import PAGE_FILE, write_page
@@ -92,8 +92,8 @@ def test_names_are_escaped(report: Report, tmp_path: Path) -> None:
 
 
 def test_it_is_self_contained_with_plots_and_pictures(report: Report, tmp_path: Path) -> None:
-    png = film_png(0)
-    html = _page(report, tmp_path, plots={"reliability": SVG, "roc_curves": png}, pictures={"images/film-1.png": png})
+    png = image_png(0)
+    html = _page(report, tmp_path, plots={"reliability": SVG, "roc_curves": png}, pictures={"images/image-1.png": png})
     assert external_references(html) == set()
     assert html.count(base64.b64encode(SVG.encode()).decode()) == 1
     assert html.count(base64.b64encode(png).decode()) == 2  # the curves and the failure
@@ -144,7 +144,7 @@ def test_localization_shows_each_measure_of_each_method(report: Report, tmp_path
         name: {"hit": estimate(v), "dice": estimate(v / 2)} for name, v in (("evidence", 0.61), ("grad-cam", 0.47))
     }
     found = {
-        "films": 40,
+        "images": 40,
         "kinds": {"region": 30, "boxes": 10},
         "methods": methods,
         "by_kind": {"boxes": {"evidence": {"hit": estimate(0.33)}}},

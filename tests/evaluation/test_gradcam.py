@@ -98,7 +98,7 @@ def test_the_unet_against_gradients_by_differences() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.max())
 
 
-def test_films_of_a_batch_do_not_touch_each_other_and_nothing_is_left_behind() -> None:
+def test_images_of_a_batch_do_not_touch_each_other_and_nothing_is_left_behind() -> None:
     model, images, classes = _encoder_unet().train(), _images(5, 64), np.array([0, 1, 2, 1, 0])
     before = {name: value.clone() for name, value in model.state_dict().items()}
     together = grad_cam(model, images, classes)

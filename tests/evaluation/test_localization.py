@@ -78,9 +78,9 @@ def _write(path: Path, pixels: NDArray[np.generic]) -> Path:
 
 
 def _row(
-    film: int, method: str, hit: float, *, group: str = "", kind: str = "region", rest: float = 0.5
+    image: int, method: str, hit: float, *, group: str = "", kind: str = "region", rest: float = 0.5
 ) -> LocalizationRow:
-    return LocalizationRow(f"{film}.png", group or f"{film}.png", "COVID", kind, method, hit, rest, rest, rest, rest)
+    return LocalizationRow(f"{image}.png", group or f"{image}.png", "COVID", kind, method, hit, rest, rest, rest, rest)
 
 
 def test_measures_in_closed_form() -> None:
@@ -176,7 +176,7 @@ def test_targets_lie_where_the_image_lies_in_the_square(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def films(tmp_path: Path) -> tuple[list[Record], NDArray[np.uint8], NDArray[np.bool_]]:
+def marked(tmp_path: Path) -> tuple[list[Record], NDArray[np.uint8], NDArray[np.bool_]]:
     """Three phantoms with opacities, one without; their fitted images and lungs."""
     records, images, lungs = [], [], []
     for seed, label in enumerate(("COVID", "COVID", "COVID", "Normal")):
@@ -190,9 +190,9 @@ def films(tmp_path: Path) -> tuple[list[Record], NDArray[np.uint8], NDArray[np.b
 
 
 def test_a_map_that_is_the_region_finds_all_and_its_opposite_nothing(
-    films: tuple[list[Record], NDArray[np.uint8], NDArray[np.bool_]],
+    marked: tuple[list[Record], NDArray[np.uint8], NDArray[np.bool_]],
 ) -> None:
-    records, images, lungs = films
+    records, images, lungs = marked
     regions = np.stack([_target(record) for record in records[:3]]).astype(np.float32)
     evidence = np.stack([regions, 1 - regions], axis=1)  # the second class points everywhere else
     scores = _scores([0, 0, 0, 1], predicted=[0, 0, 1, 1], groups=["p", "p", "", ""])
@@ -211,10 +211,10 @@ def test_a_map_that_is_the_region_finds_all_and_its_opposite_nothing(
     assert [row.hit for row in predicted.rows if row.method == EVIDENCE] == [1, 1, 0]
 
 
-def test_only_labeled_films_with_a_target_are_measured(
-    films: tuple[list[Record], NDArray[np.uint8], NDArray[np.bool_]],
+def test_only_labeled_images_with_a_target_are_measured(
+    marked: tuple[list[Record], NDArray[np.uint8], NDArray[np.bool_]],
 ) -> None:
-    records, images, lungs = films
+    records, images, lungs = marked
     assert localize(records, images, lungs, _scores([-1, -1, -1, 1]), SPEC, backend=_Engine(None)) is None
     bare = [replace(record, region_path=None) for record in records]
     assert localize(bare, images, lungs, _scores([0, 0, 0, 1]), SPEC, backend=_Engine(None)) is None
@@ -226,13 +226,13 @@ def test_only_labeled_films_with_a_target_are_measured(
 
 
 def test_evidence_and_grad_cam_of_a_linear_head_differ_by_nothing(
-    films: tuple[list[Record], NDArray[np.uint8], NDArray[np.bool_]],
+    marked: tuple[list[Record], NDArray[np.uint8], NDArray[np.bool_]],
 ) -> None:
     from hilum.backends.pytorch import PyTorchBackend
     from hilum.config import ModelConfig
     from hilum.models.build import build_model
 
-    records, images, lungs = films
+    records, images, lungs = marked
     torch.manual_seed(1)
     config = ModelConfig(name="encoder-unet", encoder="tf_efficientnet_lite0", pretrained=False)
     network = build_model(config, SPEC, 2).train()
@@ -254,11 +254,11 @@ def test_means_differences_and_kinds() -> None:
     random = np.random.default_rng(0)
     own, other = random.random((2, 40))
     rows = []
-    for film in range(40):
-        kind = "region" if film < 25 else "boxes"
-        rows += [_row(film, EVIDENCE, own[film], kind=kind), _row(film, RANDOM, other[film], kind=kind)]
+    for image in range(40):
+        kind = "region" if image < 25 else "boxes"
+        rows += [_row(image, EVIDENCE, own[image], kind=kind), _row(image, RANDOM, other[image], kind=kind)]
     result = localization_result(LocalizationTable(tuple(rows)), resamples=4000)
-    assert (result.films, result.kinds) == (40, {"boxes": 15, "region": 25})
+    assert (result.images, result.kinds) == (40, {"boxes": 15, "region": 25})
     for method, values in ((EVIDENCE, own), (RANDOM, other)):
         assert result.methods[method]["hit"].value == pytest.approx(values.mean())
         assert result.by_kind["region"][method]["hit"].value == pytest.approx(values[:25].mean())
@@ -272,20 +272,20 @@ def test_means_differences_and_kinds() -> None:
     assert difference.high == pytest.approx(paired.mean() + reach, abs=0.02)
 
 
-def test_a_group_counts_once_however_many_films_it_has() -> None:
+def test_a_group_counts_once_however_many_images_it_has() -> None:
     hits = np.random.default_rng(0).random(12)
-    once = LocalizationTable(tuple(_row(film, EVIDENCE, hits[film], group=f"p{film}") for film in range(12)))
-    often = [_row(film, EVIDENCE, hits[film % 12], group=f"p{film % 12}") for film in range(60)]
+    once = LocalizationTable(tuple(_row(image, EVIDENCE, hits[image], group=f"p{image}") for image in range(12)))
+    often = [_row(image, EVIDENCE, hits[image % 12], group=f"p{image % 12}") for image in range(60)]
     a, b = (localization_result(table).methods[EVIDENCE]["hit"] for table in (once, LocalizationTable(tuple(often))))
     assert (b.value, b.low, b.high) == pytest.approx((a.value, a.low, a.high))
     assert (a.n, b.n) == (12, 60)
 
 
-def test_differences_are_over_the_films_on_which_both_are_defined() -> None:
+def test_differences_are_over_the_images_on_which_both_are_defined() -> None:
     rows = []
-    for film, (own, other) in enumerate([(0.9, 0.5), (math.nan, 0.1), (0.7, 0.5), (0.8, 0.5)]):
-        rows += [replace(_row(film, method, 1.0), inside_lung=v) for method, v in ((EVIDENCE, own), (GRAD_CAM, other))]
-        rows.append(replace(_row(film, RANDOM, 0.2), inside_lung=math.nan))
+    for image, (own, other) in enumerate([(0.9, 0.5), (math.nan, 0.1), (0.7, 0.5), (0.8, 0.5)]):
+        rows += [replace(_row(image, method, 1.0), inside_lung=v) for method, v in ((EVIDENCE, own), (GRAD_CAM, other))]
+        rows.append(replace(_row(image, RANDOM, 0.2), inside_lung=math.nan))
     result = localization_result(LocalizationTable(tuple(rows)), resamples=50)
     assert "inside_lung" not in result.methods[RANDOM]  # no image defines it
     assert (result.methods[EVIDENCE]["inside_lung"].n, result.methods[GRAD_CAM]["inside_lung"].n) == (3, 4)
@@ -301,7 +301,9 @@ def test_differences_are_over_the_films_on_which_both_are_defined() -> None:
 def test_a_table_reads_back_to_the_bit_and_gives_the_same_result(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     rows = [
-        _row(film, method, random.random(), rest=random.random()) for film in range(6) for method in (EVIDENCE, RANDOM)
+        _row(image, method, random.random(), rest=random.random())
+        for image in range(6)
+        for method in (EVIDENCE, RANDOM)
     ]
     rows[3] = replace(rows[3], inside_lung=math.nan, group="=p", label="'@a")
     table = LocalizationTable(tuple(rows))

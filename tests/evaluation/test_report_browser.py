@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from report_writing import audit_report, film_png, made_up_scores, report_of, trust_parts
+from report_writing import audit_report, image_png, made_up_scores, report_of, trust_parts
 
 from hilum.audit.page import write_page as write_audit
 from hilum.evaluation.page import write_page as write_evaluation
@@ -18,7 +18,7 @@ from hilum.evaluation.plots import write_plots
 
 pytestmark = pytest.mark.browser
 
-LONG = "images/" + "a_very_long_name_of_a_film_" * 6 + ".png"
+LONG = "images/" + "a_very_long_name_of_an_image_" * 6 + ".png"
 # The page in a frame: narrower than any window, and its own Content-Security-Policy stays in force.
 FRAME = """<body><pre id="out"></pre><iframe id="f" width="{width}" height="800" srcdoc="{page}"></iframe><script>
 const frame = document.getElementById("f");
@@ -41,14 +41,14 @@ def _evaluation(folder: Path) -> Path:
     first = parts["failures"][0].model_copy(update={"file": LONG})
     report = report_of(scores, **{**parts, "failures": (first, *parts["failures"][1:])})
     plots = write_plots(scores, report, folder / "plots")
-    return write_evaluation(report, folder, plots=plots, pictures={LONG: film_png(0)})
+    return write_evaluation(report, folder, plots=plots, pictures={LONG: image_png(0)})
 
 
 def _audit(folder: Path) -> Path:
     report = audit_report()
     first = report.findings[1].model_copy(update={"records": (LONG,) * 3})
     report = report.model_copy(update={"findings": (first, *report.findings)})
-    return write_audit(report, folder / "audit.html", pictures={"a.png\nb.png": film_png(0, 2)})
+    return write_audit(report, folder / "audit.html", pictures={"a.png\nb.png": image_png(0, 2)})
 
 
 @pytest.fixture(scope="module")

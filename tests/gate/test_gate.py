@@ -75,10 +75,10 @@ def test_there_are_nine_checks_and_each_names_itself() -> None:
 def test_a_check_refuses_on_one_side_of_its_bound_only(
     check: checks.Check, refused: NDArray[np.uint8], accepted: NDArray[np.uint8]
 ) -> None:
-    finding = check(Radiograph(refused, origin="film.png"), DEFAULT)
+    finding = check(Radiograph(refused, origin="image.png"), DEFAULT)
     assert finding is not None
     assert finding.severity == "error"
-    assert finding.records == ("film.png",)
+    assert finding.records == ("image.png",)
     assert check(Radiograph(accepted), DEFAULT) is None
 
 
@@ -103,7 +103,7 @@ def test_tiny_images_get_the_finding_on_their_size_alone(shape: tuple[int, int],
 
 
 @pytest.mark.parametrize("bits", [10, 12, 16])
-def test_deeper_films_are_measured_on_the_8_bit_scale(bits: int) -> None:
+def test_deeper_images_are_measured_on_the_8_bit_scale(bits: int) -> None:
     top = 2**bits - 1
     deep = np.rint(plausible() / 255 * top).astype(np.uint16)
     assert ClassicGate()(Radiograph(deep, bits_stored=bits)).accepted

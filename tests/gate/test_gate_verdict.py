@@ -12,17 +12,17 @@ from hilum.types import Radiograph
 @pytest.mark.parametrize("bits", [8, 12, 16])
 def test_a_mend_undoes_what_was_done(turn: int, inverted: bool, bits: int) -> None:
     top = 2**bits - 1
-    film = np.random.default_rng(turn).integers(0, top + 1, (30, 50)).astype(np.uint8 if bits == 8 else np.uint16)
-    wrong = np.rot90(top - film if inverted else film, -turn)  # clockwise
-    fixed = OrientationFix(turn, inverted).apply(Radiograph(wrong, bits_stored=bits, origin="film.png"))
-    np.testing.assert_array_equal(fixed.pixels, film)
-    assert fixed.pixels.dtype == film.dtype
+    image = np.random.default_rng(turn).integers(0, top + 1, (30, 50)).astype(np.uint8 if bits == 8 else np.uint16)
+    wrong = np.rot90(top - image if inverted else image, -turn)  # clockwise
+    fixed = OrientationFix(turn, inverted).apply(Radiograph(wrong, bits_stored=bits, origin="image.png"))
+    np.testing.assert_array_equal(fixed.pixels, image)
+    assert fixed.pixels.dtype == image.dtype
     assert fixed.pixels.flags["C_CONTIGUOUS"]
-    assert (fixed.bits_stored, fixed.origin) == (bits, "film.png")
+    assert (fixed.bits_stored, fixed.origin) == (bits, "image.png")
 
 
 @pytest.mark.parametrize("turn", [0, 1, 2, 3])
-def test_what_is_found_on_the_mended_film_comes_back_to_the_file(turn: int) -> None:
+def test_what_is_found_on_the_mended_image_comes_back_to_the_file(turn: int) -> None:
     upright = np.arange(2 * 30 * 50).reshape(2, 30, 50)
     back = OrientationFix(turn).back(upright)
     np.testing.assert_array_equal(np.rot90(back, turn, axes=(1, 2)), upright)
@@ -36,9 +36,9 @@ def test_a_value_on_its_bound_passes(value: float, least: bool, most: bool) -> N
 
 
 def test_a_finding_has_the_reason_the_value_and_the_bound() -> None:
-    finding = Reading.at_most("cut", "probability", 0.75, 0.5, "warning", "lungs cut off").finding("film.png")
+    finding = Reading.at_most("cut", "probability", 0.75, 0.5, "warning", "lungs cut off").finding("image.png")
     assert all(word in finding.message for word in ("lungs cut off", "0.75", "0.5"))
-    assert (finding.check, finding.severity, finding.records) == ("cut", "warning", ("film.png",))
+    assert (finding.check, finding.severity, finding.records) == ("cut", "warning", ("image.png",))
     assert Reading.at_least("too_dark", "mean", 1, 2).finding("").records == ()
 
 

@@ -40,9 +40,9 @@ def gate(bundle: Bundle) -> LearnedGate:
     return opened
 
 
-def film(seed: int = 0, size: int = 256) -> Radiograph:
+def image(seed: int = 0, size: int = 256) -> Radiograph:
     label = PHANTOM_CLASSES[seed % 4]
-    return Radiograph(draw_phantom(SEED + seed, label, size=size).image, origin="film.png")
+    return Radiograph(draw_phantom(SEED + seed, label, size=size).image, origin="image.png")
 
 
 def turned(radiograph: Radiograph, quarters: int) -> Radiograph:
@@ -51,7 +51,7 @@ def turned(radiograph: Radiograph, quarters: int) -> Radiograph:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_phantoms_are_accepted_upright_and_caught_otherwise(gate: LearnedGate, seed: int) -> None:
-    upright = film(seed)
+    upright = image(seed)
     assert gate(upright).reason == "accepted"
     for quarters in (1, 2, 3):
         verdict = gate(turned(upright, quarters))
@@ -63,7 +63,7 @@ def test_phantoms_are_accepted_upright_and_caught_otherwise(gate: LearnedGate, s
 
 
 def test_both_wrongs_at_once_are_mended_at_once(gate: LearnedGate) -> None:
-    wrong = turned(replace(film(), pixels=255 - film().pixels), 1)
+    wrong = turned(replace(image(), pixels=255 - image().pixels), 1)
     verdict = gate(wrong)
     assert verdict.reason == "inverted gray scale, rotated 90 degrees clockwise"
     assert verdict.orientation_fix == OrientationFix(1, inverted=True)
@@ -82,22 +82,22 @@ def test_drawn_pictures_are_refused(gate: LearnedGate, name: str) -> None:
         assert sum(verdict.reason == wanted for verdict in verdicts) >= 8
 
 
-def test_several_films_on_one_page_are_refused(gate: LearnedGate) -> None:
+def test_several_images_on_one_page_are_refused(gate: LearnedGate) -> None:
     random = np.random.default_rng((SEED, 2))
-    pages = [collage_view(random, [film(n).pixels, film(n + 1).pixels], 256, 0).image for n in range(10)]  # type: ignore[list-item]
+    pages = [collage_view(random, [image(n).pixels, image(n + 1).pixels], 256, 0).image for n in range(10)]  # type: ignore[list-item]
     reasons = [gate(Radiograph(page)).reason for page in pages]
     assert reasons.count("collage or screenshot") >= 8
 
 
 @pytest.mark.parametrize("side", [256, 512, 1024, 2500])
 def test_the_verdict_does_not_hang_on_the_size(gate: LearnedGate, side: int) -> None:
-    pixels = film(1).pixels
+    pixels = image(1).pixels
     assert gate(Radiograph(cv2.resize(pixels, (side, side)))).reason == "accepted"  # type: ignore[arg-type]
     assert gate(Radiograph(cv2.resize(np.rot90(pixels), (side, side)))).reason == "rotated 270 degrees clockwise"  # type: ignore[arg-type]
 
 
 def test_depth_makes_no_difference(gate: LearnedGate) -> None:
-    shallow = film(2)
+    shallow = image(2)
     deep = Radiograph((shallow.pixels.astype(np.uint16) * 257), bits_stored=16)
     one, two = gate(shallow).readings, gate(deep).readings
     assert [reading.check for reading in one] == [reading.check for reading in two]
@@ -126,15 +126,15 @@ def test_plain_measurements_come_first(gate: LearnedGate, pixels: NDArray[np.uin
 
 
 def test_color_and_the_declared_view_only_warn(gate: LearnedGate) -> None:
-    verdict = gate(replace(film(), color_difference=12.0, view_position="LL"))
+    verdict = gate(replace(image(), color_difference=12.0, view_position="LL"))
     assert verdict.accepted
     assert [finding.check for finding in verdict.findings] == ["burned_in_color", "declared_view"]
-    assert gate(replace(film(), view_position="ap")).findings == ()
+    assert gate(replace(image(), view_position="ap")).findings == ()
 
 
 def test_other_bounds_give_other_verdicts(bundle: Bundle) -> None:
     strict = LearnedGate(bundle.read(GATE_MODEL), LearnedThresholds(minimum_side=300))
-    assert strict(film()).reason == "too small"
+    assert strict(image()).reason == "too small"
 
 
 def test_halving_keeps_the_means_and_stops_in_time() -> None:
@@ -161,13 +161,13 @@ def test_names_of_gates(bundle: Bundle) -> None:
 
 def test_a_bundle_without_a_gate_gets_the_packaged_one(bundle: Bundle) -> None:
     bare = Bundle(bundle.manifest, {}, Path("bare"))
-    assert open_gate(bare)(film()).accepted
+    assert open_gate(bare)(image()).accepted
 
 
 @pytest.mark.data
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="the real radiographs are not here")
-def test_native_films_are_accepted_and_learned_pictures_refused(gate: LearnedGate) -> None:
-    films = [path for path in (SAMPLES / "native").rglob("*") if path.is_file() and path.suffix != ".csv"]
-    assert sum(gate(read_radiograph(path)).accepted for path in films) >= 47
+def test_native_images_are_accepted_and_learned_pictures_refused(gate: LearnedGate) -> None:
+    images = [path for path in (SAMPLES / "native").rglob("*") if path.is_file() and path.suffix != ".csv"]
+    assert sum(gate(read_radiograph(path)).accepted for path in images) >= 47
     others = [path for path in (SAMPLES / "not_chest_xray").rglob("*") if path.is_file() and path.suffix != ".csv"]
     assert sum(gate(read_radiograph(path)).accepted for path in others) <= 3

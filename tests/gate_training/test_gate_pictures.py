@@ -16,7 +16,7 @@ from hilum.gate.verdict import COLLAGE, FRONTAL, KIND_REASONS, KINDS, LATERAL, P
 from hilum.gate_training.body_parts import BODY_PARTS, lateral_chest
 from hilum.gate_training.decoys import DECOYS, SLICES
 from hilum.gate_training.pictures import Pictures, counts, draw_phantoms, load_pictures, read_others
-from hilum.gate_training.views import UNKNOWN, film_view, letterboxed, other_view
+from hilum.gate_training.views import UNKNOWN, image_view, letterboxed, other_view
 from hilum.imaging.preprocess import content_of, placement
 from hilum.phantoms.chest import draw_phantom
 from hilum.types import Record
@@ -49,7 +49,7 @@ def _views(count: int, lungs: bool) -> list[tuple[int, int, int, int, int, int]]
     phantom = draw_phantom(0, "Normal", size=96)
     mask = phantom.lung_mask if lungs else None
     return [  # type: ignore[return-value]
-        film_view(np.random.default_rng(seed), phantom.image, mask, SIZE, FRONTAL).properties for seed in range(count)
+        image_view(np.random.default_rng(seed), phantom.image, mask, SIZE, FRONTAL).properties for seed in range(count)
     ]
 
 
@@ -75,7 +75,7 @@ def test_turns_and_inversion_are_as_said() -> None:
     corner[:40, :40] = 220
     hits = 0
     for seed in range(200):
-        view = film_view(np.random.default_rng(seed), corner, None, 96, FRONTAL)
+        view = image_view(np.random.default_rng(seed), corner, None, 96, FRONTAL)
         if view.annotated or view.mirrored:
             continue
         upright = np.rot90(255 - view.image if view.inverted else view.image, view.turn).astype(float)
@@ -92,8 +92,8 @@ def test_nothing_is_known_of_another_picture_but_its_kind() -> None:
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> Cache:
-    folder = tmp_path_factory.mktemp("films")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    folder = tmp_path_factory.mktemp("images")
     records = []
     for seed in range(4):
         phantom = draw_phantom(seed, "Normal", size=96)
@@ -105,9 +105,9 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 
 
 @pytest.fixture(scope="module")
-def pictures(films: Cache) -> Pictures:
+def pictures(images: Cache) -> Pictures:
     gray = np.random.default_rng(0).integers(0, 256, (40, 60)).astype(np.uint8)
-    return Pictures(films, {PICTURE: [gray]}, draw_phantoms(0, 2, 96), SIZE)
+    return Pictures(images, {PICTURE: [gray]}, draw_phantoms(0, 2, 96), SIZE)
 
 
 def test_a_batch_is_a_function_of_seed_and_step(pictures: Pictures) -> None:

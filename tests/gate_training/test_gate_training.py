@@ -28,7 +28,7 @@ SETTINGS = GateTraining(steps=8, batch_size=6, size=64, workers=0, checkpoint_ev
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
-    folder = tmp_path_factory.mktemp("films")
+    folder = tmp_path_factory.mktemp("images")
     records = []
     for seed, (image, _) in enumerate(draw_phantoms(9, 4, 96)):
         cv2.imwrite(str(folder / f"{seed}.png"), image)
@@ -125,7 +125,7 @@ def _reading(n: int, good: float) -> GateReading:
     return GateReading(kind, turn, flags)
 
 
-def test_bounds_let_good_films_pass_but_never_beyond_even_odds() -> None:
+def test_bounds_let_good_images_pass_but_never_beyond_even_odds() -> None:
     bounds = fit_thresholds(_reading(1000, 0.9))
     assert bounds.frontal == pytest.approx(0.01)
     assert bounds.upright == 0.5

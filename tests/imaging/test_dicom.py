@@ -66,14 +66,14 @@ def test_more_than_16_bits_are_refused() -> None:
 def test_monochrome1_of_inverted_values_reads_the_same(bits: int) -> None:
     stored = ramp(bits)
     inverted = (2**bits - 1 - stored.astype(int)).astype(stored.dtype)
-    as_film = dataset_of(inverted, bits, PhotometricInterpretation="MONOCHROME1")
-    np.testing.assert_array_equal(read(as_film), read(dataset_of(stored, bits)))
-    assert read_radiograph(content_of(as_film)).photometric_interpretation == "MONOCHROME1"
+    as_image = dataset_of(inverted, bits, PhotometricInterpretation="MONOCHROME1")
+    np.testing.assert_array_equal(read(as_image), read(dataset_of(stored, bits)))
+    assert read_radiograph(content_of(as_image)).photometric_interpretation == "MONOCHROME1"
 
 
 def test_monochrome1_is_inverted_after_its_window() -> None:
     plain = dataset_of(ramp(12), 12, WindowCenter=1000, WindowWidth=800, VOILUTFunction="LINEAR_EXACT")
-    film = dataset_of(
+    image = dataset_of(
         ramp(12),
         12,
         WindowCenter=1000,
@@ -81,7 +81,7 @@ def test_monochrome1_is_inverted_after_its_window() -> None:
         VOILUTFunction="LINEAR_EXACT",
         PhotometricInterpretation="MONOCHROME1",
     )
-    np.testing.assert_allclose(read(film).astype(int) + read(plain), 65535, atol=1)
+    np.testing.assert_allclose(read(image).astype(int) + read(plain), 65535, atol=1)
 
 
 # Modality and window, PS3.3 C.11.1 and C.11.2

@@ -192,8 +192,8 @@ def test_several_frames_are_refused() -> None:
     frames = [Image.fromarray(gray()), Image.fromarray(gray()[::-1].copy())]
     for kind, count in {"PNG": "2", "WEBP": "2", "TIFF": "several"}.items():
         content = encode(frames[0], kind, save_all=True, append_images=frames[1:])
-        with pytest.raises(ReadError, match=f"Expected one image in film, got {count} frames"):
-            read_radiograph(content, origin="film")
+        with pytest.raises(ReadError, match=f"Expected one image in image, got {count} frames"):
+            read_radiograph(content, origin="image")
 
 
 def test_a_cameras_mpo_is_its_first_picture() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import highdicom as hd
 import numpy as np
 import pytest
-from dicom_films import content_of, errors_in, phantom_film, with_stored
+from dicom_images import content_of, errors_in, phantom_image, with_stored
 from highdicom.sr.utils import find_content_items
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
@@ -54,7 +54,7 @@ def prediction(manifest: Manifest) -> Prediction:
     evidence[1, 2:4, 5:7] = [[1, 2], [3, 4]]
     evidence[0, 0, 0] = 9
     return Prediction(
-        origin="film.dcm",
+        origin="image.dcm",
         radiograph=Radiograph(np.zeros((SIZE, SIZE), np.uint8)),
         class_names=manifest.class_names,
         probabilities=dict(zip(manifest.class_names, (0.2, 0.7123456789, 0.0876543211), strict=True)),
@@ -75,11 +75,11 @@ def refusal() -> Result:
         Finding("kind", "error", "no frontal radiograph: 0.1"),
         Finding("color", "warning", "colored: 30 — zu viel"),
     )
-    return Result(origin="film.dcm", status="refused", findings=findings)
+    return Result(origin="image.dcm", status="refused", findings=findings)
 
 
 def header_of(**elements: Any) -> Dataset:
-    return source_header(content_of(phantom_film(0, size=SIZE, **elements)))
+    return source_header(content_of(phantom_image(0, size=SIZE, **elements)))
 
 
 def reopened_seg(dataset: Dataset) -> hd.seg.Segmentation:
@@ -147,23 +147,23 @@ def test_segments_say_what_they_are_and_who_made_them(manifest: Manifest, predic
     assert seg.ManufacturerModelName == "small/one"
 
 
-def test_patient_study_and_reference_are_those_of_the_film(
+def test_patient_study_and_reference_are_those_of_the_image(
     manifest: Manifest, prediction: Prediction, refusal: Result
 ) -> None:
-    film = phantom_film(0, size=SIZE)
-    source = source_header(content_of(film))
+    image = phantom_image(0, size=SIZE)
+    source = source_header(content_of(image))
     seg = reopened_seg(segmentation(source, prediction, manifest))
     documents = [reopened_sr(report(source, result, manifest)) for result in (prediction, refusal)]
     for made in (seg, *documents):
         assert {keyword: str(made[keyword].value) for keyword in COPIED} == {
-            keyword: str(film[keyword].value) for keyword in COPIED
+            keyword: str(image[keyword].value) for keyword in COPIED
         }
-        assert made.SeriesInstanceUID != film.SeriesInstanceUID
-    referenced = [(film.StudyInstanceUID, film.SeriesInstanceUID, film.SOPInstanceUID)]
+        assert made.SeriesInstanceUID != image.SeriesInstanceUID
+    referenced = [(image.StudyInstanceUID, image.SeriesInstanceUID, image.SOPInstanceUID)]
     assert seg.get_source_image_uids() == referenced
     for document in documents:
-        assert document.get_evidence() == [(*referenced[0], film.SOPClassUID)]
-    assert seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPClassUID == film.SOPClassUID
+        assert document.get_evidence() == [(*referenced[0], image.SOPClassUID)]
+    assert seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPClassUID == image.SOPClassUID
 
 
 def test_without_evidence_the_lungs_stand_alone(manifest: Manifest, prediction: Prediction) -> None:
@@ -176,7 +176,7 @@ def test_without_evidence_the_lungs_stand_alone(manifest: Manifest, prediction: 
 
 
 @pytest.mark.parametrize("with_evidence", [True, False])
-def test_a_film_without_lungs_has_an_empty_segment(
+def test_an_image_without_lungs_has_an_empty_segment(
     manifest: Manifest, prediction: Prediction, with_evidence: bool, tmp_path: Path
 ) -> None:
     evidence = prediction.evidence if with_evidence else None
@@ -194,9 +194,9 @@ def test_a_film_without_lungs_has_an_empty_segment(
 def test_rows_and_columns_are_not_exchanged(manifest: Manifest, prediction: Prediction) -> None:
     mask = np.zeros((40, 56), np.bool_)
     mask[3, 50] = True
-    film = phantom_film(0, size=SIZE)
-    film.Rows, film.Columns, film.PixelData = 40, 56, film.pixel_array[:40, :56].tobytes()
-    source = source_header(content_of(film))
+    image = phantom_image(0, size=SIZE)
+    image.Rows, image.Columns, image.PixelData = 40, 56, image.pixel_array[:40, :56].tobytes()
+    source = source_header(content_of(image))
     seg = reopened_seg(segmentation(source, replace(prediction, mask=mask), manifest))
     assert (seg.Rows, seg.Columns) == (40, 56)
     np.testing.assert_array_equal(masks_of(seg, source)[0], mask)
@@ -272,20 +272,20 @@ def test_codes_of_classes_follow_from_their_names(manifest: Manifest) -> None:
 # Both
 
 
-def test_uids_follow_from_film_bundle_and_kind(manifest: Manifest, prediction: Prediction) -> None:
+def test_uids_follow_from_image_bundle_and_kind(manifest: Manifest, prediction: Prediction) -> None:
     source = header_of()
     made = [segmentation(source, prediction, manifest) for _ in range(2)]
     assert made[0].SOPInstanceUID == made[1].SOPInstanceUID
-    film, bundle = str(source.SOPInstanceUID), manifest.bundle_id
-    assert made[0].SOPInstanceUID == instance_uid(film, bundle, "seg") == made[0].file_meta.MediaStorageSOPInstanceUID
-    assert made[0].SeriesInstanceUID == series_uid(film, bundle, "seg")
+    image, bundle = str(source.SOPInstanceUID), manifest.bundle_id
+    assert made[0].SOPInstanceUID == instance_uid(image, bundle, "seg") == made[0].file_meta.MediaStorageSOPInstanceUID
+    assert made[0].SeriesInstanceUID == series_uid(image, bundle, "seg")
     document = report(source, prediction, manifest)
-    assert document.SOPInstanceUID == instance_uid(film, bundle, "sr")
-    films, bundles = (film, film[:-1]), (bundle, "1" + bundle)
+    assert document.SOPInstanceUID == instance_uid(image, bundle, "sr")
+    images, bundles = (image, image[:-1]), (bundle, "1" + bundle)
     uids = [
         make(one, other, kind)
         for make in (instance_uid, series_uid)
-        for one in films
+        for one in images
         for other in bundles
         for kind in ("seg", "sr")
     ]
@@ -334,7 +334,7 @@ def test_names_in_any_script(
         assert errors_in(path) == []
 
 
-def test_a_film_that_says_nothing_of_patient_and_study(
+def test_an_image_that_says_nothing_of_patient_and_study(
     manifest: Manifest, prediction: Prediction, refusal: Result, tmp_path: Path
 ) -> None:
     absent = (*(keyword for keyword in COPIED if keyword != "StudyInstanceUID"), "PatientOrientation", "Modality")
@@ -365,7 +365,7 @@ def test_a_film_that_says_nothing_of_patient_and_study(
 )
 @pytest.mark.filterwarnings("ignore:.*value:UserWarning")  # of reading them again
 def test_odd_values_stop_nothing(manifest: Manifest, prediction: Prediction, keyword: str, stored: bytes) -> None:
-    source = source_header(content_of(with_stored(phantom_film(0, size=SIZE), keyword, stored)))
+    source = source_header(content_of(with_stored(phantom_image(0, size=SIZE), keyword, stored)))
     for made in (segmentation(source, prediction, manifest), report(source, prediction, manifest)):
         again = dcmread(io.BytesIO(encoded(made)))
         assert again.StudyInstanceUID == source.StudyInstanceUID
@@ -374,9 +374,9 @@ def test_odd_values_stop_nothing(manifest: Manifest, prediction: Prediction, key
 
 
 def test_an_image_of_no_known_kind_is_a_read_error(manifest: Manifest, prediction: Prediction) -> None:
-    film = phantom_film(0, size=SIZE)
-    film.SOPClassUID = "1.2.840.999.1"
-    source = source_header(content_of(film))
+    image = phantom_image(0, size=SIZE)
+    image.SOPClassUID = "1.2.840.999.1"
+    source = source_header(content_of(image))
     for make in (segmentation, report):
         with pytest.raises(ReadError, match=r"got one of SOP class 1\.2\.840\.999\.1") as caught:
             make(source, prediction, manifest)
@@ -390,8 +390,8 @@ def test_a_bundle_that_is_not_sealed_has_objects_too(manifest: Manifest, predict
     assert reopened_sr(report(source, prediction, unsealed)).ManufacturerModelName == "hilum"
 
 
-def test_a_segmentation_is_not_taken_for_a_film(manifest: Manifest, prediction: Prediction) -> None:
+def test_a_segmentation_is_not_taken_for_an_image(manifest: Manifest, prediction: Prediction) -> None:
     for evidence in (None, prediction.evidence):  # one frame, which could be decoded as a picture of one bit, and two
         made = segmentation(header_of(), replace(prediction, evidence=evidence), manifest)
-        with pytest.raises(ReadError, match="Expected a radiograph in film, got a segmentation"):
-            read_radiograph(encoded(made), origin="film")
+        with pytest.raises(ReadError, match="Expected a radiograph in image, got a segmentation"):
+            read_radiograph(encoded(made), origin="image")

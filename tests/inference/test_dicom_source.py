@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dicom_films import content_of, phantom_film, with_stored, write_film
+from dicom_images import content_of, phantom_image, with_stored, write_image
 from image_writing import encode
 from PIL import Image
 from pydicom import Dataset
@@ -21,18 +21,18 @@ JAPANESE = "Yamada^Tarou=山田^太郎=やまだ^たろう"
 
 
 def header_of(**elements: Any) -> Dataset:
-    return source_header(content_of(phantom_film(0, size=32, **elements)))
+    return source_header(content_of(phantom_image(0, size=32, **elements)))
 
 
 def test_the_header_has_everything_but_the_pixels(tmp_path: Path) -> None:
-    film = phantom_film(0, size=32)
-    header = source_header(write_film(tmp_path / "film.dcm", film))
+    image = phantom_image(0, size=32)
+    header = source_header(write_image(tmp_path / "image.dcm", image))
     assert "PixelData" not in header
-    assert header.file_meta.MediaStorageSOPInstanceUID == film.SOPInstanceUID == header.SOPInstanceUID
+    assert header.file_meta.MediaStorageSOPInstanceUID == image.SOPInstanceUID == header.SOPInstanceUID
     assert (header.Rows, header.Columns, header.ViewPosition) == (32, 32, "PA")
     assert header.ViewCodeSequence[0].CodeValue == "399348003"
     assert header.SpecificCharacterSet == "ISO_IR 192"
-    assert header == source_header(content_of(film))
+    assert header == source_header(content_of(image))
 
 
 @pytest.mark.parametrize(
@@ -88,36 +88,36 @@ def test_what_is_missing_is_there_and_empty() -> None:
     ],
 )
 def test_malformed_values_count_as_absent_but_not_identifiers(keyword: str, stored: bytes, kept: str | None) -> None:
-    header = source_header(content_of(with_stored(phantom_film(0, size=32), keyword, stored)))
+    header = source_header(content_of(with_stored(phantom_image(0, size=32), keyword, stored)))
     assert header.get(keyword) == kept
 
 
 @pytest.mark.parametrize("keyword", ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"])
 def test_an_image_that_nothing_can_refer_to_is_refused(keyword: str) -> None:
-    film = phantom_film(0, size=32)
-    content = content_of(with_stored(film, keyword, b""))
-    with pytest.raises(ReadError, match=f"Expected {keyword} in the header of film") as caught:
-        source_header(content, "film")
+    image = phantom_image(0, size=32)
+    content = content_of(with_stored(image, keyword, b""))
+    with pytest.raises(ReadError, match=f"Expected {keyword} in the header of image") as caught:
+        source_header(content, "image")
     assert "give it UIDs" in caught.value.hint
 
 
 def test_other_formats_and_damaged_files_are_refused(tmp_path: Path) -> None:
-    png = tmp_path / "film.png"
+    png = tmp_path / "image.png"
     png.write_bytes(encode(Image.new("L", (32, 32))))
-    with pytest.raises(ReadError, match=r"Expected a DICOM file at .*film\.png, got another format"):
+    with pytest.raises(ReadError, match=r"Expected a DICOM file at .*image\.png, got another format"):
         source_header(png)
     with pytest.raises(ReadError):
-        source_header(content_of(phantom_film(0, size=32))[:200], "cut")
+        source_header(content_of(phantom_image(0, size=32))[:200], "cut")
     with pytest.raises(ReadError, match="nothing there"):
         source_header(tmp_path / "absent.dcm")
 
 
 @pytest.mark.parametrize("syntax", [DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian])
 def test_other_transfer_syntaxes(syntax: str) -> None:
-    film = phantom_film(0, size=32)
-    film.file_meta.TransferSyntaxUID = syntax
-    header = source_header(content_of(film))
-    assert header.SOPInstanceUID == film.SOPInstanceUID
+    image = phantom_image(0, size=32)
+    image.file_meta.TransferSyntaxUID = syntax
+    header = source_header(content_of(image))
+    assert header.SOPInstanceUID == image.SOPInstanceUID
     assert str(header.PatientName) == "Phantom^Förster"
 
 
@@ -133,9 +133,9 @@ def test_a_frame_of_reference_is_kept_only_with_a_place_in_it() -> None:
 
 
 def test_private_and_binary_elements_are_left_out() -> None:
-    film = phantom_film(0, size=32)
-    film.private_block(0x0011, "someone", create=True).add_new(1, "LO", "secret")
-    film.ICCProfile = b"\0" * 16
-    header = source_header(content_of(film))
+    image = phantom_image(0, size=32)
+    image.private_block(0x0011, "someone", create=True).add_new(1, "LO", "secret")
+    image.ICCProfile = b"\0" * 16
+    header = source_header(content_of(image))
     assert not [element for element in header if element.tag.is_private]
     assert "ICCProfile" not in header

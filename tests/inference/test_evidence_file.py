@@ -17,7 +17,7 @@ from hilum.types import Radiograph
 
 def prediction(label: str = "COVID") -> Prediction:
     return Prediction(
-        origin="film.png",
+        origin="image.png",
         radiograph=Radiograph(np.zeros((5, 7), np.uint8)),
         class_names=(label, "Normal"),
         probabilities={label: 0.7, "Normal": 0.3},

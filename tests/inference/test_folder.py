@@ -75,7 +75,7 @@ def explaining(predictor: Predictor) -> Predictor:
     return Predictor(Bundle(manifest, {}, Path("bright")), backend=Explaining(), gate=GATE, batch_size=2)
 
 
-def film(path: Path, seed: int = 0) -> Path:
+def image(path: Path, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), draw_phantom(seed, "Normal", size=64).image)
     return path
@@ -116,8 +116,8 @@ def test_a_name_that_ends_in_no_images_suffix_is_kept_whole(tmp_path: Path) -> N
 
 def test_names_near_the_longest_become_pictures_and_rows(predictor: Predictor, tmp_path: Path) -> None:
     stems = ["a" * 251, "a" * 250 + "b", "a" * 242, "ö" * 125, "=" + "c" * 240]
-    files = [film(tmp_path / "in" / f"{stem}.png", seed=seed) for seed, stem in enumerate(stems)]
-    bare = film(tmp_path / "in" / "film.png").rename(tmp_path / "in" / ("d" * 255))
+    files = [image(tmp_path / "in" / f"{stem}.png", seed=seed) for seed, stem in enumerate(stems)]
+    bare = image(tmp_path / "in" / "image.png").rename(tmp_path / "in" / ("d" * 255))
     out = tmp_path / "out"
     found = find_images(tmp_path / "in")
     assert len(found) == 6
@@ -143,7 +143,7 @@ def test_pictures_never_leave_their_folder(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_row_for_every_file(predictor: Predictor, tmp_path: Path) -> None:
-    good = film(tmp_path / "in" / "good, one.png")
+    good = image(tmp_path / "in" / "good, one.png")
     torn = tmp_path / "in" / "torn.png"
     torn.write_bytes(good.read_bytes()[:200])
     flat = tmp_path / "in" / "flat.png"
@@ -197,7 +197,7 @@ def test_prediction_sets_and_abstention_have_their_cells(tmp_path: Path) -> None
         abstention_threshold=0.99,
     )
     predictor = Predictor(Bundle(manifest, {}, Path("bright")), backend=Bright(), gate=GATE)
-    result = predict_folder(predictor, [film(tmp_path / "film.png")], tmp_path / "out")
+    result = predict_folder(predictor, [image(tmp_path / "image.png")], tmp_path / "out")
     header, cells = rows_of(result.table)
     row = dict(zip(header, cells, strict=True))
     assert row["status"] == "ok"
@@ -207,7 +207,7 @@ def test_prediction_sets_and_abstention_have_their_cells(tmp_path: Path) -> None
 
 
 def test_masks_and_overlays(predictor: Predictor, tmp_path: Path) -> None:
-    one, two = film(tmp_path / "in" / "a" / "x.png"), film(tmp_path / "in" / "b" / "x.png", seed=1)
+    one, two = image(tmp_path / "in" / "a" / "x.png"), image(tmp_path / "in" / "b" / "x.png", seed=1)
     bad = tmp_path / "in" / "b" / "bad.png"
     bad.write_bytes(b"no image")
     out = tmp_path / "out"
@@ -224,7 +224,7 @@ def test_masks_and_overlays(predictor: Predictor, tmp_path: Path) -> None:
 
 
 def test_evidence_is_saved_at_the_files_size_with_its_scale(explaining: Predictor, tmp_path: Path) -> None:
-    one, two = film(tmp_path / "in" / "x.png"), film(tmp_path / "in" / "x.jpg", seed=1)
+    one, two = image(tmp_path / "in" / "x.png"), image(tmp_path / "in" / "x.jpg", seed=1)
     narrow = tmp_path / "in" / "narrow.png"
     assert cv2.imwrite(str(narrow), cv2.resize(draw_phantom(2, "Normal", size=96).image[:, 8:-8], (60, 72)))
     bad = tmp_path / "in" / "bad.png"
@@ -252,7 +252,7 @@ def test_evidence_of_a_network_without_any_is_refused_before_any_work(
 ) -> None:
     monkeypatch.setattr(predictor, "predict_many", lambda sources: pytest.fail("an image was read"))
     with pytest.raises(ConfigError, match="Expected a model with evidence") as caught:
-        predict_folder(predictor, [film(tmp_path / "a.png")], tmp_path / "out", save=Wanted(evidence=True))
+        predict_folder(predictor, [image(tmp_path / "a.png")], tmp_path / "out", save=Wanted(evidence=True))
     assert "encoder-unet" in caught.value.hint
     assert not (tmp_path / "out").exists()
 
@@ -260,7 +260,7 @@ def test_evidence_of_a_network_without_any_is_refused_before_any_work(
 def test_a_name_that_is_not_utf_8_gets_its_row(predictor: Predictor, tmp_path: Path) -> None:
     odd = tmp_path / "in" / os.fsdecode(b"r\xf6ntgen.png")
     try:
-        shutil.copy(film(tmp_path / "in" / "a.png"), odd)
+        shutil.copy(image(tmp_path / "in" / "a.png"), odd)
     except OSError:
         pytest.skip("this file system takes only UTF-8 names")
     result = predict_folder(predictor, find_images([tmp_path / "in"]), tmp_path / "out", save=Wanted(masks=True))
@@ -273,7 +273,7 @@ def test_no_files_give_an_empty_table(predictor: Predictor, tmp_path: Path) -> N
 
 
 def test_a_run_that_is_killed_leaves_its_rows_and_the_old_table(predictor: Predictor, tmp_path: Path) -> None:
-    files = [film(tmp_path / "in" / f"{number}.png", seed=number) for number in range(4)]
+    files = [image(tmp_path / "in" / f"{number}.png", seed=number) for number in range(4)]
     out = tmp_path / "out"
     predict_folder(predictor, files[:1], out)
     before = (out / TABLE).read_bytes()
@@ -294,7 +294,7 @@ def test_a_run_that_is_killed_leaves_its_rows_and_the_old_table(predictor: Predi
 
 
 def test_rows_are_on_the_disk_as_they_come(predictor: Predictor, tmp_path: Path) -> None:
-    files = [film(tmp_path / "in" / f"{number}.png", seed=number) for number in range(3)]
+    files = [image(tmp_path / "in" / f"{number}.png", seed=number) for number in range(3)]
     lengths = []
     predict_folder(
         predictor, files, tmp_path, progress=lambda done, total: lengths.append(len(rows_of(tmp_path / PARTIAL)))
@@ -309,12 +309,12 @@ def test_rows_are_on_the_disk_as_they_come(predictor: Predictor, tmp_path: Path)
 def test_an_output_folder_that_is_a_file_is_an_output_error(predictor: Predictor, tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OutputError, match="Could not write") as caught:
-        predict_folder(predictor, [film(tmp_path / "a.png")], tmp_path / place)
+        predict_folder(predictor, [image(tmp_path / "a.png")], tmp_path / place)
     assert caught.value.hint
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_an_unwritable_place_is_found_before_any_film_is_read(
+def test_an_unwritable_place_is_found_before_any_image_is_read(
     predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("mine")
@@ -330,12 +330,12 @@ def test_an_unwritable_place_is_found_before_any_film_is_read(
 def test_a_table_that_is_a_folder_is_an_output_error(predictor: Predictor, tmp_path: Path) -> None:
     (tmp_path / "out" / TABLE).mkdir(parents=True)
     with pytest.raises(OutputError, match="Is a directory"):
-        predict_folder(predictor, [film(tmp_path / "a.png")], tmp_path / "out")
+        predict_folder(predictor, [image(tmp_path / "a.png")], tmp_path / "out")
     assert len(rows_of(tmp_path / "out" / PARTIAL)) == 2  # the row is not lost
 
 
 def test_a_picture_that_cannot_be_written_is_an_output_error(predictor: Predictor, tmp_path: Path) -> None:
     touch(tmp_path / "out" / "masks")  # a file where the folder should be
     with pytest.raises(OutputError, match="masks"):
-        predict_folder(predictor, [film(tmp_path / "a.png")], tmp_path / "out", save=Wanted(masks=True))
+        predict_folder(predictor, [image(tmp_path / "a.png")], tmp_path / "out", save=Wanted(masks=True))
     assert len(rows_of(tmp_path / "out" / PARTIAL)) == 2

@@ -96,7 +96,7 @@ def answered(answer: Result) -> Prediction:
 
 
 def test_answers_in_the_bundles_terms(tmp_path: Path) -> None:
-    path = write(tmp_path / "film.png", phantom())
+    path = write(tmp_path / "image.png", phantom())
     prediction = answered(predictor(temperature=2.0).predict(path))
     mean = phantom().mean(dtype=np.float64) / 255
     expected = softmax(np.array([[0.3 - mean, mean - 0.3]], np.float32) * np.float32(9), temperature=2.0)[0]
@@ -111,7 +111,7 @@ def test_answers_in_the_bundles_terms(tmp_path: Path) -> None:
 
 
 def test_mask_threshold_is_the_bundles(tmp_path: Path) -> None:
-    path = write(tmp_path / "film.png", phantom())
+    path = write(tmp_path / "image.png", phantom())
     low, high = (answered(predictor(mask_threshold=value).predict(path)) for value in (0.2, 0.6))
     np.testing.assert_array_equal(low.mask, phantom() > 0.2 * 255)
     np.testing.assert_array_equal(high.mask, phantom() > 0.6 * 255)
@@ -123,7 +123,7 @@ def test_mask_threshold_is_the_bundles(tmp_path: Path) -> None:
 def test_mask_has_the_files_own_size(tmp_path: Path, shape: tuple[int, int], fit: str) -> None:
     pixels = np.zeros(shape, np.uint8)
     pixels[:, shape[1] // 2 :] = 255  # the right half is bright
-    path = write(tmp_path / "film.png", pixels)
+    path = write(tmp_path / "image.png", pixels)
     prediction = answered(predictor(PreprocessSpec(size=64, fit=fit)).predict(path))  # type: ignore[arg-type]
     assert prediction.mask.shape == shape
     assert prediction.mask.dtype == np.bool_
@@ -140,7 +140,7 @@ def test_a_radiograph_is_a_source_too() -> None:
 
 
 def test_the_prediction_set_is_of_the_bundles_level(tmp_path: Path) -> None:
-    path = write(tmp_path / "film.png", phantom())
+    path = write(tmp_path / "image.png", phantom())
     plain = answered(predictor().predict(path))
     likely, other = plain.label, next(name for name in NAMES if name != plain.label)
     score = float(1 - plain.probabilities[other])
@@ -159,7 +159,7 @@ def test_the_prediction_set_is_of_the_bundles_level(tmp_path: Path) -> None:
 
 
 def test_each_class_has_its_own_quantile(tmp_path: Path) -> None:
-    path = write(tmp_path / "film.png", phantom())
+    path = write(tmp_path / "image.png", phantom())
     dark, bright = (
         answered(predictor(conformal_quantiles={"0.90": quantiles}).predict(path)).prediction_set
         for quantiles in ((1.0, 0.0), (0.0, 1.0))
@@ -171,7 +171,7 @@ def test_each_class_has_its_own_quantile(tmp_path: Path) -> None:
 
 
 def test_a_prediction_below_the_threshold_abstains_and_says_so(tmp_path: Path) -> None:
-    path = write(tmp_path / "film.png", phantom())
+    path = write(tmp_path / "image.png", phantom())
     plain = answered(predictor().predict(path))
     best = plain.probability
     assert not plain.abstained
@@ -195,9 +195,9 @@ def test_depth_and_format_do_not_change_the_answer(tmp_path: Path) -> None:
     gray = phantom(size=96)
     twelve = np.rint(gray.astype(np.float64) * 4095 / 255).astype(np.uint16)
     files = [
-        write(tmp_path / "film8.png", gray),
-        write(tmp_path / "film16.png", gray.astype(np.uint16) * 257),
-        write_dicom(tmp_path / "film.dcm", twelve),
+        write(tmp_path / "image8.png", gray),
+        write(tmp_path / "image16.png", gray.astype(np.uint16) * 257),
+        write_dicom(tmp_path / "image.dcm", twelve),
         write_dicom(tmp_path / "inverted.dcm", 4095 - twelve, "MONOCHROME1"),
     ]
     reference, *others = (answered(answer) for answer in predictor().predict_many(files))
@@ -301,11 +301,11 @@ def test_what_is_refused_after_it_was_put_right_says_both() -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 8, 50])
 def test_batches_are_as_asked_and_change_nothing(batch_size: int) -> None:
-    films = [Radiograph(phantom(number, size=32), origin=str(number)) for number in range(7)]
+    radiographs = [Radiograph(phantom(number, size=32), origin=str(number)) for number in range(7)]
     engine = Bright()
-    answers = list(Predictor(bundle(), backend=engine, gate=NoGate(), batch_size=batch_size).predict_many(films))
+    answers = list(Predictor(bundle(), backend=engine, gate=NoGate(), batch_size=batch_size).predict_many(radiographs))
     assert engine.batches == [batch_size] * (7 // batch_size) + ([7 % batch_size] if 7 % batch_size else [])
-    alone = [answered(predictor().predict(film)) for film in films]
+    alone = [answered(predictor().predict(image)) for image in radiographs]
     for answer, expected in zip(answers, alone, strict=True):
         assert answered(answer).label == expected.label
         np.testing.assert_allclose(
@@ -334,9 +334,9 @@ def test_sources_are_taken_as_they_are_needed() -> None:
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def radiographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Twelve phantoms of several sizes, which the gate lets pass."""
-    folder = tmp_path_factory.mktemp("films")
+    folder = tmp_path_factory.mktemp("radiographs")
     labels = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
     return [
         write(folder / f"{number}.png", draw_phantom(100 + number, labels[number % 4], size=256 + 24 * number).image)
@@ -344,10 +344,10 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     ]
 
 
-def test_both_backends_agree_on_files(trained_run: RunFolder, films: list[Path]) -> None:
+def test_both_backends_agree_on_files(trained_run: RunFolder, radiographs: list[Path]) -> None:
     opened = load_bundle(trained_run.bundle)
-    one, two = (list(Predictor(opened, backend=name).predict_many(films)) for name in ("pytorch", "onnxruntime"))
-    for first, second, path in zip(one, two, films, strict=True):
+    one, two = (list(Predictor(opened, backend=name).predict_many(radiographs)) for name in ("pytorch", "onnxruntime"))
+    for first, second, path in zip(one, two, radiographs, strict=True):
         reference, candidate = answered(first), answered(second)
         assert candidate.label == reference.label
         np.testing.assert_allclose(
@@ -360,9 +360,9 @@ def test_both_backends_agree_on_files(trained_run: RunFolder, films: list[Path])
         np.testing.assert_allclose(candidate.evidence, reference.evidence, atol=1e-4)
 
 
-def test_any_batch_size_gives_the_same_labels(trained_run: RunFolder, films: list[Path]) -> None:
+def test_any_batch_size_gives_the_same_labels(trained_run: RunFolder, radiographs: list[Path]) -> None:
     opened = load_bundle(trained_run.bundle)
-    runs = [list(Predictor(opened, batch_size=size).predict_many(films)) for size in (1, 5, 12)]
+    runs = [list(Predictor(opened, batch_size=size).predict_many(radiographs)) for size in (1, 5, 12)]
     for answers in zip(*runs, strict=True):
         first, *others = (answered(answer) for answer in answers)
         for other in others:

@@ -34,7 +34,7 @@ def prediction(
     best = names[int(np.argmax(probabilities))]
     lung = np.zeros(shape, np.bool_) if mask is None else mask
     return Prediction(
-        origin="film.png",
+        origin="image.png",
         radiograph=Radiograph(np.zeros(shape, np.uint8)),
         class_names=tuple(names),
         probabilities=dict(zip(names, probabilities, strict=True)),
@@ -49,7 +49,7 @@ def prediction(
     )
 
 
-def film(height: int, width: int) -> Radiograph:
+def noise(height: int, width: int) -> Radiograph:
     return Radiograph(np.random.default_rng(0).integers(30, 220, (height, width), dtype=np.uint8))
 
 
@@ -84,8 +84,8 @@ NAMES = {
 
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES.keys())
 @pytest.mark.parametrize("shape", [(16, 16), (64, 2000), (2000, 64), (1, 1), (128, 100)], ids=str)
-def test_the_legend_never_runs_off_the_picture_nor_over_the_film(shape: tuple[int, int], names: list[str]) -> None:
-    radiograph = film(*shape)
+def test_the_legend_never_runs_off_the_picture_nor_over_the_image(shape: tuple[int, int], names: list[str]) -> None:
+    radiograph = noise(*shape)
     warning = Finding("view", "warning", "view position: LL, expected PA or AP " * 9)
     cells = np.ones((len(names), 2, 2), np.float32)
     answer = prediction(shape, names, findings=(warning,), evidence=cells)
@@ -102,8 +102,8 @@ def test_the_legend_never_runs_off_the_picture_nor_over_the_film(shape: tuple[in
         assert not edge.any()
 
 
-def test_the_film_keeps_its_size_and_its_grays() -> None:
-    radiograph = film(600, 530)
+def test_the_image_keeps_its_size_and_its_grays() -> None:
+    radiograph = noise(600, 530)
     picture = overlay(radiograph, prediction((600, 530)))
     assert picture.dtype == np.uint8
     assert picture.shape[0] == 600
@@ -112,14 +112,14 @@ def test_the_film_keeps_its_size_and_its_grays() -> None:
 
 
 @pytest.mark.parametrize(("shape", "shown"), [((64, 80), (512, 640)), ((2560, 2048), (2048, 1638))])
-def test_small_films_are_enlarged_and_large_ones_reduced(shape: tuple[int, int], shown: tuple[int, int]) -> None:
+def test_small_images_are_enlarged_and_large_ones_reduced(shape: tuple[int, int], shown: tuple[int, int]) -> None:
     picture = overlay(Radiograph(np.full(shape, 255, np.uint8)), prediction(shape))
     white = is_color(picture, (255, 255, 255))
     assert white[: shown[0], : shown[1]].all()
     assert not white[:, shown[1] :].any()
 
 
-def test_deep_films_are_shown_on_their_declared_scale() -> None:
+def test_deep_images_are_shown_on_their_declared_scale() -> None:
     deep = Radiograph(np.full((512, 512), 2048, np.uint16), bits_stored=12)
     assert overlay(deep, prediction((512, 512)))[0, 0].tolist() == [128, 128, 128]
 
@@ -141,7 +141,7 @@ def test_the_outline_follows_the_mask_and_leaves_its_inside_free() -> None:
 
 def test_a_mask_of_one_pixel_and_a_full_mask_are_drawn() -> None:
     for mask in (np.eye(1, 64 * 64, 99).reshape(64, 64) > 0, np.ones((64, 64), np.bool_)):
-        picture = overlay(film(64, 64), prediction((64, 64), mask=mask))
+        picture = overlay(noise(64, 64), prediction((64, 64), mask=mask))
         assert is_color(picture[:, :512], OUTLINE).any()
 
 
@@ -166,14 +166,14 @@ def test_bands_grow_lighter_and_keep_their_order_without_color() -> None:
     assert min(abs(sum(on_gray(band, 40)) - sum(on_gray(band, 200))) for band in (1, 2, 3)) > 0.6 * 3 * 160
 
 
-def test_no_line_is_drawn_along_the_edge_of_the_film() -> None:
+def test_no_line_is_drawn_along_the_edge_of_the_image() -> None:
     gray = Radiograph(np.full((512, 512), 100, np.uint8))
     picture = overlay(gray, prediction((512, 512), evidence=one_cell(1.0)), evidence=np.ones((512, 512), np.float32))
     assert is_color(picture[:512, :512], on_gray(3, 100)).all()
 
 
 @pytest.mark.parametrize("size", [224, 2500])
-def test_contours_of_small_and_large_films_lie_where_the_evidence_is(size: int) -> None:
+def test_contours_of_small_and_large_images_lie_where_the_evidence_is(size: int) -> None:
     evidence = np.zeros((size, size), np.float32)
     evidence[: size // 2] = 1
     gray = Radiograph(np.full((size, size), 100, np.uint8))
@@ -191,10 +191,10 @@ def test_the_scale_ends_at_the_peak_and_tells_both_sums() -> None:
     assert (scale.peak, scale.cells, scale.in_favor, scale.against) == (0.5, (2, 2), 0.75, -0.25)
 
 
-def test_the_legend_shows_the_scale_of_the_film() -> None:
+def test_the_legend_shows_the_scale_of_the_image() -> None:
     def legend(peak: float, against: float = 0.0) -> NDArray[np.uint8]:
         answer = prediction((512, 512), evidence=one_cell(1.0, against))
-        return overlay(film(512, 512), answer, evidence=np.full((512, 512), peak, np.float32))[:, 512:]
+        return overlay(noise(512, 512), answer, evidence=np.full((512, 512), peak, np.float32))[:, 512:]
 
     assert is_color(legend(1.0), BANDS[-1]).sum() > 10
     assert not np.array_equal(legend(1.0), legend(0.9))
@@ -203,8 +203,8 @@ def test_the_legend_shows_the_scale_of_the_film() -> None:
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.0, 0.09])
-def test_evidence_that_hardly_moves_the_logit_leaves_the_film_as_it_is(value: float) -> None:
-    radiograph = film(512, 512)
+def test_evidence_that_hardly_moves_the_logit_leaves_the_image_as_it_is(value: float) -> None:
+    radiograph = noise(512, 512)
     answer = prediction((512, 512), evidence=one_cell(value))
     picture = overlay(radiograph, answer, evidence=np.full((512, 512), value, np.float32))
     bare = overlay(radiograph, answer)
@@ -215,7 +215,7 @@ def test_evidence_that_hardly_moves_the_logit_leaves_the_film_as_it_is(value: fl
 def test_bars_are_as_long_as_the_probabilities() -> None:
     def filled(share: float) -> int:
         answer = prediction((512, 512), ["A", "B"], [share, 1 - share])
-        return int(is_color(overlay(film(512, 512), answer)[:, 512:], CHOSEN).sum(axis=1).max())
+        return int(is_color(overlay(noise(512, 512), answer)[:, 512:], CHOSEN).sum(axis=1).max())
 
     assert filled(1.0) > 300
     assert filled(0.6) / filled(1.0) == pytest.approx(0.6, abs=0.01)
@@ -223,13 +223,13 @@ def test_bars_are_as_long_as_the_probabilities() -> None:
 
 def test_a_near_certainty_is_not_shown_as_one() -> None:
     def legend(share: float) -> NDArray[np.uint8]:
-        return overlay(film(512, 512), prediction((512, 512), ["A", "B"], [share, 1 - share]))[:60, 512:]
+        return overlay(noise(512, 512), prediction((512, 512), ["A", "B"], [share, 1 - share]))[:60, 512:]
 
     assert not np.array_equal(legend(0.99999), legend(1.0))
 
 
 def test_names_that_differ_in_another_script_look_different() -> None:
-    pictures = [overlay(film(512, 512), prediction((512, 512), [name, "b"])) for name in ("肺炎", "正常")]
+    pictures = [overlay(noise(512, 512), prediction((512, 512), [name, "b"])) for name in ("肺炎", "正常")]
     assert not np.array_equal(*pictures)
 
 
@@ -238,10 +238,10 @@ def test_maps_of_another_size_are_refused(what: str) -> None:
     answer = prediction((32, 32) if what == "mask" else (64, 64))
     evidence = np.ones((64, 32), np.float32) if what == "evidence" else None
     with pytest.raises(DataError, match=f"{what} of the image's shape"):
-        overlay(film(64, 64), answer, evidence=evidence)
+        overlay(noise(64, 64), answer, evidence=evidence)
 
 
-def test_class_evidence_is_that_of_the_label_on_the_film() -> None:
+def test_class_evidence_is_that_of_the_label_on_the_image() -> None:
     cells = np.zeros((4, 8, 8), np.float32)
     cells[2, 1, 7] = 3.0  # the square's upper right
     answer = prediction((64, 32), probabilities=[0.1, 0.1, 0.7, 0.1], evidence=cells)

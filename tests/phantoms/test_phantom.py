@@ -142,7 +142,7 @@ def test_mean_brightness_does_not_tell_the_class() -> None:
     assert np.concatenate(list(means.values())).std() > 8
 
 
-def test_films_of_one_patient_differ_but_share_the_group() -> None:
+def test_images_of_one_patient_differ_but_share_the_group() -> None:
     first, second = (draw_phantom(seed, "Normal", size=SIZE, patient=4) for seed in (10, 11))
     assert first.group == second.group == draw_phantom(4, "COVID", size=SIZE).group
     assert not np.array_equal(first.image, second.image)
@@ -190,8 +190,8 @@ def test_classes_masks_and_patients_are_shared_out(folder: Path) -> None:
     assert Counter(row["label"] for row in rows if row["mask"]) == {
         "COVID": 9, "Lung_Opacity": 9, "Normal": 8, "Viral Pneumonia": 8,
     }  # fmt: skip
-    films = Counter(row["group"] for row in rows)
-    assert set(films.values()) == {1, 2, 3}
+    radiographs = Counter(row["group"] for row in rows)
+    assert set(radiographs.values()) == {1, 2, 3}
     labels = defaultdict(set)
     for row in rows:
         labels[row["group"]].add(row["label"])

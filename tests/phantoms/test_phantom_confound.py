@@ -40,16 +40,16 @@ def test_presence_tells_the_class_as_strongly_as_asked(strength: float) -> None:
     assert present.mean() == pytest.approx(0.5, abs=0.01)
 
 
-def test_patients_have_one_class_and_one_to_three_films() -> None:
+def test_patients_have_one_class_and_one_to_three_images() -> None:
     labels, patients = plan_patients(500, np.random.default_rng(1))
-    films = np.bincount(patients)
-    assert set(films[:-1]) == {1, 2, 3}
+    images = np.bincount(patients)
+    assert set(images[:-1]) == {1, 2, 3}
     assert all(np.unique(labels[patients == patient]).size == 1 for patient in np.unique(patients))
     assert 0.4 < labels.mean() < 0.6
 
 
 @pytest.mark.parametrize("kind", sorted(set(CONFOUNDS) - {"scale"}))
-def test_a_film_without_the_confound_is_untouched(kind: Confound) -> None:
+def test_an_image_without_the_confound_is_untouched(kind: Confound) -> None:
     image, _, before = _plant(kind, present=False)
     np.testing.assert_array_equal(image, before)
 
@@ -71,7 +71,7 @@ def test_noise_has_its_own_variance_and_resolution_has_less_detail() -> None:
     noisy, _ = plant(gray, [nothing], "noise", True, np.random.default_rng(0))
     assert 6.5 < noisy.astype(float).std() < 9.5
     image, _, before = _plant("resolution", present=True)
-    sharp, blurred = (np.abs(cv2.Laplacian(film, cv2.CV_32F)).mean() for film in (before, image))
+    sharp, blurred = (np.abs(cv2.Laplacian(radiograph, cv2.CV_32F)).mean() for radiograph in (before, image))
     assert blurred < 0.4 * sharp
 
 
@@ -87,7 +87,7 @@ def test_the_scale_moves_chest_and_mask_together() -> None:
 
 
 @pytest.mark.parametrize("kind", CONFOUNDS)
-def test_the_same_arguments_give_the_same_films(kind: Confound) -> None:
+def test_the_same_arguments_give_the_same_images(kind: Confound) -> None:
     one, two = (confounded_phantoms(6, kind, 1.0, seed=4) for _ in range(2))
     np.testing.assert_array_equal(one.images, two.images)
     np.testing.assert_array_equal(one.present, one.labels == 1)
@@ -98,17 +98,17 @@ def test_the_same_arguments_give_the_same_films(kind: Confound) -> None:
 
 def test_the_folder_holds_what_was_drawn(tmp_path: Path) -> None:
     table = write_confounded(tmp_path / "out", 8, "marker", 0.6, seed=2, size=SIZE)
-    films = confounded_phantoms(8, "marker", 0.6, seed=2, size=SIZE)
+    images = confounded_phantoms(8, "marker", 0.6, seed=2, size=SIZE)
     with table.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0]) == [*METADATA_COLUMNS, "confound"]
     for row, cells in enumerate(rows):
         image, mask = (cv2.imread(str(table.parent / cells[key]), cv2.IMREAD_UNCHANGED) for key in ("image", "mask"))
-        np.testing.assert_array_equal(image, films.images[row])
-        np.testing.assert_array_equal(mask, films.lungs[row] * 255)
-        assert cells["label"] == CONFOUNDED_CLASSES[films.labels[row]]
-        assert cells["group"] == films.groups[row]
-        assert bool(cells["confound"]) == films.present[row]
+        np.testing.assert_array_equal(image, images.images[row])
+        np.testing.assert_array_equal(mask, images.lungs[row] * 255)
+        assert cells["label"] == CONFOUNDED_CLASSES[images.labels[row]]
+        assert cells["group"] == images.groups[row]
+        assert bool(cells["confound"]) == images.present[row]
     with pytest.raises(OutputError):
         write_confounded(table.parent, 8, "marker", 0.6)
 

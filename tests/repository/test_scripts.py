@@ -49,19 +49,19 @@ def _probabilities(rows: list[dict[str, str]]) -> NDArray[np.float64]:
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """16 phantoms of two classes at 256 pixels, which the gate wants. Read it, never write into it."""
-    folder = tmp_path_factory.mktemp("films") / "data"
+    folder = tmp_path_factory.mktemp("phantoms") / "data"
     write_phantoms(folder, 16, size=256, classes=CLASSES)
     return folder
 
 
 @pytest.fixture(scope="module")
-def workplace(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workplace(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a model was trained and exported with the commands' own defaults, but for their size."""
     folder = tmp_path_factory.mktemp("workplace")
     words = ("--num_epochs", 1, "--batch_size", 4, "--num_workers", 0, "--device", "cpu")
-    printed = _run("model_arch.py", "--data_dir", films, *words, cwd=folder)
+    printed = _run("model_arch.py", "--data_dir", phantoms, *words, cwd=folder)
     assert printed.count("best_covid_model.pth") == 1
     _run("export_to_onnx.py", cwd=folder)
     return folder
@@ -110,9 +110,9 @@ def test_trained_weights_stand_alone(workplace: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_second_training_goes_on_or_refuses(workplace: Path, films: Path) -> None:
+def test_a_second_training_goes_on_or_refuses(workplace: Path, phantoms: Path) -> None:
     before = (workplace / "model_checkpoints" / "best_covid_model.safetensors").read_bytes()
-    words = ("--data_dir", films, "--batch_size", 4, "--device", "cpu")
+    words = ("--data_dir", phantoms, "--batch_size", 4, "--device", "cpu")
     _run("model_arch.py", *words, "--num_epochs", 2, cwd=workplace, code=2)
     _run("model_arch.py", *words, "--num_epochs", 1, cwd=workplace)  # the same again: nothing is left to train
     assert (workplace / "model_checkpoints" / "best_covid_model.safetensors").read_bytes() == before
@@ -132,9 +132,9 @@ def test_export_leaves_the_graph_and_its_meta(workplace: Path) -> None:
 
 
 @pytest.mark.slow
-def test_both_inferences_agree_and_leave_the_originals_files(workplace: Path, films: Path) -> None:
-    _run("run_model_pth_inference.py", "--data_dir", films, "--num_samples", 5, "--device", "cpu", cwd=workplace)
-    printed = _run("run_onnx_inference.py", "--data_dir", films, "--num_samples", 5, "--use_cuda", cwd=workplace)
+def test_both_inferences_agree_and_leave_the_originals_files(workplace: Path, phantoms: Path) -> None:
+    _run("run_model_pth_inference.py", "--data_dir", phantoms, "--num_samples", 5, "--device", "cpu", cwd=workplace)
+    printed = _run("run_onnx_inference.py", "--data_dir", phantoms, "--num_samples", 5, "--use_cuda", cwd=workplace)
     assert torch.cuda.is_available() or "Going on with the CPU" in printed
     torch_rows = _table(workplace / "output_results" / "inference_predictions.csv")
     onnx_rows = _table(workplace / "onnxoutputs" / "inference_predictions.csv")
@@ -154,7 +154,7 @@ def test_both_inferences_agree_and_leave_the_originals_files(workplace: Path, fi
 
 @pytest.mark.slow
 def test_what_is_refused_is_a_row_with_its_reason(workplace: Path, tmp_path: Path) -> None:
-    small, text, jpeg = tmp_path / "small.png", tmp_path / "text.png", tmp_path / "film.jpg"
+    small, text, jpeg = tmp_path / "small.png", tmp_path / "text.png", tmp_path / "image.jpg"
     cv2.imwrite(str(small), draw_phantom(1, "Normal", size=48).image)
     cv2.imwrite(str(jpeg), draw_phantom(1, "Normal", size=256).image)
     text.write_text("no picture")
@@ -168,7 +168,7 @@ def test_what_is_refused_is_a_row_with_its_reason(workplace: Path, tmp_path: Pat
         assert f"Skipped {small}: {rows[0]['reason']}" in printed
         assert rows[0]["pred_class"] == rows[0]["prob_COVID"] == rows[2]["reason"] == ""
         pictures = [path.name for path in (tmp_path / prefix).iterdir() if path.suffix != ".csv"]
-        assert pictures == [f"{prefix}_3_film.jpg"]
+        assert pictures == [f"{prefix}_3_image.jpg"]
         assert (tmp_path / prefix / pictures[0]).read_bytes().startswith(b"\xff\xd8\xff")
 
 
@@ -182,11 +182,11 @@ def test_an_originals_checkpoint_goes_all_the_way(tmp_path: Path) -> None:
     meta = json.loads(path.with_name("model.onnx.meta.json").read_text())
     assert (meta["img_size"], meta["opset"], meta["dynamic_batch"]) == (64, 18, False)
     assert tuple(meta["class_names"]) == manifest.class_names == ("d", "c", "b", "a")
-    films = [tmp_path / f"{seed}.png" for seed in range(2)]
-    for seed, film in enumerate(films):
-        cv2.imwrite(str(film), draw_phantom(seed, "Normal", size=256).image)
+    phantoms = [tmp_path / f"{seed}.png" for seed in range(2)]
+    for seed, image in enumerate(phantoms):
+        cv2.imwrite(str(image), draw_phantom(seed, "Normal", size=256).image)
     both = ("--onnx_path", path, "--meta_path", path.with_name("model.onnx.meta.json"))
-    _run("run_onnx_inference.py", *both, "--images", *films, "--save_dir", tmp_path, cwd=tmp_path)
+    _run("run_onnx_inference.py", *both, "--images", *phantoms, "--save_dir", tmp_path, cwd=tmp_path)
     rows = _table(tmp_path / "inference_predictions.csv")
     assert [row["status"] for row in rows] == ["ok", "ok"]
     assert {row["pred_class"] for row in rows} <= {"a", "b", "c", "d"}

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pydicom
 import pytest
-from dicom_films import content_of, phantom_film
+from dicom_images import content_of, phantom_image
 from page_driving import chromium, drop, opened, phantoms, picture, rows, saved, serving, settled, shown, slide, take
 from report_writing import audit_report
 
@@ -103,7 +103,7 @@ def test_films_of_all_kinds_each_get_their_row(page: Any) -> None:
 
 
 def test_downloads_hold_what_is_shown(page: Any) -> None:
-    source = phantom_film(3, "Lung_Opacity", size=512)
+    source = phantom_image(3, "Lung_Opacity", size=512)
     drop(page, ("film.dcm", content_of(source)), ("noise.png", named("Noise, not an image").content))
     shown(page, "film.dcm")
     settled(page)

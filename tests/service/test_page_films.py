@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from dicom_films import content_of, phantom_film
+from dicom_images import content_of, phantom_image
 from numpy.typing import NDArray
 
 from hilum.bundle.bundle import Manifest
@@ -218,7 +218,7 @@ def test_the_overlay_of_another_class_is_another_picture(films: Films, manifest:
 def test_dicom_objects_are_of_the_film(predictor: Predictor) -> None:
     import pydicom
 
-    source = phantom_film(3, "Lung_Opacity", size=512)
+    source = phantom_image(3, "Lung_Opacity", size=512)
     film = next(iter(answered(predictor, ("film.dcm", content_of(source)))))
     assert downloads.why_no_objects(film) == ""
     found = pydicom.dcmread(io.BytesIO(downloads.segmentation_file(film, predictor)))
@@ -233,7 +233,7 @@ def test_dicom_objects_are_of_the_film(predictor: Predictor) -> None:
 
 def test_a_film_that_no_object_can_be_made_of_says_why(films: Films, predictor: Predictor) -> None:
     assert "no DICOM" in downloads.why_no_objects(film_of(films, "noise.png"))
-    nameless = phantom_film(3, "Lung_Opacity", size=512, StudyInstanceUID=None)
+    nameless = phantom_image(3, "Lung_Opacity", size=512, StudyInstanceUID=None)
     film = next(iter(answered(predictor, ("film.dcm", content_of(nameless)))))
     assert "StudyInstanceUID" in downloads.why_no_objects(film)
 

@@ -69,7 +69,7 @@ def is_problem(response: httpx.Response, status: int, kind: str) -> dict[str, An
     return content
 
 
-def test_one_film_gets_what_the_library_says(client: TestClient, trained_run: RunFolder) -> None:
+def test_one_image_gets_what_the_library_says(client: TestClient, trained_run: RunFolder) -> None:
     response = client.post("/v1/predict", files=files(png()))
     assert response.status_code == 200
     content = response.json()
@@ -89,7 +89,7 @@ def test_one_film_gets_what_the_library_says(client: TestClient, trained_run: Ru
     assert "problem" not in result
 
 
-def test_pictures_and_run_lengths_are_those_of_the_film(
+def test_pictures_and_run_lengths_are_those_of_the_image(
     client: TestClient, trained_run: RunFolder, tmp_path: Path
 ) -> None:
     response = client.post("/v1/predict?include=mask&include=rle&include=evidence&include=overlay", files=files(png()))
@@ -275,7 +275,7 @@ def test_a_bug_is_logged_with_its_place_and_without_its_text(
     assert re.search(r"test_service\.py:\d+$", json.loads(line)["place"])
 
 
-def test_measurements_count_films(client: TestClient) -> None:
+def test_measurements_count_images(client: TestClient) -> None:
     client.post("/v1/predict", files=files(png()))
     text = client.get("/metrics").text
     found = re.search(r'^hilum_images_total\{status="ok"\} (\S+)', text, re.MULTILINE)
@@ -314,7 +314,7 @@ def test_a_body_that_stops_coming_is_given_up(trained_run: RunFolder) -> None:
 
 def test_a_full_service_reads_no_body(trained_run: RunFolder) -> None:
     app = create_app(settings(trained_run, queue=1))
-    app.state.engine._films = 1
+    app.state.engine._images = 1
 
     async def receive() -> dict[str, Any]:
         raise AssertionError("the body is read")
@@ -363,7 +363,7 @@ def test_a_process_serves_under_load_and_finishes_what_it_accepted(trained_run: 
                 asking = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(8)]
                 for connection in asking:
                     connection.sendall(request)
-                while _films(client.get("/metrics").text) < 64:  # under way or done: all are accepted
+                while _images(client.get("/metrics").text) < 64:  # under way or done: all are accepted
                     assert process.poll() is None
                 process.send_signal(signal.SIGTERM)
                 answers = [connection.makefile("rb").readline() for connection in asking]
@@ -381,7 +381,7 @@ _HEAD = (
 )
 
 
-def _films(metrics: str) -> float:
+def _images(metrics: str) -> float:
     """Images under way and done."""
     counts = re.findall(r"^hilum_images_(?:under_way|total\{.*\}) (\S+)", metrics, re.MULTILINE)
     return sum(map(float, counts))

@@ -187,7 +187,7 @@ def test_balanced_sampling_leaves_unlabeled_images_their_share() -> None:
     assert found[0, ""] == pytest.approx(0.49, abs=0.02)
 
 
-def test_a_row_that_is_drawn_again_is_the_same_film_under_another_number(dataset: CachedDataset) -> None:
+def test_a_row_that_is_drawn_again_is_the_same_image_under_another_number(dataset: CachedDataset) -> None:
     shares = np.full(N, 1 / N)
     rows = [row for batch in order_of(EpochSampler(dataset.labels, 4, 0, shares=shares), 1) for row in batch]
     assert len(set(rows)) == len(rows)  # so that each is augmented in its own way
@@ -231,7 +231,7 @@ def test_a_loader_draws_the_same_from_the_global_generator_with_and_without_proc
     assert torch.equal(*after)
 
 
-def test_a_subset_gives_its_own_decoded_films(dataset: CachedDataset) -> None:
+def test_a_subset_gives_its_own_decoded_images(dataset: CachedDataset) -> None:
     part = dataset.subset([7, 3, 9])
     found = part.decoded()
     np.testing.assert_array_equal(found.images, dataset.decoded().images[[7, 3, 9]])

@@ -51,14 +51,14 @@ def treated(
     return batch, apply_plan(batch, batch.mask, sure, plan)
 
 
-def test_a_plain_film_stays_as_it_is() -> None:
+def test_a_plain_image_stays_as_it_is() -> None:
     batch, result = treated([PLAIN, PLAIN])
     assert torch.equal(result.batch.image, batch.image)
     assert torch.equal(result.batch.label, batch.label)
     assert len(result.batch.mask_rows) == 2
 
 
-def test_an_erased_film_loses_lungs_label_and_mask() -> None:
+def test_an_erased_image_loses_lungs_label_and_mask() -> None:
     batch, result = treated([ERASED, PLAIN])
     inside = lung()[0] > 0
     assert result.batch.image[0, 0][inside].std() < 0.1 < batch.image[0, 0][inside].std()
@@ -79,7 +79,7 @@ def test_a_new_background_keeps_the_lungs_the_label_and_the_mask() -> None:
     assert len(result.batch.mask_rows) == 4
 
 
-def test_a_background_needs_a_film_of_another_class() -> None:
+def test_a_background_needs_an_image_of_another_class() -> None:
     batch, result = treated([BACKGROUND, PLAIN], labels=[0, 0])
     assert result.kind.tolist() == [PLAIN, PLAIN]
     assert torch.equal(result.batch.image, batch.image)
@@ -159,8 +159,8 @@ def lesion_output(where: tuple[slice, slice], logits: list[float]) -> tuple[Mode
 
 
 def test_a_drawn_opacity_is_anything_but_normal() -> None:
-    output, films = lesion_output((slice(0, 2), slice(0, 2)), [1.0, 0.3, -0.4])
-    found = shortcut_loss(output, films, NORMAL, localization_weight=0.0)
+    output, images = lesion_output((slice(0, 2), slice(0, 2)), [1.0, 0.3, -0.4])
+    found = shortcut_loss(output, images, NORMAL, localization_weight=0.0)
     p = torch.tensor([1.0, 0.3, -0.4]).softmax(0)
     assert found.images == 1
     assert float(found.total) == pytest.approx(float(-torch.log(1 - p[NORMAL])), abs=1e-6)
@@ -170,24 +170,24 @@ def test_evidence_is_drawn_to_the_opacity() -> None:
     """Half of the evidence in the region costs log 2 more than all of it; none of it, much more."""
     losses = []
     for where in ((slice(0, 2), slice(0, 2)), (slice(0, 2), slice(0, 4)), (slice(6, 8), slice(6, 8))):
-        output, films = lesion_output(where, [0.0, 0.0, 0.0])
-        losses.append(float(shortcut_loss(output, films, NORMAL, localization_weight=1.0).total))
+        output, images = lesion_output(where, [0.0, 0.0, 0.0])
+        losses.append(float(shortcut_loss(output, images, NORMAL, localization_weight=1.0).total))
     assert losses[1] - losses[0] == pytest.approx(np.log(2), abs=1e-4)
     assert losses[2] - losses[0] > 5
 
 
-def test_an_erased_film_asks_for_the_uniform_answer() -> None:
+def test_an_erased_image_asks_for_the_uniform_answer() -> None:
     batch = make_batch([0, 0])
-    films = Treated(batch, torch.tensor([ERASED, PLAIN]), torch.zeros(2, 1, SIDE, SIDE))
+    images = Treated(batch, torch.tensor([ERASED, PLAIN]), torch.zeros(2, 1, SIDE, SIDE))
     even = ModelOutput(torch.zeros(2, 1, SIDE, SIDE), torch.tensor([[2.0, 2.0, 2.0], [9.0, 0.0, 0.0]]))
-    assert float(shortcut_loss(even, films, None, 1.0).total) == pytest.approx(0, abs=1e-6)
+    assert float(shortcut_loss(even, images, None, 1.0).total) == pytest.approx(0, abs=1e-6)
     sure = even._replace(class_logits=torch.tensor([[5.0, 0.0, 0.0], [0.0, 0.0, 0.0]]))
     log_p = functional.log_softmax(torch.tensor([5.0, 0.0, 0.0]), dim=0)
     expected = float(-log_p.mean() - np.log(3))
-    assert float(shortcut_loss(sure, films, None, 1.0).total) == pytest.approx(expected, abs=1e-5)
+    assert float(shortcut_loss(sure, images, None, 1.0).total) == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_extra_films_join_the_mean() -> None:
+def test_the_extra_images_join_the_mean() -> None:
     config = Config().loss
     batch, result = treated([ERASED, PLAIN, PLAIN])
     logits = torch.tensor([[2.0, 0.0, 0.0], [0.5, 0.1, 0.2], [0.3, 0.2, 0.1]], requires_grad=True)
@@ -219,7 +219,7 @@ def test_the_normal_class_is_found_by_its_name() -> None:
     assert Treatments.of(settings(), ("COVID", "Normal")) is None
 
 
-def test_the_teacher_finds_the_lungs_of_films_without_a_mask() -> None:
+def test_the_teacher_finds_the_lungs_of_images_without_a_mask() -> None:
     class Teacher(torch.nn.Module):
         def forward(self, image: torch.Tensor) -> ModelOutput:
             logits = (lung() * 20 - 10).repeat(len(image), 1, 1, 1)

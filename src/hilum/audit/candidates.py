@@ -23,7 +23,7 @@ COMPARE_ALL = 40
 
 _DIMENSIONS = 128
 _SAMPLE, _MOVES = 1000, 6  # images from which the projection is learnt, and how often each is moved
-_RIDGE = 0.1  # of the mean variance, added to the within-film scatter
+_RIDGE = 0.1  # of the mean variance, added to the within-image scatter
 _BLOCK_CELLS = 1 << 24  # similarities held at once, 64 MiB
 _TURN, _STRETCH, _SQUEEZE, _SHIFT = 4.0, 0.12, 0.03, 0.05  # degrees, log scale, log aspect, share of the side
 
@@ -71,17 +71,17 @@ def _learn(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The mean signature (1024,) and the projection (1024, D)."""
     rows = random.permutation(rows)[:_SAMPLE]
-    films = _flat(prints.signatures[rows, 0])
-    mean = films.mean(axis=0)
-    within = np.zeros((films.shape[1], films.shape[1]))
+    images = _flat(prints.signatures[rows, 0])
+    mean = images.mean(axis=0)
+    within = np.zeros((images.shape[1], images.shape[1]))
     times = max(_MOVES, min(24, 2000 // len(rows)))
-    for row, film in zip(rows, films, strict=True):
+    for row, image in zip(rows, images, strict=True):
         moved = np.stack([signature(_moved(prints.miniatures[row], random)) for _ in range(times)])
-        change = _flat(moved) - film
+        change = _flat(moved) - image
         within += change.T @ change
     within /= len(rows) * times
     within[np.diag_indices_from(within)] += _RIDGE * np.trace(within) / len(within) + 1e-6
-    between = (films - mean).T @ (films - mean) / len(rows)
+    between = (images - mean).T @ (images - mean) / len(rows)
     inverse = np.linalg.inv(np.linalg.cholesky(within))
     values, vectors = np.linalg.eigh(inverse @ between @ inverse.T)
     best = np.argsort(-values)[:_DIMENSIONS]
@@ -120,15 +120,15 @@ def _embed(
 
 
 def _neighbors(
-    queries: NDArray[np.float32], films: NDArray[np.float32]
+    queries: NDArray[np.float32], images: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The NEIGHBORS images (N, 5) nearest to each query but itself, and their cosines (N, 5)."""
-    count = len(films)
+    count = len(images)
     nearest = np.empty((count, NEIGHBORS), np.int64)
     cosines = np.empty((count, NEIGHBORS), np.float32)
     rows = max(1, _BLOCK_CELLS // count)
     for start in range(0, count, rows):
-        block = -(queries[start : start + rows] @ films.T)  # (rows, N)
+        block = -(queries[start : start + rows] @ images.T)  # (rows, N)
         own = np.arange(len(block))
         block[own, start + own] = np.inf
         found = np.argpartition(block, NEIGHBORS, axis=1)[:, :NEIGHBORS]

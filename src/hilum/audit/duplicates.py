@@ -141,13 +141,13 @@ def summarize(pairs: Sequence[Pair], records: Sequence[Record], splits: Sequence
     if any(labels[row] == NO_LABEL for row in shared):
         names.append(NO_LABEL)
     present = tuple(name for name in SPLIT_NAMES if name in splits)
-    films = int(np.unique(clusters[shared]).size)
+    images = int(np.unique(clusters[shared]).size)
     return DuplicateSummary(
         exact_pairs=sum(pair.exact for pair in pairs),
         near_pairs=sum(not pair.exact for pair in pairs),
-        clusters=films,
+        clusters=images,
         images=int(shared.size),
-        surplus=int(shared.size) - films,
+        surplus=int(shared.size) - images,
         class_names=tuple(names),
         by_class=_count(clusters[shared], [labels[row] for row in shared], names),
         split_names=present,

@@ -19,8 +19,8 @@ from hilum.imaging.decoding import DECODE_ERRORS
 from hilum.imaging.preprocess import content_of, to_uint8
 from hilum.types import Radiograph
 
-FILM_PROBES = ("file", "border", "outside_lung", "thumbnail", "histogram")
-"""The keys of film_features."""
+IMAGE_PROBES = ("file", "border", "outside_lung", "thumbnail", "histogram")
+"""The keys of image_features."""
 
 Features = NDArray[np.float32]
 
@@ -74,8 +74,8 @@ def file_facts(content: bytes) -> FileFacts:
         return FileFacts()
 
 
-def film_features(radiograph: Radiograph, facts: FileFacts, lung: NDArray[np.bool_] | None) -> dict[str, Features]:
-    """One vector per probe of FILM_PROBES.
+def image_features(radiograph: Radiograph, facts: FileFacts, lung: NDArray[np.bool_] | None) -> dict[str, Features]:
+    """One vector per probe of IMAGE_PROBES.
 
     Args:
         radiograph: (H, W) pixels.

@@ -116,23 +116,23 @@ def model_findings(result: ModelShortcuts) -> tuple[Finding, ...]:
     findings = [_index_finding(result), *_border_finding(result), *_swap_finding(result)]
     if result.left_out:
         message = (
-            f"{result.left_out:,} labeled images have no lung mask to erase; the figures rest on {result.films:,}."
+            f"{result.left_out:,} labeled images have no lung mask to erase; the figures rest on {result.images:,}."
         )
         findings.append(Finding("model_left_out", "info", message))
     return tuple(sorted(findings, key=lambda finding: ("error", "warning", "info").index(finding.severity)))
 
 
 def _index_finding(result: ModelShortcuts) -> Finding:
-    score, films = result.score(HEADLINE), f"{result.films:,} images"
+    score, images = result.score(HEADLINE), f"{result.images:,} images"
     majority = f"the commonest class alone ({result.majority_class}) gives {result.majority_share:.0%}"
     index, word = result.shortcut_index, "Shortcut index"
     if np.isnan(index.value):
         index, word = result.balanced_index, "Balanced shortcut index"
     if np.isnan(index.value):
         accuracy = result.score("intact").accuracy
-        message = f"The model is right on {_share(accuracy)} of {films}; {majority}. There is no skill to explain."
+        message = f"The model is right on {_share(accuracy)} of {images}; {majority}. There is no skill to explain."
         return Finding("model_shortcut", "warning", message)
-    erased = f"With the lungs erased the model is still right on {_share(score.accuracy)} of {films}; {majority}."
+    erased = f"With the lungs erased the model is still right on {_share(score.accuracy)} of {images}; {majority}."
     check = result.score(CHECK).auc
     aucs = f"AUROC without lungs {_figure(score.auc)}, with a constant gray in their place {_figure(check)}."
     least = float(np.minimum(score.auc.low, check.low))
@@ -155,7 +155,7 @@ def _border_finding(result: ModelShortcuts) -> Iterator[Finding]:
     if score.auc.low > WARNING_AUC:
         message = (
             f"From the border of the image alone the model tells the classes with AUROC {_figure(score.auc)} and is "
-            f"right on {_share(score.accuracy)} of {result.films:,} images."
+            f"right on {_share(score.accuracy)} of {result.images:,} images."
         )
         yield Finding("border_alone", "warning", message)
 
@@ -169,7 +169,7 @@ def _swap_finding(result: ModelShortcuts) -> Iterator[Finding]:
     if follows is None:
         return
     message = (
-        f"Over a background of another class the model is right on {_share(score.accuracy)} of {result.films:,} "
+        f"Over a background of another class the model is right on {_share(score.accuracy)} of {result.images:,} "
         f"images, over one of the same class on {_share(same.accuracy)}; it names the background's class on "
         f"{_share(follows)}."
     )

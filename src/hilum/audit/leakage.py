@@ -54,19 +54,19 @@ def leak_findings(
         lengths = f"{len(records)}, {len(names)} and {len(splits)}"
         raise DataError(f"Expected as many names and splits as records, got {lengths}.")
     data = _Data(records, names, splits)
-    films = _films(pairs, len(records))
+    copies = _copies(pairs, len(records))
     groups = _groups(records)
     found = (
-        _across_splits(data, films, "duplicate_across_splits", "film", _TESTED_TWICE),
+        _across_splits(data, copies, "duplicate_across_splits", "radiograph", _TESTED_TWICE),
         _across_splits(data, groups, "group_across_splits", "group", _PATIENTS_TESTED),
-        _conflict(data, films),
-        _across_groups(data, films),
-        _within(data, films),
+        _conflict(data, copies),
+        _across_groups(data, copies),
+        _within(data, copies),
     )
     return tuple(finding for finding in found if finding is not None)
 
 
-def _films(pairs: Sequence[Pair], count: int) -> list[list[int]]:
+def _copies(pairs: Sequence[Pair], count: int) -> list[list[int]]:
     """The rows of each image that is there more than once."""
     members: defaultdict[int, list[int]] = defaultdict(list)
     for row, cluster in enumerate(joined(pairs, count).tolist()):
@@ -90,21 +90,21 @@ def _across_splits(data: _Data, sets: list[list[int]], check: str, what: str, co
     return _finding(check, "error", data, hits, text, lambda row: str(data.splits[row]))
 
 
-def _conflict(data: _Data, films: list[list[int]]) -> Finding | None:
-    labels = [[data.records[row].label for row in rows] for rows in films]
-    hits = [rows for rows, own in zip(films, labels, strict=True) if len({*own} - {None}) > 1]
+def _conflict(data: _Data, copies: list[list[int]]) -> Finding | None:
+    labels = [[data.records[row].label for row in rows] for rows in copies]
+    hits = [rows for rows, own in zip(copies, labels, strict=True) if len({*own} - {None}) > 1]
     text = (
-        f"{_standing(len(hits), 'film')} under more than one label: at most one of them is right. Keep the image "
+        f"{_standing(len(hits), 'radiograph')} under more than one label: at most one of them is right. Keep the image "
         "whose label is known to be true, or none."
     )
     return _finding("label_conflict", "error", data, hits, text, lambda row: str(data.records[row].label))
 
 
-def _across_groups(data: _Data, films: list[list[int]]) -> Finding | None:
-    groups = [[data.records[row].group for row in rows] for rows in films]
-    hits = [rows for rows, own in zip(films, groups, strict=True) if len({*own}) > 1 or own[0] is None]
+def _across_groups(data: _Data, copies: list[list[int]]) -> Finding | None:
+    groups = [[data.records[row].group for row in rows] for rows in copies]
+    hits = [rows for rows, own in zip(copies, groups, strict=True) if len({*own}) > 1 or own[0] is None]
     text = (
-        f"{_standing(len(hits), 'film')} in images without a common group, which a split may part. Give them one "
+        f"{_standing(len(hits), 'radiograph')} in images without a common group, which a split may part. Give them one "
         "`group` before splitting."
     )
     return _finding(
@@ -112,11 +112,11 @@ def _across_groups(data: _Data, films: list[list[int]]) -> Finding | None:
     )
 
 
-def _within(data: _Data, films: list[list[int]]) -> Finding | None:
+def _within(data: _Data, copies: list[list[int]]) -> Finding | None:
     has_splits = any(split is not None for split in data.splits)
     hits: list[list[int]] = []
     surplus = Counter[str]()
-    for rows in films:
+    for rows in copies:
         together: defaultdict[str | None, list[int]] = defaultdict(list)
         for row in rows:
             together[data.splits[row]].append(row)
@@ -126,8 +126,8 @@ def _within(data: _Data, films: list[list[int]]) -> Finding | None:
     more = ", ".join(f"{surplus[name]:,} in {name}" for name in SPLIT_NAMES if surplus[name])
     where = "more than once in one split" if has_splits else "more than once in the data"
     text = (
-        f"{_standing(len(hits), 'film')} {where}, {more or f'{surplus.total():,} images'} too many: they count as "
-        "often as they stand there, and n is smaller than it looks. Keep one image of each."
+        f"{_standing(len(hits), 'radiograph')} {where}, {more or f'{surplus.total():,} images'} too many: they count "
+        "as often as they stand there, and n is smaller than it looks. Keep one image of each."
     )
     return _finding("duplicate_within_split", "warning", data, hits, text)
 

@@ -79,7 +79,7 @@ class ModelShortcuts:
         images: how many labeled images have lungs to erase.
         left_out: how many labeled images have not, and were left out.
         classes: how many classes have images.
-        majority_class: the commonest class of ``films``.
+        majority_class: the commonest class of ``images``.
         majority_share: its share, in [0, 1].
         scores: one per treatment, in the order of TREATMENTS; without the swaps where there is one class alone.
         shortcut_index, balanced_index: of HEADLINE.
@@ -88,7 +88,7 @@ class ModelShortcuts:
             what the cutting itself costs is not counted; None where there is one class alone.
     """
 
-    films: int
+    images: int
     left_out: int
     classes: int
     majority_class: str
@@ -104,7 +104,7 @@ class ModelShortcuts:
         return next(score for score in self.scores if score.treatment == treatment)
 
 
-class _Films(NamedTuple):
+class _Labeled(NamedTuple):
     """M images that count; a rank is a place among them."""
 
     images: NDArray[np.uint8]  # (N, S, S)
@@ -119,19 +119,19 @@ class _Films(NamedTuple):
         swaps = (SWAPPED, SWAPPED_SAME)
         return tuple(name for name in TREATMENTS if name in self.partners or name not in swaps)
 
-    def film(self, rank: int) -> tuple[Image, Mask]:
+    def pair(self, rank: int) -> tuple[Image, Mask]:
         """The image and its lungs."""
         return self.images[self.rows[rank]], self.lungs[self.rows[rank]]
 
     def treat(self, name: str) -> Callable[[int], Image]:
         """From the rank of an image to the treated image."""
         if name == "intact":
-            return lambda rank: self.film(rank)[0]
+            return lambda rank: self.pair(rank)[0]
         if name in self.partners:
             givers = self.partners[name]
-            return lambda rank: erasure.swap_background(*self.film(rank), *self.film(givers[rank]))
+            return lambda rank: erasure.swap_background(*self.pair(rank), *self.pair(givers[rank]))
         treat = {**ERASURES, **PARTS}[name]
-        return lambda rank: treat(*self.film(rank))
+        return lambda rank: treat(*self.pair(rank))
 
 
 def audit_model(
@@ -181,18 +181,18 @@ def audit_model(
             "Expected labeled images with a lung mask to erase, got none.",
             hint="Give masks, or a model that finds the lungs.",
         )
-    films = _Films(images, lungs, rows, labels[rows], _partners(labels[rows], np.random.default_rng(seed)))
+    labeled = _Labeled(images, lungs, rows, labels[rows], _partners(labels[rows], np.random.default_rng(seed)))
     probabilities = {}
-    for step, name in enumerate(films.treatments):
+    for step, name in enumerate(labeled.treatments):
         logits = []
-        for batch, output in run_changed(backend, rows.size, films.treat(name), spec, len(class_names), batch_size):
+        for batch, output in run_changed(backend, rows.size, labeled.treat(name), spec, len(class_names), batch_size):
             logits.append(output.classification)
             if progress:
-                progress(step * rows.size + batch.stop, len(films.treatments) * rows.size)
+                progress(step * rows.size + batch.stop, len(labeled.treatments) * rows.size)
         probabilities[name] = softmax(np.concatenate(logits), temperature)
     group = np.unique(clusters[rows], return_inverse=True)[1].astype(np.int64)
-    found = _intervals(films, probabilities, group, resamples, seed)
-    return _result(films, class_names, found, left_out=int(np.count_nonzero(labels >= 0)) - rows.size)
+    found = _intervals(labeled, probabilities, group, resamples, seed)
+    return _result(labeled, class_names, found, left_out=int(np.count_nonzero(labels >= 0)) - rows.size)
 
 
 def run_changed(
@@ -233,10 +233,10 @@ def _partners(labels: NDArray[np.int64], generator: np.random.Generator) -> dict
 
 
 def _intervals(
-    films: _Films, probabilities: dict[str, FloatArray], clusters: NDArray[np.int64], resamples: int, seed: int
+    labeled: _Labeled, probabilities: dict[str, FloatArray], clusters: NDArray[np.int64], resamples: int, seed: int
 ) -> dict[tuple[str, str], Interval]:
     """Every statistic of every treatment, on the same resamples."""
-    labels, partners = films.labels, films.partners
+    labels, partners = labeled.labels, labeled.partners
     classes = probabilities["intact"].shape[1]
 
     def statistics(weights: FloatArray) -> dict[tuple[str, str], FloatArray]:
@@ -274,16 +274,16 @@ def index_of(erased: FloatArray, intact: FloatArray, guess: FloatArray) -> Float
 
 
 def _result(
-    films: _Films, class_names: tuple[str, ...], found: dict[tuple[str, str], Interval], left_out: int
+    labeled: _Labeled, class_names: tuple[str, ...], found: dict[tuple[str, str], Interval], left_out: int
 ) -> ModelShortcuts:
-    counts = np.bincount(films.labels, minlength=len(class_names))
+    counts = np.bincount(labeled.labels, minlength=len(class_names))
     return ModelShortcuts(
-        films=films.rows.size,
+        images=labeled.rows.size,
         left_out=left_out,
         classes=int(np.count_nonzero(counts)),
         majority_class=class_names[int(counts.argmax())],
-        majority_share=float(counts.max() / films.rows.size),
-        scores=tuple(_score(name, found) for name in films.treatments),
+        majority_share=float(counts.max() / labeled.rows.size),
+        scores=tuple(_score(name, found) for name in labeled.treatments),
         shortcut_index=found[HEADLINE, "index"],
         balanced_index=found[HEADLINE, "balanced_index"],
         mean_index=found["erased", "index"],

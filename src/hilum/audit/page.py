@@ -29,7 +29,7 @@ _PROBES = {
     "thumbnail": "8×8 thumbnail",
     "histogram": "Histogram",
 }
-_WHOLE_FILM = frozenset({"thumbnail", "histogram"})
+_WHOLE_IMAGE = frozenset({"thumbnail", "histogram"})
 _MEASURES = {
     "accuracy": metric_title("accuracy", first=True),
     "auc": metric_title("roc_auc"),
@@ -145,15 +145,15 @@ def _contrasts(probes: list[dict[str, Any]]) -> list[dict[str, Any]]:
         row = {
             **probe,
             "name": _PROBES.get(probe["probe"], probe["probe"].replace("_", " ")),
-            "whole_film": probe["probe"] in _WHOLE_FILM,
+            "whole_image": probe["probe"] in _WHOLE_IMAGE,
         }
         groups.setdefault(f"{probe['positive']} against {probe['negative']}", []).append(row)
     for rows in groups.values():
-        rows.sort(key=lambda row: (row["whole_film"], -_or_zero(row["auc"]["value"])))
+        rows.sort(key=lambda row: (row["whole_image"], -_or_zero(row["auc"]["value"])))
     return sorted(
         ({"pair": pair, "rows": rows} for pair, rows in groups.items()),
         key=lambda group: (
-            -max((_or_zero(row["auc"]["value"]) for row in group["rows"] if not row["whole_film"]), default=0)
+            -max((_or_zero(row["auc"]["value"]) for row in group["rows"] if not row["whole_image"]), default=0)
         ),
     )
 

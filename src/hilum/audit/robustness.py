@@ -144,7 +144,7 @@ def robustness(
     return tuple(_point(key, intervals) for key in passes)
 
 
-def change_film(image: Image, change: str, level: int, row: int = 0, seed: int = 0) -> Image:
+def change_image(image: Image, change: str, level: int, row: int = 0, seed: int = 0) -> Image:
     """One image (S, S) uint8 after one of CHANGES at ``level`` 0 (not at all) to 5; the same for the same arguments.
 
     Args:
@@ -155,14 +155,14 @@ def change_film(image: Image, change: str, level: int, row: int = 0, seed: int =
         return np.asarray(cv2.warpAffine(image, matrix, image.shape[::-1], flags=cv2.INTER_LINEAR), np.uint8)
     changed = np.array(image)
     inside = content_of(image)
-    film = changed[inside]
-    if not level or not film.any():
+    content = changed[inside]
+    if not level or not content.any():
         return changed
     strength = CHANGES[change].strengths[level - 1]
     power = strength ** _ways(row, seed)[0]  # of gamma and contrast
-    gray = film.astype(np.float32)
+    gray = content.astype(np.float32)
     if change == "noise":
-        gray += np.float32(strength) * np.random.default_rng([seed, row, level]).standard_normal(film.shape, np.float32)
+        gray += np.float32(strength) * np.random.default_rng([seed, row, level]).standard_normal(gray.shape, np.float32)
     elif change == "blur":
         gray = cv2.GaussianBlur(gray, (0, 0), strength * image.shape[0] / 256)  # type: ignore[assignment]
     elif change == "gamma":
@@ -170,7 +170,7 @@ def change_film(image: Image, change: str, level: int, row: int = 0, seed: int =
     elif change == "contrast":
         gray = gray.mean() + np.float32(power) * (gray - gray.mean())
     else:
-        coded = cv2.imencode(".jpg", film, [cv2.IMWRITE_JPEG_QUALITY, int(strength)])[1]
+        coded = cv2.imencode(".jpg", content, [cv2.IMWRITE_JPEG_QUALITY, int(strength)])[1]
         gray = np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.float32)
     changed[inside] = np.rint(np.clip(gray, 0, 255))
     return changed
@@ -197,7 +197,7 @@ def movement(change: str, level: int, side: int, row: int = 0, seed: int = 0) ->
 
 
 def move_mask(mask: Mask, change: str, level: int, row: int = 0, seed: int = 0) -> Mask:
-    """A mask (S, S) bool moved as change_film moves the image, nearest; itself where the change moves nothing."""
+    """A mask (S, S) bool moved as change_image moves the image, nearest; itself where the change moves nothing."""
     matrix = movement(change, level, mask.shape[0], row, seed)
     if matrix is None:
         return mask
@@ -252,7 +252,7 @@ def _chosen(labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int6
 def _changed(
     images: NDArray[np.uint8], rows: NDArray[np.int64], change: str, level: int, seed: int
 ) -> Callable[[int], Image]:
-    return lambda rank: change_film(images[rows[rank]], change, level, int(rows[rank]), seed)
+    return lambda rank: change_image(images[rows[rank]], change, level, int(rows[rank]), seed)
 
 
 def _intervals(

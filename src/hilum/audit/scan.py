@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.audit.features import FILM_PROBES, FileFacts, file_facts, film_features
+from hilum.audit.features import IMAGE_PROBES, FileFacts, file_facts, image_features
 from hilum.backends.base import Backend
 from hilum.config import PreprocessSpec
 from hilum.data.fingerprint import Fingerprint, Prints, fingerprint, stack
@@ -52,7 +52,7 @@ class Scan:
     findings: tuple[Finding, ...]
 
 
-class _Film(NamedTuple):
+class _Image(NamedTuple):
     row: int
     sha256: str
     radiograph: Radiograph
@@ -85,24 +85,24 @@ def scan(
     readable: list[Record] = []
     digests: list[str] = []
     prints: list[Fingerprint] = []
-    features: dict[str, list[NDArray[np.float32]]] = {name: [] for name in FILM_PROBES}
+    features: dict[str, list[NDArray[np.float32]]] = {name: [] for name in IMAGE_PROBES}
     unreadable: list[tuple[str, str]] = []
     maskless: list[tuple[str, str]] = []
     done = 0
     with ThreadPoolExecutor(_READERS) as pool:
         for chunk in _chunks(range(len(records))):
-            films = []
+            images = []
             for row, answer in zip(chunk, pool.map(lambda row: _read(records[row], row), chunk), strict=True):
                 if isinstance(answer, ReadError):
                     unreadable.append((names[row], str(answer)))
                 else:
-                    films.append(answer)
+                    images.append(answer)
                     readable.append(replace(records[row], mask_path=None) if answer.no_lung else records[row])
                     maskless += [(names[row], answer.no_lung)] if answer.no_lung else []
-            for film, measured in zip(films, pool.map(_measure, _with_lungs(films, find_lungs)), strict=True):
-                rows.append(film.row)
-                digests.append(film.sha256)
-                prints.append(film.print)
+            for image, measured in zip(images, pool.map(_measure, _with_lungs(images, find_lungs)), strict=True):
+                rows.append(image.row)
+                digests.append(image.sha256)
+                prints.append(image.print)
                 for name, vector in measured.items():
                     features[name].append(vector)
             done += len(chunk)
@@ -125,10 +125,10 @@ def scan(
 def lung_finder(backend: Backend, spec: PreprocessSpec, threshold: float) -> LungFinder:
     """The lungs as a network sees them, at each image's own size."""
 
-    def find(films: Sequence[Radiograph]) -> list[NDArray[np.bool_]]:
-        output = backend.run(to_input(np.stack([fit_image(film, spec) for film in films]), spec))
-        maps = zip(output.segmentation[:, 0], films, strict=True)
-        return [restore_probability(lung, film.shape, spec) > threshold for lung, film in maps]
+    def find(images: Sequence[Radiograph]) -> list[NDArray[np.bool_]]:
+        output = backend.run(to_input(np.stack([fit_image(image, spec) for image in images]), spec))
+        maps = zip(output.segmentation[:, 0], images, strict=True)
+        return [restore_probability(lung, image.shape, spec) > threshold for lung, image in maps]
 
     return find
 
@@ -148,7 +148,7 @@ def _chunks(rows: range) -> Iterator[list[int]]:
         yield chunk
 
 
-def _read(record: Record, row: int) -> _Film | ReadError:
+def _read(record: Record, row: int) -> _Image | ReadError:
     try:
         content = _content(record.image_path)
         radiograph = read_radiograph(content, origin=str(record.image_path))
@@ -156,7 +156,7 @@ def _read(record: Record, row: int) -> _Film | ReadError:
         return error
     lung, problem = _lung(record.mask_path, radiograph.shape)
     facts, seen = file_facts(content), fingerprint(to_uint8(radiograph))
-    return _Film(row, sha256_bytes(content), radiograph, facts, seen, lung, problem)
+    return _Image(row, sha256_bytes(content), radiograph, facts, seen, lung, problem)
 
 
 def _lung(path: Path | None, shape: tuple[int, int]) -> tuple[NDArray[np.bool_] | None, str]:
@@ -180,14 +180,14 @@ def _content(path: Path) -> bytes:
         raise ReadError(f"Expected a readable image file at {path}, got: {error.strerror}.") from error
 
 
-def _with_lungs(films: Sequence[_Film], find_lungs: LungFinder | None) -> list[_Film]:
+def _with_lungs(images: Sequence[_Image], find_lungs: LungFinder | None) -> list[_Image]:
     """One kind of mask for all images: were it the reference for some and the network's for others, it would tell them
     apart."""
-    if find_lungs is None or not films:
-        return list(films)
-    found = find_lungs([film.radiograph for film in films])
-    return [film._replace(lung=lung) for film, lung in zip(films, found, strict=True)]
+    if find_lungs is None or not images:
+        return list(images)
+    found = find_lungs([image.radiograph for image in images])
+    return [image._replace(lung=lung) for image, lung in zip(images, found, strict=True)]
 
 
-def _measure(film: _Film) -> dict[str, NDArray[np.float32]]:
-    return film_features(film.radiograph, film.facts, film.lung)
+def _measure(image: _Image) -> dict[str, NDArray[np.float32]]:
+    return image_features(image.radiograph, image.facts, image.lung)

@@ -93,17 +93,17 @@ def similarity(prints: Prints, first: int, second: int, *, zoomed: bool = False)
         cv2.resize(prints.miniatures[row], (_MIDDLE, _MIDDLE), interpolation=cv2.INTER_AREA).astype(np.float32)
         for row in (first, second)
     ]
-    coarse = [local_contrast(film, _MIDDLE * 6 / 64) for film in small]
+    coarse = [local_contrast(image, _MIDDLE * 6 / 64) for image in small]
     warp = _registered(coarse[0], coarse[1], _enlarged(warp, _MIDDLE / SIGNATURE))
-    fine = [local_contrast(film, _FINE) for film in small]
+    fine = [local_contrast(image, _FINE) for image in small]
     if _correlation(fine[0], fine[1], warp) < _LEAST[_MIDDLE]:
         return 0.0
-    films = [prints.miniatures[row].astype(np.float32) for row in (first, second)]
+    images = [prints.miniatures[row].astype(np.float32) for row in (first, second)]
     warp = _enlarged(warp, MINIATURE / _MIDDLE)
     for sigma in (MINIATURE * 6 / 64, _FINE):
-        details = [local_contrast(film, sigma) for film in films]
+        details = [local_contrast(image, sigma) for image in images]
         warp = _registered(details[0], details[1], warp)
-    return _agreement(films[0], films[1], warp)
+    return _agreement(images[0], images[1], warp)
 
 
 def _registered(one: NDArray[np.float32], two: NDArray[np.float32], start: Warp) -> Warp:
@@ -125,10 +125,10 @@ def _enlarged(warp: Warp, times: float) -> Warp:
     return larger
 
 
-def _warped(film: NDArray[np.float32], warp: Warp, flags: int = cv2.INTER_LINEAR) -> NDArray[np.float32]:
-    side = film.shape[0]
+def _warped(image: NDArray[np.float32], warp: Warp, flags: int = cv2.INTER_LINEAR) -> NDArray[np.float32]:
+    side = image.shape[0]
     return np.asarray(
-        cv2.warpAffine(film, warp, (side, side), flags=flags | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE),
+        cv2.warpAffine(image, warp, (side, side), flags=flags | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE),
         np.float32,
     )
 
@@ -156,7 +156,7 @@ def _agreement(one: NDArray[np.float32], two: NDArray[np.float32], warp: Warp) -
     """The lower quartile of the correlation over the parts of the square, 0 with too few."""
     pair = (one, _warped(two, warp, cv2.INTER_CUBIC))
     details = [
-        local_contrast(np.asarray(cv2.GaussianBlur(film, (0, 0), _SMOOTHING), np.float32), _FINE) for film in pair
+        local_contrast(np.asarray(cv2.GaussianBlur(image, (0, 0), _SMOOTHING), np.float32), _FINE) for image in pair
     ]
     overlap = _overlap(MINIATURE, warp)
     edges = np.linspace(round(0.06 * MINIATURE), MINIATURE - round(0.06 * MINIATURE), _PARTS + 1).astype(int)

@@ -192,7 +192,7 @@ def _round(
 def _tell(row: Row) -> None:
     colors = {"failed": "red", "to do": "dim"}
     if row.status != "ok":
-        where = f"image {row.film.instance}" if row.film.instance else f"study {row.film.study}"
+        where = f"image {row.image.instance}" if row.image.instance else f"study {row.image.study}"
         reason = f": {escape(row.reason)}" if row.reason else ""
         say(f"[{colors.get(row.status, 'yellow')}]{row.status}[/] {where}{reason}")
 

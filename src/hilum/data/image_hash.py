@@ -130,36 +130,36 @@ def _each(images: Images, one: Callable[[NDArray[np.uint8]], Hashes], progress: 
 
 def _stored(image: NDArray[np.uint8]) -> Hashes:
     """The hash (1, 32) that is kept of an image."""
-    film = _film(image)
-    return _hash(film[_box(film, _TRIMS[0])])[None]
+    content = _content(image)
+    return _hash(content[_box(content, _TRIMS[0])])[None]
 
 
 def _queries(image: NDArray[np.uint8]) -> Hashes:
     """The hashes (1 to 5, 32) by which an image is looked for: one of each box that differs from those before."""
-    film = _film(image)
+    content = _content(image)
     boxes: list[tuple[slice, slice]] = []
     for plain in _TRIMS:
-        box = _box(film, plain)
+        box = _box(content, plain)
         if all(_apart(box, other) > _SAME_BOX for other in boxes):
             boxes.append(box)
-    return np.stack([_hash(film[box]) for box in boxes])
+    return np.stack([_hash(content[box]) for box in boxes])
 
 
-def _film(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _content(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A fitted image (S, S) without its padding, shrunk where it is large: (H, W) uint8."""
-    film = image[content_of(image)]
-    scale = _WORKING_SIDE / max(film.shape)
+    content = image[content_of(image)]
+    scale = _WORKING_SIDE / max(content.shape)
     if scale < 1:
-        size = (max(1, round(film.shape[1] * scale)), max(1, round(film.shape[0] * scale)))
-        film = np.asarray(cv2.resize(film, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return film
+        size = (max(1, round(content.shape[1] * scale)), max(1, round(content.shape[0] * scale)))
+        content = np.asarray(cv2.resize(content, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return content
 
 
-def _box(film: NDArray[np.uint8], plain: float) -> tuple[slice, slice]:
+def _box(content: NDArray[np.uint8], plain: float) -> tuple[slice, slice]:
     """Rows and columns of an image without its plain borders, also where one lies inside another."""
-    rows, columns = slice(0, film.shape[0]), slice(0, film.shape[1])
+    rows, columns = slice(0, content.shape[0]), slice(0, content.shape[1])
     for _ in range(_TRIM_ROUNDS):
-        inner = trim_box(film[rows, columns], plain)
+        inner = trim_box(content[rows, columns], plain)
         rows, columns = (
             slice(outer.start + cut.start, outer.start + cut.stop)
             for outer, cut in zip((rows, columns), inner, strict=True)
@@ -172,9 +172,9 @@ def _apart(one: tuple[slice, slice], other: tuple[slice, slice]) -> int:
     return max(int(max(abs(a.start - b.start), abs(a.stop - b.stop))) for a, b in zip(one, other, strict=True))
 
 
-def _hash(film: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _hash(content: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The packed signs (32,) of the lowest frequencies of a trimmed image (H, W)."""
-    contrast = local_contrast(miniature_of(film), _NEIGHBORHOOD)
+    contrast = local_contrast(miniature_of(content), _NEIGHBORHOOD)
     small = cv2.resize(contrast, (SIGNATURE, SIGNATURE), interpolation=cv2.INTER_AREA)
     return np.packbits(cv2.dct(small)[_FREQUENCIES] > 0)
 

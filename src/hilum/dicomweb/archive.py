@@ -12,7 +12,7 @@ from hilum.dicomweb.selection import (
     SERIES,
     SOP_INSTANCE,
     STUDY,
-    Film,
+    Image,
     Skip,
     is_uid,
     value,
@@ -53,27 +53,27 @@ def has_study(server: Server, study: str) -> bool:
     return any(value(item, STUDY) == study for item in server.studies({"StudyInstanceUID": study}))
 
 
-def films_of(server: Server, study: str) -> tuple[list[Film | Skip], bool]:
+def images_of(server: Server, study: str) -> tuple[list[Image | Skip], bool]:
     """The CR and DX images of a study, or why they are not taken; and whether it holds any structured report.
 
     Raises:
         ServerError: as find_studies.
     """
-    films: list[Film | Skip] = []
+    images: list[Image | Skip] = []
     has_reports = False
     for series in server.series(study, fields=("BodyPartExamined",)):
         modality = value(series, MODALITY).upper()
         has_reports = has_reports or modality == _REPORTS
         if modality in MODALITIES:
             skip = why_not_series(series)
-            films.extend([skip] if skip else _instances(server, study, value(series, SERIES)))
-    return films, has_reports
+            images.extend([skip] if skip else _instances(server, study, value(series, SERIES)))
+    return images, has_reports
 
 
-def _instances(server: Server, study: str, series: str) -> Iterator[Film | Skip]:
+def _instances(server: Server, study: str, series: str) -> Iterator[Image | Skip]:
     if not is_uid(series):
         yield _ILL_UID
         return
     for item in server.instances(study, series):
-        film = Film(study, series, value(item, SOP_INSTANCE))
-        yield why_not_instance(item) or (film if is_uid(film.instance) else _ILL_UID)
+        image = Image(study, series, value(item, SOP_INSTANCE))
+        yield why_not_instance(item) or (image if is_uid(image.instance) else _ILL_UID)

@@ -24,7 +24,7 @@ _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
-class Film(NamedTuple):
+class Image(NamedTuple):
     """Where one image lies in the archive: three UIDs."""
 
     study: str
@@ -36,7 +36,7 @@ class Skip(NamedTuple):
     """Images that are not taken, and why."""
 
     reason: str
-    films: int = 1
+    images: int = 1
 
 
 def is_uid(text: str) -> bool:

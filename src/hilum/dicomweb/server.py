@@ -18,7 +18,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyErr
 from urllib3.util.retry import Retry
 
 from hilum.dicomweb.address import PASSWORD, TOKEN, USER, Address
-from hilum.dicomweb.selection import SOP_INSTANCE, Film, Item, value
+from hilum.dicomweb.selection import SOP_INSTANCE, Image, Item, value
 from hilum.errors import ConfigError, RequestError, ServerError
 from hilum.imaging.read import MAX_PIXELS
 
@@ -37,7 +37,7 @@ _RETRIES = Retry(
 _PAGE = 200
 _LAST_PAGE = 25  # a shorter page is the last one: the bounds that servers set to pages are higher
 _CHUNK = 1 << 20
-_FILM = {
+_INSTANCE_HEADERS = {
     "Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*',  # as it is stored
     "Accept-Encoding": "identity",  # Orthanc takes longer to compress an image than a local network to carry it
 }
@@ -92,18 +92,18 @@ class Server:
         )
         return any(value(item, SOP_INSTANCE) == instance for item in found)
 
-    def fetch(self, film: Film) -> bytes:
+    def fetch(self, image: Image) -> bytes:
         """An image as the archive stores it: a DICOM file (PS3.10), its pixels compressed as they are there.
 
         Raises:
             RequestError: it is not there, damaged on the way, or larger than MAX_BYTES.
             ServerError: the server cannot be reached, or rejects the credentials.
         """
-        url = f"{self.url}/studies/{film.study}/series/{film.series}/instances/{film.instance}"
+        url = f"{self.url}/studies/{image.study}/series/{image.series}/instances/{image.instance}"
         body = bytearray()
         with (
             self._errors("the image"),
-            self._session.get(url, headers=_FILM, stream=True, timeout=self._timeout) as response,
+            self._session.get(url, headers=_INSTANCE_HEADERS, stream=True, timeout=self._timeout) as response,
         ):
             response.raise_for_status()
             for chunk in response.iter_content(_CHUNK):

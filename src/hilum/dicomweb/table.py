@@ -53,7 +53,7 @@ class Log:
         """
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         probability = "" if row.probability is None else f"{row.probability:.6f}"
-        line = _line((now, self._bundle_id, *row.film, row.status, row.label, probability, row.reason))
+        line = _line((now, self._bundle_id, *row.image, row.status, row.label, probability, row.reason))
         try:
             with self._path.open("ab") as stream:
                 stream.write(line)

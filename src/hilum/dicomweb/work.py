@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from hilum.dicomweb.archive import films_of, has_study
-from hilum.dicomweb.selection import Film, Skip
+from hilum.dicomweb.archive import has_study, images_of
+from hilum.dicomweb.selection import Image, Skip
 from hilum.dicomweb.server import Server
 from hilum.errors import DataError, RequestError, ServerError
 from hilum.inference.dicom_out import instance_uid, report, segmentation, source_header
@@ -33,7 +33,7 @@ _ATTEMPTS = 3
 class Row(NamedTuple):
     """What became of one image; ``failed`` has nothing in the archive, all others but ``to do`` have."""
 
-    film: Film
+    image: Image
     status: Status
     reason: str = ""
     label: str = ""
@@ -95,10 +95,10 @@ class Worker:
         """
         rows = 0
         for number, study in enumerate(studies, start=1):
-            for film in self._pending(study, counts):
+            for image in self._pending(study, counts):
                 if stopped() or rows == limit:
                     return
-                row = film if isinstance(film, Row) else self._do(film)
+                row = image if isinstance(image, Row) else self._do(image)
                 rows += 1
                 counts.statuses[row.status] += 1
                 if row.label:
@@ -108,55 +108,55 @@ class Worker:
             if progress:
                 progress(number, len(studies))
 
-    def _pending(self, study: str, counts: Counts) -> Iterator[Film | Row]:
+    def _pending(self, study: str, counts: Counts) -> Iterator[Image | Row]:
         """The images of a study that are to be done; a row where the study cannot be searched."""
         try:
-            films, has_reports = films_of(self._server, study)
-            if not films and not has_study(self._server, study):
+            images, has_reports = images_of(self._server, study)
+            if not images and not has_study(self._server, study):
                 raise RequestError("there is no such study")
-            for film in films:
-                if isinstance(film, Skip):
-                    counts.skipped[film.reason] += film.films
-                elif self._failures[film.instance] >= _ATTEMPTS:
+            for image in images:
+                if isinstance(image, Skip):
+                    counts.skipped[image.reason] += image.images
+                elif self._failures[image.instance] >= _ATTEMPTS:
                     counts.skipped[f"failed {_ATTEMPTS} times"] += 1
-                elif has_reports and self._server.has(study, self._report_of(film)):
+                elif has_reports and self._server.has(study, self._report_of(image)):
                     counts.skipped[DONE] += 1
                 else:
-                    yield film
+                    yield image
         except RequestError as error:
-            yield Row(Film(study, "", ""), "failed", error.message)
+            yield Row(Image(study, "", ""), "failed", error.message)
 
-    def _report_of(self, film: Film) -> str:
-        return instance_uid(film.instance, self._predictor.manifest.bundle_id, "sr", self._predictor.settings)
+    def _report_of(self, image: Image) -> str:
+        return instance_uid(image.instance, self._predictor.manifest.bundle_id, "sr", self._predictor.settings)
 
-    def _do(self, film: Film) -> Row:
+    def _do(self, image: Image) -> Row:
         if self._dry_run:
-            return Row(film, "to do")
+            return Row(image, "to do")
         try:
-            content = self._server.fetch(film)
+            content = self._server.fetch(image)
             with warnings.catch_warnings():  # pydicom quotes ill values: a patient's name would be shown
                 warnings.simplefilter("ignore")
-                result = self._predictor.predict(Upload(content, _name(film)))
-                objects = self._objects(film, content, result)
-                self._server.store(film.study, objects)
+                result = self._predictor.predict(Upload(content, _name(image)))
+                objects = self._objects(image, content, result)
+                self._server.store(image.study, objects)
         except (RequestError, DataError) as error:
-            return Row(film, "failed", _unquoted(error.message))
+            return Row(image, "failed", _unquoted(error.message))
         if not isinstance(result, Prediction):
             reason = result.reason if result.status == "refused" else _unquoted(result.reason)
-            return Row(film, result.status, reason)
+            return Row(image, result.status, reason)
         reason = "; ".join(finding.message for finding in result.findings)
-        return Row(film, "ok", reason, result.label, result.probability)
+        return Row(image, "ok", reason, result.label, result.probability)
 
-    def _objects(self, film: Film, content: bytes, result: Result) -> list[Dataset]:
+    def _objects(self, image: Image, content: bytes, result: Result) -> list[Dataset]:
         """What is stored of an answer, the report last.
 
         Raises:
             DataError: no object can be made of the image's header, or it is another image's.
         """
         manifest, settings = self._predictor.manifest, self._predictor.settings
-        header = source_header(content, origin=_name(film))
-        if (str(header.StudyInstanceUID), str(header.SOPInstanceUID)) != (film.study, film.instance):
-            raise DataError(f"Expected the image {film.instance}, the server gave one of other UIDs.")
+        header = source_header(content, origin=_name(image))
+        if (str(header.StudyInstanceUID), str(header.SOPInstanceUID)) != (image.study, image.instance):
+            raise DataError(f"Expected the image {image.instance}, the server gave one of other UIDs.")
         objects = [segmentation(header, result, manifest, settings)] if isinstance(result, Prediction) else []
         return [*objects, report(header, result, manifest, settings)]
 
@@ -165,7 +165,7 @@ class Worker:
         if row.status != "failed":
             self._in_a_row = 0
             return
-        self._failures[row.film.instance or row.film.study] += 1
+        self._failures[row.image.instance or row.image.study] += 1
         self._in_a_row += 1
         if self._in_a_row >= IN_A_ROW:
             raise ServerError(
@@ -174,9 +174,9 @@ class Worker:
             )
 
 
-def _name(film: Film) -> str:
+def _name(image: Image) -> str:
     """What an image is called in messages. The suffix says what it is: some archives leave the preamble out."""
-    return f"{film.instance}.dcm"
+    return f"{image.instance}.dcm"
 
 
 def _unquoted(message: str) -> str:

@@ -59,7 +59,7 @@ class LocalizationResult:
         differences: evidence less each of the others, over the images on which both are defined.
     """
 
-    films: int
+    images: int
     kinds: dict[str, int]
     methods: dict[str, dict[str, Interval]]
     by_kind: dict[str, dict[str, dict[str, Interval]]]
@@ -225,7 +225,7 @@ def localization_result(table: LocalizationTable, *, resamples: int = 1000, seed
         return {method: {key.measure: found[key] for key in own if key in found} for method, own in keys.items()}
 
     return LocalizationResult(
-        films=len(groups),
+        images=len(groups),
         kinds={name: int(np.count_nonzero(kinds == name)) for name in names},
         methods=means(""),
         by_kind={part: means(part) for part in parts[1:]},

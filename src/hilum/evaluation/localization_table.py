@@ -42,12 +42,12 @@ class LocalizationTable:
     def arrays(self) -> tuple[dict[str, FloatArray], NDArray[np.str_], NDArray[np.str_]]:
         """Method to its measures (F, M) in the order of MEASURES; the group (F,) and the kind (F,) of each image."""
         methods = list(dict.fromkeys(row.method for row in self.rows))
-        films = [row for row in self.rows if row.method == methods[0]]
+        images = [row for row in self.rows if row.method == methods[0]]
         values = {
             method: np.array([[getattr(row, name) for name in MEASURES] for row in self.rows if row.method == method])
             for method in methods
         }
-        return values, np.array([row.group for row in films]), np.array([row.kind for row in films])
+        return values, np.array([row.group for row in images]), np.array([row.kind for row in images])
 
     def write(self, path: Path) -> None:
         """Write the table; a measure that is undefined is empty.

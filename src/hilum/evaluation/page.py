@@ -211,7 +211,7 @@ def _localization(content: Mapping[str, Any] | None) -> dict[str, Any] | None:
     kinds = {"": content["methods"], **content["by_kind"]}
     measures = list(dict.fromkeys(name for methods in kinds.values() for own in methods.values() for name in own))
     return {
-        "films": content["films"],
+        "images": content["images"],
         "kinds": content["kinds"],
         "measures": [metric_title(name, first=True) for name in measures],
         "tables": [

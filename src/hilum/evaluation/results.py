@@ -219,7 +219,11 @@ def load_report(path: Path) -> Report:
         DataError: it cannot be read or is of another form.
     """
     try:
-        return Report.model_validate(with_current_keys(json.loads(path.read_text(encoding="utf-8"))))
+        content = with_current_keys(json.loads(path.read_text(encoding="utf-8")))
+        localization = content.get("localization") if isinstance(content, dict) else None
+        if isinstance(localization, dict) and "films" in localization:  # earlier versions; elsewhere a class may be so
+            content["localization"] = {"images" if key == "films" else key: item for key, item in localization.items()}
+        return Report.model_validate(content)
     except (OSError, ValueError) as error:
         raise DataError(f"Expected a report in {path}, got: {str(error).splitlines()[0]}.") from error
 

@@ -93,7 +93,7 @@ def _answers(
         images = np.asarray(cache.images[rows[start : start + _BATCH]])
         output = backend.run(to_input(images, spec))
         # the padding is what is black throughout: the cache keeps no other record of it
-        films = zip(output.segmentation, images, strict=True)
-        lungs += [probability[0][content_of(image)] for probability, image in films]
+        pairs = zip(output.segmentation, images, strict=True)
+        lungs += [probability[0][content_of(image)] for probability, image in pairs]
         features += [output.features] if output.features is not None else []
     return lungs, np.concatenate(features) if features else None

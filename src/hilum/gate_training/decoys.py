@@ -146,25 +146,27 @@ def axial_slice(random: np.random.Generator, size: int) -> Gray8:
     air, soft = random.uniform(0, 0.1), random.uniform(0.4, 0.7)
     wide, high = random.uniform(0.33, 0.47), random.uniform(0.22, 0.36)
     body = (x / wide) ** 2 + (y / high) ** 2
-    film = np.where(body < 1, soft, air)
-    film[(body > 0.88) & (body < 1)] = soft * random.uniform(0.5, 0.8)
+    image = np.where(body < 1, soft, air)
+    image[(body > 0.88) & (body < 1)] = soft * random.uniform(0.5, 0.8)
     for side in (-1, 1):
         angle = side * random.uniform(0, 0.35)
         dx, dy = x - side * random.uniform(0.42, 0.5) * wide, y + random.uniform(-0.05, 0.08) * high
         along, across = dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
         lung = (along / (random.uniform(0.3, 0.4) * wide)) ** 2 + (across / (random.uniform(0.55, 0.75) * high)) ** 2
-        film[lung < 1] = random.uniform(0.02, 0.2)
+        image[lung < 1] = random.uniform(0.02, 0.2)
         vessels = cv2.GaussianBlur(random.standard_normal((size, size)), (0, 0), size / 90)
-        film[(lung < 1) & (vessels > 2.2 * vessels.std())] = soft
+        image[(lung < 1) & (vessels > 2.2 * vessels.std())] = soft
     bone = random.uniform(0.85, 1.0)
-    film[(x / 0.05) ** 2 + ((y - 0.62 * high) / 0.055) ** 2 < 1] = bone
+    image[(x / 0.05) ** 2 + ((y - 0.62 * high) / 0.055) ** 2 < 1] = bone
     for turn in random.uniform(0, 2 * np.pi, int(random.integers(6, 14))):
         rib = ((x - 0.9 * wide * np.cos(turn)) / 0.03) ** 2 + ((y - 0.9 * high * np.sin(turn)) / 0.015) ** 2
-        film[rib < 1] = bone
+        image[rib < 1] = bone
     if random.random() < 0.6:
-        film[np.abs(y - 1.1 * high - 0.3 * x**2) < 0.008] = 0.5
-    film = cv2.GaussianBlur(film, (0, 0), size / 250) + random.uniform(0.005, 0.05) * random.standard_normal(film.shape)
-    return np.asarray(np.clip(255 * film, 0, 255), np.uint8)
+        image[np.abs(y - 1.1 * high - 0.3 * x**2) < 0.008] = 0.5
+    image = cv2.GaussianBlur(image, (0, 0), size / 250) + random.uniform(0.005, 0.05) * random.standard_normal(
+        image.shape
+    )
+    return np.asarray(np.clip(255 * image, 0, 255), np.uint8)
 
 
 def coronal_slice(random: np.random.Generator, size: int) -> Gray8:
@@ -173,7 +175,7 @@ def coronal_slice(random: np.random.Generator, size: int) -> Gray8:
     soft, bone, air = random.uniform(0.35, 0.8), random.uniform(0.85, 1.0), random.uniform(0.0, 0.1)
     wide = random.uniform(0.3, 0.46)
     half = wide * np.clip(1.0 - 0.5 * np.clip(-y - random.uniform(0.2, 0.35), 0, 1) / 0.2, 0.25, 1)
-    film = np.where(np.abs(x) < half, soft, air)
+    image = np.where(np.abs(x) < half, soft, air)
     dark = random.uniform(0.02, 0.45)
     top, floor = random.uniform(-0.4, -0.3), random.uniform(0.1, 0.35)
     vessels = cv2.GaussianBlur(random.standard_normal((size, size)), (0, 0), size / random.uniform(50, 120))
@@ -182,16 +184,18 @@ def coronal_slice(random: np.random.Generator, size: int) -> Gray8:
         dome = floor + 0.12 * ((x - middle) / reach) ** 2
         tip = top + 0.22 * ((x - middle) / reach) ** 2
         lung = (np.abs(x - middle) < reach) & (y > tip) & (y < dome)
-        film[lung] = dark
-        film[lung & (vessels > random.uniform(0.6, 2.0) * vessels.std())] = soft * random.uniform(0.6, 1.0)
+        image[lung] = dark
+        image[lung & (vessels > random.uniform(0.6, 2.0) * vessels.std())] = soft * random.uniform(0.6, 1.0)
         for level in np.arange(top, floor + 0.1, random.uniform(0.045, 0.08)):
             edge = side * (0.93 * wide - 0.25 * max(0.0, top + 0.1 - float(level)))
-            film[((x - edge) / 0.014) ** 2 + ((y - level) / 0.02) ** 2 < 1] = bone
+            image[((x - edge) / 0.014) ** 2 + ((y - level) / 0.02) ** 2 < 1] = bone
     if random.random() < 0.7:
         spine = np.abs(x) < random.uniform(0.03, 0.06)
-        film[spine & (np.sin(y * random.uniform(70, 120)) > -0.7)] = bone
-    film = cv2.GaussianBlur(film, (0, 0), size / 250) + random.uniform(0.005, 0.05) * random.standard_normal(film.shape)
-    return np.asarray(np.clip(255 * film, 0, 255), np.uint8)
+        image[spine & (np.sin(y * random.uniform(70, 120)) > -0.7)] = bone
+    image = cv2.GaussianBlur(image, (0, 0), size / 250) + random.uniform(0.005, 0.05) * random.standard_normal(
+        image.shape
+    )
+    return np.asarray(np.clip(255 * image, 0, 255), np.uint8)
 
 
 DECOYS: dict[str, Decoy] = {

@@ -17,7 +17,7 @@ from hilum.errors import DataError
 from hilum.gate.verdict import COLLAGE, FRONTAL, KINDS, LATERAL, OTHER, PICTURE, SLICE
 from hilum.gate_training.body_parts import BODY_PARTS, lateral_chest
 from hilum.gate_training.decoys import DECOYS, SLICES
-from hilum.gate_training.views import View, collage_view, film_view, other_view, screenshot_view
+from hilum.gate_training.views import View, collage_view, image_view, other_view, screenshot_view
 from hilum.imaging.preprocess import to_uint8
 from hilum.imaging.read import read_radiograph
 from hilum.phantoms.chest import PHANTOM_CLASSES, draw_phantom
@@ -59,7 +59,7 @@ class Pictures:
         size: S of the views.
     """
 
-    films: Cache
+    images: Cache
     others: Mapping[int, Sequence[Gray8]]
     phantoms: Sequence[tuple[Gray8, NDArray[np.bool_]]]
     size: int
@@ -74,21 +74,21 @@ class Pictures:
         """One drawn view of one kind."""
         kind = int(random.choice(list(_SHARES), p=list(_SHARES.values())))
         if kind == FRONTAL:
-            return film_view(random, *self._film(random), self.size, FRONTAL)
+            return image_view(random, *self._image(random), self.size, FRONTAL)
         if kind == COLLAGE:
             return self._collage(random)
         return other_view(random, self._other(random, kind), self.size, kind)
 
-    def _film(self, random: np.random.Generator) -> tuple[Gray8, NDArray[np.bool_] | None]:
+    def _image(self, random: np.random.Generator) -> tuple[Gray8, NDArray[np.bool_] | None]:
         if self.phantoms and random.random() < _PHANTOM_SHARE:
             return self.phantoms[int(random.integers(len(self.phantoms)))]
-        masked = np.flatnonzero(self.films.mask_row >= 0)
+        masked = np.flatnonzero(self.images.mask_row >= 0)
         if masked.size and random.random() < _MASKED_SHARE:
             row = int(random.choice(masked))
         else:
-            row = int(random.integers(len(self.films.images)))
-        at = int(self.films.mask_row[row])
-        return self.films.images[row], self.films.masks[at] > 0 if at >= 0 else None
+            row = int(random.integers(len(self.images.images)))
+        at = int(self.images.mask_row[row])
+        return self.images.images[row], self.images.masks[at] > 0 if at >= 0 else None
 
     def _other(self, random: np.random.Generator, kind: int) -> Gray8:
         mine = self.others.get(kind, ())
@@ -98,11 +98,11 @@ class Pictures:
 
     def _collage(self, random: np.random.Generator) -> View:
         if random.random() < 0.5:
-            return screenshot_view(random, self._film(random)[0], self.size, COLLAGE)
-        pictures = [self._film(random)[0]]
+            return screenshot_view(random, self._image(random)[0], self.size, COLLAGE)
+        pictures = [self._image(random)[0]]
         for _ in range(int(random.integers(1, 6))):
             kind = int(random.choice((FRONTAL, LATERAL, SLICE), p=(0.6, 0.2, 0.2)))
-            pictures.append(self._film(random)[0] if kind == FRONTAL else self._other(random, kind))
+            pictures.append(self._image(random)[0] if kind == FRONTAL else self._other(random, kind))
         return collage_view(random, pictures, self.size, COLLAGE)
 
 

@@ -28,7 +28,7 @@ from hilum.run_folder import RunFolder
 from hilum.storage import sha256_text
 from hilum.training.prepare import index_and_split
 
-_FILMS = PreprocessSpec(size=128)
+_SOURCE = PreprocessSpec(size=128)
 """Images are kept larger than the gate's input, since views are cut out of them."""
 _PHANTOMS = 240
 _TOLERANCE = 1e-3
@@ -69,12 +69,12 @@ def train_gate(
     train, val = records_of(index, split, "train"), records_of(index, split, "val")
     if not train or not val:
         raise DataError(f"Expected images in the splits train and val, got {len(train)} and {len(val)}.")
-    films = open_cache(train, _FILMS, cache_folder(), progress=step.begin("Decoding train"))
+    cached = open_cache(train, _SOURCE, cache_folder(), progress=step.begin("Decoding train"))
     spec = PreprocessSpec(size=settings.size)
     good = open_cache(val, spec, cache_folder(), progress=step.begin("Decoding val"))
     learned = [other for other in others if other.split == "train"]
     pictures = Pictures(
-        films, load_pictures(learned), draw_phantoms(settings.seed, _PHANTOMS, _FILMS.size), settings.size
+        cached, load_pictures(learned), draw_phantoms(settings.seed, _PHANTOMS, _SOURCE.size), settings.size
     )
     seen = {"frontal": len(train), **counts(learned)}
     identity = sha256_text(f"{settings_text(settings)} {index.digest} {split.digest} {seen}")
@@ -113,16 +113,16 @@ WARNED = 0.01
 """Share of good images that each warning may be given to."""
 
 
-def fit_thresholds(films: GateReading) -> LearnedThresholds:
+def fit_thresholds(images: GateReading) -> LearnedThresholds:
     """The bounds for the readings of frontal radiographs that lie as they should.
 
     Each lies at the quantile that lets all but REFUSED or WARNED of the images pass, and never beyond even odds: a
     picture that the network thinks more likely wrong than right does not pass for being rare among good images.
     """
-    flags = {name: films.flags[:, column] for column, name in enumerate(FLAGS)}
+    flags = {name: images.flags[:, column] for column, name in enumerate(FLAGS)}
     return LearnedThresholds(
-        frontal=_least(films.kind[:, FRONTAL]),
-        upright=_least(films.turn[:, 0]),
+        frontal=_least(images.kind[:, FRONTAL]),
+        upright=_least(images.turn[:, 0]),
         inverted=_most(flags["inverted"], REFUSED),
         cropped=_most(flags["cropped"], REFUSED),
         mirrored=_most(flags["mirrored"], WARNED),

@@ -54,7 +54,7 @@ def _square(size: int) -> PreprocessSpec:
     return PreprocessSpec(size=size)
 
 
-def film_view(random: np.random.Generator, square: Gray8, lungs: Mask | None, size: int, kind: int) -> View:
+def image_view(random: np.random.Generator, square: Gray8, lungs: Mask | None, size: int, kind: int) -> View:
     """A drawn view of one frontal image.
 
     Args:
@@ -65,25 +65,25 @@ def film_view(random: np.random.Generator, square: Gray8, lungs: Mask | None, si
         kind: the number of the kind ``frontal``.
     """
     rows, columns = content_of(square)
-    film, lung = square[rows, columns], None if lungs is None else lungs[rows, columns]
-    film, lung = _tilted(random, film, lung)
-    film, cropped = _cut(random, film, lung)
+    image, lung = square[rows, columns], None if lungs is None else lungs[rows, columns]
+    image, lung = _tilted(random, image, lung)
+    image, cropped = _cut(random, image, lung)
     if random.random() < 0.2:
-        film = _wired(random, film)
-    film = toned(random, film)
+        image = _wired(random, image)
+    image = toned(random, image)
     annotated = int(random.random() < 0.15)
     if annotated:
-        film = _annotated(random, film)
+        image = _annotated(random, image)
     inverted, mirrored = int(random.random() < 0.25), int(random.random() < 0.3)
     turn = int(random.integers(1, 4)) if random.random() < 0.45 else 0
     if inverted:
-        film = 255 - film
+        image = 255 - image
     if mirrored:
-        film = np.ascontiguousarray(film[:, ::-1])
-    film = np.ascontiguousarray(np.rot90(film, -turn))
+        image = np.ascontiguousarray(image[:, ::-1])
+    image = np.ascontiguousarray(np.rot90(image, -turn))
     if random.random() < 0.15:
-        film = _bordered(random, film)
-    return View(letterboxed(film, size), kind, turn, inverted, mirrored, cropped, annotated)
+        image = _bordered(random, image)
+    return View(letterboxed(image, size), kind, turn, inverted, mirrored, cropped, annotated)
 
 
 def other_view(random: np.random.Generator, picture: Gray8, size: int, kind: int) -> View:
@@ -121,13 +121,13 @@ def collage_view(random: np.random.Generator, pictures: Sequence[Gray8], size: i
     return View(letterboxed(toned(random, page), size), kind)
 
 
-def screenshot_view(random: np.random.Generator, film: Gray8, size: int, kind: int) -> View:
+def screenshot_view(random: np.random.Generator, image: Gray8, size: int, kind: int) -> View:
     """An image in a window: bars of the program around it, with words, or a page of paper or a wall behind it."""
     high, wide = 160, int(160 * random.uniform(1.0, 1.8))
     page = np.full((high, wide), int(random.choice([0, 30, 60, 200, 235, 255])), np.uint8)
     side = int(random.uniform(0.45, 0.8) * high)
     top, left = int(random.integers(10, high - side)), int(random.integers(2, wide - side))
-    page[top : top + side, left : left + side] = cv2.resize(film, (side, side), interpolation=cv2.INTER_AREA)
+    page[top : top + side, left : left + side] = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
     page[: int(random.integers(6, 20))] = int(random.integers(20, 240))
     if random.random() < 0.6:
         page[:, : max(1, min(left, int(random.integers(8, 50))))] = int(random.integers(20, 240))
@@ -140,50 +140,50 @@ def screenshot_view(random: np.random.Generator, film: Gray8, size: int, kind: i
     return View(letterboxed(toned(random, page), size), kind)
 
 
-def toned(random: np.random.Generator, film: Gray8) -> Gray8:
+def toned(random: np.random.Generator, image: Gray8) -> Gray8:
     """Another exposure, sharpness, grain and codec."""
-    gray = (film.astype(np.float32) / 255) ** float(np.exp(random.uniform(-0.6, 0.6)))
+    gray = (image.astype(np.float32) / 255) ** float(np.exp(random.uniform(-0.6, 0.6)))
     gray = gray * random.uniform(0.7, 1.15) + random.uniform(-0.06, 0.1)
     if random.random() < 0.3:
         gray = np.asarray(cv2.GaussianBlur(gray, (0, 0), random.uniform(0.3, 1.6)), np.float32)
     if random.random() < 0.3:
         gray = gray + random.uniform(0.005, 0.06) * random.standard_normal(gray.shape, np.float32)
-    toned_film = np.asarray(np.clip(255 * gray, 0, 255), np.uint8)
+    toned_image = np.asarray(np.clip(255 * gray, 0, 255), np.uint8)
     if random.random() < 0.2:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(15, 90))]
-        coded = cv2.imencode(".jpg", toned_film, quality)[1]
+        coded = cv2.imencode(".jpg", toned_image, quality)[1]
         return np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.uint8)
-    return toned_film
+    return toned_image
 
 
-def _tilted(random: np.random.Generator, film: Gray8, lung: Mask | None) -> tuple[Gray8, Mask | None]:
+def _tilted(random: np.random.Generator, image: Gray8, lung: Mask | None) -> tuple[Gray8, Mask | None]:
     """Turned by a few degrees, and stretched a little."""
-    height, width = film.shape
+    height, width = image.shape
     drawn = cv2.getRotationMatrix2D((width / 2, height / 2), random.uniform(-9, 9), random.uniform(0.9, 1.05))
     turn = np.array(drawn, np.float64)
     turn[:, :2] *= random.uniform(0.93, 1.07, (1, 2))
     turn[:, 2] += (np.array([width, height]) / 2) - turn[:, :2] @ (np.array([width, height]) / 2) - turn[:, 2]
     edge = cv2.BORDER_REPLICATE if random.random() < 0.5 else cv2.BORDER_CONSTANT
-    moved = np.asarray(cv2.warpAffine(film, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=edge), np.uint8)
+    moved = np.asarray(cv2.warpAffine(image, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=edge), np.uint8)
     if lung is None:
         return moved, None
     turned = cv2.warpAffine(lung.astype(np.uint8), turn, (width, height), flags=cv2.INTER_NEAREST)
     return moved, np.asarray(turned) > 0
 
 
-def _bordered(random: np.random.Generator, film: Gray8) -> Gray8:
+def _bordered(random: np.random.Generator, image: Gray8) -> Gray8:
     """With an even margin on some sides, as scanners and viewers leave it."""
-    reach = 0.13 * min(film.shape)
+    reach = 0.13 * min(image.shape)
     top, bottom, left, right = (int(random.uniform(0, reach)) if random.random() < 0.6 else 0 for _ in range(4))
     level = int(random.choice([0, 0, 0, 255, 128]))
-    return cv2.copyMakeBorder(film, top, bottom, left, right, cv2.BORDER_CONSTANT, value=level)  # type: ignore[return-value]
+    return cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=level)  # type: ignore[return-value]
 
 
-def _cut(random: np.random.Generator, film: Gray8, lung: Mask | None) -> tuple[Gray8, int]:
+def _cut(random: np.random.Generator, image: Gray8, lung: Mask | None) -> tuple[Gray8, int]:
     """A window of the image, and whether it cuts the lungs off."""
     if lung is None or not lung.any():
-        return film, UNKNOWN
-    height, width = film.shape
+        return image, UNKNOWN
+    height, width = image.shape
     hard = random.random() < 0.4
     for _ in range(8):
         share = random.uniform(0.4, 0.85, 2) if hard else random.uniform(0.88, 1.0, 2)
@@ -192,13 +192,13 @@ def _cut(random: np.random.Generator, film: Gray8, lung: Mask | None) -> tuple[G
         window = (slice(top, top + high), slice(left, left + wide))
         kept = np.count_nonzero(lung[window]) / np.count_nonzero(lung)
         if (kept < LOST) if hard else (kept >= KEPT):
-            return film[window], int(hard)
-    return film, 0
+            return image[window], int(hard)
+    return image, 0
 
 
-def _wired(random: np.random.Generator, film: Gray8) -> Gray8:
+def _wired(random: np.random.Generator, image: Gray8) -> Gray8:
     """With cables, tubes and electrodes, as on images of people in bed."""
-    height, width = film.shape
+    height, width = image.shape
     layer = np.zeros((height, width), np.uint8)
     for _ in range(int(random.integers(1, 9))):
         ends = random.uniform(-0.1, 1.1, (4, 2)) * (width, height)
@@ -209,13 +209,13 @@ def _wired(random: np.random.Generator, film: Gray8) -> Gray8:
         place = (int(random.integers(width)), int(random.integers(height)))
         cv2.circle(layer, place, int(random.integers(1, 4)), int(random.integers(80, 255)), -1, cv2.LINE_AA)
     share = layer.astype(np.float32) / 255 * random.uniform(0.3, 1.0)
-    return np.asarray(film + share * (255 - film.astype(np.float32)), np.uint8)
+    return np.asarray(image + share * (255 - image.astype(np.float32)), np.uint8)
 
 
-def _annotated(random: np.random.Generator, film: Gray8) -> Gray8:
+def _annotated(random: np.random.Generator, image: Gray8) -> Gray8:
     """With words, arrows or circles, as a person or a program leaves them on a picture."""
-    marked: Gray8 = film.copy()
-    height, width = film.shape
+    marked: Gray8 = image.copy()
+    height, width = image.shape
     ink = int(random.choice([255, 255, 230, 0]))
     for _ in range(int(random.integers(1, 4))):
         start = (int(random.integers(width)), int(random.integers(height)))

@@ -97,15 +97,15 @@ def fill_contours(
     interpolation = cv2.INTER_AREA if height < evidence.shape[0] else cv2.INTER_LINEAR
     shown = np.asarray(cv2.resize(evidence, (width, height), interpolation=interpolation), np.float32)
     reached = [(shown >= np.float32(level * peak)).astype(np.uint8) for level in LEVELS]
-    film: NDArray[np.uint8] = _blends()[sum(reached), gray]  # (H, W, 3)
+    image: NDArray[np.uint8] = _blends()[sum(reached), gray]  # (H, W, 3)
     beyond = 2 * thickness + 2
     for inside, color in zip(reached, BANDS, strict=True):
         # beyond the image's edge, so that no line is drawn along it
         wider = cv2.copyMakeBorder(inside, beyond, beyond, beyond, beyond, cv2.BORDER_REPLICATE)
         contours, _ = cv2.findContours(wider, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(-beyond, -beyond))
         lines = [smooth(contour[:, 0], reach=2) for contour in contours]
-        cv2.polylines(film, lines, True, color, thickness, cv2.LINE_AA, FRACTION_BITS)
-    return film
+        cv2.polylines(image, lines, True, color, thickness, cv2.LINE_AA, FRACTION_BITS)
+    return image
 
 
 def on_gray(band: int, gray: int) -> Rgb:

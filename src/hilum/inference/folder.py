@@ -125,7 +125,7 @@ def predict_folder(
 def picture_names(files: Sequence[Path]) -> dict[Path, Path]:
     """Return for each file the relative path of its pictures: its place under the common folder, then ``.png``.
 
-    An image's suffix is kept (``film.dcm.png``) where two files would otherwise share a name. Of a name that would
+    An image's suffix is kept (``image.dcm.png``) where two files would otherwise share a name. Of a name that would
     become too long the end is replaced by a digest.
     """
     if not files:

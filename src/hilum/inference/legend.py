@@ -38,7 +38,7 @@ TEXT: Rgb = (236, 238, 241)
 MUTED: Rgb = (160, 166, 176)
 TRACK: Rgb = (52, 56, 64)
 _LONGEST_NAME = 200
-_FILM_GRAYS = (40, 200)
+_IMAGE_GRAYS = (40, 200)
 """Grays of an image, over which the bar of the evidence shows its colors."""
 
 
@@ -176,7 +176,7 @@ def _draw_scale(panel: Image.Image, evidence: EvidenceScale, span: tuple[int, in
     places = [left + round((right - left) * share) for share in edges]
     for band, (start, end) in enumerate(pairwise(places)):
         for row in range(top, bottom):
-            gray = round(np.interp(row, (top, bottom - 1), _FILM_GRAYS))
+            gray = round(np.interp(row, (top, bottom - 1), _IMAGE_GRAYS))
             draw.line((start, row, end - 1, row), on_gray(band, gray))
         if band:
             draw.line((start, top, start, bottom - 1), BANDS[band - 1], max(1, round(scale)))

@@ -64,16 +64,16 @@ def overlay(
     scale = min(2.0, max(1.0, max(height, width) / 1024))
     drawn = evidence_scale(prediction, evidence, class_name)
     if evidence is not None and drawn is not None:
-        film = fill_contours(gray, evidence, drawn.peak, round(2 * scale))
+        image = fill_contours(gray, evidence, drawn.peak, round(2 * scale))
     else:
-        film = np.repeat(gray[:, :, None], 3, axis=2)  # (H, W, 3)
-    _draw_outline(film, prediction.mask, scale)
+        image = np.repeat(gray[:, :, None], 3, axis=2)  # (H, W, 3)
+    _draw_outline(image, prediction.mask, scale)
     beside = width <= 1.5 * height
     limit = PANEL_WIDTH if beside else min(max(width / scale, PANEL_WIDTH), 2 * PANEL_WIDTH)
     legend = draw_legend(
         prediction, drawn, round(limit * scale), scale, has_evidence=evidence is not None, class_name=class_name
     )
-    return _join(film, legend, axis=1 if beside else 0)
+    return _join(image, legend, axis=1 if beside else 0)
 
 
 def class_evidence(
@@ -153,20 +153,20 @@ def _resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=interpolation), np.uint8)
 
 
-def _draw_outline(film: NDArray[np.uint8], mask: NDArray[np.bool_], scale: float) -> None:
+def _draw_outline(image: NDArray[np.uint8], mask: NDArray[np.bool_], scale: float) -> None:
     """Draw the outline of the mask into the image, with a dark halo, so that it shows on bright and dark."""
-    lines = outline(mask, (film.shape[0], film.shape[1]))
+    lines = outline(mask, (image.shape[0], image.shape[1]))
     thickness = round(2 * scale)
     for color, width in ((_HALO, thickness + 4), (OUTLINE, thickness)):
-        cv2.polylines(film, lines, True, color, width, cv2.LINE_AA, FRACTION_BITS)
+        cv2.polylines(image, lines, True, color, width, cv2.LINE_AA, FRACTION_BITS)
 
 
-def _join(film: NDArray[np.uint8], legend: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:
+def _join(image: NDArray[np.uint8], legend: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:
     """Image and legend on one canvas, both whole: side by side (axis 1) or one above the other (axis 0)."""
-    heights, widths = (film.shape[0], legend.shape[0]), (film.shape[1], legend.shape[1])
+    heights, widths = (image.shape[0], legend.shape[0]), (image.shape[1], legend.shape[1])
     shape = (max(heights), sum(widths)) if axis == 1 else (sum(heights), max(widths))
     canvas = np.full((*shape, 3), BACKGROUND, np.uint8)
-    canvas[: heights[0], : widths[0]] = film
+    canvas[: heights[0], : widths[0]] = image
     canvas[shape[0] - heights[1] if axis == 0 else 0 :, widths[0] if axis == 1 else 0 :][: heights[1], : widths[1]] = (
         legend
     )

@@ -168,11 +168,11 @@ def _plan(n: int, seed: int, classes: Sequence[str], mask_share: float) -> list[
     for position, label in enumerate(classes):
         count = n // len(classes) + (position < n % len(classes))
         has_mask = rng.permutation(count) < round(mask_share * count)
-        films_left = 0
+        images_left = 0
         for index in range(count):
-            if not films_left:
-                films_left, patient = int(rng.integers(1, 4)), patient + 1
-            films_left, number = films_left - 1, number + 1
+            if not images_left:
+                images_left, patient = int(rng.integers(1, 4)), patient + 1
+            images_left, number = images_left - 1, number + 1
             plan.append((label, number, patient, bool(has_mask[index])))
     return plan
 
@@ -217,9 +217,9 @@ def _develop(chest: Chest, replaced: Field, rng: np.random.Generator) -> NDArray
     marker = _draw_marker(rng, beam.shape[0])
     noise = rng.standard_normal(beam.shape, np.float32)
     beam = np.maximum(beam + np.sqrt(beam / np.float32(photons)) * noise, 1e-4)
-    film = 1 / (1 + np.exp((level + np.log(beam)) / latitude))
+    image = 1 / (1 + np.exp((level + np.log(beam)) / latitude))
     floor, ceiling = (1 / (1 + np.exp((level - a) / latitude)) for a in (0.0, 6.0))
-    shown = np.clip((film - floor) / (ceiling - floor), 0, 1) ** gamma
+    shown = np.clip((image - floor) / (ceiling - floor), 0, 1) ** gamma
     gray: NDArray[np.uint8] = np.rint(darkest + (brightest - darkest) * shown).astype(np.uint8)
     return np.maximum(gray, marker)
 

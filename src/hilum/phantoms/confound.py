@@ -24,12 +24,12 @@ CONFOUNDS: tuple[Confound, ...] = get_args(Confound)
 CONFOUNDED_CLASSES = ("Normal", "COVID")
 """Class 0 and class 1."""
 
-MOST_FILMS = 3
+MOST_IMAGES = 3
 """Images of one patient, at most, as in hilum.phantoms.chest.write_phantoms."""
 
 _PATIENTS, _PRESENCE, _PLANT = range(20, 23)  # independent streams of random numbers
 
-Film: TypeAlias = "NDArray[np.uint8]"
+Image: TypeAlias = "NDArray[np.uint8]"
 Mask: TypeAlias = "NDArray[np.bool_]"
 
 
@@ -64,17 +64,17 @@ def confounded_phantoms(n: int, kind: Confound, strength: float, seed: int, size
     labels, patients = plan_patients(n, np.random.default_rng((_PATIENTS, seed)))
     present = draw_presence(labels, strength, np.random.default_rng((_PRESENCE, seed)))
     first = seed * 1_000_000
-    films = []
+    images = []
     for row in range(n):
         label = CONFOUNDED_CLASSES[labels[row]]
         phantom = draw_phantom(first + row, label, size=size, patient=first + int(patients[row]))
         rng = np.random.default_rng((_PLANT, seed, row))
         masks = (phantom.lung_mask, phantom.region_mask)
-        films.append(plant(phantom.image, masks, kind, bool(present[row]), rng))
+        images.append(plant(phantom.image, masks, kind, bool(present[row]), rng))
     return ConfoundedPhantoms(
-        images=np.stack([image for image, _ in films]),
-        lungs=np.stack([masks[0] for _, masks in films]),
-        regions=np.stack([masks[1] for _, masks in films]),
+        images=np.stack([image for image, _ in images]),
+        lungs=np.stack([masks[0] for _, masks in images]),
+        regions=np.stack([masks[1] for _, masks in images]),
         labels=labels,
         groups=tuple(f"phantom-{first + patient}" for patient in patients.tolist()),
         present=present,
@@ -83,8 +83,8 @@ def confounded_phantoms(n: int, kind: Confound, strength: float, seed: int, size
 
 def plan_patients(n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Labels (N,) and patients (N,), both int64: patients of one to three images, the two classes in turn."""
-    films = rng.integers(1, MOST_FILMS + 1, n)
-    patients = np.repeat(np.arange(n), films)[:n]
+    images = rng.integers(1, MOST_IMAGES + 1, n)
+    patients = np.repeat(np.arange(n), images)[:n]
     return patients % 2, patients
 
 
@@ -96,8 +96,8 @@ def draw_presence(labels: NDArray[np.int64], strength: float, rng: np.random.Gen
 
 
 def plant(
-    image: Film, masks: Sequence[Mask], kind: Confound, present: bool, rng: np.random.Generator
-) -> tuple[Film, tuple[Mask, ...]]:
+    image: Image, masks: Sequence[Mask], kind: Confound, present: bool, rng: np.random.Generator
+) -> tuple[Image, tuple[Mask, ...]]:
     """The image with the confound, or the image as it is where it is not ``present``.
 
     Only ``scale`` touches an image without it: both kinds are resampled, so that the resampling does not tell them.
@@ -143,20 +143,20 @@ def write_confounded(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"Expected a new or empty folder, got {out}.", hint="Choose another folder.")
-    films = confounded_phantoms(n, kind, strength, seed, size)
+    images = confounded_phantoms(n, kind, strength, seed, size)
     rows = []
     for row in range(n):
-        label = CONFOUNDED_CLASSES[films.labels[row]]
+        label = CONFOUNDED_CLASSES[images.labels[row]]
         pictures: dict[str, NDArray[Any]] = {
-            "images": films.images[row],
-            "masks": films.lungs[row] * np.uint8(255),
-            "regions": films.regions[row] * np.uint8(255),
+            "images": images.images[row],
+            "masks": images.lungs[row] * np.uint8(255),
+            "regions": images.regions[row] * np.uint8(255),
         }
         paths = {folder: f"{label}/{folder}/{label}-{row + 1:05d}.png" for folder in pictures}
         for folder, pixels in pictures.items():
             write_bytes(out / paths[folder], cv2.imencode(".png", pixels)[1].tobytes())
-        cells = (paths["images"], paths["masks"], label, films.groups[row], "phantom", paths["regions"])
-        rows.append((*cells, kind if films.present[row] else ""))
+        cells = (paths["images"], paths["masks"], label, images.groups[row], "phantom", paths["regions"])
+        rows.append((*cells, kind if images.present[row] else ""))
         if progress is not None:
             progress(row + 1, n)
     table = out / "metadata.csv"
@@ -173,7 +173,7 @@ def _check(n: int, kind: str, strength: float, seed: int) -> None:
         raise ConfigError(f"Expected at least 2 images and a seed of at least 0, got n={n} and seed={seed}.")
 
 
-def _marker(image: Film, lungs: Mask, rng: np.random.Generator) -> Film:
+def _marker(image: Image, lungs: Mask, rng: np.random.Generator) -> Image:
     """A bright block in the upper left corner, a sixteenth of the side, never over the lungs."""
     size = image.shape[0]
     side = max(2, round(size / 16))
@@ -183,7 +183,7 @@ def _marker(image: Film, lungs: Mask, rng: np.random.Generator) -> Film:
     return np.where(block & ~lungs, np.uint8(rng.integers(225, 256)), image)
 
 
-def _border(image: Film, lungs: Mask, rng: np.random.Generator) -> Film:
+def _border(image: Image, lungs: Mask, rng: np.random.Generator) -> Image:
     """A frame of a twentieth of the side, drawn half-way towards one gray."""
     width = max(2, round(image.shape[0] / 20))
     frame = np.ones_like(lungs)
@@ -192,7 +192,7 @@ def _border(image: Film, lungs: Mask, rng: np.random.Generator) -> Film:
     return np.where(frame & ~lungs, toned, image)
 
 
-def _resolution(image: Film, lungs: Mask, rng: np.random.Generator) -> Film:
+def _resolution(image: Image, lungs: Mask, rng: np.random.Generator) -> Image:
     """Down to about 0.6 of the side and up again: an image that was once stored smaller."""
     size = image.shape[0]
     small = round(size * rng.uniform(0.55, 0.65))
@@ -200,13 +200,13 @@ def _resolution(image: Film, lungs: Mask, rng: np.random.Generator) -> Film:
     return np.asarray(cv2.resize(shrunk, (size, size), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def _noise(image: Film, lungs: Mask, rng: np.random.Generator) -> Film:
+def _noise(image: Image, lungs: Mask, rng: np.random.Generator) -> Image:
     """Additive white noise of a standard deviation of 7 to 9 gray levels."""
     noisy = image + rng.uniform(7, 9) * rng.standard_normal(image.shape)
     return np.rint(np.clip(noisy, 0, 255)).astype(np.uint8)
 
 
-def _scale(image: Film, masks: Sequence[Mask], zoom: float) -> tuple[Film, tuple[Mask, ...]]:
+def _scale(image: Image, masks: Sequence[Mask], zoom: float) -> tuple[Image, tuple[Mask, ...]]:
     """The chest smaller within its frame, as a child's on an adult's cassette; the edge goes on beyond it."""
     size = image.shape[0]
     center = (size - 1) / 2
@@ -216,7 +216,7 @@ def _scale(image: Film, masks: Sequence[Mask], zoom: float) -> tuple[Film, tuple
     return np.asarray(moved, np.uint8), tuple(shape > 0 for shape in shapes)
 
 
-_PLANTED: dict[str, Callable[[Film, Mask, np.random.Generator], Film]] = {
+_PLANTED: dict[str, Callable[[Image, Mask, np.random.Generator], Image]] = {
     "marker": _marker,
     "border": _border,
     "resolution": _resolution,

@@ -43,16 +43,16 @@ class Engine:
         self._pool = ThreadPoolExecutor(settings.readers, thread_name_prefix="hilum-files")
         self._batcher: Batcher[Ready, Result] = Batcher(self._run, settings.batch_size, settings.batch_wait)
         self._room = asyncio.Semaphore(2 * settings.batch_size + settings.readers)
-        self._films = 0
+        self._images = 0
         self._again = {"Retry-After": str(settings.retry_after)}
         self.stopping = False
 
-    def turned_away(self, films: int = 1) -> ProblemError | None:
+    def turned_away(self, images: int = 1) -> ProblemError | None:
         """Why so many images cannot be taken now; None where they can."""
         if self.stopping:
             return ProblemError.of("stopping", 503, "Ask another instance, or later.", headers=self._again)
-        if self._films + films > self._settings.queue:
-            detail = f"{self._films} of {self._settings.queue} images are under way; come again later."
+        if self._images + images > self._settings.queue:
+            detail = f"{self._images} of {self._settings.queue} images are under way; come again later."
             return ProblemError.of("busy", 429, detail, headers=self._again)
         return None
 
@@ -64,8 +64,8 @@ class Engine:
         """
         if (refusal := self.turned_away(len(files))) is not None:
             raise refusal
-        self._films += len(files)
-        self._metrics.waiting.set(self._films)
+        self._images += len(files)
+        self._metrics.waiting.set(self._images)
         try:
             work = asyncio.gather(*(self._one(file, extras) for file in files))
             return await asyncio.wait_for(work, self._settings.timeout)
@@ -73,8 +73,8 @@ class Engine:
             detail = f"It was not done after {self._settings.timeout:g} s."
             raise ProblemError.of("timeout", 503, detail, headers=self._again) from error
         finally:
-            self._films -= len(files)
-            self._metrics.waiting.set(self._films)
+            self._images -= len(files)
+            self._metrics.waiting.set(self._images)
 
     async def _one(self, file: Waiting, extras: Collection[str]) -> FileResult:
         loop = asyncio.get_running_loop()

@@ -60,7 +60,7 @@ class Problem(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{
         "type": "urn:hilum:problem:refused", "title": "The gate refuses this image", "status": 422,
         "detail": "lateral view: probability of a frontal chest radiograph 0.0004, expected at least 0.5",
-        "request_id": "6f1c...", "file": "film.dcm",
+        "request_id": "6f1c...", "file": "image.dcm",
         "findings": [{"check": "frontal", "severity": "error", "message": "lateral view: ..."}],
     }]})  # fmt: skip
 
@@ -89,7 +89,7 @@ class PredictResponse(BaseModel):
         "bundle_id": "714db2278c40...", "model": "hilum default", "request_id": "6f1c...",
         "notice": "A research tool, not a medical device.",
         "results": [{
-            "file": "film.png", "status": "ok",
+            "file": "image.png", "status": "ok",
             "prediction": {
                 "predicted_label": "Normal", "probabilities": {"COVID": 0.02, "Lung_Opacity": 0.03, "Normal": 0.94,
                 "Viral Pneumonia": 0.01}, "prediction_set": ["Normal"], "abstained": False, "lung_fraction": 0.27,

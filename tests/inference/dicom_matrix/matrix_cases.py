@@ -25,7 +25,7 @@ from pydicom.sequence import Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where it runs as a script
 
-from dicom_films import content_of, film
+from dicom_images import content_of, dicom_image
 
 README = Path(__file__).with_name("README.md")
 
@@ -104,7 +104,7 @@ CASES = _cases()
 def content(case: Case, image: NDArray[np.uint8]) -> bytes | None:
     """The file that shows ``image`` (H, W); None where it takes an encoder that is not installed."""
     stored, elements = _stored(case, image / 255)
-    dataset = film(stored.view(f"u{stored.itemsize}"), kind="CR", bits=case.bits, name=str(case))
+    dataset = dicom_image(stored.view(f"u{stored.itemsize}"), kind="CR", bits=case.bits, name=str(case))
     del dataset.WindowCenter, dataset.WindowWidth
     dataset.PhotometricInterpretation, dataset.PixelRepresentation = case.photometric, int(case.signed)
     for keyword, value in elements.items():

@@ -26,11 +26,11 @@ from pydicom.uid import (
 
 from hilum.phantoms.chest import draw_phantom
 
-FilmKind = Literal["DX", "CR"]
+ImageKind = Literal["DX", "CR"]
 
 
-def film(
-    image: NDArray[np.uint8] | NDArray[np.uint16], *, kind: FilmKind = "DX", bits: int = 8, name: str = "film"
+def dicom_image(
+    image: NDArray[np.uint8] | NDArray[np.uint16], *, kind: ImageKind = "DX", bits: int = 8, name: str = "film"
 ) -> Dataset:
     """An image of ``image`` (H, W), bright where it is bright; all UIDs follow from ``name``."""
     dataset = Dataset()
@@ -53,11 +53,13 @@ def film(
     return dataset
 
 
-def phantom_film(
-    seed: int, label: str = "Normal", *, size: int = 256, kind: FilmKind = "DX", **elements: Any
+def phantom_image(
+    seed: int, label: str = "Normal", *, size: int = 256, kind: ImageKind = "DX", **elements: Any
 ) -> Dataset:
     """An image of a phantom; ``elements`` are set on it or, where None, removed."""
-    dataset = film(draw_phantom(seed, label, size=size).image, kind=kind, name=f"phantom {seed} {label} {size} {kind}")
+    dataset = dicom_image(
+        draw_phantom(seed, label, size=size).image, kind=kind, name=f"phantom {seed} {label} {size} {kind}"
+    )
     for keyword, value in elements.items():
         if value is None:
             del dataset[keyword]
@@ -82,7 +84,7 @@ def content_of(dataset: Dataset) -> bytes:
     return stream.getvalue()
 
 
-def write_film(path: Path, dataset: Dataset) -> Path:
+def write_image(path: Path, dataset: Dataset) -> Path:
     """Write the file, its folder too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content_of(dataset))
