@@ -3,8 +3,8 @@
     python benchmarks/gate.py metadata.csv --others gate_samples.csv --others-root DIR --native DIR
     python benchmarks/gate.py ... --json benchmarks/results/gate.json
 
-Images are those of the test split, one a group, and the native files; pictures are those of the table's test split,
-which `hilum train-gate` does not learn from, and pictures drawn from seeds that it does not use. `learned` is the whole
+Images are those of the test split, one a group, and the native files; images are those of the table's test split,
+which `hilum train-gate` does not learn from, and images drawn from seeds that it does not use. `learned` is the whole
 gate of the bundle, both stages; `classic` is `--gate classic`. Images of the test split are stored at 224 pixels and
 are enlarged to 288, since the classic gate refuses all below 256. Intervals: shares are exact (Clopper & Pearson 1934),
 areas under the ROC curve are from 1,000 resamples. AUROC is of the first stage's probability of a frontal radiograph;
@@ -39,8 +39,8 @@ from hilum.data.split import make_split
 from hilum.format import format_interval
 from hilum.gate import ClassicGate, LearnedGate, Verdict
 from hilum.gate_training.body_parts import BODY_PARTS, lateral_chest
-from hilum.gate_training.decoys import DECOYS, SLICES
-from hilum.gate_training.pictures import Other, counts, read_others
+from hilum.gate_training.negatives import NEGATIVES, SLICES
+from hilum.gate_training.samples import Other, counts, read_others
 from hilum.imaging.preprocess import to_uint8
 from hilum.imaging.read import read_radiograph
 from hilum.inference.predictor import Predictor
@@ -142,7 +142,7 @@ def inverted(image: Radiograph) -> Radiograph:
 
 
 def others_of(others: Sequence[Other]) -> dict[str, list[Radiograph]]:
-    """The held-out pictures by collection, no side below 288, so that size refuses none of them."""
+    """The held-out images by collection, no side below 288, so that size refuses none of them."""
     found: dict[str, list[Radiograph]] = {}
     for other in others:
         if other.split == "test":
@@ -154,9 +154,11 @@ def others_of(others: Sequence[Other]) -> dict[str, list[Radiograph]]:
 
 
 def drawn() -> tuple[dict[str, list[Radiograph]], dict[str, list[Radiograph]]]:
-    """Drawn pictures, and drawn images of other parts and of the side, of seeds that training does not use."""
+    """Drawn images, and drawn images of other parts and of the side, of seeds that training does not use."""
     random = np.random.default_rng(DRAWN_SEED)
-    draw = {name: [Radiograph(make(random, 320)) for _ in range(DRAWN)] for name, make in {**DECOYS, **SLICES}.items()}
+    draw = {
+        name: [Radiograph(make(random, 320)) for _ in range(DRAWN)] for name, make in {**NEGATIVES, **SLICES}.items()
+    }
     parts = {**BODY_PARTS, "chest from the side": lateral_chest}
     return draw, {name: [Radiograph(make(random, 320)) for _ in range(DRAWN)] for name, make in parts.items()}
 

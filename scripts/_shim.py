@@ -51,7 +51,7 @@ def find_checkpoint(file: Path) -> Path:
 def parse_inference(parser: argparse.ArgumentParser, save_dir: str) -> argparse.Namespace:
     """Add the flags of both inferences, and parse."""
     parser.add_argument("--data_dir", type=Path, help="data set with class folders; not needed with --images")
-    parser.add_argument("--save_dir", type=Path, default=Path(save_dir), help="folder for pictures and table")
+    parser.add_argument("--save_dir", type=Path, default=Path(save_dir), help="folder for images and table")
     parser.add_argument("--num_samples", type=int, default=12, help="how many files to draw from the data set")
     parser.add_argument("--images", type=Path, nargs="*", help="files to answer on instead")
     arguments = parser.parse_args()
@@ -74,14 +74,14 @@ def choose_samples(arguments: argparse.Namespace, class_names: Sequence[str]) ->
 
 
 def answer(predictor: Predictor, samples: Sequence[Sample], save_dir: Path, prefix: str) -> None:
-    """Leave a picture `<prefix>_<number>_<name>` of each answer, and the table; what is refused is a row with why."""
+    """Leave an image `<prefix>_<number>_<name>` of each answer, and the table; what is refused is a row with why."""
     rows: list[list[object]] = []
     names = predictor.manifest.class_names
     answers = predictor.predict_many(sample.file for sample in samples)
     for number, (sample, result) in enumerate(zip(samples, answers, strict=True), start=1):
         if isinstance(result, Prediction):
-            picture = cv2.cvtColor(np.asarray(result.overlay()), cv2.COLOR_RGB2BGR)
-            _write_picture(picture, save_dir / f"{prefix}_{number}_{sample.file.name}")
+            image = cv2.cvtColor(np.asarray(result.overlay()), cv2.COLOR_RGB2BGR)
+            _write_image(image, save_dir / f"{prefix}_{number}_{sample.file.name}")
             probabilities = [f"{value:.6f}" for value in result.probabilities.values()]
             rows.append([sample.file, sample.true_class, result.label, *probabilities, "ok", ""])
         else:
@@ -89,14 +89,14 @@ def answer(predictor: Predictor, samples: Sequence[Sample], save_dir: Path, pref
             rows.append([sample.file, sample.true_class, "", *[""] * len(names), result.status, result.reason])
     header = ["image_path", "true_class", "pred_class", *[f"prob_{name}" for name in names], "status", "reason"]
     write_csv(save_dir / TABLE, header, rows)
-    print(f"Pictures and {TABLE} are in {save_dir}.")
+    print(f"Images and {TABLE} are in {save_dir}.")
 
 
-def _write_picture(picture: cv2.typing.MatLike, path: Path) -> None:
-    """In the format of the file's own name; DICOM, which has none for pictures, becomes PNG."""
+def _write_image(image: cv2.typing.MatLike, path: Path) -> None:
+    """In the format of the file's own name; DICOM, which has none for images, becomes PNG."""
     if not cv2.haveImageWriter(path.name.lower()):
         path = path.with_name(f"{path.name}.png")
-    done, content = cv2.imencode(path.suffix.lower(), picture)
+    done, content = cv2.imencode(path.suffix.lower(), image)
     if not done:
         raise OutputError(f"Could not encode {path}.")
     write_bytes(path, content.tobytes())

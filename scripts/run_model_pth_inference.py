@@ -1,4 +1,4 @@
-"""Predict with PyTorch and the original project's flags: annotated pictures and a table.
+"""Predict with PyTorch and the original project's flags: annotated images and a table.
 
     python scripts/run_model_pth_inference.py --data_dir DATA --checkpoint best_covid_model.pth
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-# Before NumPy or torch are imported. Pictures this small gain nothing from more threads.
+# Before NumPy or torch are imported. Images this small gain nothing from more threads.
 os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as hilum.cli does; beside other processes several times faster
 

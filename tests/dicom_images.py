@@ -1,4 +1,4 @@
-"""Valid DICOM radiographs (DX, CR) of pictures that the project draws: `dciodvfy` finds no error in them."""
+"""Valid DICOM radiographs (DX, CR) of images that the project draws: `dciodvfy` finds no error in them."""
 
 from __future__ import annotations
 

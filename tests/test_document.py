@@ -101,13 +101,13 @@ def test_a_document_is_written_filled_in_and_alone(tmp_path: Path, templates: di
         ("<?xml version='1.0'?>", "svg+xml"),
     ],
 )
-def test_pictures_become_addresses(content: bytes | str, kind: str) -> None:
+def test_images_become_addresses(content: bytes | str, kind: str) -> None:
     head, _, body = data_uri(content).partition(",")
     assert head == f"data:image/{kind};base64"
     assert base64.b64decode(body) == (content.encode() if isinstance(content, str) else content)
 
 
-def test_what_is_no_picture_is_refused() -> None:
+def test_what_is_no_image_is_refused() -> None:
     with pytest.raises(OutputError):
         data_uri(b"GIF89a")
 

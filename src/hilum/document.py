@@ -1,6 +1,6 @@
 """A self-contained HTML document: it asks nothing of any server, so it can be mailed, archived and read offline.
 
-Pictures and styles stand in the file itself, there is no script, and a Content-Security-Policy (W3C CSP Level 3) in its
+Images and styles stand in the file itself, there is no script, and a Content-Security-Policy (W3C CSP Level 3) in its
 head tells the browser to refuse every request. What is filled in is escaped.
 """
 
@@ -48,7 +48,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
 
 
 def data_uri(content: bytes | str) -> str:
-    """Return a PNG, JPEG or SVG picture as a ``data:`` address.
+    """Return a PNG, JPEG or SVG image as a ``data:`` address.
 
     Raises:
         OutputError: it is none of these.
@@ -56,7 +56,7 @@ def data_uri(content: bytes | str) -> str:
     raw = content.encode() if isinstance(content, str) else content
     kind = next((kind for start, kind in _SIGNATURES.items() if raw.startswith(start)), None)
     if kind is None:
-        raise OutputError(f"Expected a PNG, JPEG or SVG picture, got bytes that begin with {raw[:8]!r}.")
+        raise OutputError(f"Expected a PNG, JPEG or SVG image, got bytes that begin with {raw[:8]!r}.")
     return f"data:{kind};base64,{base64.b64encode(raw).decode()}"
 
 

@@ -1,4 +1,4 @@
-"""The page of an audit: findings ranked, pairs with their pictures, and why a part was not run."""
+"""The page of an audit: findings ranked, pairs with their images, and why a part was not run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hilum.audit.page import write_page
 from hilum.audit.report import AuditFinding, AuditReport
 
 
-def _page(report: AuditReport, folder: Path, pictures: dict[str, bytes] | None = None) -> str:
-    return write_page(report, folder / "audit.html", pictures=pictures or {}).read_text(encoding="utf-8")
+def _page(report: AuditReport, folder: Path, images: dict[str, bytes] | None = None) -> str:
+    return write_page(report, folder / "audit.html", images=images or {}).read_text(encoding="utf-8")
 
 
 def _headings(html: str) -> list[str]:
@@ -55,10 +55,10 @@ def test_sources_without_a_name_are_counted(tmp_path: Path) -> None:
     assert re.findall(r">(\d+)</td>", row[1]) == ["0", "7", "7"]  # 22 of Normal, 15 of them from the south
 
 
-def test_pairs_have_their_pictures_and_names(tmp_path: Path) -> None:
-    picture = image_png(0, 2)
-    html = _page(audit_report(), tmp_path, {"c.png\nd<i>.png": picture, "unknown\npair": picture})
-    assert html.count(base64.b64encode(picture).decode()) == 1
+def test_pairs_have_their_images_and_names(tmp_path: Path) -> None:
+    image = image_png(0, 2)
+    html = _page(audit_report(), tmp_path, {"c.png\nd<i>.png": image, "unknown\npair": image})
+    assert html.count(base64.b64encode(image).decode()) == 1
     assert "0.910" in html
     assert "d&lt;i&gt;.png" in html
 

@@ -26,10 +26,10 @@ def images(tmp_path: Path) -> Path:
     folder.mkdir()
     good = draw_phantom(4_000_001, "Normal", size=256).image
     noise = np.random.default_rng(0).integers(0, 256, (256, 256)).astype(np.uint8)
-    pictures = {"good": good, "turned": np.rot90(good, -1), "inverted": 255 - good, "noise": noise}
-    for name, pixels in pictures.items():
+    arrays = {"good": good, "turned": np.rot90(good, -1), "inverted": 255 - good, "noise": noise}
+    for name, pixels in arrays.items():
         assert cv2.imwrite(str(folder / f"{name}.png"), pixels)
-    (folder / "text.png").write_text("no picture")
+    (folder / "text.png").write_text("no image")
     return folder
 
 

@@ -66,9 +66,9 @@ def test_dicom_is_found_under_any_name(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif"])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_pictures_without_their_suffix_are_found(tmp_path: Path, suffix: str, mode: str) -> None:
-    Image.fromarray(PIXELS).convert(mode).save(tmp_path / f"picture{suffix}")
-    path = (tmp_path / f"picture{suffix}").rename(tmp_path / "picture")
+def test_images_without_their_suffix_are_found(tmp_path: Path, suffix: str, mode: str) -> None:
+    Image.fromarray(PIXELS).convert(mode).save(tmp_path / f"image{suffix}")
+    path = (tmp_path / f"image{suffix}").rename(tmp_path / "image")
     assert list(find_images(tmp_path)) == [path]
     assert read_radiograph(path).pixels.shape == (8, 8)
 

@@ -104,7 +104,7 @@ def test_everything_in_the_folders_that_is_not_used_is_counted_and_named(folders
     }
 
 
-def test_dicom_and_pictures_without_a_suffix_are_indexed(folders: Path, tmp_path: Path) -> None:
+def test_dicom_and_images_without_a_suffix_are_indexed(folders: Path, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 4096, (48, 40), dtype=np.uint16)
     for number in (1, 2):
         name = f"1.2.840.{number}"

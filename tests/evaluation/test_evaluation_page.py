@@ -21,7 +21,7 @@ SVG = '<svg xmlns="http://www.w3.org/2000/svg"/>'
 
 
 def _page(report: Report, folder: Path, **given: object) -> str:
-    path = write_page(report, folder, **{"plots": {}, "pictures": {}, **given})  # type: ignore[arg-type]
+    path = write_page(report, folder, **{"plots": {}, "images": {}, **given})  # type: ignore[arg-type]
     assert path == folder / PAGE_FILE
     return path.read_text(encoding="utf-8")
 
@@ -91,13 +91,13 @@ def test_names_are_escaped(report: Report, tmp_path: Path) -> None:
     assert "COVID and Viral Pneumonia &lt;b&gt;." in html
 
 
-def test_it_is_self_contained_with_plots_and_pictures(report: Report, tmp_path: Path) -> None:
+def test_it_is_self_contained_with_plots_and_images(report: Report, tmp_path: Path) -> None:
     png = image_png(0)
-    html = _page(report, tmp_path, plots={"reliability": SVG, "roc_curves": png}, pictures={"images/image-1.png": png})
+    html = _page(report, tmp_path, plots={"reliability": SVG, "roc_curves": png}, images={"images/image-1.png": png})
     assert external_references(html) == set()
     assert html.count(base64.b64encode(SVG.encode()).decode()) == 1
     assert html.count(base64.b64encode(png).decode()) == 2  # the curves and the failure
-    assert html.count("no picture") == 1  # the other failure
+    assert html.count("no image") == 1  # the other failure
     assert all(re.search(r'alt="[^"]', tag) for tag in re.findall(r"<img[^>]*>", html))
     assert "http" not in re.sub(r"http-equiv", "", html)
 

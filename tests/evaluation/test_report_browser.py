@@ -24,12 +24,12 @@ FRAME = """<body><pre id="out"></pre><iframe id="f" width="{width}" height="800"
 const frame = document.getElementById("f");
 const measure = () => {{
   const page = frame.contentDocument, wide = page.documentElement.scrollWidth;
-  const pictures = [...page.images].filter(image => !image.naturalWidth).length;
+  const images = [...page.images].filter(image => !image.naturalWidth).length;
   const outside = performance.getEntriesByType("resource").concat(
     frame.contentWindow.performance.getEntriesByType("resource")).filter(e => !e.name.startsWith("data:")).length;
   const accent = frame.contentWindow.getComputedStyle(page.querySelector("a")).color;
   document.getElementById("out").textContent =
-    [frame.contentWindow.innerWidth, wide, page.images.length, pictures, outside, accent].join("|");
+    [frame.contentWindow.innerWidth, wide, page.images.length, images, outside, accent].join("|");
 }};
 frame.onload = measure;
 </script></body>"""
@@ -41,14 +41,14 @@ def _evaluation(folder: Path) -> Path:
     first = parts["failures"][0].model_copy(update={"file": LONG})
     report = report_of(scores, **{**parts, "failures": (first, *parts["failures"][1:])})
     plots = write_plots(scores, report, folder / "plots")
-    return write_evaluation(report, folder, plots=plots, pictures={LONG: image_png(0)})
+    return write_evaluation(report, folder, plots=plots, images={LONG: image_png(0)})
 
 
 def _audit(folder: Path) -> Path:
     report = audit_report()
     first = report.findings[1].model_copy(update={"records": (LONG,) * 3})
     report = report.model_copy(update={"findings": (first, *report.findings)})
-    return write_audit(report, folder / "audit.html", pictures={"a.png\nb.png": image_png(0, 2)})
+    return write_audit(report, folder / "audit.html", images={"a.png\nb.png": image_png(0, 2)})
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def _measured(page: str, width: int, folder: Path) -> list[str]:
-    """Width of the frame, of its content, pictures, broken ones, requests, and the color of a link."""
+    """Width of the frame, of its content, images, broken ones, requests, and the color of a link."""
     frame = folder / "frame.html"
     frame.write_text(FRAME.format(width=width, page=escaping.escape(page)), encoding="utf-8")
     name = next(n for n in ("chromium", "chromium-browser", "google-chrome") if shutil.which(n))
@@ -82,10 +82,10 @@ def _measured(page: str, width: int, folder: Path) -> list[str]:
 @pytest.mark.parametrize("name", ["evaluation", "audit"])
 def test_nothing_runs_over_the_side(pages: dict[str, Path], name: str, width: int, tmp_path: Path) -> None:
     text = pages[name].read_text(encoding="utf-8")
-    inner, content, pictures, broken, requests, accent = _measured(text, width, tmp_path)
+    inner, content, images, broken, requests, accent = _measured(text, width, tmp_path)
     assert int(inner) == width
     assert int(content) <= width
-    assert int(pictures) == text.count("<img") > 0
+    assert int(images) == text.count("<img") > 0
     assert int(broken) == 0
     assert int(requests) == 0
     assert accent == "rgb(0, 114, 178)"  # the styles are in force

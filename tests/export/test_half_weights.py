@@ -69,7 +69,7 @@ def test_weights_are_rounded_and_all_else_is_as_it_was(halved: Halved) -> None:
         if name in parameters and tensor.ndim > 1:
             torch.testing.assert_close(tensor, before[name].half().float(), rtol=0, atol=0)
             assert halved.state[name].dtype == torch.float16
-        else:  # norms, biases, and the mean and deviation that a picture is normalized with
+        else:  # norms, biases, and the mean and deviation that an image is normalized with
             assert torch.equal(tensor, before[name])
             assert halved.state[name].dtype == tensor.dtype
         assert torch.equal(halved.state[name].to(tensor.dtype), tensor)

@@ -18,7 +18,7 @@ from hilum.gate import LearnedGate, LearnedThresholds, OrientationFix
 from hilum.gate.learned import halved
 from hilum.gate.stored import GATE_MODEL
 from hilum.gate_training.body_parts import BODY_PARTS, lateral_chest
-from hilum.gate_training.decoys import DECOYS, SLICES
+from hilum.gate_training.negatives import NEGATIVES, SLICES
 from hilum.gate_training.views import collage_view
 from hilum.imaging.read import read_radiograph
 from hilum.phantoms.chest import PHANTOM_CLASSES, draw_phantom
@@ -70,9 +70,9 @@ def test_both_wrongs_at_once_are_mended_at_once(gate: LearnedGate) -> None:
     assert gate(verdict.orientation_fix.apply(wrong)).accepted
 
 
-@pytest.mark.parametrize("name", [*DECOYS, *SLICES, *BODY_PARTS, "lateral"])
-def test_drawn_pictures_are_refused(gate: LearnedGate, name: str) -> None:
-    draw = {**DECOYS, **SLICES, **BODY_PARTS, "lateral": lateral_chest}[name]
+@pytest.mark.parametrize("name", [*NEGATIVES, *SLICES, *BODY_PARTS, "lateral"])
+def test_drawn_negatives_are_refused(gate: LearnedGate, name: str) -> None:
+    draw = {**NEGATIVES, **SLICES, **BODY_PARTS, "lateral": lateral_chest}[name]
     random = np.random.default_rng((SEED, 1))
     verdicts = [gate(Radiograph(draw(random, 256))) for _ in range(10)]
     assert sum(verdict.accepted for verdict in verdicts) == 0
@@ -166,7 +166,7 @@ def test_a_bundle_without_a_gate_gets_the_packaged_one(bundle: Bundle) -> None:
 
 @pytest.mark.data
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="the real radiographs are not here")
-def test_native_images_are_accepted_and_learned_pictures_refused(gate: LearnedGate) -> None:
+def test_native_images_are_accepted_and_learned_negatives_refused(gate: LearnedGate) -> None:
     images = [path for path in (SAMPLES / "native").rglob("*") if path.is_file() and path.suffix != ".csv"]
     assert sum(gate(read_radiograph(path)).accepted for path in images) >= 47
     others = [path for path in (SAMPLES / "not_chest_xray").rglob("*") if path.is_file() and path.suffix != ".csv"]

@@ -19,22 +19,22 @@ from hilum.gate.stored import load_gate, write_gate
 from hilum.gate.verdict import FLAGS, FRONTAL, KINDS, LATERAL, TURNS
 from hilum.gate_training.loop import GateTraining, gate_loss, train_gate_net
 from hilum.gate_training.network import GateNet, GateOutput
-from hilum.gate_training.pictures import Pictures, draw_phantoms
 from hilum.gate_training.run import fit_thresholds
+from hilum.gate_training.samples import Samples, draw_phantoms
 from hilum.types import Record
 
 SETTINGS = GateTraining(steps=8, batch_size=6, size=64, workers=0, checkpoint_every=2)
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
     folder = tmp_path_factory.mktemp("images")
     records = []
     for seed, (image, _) in enumerate(draw_phantoms(9, 4, 96)):
         cv2.imwrite(str(folder / f"{seed}.png"), image)
         records.append(Record(folder / f"{seed}.png"))
     cache = open_cache(records, PreprocessSpec(size=96), folder / "cache")
-    return Pictures(cache, {}, draw_phantoms(0, 4, 96), 64)
+    return Samples(cache, {}, draw_phantoms(0, 4, 96), 64)
 
 
 def _output(kind: int, turn: int, flags: tuple[float, ...] = (-9.0, -9.0, -9.0, -9.0)) -> GateOutput:
@@ -77,7 +77,7 @@ def test_pretrained_layers_do_with_gray_what_they_did_with_three_equal_colors() 
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
-def test_a_killed_training_ends_with_the_same_weights(pictures: Pictures, tmp_path: Path) -> None:
+def test_a_killed_training_ends_with_the_same_weights(samples: Samples, tmp_path: Path) -> None:
     class KilledError(Exception):
         pass
 
@@ -86,28 +86,28 @@ def test_a_killed_training_ends_with_the_same_weights(pictures: Pictures, tmp_pa
         if done == 5:
             raise KilledError
 
-    whole = train_gate_net(pictures, SETTINGS, tmp_path / "whole", "same")
+    whole = train_gate_net(samples, SETTINGS, tmp_path / "whole", "same")
     with pytest.raises(KilledError):
-        train_gate_net(pictures, SETTINGS, tmp_path / "killed", "same", kill)
-    resumed = train_gate_net(pictures, SETTINGS, tmp_path / "killed", "same")
+        train_gate_net(samples, SETTINGS, tmp_path / "killed", "same", kill)
+    resumed = train_gate_net(samples, SETTINGS, tmp_path / "killed", "same")
     for (name, one), two in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(one, two), name
     with pytest.raises(CheckpointError):
-        train_gate_net(pictures, SETTINGS, tmp_path / "killed", "another")
+        train_gate_net(samples, SETTINGS, tmp_path / "killed", "another")
 
 
-def test_it_learns(pictures: Pictures, tmp_path: Path) -> None:
+def test_it_learns(samples: Samples, tmp_path: Path) -> None:
     losses: list[float] = []
 
     def loss_of(net: GateNet) -> float:
-        images, properties = pictures.batch(99, 0, 48)
+        images, properties = samples.batch(99, 0, 48)
         with torch.inference_mode():
             return float(gate_loss(net(torch.from_numpy(images)[:, None].float() / 255), torch.from_numpy(properties)))
 
     torch.manual_seed(0)
     losses.append(loss_of(GateNet(64).eval()))
     settings = replace(SETTINGS, steps=60, batch_size=16, checkpoint_every=60)
-    losses.append(loss_of(train_gate_net(pictures, settings, tmp_path, "")))
+    losses.append(loss_of(train_gate_net(samples, settings, tmp_path, "")))
     assert losses[1] < 0.8 * losses[0]
 
 

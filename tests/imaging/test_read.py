@@ -196,7 +196,7 @@ def test_several_frames_are_refused() -> None:
             read_radiograph(content, origin="image")
 
 
-def test_a_cameras_mpo_is_its_first_picture() -> None:
+def test_a_cameras_mpo_is_its_first_image() -> None:
     first, second = Image.fromarray(gray(32, 32) // 8 + 200), Image.fromarray(gray(32, 32) // 8)
     content = encode(first, "MPO", save_all=True, append_images=[second])
     assert read_radiograph(content).pixels.mean() > 190

@@ -73,7 +73,7 @@ def test_the_file_says_whose_evidence_it_is(tmp_path: Path) -> None:
 def test_another_file_is_a_read_error(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.png"
     if kind == "text":
-        path.write_text("no picture")
+        path.write_text("no image")
     elif kind == "torn":
         save_evidence(path, np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32), prediction())
         path.write_bytes(path.read_bytes()[:-2000])

@@ -20,7 +20,7 @@ from hilum.data.find import PARTIAL, TABLE, find_images
 from hilum.errors import ConfigError, OutputError
 from hilum.gate import ClassicGate, Thresholds
 from hilum.inference.evidence_file import read_evidence
-from hilum.inference.folder import picture_names, predict_folder
+from hilum.inference.folder import image_names, predict_folder
 from hilum.inference.predictor import Predictor, Source
 from hilum.inference.render import class_evidence
 from hilum.inference.result import Result
@@ -92,29 +92,29 @@ def rows_of(table: Path) -> list[list[str]]:
         return list(csv.reader(stream))
 
 
-# Names of pictures
+# Names of images
 
 
-def test_pictures_keep_their_place_below_the_common_folder(tmp_path: Path) -> None:
+def test_images_keep_their_place_below_the_common_folder(tmp_path: Path) -> None:
     files = [tmp_path / "a" / "x.png", tmp_path / "b" / "x.jpg", tmp_path / "b" / "c" / "y.dcm"]
-    assert list(picture_names(files).values()) == [Path("a/x.png"), Path("b/x.png"), Path("b/c/y.png")]
-    assert list(picture_names(files[:1]).values()) == [Path("x.png")]
-    assert picture_names([]) == {}
+    assert list(image_names(files).values()) == [Path("a/x.png"), Path("b/x.png"), Path("b/c/y.png")]
+    assert list(image_names(files[:1]).values()) == [Path("x.png")]
+    assert image_names([]) == {}
 
 
-def test_two_files_of_one_stem_get_two_pictures(tmp_path: Path) -> None:
+def test_two_files_of_one_stem_get_two_images(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("x.png", "x.jpg", "y.png")]
-    assert list(picture_names(files).values()) == [Path("x.png.png"), Path("x.jpg.png"), Path("y.png")]
+    assert list(image_names(files).values()) == [Path("x.png.png"), Path("x.jpg.png"), Path("y.png")]
     awkward = [tmp_path / name for name in ("x.png", "x.jpg", "x.jpg.dcm")]
-    assert len(set(picture_names(awkward).values())) == 3
+    assert len(set(image_names(awkward).values())) == 3
 
 
 def test_a_name_that_ends_in_no_images_suffix_is_kept_whole(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("1.2.840.1", "1.2.840.2", "IM000001")]
-    assert [path.name for path in picture_names(files).values()] == ["1.2.840.1.png", "1.2.840.2.png", "IM000001.png"]
+    assert [path.name for path in image_names(files).values()] == ["1.2.840.1.png", "1.2.840.2.png", "IM000001.png"]
 
 
-def test_names_near_the_longest_become_pictures_and_rows(predictor: Predictor, tmp_path: Path) -> None:
+def test_names_near_the_longest_become_images_and_rows(predictor: Predictor, tmp_path: Path) -> None:
     stems = ["a" * 251, "a" * 250 + "b", "a" * 242, "ö" * 125, "=" + "c" * 240]
     files = [image(tmp_path / "in" / f"{stem}.png", seed=seed) for seed, stem in enumerate(stems)]
     bare = image(tmp_path / "in" / "image.png").rename(tmp_path / "in" / ("d" * 255))
@@ -126,17 +126,17 @@ def test_names_near_the_longest_become_pictures_and_rows(predictor: Predictor, t
     masks = sorted(path.name for path in (out / "masks").iterdir())
     assert len(masks) == 6
     assert max(len(os.fsencode(name)) for name in masks) <= 244
-    names = picture_names(found)
+    names = image_names(found)
     assert len({*names.values()}) == 6
-    assert names[files[0]] == picture_names([*files, bare])[files[0]]  # by the name alone
+    assert names[files[0]] == image_names([*files, bare])[files[0]]  # by the name alone
     assert {name.name for name in names.values()} == {*masks}
 
 
-def test_pictures_never_leave_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_never_leave_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     files = [Path("a.png"), Path("../there/b.png"), Path("../there/../c.png")]
-    assert list(picture_names(files).values()) == [Path("here/a.png"), Path("there/b.png"), Path("c.png")]
+    assert list(image_names(files).values()) == [Path("here/a.png"), Path("there/b.png"), Path("c.png")]
 
 
 # The table
@@ -334,7 +334,7 @@ def test_a_table_that_is_a_folder_is_an_output_error(predictor: Predictor, tmp_p
     assert len(rows_of(tmp_path / "out" / PARTIAL)) == 2  # the row is not lost
 
 
-def test_a_picture_that_cannot_be_written_is_an_output_error(predictor: Predictor, tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_written_is_an_output_error(predictor: Predictor, tmp_path: Path) -> None:
     touch(tmp_path / "out" / "masks")  # a file where the folder should be
     with pytest.raises(OutputError, match="masks"):
         predict_folder(predictor, [image(tmp_path / "a.png")], tmp_path / "out", save=Wanted(masks=True))

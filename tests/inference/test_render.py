@@ -60,15 +60,15 @@ def one_cell(value: float, against: float = 0.0) -> NDArray[np.float32]:
     return cells
 
 
-def is_color(picture: NDArray[np.uint8], color: tuple[int, int, int]) -> NDArray[np.bool_]:
-    return np.all(picture == np.asarray(color, np.uint8), axis=-1)
+def is_color(image: NDArray[np.uint8], color: tuple[int, int, int]) -> NDArray[np.bool_]:
+    return np.all(image == np.asarray(color, np.uint8), axis=-1)
 
 
-def legend_of(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """The part of the picture that is not the image (drawn height x width at the top left)."""
-    if picture.shape[0] == height or picture.shape[1] > width + 300:
-        return picture[:, width:]
-    return picture[height:]
+def legend_of(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """The part of the image that is not the image (drawn height x width at the top left)."""
+    if image.shape[0] == height or image.shape[1] > width + 300:
+        return image[:, width:]
+    return image[height:]
 
 
 LONG = ["Opacity_of_the_left_lower_zone_with_effusion_and_" * 4 + str(i) for i in range(15)]
@@ -84,18 +84,18 @@ NAMES = {
 
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES.keys())
 @pytest.mark.parametrize("shape", [(16, 16), (64, 2000), (2000, 64), (1, 1), (128, 100)], ids=str)
-def test_the_legend_never_runs_off_the_picture_nor_over_the_image(shape: tuple[int, int], names: list[str]) -> None:
+def test_the_legend_never_runs_off_the_image_nor_over_the_image(shape: tuple[int, int], names: list[str]) -> None:
     radiograph = noise(*shape)
     warning = Finding("view", "warning", "view position: LL, expected PA or AP " * 9)
     cells = np.ones((len(names), 2, 2), np.float32)
     answer = prediction(shape, names, findings=(warning,), evidence=cells)
-    picture = overlay(radiograph, answer, evidence=np.ones(shape, np.float32))
+    image = overlay(radiograph, answer, evidence=np.ones(shape, np.float32))
     short = prediction(shape, ["A", "B"], evidence=cells)
     bare = overlay(radiograph, short, evidence=np.ones(shape, np.float32))
     factor = min(max(1, 512 / min(shape)), 2048 / max(shape))
     height, width = max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
-    assert np.array_equal(picture[:height, :width], bare[:height, :width])
-    legend = legend_of(picture, height, width)
+    assert np.array_equal(image[:height, :width], bare[:height, :width])
+    legend = legend_of(image, height, width)
     ink = ~is_color(legend, BACKGROUND)
     assert ink.sum() > 2000
     for edge in (ink[:8], ink[-8:], ink[:, :8], ink[:, -8:]):
@@ -104,17 +104,17 @@ def test_the_legend_never_runs_off_the_picture_nor_over_the_image(shape: tuple[i
 
 def test_the_image_keeps_its_size_and_its_grays() -> None:
     radiograph = noise(600, 530)
-    picture = overlay(radiograph, prediction((600, 530)))
-    assert picture.dtype == np.uint8
-    assert picture.shape[0] == 600
-    assert picture.shape[1] > 530
-    assert np.array_equal(picture[:600, :530], np.repeat(radiograph.pixels[:, :, None], 3, axis=2))
+    image = overlay(radiograph, prediction((600, 530)))
+    assert image.dtype == np.uint8
+    assert image.shape[0] == 600
+    assert image.shape[1] > 530
+    assert np.array_equal(image[:600, :530], np.repeat(radiograph.pixels[:, :, None], 3, axis=2))
 
 
 @pytest.mark.parametrize(("shape", "shown"), [((64, 80), (512, 640)), ((2560, 2048), (2048, 1638))])
 def test_small_images_are_enlarged_and_large_ones_reduced(shape: tuple[int, int], shown: tuple[int, int]) -> None:
-    picture = overlay(Radiograph(np.full(shape, 255, np.uint8)), prediction(shape))
-    white = is_color(picture, (255, 255, 255))
+    image = overlay(Radiograph(np.full(shape, 255, np.uint8)), prediction(shape))
+    white = is_color(image, (255, 255, 255))
     assert white[: shown[0], : shown[1]].all()
     assert not white[:, shown[1] :].any()
 
@@ -128,21 +128,21 @@ def test_the_outline_follows_the_mask_and_leaves_its_inside_free() -> None:
     mask = np.zeros((64, 64), np.bool_)
     mask[16:48, 16:48] = True
     gray = Radiograph(np.full((64, 64), 120, np.uint8))
-    picture = overlay(gray, prediction(mask.shape, mask=mask))[:512, :512]
-    drawn = is_color(picture, OUTLINE)
+    image = overlay(gray, prediction(mask.shape, mask=mask))[:512, :512]
+    drawn = is_color(image, OUTLINE)
     rows, cols = np.nonzero(drawn)
     for low, high in ((rows.min(), rows.max()), (cols.min(), cols.max())):
         assert low == pytest.approx(128, abs=3)
         assert high == pytest.approx(383, abs=3)
-    assert (picture[150:360, 150:360] == 120).all()
-    assert (picture[:112] == 120).all()
-    assert is_color(picture, (0, 0, 0)).sum() > 4 * 200  # the halo, along all four sides
+    assert (image[150:360, 150:360] == 120).all()
+    assert (image[:112] == 120).all()
+    assert is_color(image, (0, 0, 0)).sum() > 4 * 200  # the halo, along all four sides
 
 
 def test_a_mask_of_one_pixel_and_a_full_mask_are_drawn() -> None:
     for mask in (np.eye(1, 64 * 64, 99).reshape(64, 64) > 0, np.ones((64, 64), np.bool_)):
-        picture = overlay(noise(64, 64), prediction((64, 64), mask=mask))
-        assert is_color(picture[:, :512], OUTLINE).any()
+        image = overlay(noise(64, 64), prediction((64, 64), mask=mask))
+        assert is_color(image[:, :512], OUTLINE).any()
 
 
 def test_evidence_is_filled_by_bands_of_its_peak_and_nothing_below_the_first() -> None:
@@ -168,8 +168,8 @@ def test_bands_grow_lighter_and_keep_their_order_without_color() -> None:
 
 def test_no_line_is_drawn_along_the_edge_of_the_image() -> None:
     gray = Radiograph(np.full((512, 512), 100, np.uint8))
-    picture = overlay(gray, prediction((512, 512), evidence=one_cell(1.0)), evidence=np.ones((512, 512), np.float32))
-    assert is_color(picture[:512, :512], on_gray(3, 100)).all()
+    image = overlay(gray, prediction((512, 512), evidence=one_cell(1.0)), evidence=np.ones((512, 512), np.float32))
+    assert is_color(image[:512, :512], on_gray(3, 100)).all()
 
 
 @pytest.mark.parametrize("size", [224, 2500])
@@ -177,9 +177,9 @@ def test_contours_of_small_and_large_images_lie_where_the_evidence_is(size: int)
     evidence = np.zeros((size, size), np.float32)
     evidence[: size // 2] = 1
     gray = Radiograph(np.full((size, size), 100, np.uint8))
-    picture = overlay(gray, prediction((size, size), evidence=one_cell(1.0)), evidence=evidence)
+    image = overlay(gray, prediction((size, size), evidence=one_cell(1.0)), evidence=evidence)
     shown = min(max(512, size), 2048)
-    colored = (picture[:shown, :shown].max(axis=2) != picture[:shown, :shown].min(axis=2)).mean(axis=1)
+    colored = (image[:shown, :shown].max(axis=2) != image[:shown, :shown].min(axis=2)).mean(axis=1)
     assert (colored[: shown // 2 - 4] == 1).all()
     assert (colored[shown // 2 + 8 :] == 0).all()
 
@@ -206,10 +206,10 @@ def test_the_legend_shows_the_scale_of_the_image() -> None:
 def test_evidence_that_hardly_moves_the_logit_leaves_the_image_as_it_is(value: float) -> None:
     radiograph = noise(512, 512)
     answer = prediction((512, 512), evidence=one_cell(value))
-    picture = overlay(radiograph, answer, evidence=np.full((512, 512), value, np.float32))
+    image = overlay(radiograph, answer, evidence=np.full((512, 512), value, np.float32))
     bare = overlay(radiograph, answer)
-    assert np.array_equal(picture[:512, :512], bare[:512, :512])
-    assert picture.shape != bare.shape or not np.array_equal(picture, bare)  # the legend says so
+    assert np.array_equal(image[:512, :512], bare[:512, :512])
+    assert image.shape != bare.shape or not np.array_equal(image, bare)  # the legend says so
 
 
 def test_bars_are_as_long_as_the_probabilities() -> None:
@@ -229,8 +229,8 @@ def test_a_near_certainty_is_not_shown_as_one() -> None:
 
 
 def test_names_that_differ_in_another_script_look_different() -> None:
-    pictures = [overlay(noise(512, 512), prediction((512, 512), [name, "b"])) for name in ("肺炎", "正常")]
-    assert not np.array_equal(*pictures)
+    images = [overlay(noise(512, 512), prediction((512, 512), [name, "b"])) for name in ("肺炎", "正常")]
+    assert not np.array_equal(*images)
 
 
 @pytest.mark.parametrize("what", ["mask", "evidence"])
@@ -265,7 +265,7 @@ def test_mask_png_is_black_and_white() -> None:
     assert image.tolist() == [[255, 0]]
 
 
-def test_saved_pictures_read_back_equal(tmp_path: Path) -> None:
+def test_saved_images_read_back_equal(tmp_path: Path) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     save_png(rgb, tmp_path / "deep" / "rgb.png")
     assert np.array_equal(cv2.imread(str(tmp_path / "deep" / "rgb.png"))[:, :, ::-1], rgb)

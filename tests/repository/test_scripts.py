@@ -81,12 +81,12 @@ def test_training_leaves_the_originals_files(workplace: Path) -> None:
         "metrics_epochwise.csv", "classification_report.json",
     }  # fmt: skip
     assert beside["test_results"] == {"classification_report.json", "confusion_matrix_test.png", "roc_curves_test.png"}
-    for picture in (
+    for image in (
         *workplace.glob("metrices_outputs/*.png"),
         *workplace.glob("test_results/*.png"),
         *folder.glob("*.png"),
     ):
-        assert cv2.imread(str(picture)) is not None
+        assert cv2.imread(str(image)) is not None
     assert len(_table(workplace / "metrices_outputs" / "metrics_epochwise.csv")) == 1
     summary = json.loads((folder / "training_summary.json").read_text())
     assert summary["dataset_info"]["total_samples"] == 16
@@ -148,8 +148,8 @@ def test_both_inferences_agree_and_leave_the_originals_files(workplace: Path, ph
         assert row["image_path"] == other["image_path"]
         assert row["true_class"] == file.parent.parent.name
         assert row["pred_class"] == CLASSES[_probabilities([row])[0].argmax()]
-        for picture in (f"output_results/sample_{number}_{file.name}", f"onnxoutputs/onnx_{number}_{file.name}"):
-            assert cv2.imread(str(workplace / picture)) is not None
+        for image in (f"output_results/sample_{number}_{file.name}", f"onnxoutputs/onnx_{number}_{file.name}"):
+            assert cv2.imread(str(workplace / image)) is not None
 
 
 @pytest.mark.slow
@@ -157,7 +157,7 @@ def test_what_is_refused_is_a_row_with_its_reason(workplace: Path, tmp_path: Pat
     small, text, jpeg = tmp_path / "small.png", tmp_path / "text.png", tmp_path / "image.jpg"
     cv2.imwrite(str(small), draw_phantom(1, "Normal", size=48).image)
     cv2.imwrite(str(jpeg), draw_phantom(1, "Normal", size=256).image)
-    text.write_text("no picture")
+    text.write_text("no image")
     images = ("--images", small, text, jpeg, tmp_path / "absent.png")
     for script, prefix in (("run_model_pth_inference.py", "sample"), ("run_onnx_inference.py", "onnx")):
         printed = _run(script, *images, "--save_dir", tmp_path / prefix, cwd=workplace)
@@ -167,9 +167,9 @@ def test_what_is_refused_is_a_row_with_its_reason(workplace: Path, tmp_path: Pat
         assert "shorter side, pixels: 48" in rows[0]["reason"]
         assert f"Skipped {small}: {rows[0]['reason']}" in printed
         assert rows[0]["pred_class"] == rows[0]["prob_COVID"] == rows[2]["reason"] == ""
-        pictures = [path.name for path in (tmp_path / prefix).iterdir() if path.suffix != ".csv"]
-        assert pictures == [f"{prefix}_3_image.jpg"]
-        assert (tmp_path / prefix / pictures[0]).read_bytes().startswith(b"\xff\xd8\xff")
+        written = [path.name for path in (tmp_path / prefix).iterdir() if path.suffix != ".csv"]
+        assert written == [f"{prefix}_3_image.jpg"]
+        assert (tmp_path / prefix / written[0]).read_bytes().startswith(b"\xff\xd8\xff")
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ def test_one_image_gets_what_the_library_says(client: TestClient, trained_run: R
     assert "problem" not in result
 
 
-def test_pictures_and_run_lengths_are_those_of_the_image(
+def test_images_and_run_lengths_are_those_of_the_image(
     client: TestClient, trained_run: RunFolder, tmp_path: Path
 ) -> None:
     response = client.post("/v1/predict?include=mask&include=rle&include=evidence&include=overlay", files=files(png()))
@@ -133,7 +133,7 @@ def test_every_kind_of_file_is_read(client: TestClient, kind: str) -> None:
 
 def test_of_several_files_each_has_its_own_result(client: TestClient) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (256, 256)).astype(np.uint8)
-    response = client.post("/v1/predict", files=files(png(), png(noise), b"no picture"))
+    response = client.post("/v1/predict", files=files(png(), png(noise), b"no image"))
     assert response.status_code == 200
     results = response.json()["results"]
     assert [result["status"] for result in results] == ["ok", "refused", "unreadable"]

@@ -41,7 +41,7 @@ _FINEST = 0.1  # gray levels: below it noise is rounding
 class FileFacts:
     """What a file's header says.
 
-    The size in bytes is not among them: it follows the picture's content, and so the disease.
+    The size in bytes is not among them: it follows the image's content, and so the disease.
 
     Attributes:
         format: ``PNG``, ``JPEG``, ``WEBP``, ``WEBP lossless``, ``DICOM``, ...; empty where it is not known.

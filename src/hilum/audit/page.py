@@ -40,13 +40,13 @@ _SEVERITIES = {"error": "Error", "warning": "Warning", "info": "Note"}
 _MOST_NAMED = 100  # pairs in the list of duplicates
 
 
-def write_page(report: AuditReport, path: Path, *, pictures: Mapping[str, bytes]) -> Path:
+def write_page(report: AuditReport, path: Path, *, images: Mapping[str, bytes]) -> Path:
     """Write the audit as one HTML file that needs no other, and asks for nothing over the network.
 
     Args:
         report: what is told.
         path: the HTML to write.
-        pictures: PNG or JPEG of two images side by side, by their names with a line break between.
+        images: PNG or JPEG of two images side by side, by their names with a line break between.
 
     Returns:
         The path.
@@ -54,11 +54,11 @@ def write_page(report: AuditReport, path: Path, *, pictures: Mapping[str, bytes]
     Raises:
         OutputError: it cannot be written.
     """
-    write_document(path, "audit.html.j2", page_context(report, pictures))
+    write_document(path, "audit.html.j2", page_context(report, images))
     return path
 
 
-def page_context(report: AuditReport, pictures: Mapping[str, bytes]) -> dict[str, Any]:
+def page_context(report: AuditReport, images: Mapping[str, bytes]) -> dict[str, Any]:
     """Return what the template names; see write_page."""
     content = report.model_dump(mode="json")
     return {
@@ -70,7 +70,7 @@ def page_context(report: AuditReport, pictures: Mapping[str, bytes]) -> dict[str
         "told": [finding for finding in report.findings if not finding.is_probe_note],
         "notes": [finding for finding in report.findings if finding.is_probe_note],
         "source_rows": _source_rows(report),
-        "duplicates": _duplicates(report.duplicates, pictures),
+        "duplicates": _duplicates(report.duplicates, images),
         "contrasts": _contrasts(content["probes"]),
         "treatments": _treatments(content["model"]),
         "measures": _measures(content["robustness"]),
@@ -115,14 +115,14 @@ def _source_rows(report: AuditReport) -> list[dict[str, Any]]:
     return rows
 
 
-def _duplicates(content: Mapping[str, Any] | None, pictures: Mapping[str, bytes]) -> dict[str, Any] | None:
-    """The summary, its two tables of pairs, the pairs by name and the pairs with a picture."""
+def _duplicates(content: Mapping[str, Any] | None, images: Mapping[str, bytes]) -> dict[str, Any] | None:
+    """The summary, its two tables of pairs, the pairs by name and the pairs with an image."""
     if content is None:
         return None
-    pairs = [{**pair, "picture": pictures.get(f"{pair['first']}\n{pair['second']}")} for pair in content["pairs"]]
-    order = {name: place for place, name in enumerate(pictures)}  # the most telling first
+    pairs = [{**pair, "image": images.get(f"{pair['first']}\n{pair['second']}")} for pair in content["pairs"]]
+    order = {name: place for place, name in enumerate(images)}  # the most telling first
     shown = sorted(
-        ({**pair, "picture": data_uri(pair["picture"])} for pair in pairs if pair["picture"]),
+        ({**pair, "image": data_uri(pair["image"])} for pair in pairs if pair["image"]),
         key=lambda pair: order[f"{pair['first']}\n{pair['second']}"],
     )
     return {

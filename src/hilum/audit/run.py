@@ -42,7 +42,7 @@ REPORT_FILE = "audit.json"
 PAGE_FILE = "audit.html"
 MOST_RECORDS = 100
 MOST_PAIRS = 12
-_PICTURE_SIDE = 256
+_PAIR_SIDE = 256
 _RANK = {"error": 0, "warning": 1, "info": 2}
 
 
@@ -53,7 +53,7 @@ class _Parts:
     findings: list[Finding] = field(default_factory=list)
     sections: dict[str, Any] = field(default_factory=dict)
     not_run: dict[str, str] = field(default_factory=dict)
-    pictures: dict[str, bytes] = field(default_factory=dict)
+    images: dict[str, bytes] = field(default_factory=dict)
 
 
 def audit(
@@ -114,7 +114,7 @@ def audit(
         seconds=round(time.monotonic() - started, 1),
         **parts.sections,
     )
-    _write(report, out, parts.pictures)
+    _write(report, out, parts.images)
     return report
 
 
@@ -154,7 +154,7 @@ def _duplicates(parts: _Parts, records: Sequence[Record], names: Sequence[str], 
     }
     for pair in _telling(pairs, records)[:MOST_PAIRS]:
         one, other = (records[place].image_path for place in (pair.first, pair.second))
-        parts.pictures[f"{names[pair.first]}\n{names[pair.second]}"] = _side_by_side(one, other)
+        parts.images[f"{names[pair.first]}\n{names[pair.second]}"] = _side_by_side(one, other)
 
 
 def _probes(
@@ -297,16 +297,16 @@ def _side_by_side(*paths: Path) -> bytes:
     squares: list[NDArray[np.uint8]] = []
     for path in paths:
         gray = to_uint8(read_radiograph(path))
-        scale = _PICTURE_SIDE / max(gray.shape)
+        scale = _PAIR_SIDE / max(gray.shape)
         small = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        square = np.zeros((_PICTURE_SIDE, _PICTURE_SIDE), np.uint8)
+        square = np.zeros((_PAIR_SIDE, _PAIR_SIDE), np.uint8)
         square[: small.shape[0], : small.shape[1]] = small
         squares.append(square)
     return cv2.imencode(".png", np.hstack(squares))[1].tobytes()
 
 
-def _write(report: AuditReport, out: Path, pictures: Mapping[str, bytes]) -> None:
+def _write(report: AuditReport, out: Path, images: Mapping[str, bytes]) -> None:
     from hilum.audit.page import write_page
 
-    write_page(report, out / PAGE_FILE, pictures=pictures)
+    write_page(report, out / PAGE_FILE, images=images)
     write_text(out / REPORT_FILE, report.model_dump_json(indent=2) + "\n")

@@ -60,8 +60,8 @@ def train_gate(
     split = {} if split_file is None else {"split": {"split_file": split_file}}
     settings = load_config("default", None, {"data": data.resolve(), **split})
     from hilum.gate_training.loop import GateTraining
-    from hilum.gate_training.pictures import read_others
     from hilum.gate_training.run import train_gate as run_training
+    from hilum.gate_training.samples import read_others
     from hilum.progress import Step
 
     training = GateTraining(

@@ -24,7 +24,7 @@ TABLE = "predictions.csv"
 PARTIAL = "predictions.partial.csv"
 PARQUET_TABLE = "predictions.parquet"
 _TABLES = (TABLE, PARTIAL, PARQUET_TABLE)
-PICTURE_FOLDERS = ("overlays", "masks", "evidence")
+IMAGE_FOLDERS = ("overlays", "masks", "evidence")
 DICOM_FOLDER = "dicom"
 DICOM_SUFFIXES = {"seg": ".seg.dcm", "sr": ".sr.dcm"}
 """What a folder prediction writes, which the next one must not take for its inputs."""
@@ -210,7 +210,7 @@ def _open(folder: Path | str, reason: str | None, holds_objects: bool) -> _Folde
 
 def _open_below(parent: _Folder, entry: os.DirEntry[str]) -> _Folder:
     reason = parent.reason
-    if parent.has_table and entry.name in PICTURE_FOLDERS:
+    if parent.has_table and entry.name in IMAGE_FOLDERS:
         reason = reason or "outputs"
     elif parent.has_images and entry.name.lower() in _MASK_FOLDERS:
         reason = reason or "masks"

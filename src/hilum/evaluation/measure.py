@@ -135,14 +135,12 @@ def measure(
         training_images="all" if trained_on else subject.known.extent,
     )
     step.begin("Computing intervals")
-    report = write_evaluation(
-        evaluated, folder, resamples=resamples, seed=seed, pictures=_pictures(scores, cache.images)
-    )
+    report = write_evaluation(evaluated, folder, resamples=resamples, seed=seed, images=_images(scores, cache.images))
     _draw_samples(subject, scores, cache, folder / OVERLAYS_FILE)
     return report
 
 
-def _pictures(scores: Scores, images: NDArray[np.uint8]) -> dict[str, bytes]:
+def _images(scores: Scores, images: NDArray[np.uint8]) -> dict[str, bytes]:
     """The failures as the network saw them, PNG by file name."""
     row = {name: place for place, name in enumerate(scores.files)}
     return {

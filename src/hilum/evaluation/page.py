@@ -26,16 +26,14 @@ _COLUMNS = (
 )
 
 
-def write_page(
-    report: Report, folder: Path, *, plots: Mapping[str, str | bytes], pictures: Mapping[str, bytes]
-) -> Path:
+def write_page(report: Report, folder: Path, *, plots: Mapping[str, str | bytes], images: Mapping[str, bytes]) -> Path:
     """Write ``report.html``: one file that needs no other, and asks for nothing over the network.
 
     Args:
         report: what is told.
         folder: made if absent.
         plots: name (hilum.evaluation.plots) to SVG or PNG.
-        pictures: PNG by file name, shown beside the failures of these files.
+        images: PNG by file name, shown beside the failures of these files.
 
     Returns:
         The path of the page.
@@ -44,11 +42,11 @@ def write_page(
         OutputError: the folder cannot be written.
     """
     path = folder / PAGE_FILE
-    write_document(path, "evaluation.html.j2", page_context(report, plots, pictures))
+    write_document(path, "evaluation.html.j2", page_context(report, plots, images))
     return path
 
 
-def page_context(report: Report, plots: Mapping[str, str | bytes], pictures: Mapping[str, bytes]) -> dict[str, Any]:
+def page_context(report: Report, plots: Mapping[str, str | bytes], images: Mapping[str, bytes]) -> dict[str, Any]:
     """Return what the template names; see write_page."""
     content = report.model_dump(mode="json")
     rows = {
@@ -70,11 +68,11 @@ def page_context(report: Report, plots: Mapping[str, str | bytes], pictures: Map
         "hd95_end": _round_up(max((f.high or f.value or 0 for f in report.figures if f.metric == "hd95"), default=0)),
         "conformal": [_prediction_sets(result) for result in content["conformal"]],
         "failures": [
-            {**failure, "picture": data_uri(pictures[failure["file"]]) if failure["file"] in pictures else None}
+            {**failure, "image": data_uri(images[failure["file"]]) if failure["file"] in images else None}
             for failure in content["failures"]
         ],
         "localization": _localization(content["localization"]),
-        "plots": {name: data_uri(picture) for name, picture in plots.items()},
+        "plots": {name: data_uri(image) for name, image in plots.items()},
         "sections": _sections(report, rows),
         **rows,
     }

@@ -129,7 +129,7 @@ def write_evaluation(
     *,
     resamples: int = 1000,
     seed: int = 0,
-    pictures: Mapping[str, bytes] | None = None,
+    images: Mapping[str, bytes] | None = None,
 ) -> Report:
     """Write all that is known of an evaluated split into ``folder``, and return the report.
 
@@ -142,7 +142,7 @@ def write_evaluation(
         folder: made if absent; files of an earlier evaluation in it are replaced.
         resamples: of the bootstrap.
         seed: of the bootstrap.
-        pictures: PNG by file name, shown beside the failures.
+        images: PNG by file name, shown beside the failures.
 
     Raises:
         DataError: a class has a name that classification_report.json uses itself.
@@ -166,7 +166,7 @@ def write_evaluation(
     for name in _left_over(evaluated):
         (folder / name).unlink(missing_ok=True)
     plots = write_plots(scores, report, folder / "plots")
-    write_page(report, folder, plots=plots, pictures=pictures or {})
+    write_page(report, folder, plots=plots, images=images or {})
     write_text(folder / REPORT_FILE, report.model_dump_json(indent=2) + "\n")  # last: it stands for a whole evaluation
     return report
 

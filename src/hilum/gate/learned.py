@@ -1,6 +1,6 @@
 """The learned gate: a small network that tells frontal chest radiographs from all else, and which way up they are.
 
-Plain measurements come first (size, exposure, contrast), then the network's readings: what kind of picture it is, and
+Plain measurements come first (size, exposure, contrast), then the network's readings: what kind of image it is, and
 of a frontal radiograph its gray scale, its turn, whether the lungs are in view. ``hilum train-gate`` trains it and sets
 its bounds.
 """
@@ -49,7 +49,7 @@ class LearnedThresholds(BaseModel):
 
 
 class GateReading(NamedTuple):
-    """Probabilities that the network gives N pictures."""
+    """Probabilities that the network gives N images."""
 
     kind: NDArray[np.float32]  # (N, 6), of KINDS; sums to 1
     turn: NDArray[np.float32]  # (N, 4), of TURNS; sums to 1
@@ -112,7 +112,7 @@ class LearnedGate:
     def __call__(self, radiograph: Radiograph) -> Verdict:
         """The verdict on an image of any size.
 
-        What a picture is comes first: of one that is no frontal radiograph it is not said which way up it is.
+        What an image is comes first: of one that is no frontal radiograph it is not said which way up it is.
         """
         bounds = self._thresholds
         fitted = fit_image(halved(radiograph, _HALVED * self._engine.spec.size), self._engine.spec)
@@ -175,7 +175,7 @@ def _declared_view(view: str | None) -> tuple[Reading, ...]:
 
 
 def frontal_reading(read: GateReading, bounds: LearnedThresholds) -> Reading:
-    """Whether the first picture of ``read`` is a frontal chest radiograph, and what it is otherwise."""
+    """Whether the first image of ``read`` is a frontal chest radiograph, and what it is otherwise."""
     value, reason = float(read.kind[0, FRONTAL]), KIND_REASONS[KINDS[1 + int(read.kind[0, 1:].argmax())]]
     return Reading.at_least(
         "frontal", "probability of a frontal chest radiograph", value, bounds.frontal, reason=reason
@@ -200,7 +200,7 @@ def geometry_readings(read: GateReading, bounds: LearnedThresholds) -> tuple[Rea
 
 
 def _turn(read: GateReading) -> int:
-    """The likeliest turn of the first picture other than none, in quarter turns clockwise."""
+    """The likeliest turn of the first image other than none, in quarter turns clockwise."""
     return 1 + int(read.turn[0, 1:].argmax())
 
 

@@ -27,7 +27,7 @@ class StoredGate(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     thresholds: LearnedThresholds
-    training: dict[str, Any] = Field(default_factory=dict, description="Settings, and how many pictures of each kind.")
+    training: dict[str, Any] = Field(default_factory=dict, description="Settings, and how many images of each kind.")
     calibration: dict[str, Any] = Field(default_factory=dict, description="What the thresholds were set on.")
     hilum_version: str = __version__
     sha256: str = Field(description="Of gate.onnx.")

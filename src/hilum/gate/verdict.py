@@ -25,7 +25,7 @@ KIND_REASONS = {
     "collage": "collage or screenshot",
     "picture": "not a radiograph",
 }
-"""Why a picture of each other kind is refused."""
+"""Why an image of each other kind is refused."""
 
 
 TURNS = (0, 90, 180, 270)

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from hilum.errors import CheckpointError, DataError
 from hilum.gate.verdict import FRONTAL
 from hilum.gate_training.network import GateNet, GateOutput
-from hilum.gate_training.pictures import Pictures
+from hilum.gate_training.samples import Samples
 from hilum.progress import Progress
 from hilum.training.checkpoint import load_state, save_state
 
@@ -54,24 +54,24 @@ class GateTraining:
 class _Views(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Batch by batch, each a function of (seed, step)."""
 
-    def __init__(self, pictures: Pictures, settings: GateTraining) -> None:
-        self._pictures, self._settings = pictures, settings
+    def __init__(self, samples: Samples, settings: GateTraining) -> None:
+        self._samples, self._settings = samples, settings
 
     def __len__(self) -> int:
         return self._settings.steps
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        images, properties = self._pictures.batch(self._settings.seed, step, self._settings.batch_size)
+        images, properties = self._samples.batch(self._settings.seed, step, self._settings.batch_size)
         return torch.from_numpy(images)[:, None], torch.from_numpy(properties)
 
 
 def train_gate_net(
-    pictures: Pictures, settings: GateTraining, folder: Path, identity: str, progress: Progress | None = None
+    samples: Samples, settings: GateTraining, folder: Path, identity: str, progress: Progress | None = None
 ) -> GateNet:
     """The trained network, with averaged weights.
 
     Args:
-        pictures: what views are drawn from.
+        images: what views are drawn from.
         settings: all that decides the weights beside them.
         folder: keeps the state; a training that was killed goes on from there.
         identity: a text that a resumed training must share with the first.
@@ -91,7 +91,7 @@ def train_gate_net(
     parts = {"net": net, "averaged": averaged.module, "optimizer": optimizer, "schedule": schedule}
     done = _resume(folder / STATE_FILE, parts, identity)
     net.train()
-    for step, (images, properties) in zip(range(done, settings.steps), _batches(pictures, settings, done), strict=True):
+    for step, (images, properties) in zip(range(done, settings.steps), _batches(samples, settings, done), strict=True):
         torch.manual_seed(settings.seed + step)  # dropout
         loss = gate_loss(net(_scaled(images)), properties)
         if not torch.isfinite(loss):
@@ -116,7 +116,7 @@ def gate_loss(output: GateOutput, properties: torch.Tensor) -> torch.Tensor:
     """The sum of three means: over all kinds, over the turns of frontal radiographs, over the flags that are known.
 
     Args:
-        output: of N pictures.
+        output: of N images.
         properties: (N, 2 + flags) int64, of hilum.gate_training.views.View.properties; what is below 0 is not known.
     """
     kind, turn, flags = properties[:, 0], properties[:, 1], properties[:, 2:]
@@ -140,9 +140,9 @@ def _scaled(images: torch.Tensor) -> torch.Tensor:
     return (images.float() / 255).contiguous(memory_format=torch.channels_last)
 
 
-def _batches(pictures: Pictures, settings: GateTraining, done: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _batches(samples: Samples, settings: GateTraining, done: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     loader = DataLoader(
-        _Views(pictures, settings),
+        _Views(samples, settings),
         batch_size=None,
         sampler=range(done, settings.steps),
         num_workers=settings.workers,
@@ -163,7 +163,7 @@ def _resume(path: Path, parts: Mapping[str, object], identity: str) -> int:
     state = load_state(path)
     if state["identity"] != identity:
         raise CheckpointError(
-            f"Expected the state in {path} to be of these settings and pictures; it is of others.",
+            f"Expected the state in {path} to be of these settings and samples; it is of others.",
             hint="Choose another --output, or remove the file.",
         )
     for name, part in parts.items():

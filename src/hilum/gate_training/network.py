@@ -1,6 +1,6 @@
-"""The gate's network: the first half of EfficientNet-Lite0, and from its map the kind of picture and its geometry.
+"""The gate's network: the first half of EfficientNet-Lite0, and from its map the kind of image and its geometry.
 
-What a picture is follows from its texture, wherever it is; which way up an image is follows from where things are. So
+What an image is follows from its texture, wherever it is; which way up an image is follows from where things are. So
 the kind is read from the pooled map, and the geometry from the whole of it.
 """
 
@@ -22,7 +22,7 @@ _FEATURES, _PLACED, _HIDDEN = 96, 24, 64
 
 
 class GateOutput(NamedTuple):
-    """Logits of N pictures."""
+    """Logits of N images."""
 
     kind: torch.Tensor  # (N, 6), of hilum.gate.verdict.KINDS
     turn: torch.Tensor  # (N, 4), of TURNS

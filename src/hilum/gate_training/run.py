@@ -1,4 +1,4 @@
-"""``hilum train-gate``: from a data set and a table of other pictures to a gate on the disk."""
+"""``hilum train-gate``: from a data set and a table of other images to a gate on the disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hilum.gate.stored import StoredGate, write_gate
 from hilum.gate.verdict import FLAGS, FRONTAL
 from hilum.gate_training.loop import GateTraining, settings_text, train_gate_net
 from hilum.gate_training.network import GateNet, GateOutput
-from hilum.gate_training.pictures import Other, Pictures, counts, draw_phantoms, load_pictures
+from hilum.gate_training.samples import Other, Samples, counts, draw_phantoms, load_others
 from hilum.imaging.preprocess import to_input
 from hilum.progress import Step
 from hilum.run_folder import RunFolder
@@ -55,7 +55,7 @@ def train_gate(
 
     Args:
         config: names the data and how to split them; frontal radiographs of its train split are learned from.
-        others: pictures of the other kinds; those of the split ``train`` are learned from.
+        others: images of the other kinds; those of the split ``train`` are learned from.
         out: the folder; a training that was killed goes on from it.
         settings: of the training.
         step: is told of the long parts.
@@ -73,12 +73,12 @@ def train_gate(
     spec = PreprocessSpec(size=settings.size)
     good = open_cache(val, spec, cache_folder(), progress=step.begin("Decoding val"))
     learned = [other for other in others if other.split == "train"]
-    pictures = Pictures(
-        cached, load_pictures(learned), draw_phantoms(settings.seed, _PHANTOMS, _SOURCE.size), settings.size
+    samples = Samples(
+        cached, load_others(learned), draw_phantoms(settings.seed, _PHANTOMS, _SOURCE.size), settings.size
     )
     seen = {"frontal": len(train), **counts(learned)}
     identity = sha256_text(f"{settings_text(settings)} {index.digest} {split.digest} {seen}")
-    net = train_gate_net(pictures, settings, out, identity, step.begin("Training the gate"))
+    net = train_gate_net(samples, settings, out, identity, step.begin("Training the gate"))
     round_weights(net)
     model = export_graph(ExportedGate(net), spec, GATE_INPUT, GATE_OUTPUTS, subject="the gate", half_weights=True)
     images = to_input(np.asarray(good.images), spec)
@@ -117,7 +117,7 @@ def fit_thresholds(images: GateReading) -> LearnedThresholds:
     """The bounds for the readings of frontal radiographs that lie as they should.
 
     Each lies at the quantile that lets all but REFUSED or WARNED of the images pass, and never beyond even odds: a
-    picture that the network thinks more likely wrong than right does not pass for being rare among good images.
+    image that the network thinks more likely wrong than right does not pass for being rare among good images.
     """
     flags = {name: images.flags[:, column] for column, name in enumerate(FLAGS)}
     return LearnedThresholds(

@@ -28,7 +28,7 @@ KEPT, LOST = 0.97, 0.75
 
 @dataclass(frozen=True)
 class View:
-    """One picture for the gate, and what is true of it; UNKNOWN where that is not known or does not apply."""
+    """One image for the gate, and what is true of it; UNKNOWN where that is not known or does not apply."""
 
     image: Gray8  # (S, S)
     kind: int
@@ -86,13 +86,13 @@ def image_view(random: np.random.Generator, square: Gray8, lungs: Mask | None, s
     return View(letterboxed(image, size), kind, turn, inverted, mirrored, cropped, annotated)
 
 
-def other_view(random: np.random.Generator, picture: Gray8, size: int, kind: int) -> View:
-    """A drawn view of a picture (H, W) that is no frontal radiograph: any part, any way round, any tone."""
-    height, width = picture.shape
+def other_view(random: np.random.Generator, image: Gray8, size: int, kind: int) -> View:
+    """A drawn view of an image (H, W) that is no frontal radiograph: any part, any way round, any tone."""
+    height, width = image.shape
     share = random.uniform(0.6, 1.0, 2)
     high, wide = max(8, int(share[0] * height)), max(8, int(share[1] * width))
     top, left = int(random.integers(height - high + 1)), int(random.integers(width - wide + 1))
-    part = toned(random, picture[top : top + high, left : left + wide])
+    part = toned(random, image[top : top + high, left : left + wide])
     if random.random() < 0.5:
         part = part[:, ::-1]
     if random.random() < 0.25:
@@ -101,20 +101,18 @@ def other_view(random: np.random.Generator, picture: Gray8, size: int, kind: int
     return View(letterboxed(np.ascontiguousarray(part), size), kind)
 
 
-def collage_view(random: np.random.Generator, pictures: Sequence[Gray8], size: int, kind: int) -> View:
-    """Two or more pictures side by side, one above the other or in a grid, with or without gaps; perhaps with words."""
-    rows = 2 if len(pictures) > 3 or random.random() < 0.3 else 1
-    columns = -(-len(pictures) // rows)
+def collage_view(random: np.random.Generator, images: Sequence[Gray8], size: int, kind: int) -> View:
+    """Two or more images side by side, one above the other or in a grid, with or without gaps; perhaps with words."""
+    rows = 2 if len(images) > 3 or random.random() < 0.3 else 1
+    columns = -(-len(images) // rows)
     cell, gap = 64, int(random.integers(0, 8))
     paper = int(random.choice([0, 255, int(random.integers(256))]))
     stretched = random.random() < 0.5
     high, wide = (cell, int(cell * random.uniform(0.75, 1.2)))
     page = np.full((rows * (high + gap) + gap, columns * (wide + gap) + gap), paper, np.uint8)
-    for place, picture in enumerate(pictures):
+    for place, image in enumerate(images):
         top, left = gap + (place // columns) * (high + gap), gap + (place % columns) * (wide + gap)
-        one = (
-            cv2.resize(picture, (wide, high), interpolation=cv2.INTER_AREA) if stretched else letterboxed(picture, cell)
-        )
+        one = cv2.resize(image, (wide, high), interpolation=cv2.INTER_AREA) if stretched else letterboxed(image, cell)
         page[top : top + high, left : left + wide] = one[:, :wide] if stretched else cv2.resize(one, (wide, high))
     if random.random() < 0.3:
         page = _annotated(random, page)
@@ -213,7 +211,7 @@ def _wired(random: np.random.Generator, image: Gray8) -> Gray8:
 
 
 def _annotated(random: np.random.Generator, image: Gray8) -> Gray8:
-    """With words, arrows or circles, as a person or a program leaves them on a picture."""
+    """With words, arrows or circles, as a person or a program leaves them on an image."""
     marked: Gray8 = image.copy()
     height, width = image.shape
     ink = int(random.choice([255, 255, 230, 0]))

@@ -1,4 +1,4 @@
-"""Evidence as a picture that keeps its values: a 16-bit PNG whose text says how gray levels become logits.
+"""Evidence as an image that keeps its values: a 16-bit PNG whose text says how gray levels become logits.
 
     logits per cell = (gray - 32768) x step
 

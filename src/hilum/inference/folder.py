@@ -87,7 +87,7 @@ def predict_folder(
         require_pyarrow()
     statuses, labels, objects = Counter[str](), Counter[str](), Counter[str]()
     uncertain = 0
-    names = picture_names(files)
+    names = image_names(files)
     partial = out / PARTIAL
     with _opened(partial) as stream:
         writer = CsvWriter(stream)
@@ -122,8 +122,8 @@ def predict_folder(
     return FolderResult(table, statuses, labels, uncertain, objects)
 
 
-def picture_names(files: Sequence[Path]) -> dict[Path, Path]:
-    """Return for each file the relative path of its pictures: its place under the common folder, then ``.png``.
+def image_names(files: Sequence[Path]) -> dict[Path, Path]:
+    """Return for each file the relative path of its images: its place under the common folder, then ``.png``.
 
     An image's suffix is kept (``image.dcm.png``) where two files would otherwise share a name. Of a name that would
     become too long the end is replaced by a digest.

@@ -1,4 +1,4 @@
-"""Pictures of an answer: the image with its lung outline and evidence, and a legend beside or below it.
+"""Images of an answer: the image with its lung outline and evidence, and a legend beside or below it.
 
 Nothing is drawn over the image but the outline and the contours of the evidence.
 """

@@ -1,4 +1,4 @@
-"""What is saved of an answer beside its row in the table: pictures, evidence, DICOM objects."""
+"""What is saved of an answer beside its row in the table: images, evidence, DICOM objects."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.bundle.bundle import Manifest
-from hilum.data.find import DICOM_FOLDER, DICOM_SUFFIXES, PICTURE_FOLDERS
+from hilum.data.find import DICOM_FOLDER, DICOM_SUFFIXES, IMAGE_FOLDERS
 from hilum.errors import ConfigError, DataError
 from hilum.inference.evidence_file import save_evidence, step_of
 from hilum.inference.predictor import Predictor
@@ -39,8 +39,8 @@ class Wanted:
     @property
     def folders(self) -> tuple[str, ...]:
         """The folders that it makes beside the table."""
-        pictures = tuple(name for name in PICTURE_FOLDERS if getattr(self, name))
-        return (*pictures, DICOM_FOLDER) if self.dicom_seg or self.dicom_sr else pictures
+        images = tuple(name for name in IMAGE_FOLDERS if getattr(self, name))
+        return (*images, DICOM_FOLDER) if self.dicom_seg or self.dicom_sr else images
 
     def check(self, manifest: Manifest) -> None:
         """That the bundle can give it.
@@ -94,7 +94,7 @@ def write_extras(extras: Extras, result: Result, out: Path, name: Path, wanted: 
         extras: from make_extras.
         result: what they are of.
         out: the folder.
-        name: the relative path of the file's pictures, which ends in ``.png``.
+        name: the relative path of the file's images, which ends in ``.png``.
 
     Raises:
         OutputError: the folder cannot be written, or the disk is full.

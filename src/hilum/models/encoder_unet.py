@@ -2,7 +2,7 @@
 
 The classifier is linear and comes after global average pooling, so its logit is a sum over the bottleneck's
 positions plus a bias: that sum, position by position, is the evidence (class activation mapping, Zhou et al.
-2016, here exact rather than a picture drawn afterwards).
+2016, here exact rather than an image drawn afterwards).
 """
 
 from __future__ import annotations

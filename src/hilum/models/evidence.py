@@ -2,7 +2,7 @@
 
 The mask comes from a UNet decoder. The evidence comes from one level of the encoder, cell by cell, and is pooled by one
 of hilum.models.pooling behind a gate: a cell counts as far as the predicted lung reaches into it. So the class logit is
-a sum over places in the lung plus a bias, and the map is the computation, not a picture of it.
+a sum over places in the lung plus a bias, and the map is the computation, not an image of it.
 
 The level is not the deepest: there every cell sees the whole image, and the network learned to carry the answer to one
 place that it always read, whatever it saw elsewhere. Scores are not negative, so that a class has evidence somewhere or

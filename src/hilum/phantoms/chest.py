@@ -1,4 +1,4 @@
-"""Drawn chest radiographs: pictures that belong to nobody, with exact masks, for tests, the demo and the docs.
+"""Drawn chest radiographs: images that belong to nobody, with exact masks, for tests, the demo and the docs.
 
 A phantom is a sum of attenuations along the beam (`hilum.phantoms.anatomy`), turned into transmitted
 intensity (Beer and Lambert), veiled by scatter, made noisy by counting, and shown through the sigmoid curve of
@@ -179,9 +179,9 @@ def _plan(n: int, seed: int, classes: Sequence[str], mask_share: float) -> list[
 
 def _write_one(out: Path, stem: str, phantom: Phantom, has_mask: bool) -> tuple[str, ...]:
     """Write the files of one phantom and return its row of the table."""
-    pictures = {"images": phantom.image, "masks": phantom.lung_mask, "regions": phantom.region_mask}
+    images = {"images": phantom.image, "masks": phantom.lung_mask, "regions": phantom.region_mask}
     paths = {}
-    for folder, pixels in pictures.items():
+    for folder, pixels in images.items():
         paths[folder] = f"{phantom.label}/{folder}/{stem}.png"
         if folder == "masks" and not has_mask:
             paths[folder] = ""

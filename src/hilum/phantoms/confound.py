@@ -147,13 +147,13 @@ def write_confounded(
     rows = []
     for row in range(n):
         label = CONFOUNDED_CLASSES[images.labels[row]]
-        pictures: dict[str, NDArray[Any]] = {
+        arrays: dict[str, NDArray[Any]] = {
             "images": images.images[row],
             "masks": images.lungs[row] * np.uint8(255),
             "regions": images.regions[row] * np.uint8(255),
         }
-        paths = {folder: f"{label}/{folder}/{label}-{row + 1:05d}.png" for folder in pictures}
-        for folder, pixels in pictures.items():
+        paths = {folder: f"{label}/{folder}/{label}-{row + 1:05d}.png" for folder in arrays}
+        for folder, pixels in arrays.items():
             write_bytes(out / paths[folder], cv2.imencode(".png", pixels)[1].tobytes())
         cells = (paths["images"], paths["masks"], label, images.groups[row], "phantom", paths["regions"])
         rows.append((*cells, kind if images.present[row] else ""))

@@ -1,4 +1,4 @@
-"""A Prediction as JSON: pictures as base64, masks as run lengths."""
+"""A Prediction as JSON: images as base64, masks as run lengths."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXTRAS = ("mask", "rle", "evidence", "overlay")
 
 
 def file_result(result: Result, name: str, extras: Collection[str] = ()) -> FileResult:
-    """What became of one file, with the pictures of ``extras``, which are among EXTRAS."""
+    """What became of one file, with the images of ``extras``, which are among EXTRAS."""
     if not isinstance(result, Prediction):
         return FileResult(file=name, status=result.status, problem=refusal_problem(result, name))
     return FileResult(file=name, status=result.status, prediction=_prediction(result, extras))

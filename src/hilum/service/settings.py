@@ -37,7 +37,7 @@ class ServeSettings(ModelSettings):
     queue: int = Field(128, ge=1, description="Images that may be under way or waiting.")
     batch_size: int = Field(8, ge=1, description="Images in one forward pass at most.")
     batch_wait: float = Field(0.0, ge=0, le=1, description="How long a batch waits for more images to come.")
-    readers: int = Field(2, ge=1, description="Threads that decode files and encode pictures.")
+    readers: int = Field(2, ge=1, description="Threads that decode files and encode images.")
     timeout: float = Field(30.0, gt=0, description="A request that takes longer, or pauses for longer, is given up.")
     retry_after: int = Field(1, ge=1, description="What Retry-After says to those who are turned away.")
     shutdown: int = Field(30, ge=0, description="How long accepted requests have to finish when the service stops.")

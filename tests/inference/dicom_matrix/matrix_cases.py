@@ -1,4 +1,4 @@
-"""The files of the conformance table: each stores a picture in another way, and is to be read as that picture.
+"""The files of the conformance table: each stores an image in another way, and is to be read as that image.
 
 `python tests/inference/dicom_matrix/matrix_cases.py` writes the table into README.md anew.
 """
@@ -77,7 +77,7 @@ class Case:
 
     @property
     def tolerance(self) -> float:
-        """How far a pixel may be from the picture's, as a share of its range: half a level of the file, or so."""
+        """How far a pixel may be from the image's, as a share of its range: half a level of the file, or so."""
         if self.syntax == LOSSY:
             return 2 / 255  # two decoders' rounding
         if self.values == "window SIGMOID":
@@ -113,7 +113,7 @@ def content(case: Case, image: NDArray[np.uint8]) -> bytes | None:
 
 
 def reference(case: Case, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The picture whose PNG a file is compared with: ``image``, or what is left of it where a file is lossy."""
+    """The image whose PNG a file is compared with: ``image``, or what is left of it where a file is lossy."""
     if case.syntax != LOSSY:
         return image
     stored, _ = _stored(case, image / 255)
@@ -127,9 +127,9 @@ def _jpeg(stored: NDArray[np.uint8]) -> bytes:
     return stream.getvalue()
 
 
-def _stored(case: Case, picture: NDArray[np.float64]) -> tuple[NDArray[Any], dict[str, Any]]:
-    """The stored values for a picture in [0, 1], and the elements that say how they are shown."""
-    shown = 1 - picture if case.photometric == "MONOCHROME1" else picture
+def _stored(case: Case, image: NDArray[np.float64]) -> tuple[NDArray[Any], dict[str, Any]]:
+    """The stored values for an image in [0, 1], and the elements that say how they are shown."""
+    shown = 1 - image if case.photometric == "MONOCHROME1" else image
     count = 2**case.bits
     low = -count // 2 if case.signed else 0
     rising, falling = low + shown * (count - 1), low + (1 - shown) * (count - 1)
@@ -228,7 +228,7 @@ def write_readme() -> str:
 
 A phantom, stored in {len(CASES)} ways. `test_dicom_matrix.py` writes each file, and expects of it
 
-- the picture of the phantom, bright where it is bright: no pixel further off than half a level of the file
+- the image of the phantom, bright where it is bright: no pixel further off than half a level of the file
   (sigmoid: 0.001 of the range);
 - that the learned gate accepts it, as it accepts the PNG of the phantom;
 - class probabilities within 0.01 of those of the PNG, and a lung mask that overlaps that of the PNG by a Dice of at
@@ -239,7 +239,7 @@ probabilities must agree within 0.000001. One of 320 pixels is shrunk, after whi
 that a file of another depth may differ from the PNG by a level here and there. Of the phantoms tried, this is one whose
 answer does not hang on single levels; on others that alone moved a probability by up to 0.04.
 
-JPEG baseline loses something of the picture: its two files are compared with the PNG of what Pillow decodes of them,
+JPEG baseline loses something of the image: its two files are compared with the PNG of what Pillow decodes of them,
 within two of 255 levels, for the second phantom alone.
 
 How values are shown:

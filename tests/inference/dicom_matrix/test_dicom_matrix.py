@@ -36,13 +36,13 @@ def predictor() -> Predictor:
 
 @pytest.fixture(scope="module")
 def answer_to_png(predictor: Predictor) -> Callable[[NDArray[np.uint8]], Prediction]:
-    """The answer to the PNG of a picture."""
+    """The answer to the PNG of an image."""
     known: dict[bytes, Prediction] = {}
 
-    def predict(picture: NDArray[np.uint8]) -> Prediction:
-        key = picture.tobytes()
+    def predict(image: NDArray[np.uint8]) -> Prediction:
+        key = image.tobytes()
         if key not in known:
-            done, png = cv2.imencode(".png", picture)
+            done, png = cv2.imencode(".png", image)
             assert done
             answer = predictor.predict(Upload(png.tobytes(), "phantom.png"))
             assert isinstance(answer, Prediction)
@@ -78,10 +78,10 @@ def test_a_file_is_read_and_answered_as_the_png(
         pytest.skip("no dcmcjpeg on the path")
     radiograph = read_radiograph(file, origin=str(case))
     assert radiograph.photometric_interpretation == case.photometric
-    picture = reference(case, image)
-    assert np.abs(picture / 255 - image / 255).max() < 0.06
-    assert np.abs(radiograph.pixels / 65535 - picture / 255).max() <= case.tolerance
-    answer, expected = predictor.predict(radiograph), answer_to_png(picture)
+    expected_image = reference(case, image)
+    assert np.abs(expected_image / 255 - image / 255).max() < 0.06
+    assert np.abs(radiograph.pixels / 65535 - expected_image / 255).max() <= case.tolerance
+    answer, expected = predictor.predict(radiograph), answer_to_png(expected_image)
     assert isinstance(answer, Prediction), answer
     np.testing.assert_allclose(
         list(answer.probabilities.values()), list(expected.probabilities.values()), rtol=0, atol=bound

@@ -11,7 +11,7 @@ from hilum.bundle.bundle import Manifest
 from hilum.data.find import TABLE
 from hilum.errors import DataError, ReadError
 from hilum.imaging.read import read_radiograph
-from hilum.inference.folder import picture_names, table_header, table_row
+from hilum.inference.folder import image_names, table_header, table_row
 from hilum.inference.predictor import Predictor
 from hilum.inference.render import class_evidence, mask_png, overlay, png_bytes
 from hilum.inference.result import Prediction
@@ -55,7 +55,7 @@ def overlay_file(film: Film, manifest: Manifest, max_pixels: int, class_name: st
 def everything_zip(films: Iterable[Film], manifest: Manifest, max_pixels: int) -> bytes:
     """``predictions.csv``, ``overlays/`` and ``masks/`` in the layout of ``hilum predict``."""
     films = list(films)
-    names = picture_names([Path(film.name) for film in films])
+    names = image_names([Path(film.name) for film in films])
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:  # PNGs are deflated already
         archive.writestr(TABLE, table_csv(films, manifest), zipfile.ZIP_DEFLATED)

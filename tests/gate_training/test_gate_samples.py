@@ -1,4 +1,4 @@
-"""What the gate learns from: drawn pictures, views of images and a table of others."""
+"""What the gate learns from: drawn images, views of images and a table of others."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hilum.data.cache import Cache, open_cache
 from hilum.errors import DataError
 from hilum.gate.verdict import COLLAGE, FRONTAL, KIND_REASONS, KINDS, LATERAL, PICTURE
 from hilum.gate_training.body_parts import BODY_PARTS, lateral_chest
-from hilum.gate_training.decoys import DECOYS, SLICES
-from hilum.gate_training.pictures import Pictures, counts, draw_phantoms, load_pictures, read_others
+from hilum.gate_training.negatives import NEGATIVES, SLICES
+from hilum.gate_training.samples import Samples, counts, draw_phantoms, load_others, read_others
 from hilum.gate_training.views import UNKNOWN, image_view, letterboxed, other_view
 from hilum.imaging.preprocess import content_of, placement
 from hilum.phantoms.chest import draw_phantom
@@ -24,22 +24,22 @@ from hilum.types import Record
 SIZE = 64
 
 
-@pytest.mark.parametrize("name", [*DECOYS, *SLICES, *BODY_PARTS, "lateral"])
-def test_drawn_pictures_are_of_their_draw(name: str) -> None:
-    draw = {**DECOYS, **SLICES, **BODY_PARTS, "lateral": lateral_chest}[name]
+@pytest.mark.parametrize("name", [*NEGATIVES, *SLICES, *BODY_PARTS, "lateral"])
+def test_drawn_negatives_are_of_their_draw(name: str) -> None:
+    draw = {**NEGATIVES, **SLICES, **BODY_PARTS, "lateral": lateral_chest}[name]
     one, again = draw(np.random.default_rng(1), 80), draw(np.random.default_rng(1), 80)
     assert one.shape == (80, 80)
     assert one.dtype == np.uint8
     np.testing.assert_array_equal(one, again)
     several = [draw(np.random.default_rng(seed), 80) for seed in range(6)]
-    assert len({picture.tobytes() for picture in several}) == 6
-    assert max(picture.std() for picture in several) > 10
+    assert len({image.tobytes() for image in several}) == 6
+    assert max(image.std() for image in several) > 10
 
 
 @pytest.mark.parametrize("shape", [(100, 60), (60, 100), (64, 64), (31, 200), (10, 12)])
 def test_the_content_of_a_square_is_what_was_put_into_it(shape: tuple[int, int]) -> None:
-    picture = np.random.default_rng(0).integers(1, 256, shape).astype(np.uint8)
-    rows, columns = content_of(letterboxed(picture, SIZE))
+    image = np.random.default_rng(0).integers(1, 256, shape).astype(np.uint8)
+    rows, columns = content_of(letterboxed(image, SIZE))
     place = placement(shape, PreprocessSpec(size=SIZE))
     assert (rows.start, columns.start) == (place.top, place.left)
     assert (rows.stop - rows.start, columns.stop - columns.start) == (place.height, place.width)
@@ -85,7 +85,7 @@ def test_turns_and_inversion_are_as_said() -> None:
     assert hits >= 95  # of about 110; bars of padding and grain spoil few
 
 
-def test_nothing_is_known_of_another_picture_but_its_kind() -> None:
+def test_nothing_is_known_of_another_image_but_its_kind() -> None:
     view = other_view(np.random.default_rng(0), np.full((50, 90), 100, np.uint8), SIZE, LATERAL)
     assert view.properties == (LATERAL, *(UNKNOWN,) * 5)
     assert view.image.shape == (SIZE, SIZE)
@@ -105,25 +105,25 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 
 
 @pytest.fixture(scope="module")
-def pictures(images: Cache) -> Pictures:
+def samples(images: Cache) -> Samples:
     gray = np.random.default_rng(0).integers(0, 256, (40, 60)).astype(np.uint8)
-    return Pictures(images, {PICTURE: [gray]}, draw_phantoms(0, 2, 96), SIZE)
+    return Samples(images, {PICTURE: [gray]}, draw_phantoms(0, 2, 96), SIZE)
 
 
-def test_a_batch_is_a_function_of_seed_and_step(pictures: Pictures) -> None:
+def test_a_batch_is_a_function_of_seed_and_step(samples: Samples) -> None:
     def same(one: tuple[NDArray[np.uint8], object], two: tuple[NDArray[np.uint8], object]) -> bool:
         return one[0].tobytes() == two[0].tobytes()
 
-    batch = pictures.batch(1, 2, 8)
+    batch = samples.batch(1, 2, 8)
     assert batch[0].shape == (8, SIZE, SIZE)
     assert batch[1].shape == (8, 6)
-    assert same(batch, pictures.batch(1, 2, 8))
-    assert not same(batch, pictures.batch(1, 3, 8))
-    assert not same(batch, pictures.batch(2, 2, 8))
+    assert same(batch, samples.batch(1, 2, 8))
+    assert not same(batch, samples.batch(1, 3, 8))
+    assert not same(batch, samples.batch(2, 2, 8))
 
 
-def test_every_kind_is_drawn_even_where_the_table_has_none(pictures: Pictures) -> None:
-    kinds = np.concatenate([pictures.batch(0, step, 32)[1][:, 0] for step in range(12)])
+def test_every_kind_is_drawn_even_where_the_table_has_none(samples: Samples) -> None:
+    kinds = np.concatenate([samples.batch(0, step, 32)[1][:, 0] for step in range(12)])
     assert set(kinds.tolist()) == set(range(len(KINDS)))
     assert np.mean(kinds == FRONTAL) == pytest.approx(0.5, abs=0.08)
     assert np.mean(kinds == COLLAGE) == pytest.approx(0.06, abs=0.05)
@@ -138,7 +138,7 @@ def _table(path: Path, text: str) -> Path:
     return path
 
 
-def test_the_table_names_pictures_of_each_kind(tmp_path: Path) -> None:
+def test_the_table_names_images_of_each_kind(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "wide.png"), np.full((300, 600), 90, np.uint8))
     cv2.imwrite(str(tmp_path / "small.png"), np.full((20, 10), 90, np.uint8))
     table = _table(
@@ -149,8 +149,8 @@ def test_the_table_names_pictures_of_each_kind(tmp_path: Path) -> None:
     assert [other.collection for other in others] == ["ct", "picture", "slice"]
     assert [other.split for other in others] == ["train", "test", "train"]
     assert counts(others) == {"slice": 2, "picture": 1}
-    loaded = load_pictures(others)
-    assert [picture.shape for picture in loaded[KINDS.index("slice")]] == [(128, 256), (20, 10)]
+    loaded = load_others(others)
+    assert [image.shape for image in loaded[KINDS.index("slice")]] == [(128, 256), (20, 10)]
     assert read_others(table, tmp_path / "elsewhere")[0].path == tmp_path / "elsewhere" / "wide.png"
 
 

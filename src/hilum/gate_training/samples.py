@@ -1,4 +1,4 @@
-"""What the gate learns from: views of frontal radiographs, drawn pictures, and pictures that a table names."""
+"""What the gate learns from: views of frontal radiographs, drawn images, and images that a table names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hilum.data.table import read_rows
 from hilum.errors import DataError
 from hilum.gate.verdict import COLLAGE, FRONTAL, KINDS, LATERAL, OTHER, PICTURE, SLICE
 from hilum.gate_training.body_parts import BODY_PARTS, lateral_chest
-from hilum.gate_training.decoys import DECOYS, SLICES
+from hilum.gate_training.negatives import NEGATIVES, SLICES
 from hilum.gate_training.views import View, collage_view, image_view, other_view, screenshot_view
 from hilum.imaging.preprocess import to_uint8
 from hilum.imaging.read import read_radiograph
@@ -26,11 +26,11 @@ from hilum.types import SplitName
 Gray8 = NDArray[np.uint8]
 
 _STORED = 256
-"""Pictures of the table are kept at this longer side, in pixels."""
+"""Images of the table are kept at this longer side, in pixels."""
 _DRAWN = 128
-"""Side of a drawn picture, in pixels."""
+"""Side of a drawn image, in pixels."""
 _SHARES = {FRONTAL: 0.5, LATERAL: 0.12, OTHER: 0.07, SLICE: 0.1, COLLAGE: 0.06, PICTURE: 0.15}
-"""How often each kind is drawn; those of the table that have no picture are drawn by the project alone."""
+"""How often each kind is drawn; those of the table that have no image are drawn by the project alone."""
 _DRAWN_SHARE = {LATERAL: 0.15, OTHER: 0.75, SLICE: 0.25, PICTURE: 0.35}
 """Of each kind, how often a drawn one is taken where the table has some."""
 _PHANTOM_SHARE = 0.04
@@ -40,7 +40,7 @@ _MASKED_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Other:
-    """One picture of the table."""
+    """One image of the table."""
 
     path: Path
     kind: int
@@ -49,12 +49,12 @@ class Other:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Samples:
     """All that views are drawn from.
 
     Attributes:
         images: decoded training images, with the lungs of some.
-        others: kind to gray pictures (H, W) uint8.
+        others: kind to gray images (H, W) uint8.
         phantoms: drawn frontal radiographs and their lungs.
         size: S of the views.
     """
@@ -94,23 +94,23 @@ class Pictures:
         mine = self.others.get(kind, ())
         if mine and random.random() >= _DRAWN_SHARE[kind]:
             return mine[int(random.integers(len(mine)))]
-        return drawn_picture(random, kind)
+        return draw_negative(random, kind)
 
     def _collage(self, random: np.random.Generator) -> View:
         if random.random() < 0.5:
             return screenshot_view(random, self._image(random)[0], self.size, COLLAGE)
-        pictures = [self._image(random)[0]]
+        samples = [self._image(random)[0]]
         for _ in range(int(random.integers(1, 6))):
             kind = int(random.choice((FRONTAL, LATERAL, SLICE), p=(0.6, 0.2, 0.2)))
-            pictures.append(self._image(random)[0] if kind == FRONTAL else self._other(random, kind))
-        return collage_view(random, pictures, self.size, COLLAGE)
+            samples.append(self._image(random)[0] if kind == FRONTAL else self._other(random, kind))
+        return collage_view(random, samples, self.size, COLLAGE)
 
 
-def drawn_picture(random: np.random.Generator, kind: int) -> Gray8:
-    """A picture of ``kind`` that the project draws: (S, S) uint8."""
+def draw_negative(random: np.random.Generator, kind: int) -> Gray8:
+    """An image of ``kind`` that the project draws: (S, S) uint8."""
     if kind == LATERAL:
         return lateral_chest(random, _DRAWN)
-    choices = list({OTHER: BODY_PARTS, SLICE: SLICES, PICTURE: DECOYS}[kind].values())
+    choices = list({OTHER: BODY_PARTS, SLICE: SLICES, PICTURE: NEGATIVES}[kind].values())
     return choices[int(random.integers(len(choices)))](random, _DRAWN)
 
 
@@ -122,7 +122,7 @@ def draw_phantoms(seed: int, count: int, size: int) -> list[tuple[Gray8, NDArray
 
 
 def read_others(table: Path, folder: Path | None = None) -> list[Other]:
-    """The pictures that a CSV names: columns ``image``, ``kind`` (of KINDS), and, if there, ``collection``, ``split``.
+    """The images that a CSV names: columns ``image``, ``kind`` (of KINDS), and, if there, ``collection``, ``split``.
 
     Args:
         table: the CSV.
@@ -146,12 +146,12 @@ def read_others(table: Path, folder: Path | None = None) -> list[Other]:
         path = (folder or table.parent) / row["image"]
         others.append(Other(path, KINDS.index(row["kind"]), row.get("collection") or row["kind"], split))  # type: ignore[arg-type]
     if not others:
-        raise DataError(f"Expected pictures in {table}, it lists none.")
+        raise DataError(f"Expected samples in {table}, it lists none.")
     return others
 
 
-def load_pictures(others: Sequence[Other]) -> dict[int, list[Gray8]]:
-    """The pictures by kind, shrunk to 256 px on the longer side.
+def load_others(others: Sequence[Other]) -> dict[int, list[Gray8]]:
+    """The images by kind, shrunk to 256 px on the longer side.
 
     Raises:
         ReadError: one of them cannot be read.
@@ -168,5 +168,5 @@ def load_pictures(others: Sequence[Other]) -> dict[int, list[Gray8]]:
 
 
 def counts(others: Sequence[Other]) -> dict[str, int]:
-    """How many pictures of each kind."""
+    """How many images of each kind."""
     return dict(Counter(KINDS[other.kind] for other in others))

@@ -1,4 +1,4 @@
-"""Pictures that are no radiographs, drawn: what the gate learns to refuse beside what its user collects.
+"""Images that are no radiographs, drawn: what the gate learns to refuse beside what its user collects.
 
 Each function takes a generator and the side S in pixels and returns gray levels (S, S) uint8. None shows anything real.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Gray8 = NDArray[np.uint8]
-Decoy = Callable[[np.random.Generator, int], Gray8]
+Draw = Callable[[np.random.Generator, int], Gray8]
 
 _FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX, cv2.FONT_HERSHEY_SCRIPT_SIMPLEX)
 _LETTERS = "abcdefghiklmnoprstuvwxyzABDEGHKLMNPRST0123456789,.-"
@@ -84,9 +84,9 @@ def code(random: np.random.Generator, size: int) -> Gray8:
             cells[row + 2 : row + 5, column + 2 : column + 5] = 1
     else:
         cells = np.repeat((random.random((1, int(random.integers(40, 110)))) < 0.5).astype(np.uint8), 20, axis=0)
-    picture = cv2.resize(255 * (1 - cells), (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
+    image = cv2.resize(255 * (1 - cells), (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
     top = (size - side) // 2
-    page[top : top + side, top : top + side] = picture
+    page[top : top + side, top : top + side] = image
     return page
 
 
@@ -198,13 +198,13 @@ def coronal_slice(random: np.random.Generator, size: int) -> Gray8:
     return np.asarray(np.clip(255 * image, 0, 255), np.uint8)
 
 
-DECOYS: dict[str, Decoy] = {
+NEGATIVES: dict[str, Draw] = {
     "noise": noise, "gradient": gradient, "texture": texture, "text page": text_page, "code": code, "plot": plot,
     "scene": scene,
 }  # fmt: skip
-"""Pictures that are no images, by what they show."""
+"""Images that are no images, by what they show."""
 
-SLICES: dict[str, Decoy] = {"axial slice": axial_slice, "coronal slice": coronal_slice}
+SLICES: dict[str, Draw] = {"axial slice": axial_slice, "coronal slice": coronal_slice}
 """Cuts through a body, by their plane."""
 
 
