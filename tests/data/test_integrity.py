@@ -128,7 +128,7 @@ def test_equal_bytes_under_two_labels_and_without_a_group(tmp_path: Path) -> Non
 
 def test_one_finding_for_many_files_names_the_first_few() -> None:
     finding = gather("empty_file", "error", [(f"{n}.png", "") for n in range(1200)], "images are empty")
-    assert finding.message == "1,200 images are empty: 0.png, 1.png, 2.png and 1,197 more."
+    assert finding.message == "Images are empty (1,200): 0.png, 1.png, 2.png and 1,197 more."
     assert len(finding.records) == 1200
 
 

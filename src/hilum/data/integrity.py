@@ -134,14 +134,14 @@ def drop_absent(records: Sequence[Record], *, root: Path | None = None) -> Check
 
 
 def gather(check: str, severity: Severity, hits: Iterable[tuple[str, str]], text: str) -> Finding:
-    """Return one Finding for all (name, detail) pairs: the count, what is wrong, and the first few with their detail.
+    """Return one Finding for all (name, detail) pairs: what is wrong, the count, and the first few with their detail.
 
     A name that is not UTF-8 is shown with its bytes as ``\\udcNN``, so that every finding can be printed and stored.
     """
     hits = [(name.encode("utf-8", "backslashreplace").decode(), detail) for name, detail in hits]
     shown = [f"{name} ({detail})" if detail else name for name, detail in hits[:_NAMES_SHOWN]]
     more = f" and {len(hits) - _NAMES_SHOWN:,} more" if len(hits) > _NAMES_SHOWN else ""
-    message = f"{len(hits):,} {text}: {', '.join(shown)}{more}."
+    message = f"{text[0].upper()}{text[1:]} ({len(hits):,}): {', '.join(shown)}{more}."
     return Finding(check, severity, message, tuple(name for name, _ in hits))
 
 
