@@ -116,7 +116,7 @@ def test_a_bundle_on_all_images_of_a_folder_and_on_one_class(
     printed = hilum("evaluate", run.root, phantoms, "--class", "Normal", "--output", tmp_path / "one", *FEW)
     report = load_report(tmp_path / "one" / "report.json")
     assert (report.model.kind, report.model.id) == ("bundle", load_bundle(run.bundle).manifest.bundle_id)
-    assert "\nall split: 12 images" in printed
+    assert "\nall images: 12 images" in printed
     assert report.class_names == ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")  # the bundle's, not the data's
     assert report.split.images == report.split.labeled == 12
     recall = report.figure("recall", "COVID")

@@ -19,6 +19,7 @@ from hilum.bundle.bundle import Bundle, Manifest, load_bundle
 from hilum.bundle.gate import open_gate
 from hilum.bundle.prediction_sets import softmax
 from hilum.config import ModelConfig, PreprocessSpec
+from hilum.errors import ConfigError
 from hilum.gate import ClassicGate, GateThresholds, NoGate, OrientationFix, Reading, Thresholds, Verdict
 from hilum.imaging.read import read_radiograph
 from hilum.inference.predictor import Predictor
@@ -375,5 +376,8 @@ def test_any_batch_size_gives_the_same_labels(trained_run: RunFolder, radiograph
 def test_what_a_bundle_does_not_hold_of_an_answer_is_told() -> None:
     assert Predictor(bundle(), backend=Bright()).settings == ""
     assert Predictor(bundle(), backend=Bright(), gate=NoGate()).settings == "gate:none"
-    both = Predictor(bundle(), backend=Bright(), gate=ClassicGate(), fix_orientation=True)
-    assert both.settings == "gate:classic fix_orientation"
+    both = Predictor(bundle(), backend=Bright(), gate=Upends(), fix_orientation=True)
+    assert both.settings == "gate:upends fix_orientation"
+    for blind in (ClassicGate(), NoGate()):
+        with pytest.raises(ConfigError, match="needs the learned gate"):
+            Predictor(bundle(), backend=Bright(), gate=blind, fix_orientation=True)

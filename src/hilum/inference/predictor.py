@@ -19,7 +19,7 @@ from hilum.bundle.bundle import Bundle
 from hilum.bundle.gate import USUAL_GATE, open_gate
 from hilum.bundle.prediction_sets import prediction_set, softmax
 from hilum.errors import ConfigError, ReadError
-from hilum.gate import Gate, OrientationFix, Reading, Verdict
+from hilum.gate import ClassicGate, Gate, NoGate, OrientationFix, Reading, Verdict
 from hilum.imaging.convert import ImageLike, radiograph_of
 from hilum.imaging.preprocess import placement, preprocess, restore_probability
 from hilum.imaging.read import MAX_PIXELS, read_radiograph
@@ -88,7 +88,7 @@ class Predictor:
         self.manifest = bundle.manifest
         self.backend = open_backend(bundle, backend) if isinstance(backend, str) else backend
         self.gate = gate if gate is not None else open_gate(bundle)
-        if fix_orientation and self.gate.name != USUAL_GATE:
+        if fix_orientation and isinstance(self.gate, (ClassicGate, NoGate)):
             raise ConfigError(
                 f"Fixing the orientation needs the learned gate, got the gate {self.gate.name!r}.",
                 hint="Use the learned gate, the default.",
