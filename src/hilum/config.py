@@ -273,7 +273,7 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
     ``none`` is None where that is allowed; a list is separated by commas. A later assignment overrides an earlier one.
 
     Raises:
-        ConfigError: a text has no such form. Names and values are checked by load_config.
+        ConfigError: A text has no such form. Names and values are checked by load_config.
     """
     settings: dict[str, Any] = {}
     for text in assignments:
@@ -309,7 +309,7 @@ def load_config(
     """Return the preset, changed by ``beneath``, by a TOML file, then by ``overrides`` (both nested like the TOML).
 
     Raises:
-        ConfigError: the file cannot be read, a key is unknown or a value is out of range; all are named.
+        ConfigError: The file cannot be read, a key is unknown or a value is out of range; all are named.
     """
     settings: Mapping[str, Any] = PRESETS[preset]
     for layer in (beneath or {}, _read_toml(path) if path else {}, overrides or {}):

@@ -16,7 +16,7 @@ def available_cpus(root: Path = Path("/")) -> int:
     The affinity mask, cut by the CPU quota of its cgroup and of those above it (a container's limit), rounded up.
 
     Args:
-        root: where /proc and /sys are; for tests.
+        root: Where /proc and /sys are; for tests.
     """
     quotas = [math.ceil(quota) for quota in _quotas(root)]
     return max(1, min([_affinity(), *quotas]))

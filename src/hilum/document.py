@@ -32,12 +32,12 @@ def write_document(path: Path, template: str, context: Mapping[str, Any]) -> Non
     """Fill in a template of hilum/templates and write it atomically, as one self-contained file.
 
     Args:
-        path: the HTML to write.
-        template: its name, ``evaluation.html.j2``.
-        context: what the template names; a name that it lacks is an error.
+        path: The HTML to write.
+        template: Its name, ``evaluation.html.j2``.
+        context: What the template names; a name that it lacks is an error.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: The file cannot be written.
     """
     write_text(path, render(template, context))
 
@@ -51,7 +51,7 @@ def data_uri(content: bytes | str) -> str:
     """Return a PNG, JPEG or SVG image as a ``data:`` address.
 
     Raises:
-        OutputError: it is none of these.
+        OutputError: It is none of these.
     """
     raw = content.encode() if isinstance(content, str) else content
     kind = next((kind for start, kind in _SIGNATURES.items() if raw.startswith(start)), None)

@@ -42,8 +42,8 @@ def metric_title(metric: str, *, first: bool = False) -> str:
     """Return the title of a metric; a key without one is returned as words.
 
     Args:
-        metric: a key of TITLES, or another name in snake case.
-        first: whether it stands first in a cell or sentence, with a capital.
+        metric: A key of TITLES, or another name in snake case.
+        first: Whether it stands first in a cell or sentence, with a capital.
     """
     text = TITLES.get(metric, words(metric))
     return text[:1].upper() + text[1:] if first else text
@@ -61,10 +61,10 @@ def bounds(estimate: Any, digits: int = 3, *, signed: bool = False, percent: boo
     """Return ``0.900–0.924``, ``76.1–80.2%`` or ``−0.012 to 0.104``; nothing where there is no interval.
 
     Args:
-        estimate: a mapping or an object with ``low`` and ``high``, None or NaN where there is no interval.
-        digits: after the point.
-        signed: whether positive numbers get a plus sign.
-        percent: whether fractions are written as percentages.
+        estimate: A mapping or an object with ``low`` and ``high``, None or NaN where there is no interval.
+        digits: After the point.
+        signed: Whether positive numbers get a plus sign.
+        percent: Whether fractions are written as percentages.
     """
     low, high = (_part(estimate, name) for name in ("low", "high"))
     if low is None or high is None:
@@ -81,11 +81,11 @@ def format_interval(
     """Return ``0.912 (0.900–0.924)``, or with n ``0.912 (0.900–0.924), n = 2,777``.
 
     Args:
-        estimate: as ``bounds`` takes it, with ``value`` and, for ``with_n``, ``n``.
-        digits: after the point.
-        signed: whether positive numbers get a plus sign.
-        percent: whether fractions are written as percentages.
-        with_n: whether the number of images follows.
+        estimate: As ``bounds`` takes it, with ``value`` and, for ``with_n``, ``n``.
+        digits: After the point.
+        signed: Whether positive numbers get a plus sign.
+        percent: Whether fractions are written as percentages.
+        with_n: Whether the number of images follows.
     """
     value = _part(estimate, "value")
     if value is None:

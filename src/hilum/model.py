@@ -157,7 +157,7 @@ def to_dataframe(results: Iterable[Result]) -> pandas.DataFrame:
     reason``; what does not exist is missing.
 
     Raises:
-        MissingExtraError: pandas is not installed.
+        MissingExtraError: Pandas is not installed.
     """
     try:
         import pandas

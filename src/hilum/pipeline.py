@@ -56,16 +56,16 @@ def train(
     """Train, evaluate on the test split and export a bundle.
 
     Args:
-        config: all settings, with ``config.data`` set.
-        run: the folder to fill. What an attempt left that trained no epoch is replaced.
-        resume: continue from the state in ``run``.
-        observer: progress callbacks of the training loop.
-        step: progress callback of the steps before and after, and of findings about the data.
+        config: All settings, with ``config.data`` set.
+        run: The folder to fill. What an attempt left that trained no epoch is replaced.
+        resume: Continue from the state in ``run``.
+        observer: Progress callbacks of the training loop.
+        step: Progress callback of the steps before and after, and of findings about the data.
 
     Raises:
-        OutputError: the folder holds a run and ``resume`` is False, or it cannot be written; nothing is changed.
-        CheckpointError: the run to resume has other settings; nothing is changed.
-        HilumError: see prepare, fit, evaluate_run and export_run.
+        OutputError: The folder holds a run and ``resume`` is False, or it cannot be written; nothing is changed.
+        CheckpointError: The run to resume has other settings; nothing is changed.
+        HilumError: See prepare, fit, evaluate_run and export_run.
     """
     step = step or Step()
     if resume:

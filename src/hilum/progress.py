@@ -16,8 +16,8 @@ class Step:
     """Whom to tell of the steps of a long command.
 
     Attributes:
-        begin: a long step of that title begins; gives the Progress to call, or None.
-        found: what is wrong with the data's files. A file that is left out is never left out in silence.
+        begin: A long step of that title begins; gives the Progress to call, or None.
+        found: What is wrong with the data's files. A file that is left out is never left out in silence.
     """
 
     begin: Callable[[str], Progress | None] = lambda title: None

@@ -106,8 +106,8 @@ def require_new(run: RunFolder, data: Path | None) -> None:
     Cheap, so that it comes before all work. What an attempt left that trained no epoch is no run.
 
     Raises:
-        DataError: there is nothing at ``data``; nothing is created.
-        OutputError: the folder holds a run, or cannot be written.
+        DataError: There is nothing at ``data``; nothing is created.
+        OutputError: The folder holds a run, or cannot be written.
     """
     if data is not None and not data.exists():
         raise DataError(f"The data '{data}' do not exist.", hint="Name a folder of class folders, or a CSV.")

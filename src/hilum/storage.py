@@ -36,7 +36,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     choose the format by it; the rest of the name is not, so that any name that a file can have can be written.
 
     Raises:
-        OutputError: the folder cannot be written, or the disk is full.
+        OutputError: The folder cannot be written, or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def write_text(path: Path, content: str) -> None:
     """Write ``content`` as UTF-8 to ``path`` atomically.
 
     Raises:
-        OutputError: it holds what UTF-8 has no code for, such as a file name in another encoding; see atomic_path.
+        OutputError: It holds what UTF-8 has no code for, such as a file name in another encoding; see atomic_path.
     """
     try:
         encoded = content.encode()
@@ -104,7 +104,7 @@ class CsvWriter:
     """Write rows of CSV to an open text file: RFC 4180 quoting, ``\\n`` line ends, every cell through csv_cell.
 
     Args:
-        stream: opened with ``newline=""``.
+        stream: Opened with ``newline=""``.
     """
 
     def __init__(self, stream: TextIO) -> None:

@@ -30,10 +30,10 @@ class Finding:
     """One thing that a check has to say.
 
     Attributes:
-        check: the name of the check, in snake case: ``mask_size``, ``brightness``.
+        check: The name of the check, in snake case: ``mask_size``, ``brightness``.
         severity: ``error`` refuses the file or the data; ``warning`` lets it pass.
-        message: what was measured, against which bound.
-        records: the files it concerns, as given by the user; empty when it concerns them all.
+        message: What was measured, against which bound.
+        records: The files it concerns, as given by the user; empty when it concerns them all.
     """
 
     check: str
@@ -68,11 +68,11 @@ class Radiograph:
 
     Attributes:
         pixels: (H, W), uint8 or uint16, spanning ``[0, 2**bits_stored - 1]``.
-        bits_stored: significant bits of a pixel, 1 to 16; the scale is declared, never guessed from values.
-        photometric_interpretation: that of the file, before inversion (``MONOCHROME1``, ``RGB``, ``L``, ...).
+        bits_stored: Significant bits of a pixel, 1 to 16; the scale is declared, never guessed from values.
+        photometric_interpretation: That of the file, before inversion (``MONOCHROME1``, ``RGB``, ``L``, ...).
         view_position: ``PA``, ``AP``, ``LL``, ... where the file says so (DICOM), else None.
-        origin: the path or name the user gave.
-        color_difference: mean absolute difference between the color channels, in 8-bit gray levels; 0 for gray.
+        origin: The path or name the user gave.
+        color_difference: Mean absolute difference between the color channels, in 8-bit gray levels; 0 for gray.
     """
 
     pixels: Gray

@@ -39,14 +39,14 @@ class OnnxRuntimeBackend:
     """An ONNX Runtime session; operators that ``device`` does not support run on the CPU.
 
     Args:
-        model: the bytes of an ONNX graph with embedded weights.
+        model: The bytes of an ONNX graph with embedded weights.
         device: ``cpu``, ``cuda`` or ``tensorrt``, the latter two with ``:N`` for the N-th GPU.
-        threads: of the CPU provider; 0 uses the processors that affinity mask and cgroup quota allow.
+        threads: Of the CPU provider; 0 uses the processors that affinity mask and cgroup quota allow.
 
     Raises:
-        ConfigError: the name of the device is unknown.
-        DeviceError: this build of ONNX Runtime has no provider for the device, or finds no device.
-        BundleError: the graph cannot be loaded, or is not one that hilum exported.
+        ConfigError: The name of the device is unknown.
+        DeviceError: This build of ONNX Runtime has no provider for the device, or finds no device.
+        BundleError: The graph cannot be loaded, or is not one that hilum exported.
     """
 
     model: bytes

@@ -28,16 +28,16 @@ def open_backend(bundle: Bundle, name: BackendName = "auto", device: str = "cpu"
     """Open the network of ``bundle`` in one of the backends.
 
     Args:
-        bundle: with the graph and the weights.
+        bundle: With the graph and the weights.
         name: ``auto`` takes the first of the others that is installed and has the device.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        ConfigError: the backend, or a device's name, is unknown.
-        DeviceError: the backend cannot use the device.
-        MissingExtraError: the backend is not installed.
-        BundleError: the graph cannot be loaded.
-        CheckpointError: the weights do not fit the network.
+        ConfigError: The backend, or a device's name, is unknown.
+        DeviceError: The backend cannot use the device.
+        MissingExtraError: The backend is not installed.
+        BundleError: The graph cannot be loaded.
+        CheckpointError: The weights do not fit the network.
     """
     if name not in get_args(BackendName):
         raise ConfigError(f"Unknown backend {name!r}.", hint=f"Choose one of {', '.join(get_args(BackendName))}.")

@@ -34,7 +34,7 @@ def open(bundle: Bundle, device: str = "cpu") -> PyTorchBackend:
 
     Raises:
         MissingExtraError: PyTorch is not installed.
-        CheckpointError: the weights are not those of the network that the manifest names.
+        CheckpointError: The weights are not those of the network that the manifest names.
         DeviceError: PyTorch cannot use the device.
     """
     try:
@@ -58,7 +58,7 @@ class PyTorchBackend:
     """A PyTorch network; needs the ``train`` extra.
 
     Args:
-        model: returns a ModelOutput; put into evaluation mode.
+        model: Returns a ModelOutput; put into evaluation mode.
         device: PyTorch's name of it.
 
     Raises:

@@ -136,7 +136,7 @@ class Bundle:
         """The bytes of one file.
 
         Raises:
-            BundleError: the bundle has no such file.
+            BundleError: The bundle has no such file.
         """
         if name not in self._files:
             raise BundleError(f"Expected {name} in the bundle {self.path}, it holds {sorted(self._files)}.")
@@ -147,7 +147,7 @@ def load_bundle(path: Path) -> Bundle:
     """Open a bundle folder or ``.hilum`` file and check all of it; files that its manifest does not name are not read.
 
     Raises:
-        BundleError: it is absent, of another format, or any byte of it has changed.
+        BundleError: It is absent, of another format, or any byte of it has changed.
     """
     text = read_files(path, [MANIFEST])[MANIFEST]
     manifest = _parse(text, path)

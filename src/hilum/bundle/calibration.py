@@ -17,14 +17,14 @@ class Calibration:
     """All that is fitted on validation.
 
     Attributes:
-        temperature: logits are divided by it before softmax.
-        quantiles: level (``0.90``, ``0.95``, ``0.99``) to K quantiles in [0, 1], one per class.
-        abstention_threshold: the least highest probability that is answered; None: no threshold reached the target.
-        target_accuracy: what the threshold was chosen for, of the images answered.
-        n: how many labeled images it rests on.
-        groups: how many groups these are.
-        split: the name of their split.
-        digest: that of the split, or of the index where the data have none; None where unknown.
+        temperature: Logits are divided by it before softmax.
+        quantiles: Level (``0.90``, ``0.95``, ``0.99``) to K quantiles in [0, 1], one per class.
+        abstention_threshold: The least highest probability that is answered; None: no threshold reached the target.
+        target_accuracy: What the threshold was chosen for, of the images answered.
+        n: How many labeled images it rests on.
+        groups: How many groups these are.
+        split: The name of their split.
+        digest: That of the split, or of the index where the data have none; None where unknown.
     """
 
     temperature: float
@@ -46,7 +46,7 @@ def calibration_from_json(content: object) -> Calibration:
     """From what calibration_to_json gave, read from a file.
 
     Raises:
-        DataError: it is something else.
+        DataError: It is something else.
     """
     try:
         return TypeAdapter(Calibration).validate_python(content)
@@ -59,12 +59,12 @@ def with_calibration(manifest: Manifest, calibration: Calibration, **facts: Any)
     """The manifest with the calibration in it, whose predictions use it; not yet sealed.
 
     Args:
-        manifest: of a bundle to be written.
-        calibration: of the same network and classes.
-        facts: more for ``Manifest.calibration``, as JSON.
+        manifest: Of a bundle to be written.
+        calibration: Of the same network and classes.
+        facts: More for ``Manifest.calibration``, as JSON.
 
     Raises:
-        DataError: the calibration is of another number of classes.
+        DataError: The calibration is of another number of classes.
     """
     for level, quantiles in calibration.quantiles.items():
         if len(quantiles) != len(manifest.class_names):

@@ -27,7 +27,7 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
     """Markdown, after Mitchell et al. 2019.
 
     Args:
-        manifest: of the bundle, before it is sealed.
+        manifest: Of the bundle, before it is sealed.
         data: ``images`` and ``masks`` per split or None, ``sources`` (name to images), ``epoch``, ``pretrained``,
             ``started_from`` (a hilum.training.from_bundle.Start, or None or absent), ``seen_of_test`` (how many test
             images its bundle was trained on, and of how many; None or absent where that is not known).

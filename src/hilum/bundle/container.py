@@ -37,7 +37,7 @@ def read_files(path: Path, names: Iterable[str]) -> dict[str, bytes]:
     """The contents of the files ``names`` in the folder or zip ``path``; nothing else in it is read.
 
     Raises:
-        BundleError: it is no bundle, a name is missing, or the zip is damaged or inflates to more than 2 GiB.
+        BundleError: It is no bundle, a name is missing, or the zip is damaged or inflates to more than 2 GiB.
     """
     return _read_zip(path, names) if path.is_file() else _read_folder(path, names)
 
@@ -46,7 +46,7 @@ def write_files(path: Path, contents: Mapping[str, bytes]) -> None:
     """Write one zip if ``path`` ends in ``.hilum``, else a folder. An old bundle there is replaced when all is written.
 
     Raises:
-        OutputError: something else than a bundle is there, or it cannot be written; what was there stays.
+        OutputError: Something else than a bundle is there, or it cannot be written; what was there stays.
     """
     _check_replaceable(path, contents)
     if path.suffix != SUFFIX:

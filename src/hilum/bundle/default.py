@@ -19,12 +19,12 @@ def resolve_bundle(name: str | os.PathLike[str] | None = None) -> Path:
     """Return the place of the bundle that ``name`` means; whether it is intact is for load_bundle to say.
 
     Args:
-        name: nothing or ``default`` for the packaged model; a bundle's folder or ``.hilum`` file; or a run's folder,
+        name: Nothing or ``default`` for the packaged model; a bundle's folder or ``.hilum`` file; or a run's folder,
             which is taken for the bundle in it. The word ``default`` means the packaged model even where the working
             folder has a folder of that name, which is ``./default``. A ``Path`` is always a path.
 
     Raises:
-        BundleError: this install has no packaged model, or the run has not been exported.
+        BundleError: This install has no packaged model, or the run has not been exported.
     """
     if name is None or name == DEFAULT:
         return _packaged()

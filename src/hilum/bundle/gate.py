@@ -22,8 +22,8 @@ def open_gate(bundle: Bundle, name: GateName = USUAL_GATE) -> Gate:
     and statistics are the bundle's own in any case, since they are of its network.
 
     Raises:
-        ConfigError: there is no such gate.
-        BundleError: the gate's graph or the statistics cannot be read.
+        ConfigError: There is no such gate.
+        BundleError: The gate's graph or the statistics cannot be read.
     """
     if name not in get_args(GateName):
         raise ConfigError(f"Unknown gate {name!r}.", hint=f"Choose one of {', '.join(get_args(GateName))}.")

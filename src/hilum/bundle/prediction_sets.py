@@ -52,7 +52,7 @@ def prediction_set(
     Args:
         probabilities: (K,) float64 in [0, 1], after temperature scaling.
         class_names: K names.
-        quantiles: see prediction_sets, or None.
+        quantiles: See prediction_sets, or None.
     """
     if quantiles is None:
         return (class_names[int(probabilities.argmax())],)

@@ -56,7 +56,7 @@ def known_images(bundle: Bundle) -> KnownImages:
     """What a bundle carries.
 
     Raises:
-        BundleError: its hashes cannot be read.
+        BundleError: Its hashes cannot be read.
     """
     facts = bundle.manifest.training_hashes
     if facts is None or TRAINING_HASHES not in bundle:

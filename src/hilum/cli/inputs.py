@@ -51,7 +51,7 @@ def check_orientation(gate: str, fix_orientation: bool) -> None:
     """Check that the gate can detect the orientation that ``--fix-orientation`` is to correct.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: It cannot.
     """
     if fix_orientation and gate != "learned":
         raise ConfigError(

@@ -46,7 +46,7 @@ class Cache:
         images: (N, S, S) uint8, read-only: the outputs of fit_image.
         masks: (M, S, S) uint8, 0 or 1, read-only: the outputs of fit_mask.
         mask_row: (N,) int64, the record's row in ``masks``, -1 where it has no mask.
-        path: the cache's folder.
+        path: The cache's folder.
     """
 
     images: NDArray[np.uint8]
@@ -84,16 +84,16 @@ def open_cache(
     leaves nothing that is taken for whole, and the next one starts again.
 
     Args:
-        records: one row each; their order matters.
-        spec: how they are fitted into the square.
-        folder: holds any number of caches.
-        progress: called with (rows done, rows in all) while building.
-        workers: decoding threads; the number of processors by default.
+        records: One row each; their order matters.
+        spec: How they are fitted into the square.
+        folder: Holds any number of caches.
+        progress: Called with (rows done, rows in all) while building.
+        workers: Decoding threads; the number of processors by default.
 
     Raises:
-        DataError: there are no records, or a file changed while the cache was built.
-        ReadError: a file cannot be read; it is named.
-        OutputError: the folder cannot be written or the disk is too small; the bytes needed are named.
+        DataError: There are no records, or a file changed while the cache was built.
+        ReadError: A file cannot be read; it is named.
+        OutputError: The folder cannot be written or the disk is too small; the bytes needed are named.
     """
     if not records:
         raise DataError("Expected records to cache, got none.")

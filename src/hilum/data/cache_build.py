@@ -50,16 +50,16 @@ def build(
     """Build the cache at ``path``, all of it or nothing. The caller holds the lock.
 
     Args:
-        path: a folder, which becomes visible at the end, by a rename.
+        path: A folder, which becomes visible at the end, by a rename.
         jobs: N of them, one row each.
-        spec: how they are fitted into the square.
-        progress: called with (rows done, N).
-        workers: decoding threads; the number of processors by default.
+        spec: How they are fitted into the square.
+        progress: Called with (rows done, N).
+        workers: Decoding threads; the number of processors by default.
 
     Raises:
-        ReadError: a file cannot be read; it is named.
-        DataError: a file is no longer what was hashed.
-        OSError: the disk is full (found before the start where possible), or cannot be written.
+        ReadError: A file cannot be read; it is named.
+        DataError: A file is no longer what was hashed.
+        OSError: The disk is full (found before the start where possible), or cannot be written.
     """
     partial = path.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)  # what a killed build left

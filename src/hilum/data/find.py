@@ -52,8 +52,8 @@ class FoundImages(Sequence[Path]):
     """The images found, as a sequence of paths, and what was passed over.
 
     Attributes:
-        paths: each image once, in the order of the inputs, those of a folder sorted.
-        skipped: one Finding per reason; its ``records`` name everything that was passed over for it. The reasons are
+        paths: Each image once, in the order of the inputs, those of a folder sorted.
+        skipped: One Finding per reason; its ``records`` name everything that was passed over for it. The reasons are
             ``not_image``, ``dicomdir``, ``masks`` (beside ``images/``), ``outputs`` (of an earlier prediction),
             ``hidden``, ``linked_folder``, ``not_file`` and ``unreadable``. A hidden, linked or unreadable folder
             counts as one.
@@ -85,7 +85,7 @@ def find_images(inputs: str | Path | Iterable[str | Path]) -> FoundImages:
     may use ``*``, ``?``, ``[..]`` and ``**``.
 
     Raises:
-        DataError: an input is empty, names nothing, cannot be opened, or is a folder without images.
+        DataError: An input is empty, names nothing, cannot be opened, or is a folder without images.
     """
     skipped: Skipped = defaultdict(list)
     found: dict[Path, Path] = {}
@@ -119,12 +119,12 @@ def images_in(folder: Path, skipped: Skipped, known: Iterable[str] = ()) -> list
     """Return the images that lie directly in a folder, sorted; what is passed over is added to ``skipped``.
 
     Args:
-        folder: the folder.
-        skipped: grows.
-        known: the names, in lower case, of folders inside it that the caller searches.
+        folder: The folder.
+        skipped: Grows.
+        known: The names, in lower case, of folders inside it that the caller searches.
 
     Raises:
-        OSError: the folder cannot be read.
+        OSError: The folder cannot be read.
     """
     images = []
     for entry in _entries(folder):
@@ -147,7 +147,7 @@ def walk_images(root: Path, skipped: Skipped) -> Iterator[Path]:
     """Yield the images below a folder, in the order of their paths; what is passed over is added to ``skipped``.
 
     Raises:
-        OSError: the folder itself cannot be read.
+        OSError: The folder itself cannot be read.
     """
     stack = [_open(root, None, False)]  # not a recursion: a path may be deeper than Python's stack
     while stack:

@@ -69,7 +69,7 @@ def fingerprint(gray: NDArray[np.uint8]) -> Fingerprint:
         gray: (H, W) uint8, the image's own pixels, of any size from 1 x 1.
 
     Raises:
-        DataError: another shape or type.
+        DataError: Another shape or type.
     """
     if gray.ndim != 2 or gray.dtype != np.uint8 or not gray.size:
         raise DataError(
@@ -109,7 +109,7 @@ def trim_box(gray: NDArray[np.uint8], plain: float = _PLAIN) -> tuple[slice, sli
 
     Args:
         gray: (H, W) uint8.
-        plain: a line whose spread is below this share of the image's is plain.
+        plain: A line whose spread is below this share of the image's is plain.
     """
     box = []
     for _ in range(2):  # rows, then columns of what is left
@@ -135,7 +135,7 @@ def local_contrast(gray: NDArray[np.uint8] | NDArray[np.float32], sigma: float) 
 
     Args:
         gray: (H, W), gray levels 0 to 255.
-        sigma: of the Gaussian neighborhood, in pixels.
+        sigma: Of the Gaussian neighborhood, in pixels.
     """
     difference = gray - _blurred(gray.astype(np.float32), sigma)
     return np.asarray(difference / (np.sqrt(_blurred(difference * difference, sigma)) + _FLAT), np.float32)

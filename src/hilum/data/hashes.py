@@ -23,7 +23,7 @@ def hash_files(paths: Sequence[Path], folder: Path, *, workers: int | None = Non
     """Return the SHA-256 of each file, read or remembered in ``folder``/hashes.json.
 
     Raises:
-        ReadError: a file cannot be read.
+        ReadError: A file cannot be read.
     """
     memory = _recall(folder / MEMORY_NAME)
     known: dict[str, list[Any]] = {}

@@ -46,7 +46,7 @@ def image_hashes(images: Images, progress: Progress | None = None) -> Hashes:
 
     Args:
         images: N fitted images (S, S) uint8, as in a cache; padding is cut off.
-        progress: called with (images hashed, N).
+        progress: Called with (images hashed, N).
 
     Returns:
         (N, 32) uint8.
@@ -63,7 +63,7 @@ def find_known(images: Images, known: Hashes, progress: Progress | None = None) 
     Args:
         images: N fitted images (S, S) uint8, as in a cache.
         known: (M, 32) uint8.
-        progress: called with (images hashed, N).
+        progress: Called with (images hashed, N).
 
     Returns:
         (N,) bool: the nearest of ``known`` differs in at most MATCH_BITS bits.
@@ -104,7 +104,7 @@ def from_bytes(content: bytes) -> Hashes:
     """The hashes (N, 32) in a ``.npy`` file.
 
     Raises:
-        DataError: it holds something else.
+        DataError: It holds something else.
     """
     try:
         hashes = np.load(io.BytesIO(content), allow_pickle=False)

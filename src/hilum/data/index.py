@@ -25,12 +25,12 @@ class Index:
     """The records of a dataset, in a fixed order.
 
     Attributes:
-        records: those fit for use; their paths are absolute.
-        class_names: the sorted labels of the records.
-        findings: what is wrong with the data; records with an error are already left out.
-        root: the folder that all images have in common. Keys are relative to it, so that they are the same
+        records: Those fit for use; their paths are absolute.
+        class_names: The sorted labels of the records.
+        findings: What is wrong with the data; records with an error are already left out.
+        root: The folder that all images have in common. Keys are relative to it, so that they are the same
             whether the index came from folders, from a CSV, or from a CSV saved elsewhere.
-        left_out: per label, how many records were left out since the label was not among those asked for.
+        left_out: Per label, how many records were left out since the label was not among those asked for.
     """
 
     records: tuple[Record, ...]
@@ -67,13 +67,13 @@ def build_index(
     ``info`` finding then says so). Its relative paths start at the CSV's folder; an empty cell means unknown.
 
     Args:
-        data: a folder or a CSV file.
-        classes: keep only these labels, and records without a label; all labels by default.
-        check: decode every file (hilum.data.integrity); False only tests that the files exist.
-        progress: called with (records checked, records in all).
+        data: A folder or a CSV file.
+        classes: Keep only these labels, and records without a label; all labels by default.
+        check: Decode every file (hilum.data.integrity); False only tests that the files exist.
+        progress: Called with (records checked, records in all).
 
     Raises:
-        DataError: there is nothing to index, an image is listed twice, a row is malformed, a class asked for does
+        DataError: There is nothing to index, an image is listed twice, a row is malformed, a class asked for does
             not exist, or no usable record is left.
     """
     table = _table_of(data)
@@ -107,7 +107,7 @@ def save_index(index: Index, path: Path) -> None:
     Paths inside the CSV's folder are written relative to it, others absolute. Findings are not written.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: The file cannot be written.
     """
     folder = path.parent.resolve()
     rows = [
@@ -121,7 +121,7 @@ def load_index(path: Path) -> Index:
     """Read an index written by save_index; its digest is that of the saved one, wherever the CSV is.
 
     Raises:
-        DataError: see build_index.
+        DataError: See build_index.
     """
     return build_index(path, check=False)
 

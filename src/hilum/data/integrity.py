@@ -80,10 +80,10 @@ def check_records(
     masks for 299 px images.
 
     Args:
-        records: what to check.
-        root: paths in the findings are relative to it.
-        workers: decoding threads; the number of processors by default.
-        progress: called with (records done, records in all).
+        records: What to check.
+        root: Paths in the findings are relative to it.
+        workers: Decoding threads; the number of processors by default.
+        progress: Called with (records done, records in all).
     """
     names = [name_of(record.image_path, root) for record in records]
     hits: dict[str, list[tuple[str, str]]] = defaultdict(list)

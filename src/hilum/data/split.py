@@ -28,11 +28,11 @@ class Split:
 
     Attributes:
         assignment: Index.key of each record -> ``train``, ``val`` or ``test``.
-        seed: of the drawing; None for a split that the data brought along.
+        seed: Of the drawing; None for a split that the data brought along.
         origin: ``given`` by the data's ``split`` column, or ``drawn``.
         digest: SHA-256 of the sorted assignment; every published figure names it.
-        counts: split -> label -> number of records.
-        fractions: the shares of ``val`` and ``test`` asked for; empty for a given split.
+        counts: Split -> label -> number of records.
+        fractions: The shares of ``val`` and ``test`` asked for; empty for a given split.
     """
 
     assignment: Mapping[str, SplitName]
@@ -51,7 +51,7 @@ def make_split(index: Index, config: SplitConfig) -> Split:
     records and seed give the same split, in whatever order the records come.
 
     Raises:
-        SplitError: some records have a split and others not, a group is in two splits, or a class would be
+        SplitError: Some records have a split and others not, a group is in two splits, or a class would be
             missing from one of them.
     """
     given = [record for record in index.records if record.split is not None]
@@ -80,7 +80,7 @@ def check_split(index: Index, split: Split) -> None:
     """Check that ``split`` is of these records and that no group crosses it.
 
     Raises:
-        SplitError: a record has no split, the split names other records, its digest is not that of its
+        SplitError: A record has no split, the split names other records, its digest is not that of its
             assignment, or a group is in two splits.
     """
     keys = {index.key(record) for record in index.records}
@@ -109,7 +109,7 @@ def records_of(index: Index, split: Split, name: SplitName) -> tuple[Record, ...
     """Return the records of one split, in the order of the index.
 
     Raises:
-        SplitError: a record is not in the split.
+        SplitError: A record is not in the split.
     """
     try:
         return tuple(record for record in index.records if split.assignment[index.key(record)] == name)
@@ -123,7 +123,7 @@ def save_split(split: Split, path: Path) -> None:
     """Write the split as JSON, atomically.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: The file cannot be written.
     """
     content = {
         "format": FORMAT,
@@ -141,7 +141,7 @@ def load_split(path: Path) -> Split:
     """Read a split written by save_split.
 
     Raises:
-        SplitError: the file cannot be read, is of another format, or its digest is not that of its assignment.
+        SplitError: The file cannot be read, is of another format, or its digest is not that of its assignment.
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -208,7 +208,7 @@ def draw_split(records: Mapping[str, Record], config: SplitConfig) -> dict[str, 
     data are shared out more coarsely instead of not at all.
 
     Raises:
-        SplitError: a class has fewer than three groups, or no division puts every class in every split.
+        SplitError: A class has fewer than three groups, or no division puts every class in every split.
     """
     keys = sorted(records)
     ordered = [records[key] for key in keys]
@@ -291,7 +291,7 @@ def _choose_folds(
 
     Args:
         table: (folds, K) records of each class in each fold.
-        required: the columns of ``table`` that must be in all three splits.
+        required: The columns of ``table`` that must be in all three splits.
 
     Returns:
         (folds,) 0 train, 1 val, 2 test; None if every way leaves a required class out somewhere.

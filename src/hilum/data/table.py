@@ -26,7 +26,7 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Return the column names in lower case, and per row its line in the file and its cells (stripped, csv_text).
 
     Raises:
-        DataError: the file cannot be read or is no CSV in UTF-8 (a byte order mark is fine).
+        DataError: The file cannot be read or is no CSV in UTF-8 (a byte order mark is fine).
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -51,7 +51,7 @@ def read_table(path: Path) -> list[Record]:
     Relative paths start at the CSV's folder; an empty cell means unknown. Nothing is opened but the CSV.
 
     Raises:
-        DataError: the CSV cannot be read, has no ``image`` column or no rows, an image is listed twice, or a
+        DataError: The CSV cannot be read, has no ``image`` column or no rows, an image is listed twice, or a
             split is not train, val or test; the line is named.
     """
     header, rows = read_rows(path)

@@ -20,9 +20,9 @@ class Address:
     """A DICOMweb service.
 
     Attributes:
-        url: without a slash at its end.
-        token: a bearer token (RFC 6750), or None.
-        login: user and password for HTTP's basic authentication (RFC 7617), or None.
+        url: Without a slash at its end.
+        token: A bearer token (RFC 6750), or None.
+        login: User and password for HTTP's basic authentication (RFC 7617), or None.
     """
 
     url: str
@@ -34,12 +34,12 @@ def address_of(url: str, environment: Mapping[str, str], *, plain_http: bool = F
     """The service at ``url`` with the credentials of the environment.
 
     Args:
-        url: http or https, such as ``https://pacs.example/dicom-web``.
+        url: Http or https, such as ``https://pacs.example/dicom-web``.
         environment: HILUM_DICOMWEB_TOKEN, or HILUM_DICOMWEB_USER and HILUM_DICOMWEB_PASSWORD; other names are ignored.
-        plain_http: let images and credentials go over http to another machine.
+        plain_http: Let images and credentials go over http to another machine.
 
     Raises:
-        ConfigError: no such URL, credentials inside it, both kinds or half of one, or http to another machine.
+        ConfigError: No such URL, credentials inside it, both kinds or half of one, or http to another machine.
     """
     try:
         parts = urlsplit(url)

@@ -34,7 +34,7 @@ def find_studies(server: Server, since: date | None = None) -> list[str]:
     here: where it is asked for, Orthanc 1.10 gives no second page.
 
     Raises:
-        ServerError: the server cannot be reached, rejects the credentials, or is no DICOMweb service.
+        ServerError: The server cannot be reached, rejects the credentials, or is no DICOMweb service.
     """
     found: dict[str, None] = {}
     for item in server.studies({"StudyDate": f"{since:%Y%m%d}-"} if since else {}):
@@ -48,7 +48,7 @@ def has_study(server: Server, study: str) -> bool:
     """Whether a study is in the archive.
 
     Raises:
-        ServerError: as find_studies.
+        ServerError: As find_studies.
     """
     return any(value(item, STUDY) == study for item in server.studies({"StudyInstanceUID": study}))
 
@@ -57,7 +57,7 @@ def images_of(server: Server, study: str) -> tuple[list[Image | Skip], bool]:
     """The CR and DX images of a study, or why they are not taken; and whether it holds any structured report.
 
     Raises:
-        ServerError: as find_studies.
+        ServerError: As find_studies.
     """
     images: list[Image | Skip] = []
     has_reports = False

@@ -54,11 +54,11 @@ def first_day(since: str, now: datetime) -> date:
     yesterday.
 
     Args:
-        since: a day (``2026-11-01``), or how far back: ``24h``, ``7d``, ``2w``.
-        now: the time here.
+        since: A day (``2026-11-01``), or how far back: ``24h``, ``7d``, ``2w``.
+        now: The time here.
 
     Raises:
-        ConfigError: it is neither, or lies ahead.
+        ConfigError: It is neither, or lies ahead.
     """
     try:
         if back := re.fullmatch(r"(\d+)([hdw])", since.strip().lower()):

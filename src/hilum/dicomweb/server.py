@@ -96,8 +96,8 @@ class Server:
         """An image as the archive stores it: a DICOM file (PS3.10), its pixels compressed as they are there.
 
         Raises:
-            RequestError: it is not there, damaged on the way, or larger than MAX_BYTES.
-            ServerError: the server cannot be reached, or rejects the credentials.
+            RequestError: It is not there, damaged on the way, or larger than MAX_BYTES.
+            ServerError: The server cannot be reached, or rejects the credentials.
         """
         url = f"{self.url}/studies/{image.study}/series/{image.series}/instances/{image.instance}"
         body = bytearray()
@@ -116,8 +116,8 @@ class Server:
         """Store instances in a study, in one request.
 
         Raises:
-            RequestError: the server did not take all of them.
-            ServerError: it cannot be reached, or rejects the credentials.
+            RequestError: The server did not take all of them.
+            ServerError: It cannot be reached, or rejects the credentials.
         """
         for dataset in datasets:  # without one, the client leaves out the preamble and the file is no PS3.10 file
             dataset.preamble = getattr(dataset, "preamble", None) or b"\0" * 128
@@ -143,8 +143,8 @@ class Server:
         """Every result, page by page, until one is short or brings nothing new: some servers ignore the offset.
 
         Raises:
-            RequestError: the search failed, or what came is no result of a search.
-            ServerError: the server cannot be reached, or rejects the credentials.
+            RequestError: The search failed, or what came is no result of a search.
+            ServerError: The server cannot be reached, or rejects the credentials.
         """
         offset, last = 0, None
         while True:

@@ -20,11 +20,11 @@ class Log:
     The half line that a killed run may have left is ended, and stays.
 
     Args:
-        path: a CSV of COLUMNS, made if absent.
-        bundle_id: the bundle that answers.
+        path: A CSV of COLUMNS, made if absent.
+        bundle_id: The bundle that answers.
 
     Raises:
-        OutputError: it cannot be written, or it is another file.
+        OutputError: It cannot be written, or it is another file.
     """
 
     def __init__(self, path: Path, bundle_id: str) -> None:
@@ -49,7 +49,7 @@ class Log:
         """Add a row, with the time in UTC.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: It cannot be written.
         """
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         probability = "" if row.probability is None else f"{row.probability:.6f}"

@@ -62,9 +62,9 @@ class Worker:
     done again and gives the same objects, another gate gives others.
 
     Args:
-        server: the archive.
-        predictor: answers.
-        dry_run: only say which images are to be done.
+        server: The archive.
+        predictor: Answers.
+        dry_run: Only say which images are to be done.
     """
 
     def __init__(self, server: Server, predictor: Predictor, *, dry_run: bool = False) -> None:
@@ -85,13 +85,13 @@ class Worker:
 
         Args:
             studies: UIDs.
-            counts: is added to.
-            limit: end after so many images.
-            stopped: asked before each image whether to end.
-            progress: called with (studies done, studies in all).
+            counts: Is added to.
+            limit: End after so many images.
+            stopped: Asked before each image whether to end.
+            progress: Called with (studies done, studies in all).
 
         Raises:
-            ServerError: the server cannot be reached any more, rejects the credentials, or fails IN_A_ROW times.
+            ServerError: The server cannot be reached any more, rejects the credentials, or fails IN_A_ROW times.
         """
         rows = 0
         for number, study in enumerate(studies, start=1):
@@ -151,7 +151,7 @@ class Worker:
         """What is stored of an answer, the report last.
 
         Raises:
-            DataError: no object can be made of the image's header, or it is another image's.
+            DataError: No object can be made of the image's header, or it is another image's.
         """
         manifest, settings = self._predictor.manifest, self._predictor.settings
         header = source_header(content, origin=_name(image))

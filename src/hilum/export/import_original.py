@@ -72,9 +72,9 @@ class OriginalModel:
     """A checkpoint's network, in evaluation mode, and what the file states about it.
 
     Attributes:
-        model: a MultiTaskUNet with the file's weights.
-        manifest: name, class names, preprocessing and network; not yet sealed.
-        epoch: counted from 1; None where the file does not state it.
+        model: A MultiTaskUNet with the file's weights.
+        manifest: Name, class names, preprocessing and network; not yet sealed.
+        epoch: Counted from 1; None where the file does not state it.
     """
 
     model: nn.Module
@@ -90,12 +90,12 @@ def read_checkpoint(file: Path, *, class_names: Sequence[str] | None = None, siz
     neither, get the original's four classes and 256 pixels.
 
     Args:
-        file: read so that nothing in it can execute.
-        class_names: override those of the file.
-        size: overrides the side of the network's square input, pixels.
+        file: Read so that nothing in it can execute.
+        class_names: Override those of the file.
+        size: Overrides the side of the network's square input, pixels.
 
     Raises:
-        CheckpointError: the file is not such a checkpoint, or its tensors are not those of the network.
+        CheckpointError: The file is not such a checkpoint, or its tensors are not those of the network.
     """
     content = _read_safetensors(file) if file.suffix == SAFETENSORS else read_torch_file(file, _NUMPY)
     state = _state_of(content, file)
@@ -128,8 +128,8 @@ def export_checkpoint(original: OriginalModel, *, opset: int = 17, dynamic_batch
     """Return the ONNX graph of a checkpoint, and how far ONNX Runtime is from PyTorch on random batches.
 
     Raises:
-        ParityError: they differ by more than the bounds.
-        BundleError: see export_onnx.
+        ParityError: They differ by more than the bounds.
+        BundleError: See export_onnx.
     """
     spec = original.manifest.preprocess
     graph = export_onnx(original.model, spec, opset=opset, dynamic_batch=dynamic_batch)
@@ -145,13 +145,13 @@ def import_checkpoint(file: Path, out: Path, *, class_names: Sequence[str] | Non
     """Write the original project's checkpoint as a bundle, with parity proved.
 
     Args:
-        file, class_names: see read_checkpoint.
-        out: the bundle to write.
-        opset: of the ONNX graph.
+        file, class_names: See read_checkpoint.
+        out: The bundle to write.
+        opset: Of the ONNX graph.
 
     Raises:
-        CheckpointError: see read_checkpoint.
-        ParityError, OutputError: see export_checkpoint and write_bundle; nothing is written.
+        CheckpointError: See read_checkpoint.
+        ParityError, OutputError: See export_checkpoint and write_bundle; nothing is written.
     """
     original = read_checkpoint(file, class_names=class_names)
     graph, parity = export_checkpoint(original, opset=opset)

@@ -62,7 +62,7 @@ def round_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     network's own stay float32: what is rounded is the value, not the arithmetic.
 
     Raises:
-        BundleError: a weight is beyond float16, whose greatest value is 65504.
+        BundleError: A weight is beyond float16, whose greatest value is 65504.
     """
     weights = {name: parameter for name, parameter in model.named_parameters() if parameter.ndim > 1}
     with torch.no_grad():
@@ -91,17 +91,17 @@ def export_onnx(
     value; ONNX Runtime folds them when it loads the graph.
 
     Args:
-        model: returns a ModelOutput; exported in evaluation mode, on the CPU.
-        spec: gives the input's shape (N, C, S, S).
-        opset: of the default operator set, 11 to 23.
-        dynamic_batch: let N vary; else N is 1.
-        half_weights: store as float16, before a Cast to float32, every weight that loses nothing by it; those of a
+        model: Returns a ModelOutput; exported in evaluation mode, on the CPU.
+        spec: Gives the input's shape (N, C, S, S).
+        opset: Of the default operator set, 11 to 23.
+        dynamic_batch: Let N vary; else N is 1.
+        half_weights: Store as float16, before a Cast to float32, every weight that loses nothing by it; those of a
             network after round_weights do not.
 
     Raises:
-        ConfigError: the opset is out of range, or 18 and above with ``half_weights``: the exporter of those folds batch
+        ConfigError: The opset is out of range, or 18 and above with ``half_weights``: the exporter of those folds batch
             norms, or leaves a graph that takes twice the time.
-        BundleError: the graph cannot be made at this opset, or fails ONNX's own checker.
+        BundleError: The graph cannot be made at this opset, or fails ONNX's own checker.
     """
     _check_opset(opset, half_weights)
     network = ExportedNetwork(model).cpu().eval()

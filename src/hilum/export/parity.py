@@ -30,12 +30,12 @@ class Parity:
     whatever the size.
 
     Attributes:
-        images: how many inputs, over all batches.
-        segmentation: largest absolute difference of lung probabilities.
-        classification, evidence: largest differences, as said; evidence is 0 where there is none.
-        probabilities: largest absolute difference after softmax.
-        mask_agreement: share of equal pixels after the threshold, over all images.
-        labels_equal: share of equal arg max.
+        images: How many inputs, over all batches.
+        segmentation: Largest absolute difference of lung probabilities.
+        classification, evidence: Largest differences, as said; evidence is 0 where there is none.
+        probabilities: Largest absolute difference after softmax.
+        mask_agreement: Share of equal pixels after the threshold, over all images.
+        labels_equal: Share of equal arg max.
     """
 
     images: int
@@ -64,9 +64,9 @@ def compare(reference: Backend, candidate: Backend, batches: Iterable[NDArray[np
     """Run both on the same inputs and measure.
 
     Args:
-        reference, candidate: the engines.
+        reference, candidate: The engines.
         batches: (N, C, S, S) float32 each.
-        threshold: of the mask.
+        threshold: Of the mask.
     """
     rows = [_difference(reference.run(batch), candidate.run(batch), threshold) for batch in batches]
     images, pixels = sum(row[0] for row in rows), sum(row[1] for row in rows)
@@ -86,7 +86,7 @@ def require_parity(parity: Parity, *, tolerance: float = TOLERANCE, what: str = 
     """Raise unless everything is within its bound.
 
     Raises:
-        ParityError: names each measure that is outside, with its bound.
+        ParityError: Names each measure that is outside, with its bound.
     """
     bounds = dict.fromkeys(("segmentation", "classification", "probabilities", "evidence"), tolerance)
     failures = [
@@ -111,10 +111,10 @@ def require_small_rounding(parity: Parity) -> None:
     """Raise unless rounded weights answer as those did that were measured and calibrated.
 
     Args:
-        parity: of the network before rounding and after it, on real files.
+        parity: Of the network before rounding and after it, on real files.
 
     Raises:
-        ParityError: a probability moved by more than ROUNDING_TOLERANCE.
+        ParityError: A probability moved by more than ROUNDING_TOLERANCE.
     """
     if not parity.probabilities <= ROUNDING_TOLERANCE:  # written so that NaN fails
         raise ParityError(

@@ -43,11 +43,11 @@ class Recalibration:
     """What a recalibration did.
 
     Attributes:
-        manifest: of the new bundle, sealed.
-        calibration: what was fitted, on all of the images.
-        before: the images at the old bundle's temperature.
-        after: the same images, each at a temperature fitted on the other folds, none of its group among them.
-        images: labeled images per class.
+        manifest: Of the new bundle, sealed.
+        calibration: What was fitted, on all of the images.
+        before: The images at the old bundle's temperature.
+        after: The same images, each at a temperature fitted on the other folds, none of its group among them.
+        images: Labeled images per class.
     """
 
     manifest: Manifest
@@ -75,19 +75,19 @@ def recalibrate(
     What the new temperature is worth is measured by cross-fitting, five folds of whole groups.
 
     Args:
-        path: the bundle.
-        data: a folder of class folders or a CSV, of images that the network was not trained on.
-        out: the bundle to write: a folder, or a ``.hilum`` file.
-        classes: keep only these labels of the data; all by default.
-        split: only the images whose ``split`` is this one.
-        min_images: the least number of labeled images.
-        target_accuracy: of the images answered, for the threshold, in (0, 1).
-        resamples: of the bootstrap.
-        step: is told of the long parts, and of what is wrong with the data.
+        path: The bundle.
+        data: A folder of class folders or a CSV, of images that the network was not trained on.
+        out: The bundle to write: a folder, or a ``.hilum`` file.
+        classes: Keep only these labels of the data; all by default.
+        split: Only the images whose ``split`` is this one.
+        min_images: The least number of labeled images.
+        target_accuracy: Of the images answered, for the threshold, in (0, 1).
+        resamples: Of the bootstrap.
+        step: Is told of the long parts, and of what is wrong with the data.
 
     Raises:
-        BundleError: the bundle cannot be opened.
-        DataError: a label is none of the bundle's classes, there are fewer than ``min_images`` labeled images, of
+        BundleError: The bundle cannot be opened.
+        DataError: A label is none of the bundle's classes, there are fewer than ``min_images`` labeled images, of
             fewer than 5 groups or 2 classes, or they are what the bundle was trained on.
         OutputError: ``out`` cannot be written.
     """
@@ -111,7 +111,7 @@ def cross_fitted(logits: FloatArray, labels: NDArray[np.int64], clusters: NDArra
     Groups are dealt into the folds by the class of their first image, in a random order (seed 0).
 
     Raises:
-        DataError: there are fewer than 5 groups, or the labels of four folds are of one class.
+        DataError: There are fewer than 5 groups, or the labels of four folds are of one class.
     """
     groups, first = np.unique(clusters, return_index=True)
     if groups.size < FOLDS:

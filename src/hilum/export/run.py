@@ -70,20 +70,20 @@ def export_run(
     """Export a run as a bundle, after PyTorch and ONNX Runtime have agreed on random batches and on real files.
 
     Args:
-        root: the run's folder.
-        out: the bundle to write: a folder, or a ``.hilum`` file.
-        opset: of the ONNX graph.
-        name: for people; the folder's name by default.
-        half_weights: round the weights of convolutions and linear layers to float16 and store them so, which halves
+        root: The run's folder.
+        out: The bundle to write: a folder, or a ``.hilum`` file.
+        opset: Of the ONNX graph.
+        name: For people; the folder's name by default.
+        half_weights: Round the weights of convolutions and linear layers to float16 and store them so, which halves
             the files. Calibration and figures stay those of the run; the manifest says what rounding moved.
-        gate: a folder of hilum train-gate; by default the bundle gets the gate that comes with hilum.
-        training_hashes: whether the bundle carries a perceptual hash of each training and validation image, and those
+        gate: A folder of hilum train-gate; by default the bundle gets the gate that comes with hilum.
+        training_hashes: Whether the bundle carries a perceptual hash of each training and validation image, and those
             of the bundle that the run started from; by default what the run's settings say.
-        step: is told of the long parts.
+        step: Is told of the long parts.
 
     Raises:
-        CheckpointError: the run is not trained.
-        ParityError: the two differ, or rounding moves a probability too far; nothing is written.
+        CheckpointError: The run is not trained.
+        ParityError: The two differ, or rounding moves a probability too far; nothing is written.
         OutputError: ``out`` cannot be written.
     """
     run, config = open_run(root)

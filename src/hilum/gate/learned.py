@@ -60,10 +60,10 @@ class GateEngine:
     """The network in ONNX Runtime, on one thread, since images are read and examined in several.
 
     Args:
-        model: the bytes of the graph.
+        model: The bytes of the graph.
 
     Raises:
-        BundleError: the graph cannot be loaded, or is not a gate's.
+        BundleError: The graph cannot be loaded, or is not a gate's.
     """
 
     def __init__(self, model: bytes) -> None:
@@ -90,10 +90,10 @@ class LearnedGate:
     """The gate that knows a chest radiograph.
 
     Args:
-        model: the bytes of its ONNX graph.
-        thresholds: those that were set for this network.
-        answer: the bounds of the second stage.
-        reference: where the features of the main network's training images lie; None: the distance is not measured.
+        model: The bytes of its ONNX graph.
+        thresholds: Those that were set for this network.
+        answer: The bounds of the second stage.
+        reference: Where the features of the main network's training images lie; None: the distance is not measured.
     """
 
     name = "learned"

@@ -74,7 +74,7 @@ class FeatureReference:
         """From ``content``; nothing in it can execute.
 
         Raises:
-            BundleError: it is damaged.
+            BundleError: It is damaged.
         """
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as archive:
@@ -91,10 +91,10 @@ class LungShape:
     """What is measured of one lung mask.
 
     Attributes:
-        share: of the image that is lung.
-        parts: connected pieces of at least a twentieth of the lungs.
-        symmetry: lung on the side of the image's middle that has less, over that on the other.
-        border: lung pixels on the image's edge, over the square root of the lungs' pixels.
+        share: Of the image that is lung.
+        parts: Connected pieces of at least a twentieth of the lungs.
+        symmetry: Lung on the side of the image's middle that has less, over that on the other.
+        border: Lung pixels on the image's edge, over the square root of the lungs' pixels.
     """
 
     share: float

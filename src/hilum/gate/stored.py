@@ -37,7 +37,7 @@ def write_gate(folder: Path, model: bytes, thresholds: LearnedThresholds, **fact
     """Write a gate; the manifest last, so that one that is there is whole.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: The folder cannot be written.
     """
     stored = StoredGate(thresholds=thresholds, sha256=sha256_bytes(model), **facts)
     write_bytes(folder / GATE_MODEL, model)
@@ -49,7 +49,7 @@ def load_gate(folder: Path) -> tuple[bytes, StoredGate]:
     """The graph's bytes and the manifest.
 
     Raises:
-        BundleError: the folder holds no gate, or a changed one.
+        BundleError: The folder holds no gate, or a changed one.
     """
     try:
         stored = StoredGate.model_validate(

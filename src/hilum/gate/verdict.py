@@ -46,13 +46,13 @@ class Reading:
     """One measurement against its bound.
 
     Attributes:
-        check: the name of the check, in snake case.
-        measured: the value, with what it is.
-        expected: the bound.
-        passed: whether it is kept.
-        severity: what it means where it is not: ``error`` refuses.
-        reason: what is then said of the image, in a few words; the check's name by default.
-        value: the measured number alone.
+        check: The name of the check, in snake case.
+        measured: The value, with what it is.
+        expected: The bound.
+        passed: Whether it is kept.
+        severity: What it means where it is not: ``error`` refuses.
+        reason: What is then said of the image, in a few words; the check's name by default.
+        value: The measured number alone.
     """
 
     check: str
@@ -95,8 +95,8 @@ class OrientationFix:
     """A rotation or inversion found by the input check, and its inverse. The two commute.
 
     Attributes:
-        turn: quarter turns clockwise that it has been turned by, 0 to 3.
-        inverted: whether its gray scale is inverted.
+        turn: Quarter turns clockwise that it has been turned by, 0 to 3.
+        inverted: Whether its gray scale is inverted.
     """
 
     turn: int = 0
@@ -128,9 +128,9 @@ class Verdict:
 
     Attributes:
         reason: ``accepted``, or in a few words why not.
-        findings: all that speaks against it; an ``error`` among them refuses it.
-        readings: every measurement, in the order in which they were taken.
-        orientation_fix: the fix of a wrong orientation, where that would suffice; else None.
+        findings: All that speaks against it; an ``error`` among them refuses it.
+        readings: Every measurement, in the order in which they were taken.
+        orientation_fix: The fix of a wrong orientation, where that would suffice; else None.
     """
 
     reason: str

@@ -29,15 +29,15 @@ class GateTraining:
     """Settings of a gate's training.
 
     Attributes:
-        steps: batches in all.
-        batch_size: views in a batch.
-        size: side of the gate's input, pixels, a multiple of 32.
-        learning_rate: the greatest, of a one-cycle schedule (Smith & Topin 2019).
-        weight_decay: of AdamW.
-        ema_decay: of the averaged weights, which are the ones kept.
-        seed: of the weights and of every view.
-        workers: processes that draw views.
-        checkpoint_every: steps between two states on the disk.
+        steps: Batches in all.
+        batch_size: Views in a batch.
+        size: Side of the gate's input, pixels, a multiple of 32.
+        learning_rate: The greatest, of a one-cycle schedule (Smith & Topin 2019).
+        weight_decay: Of AdamW.
+        ema_decay: Of the averaged weights, which are the ones kept.
+        seed: Of the weights and of every view.
+        workers: Processes that draw views.
+        checkpoint_every: Steps between two states on the disk.
     """
 
     steps: int = 6000
@@ -71,15 +71,15 @@ def train_gate_net(
     """The trained network, with averaged weights.
 
     Args:
-        images: what views are drawn from.
-        settings: all that decides the weights beside them.
-        folder: keeps the state; a training that was killed goes on from there.
-        identity: a text that a resumed training must share with the first.
-        progress: is called with (steps done, in all).
+        images: What views are drawn from.
+        settings: All that decides the weights beside them.
+        folder: Keeps the state; a training that was killed goes on from there.
+        identity: A text that a resumed training must share with the first.
+        progress: Is called with (steps done, in all).
 
     Raises:
-        CheckpointError: the state in ``folder`` is of another training.
-        DataError: the loss is no longer a number.
+        CheckpointError: The state in ``folder`` is of another training.
+        DataError: The loss is no longer a number.
     """
     torch.manual_seed(settings.seed)
     net = GateNet(settings.size).to(memory_format=torch.channels_last)
@@ -116,7 +116,7 @@ def gate_loss(output: GateOutput, properties: torch.Tensor) -> torch.Tensor:
     """The sum of three means: over all kinds, over the turns of frontal radiographs, over the flags that are known.
 
     Args:
-        output: of N images.
+        output: Of N images.
         properties: (N, 2 + flags) int64, of hilum.gate_training.views.View.properties; what is below 0 is not known.
     """
     kind, turn, flags = properties[:, 0], properties[:, 1], properties[:, 2:]

@@ -34,8 +34,8 @@ class GateNet(nn.Module):
 
     Args:
         size: S in pixels, a multiple of 32.
-        dropout: before each head's last layer.
-        pretrained: start from the packaged ImageNet weights, the first layer's summed over the colors.
+        dropout: Before each head's last layer.
+        pretrained: Start from the packaged ImageNet weights, the first layer's summed over the colors.
     """
 
     def __init__(self, size: int = 96, dropout: float = 0.2, *, pretrained: bool = True) -> None:

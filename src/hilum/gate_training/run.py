@@ -54,14 +54,14 @@ def train_gate(
     """Train a gate, set its bounds on the validation images, prove the ONNX graph, and write it.
 
     Args:
-        config: names the data and how to split them; frontal radiographs of its train split are learned from.
-        others: images of the other kinds; those of the split ``train`` are learned from.
-        out: the folder; a training that was killed goes on from it.
-        settings: of the training.
-        step: is told of the long parts.
+        config: Names the data and how to split them; frontal radiographs of its train split are learned from.
+        others: Images of the other kinds; those of the split ``train`` are learned from.
+        out: The folder; a training that was killed goes on from it.
+        settings: Of the training.
+        step: Is told of the long parts.
 
     Raises:
-        DataError: no image to train or to set the bounds on.
+        DataError: No image to train or to set the bounds on.
         ParityError: ONNX Runtime and PyTorch differ; nothing is written.
     """
     step = step or Step()

@@ -53,9 +53,9 @@ class Samples:
     """All that views are drawn from.
 
     Attributes:
-        images: decoded training images, with the lungs of some.
-        others: kind to gray images (H, W) uint8.
-        phantoms: drawn frontal radiographs and their lungs.
+        images: Decoded training images, with the lungs of some.
+        others: Kind to gray images (H, W) uint8.
+        phantoms: Drawn frontal radiographs and their lungs.
         size: S of the views.
     """
 
@@ -125,11 +125,11 @@ def read_others(table: Path, folder: Path | None = None) -> list[Other]:
     """The images that a CSV names: columns ``image``, ``kind`` (of KINDS), and, if there, ``collection``, ``split``.
 
     Args:
-        table: the CSV.
-        folder: where its relative paths start; the CSV's own folder by default.
+        table: The CSV.
+        folder: Where its relative paths start; the CSV's own folder by default.
 
     Raises:
-        DataError: the CSV cannot be read, lacks a column, names another kind, or lists nothing.
+        DataError: The CSV cannot be read, lacks a column, names another kind, or lists nothing.
     """
     header, rows = read_rows(table)
     if missing := {"image", "kind"} - set(header):
@@ -154,7 +154,7 @@ def load_others(others: Sequence[Other]) -> dict[int, list[Gray8]]:
     """The images by kind, shrunk to 256 px on the longer side.
 
     Raises:
-        ReadError: one of them cannot be read.
+        ReadError: One of them cannot be read.
     """
     loaded: dict[int, list[Gray8]] = {}
     for other in others:

@@ -58,11 +58,11 @@ def image_view(random: np.random.Generator, square: Gray8, lungs: Mask | None, s
     """A drawn view of one frontal image.
 
     Args:
-        random: draws all of it.
+        random: Draws all of it.
         square: (T, T), letterboxed.
         lungs: (T, T), or None where they are not known; then whether it is cut off is not known either, and it is not.
         size: S of the view.
-        kind: the number of the kind ``frontal``.
+        kind: The number of the kind ``frontal``.
     """
     rows, columns = content_of(square)
     image, lung = square[rows, columns], None if lungs is None else lungs[rows, columns]

@@ -30,7 +30,7 @@ def radiograph_of(image: ImageLike, origin: str = "image in memory") -> Radiogra
     """Convert an image in memory.
 
     Args:
-        image: One of
+        image: One of.
 
             - an array (H, W), gray, or (H, W, 3), RGB, bright where the radiograph is bright: uint8 in [0, 255],
               uint16 in [0, 65535] or floating point in [0, 1] (rounded to 16 bits). The dtype decides the scale, never

@@ -60,11 +60,11 @@ def decoding(origin: str, *also: type[Exception]) -> Iterator[None]:
     """Run third-party decoding code: its warnings are dropped, its exceptions become ReadError. Thread-safe.
 
     Args:
-        origin: the file's name, for the message.
-        also: a decoder's own exception types beyond DECODE_ERRORS.
+        origin: The file's name, for the message.
+        also: A decoder's own exception types beyond DECODE_ERRORS.
 
     Raises:
-        ReadError: for each of DECODE_ERRORS and ``also``; a ReadError passes unchanged.
+        ReadError: For each of DECODE_ERRORS and ``also``; a ReadError passes unchanged.
     """
     if not warnings.filters or warnings.filters[0][2] is not _WarningWhileDecoding:
         warnings.filterwarnings("ignore", category=_WarningWhileDecoding)
@@ -85,7 +85,7 @@ def check_pixel_count(width: int, height: int, origin: str, max_pixels: int, sam
     """Refuse a size, read from a header, that must not be decoded.
 
     Raises:
-        ReadError: width x height x samples is above ``max_pixels``, or a side is below 1.
+        ReadError: Width x height x samples is above ``max_pixels``, or a side is below 1.
     """
     if width < 1 or height < 1:
         raise ReadError(

@@ -54,7 +54,7 @@ def decode_dicom(content: bytes, origin: str, max_pixels: int) -> Radiograph:
     samples), and without file meta information the encoding that the first element shows, usually implicit VR.
 
     Raises:
-        ReadError: no pixel data, several frames, an unknown compression or color model, more than 16 bits, more
+        ReadError: No pixel data, several frames, an unknown compression or color model, more than 16 bits, more
             than ``max_pixels`` samples by the header, or a damaged file.
     """
     with decoding(origin, BytesLengthException, InvalidDicomError):
@@ -75,7 +75,7 @@ def read_header(content: bytes, origin: str, max_pixels: int) -> FileDataset:
     """Return the elements of a DICOM file's bytes before its pixels; converting their values may raise DECODE_ERRORS.
 
     Raises:
-        ReadError: it is damaged, or inflates to more than ``max_pixels`` need.
+        ReadError: It is damaged, or inflates to more than ``max_pixels`` need.
     """
     with decoding(origin, BytesLengthException, InvalidDicomError):
         return _read(content, origin, max_pixels, header_only=True)

@@ -76,12 +76,12 @@ def read_radiograph(source: Path | bytes, *, origin: str | None = None, max_pixe
     16-bit files stay 16-bit: the scale comes from the format, never from the values.
 
     Args:
-        source: the file, or its content.
-        origin: what to call it in messages and in the result; the path by default.
-        max_pixels: refuse above it, by the header, before decoding.
+        source: The file, or its content.
+        origin: What to call it in messages and in the result; the path by default.
+        max_pixels: Refuse above it, by the header, before decoding.
 
     Raises:
-        ReadError: it is no readable image of one of the formats, has several frames, is too large or damaged.
+        ReadError: It is no readable image of one of the formats, has several frames, is too large or damaged.
     """
     name = origin if origin is not None else _name_of(source)
     content = source if isinstance(source, bytes) else _file_content(source, name)
@@ -100,7 +100,7 @@ def read_dicom_header(source: Path | bytes, *, origin: str | None = None) -> Dat
     """Return the elements before the pixels of a DICOM file (hilum.imaging.dicom.read_header), None for other files.
 
     Raises:
-        ReadError: it cannot be read, or is damaged.
+        ReadError: It cannot be read, or is damaged.
     """
     name = origin if origin is not None else _name_of(source)
     content = source if isinstance(source, bytes) else _file_content(source, name)
@@ -134,7 +134,7 @@ def read_mask(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[
     A mask of zeros and ones in 8 bits is all False: see ``mask_levels`` for telling it.
 
     Raises:
-        ReadError: as ``read_radiograph``.
+        ReadError: As ``read_radiograph``.
     """
     return mask_levels(source, max_pixels=max_pixels) > MASK_THRESHOLD
 
@@ -145,7 +145,7 @@ def mask_levels(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> NDArra
     The mode decides the scale, never the values: the 1 of a 1-bit file is 255, that of an 8-bit file is 1.
 
     Raises:
-        ReadError: as ``read_radiograph``.
+        ReadError: As ``read_radiograph``.
     """
     return to_uint8(read_radiograph(source, max_pixels=max_pixels))
 
@@ -184,7 +184,7 @@ def decode_pil(image: Image.Image, origin: str, *, max_pixels: int = MAX_PIXELS)
     """Decode an opened PIL image by the rules of ``read_radiograph``.
 
     Raises:
-        ReadError: see read_radiograph.
+        ReadError: See read_radiograph.
     """
     with decoding(origin):
         _check_opened(image, origin, max_pixels)

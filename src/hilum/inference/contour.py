@@ -38,10 +38,10 @@ class EvidenceScale:
     """What the colors of one image mean. All values are logits of one class, before temperature.
 
     Attributes:
-        peak: the end of the scale, above 0: what the image's strongest place adds, as one cell of the map.
+        peak: The end of the scale, above 0: what the image's strongest place adds, as one cell of the map.
         cells: (h, w) of the network's map, whose cells tile its square input.
-        in_favor: sum over the cells that add to the logit; they and ``against`` make the logit less its bias.
-        against: sum over the cells that take from it, at most 0.
+        in_favor: Sum over the cells that add to the logit; they and ``against`` make the logit less its bias.
+        against: Sum over the cells that take from it, at most 0.
     """
 
     peak: float
@@ -59,9 +59,9 @@ def evidence_scale(
     finding spreads; so colors compare places of one image, and numbers compare images.
 
     Args:
-        prediction: its ``evidence`` gives the sums.
+        prediction: Its ``evidence`` gives the sums.
         evidence: (H0, W0) float32, that of the class on the image, from class_evidence.
-        class_name: the class; the predicted one by default.
+        class_name: The class; the predicted one by default.
     """
     if evidence is None or prediction.evidence is None:
         return None
@@ -87,8 +87,8 @@ def fill_contours(
     Args:
         gray: (H, W) uint8, the image as it is shown.
         evidence: (H0, W0) float32, of the same image at any size.
-        peak: the end of the scale, above 0.
-        thickness: of the lines, pixels.
+        peak: The end of the scale, above 0.
+        thickness: Of the lines, pixels.
 
     Returns:
         (H, W, 3) uint8; where the evidence is below the first level, the gray of the image.

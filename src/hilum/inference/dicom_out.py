@@ -31,14 +31,14 @@ def segmentation(source: Dataset, prediction: Prediction, manifest: Manifest, se
     overlays draw it (hilum.inference.contour); without any there is segment 1 alone. An empty mask has an empty frame.
 
     Args:
-        source: from source_header, of the image that was predicted on.
-        prediction: its answer; the mask is (Rows, Columns).
-        manifest: of the bundle that answered.
-        settings: of the predictor that answered, Predictor.settings.
+        source: From source_header, of the image that was predicted on.
+        prediction: Its answer; the mask is (Rows, Columns).
+        manifest: Of the bundle that answered.
+        settings: Of the predictor that answered, Predictor.settings.
 
     Raises:
-        DataError: the mask is not of the source's size.
-        ReadError: the header is of a kind that no segmentation can be made of.
+        DataError: The mask is not of the source's size.
+        ReadError: The header is of a kind that no segmentation can be made of.
     """
     with _made_of(source):
         return build_segmentation(source, prediction, manifest, settings)
@@ -49,13 +49,13 @@ def report(source: Dataset, result: Result, manifest: Manifest, settings: str = 
     or the status of a refusal; for both what the gate found, and the bundle.
 
     Args:
-        source: from source_header, of the image that was predicted on.
-        result: the answer.
-        manifest: of the bundle that answered.
-        settings: of the predictor that answered, Predictor.settings.
+        source: From source_header, of the image that was predicted on.
+        result: The answer.
+        manifest: Of the bundle that answered.
+        settings: Of the predictor that answered, Predictor.settings.
 
     Raises:
-        ReadError: the header is of a kind that no report can be made of.
+        ReadError: The header is of a kind that no report can be made of.
     """
     with _made_of(source):
         return build_report(source, result, manifest, settings)

@@ -39,11 +39,11 @@ def source_header(content: bytes | Path, origin: str = "") -> Dataset:
     values are left out, and what patient and study must have in any object is there, if empty.
 
     Args:
-        content: the file, or its bytes.
-        origin: what to call it in messages; the path by default.
+        content: The file, or its bytes.
+        origin: What to call it in messages; the path by default.
 
     Raises:
-        ReadError: it is no DICOM file, is damaged, or lacks one of the four UIDs that name an image.
+        ReadError: It is no DICOM file, is damaged, or lacks one of the four UIDs that name an image.
     """
     name = origin or (str(content) if isinstance(content, Path) else "the DICOM file")
     raw = read_dicom_header(content, origin=name)

@@ -42,7 +42,7 @@ def save_evidence(path: Path, evidence: NDArray[np.float32], prediction: Predict
     """Write what ``encode_evidence`` gives to ``path``, atomically; its step, logits per gray level.
 
     Raises:
-        OutputError: the folder cannot be written, or the disk is full.
+        OutputError: The folder cannot be written, or the disk is full.
     """
     write_bytes(path, encode_evidence(evidence, prediction))
     return step_of(evidence)
@@ -53,7 +53,7 @@ def encode_evidence(evidence: NDArray[np.float32], prediction: Prediction) -> by
 
     Args:
         evidence: (H0, W0) float32, from class_evidence: logits that a cell of the network's map adds, at each pixel.
-        prediction: whose label it is of.
+        prediction: Whose label it is of.
     """
     step = step_of(evidence)
     gray = np.rint(evidence * np.float32(1 / step)).astype(np.int32) + ZERO
@@ -78,7 +78,7 @@ def read_evidence(path: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """The map (H0, W0) float32 in logits per cell, within half a step of what was saved, and what the file says of it.
 
     Raises:
-        ReadError: it is not a file that save_evidence wrote.
+        ReadError: It is not a file that save_evidence wrote.
     """
     from PIL import Image
 

@@ -36,7 +36,7 @@ class FolderResult:
         statuses: Number of images by ``Result.status``.
         labels: Number of predictions by predicted label.
         uncertain: Number of predictions that abstained.
-        objects: the count of DICOM objects written, per kind, and under ``none`` that of images that were read but of
+        objects: The count of DICOM objects written, per kind, and under ``none`` that of images that were read but of
             which none could be made, such as PNGs.
     """
 
@@ -68,17 +68,17 @@ def predict_folder(
     it had done, under a name that says so. Everything else lies in the folders that the inputs came from.
 
     Args:
-        predictor: answers.
-        files: from hilum.data.find.find_images.
-        out: a folder, made if absent.
-        save: what to save of each answer.
+        predictor: Answers.
+        files: From hilum.data.find.find_images.
+        out: A folder, made if absent.
+        save: What to save of each answer.
         table_format: ``parquet`` needs pyarrow.
-        progress: called with (files done, files in all).
-        on_result: called with each file and its result, once its row is written.
+        progress: Called with (files done, files in all).
+        on_result: Called with each file and its result, once its row is written.
 
     Raises:
-        MissingExtraError: pyarrow is not installed; nothing is done.
-        ConfigError: evidence is asked of a network that gives none; nothing is done.
+        MissingExtraError: Pyarrow is not installed; nothing is done.
+        ConfigError: Evidence is asked of a network that gives none; nothing is done.
         OutputError: ``out`` cannot be written, or the disk is full; rows written so far stay.
     """
     manifest = predictor.manifest

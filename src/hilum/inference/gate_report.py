@@ -23,11 +23,11 @@ class FileVerdict:
     """What is said of one file.
 
     Attributes:
-        file: its path.
+        file: Its path.
         reason: ``accepted``, ``unreadable``, or why it is refused.
-        readings: every measurement; empty for the classic gate and for what cannot be read.
-        messages: what was said where there are no readings.
-        orientation_fix: the fix of a wrong orientation, in words; empty where there is none.
+        readings: Every measurement; empty for the classic gate and for what cannot be read.
+        messages: What was said where there are no readings.
+        orientation_fix: The fix of a wrong orientation, in words; empty where there is none.
     """
 
     file: Path
@@ -46,12 +46,12 @@ def examine_files(predictor: Predictor, files: Sequence[Path], table: Path | Non
     """The verdict on each file, in order; a file that cannot be read gets one that says so.
 
     Args:
-        predictor: its gate and its network give the verdicts.
-        files: from hilum.data.find.find_images.
-        table: a CSV with a row for each reading, written whole once all are done, or not at all.
+        predictor: Its gate and its network give the verdicts.
+        files: From hilum.data.find.find_images.
+        table: A CSV with a row for each reading, written whole once all are done, or not at all.
 
     Raises:
-        OutputError: the table cannot be written.
+        OutputError: The table cannot be written.
     """
     with ExitStack() as stack:
         writer: CsvWriter | None = None

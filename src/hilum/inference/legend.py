@@ -56,12 +56,12 @@ def draw_legend(
     Class names are wrapped, then cut with an ellipsis, by their measured width.
 
     Args:
-        prediction: what is told.
-        evidence: the scale of what is drawn over the image, or None where nothing is.
-        width: pixels, at least ``PANEL_WIDTH * scale``.
-        scale: size of text and spaces; 1 sets class names at 15 px.
-        has_evidence: whether the network gives evidence; if not, no word is said of it.
-        class_name: the class whose evidence it is; the predicted one by default.
+        prediction: What is told.
+        evidence: The scale of what is drawn over the image, or None where nothing is.
+        width: Pixels, at least ``PANEL_WIDTH * scale``.
+        scale: Size of text and spaces; 1 sets class names at 15 px.
+        has_evidence: Whether the network gives evidence; if not, no word is said of it.
+        class_name: The class whose evidence it is; the predicted one by default.
     """
     rows = [
         *_answer_rows(prediction),

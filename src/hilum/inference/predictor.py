@@ -198,7 +198,7 @@ class Predictor:
         """The gate's verdict on one source, both stages; the network is asked only where the first accepts.
 
         Raises:
-            ReadError: the source cannot be read.
+            ReadError: The source cannot be read.
         """
         radiograph = _read(source)
         first = self.gate(radiograph)

@@ -40,18 +40,18 @@ def overlay(
     2048 px (reduced). The legend stands to its right, or below it where the image is wide.
 
     Args:
-        radiograph: the image, (H0, W0).
-        prediction: the answer for it; its mask is (H0, W0) bool.
+        radiograph: The image, (H0, W0).
+        prediction: The answer for it; its mask is (H0, W0) bool.
         evidence: (H0, W0) float32, the evidence for the class ``class_name`` at the file's own size, see
             ``class_evidence``. What speaks for the class is drawn from a quarter of its peak on
             (hilum.inference.contour); what speaks against it is told in the legend. None draws nothing.
-        class_name: the class whose evidence it is; the predicted one by default.
+        class_name: The class whose evidence it is; the predicted one by default.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        DataError: the mask or the evidence is not of the image's size.
+        DataError: The mask or the evidence is not of the image's size.
     """
     for name, array in (("mask", prediction.mask), ("evidence", evidence)):
         if array is not None and array.shape != radiograph.shape:
@@ -90,10 +90,10 @@ def class_evidence(
     for the lung mask. Values are still contributions to the logit per cell of the map, not per pixel.
 
     Args:
-        prediction: the answer.
+        prediction: The answer.
         shape: (H0, W0) of the file.
-        spec: how the file was fitted into the square.
-        class_name: the class; the predicted one by default.
+        spec: How the file was fitted into the square.
+        class_name: The class; the predicted one by default.
         size: (H, W) of the result where it is to be another than the file's.
     """
     if prediction.evidence is None:
@@ -112,7 +112,7 @@ def save_png(image: NDArray[np.uint8], path: Path) -> None:
     """Write (H, W) gray or (H, W, 3) RGB, uint8, as PNG, atomically.
 
     Raises:
-        OutputError: the folder cannot be written, or the disk is full.
+        OutputError: The folder cannot be written, or the disk is full.
     """
     write_bytes(path, png_bytes(image))
 
@@ -121,7 +121,7 @@ def png_bytes(image: NDArray[np.uint8]) -> bytes:
     """(H, W) gray or (H, W, 3) RGB, uint8, as the content of a PNG file.
 
     Raises:
-        OutputError: the image cannot be encoded.
+        OutputError: The image cannot be encoded.
     """
     done, content = cv2.imencode(".png", image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not done:

@@ -25,8 +25,8 @@ class Wanted:
 
     Attributes:
         overlays, masks: PNGs under ``overlays/`` and ``masks/``; a mask is 0/255 at the file's own size.
-        evidence: of the predicted class, at the file's own size, under ``evidence/`` (hilum.inference.evidence_file).
-        dicom_seg, dicom_sr: under ``dicom/`` a Segmentation of each DICOM file that was predicted on, and a report of
+        evidence: Of the predicted class, at the file's own size, under ``evidence/`` (hilum.inference.evidence_file).
+        dicom_seg, dicom_sr: Under ``dicom/`` a Segmentation of each DICOM file that was predicted on, and a report of
             each that was predicted on or refused (hilum.inference.dicom_out).
     """
 
@@ -46,7 +46,7 @@ class Wanted:
         """That the bundle can give it.
 
         Raises:
-            ConfigError: evidence is asked of a network that gives none.
+            ConfigError: Evidence is asked of a network that gives none.
         """
         if self.evidence and "evidence" not in manifest.outputs:
             raise ConfigError(
@@ -63,7 +63,7 @@ class Extras:
     Attributes:
         evidence: (H0, W0) float32, or None.
         objects: DICOM files by their kind, ``seg`` or ``sr``.
-        remark: why there is no DICOM object where one was asked for; empty otherwise.
+        remark: Why there is no DICOM object where one was asked for; empty otherwise.
     """
 
     evidence: NDArray[np.float32] | None = None
@@ -91,13 +91,13 @@ def write_extras(extras: Extras, result: Result, out: Path, name: Path, wanted: 
     """Write them under ``out``.
 
     Args:
-        extras: from make_extras.
-        result: what they are of.
-        out: the folder.
-        name: the relative path of the file's images, which ends in ``.png``.
+        extras: From make_extras.
+        result: What they are of.
+        out: The folder.
+        name: The relative path of the file's images, which ends in ``.png``.
 
     Raises:
-        OutputError: the folder cannot be written, or the disk is full.
+        OutputError: The folder cannot be written, or the disk is full.
     """
     for kind, content in extras.objects.items():
         write_bytes(out / DICOM_FOLDER / name.with_suffix(DICOM_SUFFIXES[kind]), content)

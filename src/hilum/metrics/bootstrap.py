@@ -35,11 +35,11 @@ class Interval:
     """A statistic with its 95% interval.
 
     Attributes:
-        value: the statistic on the split itself; NaN where it is undefined.
-        low: lower bound; NaN where fewer than two groups bear on the statistic, since nothing can then be said
+        value: The statistic on the split itself; NaN where it is undefined.
+        low: Lower bound; NaN where fewer than two groups bear on the statistic, since nothing can then be said
             of its spread.
-        high: upper bound, likewise.
-        n: how many images the statistic rests on.
+        high: Upper bound, likewise.
+        n: How many images the statistic rests on.
     """
 
     value: float
@@ -68,15 +68,15 @@ def bootstrap(
     groups bear on it (Clopper & Pearson 1934, Biometrika 26:404), so that 20 of 20 is 0.832–1, not 1–1.
 
     Args:
-        statistics: from weights (R, N) float64, how often each image counts, to (R,) float64 per statistic;
+        statistics: From weights (R, N) float64, how often each image counts, to (R,) float64 per statistic;
             NaN where it is undefined.
-        rests_on: per statistic, which images (N,) bear on it: its n, and its groups.
+        rests_on: Per statistic, which images (N,) bear on it: its n, and its groups.
         clusters: (N,) int64 from 0 to G - 1, the group of each image.
         strata: (N,) int64, see resampled_weights.
-        bounds: per statistic, the least and the greatest value that it can have; the greatest may be infinite. Its
+        bounds: Per statistic, the least and the greatest value that it can have; the greatest may be infinite. Its
             interval stays inside. Those that are not named get the percentile interval.
-        resamples: how many times the groups are drawn.
-        seed: of the draws; equal seeds give equal intervals.
+        resamples: How many times the groups are drawn.
+        seed: Of the draws; equal seeds give equal intervals.
 
     Raises:
         ConfigError: ``resamples`` is below 2.
@@ -106,7 +106,7 @@ def resampled_weights(
     Args:
         clusters: (N,) int64 from 0 to G - 1, the group of each image.
         resamples: R, how many rows in all.
-        seed: of the draws.
+        seed: Of the draws.
         strata: (N,) int64, any numbers; a group belongs to the commonest stratum of its images, the lowest of
             equals. One stratum by default.
     """

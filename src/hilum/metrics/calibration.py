@@ -32,9 +32,9 @@ class ReliabilityBin:
     """Images of about one confidence.
 
     Attributes:
-        confidence: mean of the highest probability, in [0, 1].
-        accuracy: share of images whose most probable class is right; its n counts the images of the bin.
-        low, high: the least and the greatest confidence in the bin.
+        confidence: Mean of the highest probability, in [0, 1].
+        accuracy: Share of images whose most probable class is right; its n counts the images of the bin.
+        low, high: The least and the greatest confidence in the bin.
     """
 
     confidence: float
@@ -48,10 +48,10 @@ class CalibrationFigures:
     """How far probabilities are from frequencies.
 
     Attributes:
-        ece: expected calibration error of the most probable class, in [0, 1].
-        brier: mean over images of the squared distance to the one-hot label, in [0, 2] (Brier 1950).
-        nll: mean negative log-likelihood of the labels, nats.
-        bins: the reliability diagram, at most 15 bins of equal mass, in ascending confidence.
+        ece: Expected calibration error of the most probable class, in [0, 1].
+        brier: Mean over images of the squared distance to the one-hot label, in [0, 2] (Brier 1950).
+        nll: Mean negative log-likelihood of the labels, nats.
+        bins: The reliability diagram, at most 15 bins of equal mass, in ascending confidence.
     """
 
     ece: Interval
@@ -75,12 +75,12 @@ def fit_calibration(
     """Fit the temperature, then at this temperature the quantiles and the threshold.
 
     Args:
-        scores: of the validation split, with logits; its probabilities are not looked at.
-        digest: see Calibration.
-        target_accuracy: of the images answered, in (0, 1).
+        scores: Of the validation split, with logits; its probabilities are not looked at.
+        digest: See Calibration.
+        target_accuracy: Of the images answered, in (0, 1).
 
     Raises:
-        DataError: the logits are not known; see fit_temperature.
+        DataError: The logits are not known; see fit_temperature.
     """
     logits, labels, clusters = logits_of(scores), scores.labels, scores.clusters()
     temperature = fit_temperature(logits, labels)
@@ -101,7 +101,7 @@ def logits_of(scores: Scores) -> FloatArray:
     """(N, K) float64, before temperature and softmax.
 
     Raises:
-        DataError: only the probabilities are known.
+        DataError: Only the probabilities are known.
     """
     if scores.logits is None:
         raise DataError(
@@ -119,7 +119,7 @@ def fit_temperature(logits: FloatArray, labels: NDArray[np.int64]) -> float:
         labels: (N,) int64 in [-1, K); rows of -1 are left out.
 
     Raises:
-        DataError: the labeled images are of fewer than two classes.
+        DataError: The labeled images are of fewer than two classes.
     """
     known = labels >= 0
     if (present := np.unique(labels[known]).size) < 2:
@@ -144,12 +144,12 @@ def calibration_result(
     """Calibration of a split at temperature 1 and at that of ``calibration``, which other images gave.
 
     Args:
-        scores: of a split, with logits; its probabilities are not looked at.
-        calibration: from fit_calibration; None: both are at temperature 1.
-        resamples, seed: of the bootstrap.
+        scores: Of a split, with logits; its probabilities are not looked at.
+        calibration: From fit_calibration; None: both are at temperature 1.
+        resamples, seed: Of the bootstrap.
 
     Raises:
-        DataError: the logits are not known, or no image is labeled.
+        DataError: The logits are not known, or no image is labeled.
     """
     temperature = 1.0 if calibration is None else calibration.temperature
     logits, clusters = logits_of(scores), scores.clusters()
@@ -182,10 +182,10 @@ def calibration_figures(
         logits: (N, K) float64, already divided by the temperature.
         labels: (N,) int64 in [-1, K); rows of -1 are left out.
         clusters: (N,) int64, the group of each image.
-        resamples, seed: of the bootstrap.
+        resamples, seed: Of the bootstrap.
 
     Raises:
-        DataError: no image is labeled.
+        DataError: No image is labeled.
     """
     known = labels >= 0
     if not known.any():

@@ -38,14 +38,14 @@ class ConformalResult:
     """The prediction sets of one level, measured.
 
     Attributes:
-        level: the coverage asked for, ``0.90``.
-        quantiles: class to its quantile, in [0, 1]; 1 keeps the class in every set.
-        coverage: share of images whose set has their label.
-        coverage_by_class: the same over the images of each class.
-        coverage_by_source: the same over the images of each source; empty where all come from one. A source that the
+        level: The coverage asked for, ``0.90``.
+        quantiles: Class to its quantile, in [0, 1]; 1 keeps the class in every set.
+        coverage: Share of images whose set has their label.
+        coverage_by_class: The same over the images of each class.
+        coverage_by_source: The same over the images of each source; empty where all come from one. A source that the
             calibration has little of shows here.
-        mean_size: classes in a set, from 1 to K.
-        sizes: how many images have a set of 1, 2, ... K classes.
+        mean_size: Classes in a set, from 1 to K.
+        sizes: How many images have a set of 1, 2, ... K classes.
     """
 
     level: str
@@ -70,7 +70,7 @@ def fit_quantiles(
         probabilities: (N, K) float64 in [0, 1], after temperature scaling.
         labels: (N,) int64 in [-1, K); rows of -1 are left out.
         clusters: (N,) int64, the group of each image.
-        levels: coverages in (0, 1), as text.
+        levels: Coverages in (0, 1), as text.
 
     Returns:
         Level to K quantiles in [0, 1]; 1 where the class has too few groups.
@@ -87,12 +87,12 @@ def conformal_results(
     Coverage is the share of images, each counting once; its 95% interval is clustered by group.
 
     Args:
-        scores: of a split, with its probabilities at the calibration's temperature.
-        calibration: from hilum.metrics.calibration.fit_calibration.
-        resamples, seed: of the bootstrap.
+        scores: Of a split, with its probabilities at the calibration's temperature.
+        calibration: From hilum.metrics.calibration.fit_calibration.
+        resamples, seed: Of the bootstrap.
 
     Raises:
-        DataError: no image is labeled.
+        DataError: No image is labeled.
     """
     if not scores.labeled.any():
         raise DataError("Expected labeled images to measure coverage on, got none.")

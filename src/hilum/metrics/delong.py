@@ -39,12 +39,12 @@ class DeLongTest:
     image, or where the components do not vary although the AUCs differ: nothing can then be said of the spread.
 
     Attributes:
-        auc_a, auc_b: the two AUCs, in [0, 1].
+        auc_a, auc_b: The two AUCs, in [0, 1].
         difference: ``auc_b - auc_a``.
-        standard_error: of the difference.
-        z: difference over its standard error; 0 where the two rank alike.
-        p: two-sided, from the normal distribution.
-        low, high: the 95% interval of the difference, ``difference -+ 1.96 standard_error``.
+        standard_error: Of the difference.
+        z: Difference over its standard error; 0 where the two rank alike.
+        p: Two-sided, from the normal distribution.
+        low, high: The 95% interval of the difference, ``difference -+ 1.96 standard_error``.
     """
 
     auc_a: float
@@ -68,7 +68,7 @@ def delong_test(
         clusters: (N,) int64, the group of each image; every image is its own by default.
 
     Raises:
-        DataError: shapes differ, a score is NaN, or there is no positive or no negative image.
+        DataError: Shapes differ, a score is NaN, or there is no positive or no negative image.
     """
     components = structural_components(positive, np.stack([scores_a, scores_b]))
     auc_a, auc_b = (float(row.mean()) for row in components.positive)
@@ -90,7 +90,7 @@ def structural_components(positive: NDArray[np.bool_], scores: FloatArray) -> Co
     """The components of ``scores`` (M, N), M rankings of N images, ``positive`` (N,) bool.
 
     Raises:
-        DataError: shapes differ, a score is NaN, or there is no positive or no negative image.
+        DataError: Shapes differ, a score is NaN, or there is no positive or no negative image.
     """
     if scores.ndim != 2 or scores.shape[1:] != positive.shape:
         raise DataError(f"Expected scores (M, N) of N = {positive.size} images, got {scores.shape}.")

@@ -37,7 +37,7 @@ class Scores:
         sources: N names or None.
         dice: (N,) float64 in [0, 1], NaN where the image has no reference mask.
         iou: (N,) float64 in [0, 1], NaN where ``dice`` is.
-        split: the name of the split, as printed beside every number.
+        split: The name of the split, as printed beside every number.
         logits: (N, K) float64 before temperature and softmax; None where only probabilities are known.
         hd95: (N,) float64, 95th percentile of the Hausdorff distance in pixels of the network's square, NaN where
             ``dice`` is; None where it was not measured.
@@ -45,7 +45,7 @@ class Scores:
             None where nothing is known of these.
 
     Raises:
-        DataError: lengths differ, a value is out of range, or there is no image.
+        DataError: Lengths differ, a value is out of range, or there is no image.
     """
 
     files: tuple[str, ...]
@@ -147,10 +147,10 @@ def dice_and_iou(predicted: NDArray[np.bool_], target: NDArray[np.bool_]) -> tup
         target: (N, H, W) bool.
 
     Returns:
-        dice (N,) float64 and iou (N,) float64, both in [0, 1].
+        Dice (N,) float64 and iou (N,) float64, both in [0, 1].
 
     Raises:
-        DataError: the shapes differ, are not (N, H, W), or an array is not bool.
+        DataError: The shapes differ, are not (N, H, W), or an array is not bool.
     """
     if predicted.ndim != 3 or predicted.shape != target.shape:
         raise DataError(f"Expected two masks of one shape (N, H, W), got {predicted.shape} and {target.shape}.")
@@ -179,7 +179,7 @@ def class_metrics(labels: NDArray[np.int64], probabilities: FloatArray, class_na
         class_names: K names.
 
     Raises:
-        DataError: shapes or values do not fit, no label is known, or a class has a name of RESERVED_NAMES.
+        DataError: Shapes or values do not fit, no label is known, or a class has a name of RESERVED_NAMES.
     """
     _check_labels_and_probabilities(labels, probabilities, len(class_names))
     if taken := RESERVED_NAMES.intersection(class_names):
@@ -217,7 +217,7 @@ def validation_auc(labels: NDArray[np.int64], probabilities: FloatArray) -> floa
         probabilities: (N, K) float, or any scores that rank the images within a class.
 
     Raises:
-        DataError: the shapes do not fit, or a value is not finite.
+        DataError: The shapes do not fit, or a value is not finite.
     """
     classes = probabilities.shape[1] if probabilities.ndim == 2 else 0
     _check_labels_and_probabilities(labels, probabilities, classes, bounded=False)

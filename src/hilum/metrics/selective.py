@@ -32,13 +32,13 @@ class SelectiveResult:
     """How risk falls as fewer images are answered.
 
     Attributes:
-        coverage: of the curve, ascending in (0, 1]: share of images answered; at most 200 points.
-        risk: the share of errors among them, in [0, 1].
-        thresholds: the least confidence answered at each point.
-        aurc: area under the curve: the mean risk over all coverages, in [0, 1]; lower is better.
-        threshold: below this confidence the model abstains; None: it never does.
-        answered: share of images answered at ``threshold``.
-        accuracy: of the images answered at ``threshold``; its n counts these.
+        coverage: Of the curve, ascending in (0, 1]: share of images answered; at most 200 points.
+        risk: The share of errors among them, in [0, 1].
+        thresholds: The least confidence answered at each point.
+        aurc: Area under the curve: the mean risk over all coverages, in [0, 1]; lower is better.
+        threshold: Below this confidence the model abstains; None: it never does.
+        answered: Share of images answered at ``threshold``.
+        accuracy: Of the images answered at ``threshold``; its n counts these.
     """
 
     coverage: tuple[float, ...]
@@ -71,7 +71,7 @@ def choose_threshold(
         probabilities: (N, K) float64 in [0, 1], after temperature scaling.
         labels: (N,) int64 in [-1, K); rows of -1 are left out.
         clusters: (N,) int64, the group of each image.
-        target: accuracy of the images answered, in (0, 1).
+        target: Accuracy of the images answered, in (0, 1).
 
     Returns:
         A confidence in [0, 1], 0 where all may be answered; None where no threshold reaches the target.
@@ -96,12 +96,12 @@ def selective_result(
     Images of equal confidence are answered together. Intervals are at 95%, clustered by group.
 
     Args:
-        scores: of a split, with its probabilities at the calibration's temperature.
-        calibration: from hilum.metrics.calibration.fit_calibration on other images; None: all are answered.
-        resamples, seed: of the bootstrap.
+        scores: Of a split, with its probabilities at the calibration's temperature.
+        calibration: From hilum.metrics.calibration.fit_calibration on other images; None: all are answered.
+        resamples, seed: Of the bootstrap.
 
     Raises:
-        DataError: no image is labeled.
+        DataError: No image is labeled.
     """
     threshold = None if calibration is None else calibration.abstention_threshold
     confidence, right = _confidence_and_hits(scores.probabilities, scores.labels)

@@ -45,10 +45,10 @@ class Key(NamedTuple):
     """The name of a figure.
 
     Attributes:
-        metric: of OVERALL, BY_CLASS or OVERLAP.
-        class_name: the class it is of; None for all.
-        source: the source it is restricted to; None for all.
-        versus: for a contrast, the other class: the AUROC of ``class_name`` against ``versus`` alone.
+        metric: Of OVERALL, BY_CLASS or OVERLAP.
+        class_name: The class it is of; None for all.
+        source: The source it is restricted to; None for all.
+        versus: For a contrast, the other class: the AUROC of ``class_name`` against ``versus`` alone.
     """
 
     metric: str

@@ -13,7 +13,7 @@ def build_model(config: ModelConfig, spec: PreprocessSpec, num_classes: int) -> 
     Its forward takes (N, spec.channels, S, S) float32 in [0, 1] and returns a hilum.types.ModelOutput.
 
     Raises:
-        ConfigError: the encoder is unknown.
+        ConfigError: The encoder is unknown.
     """
     if config.name == "unet":
         from hilum.models.unet import MultiTaskUNet

@@ -25,7 +25,7 @@ class EncoderUNet(nn.Module):
     encoder's own mean and standard deviation: both inside the network, so that they travel with it.
 
     Raises:
-        ConfigError: timm knows no such encoder, it cannot give five levels of features, or ``decoder_channels``
+        ConfigError: Timm knows no such encoder, it cannot give five levels of features, or ``decoder_channels``
             are not five.
     """
 
@@ -64,7 +64,7 @@ def build_parts(encoder: str, decoder_channels: tuple[int, ...]) -> tuple[Any, n
     """A timm encoder (levels at 1, 1/2, ..., 1/32), a UNet decoder for it, and its head to one mask logit; untrained.
 
     Raises:
-        ConfigError: as for EncoderUNet.
+        ConfigError: As for EncoderUNet.
     """
     if len(decoder_channels) != 5 or min(decoder_channels) < 1:
         raise ConfigError(

@@ -34,16 +34,16 @@ class EvidenceNet(nn.Module):
     inside the network. The gate passes no gradient: the classifier cannot move the mask to where it wants to look.
 
     Args:
-        encoder: timm's name.
+        encoder: Timm's name.
         num_classes: K.
-        decoder_channels: of the mask's decoder, deepest first.
-        dropout: of whole features before the class scores.
-        pooling: a key of POOLINGS.
-        stride: side of a cell in pixels of the input: 8, 16 or 32.
-        lung_gate: whether evidence is gated by the predicted lung; else every cell counts.
+        decoder_channels: Of the mask's decoder, deepest first.
+        dropout: Of whole features before the class scores.
+        pooling: A key of POOLINGS.
+        stride: Side of a cell in pixels of the input: 8, 16 or 32.
+        lung_gate: Whether evidence is gated by the predicted lung; else every cell counts.
 
     Raises:
-        ConfigError: timm knows no such encoder, or it cannot give five levels; an unknown pooling or stride.
+        ConfigError: Timm knows no such encoder, or it cannot give five levels; an unknown pooling or stride.
     """
 
     class_parameters: ClassVar[tuple[str, ...]] = ("scores.weight", "bias")

@@ -105,12 +105,12 @@ def class_weights(counts: Sequence[int], scheme: str, *, beta: float = 0.999) ->
     """Weights (K,) float32 of the cross-entropy, with mean 1 over the training images; None for ``none``.
 
     Args:
-        counts: training images per class, all above 0.
+        counts: Training images per class, all above 0.
         scheme: ``none``; ``inverse``: 1 / n; ``effective``: (1 - beta) / (1 - beta**n), Cui et al. 2019.
-        beta: of the effective number; 0.999 sets the scale at about 1,000 images.
+        beta: Of the effective number; 0.999 sets the scale at about 1,000 images.
 
     Raises:
-        ConfigError: a class has no training image.
+        ConfigError: A class has no training image.
     """
     if scheme == "none":
         return None

@@ -25,15 +25,15 @@ def load_encoder_weights(encoder: nn.Module, name: str, path: Path | None) -> st
     """Load ImageNet weights into a timm feature encoder, in place.
 
     Args:
-        encoder: segmentation-models-pytorch's wrapper around timm's feature network.
-        name: timm's name of it.
-        path: a .safetensors file in timm's own naming; None takes a packaged one where there is one.
+        encoder: Segmentation-models-pytorch's wrapper around timm's feature network.
+        name: Timm's name of it.
+        path: A .safetensors file in timm's own naming; None takes a packaged one where there is one.
 
     Returns:
         Where the weights came from, or None when none are at hand.
 
     Raises:
-        CheckpointError: the file is not safetensors, or its tensors are not those of this encoder.
+        CheckpointError: The file is not safetensors, or its tensors are not those of this encoder.
     """
     if path is not None:
         _load_timm_state(encoder, _read_safetensors(path), str(path))

@@ -28,7 +28,7 @@ def load_weights(model: nn.Module, path: Path) -> dict[str, str]:
     """Load safetensors into ``model``, all tensors by name; the file's metadata.
 
     Raises:
-        CheckpointError: the file is absent, damaged, or of another network.
+        CheckpointError: The file is absent, damaged, or of another network.
     """
     state, metadata = read_weights(path)
     fit_state(model, state, str(path))
@@ -39,7 +39,7 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """The tensors of a safetensors file, on the CPU, and its metadata.
 
     Raises:
-        CheckpointError: the file is absent or damaged.
+        CheckpointError: The file is absent or damaged.
     """
     try:
         state = load_file(path)

@@ -22,7 +22,7 @@ class Chest:
     """One patient in one pose.
 
     Attributes:
-        canvas: the coordinates.
+        canvas: The coordinates.
         tissue: (S, S) float32, attenuation without the air of the lungs, nepers.
         air: (S, S) float32, attenuation that the air of the lungs takes away; tissue - air is the normal chest.
         body: (S, S) float32, coverage by the body, in [0, 1].

@@ -25,7 +25,7 @@ class Canvas:
 
     Attributes:
         d, y: (S, S) float32, the chest units of each pixel's center.
-        unit: pixels per unit of d.
+        unit: Pixels per unit of d.
     """
 
     def __init__(self, size: int, half_width: float, height: float, top: float, pose: Points) -> None:

@@ -47,8 +47,8 @@ class Phantom:
         region_mask: (S, S) bool, the exact support of the opacities, inside lung_mask or the one pixel around
             it, which is partly lung; all False for Normal. Outside it the image equals, bit for bit, the Normal
             phantom of the same seed.
-        label: one of PHANTOM_CLASSES.
-        group: the patient; images of one patient must not cross a split.
+        label: One of PHANTOM_CLASSES.
+        group: The patient; images of one patient must not cross a split.
     """
 
     image: NDArray[np.uint8]
@@ -65,13 +65,13 @@ def draw_phantom(seed: int, label: str, *, size: int = 256, patient: int | None 
     two seeds of one patient are two images of one person, and one seed in two classes differs by the opacity only.
 
     Args:
-        seed: at least 0.
-        label: one of PHANTOM_CLASSES.
-        size: the side S in pixels, at least 32. The drawing is the same at every size, the noise is not.
-        patient: at least 0; the seed itself by default.
+        seed: At least 0.
+        label: One of PHANTOM_CLASSES.
+        size: The side S in pixels, at least 32. The drawing is the same at every size, the noise is not.
+        patient: At least 0; the seed itself by default.
 
     Raises:
-        ConfigError: an unknown label, a size below 32 or a negative seed.
+        ConfigError: An unknown label, a size below 32 or a negative seed.
     """
     patient = seed if patient is None else patient
     _check(seed, patient, size, (label,))
@@ -107,14 +107,14 @@ def write_phantoms(
     data have it; its cell is empty. The table is written last: a folder without it is an interrupted one.
 
     Args:
-        progress: called with (done, n) after each phantom.
+        progress: Called with (done, n) after each phantom.
 
     Returns:
         The path of the table.
 
     Raises:
-        ConfigError: an unknown or repeated class, a size below 32, a share outside [0, 1], a negative seed.
-        DataError: fewer phantoms than classes.
+        ConfigError: An unknown or repeated class, a size below 32, a share outside [0, 1], a negative seed.
+        DataError: Fewer phantoms than classes.
         OutputError: ``out`` is a file, or a folder with something in it, or cannot be written.
     """
     _check(seed, 0, size, classes)

@@ -58,7 +58,7 @@ def confounded_phantoms(n: int, kind: Confound, strength: float, seed: int, size
     """Draw ``n`` images of two classes with one confound, the same for the same arguments.
 
     Raises:
-        ConfigError: an unknown kind, a strength outside [0, 1], n below 2, a negative seed or a size below 32.
+        ConfigError: An unknown kind, a strength outside [0, 1], n below 2, a negative seed or a size below 32.
     """
     _check(n, kind, strength, seed)
     labels, patients = plan_patients(n, np.random.default_rng((_PATIENTS, seed)))
@@ -104,13 +104,13 @@ def plant(
 
     Args:
         image: (S, S) uint8.
-        masks: any number of (S, S) bool that move with the chest; the first is the lungs.
+        masks: Any number of (S, S) bool that move with the chest; the first is the lungs.
 
     Returns:
         The image (S, S) uint8 and the masks (S, S) bool.
 
     Raises:
-        ConfigError: an unknown kind.
+        ConfigError: An unknown kind.
     """
     if kind == "scale":
         return _scale(image, masks, rng.uniform(0.78, 0.85) if present else rng.uniform(0.95, 1.0))
@@ -138,7 +138,7 @@ def write_confounded(
         The path of the table.
 
     Raises:
-        ConfigError: see confounded_phantoms.
+        ConfigError: See confounded_phantoms.
         OutputError: ``out`` has something in it, or cannot be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -14,7 +14,7 @@ def bind(host: str, port: int) -> socket.socket:
     """A socket that listens; port 0 takes a free one.
 
     Raises:
-        ConfigError: the address cannot be bound.
+        ConfigError: The address cannot be bound.
     """
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)

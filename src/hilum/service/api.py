@@ -47,7 +47,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     """The application; the bundle is loaded before the first request.
 
     Raises:
-        BundleError: the bundle cannot be read.
+        BundleError: The bundle cannot be read.
     """
     metrics = Metrics()
     engine = Engine(settings, metrics)
@@ -171,12 +171,12 @@ def run(settings: ServeSettings, announce: Callable[[str], None] = lambda addres
     """Serve until SIGINT or SIGTERM; what was accepted is then finished.
 
     Args:
-        settings: of the service; port 0 takes a free one.
-        announce: is told the address once it is bound.
+        settings: Of the service; port 0 takes a free one.
+        announce: Is told the address once it is bound.
 
     Raises:
-        BundleError: the bundle cannot be read.
-        ConfigError: the address cannot be bound.
+        BundleError: The bundle cannot be read.
+        ConfigError: The address cannot be bound.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())

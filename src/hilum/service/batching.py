@@ -19,9 +19,9 @@ class Batcher(Generic[Item, Result]):
     While a batch runs, the next one fills; so batches grow with the load, and an image alone waits for nobody.
 
     Args:
-        work: items to their results, in order; called from one thread.
-        size: items in a batch at most.
-        wait: seconds that a batch that is not full waits for more.
+        work: Items to their results, in order; called from one thread.
+        size: Items in a batch at most.
+        wait: Seconds that a batch that is not full waits for more.
     """
 
     def __init__(self, work: Callable[[Sequence[Item]], Sequence[Result]], size: int, wait: float = 0.0) -> None:

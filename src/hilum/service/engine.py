@@ -31,7 +31,7 @@ class Engine:
     """Answers files; no more than ``settings.queue`` are under way at once, and of these two batches are in memory.
 
     Raises:
-        BundleError: the bundle cannot be read.
+        BundleError: The bundle cannot be read.
     """
 
     def __init__(self, settings: ServeSettings, metrics: Metrics) -> None:
@@ -60,7 +60,7 @@ class Engine:
         """The results of some files, in order.
 
         Raises:
-            ProblemError: there is no room for them, the service is stopping, or it took too long.
+            ProblemError: There is no room for them, the service is stopping, or it took too long.
         """
         if (refusal := self.turned_away(len(files))) is not None:
             raise refusal

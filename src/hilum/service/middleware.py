@@ -38,10 +38,10 @@ class Envelope:
     """See the module.
 
     Args:
-        app: what answers.
-        settings: of the service.
-        metrics: are told of every request.
-        turned_away: why no image can be taken now, or None.
+        app: What answers.
+        settings: Of the service.
+        metrics: Are told of every request.
+        turned_away: Why no image can be taken now, or None.
     """
 
     def __init__(

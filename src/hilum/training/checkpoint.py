@@ -36,7 +36,7 @@ def load_state(path: Path) -> dict[str, Any]:
     """Read a run's state; nothing in the file can execute.
 
     Raises:
-        CheckpointError: the file is damaged or of another version.
+        CheckpointError: The file is damaged or of another version.
     """
     state = read_torch_file(path)
     if state.get("format") != _STATE_FORMAT:
@@ -51,11 +51,11 @@ def read_torch_file(path: Path, safe_globals: Sequence[Any] = ()) -> dict[str, A
     """Read a dict that torch.save wrote, with ``weights_only=True``: nothing in the file can execute.
 
     Args:
-        path: the file.
-        safe_globals: what the file may name beside torch's own classes, see torch.serialization.safe_globals.
+        path: The file.
+        safe_globals: What the file may name beside torch's own classes, see torch.serialization.safe_globals.
 
     Raises:
-        CheckpointError: there is no such file, it is not a checkpoint, it is damaged, or it needs code to be read.
+        CheckpointError: There is no such file, it is not a checkpoint, it is damaged, or it needs code to be read.
     """
     try:
         with torch.serialization.safe_globals(list(safe_globals)), warnings.catch_warnings():

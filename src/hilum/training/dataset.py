@@ -21,10 +21,10 @@ class CachedDataset(Dataset[Batch]):
     """Rows of a cache, read a batch at a time.
 
     Args:
-        cache: images and masks, already fitted into the square.
-        records: the records behind the cache's rows, in the same order.
+        cache: Images and masks, already fitted into the square.
+        records: The records behind the cache's rows, in the same order.
         class_names: K names; a label's place in them is its number.
-        spec: the spec the cache was built with.
+        spec: The spec the cache was built with.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class EpochSampler(Sampler[list[int]]):
 
     Args:
         labels: (N,) int64, -1 where unknown.
-        batch_size: rows in a batch.
-        seed: of the order.
+        batch_size: Rows in a batch.
+        seed: Of the order.
         shares: (N,) float64 summing to 1, the probability of each row, drawn with replacement; None takes each once.
     """
 
@@ -132,7 +132,7 @@ def sampling_shares(dataset: CachedDataset, by: str, power: float) -> NDArray[np
     Args:
         dataset: N rows.
         by: ``natural``; ``class``: cells are classes; ``class-source``: cells are a class's images from one source.
-        power: a cell is drawn in proportion to its size to the power of 1 - ``power``.
+        power: A cell is drawn in proportion to its size to the power of 1 - ``power``.
     """
     if by == "natural":
         return None

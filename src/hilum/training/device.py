@@ -21,7 +21,7 @@ def device_of(config: Config) -> torch.device:
 
     Raises:
         DeviceError: CUDA is asked for and absent, or has fewer devices.
-        ConfigError: the device's name is not known.
+        ConfigError: The device's name is not known.
     """
     name = config.training.device
     if name == "auto":

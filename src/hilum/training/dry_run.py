@@ -35,14 +35,14 @@ class Plan:
 
     Attributes:
         class_names: K names.
-        findings: missing files and an unsuitable precision; no file was decoded to find more.
-        images, masks: per split.
-        parameters: trainable ones.
-        cache_bytes: disk the decoded images take.
-        memory_bytes: peak of the process (CPU) or of the device's allocations (CUDA) in the timed steps.
-        device: where the steps ran.
-        seconds_per_step: median of the timed steps, a forward and backward pass of one batch.
-        seconds_total: all epochs, validation included.
+        findings: Missing files and an unsuitable precision; no file was decoded to find more.
+        images, masks: Per split.
+        parameters: Trainable ones.
+        cache_bytes: Disk the decoded images take.
+        memory_bytes: Peak of the process (CPU) or of the device's allocations (CUDA) in the timed steps.
+        device: Where the steps ran.
+        seconds_per_step: Median of the timed steps, a forward and backward pass of one batch.
+        seconds_total: All epochs, validation included.
     """
 
     class_names: tuple[str, ...]
@@ -61,7 +61,7 @@ def plan(config: Config) -> Plan:
     """Index and split the data of ``config`` without decoding, then time a few steps on random images.
 
     Raises:
-        HilumError: as ``train`` would.
+        HilumError: As ``train`` would.
     """
     if config.data is None:
         raise ConfigError("No data to train on.", hint="Name a folder or a CSV file: hilum train DATA.")

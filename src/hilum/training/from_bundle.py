@@ -50,13 +50,13 @@ class Start:
     """The bundle that a run started from.
 
     Attributes:
-        bundle_id: of the bundle.
-        name: its name for people.
-        classes_kept: the run's classes whose rows are the bundle's.
-        classes_new: those whose rows were drawn.
-        sources: of the images that the bundle was trained on; empty: not known.
-        training: the settings that made it, see Manifest.
-        known_images: of how many of its training and validation images there is a hash, beside it in the run's folder.
+        bundle_id: Of the bundle.
+        name: Its name for people.
+        classes_kept: The run's classes whose rows are the bundle's.
+        classes_new: Those whose rows were drawn.
+        sources: Of the images that the bundle was trained on; empty: not known.
+        training: The settings that made it, see Manifest.
+        known_images: Of how many of its training and validation images there is a hash, beside it in the run's folder.
     """
 
     bundle_id: str
@@ -76,12 +76,12 @@ def settings_from_bundle(name: str, preset: PresetName, path: Path | None, overr
 
     Args:
         name: ``default``, or the path of a bundle, which the settings keep as an absolute one.
-        preset: must be ``default``.
-        path, overrides: see load_config.
+        preset: Must be ``default``.
+        path, overrides: See load_config.
 
     Raises:
-        ConfigError: see load_config; or the user's settings are of another network or preprocessing.
-        BundleError: the bundle cannot be opened.
+        ConfigError: See load_config; or the user's settings are of another network or preprocessing.
+        BundleError: The bundle cannot be opened.
     """
     if preset != "default":
         raise ConfigError(
@@ -103,16 +103,16 @@ def starting_weights(model: nn.Module, config: Config, class_names: Sequence[str
     A run that has a state goes on with that, so its bundle is not read again.
 
     Args:
-        model: from build_model, whose own weights new classes keep.
-        config: all settings.
-        class_names: the run's K classes, in the order of the network's rows.
-        run: keeps what it started from.
+        model: From build_model, whose own weights new classes keep.
+        config: All settings.
+        class_names: The run's K classes, in the order of the network's rows.
+        run: Keeps what it started from.
 
     Returns:
         The origin of the encoder's weights in words, None where they are random.
 
     Raises:
-        BundleError, CheckpointError, ConfigError: the bundle cannot be opened, or is of another network.
+        BundleError, CheckpointError, ConfigError: The bundle cannot be opened, or is of another network.
     """
     if config.training.from_bundle is None:
         run.start.unlink(missing_ok=True)  # of an attempt that trained no epoch
@@ -164,7 +164,7 @@ def images_before(run: RunFolder) -> KnownImages:
     """What is known of the images that a run's weights had seen before it began.
 
     Raises:
-        DataError: the hashes in the run's folder cannot be read.
+        DataError: The hashes in the run's folder cannot be read.
     """
     start = read_start(run)
     if start is None:
@@ -178,9 +178,9 @@ def seen_before(run: RunFolder, datasets: Mapping[SplitName, CachedDataset], ste
     """What to say before a run trains: how many images to be measured are in its bundle's training data.
 
     Args:
-        run: whose folder keeps what it starts from, see starting_weights.
-        datasets: of each split; ``test`` and ``val`` are looked at.
-        step: is told of the work.
+        run: Whose folder keeps what it starts from, see starting_weights.
+        datasets: Of each split; ``test`` and ``val`` are looked at.
+        step: Is told of the work.
 
     Returns:
         A warning ``seen_before`` for each of the two splits that has such images; nothing for a run that starts from

@@ -13,7 +13,7 @@ def draw_lesion(random: np.random.Generator, lung: NDArray[np.bool_]) -> tuple[N
     """Draw one to three ragged, soft-edged opacities inside a lung.
 
     Args:
-        random: draws number, places, sizes, density and texture.
+        random: Draws number, places, sizes, density and texture.
         lung: (S, S) bool, not empty.
 
     Returns:

@@ -58,19 +58,19 @@ def fit(
     """Train ``model`` and leave the best weights in ``run.best``.
 
     Args:
-        model: from build_model, with the weights it starts from; changed in place.
-        train: the training split.
-        val: the validation split; its loss chooses the best epoch.
-        config: all settings.
-        run: where everything is written; if it holds a state, the run goes on from there.
-        observer: progress callbacks.
-        identity: a hash of configuration, data and split, which a resumed run must share with its first part.
+        model: From build_model, with the weights it starts from; changed in place.
+        train: The training split.
+        val: The validation split; its loss chooses the best epoch.
+        config: All settings.
+        run: Where everything is written; if it holds a state, the run goes on from there.
+        observer: Progress callbacks.
+        identity: A hash of configuration, data and split, which a resumed run must share with its first part.
 
     Raises:
-        DataError: a split is empty, or the loss is no longer a number; what earlier epochs left is kept.
-        ConfigError: batches of one image, which batch normalization cannot take.
-        CheckpointError: the state in ``run`` is of another run.
-        DeviceError: the device is absent or out of memory; says which options help.
+        DataError: A split is empty, or the loss is no longer a number; what earlier epochs left is kept.
+        ConfigError: Batches of one image, which batch normalization cannot take.
+        CheckpointError: The state in ``run`` is of another run.
+        DeviceError: The device is absent or out of memory; says which options help.
     """
     settings = config.training
     for name, dataset in (("training", train), ("validation", val)):

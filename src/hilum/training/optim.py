@@ -22,7 +22,7 @@ def check_batch_size(config: Config) -> None:
     """Refuse batches of one image for networks whose batch normalization then sees one value per channel.
 
     Raises:
-        ConfigError: batches of one image, for such a network.
+        ConfigError: Batches of one image, for such a network.
     """
     one_value = config.model.name == "unet" or config.preprocess.size == 32  # a perceptron; a bottleneck of 1x1
     if config.training.batch_size == 1 and one_value:

@@ -33,7 +33,7 @@ def index_and_split(config: Config, run: RunFolder, step: Step, *, anew: bool = 
 
     Raises:
         ConfigError: ``config.data`` is None.
-        DataError, SplitError: see build_index and make_split.
+        DataError, SplitError: See build_index and make_split.
     """
     if not anew and run.index.exists() and run.split.exists():
         index, split = load_index(run.index), load_split(run.split)
@@ -54,7 +54,7 @@ def choose_split(index: Index, config: Config) -> Split:
     """Return the split of ``split.split_file`` where one is named, else the data's own, else a drawn one.
 
     Raises:
-        SplitError: see load_split, check_split and make_split.
+        SplitError: See load_split, check_split and make_split.
     """
     if config.split.split_file is None:
         return make_split(index, config.split)

@@ -17,7 +17,7 @@ def open_run(root: Path) -> tuple[RunFolder, Config]:
     """Return a run's folder and its configuration.
 
     Raises:
-        CheckpointError: the folder holds no run.
+        CheckpointError: The folder holds no run.
     """
     run = RunFolder(root)
     if not run.config.is_file():

@@ -136,7 +136,7 @@ def apply_plan(batch: Batch, lungs: torch.Tensor, known: torch.Tensor, plan: Pla
         batch: N images.
         lungs: (N, 1, S, S) float32 in {0, 1}.
         known: (N,) bool, which of them can be relied on; other images stay PLAIN.
-        plan: from draw_plan.
+        plan: From draw_plan.
     """
     image, label = batch.image.clone(), batch.label.clone()
     kind = torch.zeros_like(label)
@@ -171,10 +171,10 @@ def shortcut_loss(output: ModelOutput, treated: Treated, normal: int | None, loc
       the positive evidence of all classes but ``normal``. A network without evidence has the first part alone.
 
     Args:
-        output: of the treated images.
-        treated: from apply_plan.
-        normal: the number of the class without findings.
-        localization_weight: at least 0.
+        output: Of the treated images.
+        treated: From apply_plan.
+        normal: The number of the class without findings.
+        localization_weight: At least 0.
     """
     logits = output.class_logits.float()
     kind = treated.kind.to(logits.device)

@@ -24,8 +24,8 @@ class SplitOutput:
         logits: (N, K) float32.
         labels: (N,) int64, -1 where unknown.
         dice, iou: (N,) float64 at the network's size, NaN where there is no mask.
-        loss: the weighted sum of the two parts, without a part that has no data; NaN only if the network diverged.
-        classification_loss, segmentation_loss: means over the split's labels and masks, NaN where it has none.
+        loss: The weighted sum of the two parts, without a part that has no data; NaN only if the network diverged.
+        classification_loss, segmentation_loss: Means over the split's labels and masks, NaN where it has none.
     """
 
     logits: NDArray[np.float32]
