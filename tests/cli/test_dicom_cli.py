@@ -89,7 +89,7 @@ def test_uids_are_those_that_a_client_can_ask_for(predicted: tuple[Path, str]) -
 def test_what_has_no_object_is_said(predicted: tuple[Path, str]) -> None:
     folder, said = predicted
     rows = rows_of(folder / "out" / "predictions.csv")
-    assert "no DICOM object: Expected a DICOM file at" in rows["image.png"]["reason"]
+    assert "no DICOM object: " in rows["image.png"]["reason"]
     assert rows["image.png"]["status"] == "ok"
     assert rows["torn.dcm"]["status"] == "unreadable"
     assert "no DICOM object" not in rows["image.dcm"]["reason"]

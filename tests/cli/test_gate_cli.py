@@ -152,7 +152,7 @@ def test_a_gate_of_ones_own_goes_into_a_bundle(
     ("words", "said"),
     [
         (("--size", "80"), "multiple of 32"),
-        (("--others", "nowhere.csv"), "Expected a readable CSV"),
+        (("--others", "nowhere.csv"), "nowhere.csv"),
     ],
 )
 def test_what_is_wrong_with_a_training_is_said(

@@ -393,5 +393,5 @@ def test_a_bundle_that_is_not_sealed_has_objects_too(manifest: Manifest, predict
 def test_a_segmentation_is_not_taken_for_an_image(manifest: Manifest, prediction: Prediction) -> None:
     for evidence in (None, prediction.evidence):  # one frame, which could be decoded as an image of one bit, and two
         made = segmentation(header_of(), replace(prediction, evidence=evidence), manifest)
-        with pytest.raises(ReadError, match="Expected a radiograph in image, got a segmentation"):
+        with pytest.raises(ReadError, match="image is a segmentation"):
             read_radiograph(encoded(made), origin="image")

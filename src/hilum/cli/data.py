@@ -1,4 +1,4 @@
-"""``hilum index``, ``hilum split``, ``hilum phantom``: before training."""
+"""``hilum index``, ``hilum split`` and ``hilum phantom``: prepare a dataset for training."""
 
 from __future__ import annotations
 

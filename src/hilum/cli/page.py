@@ -1,4 +1,4 @@
-"""``hilum app``: the web app."""
+"""``hilum app``: serve the web app."""
 
 from __future__ import annotations
 

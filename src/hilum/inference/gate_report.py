@@ -1,4 +1,4 @@
-"""The gate over many files: a verdict for each, whatever happens to it, and a table of every reading."""
+"""Run the input check on many files and write a table of all measurements, including unreadable files."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _COLUMNS = ("file", "verdict", "check", "passed", "severity", "value", "measured
 
 @dataclass(frozen=True)
 class FileVerdict:
-    """What is said of one file.
+    """Verdict of the input check on one file.
 
     Attributes:
-        file: Its path.
-        reason: ``accepted``, ``unreadable``, or why it is refused.
-        readings: Every measurement; empty for the classic gate and for what cannot be read.
-        messages: What was said where there are no readings.
-        orientation_fix: The fix of a wrong orientation, in words; empty where there is none.
+        file: Path of the file.
+        reason: ``accepted``, ``unreadable``, or the reason why it is refused.
+        readings: All measurements; empty for the classic gate and for unreadable files.
+        messages: Messages of the findings, if there are no readings.
+        orientation_fix: Description of the rotation or inversion that would correct the image; empty if none applies.
     """
 
     file: Path
@@ -38,17 +38,17 @@ class FileVerdict:
 
     @property
     def accepted(self) -> bool:
-        """Whether the model would answer on it."""
+        """Whether the model would predict on this file."""
         return self.reason == ACCEPTED
 
 
 def examine_files(predictor: Predictor, files: Sequence[Path], table: Path | None = None) -> Iterator[FileVerdict]:
-    """The verdict on each file, in order; a file that cannot be read gets one that says so.
+    """Yield the verdict on each file, in order; unreadable files have the reason ``unreadable``.
 
     Args:
-        predictor: Its gate and its network give the verdicts.
-        files: From hilum.data.find.find_images.
-        table: A CSV with a row for each reading, written whole once all are done, or not at all.
+        predictor: Predictor whose input check and network are used.
+        files: The files, such as those of hilum.data.find.find_images.
+        table: CSV with one row per measurement, written when all files are done.
 
     Raises:
         OutputError: The table cannot be written.
