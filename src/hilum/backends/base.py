@@ -1,4 +1,4 @@
-"""What every backend offers."""
+"""Interface of inference backends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Floats: TypeAlias = NDArray[np.float32]
 
 
 class BackendOutput(NamedTuple):
-    """One batch's answer; what the ONNX graph gives, whichever engine gave it."""
+    """Output of a network for one batch, the same for all backends."""
 
     segmentation: Floats  # (N, 1, S, S) lung probability in [0, 1]
     classification: Floats  # (N, K) logits, before temperature and softmax
@@ -20,7 +20,7 @@ class BackendOutput(NamedTuple):
 
 
 class Backend(Protocol):
-    """An engine that holds one network."""
+    """A loaded network in an inference engine."""
 
     def run(self, images: Floats) -> BackendOutput:
-        """(N, C, S, S) float32 in [0, 1] to a BackendOutput."""
+        """Run the network on images (N, C, S, S) float32 in [0, 1] and return a BackendOutput."""

@@ -213,7 +213,7 @@ class Predictor:
 
 def _after_fix(verdict: Verdict, orientation_fix: OrientationFix, origin: str) -> Verdict:
     """Return the verdict on a corrected image, with a first finding that reports the correction."""
-    message = f"orientation fixed before the model saw it: {orientation_fix.describe()}"
+    message = f"orientation corrected before prediction: {orientation_fix.describe()}"
     done = Finding("orientation_fixed", "warning", message, (origin,) if origin else ())
     return replace(verdict, findings=(done, *verdict.findings))
 
