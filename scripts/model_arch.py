@@ -77,7 +77,7 @@ def leave_original_files(trained: TrainedRun, config: Config, save_dir: Path) ->
     """Copy the run's files to the paths of the original project.
 
     ``save_dir`` gets the weights, the training curves and the summary; ``metrices_outputs`` and ``test_results``
-    beside it get the plots and tables. Its .pth files are .safetensors, in which nothing can execute.
+    next to it get plots and tables. Weights are .safetensors instead of .pth files, which could execute code.
     """
     from hilum.data.index import load_index
     from hilum.export.import_original import convert_weights

@@ -36,9 +36,9 @@ def main() -> None:
 
 def _shrink(path: Path, factor: float) -> None:
     """Reduce the size and the number of colors of a screenshot."""
-    with Image.open(path) as picture:
-        size = round(picture.width * factor), round(picture.height * factor)
-        small = np.asarray(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS))
+    with Image.open(path) as image:
+        size = round(image.width * factor), round(image.height * factor)
+        small = np.asarray(image.convert("RGB").resize(size, Image.Resampling.LANCZOS))
     coarse = np.minimum(np.rint(small / 2) * 2, 255).astype(np.uint8)
     Image.fromarray(coarse).save(path, optimize=True)
 

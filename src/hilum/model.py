@@ -126,15 +126,15 @@ def load(
         batch_size: Maximum number of images per forward pass.
         fix_orientation: Undo rotations by 90° steps and inverted gray scale that the input check detects.
 
-        Returns:
-            The model; it may be shared by threads.
+    Returns:
+        The model; it may be shared by threads.
 
-        Raises:
-            BundleError: There is no bundle, or it is damaged.
-            ConfigError: An argument is not one of those above, or ``fix_orientation`` is set with a gate other than
-                ``learned``, the only one that detects the orientation.
-            DeviceError: The device is not available.
-            MissingExtraError: The backend is not installed.
+    Raises:
+        BundleError: There is no bundle, or it is damaged.
+        ConfigError: An argument is not one of those above, or ``fix_orientation`` is set with a gate other than
+            ``learned``, the only one that detects the orientation.
+        DeviceError: The device is not available.
+        MissingExtraError: The backend is not installed.
     """
     bundle = load_bundle(bundle_path(name_or_path))
     predictor = Predictor(

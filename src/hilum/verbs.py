@@ -59,11 +59,11 @@ class Run:
             split: ``train``, ``val`` or ``test``.
             out: Folder for report.html, report.json and predictions.csv; ``<split>`` in the run's folder by default.
 
-            Returns:
-                The report, as written to report.json.
+        Returns:
+            The report, as written to report.json.
 
-            Raises:
-                CheckpointError: The folder contains no run, or a run without weights.
+        Raises:
+            CheckpointError: The folder contains no run, or a run without weights.
         """
         from hilum.evaluation.run import evaluate_run
 
@@ -133,10 +133,10 @@ def train(
             ``hilum train --help-settings``.
         resume: Continue the run in ``out`` on its own data and with its own settings; ``data`` is ignored.
 
-        Returns:
-            The finished run; ``Run.load`` opens its bundle.
+    Returns:
+        The finished run; ``Run.load`` opens its bundle.
 
-        Raises:
+    Raises:
         ConfigError: A setting is unknown or out of range.
         DataError: The data cannot be used.
         OutputError: ``out`` already holds a run, or cannot be written.
@@ -189,11 +189,11 @@ def evaluate(
         classes: Keep only these classes.
         random_state: Random seed of the bootstrap.
 
-        Returns:
-            The report, as written to report.json.
+    Returns:
+        The report, as written to report.json.
 
-        Raises:
-            DataError: No image is left, or a label is not a class of the model.
+    Raises:
+        DataError: No image is left, or a label is not a class of the model.
     """
     from hilum.evaluation.run import evaluate_bundle
 
@@ -220,11 +220,11 @@ def audit_dataset(
         classes: Keep only these classes.
         random_state: Random seed of probes, permutations and sampling.
 
-        Returns:
-            The report, as written to audit.json.
+    Returns:
+        The report, as written to audit.json.
 
-        Raises:
-            DataError: The dataset cannot be used.
+    Raises:
+        DataError: The dataset cannot be used.
     """
     from hilum.audit.run import audit
 

@@ -161,4 +161,4 @@ def show(report: Report, folder: Path) -> None:
 
     for line in summary_lines(report):
         say(escape(line))
-    say(f"Report in [bold]{escape(str(folder / PAGE_FILE))}[/]; beside it report.json and predictions.csv.")
+    say(f"Report in [bold]{escape(str(folder / PAGE_FILE))}[/], data in report.json and predictions.csv.")

@@ -22,7 +22,7 @@ def page(
     gate: GateOption = "learned",
     fix_orientation: FixOrientation = False,
     audit: Annotated[
-        Path | None, typer.Option(help="An audit's folder or its audit.json, shown beside the model card.")
+        Path | None, typer.Option(help="An audit's folder or its audit.json, shown with the model card.")
     ] = None,
     host: Host = "127.0.0.1",
     port: Port = 8501,

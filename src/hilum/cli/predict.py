@@ -149,8 +149,8 @@ def _show(done: FolderResult, listed: Sequence[tuple[Path, Result]], class_names
         for status in ("refused", "unreadable"):
             say(f"{done.statuses.get(status, 0):>9,}  {status}")
     made = [f"{folder}/" for folder in save.folders if (done.table.parent / folder).is_dir()]
-    beside = f", and beside it {', '.join(made)}" if made else ""
-    say(f"Wrote [bold]{escape(str(done.table))}[/]{beside}.")
+    others = f" and {', '.join(made)}" if made else ""
+    say(f"Wrote [bold]{escape(str(done.table))}[/]{others}.")
     segs, reports, none = (done.objects.get(kind, 0) for kind in ("seg", "sr", "none"))
     if segs or reports:
         say(f"DICOM segmentations: {segs:,}, reports: {reports:,}.")

@@ -32,7 +32,7 @@ DICOM_SUFFIXES = {"seg": ".seg.dcm", "sr": ".sr.dcm"}
 _REASONS: Mapping[str, tuple[Severity, str]] = {
     "not_image": ("info", "files are not images"),
     "dicomdir": ("info", "files are DICOM directories (DICOMDIR), which hold no pixels"),
-    "masks": ("info", "files are masks beside images/"),
+    "masks": ("info", "files are masks next to images/"),
     "outputs": ("info", "files are from an earlier prediction"),
     "hidden": ("info", "files or folders are hidden"),
     "nested_folder": ("warning", "folders inside class folders are not searched"),

@@ -55,7 +55,7 @@ class _NumberType:
 
 
 def _number(kind: _NumberType, content: bytes) -> Any:
-    """Replacement of ``numpy.core.multiarray.scalar`` that returns a Python number."""
+    """Return a Python number, as a replacement of ``numpy.core.multiarray.scalar``."""
     return np.frombuffer(content, kind.dtype, count=1)[0].item()
 
 

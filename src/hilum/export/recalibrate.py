@@ -239,12 +239,12 @@ def _card(
     lines = [
         _HEADING,
         "",
-        f"Fitted anew on {calibration.n:,} images of {calibration.groups:,} groups (split {calibration.split}, index "
+        f"Refitted on {calibration.n:,} images of {calibration.groups:,} groups (split {calibration.split}, index "
         f"SHA-256 {calibration.digest}), from bundle {manifest.bundle_id[:12]}. Temperature {manifest.temperature:.3f} "
-        f"before, {calibration.temperature:.3f} now; it abstains {abstains}. Figures elsewhere in this card are of the "
-        "temperature before.",
+        f"before, {calibration.temperature:.3f} after; it abstains {abstains}. Other metrics in this card use the "
+        "previous temperature.",
         "",
-        "| figure | before | after, cross-fitted in five folds of groups |",
+        "| figure | before | after, five-fold cross-validation over groups |",
         "|---|---|---|",
         *[f"| {name} | {getattr(before, name)} | {getattr(after, name)} |" for name in _FIGURES],
         "",

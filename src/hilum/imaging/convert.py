@@ -37,7 +37,7 @@ def radiograph_of(image: ImageLike, origin: str = "image in memory") -> Radiogra
               converted to gray by ITU-R BT.601 luma;
             - a PIL image, decoded like a file of the same mode, with its EXIF orientation applied;
             - a pydicom dataset with one frame, decoded like its file.
-            origin: Name of the image in messages and in the result.
+        origin: Name of the image in messages and in the result.
 
     Raises:
         DataError: The array has another shape or dtype, or floating-point values outside [0, 1].
