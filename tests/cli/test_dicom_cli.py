@@ -101,7 +101,7 @@ def test_what_has_no_object_is_said(predicted: tuple[Path, str]) -> None:
 def test_a_folder_without_dicom_is_predicted_and_told(hilum: Callable[..., str], tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "image.png"), draw_phantom(1, "Normal", size=SIZE).image)
     said = hilum("predict", tmp_path / "image.png", "--output", tmp_path / "out", "--dicom-sr")
-    assert re.search(r"without DICOM objects.*\b1\b", said)
+    assert re.search(r"without DICOM output.*\b1\b", said)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.csv"]
 
 
