@@ -249,7 +249,7 @@ def test_predict_gives_every_odd_file_its_row(hilum: Hilum, trained_run: RunFold
     }
     assert "shorter side, pixels: 1, expected at least 64" in rows["one-pixel.png"]["reason"]
     assert "empty file" in rows["empty.png"]["reason"]
-    assert "got something else" in rows["text.jpg"]["reason"]
+    assert "PNG, JPEG, WebP, BMP, TIFF or DICOM" in rows["text.jpg"]["reason"]
     assert rows["sixteen-bit.png"]["predicted_label"] == rows["rgba.png"]["predicted_label"] != ""
     assert output.count("unreadable") == 3
     hilum("predict", tmp_path / "in", "--bundle", trained_run.bundle, "--output", tmp_path / "open", "--gate", "none")
