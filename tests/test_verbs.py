@@ -86,3 +86,13 @@ def test_empty_paths_are_not_the_current_folder(run: hilum.Run) -> None:
     assert not (run.path / "new").exists()
     with pytest.raises(ConfigError):
         hilum.train("", out=run.path, resume=True, epochs=2)
+    with pytest.raises(ConfigError):
+        hilum.train("", out=run.path, resume=True, random_state=0)
+
+
+def test_a_run_is_resumed_on_the_device_asked_for(run: hilum.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("hilum.pipeline.train", lambda config, run, **more: asked.append(config.training.device))
+    hilum.train("", out=run.path, resume=True)
+    hilum.train("", out=run.path, resume=True, device="auto", settings={})
+    assert asked == ["cpu", "auto"]

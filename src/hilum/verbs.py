@@ -120,7 +120,8 @@ def train(
         random_state: Seed of the split, the weights, the order and the augmentation.
         settings: Any other setting by its name, such as ``{"shortcuts.lesion_p": 0.2}``; see
             ``hilum train --help-settings``.
-        resume: Go on with the run in ``out``, on its own data and with its own settings; ``data`` is not read.
+        resume: Resume the run in ``out``, on its own data and with its own settings; ``data`` is not read. Only ``device``
+            may be given with it.
 
     Raises:
         ConfigError: A setting is unknown or out of range.
@@ -131,13 +132,16 @@ def train(
     from hilum.training.from_bundle import settings_from_bundle
     from hilum.training.runs import open_run
 
-    given = (preset != "default", from_bundle, classes, epochs, batch_size, learning_rate, size, random_state, settings)
+    preset_given = None if preset == "default" else preset
+    given = (preset_given, from_bundle, classes, epochs, batch_size, learning_rate, size, random_state, settings or None)
     if resume:
         if out is None:
             raise ConfigError("There is no run to resume: `out` is not given.", hint="Pass the run's folder as `out`.")
-        if any(value not in (None, False) for value in given):
+        if any(value is not None for value in given):
             raise ConfigError("A run is resumed with its own settings.", hint="Leave the settings out.")
         run, config = open_run(Path(out))
+        if device is not None:
+            config = load_config("original", run.config, nest({"training.device": device}))
         run_training(config, run, resume=True)
         return Run(run.root)
     flat = {
