@@ -92,7 +92,9 @@ def audit(
     backend = open_backend(bundle) if bundle is not None else None
     index = _index(data, classes, split_file)
     if bundle is not None:
-        from hilum.evaluation.measure import labels_of  # here: it needs matplotlib, which is better missed now than last
+        from hilum.evaluation.measure import (
+            labels_of,  # here: it needs matplotlib, which is better missed now than last
+        )
 
         labels_of(_measured(index.records)[1], bundle.manifest.class_names)
     _make_folder(out)

@@ -113,7 +113,7 @@ class Worker:
                 progress(number, len(studies))
 
     def _pending(self, study: str, counts: Counts) -> Iterator[Image | Row | None]:
-        """Yield each image to process, None for one that is done or left alone, a row where the study cannot be searched."""
+        """Yield each image to process, None for one to leave alone, a row where the study cannot be searched."""
         try:
             images, has_reports = images_of(self._server, study)
             if not images and not has_study(self._server, study):
