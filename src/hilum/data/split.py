@@ -156,7 +156,9 @@ def load_split(path: Path) -> Split:
         raise SplitError(f"Cannot read the split '{path}': {error.strerror}.", hint="Check the path.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SplitError(f"'{path}' is not a valid split: {error}.", hint="Draw the split again.") from error
-    if digest != split.digest or not known:
+    if not known:
+        raise SplitError(f"'{path}' has splits other than {', '.join(SPLIT_NAMES)}.", hint="Draw the split again.")
+    if digest != split.digest:
         raise SplitError(f"The split '{path}' was changed: its digest does not match.", hint="Draw the split again.")
     return split
 

@@ -7,6 +7,7 @@ thread-safe.
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -69,7 +70,9 @@ _TURNS = {
 }
 
 
-def read_radiograph(source: Path | bytes, *, origin: str | None = None, max_pixels: int = MAX_PIXELS) -> Radiograph:
+def read_radiograph(
+    source: str | os.PathLike[str] | bytes, *, origin: str | None = None, max_pixels: int = MAX_PIXELS
+) -> Radiograph:
     """Decode a radiograph from a PNG, JPEG, WebP, BMP, TIFF or DICOM file and return it as a Radiograph.
 
     Color is converted to gray by ITU-R BT.601 luma, transparency is composited over black, and the EXIF orientation is
@@ -83,6 +86,8 @@ def read_radiograph(source: Path | bytes, *, origin: str | None = None, max_pixe
     Raises:
         ReadError: The file cannot be read, is not of a supported format, has several frames, is too large or damaged.
     """
+    if not isinstance(source, bytes):
+        source = Path(source)
     name = origin if origin is not None else _name_of(source)
     content = source if isinstance(source, bytes) else _file_content(source, name)
     if not content:

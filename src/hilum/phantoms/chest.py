@@ -128,7 +128,7 @@ def write_phantoms(
         raise DataError(
             f"Expected at least one phantom for each of {len(classes)} classes, got {n}.", hint="Increase the count."
         )
-    _check_empty(out)
+    check_empty(out)
     rows: list[tuple[str, ...]] = []
     for label, number, patient, has_mask in _plan(n, seed, classes, mask_share):
         phantom = draw_phantom(number, label, size=size, patient=patient)
@@ -153,7 +153,12 @@ def _check(seed: int, patient: int, size: int, labels: Sequence[str]) -> None:
         raise ConfigError(f"Expected a seed of at least 0, got {min(seed, patient)}.", hint="Use 0 or more.")
 
 
-def _check_empty(out: Path) -> None:
+def check_empty(out: Path) -> None:
+    """Check that ``out`` does not exist, or is an empty folder.
+
+    Raises:
+        OutputError: ``out`` is a file or a folder that is not empty, or cannot be read.
+    """
     try:
         occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
     except OSError as error:

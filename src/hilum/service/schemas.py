@@ -127,4 +127,4 @@ class BundleSchema(BaseModel):
 class HealthSchema(BaseModel):
     """Health of the service."""
 
-    status: Literal["ok", "stopping"]
+    status: Literal["ok"]
