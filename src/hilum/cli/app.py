@@ -39,7 +39,9 @@ COMMANDS = {
     "train-gate": Command(
         "train_gate", "Training", "Train an input check on your own radiographs and negative examples."
     ),
-    "export": Command("export", "Training", "Export a run as a bundle, once PyTorch and ONNX Runtime agree."),
+    "export": Command(
+        "export", "Training", "Export a run as a bundle, if PyTorch and ONNX Runtime agree on its outputs."
+    ),
     "import-checkpoint": Command("export", "Training", "Convert a checkpoint of the original project to a bundle."),
     "evaluate": Command(
         "evaluate", "Evaluation", "Evaluate a run or a bundle, with confidence intervals, and write a report."
@@ -56,7 +58,7 @@ COMMANDS = {
     "gate": Command("gate", "Inference", "Check whether images are upright frontal chest radiographs, with reasons."),
     "info": Command("info", "Inference", "Show a bundle's classes, network, test metrics, calibration and size."),
     "serve": Command("serve", "Serving", "Serve a bundle over REST, with the API documentation at /docs."),
-    "app": Command("page", "Serving", "Serve the web app: predict in the browser and save results; nothing is stored."),
+    "app": Command("page", "Serving", "Serve the web app: predict in the browser; nothing is stored on the server."),
     "dicomweb": Command(
         "dicomweb", "Serving", "Predict on the chest radiographs of a PACS and store segmentations and reports there."
     ),

@@ -38,7 +38,7 @@ def export(
         typer.Option("--no-training-hashes", help="Leave out the hashes by which training images are recognized."),
     ] = False,
 ) -> None:
-    """Export a run as a bundle, once PyTorch and ONNX Runtime agree."""
+    """Export a run as a bundle, if PyTorch and ONNX Runtime agree on its outputs."""
     steps = StepBars()
     from hilum.export.run import export_run
     from hilum.progress import Step

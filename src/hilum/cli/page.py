@@ -29,7 +29,7 @@ def page(
     max_upload: MaxUpload = 256,
     max_session: Annotated[int, typer.Option(min=1, help="Limit for all files of a session, MiB.")] = 4000,
 ) -> None:
-    """Serve the web app: predict in the browser and save results; nothing is stored."""
+    """Serve the web app: predict in the browser; nothing is stored on the server."""
     check_orientation(gate, fix_orientation)
     try:
         import streamlit  # noqa: F401

@@ -100,6 +100,8 @@ def find_images(inputs: str | Path | Iterable[str | Path]) -> FoundImages:
         here: Skipped = defaultdict(list)
         files = _expand(item, here)
         if not files:
+            if not glob.has_magic(str(item)) and not Path(item).exists():
+                raise DataError(f"'{item}' does not exist.", hint="Check the path.")
             reasons = " ".join(finding.message for finding in findings_of(here, Path(item)))
             raise DataError(
                 f"No images found in '{item}'. {reasons}".strip(),
