@@ -1,4 +1,4 @@
-"""How a long piece of work reports: what the command line draws bars from. Silent by default."""
+"""Callbacks by which long work reports its progress; the command line draws bars from them. Silent by default."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Step:
-    """Whom to tell of the steps of a long command.
+    """Callbacks for the steps of a long command.
 
     Attributes:
-        begin: a long step of that title begins; gives the Progress to call, or None.
-        found: what is wrong with the data's files. A file that is left out is never left out in silence.
+        begin: Called with the title of a long step that begins; returns the Progress to call, or None.
+        found: Called with what is wrong with the data's files, so that no file is left out in silence.
+        expected: Called before the work with the estimated time in seconds and what it is spent on. None skips the
+            estimate, which takes a second or two.
     """
 
     begin: Callable[[str], Progress | None] = lambda title: None
     found: Callable[[Sequence[Finding]], None] = lambda findings: None
+    expected: Callable[[float, str], None] | None = None
