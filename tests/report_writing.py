@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hilum.audit.report import AuditFinding, AuditReport, DataFacts
+from hilum.audit.report import AuditFinding, AuditReport, Conclusion, DataFacts
 from hilum.evaluation.report import Contrast, Estimate, Failure, Figure, ModelRef, Report, Settings, SplitRef
 from hilum.metrics.scores import Scores, confusion_counts
 from hilum.metrics.table import figures_of
@@ -137,8 +137,8 @@ def audit_report(**parts: Any) -> AuditReport:
     """An audit with something in every part; ``parts`` replaces some."""
     probes = [
         {"probe": name, "positive": "COVID", "negative": "Normal", "auc": estimate(value), "chance_low": 0.42}
-        | {"chance_high": 0.58, "p_value": 0.0004, "counts": [20, 20], "groups": [20, 20]}
-        for name, value in (("border", 0.93), ("histogram", 0.99), ("source", None))
+        | {"chance_high": 0.58, "p_value": 0.0004, "counts": [20, 20], "groups": [20, 20], "severity": severity}
+        for name, value, severity in (("border", 0.93, "error"), ("histogram", 0.99, "info"), ("source", None, "info"))
     ]
     score = {"accuracy": estimate(0.9), "balanced_accuracy": estimate(0.8), "auc": estimate(0.95)}
     plain = {"index": None, "balanced_index": None, "follows_background": None}
@@ -175,9 +175,13 @@ def audit_report(**parts: Any) -> AuditReport:
         name="images & more", images=42, readable=40, with_masks=10, groups=41, classes={"COVID": 20, "Normal": 22},
         sources={"north": {"COVID": 20}, "south": {"Normal": 15}}, splits={"train": 30, "test": 12},
     )  # fmt: skip
+    fact = {"value": "10 × 10", "share": 0.5}
+    files = dict.fromkeys(("COVID", "Normal"), dict.fromkeys(("size", "format", "mode", "bits"), fact))
+    conclusion = Conclusion(text="The data offer <shortcuts>.", data="shortcut", model="relies_on_them", leaks=0)
     every: dict[str, Any] = {
-        "hilum_version": "0.0.0", "data": data, "findings": findings, "duplicates": duplicates,
-        "probes": tuple(probes), "model": model, "robustness": tuple(robustness), "seconds": 12.3,
+        "hilum_version": "0.0.0", "conclusion": conclusion, "data": data, "files": files, "findings": findings,
+        "duplicates": duplicates, "probes": tuple(probes), "model": model, "robustness": tuple(robustness),
+        "seconds": 12.3,
     }  # fmt: skip
     return AuditReport(**{**every, **parts})
 
