@@ -33,7 +33,9 @@ from hilum.metrics.scores import Scores
 from hilum.metrics.table import figures_of
 
 MODEL = ModelRef(kind="run", name="one", id="f" * 64)
-FILES = {"report.json", "report.html", "predictions.csv", "evaluation.json", "plots", "classification_report.json"}
+FILES = {"report.json", "report.html", "claim.html", "claim.md", "predictions.csv", "evaluation.json", "plots"} | {
+    "classification_report.json"
+}
 Parts = dict[str, Any]
 
 

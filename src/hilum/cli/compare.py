@@ -13,7 +13,7 @@ from rich.table import Table
 from hilum.cli.app import examples, new_typer
 from hilum.cli.console import console, say
 from hilum.cli.inputs import ResamplesOption
-from hilum.format import format_interval, number
+from hilum.format import format_interval, number, split_title
 from hilum.types import SplitName
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ def compare(
     say(f"B: {escape(str(b))}")
     for part, which in ((found, ""), (found.unseen, ", unseen by both")):
         if part is not None:
-            name = "all images" if part.split == "all" else f"{part.split} split"
-            title = f"{name}: {counts_of(part)}{which}"
+            title = f"{split_title(part.split)}: {counts_of(part)}{which}"
             table = Table("metric", "n", "A", "B", "B − A (95% CI)", "p", "p (Holm)", title=title)
             for difference in part.headline:
                 table.add_row(*_row(difference))

@@ -1,4 +1,4 @@
-"""``hilum evaluate``: the metrics of a run or a bundle, each with its interval and n."""
+"""``hilum evaluate``: evaluate a run or a bundle, and write a report."""
 
 from __future__ import annotations
 
@@ -52,18 +52,25 @@ def evaluate(
     resamples: ResamplesOption = 1000,
     seed: SeedOption = 0,
     from_predictions: Annotated[
-        Path | None, typer.Option(help="Recompute the report from an evaluation's folder or a predictions.csv.")
+        Path | None,
+        typer.Option(help="Recompute the report from an evaluation's folder or a predictions.csv; needs no model."),
     ] = None,
     leave_one_source_out: Annotated[
-        bool, typer.Option("--leave-one-source-out", help="Retrain without each source in turn: one training each.")
+        bool,
+        typer.Option(
+            "--leave-one-source-out",
+            help="Train again without each source in turn, and measure the drop on its images.",
+        ),
     ] = False,
     leave_out: Annotated[
-        list[str] | None, typer.Option("--leave-out", help="Retrain without this source; repeat the option for more.")
+        list[str] | None,
+        typer.Option("--leave-out", help="Train again without this source only; repeat the option for more."),
     ] = None,
 ) -> None:
     """Evaluate a run or a bundle, with confidence intervals, and write a report.
 
-    A run brings its own data; with DATA, the bundle in it is evaluated.
+    A run is evaluated on its own data. With DATA, its bundle is evaluated on DATA. Writes report.html, claim.html
+    (CLAIM 2024 checklist), report.json and predictions.csv.
     """
     from hilum.bundle.container import MANIFEST
 
@@ -73,8 +80,8 @@ def evaluate(
         given = [source for source in sources if source is not None and source.name == "COMMANDLINE"]
         if target or data or split or classes or held_out or given:
             raise ConfigError(
-                "--from-predictions takes --output alone: the rest is that of the evaluation before.",
-                hint="Leave the other inputs out.",
+                "--from-predictions can only be combined with --output; all else is that of the first evaluation.",
+                hint="Leave the other options out.",
             )
         _again(from_predictions, output or Path("evaluation"))
         return
@@ -84,12 +91,13 @@ def evaluate(
     if data is not None:
         if held_out:
             raise ConfigError(
-                "A bundle cannot be trained again without a source.", hint="hilum evaluate RUN --leave-out SOURCE"
+                "A bundle cannot be trained again. --leave-out needs a run.",
+                hint="hilum evaluate RUN --leave-out SOURCE",
             )
         _bundle(resolve_bundle(target), data, output or Path("evaluation"), split, classes, resamples, seed)
         return
     if target == DEFAULT or path.is_file() or (path / MANIFEST).is_file():
-        raise ConfigError(f"The bundle '{target}' needs data to evaluate on.", hint="hilum evaluate BUNDLE DATA")
+        raise ConfigError(f"The bundle '{target}' has no data of its own.", hint="hilum evaluate BUNDLE DATA")
     if classes:
         raise ConfigError(
             "--class needs DATA: a run is evaluated on its own classes.", hint="hilum evaluate RUN DATA --class NAME"
@@ -154,10 +162,10 @@ def _run(
 
 
 def show(report: Report, folder: Path) -> None:
-    """Print a summary of a report and the place of its files."""
+    """Print the summary of a report and the folder of its files."""
     from hilum.evaluation.page import PAGE_FILE
     from hilum.evaluation.report import summary_lines
 
     for line in summary_lines(report):
         say(escape(line))
-    say(f"Report in [bold]{escape(str(folder / PAGE_FILE))}[/]; beside it report.json and predictions.csv.")
+    say(f"Report in [bold]{escape(str(folder / PAGE_FILE))}[/]; beside it claim.html, report.json and predictions.csv.")

@@ -40,7 +40,7 @@ class _Command(TyperCommand):
 
 @app.command(
     cls=_Command,
-    epilog=examples("hilum info", "hilum info model.hilum --json", "hilum info model.hilum --card hf -o README.md"),
+    epilog=examples("hilum info model.hilum --json", "hilum info model.hilum --card hf -o README.md"),
 )
 def info(
     bundle: BundleArgument = DEFAULT,

@@ -1,4 +1,4 @@
-"""``hilum recalibrate``: a bundle fitted to local images without training."""
+"""``hilum recalibrate``: fit a bundle's calibration to local images, without training."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def recalibrate(
     split: Annotated[SplitName | None, typer.Option(help="Use only this split of the data.")] = None,
     target_accuracy: Annotated[
         float,
-        typer.Option(min=0.5, max=0.999, help="Accuracy to reach on images without abstention; sets the threshold."),
+        typer.Option(min=0.5, max=0.999, help="Target accuracy on images without abstention; sets the threshold."),
     ] = 0.95,
     resamples: ResamplesOption = 1000,
 ) -> None:
@@ -68,22 +68,22 @@ def recalibrate(
 
 def _show(result: Recalibration) -> None:
     calibration = result.calibration
-    table = Table("figure", "before", "after", title=f"{calibration.n:,} images, {calibration.groups:,} groups")
+    table = Table("metric", "before", "after", title=f"{calibration.n:,} images, {calibration.groups:,} groups")
     for name in ("ece", "brier", "nll"):
         table.add_row(
             metric_title(name, first=True), *(str(getattr(own, name)) for own in (result.before, result.after))
         )
     console.print(table)
-    say("After: each image at a temperature fitted on the others, in five folds of whole groups; 95% intervals.")
+    say("After: cross-validated, five folds of whole groups; with 95% CI.")
     threshold = calibration.abstention_threshold
     say(f"Temperature {calibration.temperature:.3f}.")
     if threshold is None:
         say(
-            f"No abstention threshold: none is proved to reach an accuracy of {calibration.target_accuracy:.0%} on "
-            "these images."
+            f"No abstention threshold: on these images none reaches an accuracy of {calibration.target_accuracy:.0%} "
+            "with statistical confidence."
         )
     else:
-        say(f"Abstains below a probability of {threshold:.3f}, to reach {calibration.target_accuracy:.0%} accuracy.")
+        say(f"Abstains below a probability of {threshold:.3f}; target accuracy {calibration.target_accuracy:.0%}.")
     for level, quantiles in calibration.quantiles.items():
         if unbounded := [n for n, q in zip(result.images, quantiles, strict=True) if q == 1]:
-            say(f"Prediction sets at {float(level):.0%} always hold {escape(', '.join(unbounded))}: too few groups.")
+            say(f"Prediction sets at {float(level):.0%} always contain {escape(', '.join(unbounded))}: too few groups.")

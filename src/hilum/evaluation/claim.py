@@ -14,6 +14,7 @@ from hilum.document import write_document
 from hilum.evaluation.claim_entries import entries_of
 from hilum.evaluation.page import CLAIM_PAGE, PAGE_FILE
 from hilum.evaluation.report import Report
+from hilum.format import split_title
 from hilum.storage import write_text
 
 CLAIM_TEXT = "claim.md"
@@ -93,7 +94,7 @@ SECTIONS = (
     Section("Methods: evaluation", (
         Item(28, "Metrics", "Say which metric is primary, and why."),
         Item(29, "Statistics", "Name tests, corrections and the level of significance of every comparison."),
-        Item(30, "Robustness", "Report how changes of the images affect the results; see `hilum audit`."),
+        Item(30, "Robustness", "Report how changes of the images affect the results (see hilum audit)."),
         Item(31, "Explainability", "Say what the maps are used for, and how they were validated."),
         Item(32, "Internal testing", "Say whether the test set was used for any decision before."),
         Item(33, "External testing", "Report results on data of other institutions, or say that there are none."),
@@ -142,7 +143,7 @@ def claim_context(report: Report) -> dict[str, Any]:
     every = [item for section in SECTIONS for item in section.items]
     return {
         "kind": "CLAIM 2024 checklist",
-        "title": f"{report.model.name}, {report.split.name} split",
+        "title": f"{report.model.name}, {split_title(report.split.name)}",
         "sections": {_anchor(section): section.title for section in SECTIONS},
         "parts": [
             {
@@ -164,7 +165,7 @@ def claim_markdown(report: Report) -> str:
     """Return the checklist as Markdown, one table per section."""
     entries = entries_of(report)
     lines = [
-        f"# CLAIM 2024 checklist: {_cell(report.model.name)}, {_cell(report.split.name)} split",
+        f"# CLAIM 2024 checklist: {_cell(report.model.name)}, {split_title(report.split.name)}",
         "",
         f"Written by hilum {report.hilum_version}. *From this run* is what the evaluation knows; *for the author* is "
         f"what it cannot know and does not claim. Items after {SOURCE}.",

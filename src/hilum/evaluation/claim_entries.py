@@ -84,7 +84,7 @@ def _add_data(report: Report, add: Add) -> None:
 def _add_partitions(report: Report, add: Add) -> None:
     origin = report.provenance or Provenance()
     if origin.partition == "drawn":
-        drawn = f"Drawn by hilum at random, seed {origin.split_seed}"
+        drawn = f"Drawn by hilum at random, seed {origin.partition_seed}"
         add(19, f"{drawn}: whole groups, stratified by class and, where possible, by source.")
     elif origin.partition == "given":
         add(19, "Given with the data.")
@@ -98,7 +98,7 @@ def _add_partitions(report: Report, add: Add) -> None:
             else "By image: the data name no groups (patients), so images of one patient may be in several parts.",
         )
     if report.split.digest is not None:
-        add(19, f"SHA-256 of the {'partition' if origin.partition else 'list of images'}: {report.split.digest}.")
+        add(19, f"SHA-256 of the {'partition' if origin.partition else 'list of images'}: {report.split.digest}")
     overlap = report.training_overlap
     if report.model.kind == "bundle" and report.overlap_sentence is not None and overlap is not None:
         add(20, f"Compared with the perceptual hashes of the bundle's training images: {report.overlap_sentence}")
@@ -231,7 +231,7 @@ def _add_rest(report: Report, add: Add) -> None:
     add(43, f"Software: hilum {report.hilum_version}.")
     if report.model.id is not None:
         what = "weights" if report.model.kind == "run" else report.model.kind
-        add(43, f"SHA-256 of the {what}: {report.model.id}.")
+        add(43, f"SHA-256 of the {what}: {report.model.id}")
 
 
 def _measured(report: Report, metric: str, class_name: str | None = None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -211,17 +212,23 @@ def verdict(comparison: Comparison) -> str:
         if comparison.unseen is None:
             return "No verdict: a model was trained on these images, and no labeled image is unseen by both."
         return f"Images unseen by both: {verdict(comparison.unseen)}"
-    told: dict[str, list[str]] = {"A": [], "B": []}
-    for difference in comparison.headline:
-        if difference.better is not None:
-            told[difference.better].append(f"{figure_name(difference)} (n = {difference.n:,})")
+    better = {model: [d for d in comparison.headline if d.better == model] for model in "AB"}
     on = f"on {counts_of(comparison)}"
-    if not told["A"] and not told["B"]:
+    if not better["A"] and not better["B"]:
         return f"No significant difference between A and B {on}."
-    parts = [f"{model} is better in {_listed(names)}" for model, names in told.items() if names]
-    rest = len(comparison.headline) - len(told["A"]) - len(told["B"])
+    parts = [f"{model} is better in {_with_n(found)}" for model, found in better.items() if found]
+    rest = len(comparison.headline) - len(better["A"]) - len(better["B"])
     tail = f"; no significant difference in the other {rest} metrics" if rest else ""
     return f"{', and '.join(parts)}, {on}{tail}."
+
+
+def _with_n(differences: Sequence[Difference]) -> str:
+    """The metrics in words, each with its n; neighbors of equal n share it."""
+    texts = []
+    for n, group in groupby(differences, key=n_of):
+        names = [figure_name(difference) for difference in group]
+        texts.append(f"{_listed(names)} (n = {n}{' each' if len(names) > 1 else ''})")
+    return "; ".join(texts)
 
 
 def counts_of(comparison: Comparison) -> str:

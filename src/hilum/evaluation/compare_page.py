@@ -35,7 +35,8 @@ def write_comparison_page(comparison: Comparison, path: Path, *, names: tuple[st
             if rows := [_row(difference) for difference in _chosen(part, key)]:
                 anchor = key if number == len(parts) - 1 else f"unseen-{key}"
                 sections[anchor] = title if len(parts) == 1 else f"{title}: {which.lower()}"
-                tables.append({"anchor": anchor, "title": sections[anchor], "counts": counts_of(part), "rows": rows})
+                table = {"anchor": anchor, "title": sections[anchor], "counts": counts_of(part), "rows": rows}
+                tables.append({**table, "end": max((row["end"] for row in rows if not row["pixels"]), default=1)})
     sections["method"] = "Methods"
     context = {
         "kind": "Comparison",
@@ -65,19 +66,20 @@ def _chosen(part: Comparison, section: str) -> list[Difference]:
 
 
 def _row(difference: Difference) -> dict[str, Any]:
-    """A row of the table; the bar runs over the range that the metric's differences can have."""
+    """A row of the table; ``end`` is where an axis around 0 must end, in pixels for distances, to show its bar."""
     name = figure_name(difference)
     estimate = {"value": difference.difference, "low": difference.low, "high": difference.high, "n": difference.n}
-    bounds = [abs(bound) for bound in (difference.low, difference.high) if not math.isnan(bound)]
-    unbounded = difference.metric == "hd95"
-    end = math.ceil(max(bounds, default=1)) if unbounded else 1
+    known = [abs(bound) for bound in (difference.low, difference.high, difference.difference) if not math.isnan(bound)]
+    pixels = difference.metric == "hd95"
+    farthest = max(known, default=0.0)
     return {
         "name": name[:1].upper() + name[1:],
         "n": n_of(difference),
         "a": difference.a,
         "b": difference.b,
         "estimate": as_json(estimate),
-        "end": max(end, 1),
+        "pixels": pixels,
+        "end": max(1, math.ceil(farthest)) if pixels else max(0.1, math.ceil(10 * farthest) / 10),
         "better": difference.better,
         "p": _p(difference.p),
         "p_holm": _p(difference.p_holm),

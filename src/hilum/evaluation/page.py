@@ -11,7 +11,7 @@ from hilum.document import data_uri, write_document
 from hilum.evaluation.failure_images import FailureImages
 from hilum.evaluation.plots.probabilities import diagram_bins
 from hilum.evaluation.report import Figure, Report
-from hilum.format import metric_title
+from hilum.format import metric_title, split_title
 
 PAGE_FILE = "report.html"
 CLAIM_PAGE = "claim.html"
@@ -76,7 +76,7 @@ def page_context(
     }
     return {
         "kind": "Evaluation",
-        "title": f"{report.model.name}, {report.split.name} split",
+        "title": f"{report.model.name}, {split_title(report.split.name)}",
         "report": content,
         "overlap": report.overlap_sentence,
         "headline": _headline(report),
@@ -85,6 +85,8 @@ def page_context(
         "chance": 1 / max(1, len(report.class_names)),
         "hd95_end": _round_up(max((f.high or f.value or 0 for f in report.figures if f.metric == "hd95"), default=0)),
         "conformal": [_prediction_sets(result) for result in content["conformal"]],
+        "always": _always_in_a_set(content["conformal"]),
+        "ece_end": _ece_end(content["calibration"]),
         "failures": [{**failure, **_drawings(images.get(failure["file"]))} for failure in content["failures"]],
         "failures_drawn": bool(images),
         "evidence_known": any(drawn.has_evidence is not None for drawn in images.values()),
@@ -220,9 +222,23 @@ def _overlap_rows(report: Report) -> list[dict[str, Any]]:
 
 
 def _prediction_sets(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A level, its title, and the classes that are in every set: a quantile of 1 comes from too few groups."""
-    always = [name for name, quantile in result["quantiles"].items() if quantile is not None and quantile >= 1]
-    return {**result, "title": f"{float(result['level']):.0%}", "always": always}
+    return {**result, "title": f"{float(result['level']):.0%}"}
+
+
+def _always_in_a_set(results: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Class to the levels at which it is in every set: a quantile of 1 comes from too few groups."""
+    found: dict[str, list[str]] = {}
+    for result in results:
+        for name, quantile in result["quantiles"].items():
+            if quantile is not None and quantile >= 1:
+                found.setdefault(name, []).append(f"{float(result['level']):.0%}")
+    return found
+
+
+def _ece_end(calibration: Mapping[str, Any] | None) -> float:
+    """The end of the axis of the ECE: 0.25, or 1 where that is too short."""
+    estimates = [] if calibration is None else [calibration[state]["ece"] for state in ("before", "after")]
+    return 0.25 if all((e["high"] or e["value"] or 0) <= 0.25 for e in estimates) else 1
 
 
 def _localization(content: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -261,13 +277,18 @@ def _identical(differences: list[dict[str, Any]]) -> list[str]:
 def _settings(report: Report) -> list[dict[str, Any]]:
     """The trainings that made the weights, each with its sections of settings; the last is the model's own."""
     trainings = () if report.provenance is None else report.provenance.training
-    return [
-        {
-            "name": "" if len(trainings) == 1 else f"Training {number} of {len(trainings)}",
-            "sections": [_section(name, values) for name, values in own.items() if isinstance(values, Mapping)],
-        }
-        for number, own in enumerate(trainings, start=1)
-    ]
+    found = []
+    for number, own in enumerate(trainings, start=1):
+        sections = [_section(name, values) for name, values in own.items() if isinstance(values, Mapping)]
+        changed = [
+            f"{section['name']}.{row['name']}={row['value']}"
+            for section in sections
+            for row in section["rows"]
+            if row["changed"]
+        ]
+        name = "" if len(trainings) == 1 else f"Training {number} of {len(trainings)}"
+        found.append({"name": name, "sections": sections, "changed": changed})
+    return found
 
 
 def _section(section: str, values: Mapping[str, Any]) -> dict[str, Any]:

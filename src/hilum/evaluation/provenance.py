@@ -46,7 +46,7 @@ def provenance_of_run(
     return Provenance(
         data={name: facts_of(records_of(index, split, name)) for name in SPLIT_NAMES},
         partition=split.origin,
-        split_seed=split.seed,
+        partition_seed=split.seed,
         grouped=any(record.group is not None for record in index.records),
         left_out=_left_out(json.loads(run.findings.read_text(encoding="utf-8"))) if run.findings.is_file() else {},
         trained_sources=_trained_sources(records_of(index, split, "train"), start),

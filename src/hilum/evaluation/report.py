@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from hilum.format import format_interval, metric_title
+from hilum.format import format_interval, metric_title, split_title
 from hilum.metrics.table import OVERLAP
 
 
@@ -141,7 +141,7 @@ class Provenance(Part):
     Attributes:
         data: Name of a split to its counts; ``all`` where the data are not split.
         partition: ``given`` by the data, or ``drawn`` by hilum.
-        split_seed: Seed of a drawn split.
+        partition_seed: Seed of a drawn split.
         grouped: Whether the data name groups (patients).
         left_out: Check to the number of files that it excluded.
         trained_sources: Sources of the images that the model was trained on; None where they are not known.
@@ -155,7 +155,7 @@ class Provenance(Part):
 
     data: dict[str, SplitFacts] = {}
     partition: Literal["given", "drawn"] | None = None
-    split_seed: int | None = None
+    partition_seed: int | None = None
     grouped: bool = False
     left_out: dict[str, int] = {}
     trained_sources: tuple[str, ...] | None = None
@@ -262,9 +262,8 @@ def summary_lines(report: Report) -> list[str]:
     ]
     width = max((len(words) for words, _ in shown), default=0)
     split = report.split
-    name = "all images" if split.name == "all" else f"{split.name} split"
     head = (
-        f"{name}: {split.images:,} images in {split.groups:,} groups, {split.labeled:,} labeled, "
+        f"{split_title(split.name)}: {split.images:,} images in {split.groups:,} groups, {split.labeled:,} labeled, "
         f"{split.with_masks:,} with masks; 95% intervals"
     )
     first = [report.overlap_sentence] if report.overlap_sentence else []

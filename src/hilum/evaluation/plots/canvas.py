@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from hilum.format import split_title
 from hilum.storage import atomic_path, write_text
 
 DPI = 150
@@ -87,7 +88,7 @@ def label_axes(axes: Axes, title: str, abscissa: str, ordinate: str) -> None:
 
 def title_of(subject: str, split: str, n: int) -> str:
     """Return a title such as ``Confusion matrix, test split, n = 2,777``."""
-    return f"{subject}, {literal(split)} split, n = {n:,}" if split else f"{subject}, n = {n:,}"
+    return f"{subject}, {literal(split_title(split))}, n = {n:,}" if split else f"{subject}, n = {n:,}"
 
 
 def literal(text: str) -> str:

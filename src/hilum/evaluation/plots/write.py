@@ -12,7 +12,7 @@ from hilum.evaluation.plots.classes import confusion_matrix, precision_recall_cu
 from hilum.evaluation.plots.forest import contrast_lines, forest, source_lines
 from hilum.evaluation.plots.probabilities import conformal_coverage, reliability, risk_coverage
 from hilum.evaluation.report import Report
-from hilum.format import metric_title
+from hilum.format import metric_title, split_title
 from hilum.metrics.scores import Scores
 
 PLOTS = (
@@ -62,12 +62,12 @@ def _drawings(scores: Scores, report: Report) -> dict[str, Callable[[], Figure]]
         found["roc_curves"] = lambda: roc_curves(scores, report)
         found["precision_recall_curves"] = lambda: precision_recall_curves(scores, report)
     if contrasts := contrast_lines(report):
-        pairs = f"One class against another, {split} split; dashed: chance"
+        pairs = f"One class against another, {split_title(split)}; dashed: chance"
         found["contrasts"] = lambda: forest(
             contrasts, title=pairs, abscissa=f"{metric_title('roc_auc')} (95% CI)", reference=0.5
         )
     if sources := source_lines(report):
-        by_source = f"Balanced accuracy by source, {split} split"
+        by_source = f"Balanced accuracy by source, {split_title(split)}"
         found["sources"] = lambda: forest(sources, title=by_source, abscissa="mean recall (95% CI)")
     if (calibration := report.calibration) is not None:
         found["reliability"] = lambda: reliability(calibration, split=split)
