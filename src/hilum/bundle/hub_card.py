@@ -32,8 +32,8 @@ def hub_card(bundle: Bundle) -> str:
     """
     manifest = bundle.manifest
     lines = ["---", *_yaml(hub_metadata(manifest)), "---", ""]
-    own = bundle.read(MODEL_CARD).decode(errors="replace").strip()
-    return "\n".join(lines) + _USAGE.format(not_a_device=NOT_A_DEVICE) + own + "\n"
+    own = bundle.read(MODEL_CARD).decode(errors="replace")
+    return "\n".join(lines) + _USAGE.format(not_a_device=NOT_A_DEVICE) + own
 
 
 def hub_metadata(manifest: Manifest) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Difference:
         difference: ``b - a``.
         low: Lower bound of its 95% interval; NaN where fewer than two groups bear on it.
         high: Upper bound, likewise.
-        n: Number of images that the metric is computed from, counted as in hilum.metrics.table.figures_of.
+        n: Number of images that the metric of either model is computed from, as in hilum.metrics.table.figures_of.
         method: ``delong`` or ``bootstrap``.
         p: Two-sided p value of DeLong's test; None for the bootstrap.
         p_holm: ``p`` adjusted for the number of tests of its kind: one-vs-rest AUROCs, or contrasts within sources.
