@@ -72,6 +72,18 @@ def test_groups_are_claimed_only_where_the_data_name_them(grouped: bool, word: s
     assert entries_of(_report(provenance=provenance(grouped=grouped)))[20][0].startswith(word)
 
 
+def test_a_split_that_the_model_has_seen_is_no_test() -> None:
+    clean = TrainingOverlap(known="all", seen=0, unseen=120, unseen_groups=60)
+    sentence = entries_of(_report(training_overlap=clean))[32][0]
+    assert "neither for training" in sentence
+    for doubtful in (None, clean.model_copy(update={"seen": 5}), clean.model_copy(update={"known": "part"})):
+        assert "neither" not in entries_of(_report(training_overlap=doubtful))[32][0]
+    own = _report().split.model_copy(update={"name": "train"})
+    found = entries_of(_report(split=own))
+    assert "not a test" in found[32][0]
+    assert not {17, 21} & found.keys()
+
+
 def test_sources_outside_training_are_told_apart() -> None:
     new, known = entries_of(_report())[33]
     assert (new.split()[-1], known.split()[-1]) == ("south.", "north.")

@@ -73,9 +73,10 @@ def _add_data(report: Report, add: Add) -> None:
     ):
         if known < split.images:
             without = f"{split.images - known:,} of {split.images:,} evaluated images have no {what}"
-            add(12, f"{without} and are left out of the {metrics} metrics.")
-    add(12, "Missing labels and masks are not imputed.")
+            add(12, f"{without} and are left out of the {metrics} metrics; nothing is imputed.")
     add(14, f"Classes: {', '.join(report.class_names)}.")
+    if split.name in ("train", "val"):
+        return  # no test set
     labels = f"{split.labeled:,} of {split.images:,} images have a label"
     add(17, f"{_title(split.name)}: {labels}, {split.with_masks:,} a reference lung mask.")
     add(21, f"{_title(split.name)}: {split.images:,} images in {split.groups:,} groups.")
@@ -166,8 +167,13 @@ def _add_evaluation(report: Report, add: Add) -> None:
     if report.failures:
         add(31, "report.html shows lung outline and evidence on wrong predictions, where the network gives evidence.")
     if report.model.kind == "run":
-        part = "which was not used for training or selection" if report.split.name == "test" else "which is not a test"
-        add(32, f"Evaluated on the {_title(report.split.name).lower()} of the training's own dataset, {part}.")
+        overlap = report.training_overlap
+        text = f"Evaluated on the {_title(report.split.name).lower()} of the dataset that the model was trained on"
+        if report.split.name != "test":
+            text += ", which is not a test"
+        elif overlap is not None and overlap.known == "all" and not overlap.seen:
+            text += ", which was used neither for training nor for selection"
+        add(32, f"{text}.")
     _add_external(report, add)
 
 
