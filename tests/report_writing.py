@@ -9,7 +9,20 @@ import numpy as np
 from PIL import Image
 
 from hilum.audit.report import AuditFinding, AuditReport, Conclusion, DataFacts
-from hilum.evaluation.report import Contrast, Estimate, Failure, Figure, ModelRef, Report, Settings, SplitRef
+from hilum.config import load_config
+from hilum.evaluation.failure_images import FailureImages
+from hilum.evaluation.report import (
+    Contrast,
+    Estimate,
+    Failure,
+    Figure,
+    ModelRef,
+    Provenance,
+    Report,
+    Settings,
+    SplitFacts,
+    SplitRef,
+)
 from hilum.metrics.scores import Scores, confusion_counts
 from hilum.metrics.table import figures_of
 from hilum.phantoms.chest import draw_phantom
@@ -95,7 +108,8 @@ def trust_parts() -> dict[str, Any]:
     bins = [
         {"confidence": c, "accuracy": estimate(c - 0.1), "low": c - 0.1, "high": c + 0.05} for c in (0.4, 0.6, 0.8, 0.9)
     ]
-    state = {"ece": estimate(0.1), "brier": estimate(0.3), "nll": estimate(0.5), "bins": bins}
+    merged = [{**bins[0], "confidence": 0.5, "accuracy": estimate(0.4, n=80), "high": 0.65}, *bins[2:]]
+    state = {"ece": estimate(0.1), "brier": estimate(0.3), "nll": estimate(0.5), "bins": bins, "diagram": merged}
     levels = [
         {
             "level": level,
@@ -131,6 +145,32 @@ def trust_parts() -> dict[str, Any]:
             Failure(file="images/<script>.png", label="COVID", predicted="Normal & well", probability=0.912),
         ),
     }
+
+
+def provenance(**parts: Any) -> Provenance:
+    """The provenance of a run of three epochs on two sources, the second of which is not in its training split."""
+    facts = {
+        name: SplitFacts(
+            images=n, groups=n // 2, labeled=n, with_masks=n // 4, classes={NAMES[0]: n // 3, NAMES[1]: n - n // 3},
+            sources={"north": n} if name == "train" else {"north": n - 10, "south": 10},
+        )
+        for name, n in (("train", 600), ("val", 130), ("test", 120))
+    }  # fmt: skip
+    config = load_config(overrides={"training": {"epochs": 3, "seed": 77}, "preprocess": {"size": 64}})
+    loss = {1: 2.0, 2: 1.0, 3: 1.5}
+    fields: dict[str, Any] = {
+        "data": facts, "partition": "drawn", "partition_seed": 42, "grouped": True, "left_out": {"unreadable": 4},
+        "trained_sources": ("north",), "training": (config.model_dump(mode="json", exclude={"data": True}),),
+        "initial_weights": "random", "parameters": 1_234_567,
+        "epochs": tuple({"epoch": e, "train_loss": v / 2, "val_loss": v, "val_auc": None} for e, v in loss.items()),
+        "software": {"hilum": "0.0.0", "torch": "2.0"}, "hardware": {"processor": "a <fast> one"},
+    }  # fmt: skip
+    return Provenance(**{**fields, **parts})
+
+
+def failure_drawings(seed: int = 0, *, has_evidence: bool | None = True) -> FailureImages:
+    """Two phantoms in place of a failure and its overlay."""
+    return FailureImages(plain=image_png(seed), overlay=image_png(seed + 1), has_evidence=has_evidence)
 
 
 def audit_report(**parts: Any) -> AuditReport:
