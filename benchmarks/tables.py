@@ -1,7 +1,7 @@
 """Fill the tables of README.md, docs/ and other Markdown files from committed result files.
 
     python benchmarks/tables.py            # print every table
-    python benchmarks/tables.py --take demo demo/run/test/report.json "make demo"
+    python benchmarks/tables.py --take audit audit/audit.json "hilum audit DATA"
     python benchmarks/tables.py --write    # fill the files between <!-- begin:NAME --> and <!-- end:NAME -->
 
 The results are in benchmarks/results, the templates in benchmarks/templates. A test compares the files with what this
@@ -20,14 +20,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from hilum.evaluation.report import Report, summary_lines
 from hilum.format import FILTERS, metric_title, number, percent
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 ROOT = HERE.parent
 TABLES = {
-    "summary": ("demo",),
     "brief": ("model", "shortcuts"),
     "plainer_short": ("model", "shortcuts", "radiographs", "audit"),
     "audit_time": ("audit", "duplicates_time"),
@@ -64,7 +62,7 @@ def template(name: str, **context: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    own = {"spread": _spread, "extent": _extent, "by_kind": _by_kind, "summary": _summary, "row": _row}
+    own = {"spread": _spread, "extent": _extent, "by_kind": _by_kind, "row": _row}
     environment.filters |= FILTERS | own
     return environment.get_template(f"{name}.md.j2").render(context).strip("\n")
 
@@ -101,12 +99,6 @@ def take(name: str, report: Path, command: str) -> None:
         content["duplicates"].pop("pairs", None)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"command": command, **content}, indent=1) + "\n", encoding="utf-8")
-
-
-def _summary(result: Mapping[str, Any]) -> str:
-    """What `hilum evaluate` prints of a report that ``take`` kept."""
-    report = Report.model_validate({key: value for key, value in result.items() if key != "command"})
-    return "\n".join(summary_lines(report))
 
 
 def _row(result: Mapping[str, Any], section: str, start: str) -> Mapping[str, Any]:
