@@ -420,3 +420,10 @@ def test_the_real_radiographs() -> None:
     split = make_split(index, SplitConfig())
     assert split.origin == "given"
     assert sum(split.counts["test"].values()) == 2_705
+
+
+def test_folders_of_splits_are_no_classes(tmp_path: Path) -> None:
+    for split in ("train", "Val", "test"):
+        draw(tmp_path / split / "images" / "a.png")
+    with pytest.raises(DataError, match="Val"):
+        build_index(tmp_path)

@@ -15,6 +15,7 @@ from hilum.cli.console import console, say, show_findings
 from hilum.cli.inputs import ClassesOption, DataArgument
 from hilum.cli.progress import counting
 from hilum.config import SplitConfig
+from hilum.errors import ConfigError
 from hilum.types import NO_LABEL
 
 if TYPE_CHECKING:
@@ -31,8 +32,11 @@ def index(
     check: Annotated[bool, typer.Option(help="Decode every file to check it.")] = True,
 ) -> None:
     """Index a dataset and report problems with its files."""
-    from hilum.data.index import build_index, save_index
+    from hilum.data.index import build_index, save_index, table_of
 
+    table = table_of(data)
+    if table is not None and output.exists() and output.samefile(table):
+        raise ConfigError(f"'{output}' is the table to be indexed.", hint="Choose another --output.")
     with counting("Checking files") as progress:
         built = build_index(data, classes=classes, check=check, progress=progress)
     save_index(built, output)
