@@ -76,8 +76,8 @@ def sentence_of_hashes(facts: TrainingHashes | None) -> str:
     """Whether a bundle carries hashes of its training images, and what that means."""
     if facts is None:
         return (
-            "The bundle carries no hashes of its training images, so hilum cannot tell whether the model was trained on "
-            "an image."
+            "The bundle carries no hashes of its training images, so hilum cannot tell whether the model was trained "
+            "on an image."
         )
     part = "" if facts.complete else " Those of the bundle that it was fine-tuned from are not known."
     return (
