@@ -7,10 +7,10 @@ UV_VERSION := 0.13.9
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 STAMP := $(VENV)/.hilum-setup
-PINNED := --constraint constraints.txt --editable '.[train,serve,dicomweb,parquet,dev]'
+PINNED := --constraint constraints.txt --editable '.[train,serve,dicomweb,parquet,docs,dev]'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system test lint demo audit-demo model gate lock clean
+.PHONY: help setup system test lint docs demo audit-demo model gate lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -23,7 +23,7 @@ system: ## Install what some tests drive, on Debian as root: Chromium, Orthanc, 
 	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		chromium orthanc orthanc-dicomweb dicom3tools dcmtk; fi
 
-test: lint ## Set up, lint and run all tests
+test: lint docs ## Set up, lint, build the documentation and run all tests
 	$(BIN)/python -m pytest
 
 # mypy checks for Python 3.10 from any newer one; on 3.10 itself NumPy stops at 2.2, whose stubs say less.
@@ -33,6 +33,10 @@ lint: setup ## Set up, then ruff and mypy
 	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; \
 	then echo $(BIN)/mypy; $(BIN)/mypy; \
 	else echo 'mypy: left to Python 3.11 and newer'; fi
+
+docs: setup ## Set up, then build the documentation into build/docs; a warning is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --doctree-dir build/doctrees docs build/docs
+	@echo 'Wrote build/docs/index.html.'
 
 demo: setup ## Set up, then draw phantoms, train, evaluate, export and predict
 	$(BIN)/python scripts/demo.py
