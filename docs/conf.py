@@ -22,8 +22,10 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "command_reference",
+    "pydantic_fields",
 ]
-exclude_patterns = ["extensions", "radiographs.md", "serving.md"]
+templates_path = ["templates"]
+exclude_patterns = ["extensions", "templates", "radiographs.md", "serving.md"]
 nitpicky = True
 
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -31,14 +33,23 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+maximum_signature_line_length = 100
 napoleon_numpy_docstring = False
+nitpick_ignore_regex = [
+    ("py:.*", r"(annotated_types|collections|numpy|np|os|pandas|pathlib|PIL|pydantic|torch)\..*"),
+    # Type aliases and names for type checkers alone, and what stands behind a Predictor and a Config.
+    ("py:class", r"\w+Config|GateThresholds|TrainingHashes|Gray|ImageSource|Path|SplitName"),
+    ("py:class", r"hilum\.(backends|gate|inference\.predictor|config)\..*"),
+]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "hilum"
 html_copy_source = False
 html_show_sourcelink = False
+html_sidebars = {"**": ["pages"]}
 html_theme_options = {
-    "navbar_align": "left",
+    "navbar_center": [],
     "show_prev_next": True,
     "footer_start": ["copyright"],
     "footer_end": [],
@@ -50,4 +61,4 @@ PAGES = "quickstart tutorial troubleshooting predict prepare_data train evaluate
 PAGES += " model_card benchmarks glossary cli api migration contributing"
 if not all((HERE / f"{page}.md").exists() for page in PAGES.split()):
     suppress_warnings = ["toc.not_readable", "myst.xref_missing"]
-    nitpick_ignore_regex = [("std:doc", ".*")]
+    nitpick_ignore_regex.append(("std:doc", ".*"))

@@ -46,7 +46,10 @@ def _command(name: str) -> Iterator[str]:
     for kind, title in (("argument", "Argument"), ("option", "Option")):
         shown = [one for one in command.get_params(context) if one.param_type_name == kind and one.name != "help"]
         rows = [_row(*record) for record in (one.get_help_record(context) for one in shown) if record is not None]
-        yield from _table((title, "Description", "Default"), rows)
+        has_defaults = any(row[2] for row in rows)
+        yield from _table(
+            (title, "Description", "Default")[: 2 + has_defaults], [row[: 2 + has_defaults] for row in rows]
+        )
     if command.epilog:
         lines = [line.strip() for line in command.epilog.splitlines()]
         yield from ("Examples:", "", "```sh", *(line for line in lines if line.startswith("hilum ")), "```", "")
