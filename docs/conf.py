@@ -50,7 +50,7 @@ html_show_sourcelink = False
 html_sidebars = {"**": ["pages"]}
 html_theme_options = {
     "navbar_center": [],
-    "show_prev_next": True,
+    "show_toc_level": 2,
     "footer_start": ["copyright"],
     "footer_end": [],
 }
