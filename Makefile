@@ -7,6 +7,7 @@ UV_VERSION := 0.13.9
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 STAMP := $(VENV)/.hilum-setup
+SPELLED := src tests docs benchmarks scripts examples configs Makefile $(wildcard *.md)
 PINNED := --constraint constraints.txt --editable '.[train,serve,dicomweb,parquet,docs,dev]'
 
 .DEFAULT_GOAL := help
@@ -27,9 +28,10 @@ test: lint docs ## Set up, lint, build the documentation and run all tests
 	$(BIN)/python -m pytest
 
 # mypy checks for Python 3.10 from any newer one; on 3.10 itself NumPy stops at 2.2, whose stubs say less.
-lint: setup ## Set up, then ruff and mypy
+lint: setup ## Set up, then ruff, codespell and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell $(SPELLED)
 	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; \
 	then echo $(BIN)/mypy; $(BIN)/mypy; \
 	else echo 'mypy: left to Python 3.11 and newer'; fi
@@ -45,13 +47,13 @@ audit-demo: setup ## Set up, then draw phantoms with a planted shortcut, train o
 	$(BIN)/python scripts/audit_demo.py
 
 model: setup ## Set up, then train the shipped model: make model DATA=metadata.csv (hours on 2 cores; goes on where it stopped)
-	@test -n '$(DATA)' || { echo 'Expected the data to train on. Name it: make model DATA=metadata.csv' >&2; exit 2; }
+	@test -n '$(DATA)' || { echo 'Name the data to train on: make model DATA=metadata.csv' >&2; exit 2; }
 	if test -e runs/default-model/last.ckpt; then $(BIN)/hilum train --resume runs/default-model; \
 	else $(BIN)/hilum train '$(DATA)' --config configs/default-model.toml --output runs/default-model; fi
 	$(BIN)/hilum export runs/default-model --half-weights --output src/hilum/default_model --name 'hilum default'
 
 gate: setup ## Set up, then train the shipped gate: make gate DATA=metadata.csv OTHERS=DIR (40 minutes on 2 cores; goes on where it stopped)
-	@test -n '$(DATA)' -a -n '$(OTHERS)' || { echo 'Expected films and a folder of other pictures: make gate DATA=metadata.csv OTHERS=DIR' >&2; exit 2; }
+	@test -n '$(DATA)' -a -n '$(OTHERS)' || { echo 'Name the radiographs and the folder of negative examples: make gate DATA=metadata.csv OTHERS=DIR' >&2; exit 2; }
 	$(BIN)/hilum train-gate '$(DATA)' --others benchmarks/gate_samples.csv --others-root '$(OTHERS)' --steps 5000 --output runs/gate
 
 lock: | $(UV) ## Re-resolve constraints.txt to the newest versions that pyproject.toml allows
