@@ -75,7 +75,7 @@ class Model:
                 gray.
 
         Returns:
-            A Result for one image, a list of them for a list, in its order. Each holds its decoded image; for more
+            A Result for one image, a list of them for a list, in its order. Each holds its decoded image: for more
             images than fit into memory use ``stream``.
 
         Raises:
