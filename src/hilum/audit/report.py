@@ -22,7 +22,7 @@ class AuditFinding(_Part):
 
     @property
     def is_probe_note(self) -> bool:
-        """Whether it says no more than the table of probes, as a probe found nothing, or maybe the disease itself."""
+        """Whether it says no more than the table of probes: a probe found nothing, or maybe the disease itself."""
         return self.severity == "info" and self.check.startswith(("probe_", "shortcut_"))
 
 
