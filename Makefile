@@ -24,7 +24,7 @@ system: ## Install what some tests drive, on Debian as root: Chromium, Orthanc, 
 	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		chromium orthanc orthanc-dicomweb dicom3tools dcmtk; fi
 
-test: lint docs ## Set up, lint, build the documentation and run all tests
+test: lint ## Set up, lint and run all tests; one of them builds the documentation
 	$(BIN)/python -m pytest
 
 # mypy checks for Python 3.10 from any newer one; on 3.10 itself NumPy stops at 2.2, whose stubs say less.

@@ -22,7 +22,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "command_reference",
-    "pydantic_fields",
+    "fields",
 ]
 templates_path = ["templates"]
 exclude_patterns = ["extensions", "templates", "radiographs.md", "serving.md"]
@@ -36,10 +36,15 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 maximum_signature_line_length = 100
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_attr_annotations = False
 nitpick_ignore_regex = [
     ("py:.*", r"(annotated_types|collections|numpy|np|os|pandas|pathlib|PIL|pydantic|torch)\..*"),
     # Type aliases and names for type checkers alone, and what stands behind a Predictor and a Config.
-    ("py:class", r"\w+Config|GateThresholds|TrainingHashes|Gray|ImageSource|Path|SplitName"),
+    (
+        "py:class",
+        r"\w+Config|GateThresholds|TrainingHashes|Box|Gray|ImageSource|NDArray|Path|Severity|SplitName|Status",
+    ),
     ("py:class", r"hilum\.(backends|gate|inference\.predictor|config)\..*"),
 ]
 
