@@ -20,6 +20,7 @@ ARRAY = re.compile(r"~numpy\.ndarray\[tuple\[~typing\.Any, \.\.\.\], ~numpy\.dty
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", _describe_fields, priority=400)  # before napoleon reads it
     app.connect("autodoc-process-signature", _shorten_signature)
+    app.connect("autodoc-skip-member", _skip_config)
     app.connect("env-get-outdated", lambda *_: ["api"])  # it depends on the code, which Sphinx does not watch
     return {"parallel_read_safe": True}
 
@@ -39,10 +40,16 @@ def _describe_fields(app: Sphinx, what: str, name: str, value: object, options: 
 
 def _shorten_signature(
     app: Sphinx, what: str, name: str, value: object, options: object, signature: str | None, returns: str | None
-) -> tuple[str, str]:
+) -> tuple[str, str] | None:
     if what == "class" and _is_record(value):
         return "", ""
-    return ARRAY.sub(r"NDArray[np.\1]", signature or ""), ARRAY.sub(r"NDArray[np.\1]", returns or "")
+    if signature is None:
+        return None
+    return ARRAY.sub(r"NDArray[np.\1]", signature), ARRAY.sub(r"NDArray[np.\1]", returns or "")
+
+
+def _skip_config(app: Sphinx, what: str, name: str, *_: object) -> bool | None:
+    return True if name == "model_config" else None
 
 
 def _is_record(value: object) -> bool:
