@@ -23,7 +23,7 @@ LEFT_OUT = (
 
 INSTEAD = {
     "film": "image in code, radiograph in prose",
-    "picture": "image",
+    r"\b(chest|drawn|synthetic|real|other|frontal) pictures?\b|\bpictures? (of|that are)\b": "image, radiograph",
     r"\bcures?\b": "hint",
     r"label[ _-]?sets?": "prediction set",
     "second word": "post-inference check",
@@ -38,7 +38,7 @@ INSTEAD = {
     r"one against (the rest|all)": "one-vs-rest",
     r"\bis told of\b": "progress callback",
     r"what became of": "result, summary",
-    r"\bsays? of (itself|themselves|an? |the |its |one )": "describe, report, contain",
+    r"\bsays? of (itself|themselves|an? )": "describe, report, contain",
     r"\bdata sets?\b": "dataset; two words for DICOM's alone",
     r"preset[ =`'\"]+seed\b": "preset original",
 }
@@ -51,11 +51,7 @@ ALLOWED = {
         "src/hilum/storage.py", "src/hilum/evaluation/predictions.py", "tests/bundle/test_bundle.py",
         "tests/evaluation/test_predictions.py",
     ),
-    # A kind of the gate, which bundles and the tables of negative examples have by this name.
-    "picture": (
-        "src/hilum/gate/verdict.py", "src/hilum/gate_training/samples.py", "src/hilum/gate_training/run.py",
-        "src/hilum/cli/train_gate.py", "tests/gate_training/test_gate_samples.py", "tests/cli/test_gate_cli.py",
-    ),
+    r"\bsays? of (itself|themselves|an? )": ("src/hilum/inference/dicom_names.py",),  # part of DICOM objects
     # DICOM's.
     r"\bdata sets?\b": ("tests/dicom_images.py",),
 }  # fmt: skip
