@@ -27,7 +27,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 def _describe_fields(app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]) -> None:
     if what in {"attribute", "data", "property"}:
-        lines.insert(0, "")  # or napoleon takes what stands before a colon in the first line for a type
+        lines[:0] = ["..", ""]  # an empty comment; napoleon takes what is before a colon in the first line for a type
     if what != "class" or not inspect.isclass(value):
         return
     if issubclass(value, BaseModel) and SECTION not in lines and value.model_fields:
