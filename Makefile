@@ -11,7 +11,7 @@ SPELLED := src tests docs benchmarks scripts examples configs Makefile $(wildcar
 PINNED := --constraint constraints.txt --editable '.[train,serve,dicomweb,parquet,docs,dev]'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system test lint docs demo audit-demo model gate lock clean
+.PHONY: help setup system docs test lint demo audit-demo model gate lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -24,7 +24,11 @@ system: ## Install what some tests drive, on Debian as root: Chromium, Orthanc, 
 	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		chromium orthanc orthanc-dicomweb dicom3tools dcmtk; fi
 
-test: lint ## Set up, lint and run all tests; one of them builds the documentation
+docs: setup ## Set up, then build the documentation into build/docs; a warning is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --doctree-dir build/doctrees docs build/docs
+	@echo 'Wrote build/docs/index.html.'
+
+test: lint ## Set up, lint and run all tests
 	$(BIN)/python -m pytest
 
 # mypy checks for Python 3.10 from any newer one; on 3.10 itself NumPy stops at 2.2, whose stubs say less.
@@ -36,10 +40,6 @@ lint: setup ## Set up, then ruff, codespell and mypy
 	then echo $(BIN)/mypy; $(BIN)/mypy; \
 	else echo 'mypy: left to Python 3.11 and newer'; fi
 
-docs: setup ## Set up, then build the documentation into build/docs; a warning is an error
-	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --doctree-dir build/doctrees docs build/docs
-	@echo 'Wrote build/docs/index.html.'
-
 demo: setup ## Set up, then draw phantoms, train, evaluate, export and predict
 	$(BIN)/python scripts/demo.py
 
@@ -47,13 +47,13 @@ audit-demo: setup ## Set up, then draw phantoms with a planted shortcut, train o
 	$(BIN)/python scripts/audit_demo.py
 
 model: setup ## Set up, then train the shipped model: make model DATA=metadata.csv (hours on 2 cores; goes on where it stopped)
-	@test -n '$(DATA)' || { echo 'Name the data to train on: make model DATA=metadata.csv' >&2; exit 2; }
+	@test -n '$(DATA)' || { echo 'Expected the data to train on. Name it: make model DATA=metadata.csv' >&2; exit 2; }
 	if test -e runs/default-model/last.ckpt; then $(BIN)/hilum train --resume runs/default-model; \
 	else $(BIN)/hilum train '$(DATA)' --config configs/default-model.toml --output runs/default-model; fi
 	$(BIN)/hilum export runs/default-model --half-weights --output src/hilum/default_model --name 'hilum default'
 
 gate: setup ## Set up, then train the shipped gate: make gate DATA=metadata.csv OTHERS=DIR (40 minutes on 2 cores; goes on where it stopped)
-	@test -n '$(DATA)' -a -n '$(OTHERS)' || { echo 'Name the radiographs and the folder of negative examples: make gate DATA=metadata.csv OTHERS=DIR' >&2; exit 2; }
+	@test -n '$(DATA)' -a -n '$(OTHERS)' || { echo 'Expected films and a folder of other pictures: make gate DATA=metadata.csv OTHERS=DIR' >&2; exit 2; }
 	$(BIN)/hilum train-gate '$(DATA)' --others benchmarks/gate_samples.csv --others-root '$(OTHERS)' --steps 5000 --output runs/gate
 
 lock: | $(UV) ## Re-resolve constraints.txt to the newest versions that pyproject.toml allows

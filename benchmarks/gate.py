@@ -228,7 +228,7 @@ def _all(sets: dict[str, list[Radiograph]]) -> list[Radiograph]:
 
 
 def geometry(table: Table, images: list[Radiograph]) -> None:
-    """Rotated and inverted images, and whether each is refused for that reason."""
+    """Images that lie wrong, and whether it is said how."""
 
     def says(words: str) -> Callable[[Verdict], bool]:
         return lambda verdict: not verdict.accepted and verdict.reason == words

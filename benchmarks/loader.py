@@ -46,7 +46,7 @@ Work = Callable[[NDArray[np.int64]], object]
 
 
 def decode_item(path: Path) -> NDArray[np.float32]:
-    """What the original project's dataset did for one image: (3, 256, 256) float32 in [0, 1]."""
+    """What the original project's data set did for one image: (3, 256, 256) float32 in [0, 1]."""
     image = np.array(Image.open(path).convert("RGB"))
     image = cv2.resize(image, (256, 256)).astype(np.float32) / 255.0
     return np.ascontiguousarray(image.transpose(2, 0, 1))

@@ -62,7 +62,7 @@ def hilum(*words: object, expected: int = 0) -> int:
 
 
 def require_marker(report: Path) -> list[str]:
-    """Return the audit's findings on the planted marker; stop unless there is an error."""
+    """What the audit says of the planted marker; stop unless it is an error."""
     findings = json.loads(report.read_text(encoding="utf-8"))["findings"]
     found = [one["message"] for one in findings if one["severity"] == "error" and one["check"] in PLANTED]
     if not found:

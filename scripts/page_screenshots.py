@@ -1,4 +1,4 @@
-"""Take the screenshots of the web app in docs/, on phantoms: ``python scripts/page_screenshots.py``."""
+"""Take the README's screenshots of the page anew: ``python scripts/page_screenshots.py``; phantoms only."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def main() -> None:
 
 def _shrink(path: Path, factor: float) -> None:
     """Fewer pixels, and 128 levels of each color, which is enough to look at: most bytes are noise."""
-    with Image.open(path) as image:
-        size = round(image.width * factor), round(image.height * factor)
-        small = np.asarray(image.convert("RGB").resize(size, Image.Resampling.LANCZOS))
+    with Image.open(path) as picture:
+        size = round(picture.width * factor), round(picture.height * factor)
+        small = np.asarray(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS))
     coarse = np.minimum(np.rint(small / 2) * 2, 255).astype(np.uint8)
     Image.fromarray(coarse).save(path, optimize=True)
 

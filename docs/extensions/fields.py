@@ -28,6 +28,10 @@ def setup(app: Sphinx) -> dict[str, bool]:
 def _describe_fields(app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]) -> None:
     if what in {"attribute", "data", "property"}:
         lines[:0] = ["..", ""]  # an empty comment; napoleon takes what is before a colon in the first line for a type
+    if what == "module":
+        for row in range(len(lines) - 1, 0, -1):
+            if lines[row].startswith("    ") and not lines[row - 1]:
+                lines[row - 1 : row] = ["", "::", ""]  # an indented block is shown as it is
     if what != "class" or not inspect.isclass(value):
         return
     if issubclass(value, BaseModel) and SECTION not in lines and value.model_fields:

@@ -1,7 +1,5 @@
 """Every error that hilum raises on purpose.
 
-The hierarchy::
-
     HilumError
     ├── ConfigError          a setting is unknown, of the wrong type or impossible
     ├── DataError            the data set as a whole cannot be used
