@@ -27,7 +27,8 @@ def test_no_outputs_are_committed(path: Path) -> None:
 def test_notebook_runs_without_warnings(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     before, after = map(
-        nbformat.v4.new_code_cell, ("import warnings\nwarnings.simplefilter('error')", "warnings.resetwarnings()")
+        nbformat.v4.new_code_cell,
+        ("import warnings\nwarnings.simplefilter('error')", "warnings.simplefilter('ignore')"),
     )
     notebook.cells = [before, *notebook.cells, after]
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
