@@ -31,7 +31,7 @@ def test_notebook_runs_without_warnings(path: Path, tmp_path: Path) -> None:
         ("import warnings\nwarnings.simplefilter('error')", "warnings.simplefilter('ignore')"),
     )
     notebook.cells = [before, *notebook.cells, after]
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "stream" and "Warning" in output.text]
     assert [output for output in outputs if "image/png" in output.get("data", {})], "the result is shown as an image"
