@@ -7,10 +7,11 @@ UV_VERSION := 0.13.9
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 STAMP := $(VENV)/.hilum-setup
-PINNED := --constraint constraints.txt --editable '.[train,serve,dicomweb,parquet,dev]'
+SPELLED := src tests docs benchmarks scripts examples configs Makefile $(wildcard *.md)
+PINNED := --constraint constraints.txt --editable '.[train,serve,dicomweb,parquet,docs,dev]'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system test lint demo audit-demo model gate lock clean
+.PHONY: help setup system docs test lint demo audit-demo model gate lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -23,13 +24,18 @@ system: ## Install optional test tools on Debian, as root: Chromium, Orthanc, di
 	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		chromium orthanc orthanc-dicomweb dicom3tools dcmtk; fi
 
+docs: setup ## Set up, then build the documentation into build/docs; a warning is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --doctree-dir build/doctrees docs build/docs
+	@echo 'Wrote build/docs/index.html.'
+
 test: lint ## Set up, lint and run all tests
 	$(BIN)/python -m pytest
 
 # mypy checks for Python 3.10 from any newer version; on 3.10 itself, NumPy is limited to 2.2, whose stubs are incomplete.
-lint: setup ## Set up, then ruff and mypy
+lint: setup ## Set up, then ruff, codespell and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell $(SPELLED)
 	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; \
 	then echo $(BIN)/mypy; $(BIN)/mypy; \
 	else echo 'mypy: left to Python 3.11 and newer'; fi

@@ -53,6 +53,7 @@ class Envelope:
         self._app, self._settings, self._metrics, self._turned_away = app, settings, metrics, turned_away
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request; whatever is not HTTP passes unchanged."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
