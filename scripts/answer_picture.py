@@ -12,7 +12,7 @@ import hilum
 from hilum.phantoms.chest import write_phantoms
 
 ROOT = Path(__file__).resolve().parents[1]
-PICTURE = ROOT / "docs" / "_static" / "answer.png"
+PICTURE = ROOT / "docs" / "overlay.png"
 MOST_BYTES = 300_000
 
 

@@ -1,7 +1,7 @@
-"""Run the commands on the pages of docs/ and paste what they print.
+"""Run the commands in README.md and on pages of docs/, and paste what they print.
 
-    python scripts/transcripts.py                       # run every page, rewrite the outputs
-    python scripts/transcripts.py --check quickstart    # compare instead, numbers aside; exit code 1 on a difference
+    python scripts/transcripts.py                            # run every page, rewrite the outputs
+    python scripts/transcripts.py --check docs/quickstart.md  # compare, numbers aside; exit code 1 on a difference
 
 On these pages, in order and in one empty folder a page:
 
@@ -26,8 +26,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = ("quickstart", "tutorial", "predict", "prepare_data", "troubleshooting")
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = (
+    "README.md",
+    "docs/quickstart.md",
+    "docs/tutorial.md",
+    "docs/predict.md",
+    "docs/prepare_data.md",
+    "docs/train.md",
+    "docs/troubleshooting.md",
+)
 WIDTH = 100
 _BLOCK = re.compile(
     r"^```console\n(?P<console>.*?)^```$|^```python\n(?P<python>.*?)^```$(?P<gap>\n+)?(?:^```text\n(?P<text>.*?)^```$)?",
@@ -121,7 +129,7 @@ def main() -> None:
     arguments = parser.parse_args()
     differing = False
     for name in arguments.pages:
-        page = DOCS / f"{name}.md"
+        page = ROOT / name
         old = page.read_text(encoding="utf-8")
         started = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="hilum-") as folder:
