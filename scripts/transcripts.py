@@ -50,12 +50,22 @@ class Shell:
         self.folder = folder
         self._left_running: list[subprocess.Popen[bytes]] = []
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self._environment = os.environ | {"PATH": path, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "PYTHONWARNINGS": "ignore"}
+        self._environment = os.environ | {
+            "PATH": path,
+            "COLUMNS": str(WIDTH),
+            "NO_COLOR": "1",
+            "PYTHONWARNINGS": "ignore",
+        }
 
     def run(self, command: list[str]) -> str:
         """Return what a command prints on both streams, without spaces at the ends of lines."""
         done = subprocess.run(
-            command, cwd=self.folder, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+            command,
+            cwd=self.folder,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
         )
         lines = done.stdout.decode().replace(str(self.folder), "/home/me").rstrip().splitlines()
         return "".join(f"{line.rstrip()}\n" for line in lines)
@@ -135,7 +145,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="hilum-") as folder:
             new = transcribed(old, Path(folder).resolve())
         if arguments.check:
-            changes = list(difflib.unified_diff(comparable(old), comparable(new), "committed", "printed", lineterm="", n=0))
+            changes = list(
+                difflib.unified_diff(comparable(old), comparable(new), "committed", "printed", lineterm="", n=0)
+            )
             differing |= bool(changes)
             print(*changes, sep="\n")
         else:

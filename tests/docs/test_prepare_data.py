@@ -77,7 +77,12 @@ def test_rsna(tmp_path: Path) -> None:
 def test_nih(tmp_path: Path, table: str) -> None:
     header = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
     header += "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
-    rows = ["1_000.png,No Finding,0,1", "1_001.png,Effusion|Mass,1,1", "8_000.png,Effusion,0,8", "9_000.png,Effusion,0,9"]
+    rows = [
+        "1_000.png,No Finding,0,1",
+        "1_001.png,Effusion|Mass,1,1",
+        "8_000.png,Effusion,0,8",
+        "9_000.png,Effusion,0,9",
+    ]
     write(tmp_path, {table: "\n".join([header, *(f"{row},58,M,PA,2682,2749,0.143,0.143" for row in rows)])})
     write(tmp_path, {"test_list.txt": "9_000.png\n"})
     for seed, row in enumerate(rows):
