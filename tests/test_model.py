@@ -268,3 +268,25 @@ def test_arguments_that_cannot_be_are_refused_when_loading() -> None:
             hilum.load(**arguments)  # type: ignore[arg-type]
     with pytest.raises(BundleError):
         hilum.load("")
+
+
+def test_names_are_taken_as_strings(png: Path, tmp_path: Path) -> None:
+    assert hilum.read_radiograph(str(png)).shape == (SIZE, SIZE)
+    assert hilum.Predictor(hilum.load().bundle).predict(str(png)).ok
+    bundle = hilum.load_bundle(str(hilum.load().bundle.path))
+    assert bundle.manifest.bundle_id == hilum.load().bundle_id
+    (tmp_path / "c.toml").write_text("[training]\nepochs = 3\n")
+    assert hilum.load_config("default", str(tmp_path / "c.toml")).training.epochs == 3
+    with pytest.raises(ConfigError):
+        hilum.load_config("orignal")  # type: ignore[arg-type]
+
+
+def test_one_result_is_a_data_frame_too(expected: hilum.Result) -> None:
+    assert list(hilum.to_dataframe(expected)["predicted_label"]) == [expected.label]
+
+
+def test_what_comes_before_a_faulty_source_is_given(model: hilum.Model, png: Path) -> None:
+    results = model.stream([png] * 11 + [png.parent])
+    assert [next(results).ok for _ in range(11)] == [True] * 11
+    with pytest.raises(DataError):
+        next(results)

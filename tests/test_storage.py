@@ -41,7 +41,17 @@ def test_writes_and_makes_the_folders(tmp_path: Path) -> None:
     write_bytes(path, b"\x00\xff")
     assert path.read_bytes() == b"\x00\xff"
     assert names_in(path.parent) == ["image.bin"]
-    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_the_umask_is_heeded(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        write_bytes(tmp_path / "image.bin", b"a")
+        write_bytes(tmp_path / "image.bin", b"b")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "image.bin").stat().st_mode & 0o777 == mode
 
 
 def test_text_is_utf_8(tmp_path: Path) -> None:

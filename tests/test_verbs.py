@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 from pathlib import Path
 
 import pytest
 
 import hilum
-from hilum.errors import ConfigError, DataError, OutputError
+from hilum.errors import ConfigError, DataError, MissingExtraError, OutputError
 from hilum.run_folder import RunFolder
 
 SETTINGS = {"model.encoder": "tf_efficientnet_lite0", "augment.flip_p": 0.25}
@@ -86,3 +88,44 @@ def test_empty_paths_are_not_the_current_folder(run: hilum.Run) -> None:
     assert not (run.path / "new").exists()
     with pytest.raises(ConfigError):
         hilum.train("", out=run.path, resume=True, epochs=2)
+    with pytest.raises(ConfigError):
+        hilum.train("", out=run.path, resume=True, random_state=0)
+
+
+def test_a_run_is_resumed_on_the_device_asked_for(run: hilum.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("hilum.pipeline.train", lambda config, run, **more: asked.append(config.training.device))
+    hilum.train("", out=run.path, resume=True)
+    hilum.train("", out=run.path, resume=True, device="auto", settings={})
+    assert asked == ["cpu", "auto"]
+
+
+def test_settings_and_arguments_add_up(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[hilum.Config] = []
+    monkeypatch.setattr("hilum.pipeline.train", lambda config, run, **more: seen.append(config))
+    settings = {"training": {"early_stopping": 3}, "training.accumulate": 2}
+    mine = copy.deepcopy(settings)
+    hilum.train(phantoms, tmp_path / "run", batch_size=5, random_state=9, device="cpu", settings=settings)
+    made = seen[0].training
+    assert (made.batch_size, made.seed, made.device, made.early_stopping, made.accumulate) == (5, 9, "cpu", 3, 2)
+    assert settings == mine
+
+
+def test_findings_and_epochs_are_logged(phantoms: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(phantoms, data)
+    next((data / "Normal" / "images").iterdir()).write_bytes(b"broken")
+    with caplog.at_level("INFO", logger="hilum"):
+        hilum.train(data, tmp_path / "run", epochs=1, size=64, batch_size=8, device="cpu", settings=SETTINGS)
+    told = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "hilum"]
+    assert any(level == "WARNING" and "unreadable_image" in text for level, text in told)
+    assert any(level == "INFO" and "epoch 1/1" in text for level, text in told)
+
+
+def test_the_lean_install_names_the_extra(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*arguments: object, **named: object) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("hilum.evaluation.run.evaluate_bundle", absent)
+    with pytest.raises(MissingExtraError):
+        hilum.evaluate("default", phantoms)

@@ -7,6 +7,7 @@ The presets are ``default`` and ``original`` (the original project's settings). 
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -292,16 +293,13 @@ def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for name, value in settings.items():
         section, dot, key = name.partition(".")
-        if dot:
-            nested.setdefault(section, {})[key] = value
-        else:
-            nested[section] = value
+        nested = merge(nested, {section: {key: value}} if dot else {name: value})
     return nested
 
 
 def load_config(
     preset: PresetName = "default",
-    path: Path | None = None,
+    path: str | os.PathLike[str] | None = None,
     overrides: Mapping[str, Any] | None = None,
     *,
     beneath: Mapping[str, Any] | None = None,
@@ -311,6 +309,9 @@ def load_config(
     Raises:
         ConfigError: the file cannot be read, a key is unknown or a value is out of range; all are named.
     """
+    if preset not in PRESETS:
+        raise ConfigError(f"Unknown preset {preset!r}.", hint=f"Choose one of {', '.join(PRESETS)}.")
+    path = None if path is None else Path(path)
     settings: Mapping[str, Any] = PRESETS[preset]
     for layer in (beneath or {}, _read_toml(path) if path else {}, overrides or {}):
         settings = merge(settings, layer)

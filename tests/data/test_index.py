@@ -431,3 +431,10 @@ def test_a_limit_draws_whole_groups(tmp_path: Path) -> None:
     assert {groups.count(name) for name in groups} == {3}
     assert drawn.digest == build_index(table, limit=7, seed=1).digest
     assert build_index(table, limit=99).records == build_index(table).records
+
+
+def test_folders_of_splits_are_no_classes(tmp_path: Path) -> None:
+    for split in ("train", "Val", "test"):
+        draw(tmp_path / split / "images" / "a.png")
+    with pytest.raises(DataError, match="Val"):
+        build_index(tmp_path)

@@ -250,3 +250,11 @@ def test_stopping_and_limits() -> None:
     for row in listing.work(["1"], Counts(), stopped=lambda: len(rows) == 2):
         rows.append(row)
     assert len(rows) == 2
+
+
+def test_stopping_among_images_that_are_done() -> None:
+    archive, counts = Archive([f"1.2.{number}" for number in range(9)]), Counts()
+    listing = worker(archive, dry_run=True)
+    listing._failures.update(dict.fromkeys(archive.images, 3))  # left alone, as those that are done are
+    assert not list(listing.work(["1", "2", "3"], counts, stopped=lambda: counts.skipped.total() >= 4))
+    assert counts.skipped.total() == 4

@@ -334,6 +334,7 @@ def _with(content: dict[str, Any], name: str, tensor: torch.Tensor | None) -> di
         (lambda c: {"model_config": {"img_size": (100, 100)}}, "multiple of 32"),
         (lambda c: {"model_config": {"img_size": (64, 96)}}, "square"),
         (lambda c: {"model_config": {"img_size": "large"}}, "square"),
+        (lambda c: {"model_config": {"img_size": [[64], [64]]}}, "square"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(

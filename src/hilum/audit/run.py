@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -91,6 +91,12 @@ def audit(
     bundle = load_bundle(model) if model is not None else None
     backend = open_backend(bundle) if bundle is not None else None
     index = _index(data, classes, split_file)
+    if bundle is not None:
+        from hilum.evaluation.measure import (
+            labels_of,  # here: it needs matplotlib, which is better missed now than last
+        )
+
+        labels_of(_measured(index.records)[1], bundle.manifest.class_names)
     _make_folder(out)
     step.found(index.findings)
     names = [index.key(record) for record in index.records]
@@ -191,12 +197,11 @@ def _model(
     parts: _Parts, index: Index, bundle: Bundle, backend: Backend, limit: int, resamples: int, seed: int, step: Step
 ) -> None:
     manifest = bundle.manifest
-    wanted: SplitName | None = "test" if any(record.split == "test" for record in index.records) else None
-    records = [r for r in index.records if r.label is not None and wanted in (None, r.split)]
+    name, records = _measured(index.records)
     if not records:
         parts.not_run["model"] = "No image has a label, so that no answer can be right or wrong."
         return
-    spec, name = manifest.preprocess, wanted or "all"
+    spec = manifest.preprocess
     cache = open_cache(records, spec, cache_folder(), progress=step.begin(f"Decoding {name}"))
     from hilum.evaluation.measure import score_records
 
@@ -226,6 +231,12 @@ def _model(
     )  # fmt: skip
     parts.findings += robustness_findings(points)
     parts.sections["robustness"] = as_json(points)
+
+
+def _measured(records: Sequence[Record]) -> tuple[SplitName | Literal["all"], list[Record]]:
+    """Return the labeled records that the model is measured on, and the name of their split."""
+    test = any(record.split == "test" for record in records)
+    return ("test" if test else "all"), [r for r in records if r.label is not None and (r.split == "test" or not test)]
 
 
 def _seen(bundle: Bundle, index: Index, records: Sequence[Record], images: NDArray[np.uint8]) -> list[Finding]:
@@ -298,7 +309,8 @@ def _side_by_side(*paths: Path) -> bytes:
     for path in paths:
         gray = to_uint8(read_radiograph(path))
         scale = _PAIR_SIDE / max(gray.shape)
-        small = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        height, width = (max(1, round(scale * side)) for side in gray.shape)
+        small = cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA)
         square = np.zeros((_PAIR_SIDE, _PAIR_SIDE), np.uint8)
         square[: small.shape[0], : small.shape[1]] = small
         squares.append(square)

@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.errors import DeviceError
+
 Floats: TypeAlias = NDArray[np.float32]
 
 
@@ -24,3 +26,12 @@ class Backend(Protocol):
 
     def run(self, images: Floats) -> BackendOutput:
         """(N, C, S, S) float32 in [0, 1] to a BackendOutput."""
+
+
+def out_of_memory(device: str, images: Floats) -> DeviceError:
+    """Return the error of a device whose memory does not hold a batch: (N, C, S, S)."""
+    number, _, size, _ = images.shape
+    return DeviceError(
+        f"The device {device} is out of memory with {number} images of {size}x{size} per batch.",
+        hint="Use a smaller --batch-size.",
+    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnxruntime
 
-from hilum.backends.base import BackendOutput, Floats
+from hilum.backends.base import BackendOutput, Floats, out_of_memory
 from hilum.bundle.bundle import ONNX_MODEL, Bundle
 from hilum.cpus import available_cpus
 from hilum.errors import BundleError, ConfigError, DeviceError
@@ -77,7 +77,13 @@ class OnnxRuntimeBackend:
 
     def run(self, images: Floats) -> BackendOutput:
         """See Backend."""
-        values: dict[str, Any] = dict(zip(self.output_names, self._session.run(None, {"input": images}), strict=True))
+        try:
+            outputs = self._session.run(None, {"input": images})
+        except _onnx_errors() as error:
+            if "memory" in str(error).lower():  # neither a type nor a code of its own
+                raise out_of_memory(self.device, images) from error
+            raise
+        values: dict[str, Any] = dict(zip(self.output_names, outputs, strict=True))
         return BackendOutput(
             values["segmentation"], values["classification"], values.get("evidence"), values.get("features")
         )

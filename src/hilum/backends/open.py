@@ -41,6 +41,7 @@ def open_backend(bundle: Bundle, name: BackendName = "auto", device: str = "cpu"
     """
     if name not in get_args(BackendName):
         raise ConfigError(f"Unknown backend {name!r}.", hint=f"Choose one of {', '.join(get_args(BackendName))}.")
+    device = str(device)  # a torch.device names itself so
     if name == "auto":
         able = (candidate for candidate, module in _MODULES.items() if module.is_available(device))
         return _MODULES[next(able, "onnxruntime")].open(bundle, device)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from hilum.backends.base import BackendOutput, Floats
+from hilum.backends.base import BackendOutput, Floats, out_of_memory
 from hilum.bundle.bundle import WEIGHTS, Bundle
 from hilum.errors import DeviceError, MissingExtraError, extra_hint
 
@@ -81,9 +81,12 @@ class PyTorchBackend:
         """See Backend."""
         import torch
 
-        with torch.inference_mode():
-            output = self.model(torch.from_numpy(images).to(self.device))
-            segmentation = torch.sigmoid(output.mask_logits).cpu().numpy()
+        try:
+            with torch.inference_mode():
+                output = self.model(torch.from_numpy(images).to(self.device))
+                segmentation = torch.sigmoid(output.mask_logits).cpu().numpy()
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(self.device, images) from error
         evidence, features = (
             None if value is None else value.cpu().numpy() for value in (output.evidence, output.features)
         )

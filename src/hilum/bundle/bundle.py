@@ -14,6 +14,7 @@ Nothing in it can execute. Preprocessing, class names and thresholds come from h
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -143,12 +144,13 @@ class Bundle:
         return self._files[name]
 
 
-def load_bundle(path: Path) -> Bundle:
+def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Open a bundle folder or ``.hilum`` file and check all of it; files that its manifest does not name are not read.
 
     Raises:
         BundleError: it is absent, of another format, or any byte of it has changed.
     """
+    path = Path(path)
     text = read_files(path, [MANIFEST])[MANIFEST]
     manifest = _parse(text, path)
     # Over the bytes, not the values: a changed space is a change.

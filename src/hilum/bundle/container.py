@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import tempfile
 import zipfile
@@ -48,7 +49,7 @@ def write_files(path: Path, contents: Mapping[str, bytes]) -> None:
     Raises:
         OutputError: something else than a bundle is there, or it cannot be written; what was there stays.
     """
-    _check_replaceable(path, contents)
+    check_replaceable(path, contents)
     if path.suffix != SUFFIX:
         _write_folder(path, contents)
         return
@@ -59,18 +60,30 @@ def write_files(path: Path, contents: Mapping[str, bytes]) -> None:
     write_bytes(path, stream.getvalue())
 
 
-def _check_replaceable(path: Path, contents: Iterable[str]) -> None:
-    """Refuse to overwrite anything but a bundle, and a bundle's folder with something else in it."""
+def check_replaceable(path: Path, contents: Iterable[str]) -> None:
+    """Check that ``path`` is free, an empty folder, or a bundle with no other files than its own and ``contents``.
+
+    Raises:
+        OutputError: Something else is there.
+    """
     hint = "Choose another --output."
     if path.suffix == SUFFIX and path.is_file():
         is_bundle = zipfile.is_zipfile(path) and MANIFEST in _names_in_zip(path)
     else:
         present = sorted(child.name for child in path.iterdir()) if path.is_dir() else []
         is_bundle = MANIFEST in present or (not present and (path.is_dir() or not path.exists()))
-        if is_bundle and (foreign := [name for name in present if name not in contents]):
-            raise OutputError(f"Expected only a bundle's files in {path}, it also holds {foreign[0]}.", hint=hint)
+        own = {*contents, *(_files_of(path / MANIFEST) if MANIFEST in present else ())}
+        if is_bundle and (foreign := [name for name in present if name not in own]):
+            raise OutputError(f"The bundle '{path}' also holds {foreign[0]}, which is not its own.", hint=hint)
     if not is_bundle:
         raise OutputError(f"'{path}' exists and is not a hilum bundle.", hint=hint)
+
+
+def _files_of(manifest: Path) -> set[str]:
+    try:
+        return {MANIFEST, *json.loads(manifest.read_bytes())["files"]}
+    except (OSError, ValueError, KeyError, TypeError):  # damaged: what lies beside it may be anyone's
+        return {MANIFEST}
 
 
 def _write_folder(path: Path, contents: Mapping[str, bytes]) -> None:

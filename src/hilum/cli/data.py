@@ -15,6 +15,7 @@ from hilum.cli.console import console, say, show_findings
 from hilum.cli.inputs import ClassesOption, DataArgument, SeedOption
 from hilum.cli.progress import counting
 from hilum.config import SplitConfig
+from hilum.errors import ConfigError
 from hilum.types import NO_LABEL
 
 if TYPE_CHECKING:
@@ -35,8 +36,11 @@ def index(
     seed: SeedOption = 0,
 ) -> None:
     """Index a dataset and report problems with its files."""
-    from hilum.data.index import build_index, save_index
+    from hilum.data.index import build_index, save_index, table_of
 
+    table = table_of(data)
+    if table is not None and output.exists() and output.samefile(table):
+        raise ConfigError(f"'{output}' is the table to be indexed.", hint="Choose another --output.")
     with counting("Checking files") as progress:
         built = build_index(data, classes=classes, check=check, limit=limit, seed=seed, progress=progress)
     save_index(built, output)

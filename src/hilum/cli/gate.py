@@ -71,7 +71,7 @@ def gate(
 def _show(verdict: FileVerdict, *, everything: bool) -> None:
     color = "green" if verdict.accepted else "red"
     orientation_fix = (
-        f" [dim](--fix-orientation corrects it: {escape(verdict.orientation_fix)})[/]"
+        f" [dim](hilum predict --fix-orientation corrects it: {escape(verdict.orientation_fix)})[/]"
         if verdict.orientation_fix
         else ""
     )

@@ -78,7 +78,9 @@ def predict(
     ] = "csv",
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per image to stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any image has no prediction.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if any image has no prediction, not only if all.")
+    ] = False,
 ) -> None:
     """Predict class, lung mask and evidence for images, folders or DICOM files."""
     check_orientation(gate, fix_orientation)

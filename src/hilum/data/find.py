@@ -257,4 +257,13 @@ def _expand(item: str | Path, skipped: Skipped) -> list[Path]:
         raise DataError(
             f"Could not open '{item}': {error.strerror or error}.", hint="Check its name and permissions."
         ) from error
-    return [Path(name) for name in sorted(glob.glob(str(item), recursive=True)) if Path(name).is_file()]  # noqa: PTH207  # Path.glob takes no absolute pattern
+    matches = sorted(glob.glob(str(item), recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
+    found: dict[Path, None] = {}
+    for path in map(Path, matches):
+        if path.is_dir():
+            found |= dict.fromkeys(walk_images(path, skipped))
+        elif path.is_file():
+            found[path] = None
+        else:
+            skipped["not_file"].append(str(path))
+    return list(found)

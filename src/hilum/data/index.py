@@ -18,6 +18,8 @@ from hilum.imaging.read import IMAGE_SUFFIXES
 from hilum.storage import sha256_text, write_csv
 from hilum.types import Finding, Record, class_names_of
 
+_SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "test"})
+
 TABLE_NAME = "metadata.csv"
 
 
@@ -52,7 +54,7 @@ class Index:
 
 
 def build_index(
-    data: Path,
+    data: str | os.PathLike[str],
     *,
     classes: Sequence[str] | None = None,
     check: bool = True,
@@ -81,7 +83,8 @@ def build_index(
         DataError: there is nothing to index, an image is listed twice, a row is malformed, a class asked for does
             not exist, or no usable record is left.
     """
-    table = _table_of(data)
+    data = Path(data)
+    table = table_of(data)
     try:
         if table is None:
             records, findings = _scan_folders(data.resolve(), classes or ())
@@ -149,7 +152,12 @@ def _targets(record: Record, folder: Path) -> list[str | None]:
     return [region, json.dumps(record.boxes) if record.boxes else None]
 
 
-def _table_of(data: Path) -> Path | None:
+def table_of(data: Path) -> Path | None:
+    """Return the CSV file that ``data`` is, or that its folder is indexed by; None for a folder of class folders.
+
+    Raises:
+        DataError: It is neither a CSV file nor a folder.
+    """
     if data.is_file():
         if data.suffix.lower() == ".csv":
             return data
@@ -175,8 +183,14 @@ def _of_table_in_folder(table: Path, records: Sequence[Record]) -> list[Finding]
 def _scan_folders(data: Path, asked: Sequence[str]) -> tuple[list[Record], list[Finding]]:
     folders = sorted(child for child in data.iterdir() if child.is_dir() and not child.name.startswith("."))
     skipped: Skipped = defaultdict(list)
-    loose = images_in(data, skipped, {folder.name.lower() for folder in folders})
-    if not folders or {folder.name.lower() for folder in folders} <= {"images", "masks"}:
+    names = {folder.name.lower() for folder in folders}
+    loose = images_in(data, skipped, names)
+    if names and names <= _SPLIT_FOLDERS:
+        raise DataError(
+            f"The folders of '{data}' are splits ({', '.join(folder.name for folder in folders)}), not classes.",
+            hint="List the images in a CSV with the columns `image`, `label` and `split`.",
+        )
+    if not folders or names <= {"images", "masks"}:
         got = f"{len(loose)} images and no class folder" if loose else "no class folder"
         raise DataError(f"Expected class folders in {data}, got {got}.", hint=LAYOUT)
     records: list[Record] = []

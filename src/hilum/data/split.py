@@ -155,7 +155,9 @@ def load_split(path: Path) -> Split:
         raise SplitError(f"Expected a split at {path}, got: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SplitError(f"Expected a split in {path}, got something else ({error}).", hint="Draw it again.") from error
-    if digest != split.digest or not known:
+    if not known:
+        raise SplitError(f"The split {path} has other parts than {', '.join(SPLIT_NAMES)}.", hint="Draw it again.")
+    if digest != split.digest:
         raise SplitError(
             f"Expected the digest {split.digest} of {path}, got {digest}: it was changed.", hint="Draw it again."
         )

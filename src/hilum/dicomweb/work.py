@@ -98,6 +98,8 @@ class Worker:
             for image in self._pending(study, counts):
                 if stopped() or rows == limit:
                     return
+                if image is None:
+                    continue
                 row = image if isinstance(image, Row) else self._do(image)
                 rows += 1
                 counts.statuses[row.status] += 1
@@ -105,11 +107,13 @@ class Worker:
                     counts.labels[row.label] += 1
                 yield row
                 self._note(row)
+            if stopped() or rows == limit:
+                return
             if progress:
                 progress(number, len(studies))
 
-    def _pending(self, study: str, counts: Counts) -> Iterator[Image | Row]:
-        """The images of a study that are to be done; a row where the study cannot be searched."""
+    def _pending(self, study: str, counts: Counts) -> Iterator[Image | Row | None]:
+        """Yield each image to process, None for one to leave alone, a row where the study cannot be searched."""
         try:
             images, has_reports = images_of(self._server, study)
             if not images and not has_study(self._server, study):
@@ -119,8 +123,10 @@ class Worker:
                     counts.skipped[image.reason] += image.images
                 elif self._failures[image.instance] >= _ATTEMPTS:
                     counts.skipped[f"failed {_ATTEMPTS} times"] += 1
+                    yield None
                 elif has_reports and self._server.has(study, self._report_of(image)):
                     counts.skipped[DONE] += 1
+                    yield None
                 else:
                     yield image
         except RequestError as error:

@@ -217,11 +217,13 @@ def _names_of(
 
 def _spec_of(content: dict[str, Any], size: int | None, file: Path) -> PreprocessSpec:
     settings = content.get("model_config")
-    found = size or (settings.get("img_size") if isinstance(settings, dict) else None) or ORIGINAL_SIZE
-    sides = set(found) if isinstance(found, list | tuple) else {found}
+    found = size or (settings.get("img_size") if isinstance(settings, dict) else None)
+    if found is None:
+        found = ORIGINAL_SIZE
     try:
+        sides = set(found) if isinstance(found, list | tuple) else {found}
         return PreprocessSpec(size=sides.pop() if len(sides) == 1 else found, channels=3, fit="stretch")
-    except ValidationError as error:
+    except (TypeError, ValidationError) as error:  # an unhashable or otherwise odd entry
         raise CheckpointError(
             f"Expected a square image size, a multiple of 32 pixels from 32 to 2048, for {file}, got {found!r:.100}.",
         ) from error

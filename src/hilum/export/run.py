@@ -17,9 +17,19 @@ from torch import nn
 from hilum._version import __version__
 from hilum.backends.onnxruntime import OnnxRuntimeBackend
 from hilum.backends.pytorch import PyTorchBackend
-from hilum.bundle.bundle import FEATURES, MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
+from hilum.bundle.bundle import (
+    FEATURES,
+    MODEL_CARD,
+    ONNX_MODEL,
+    TRAINING_HASHES,
+    WEIGHTS,
+    Manifest,
+    load_bundle,
+    write_bundle,
+)
 from hilum.bundle.calibration import with_calibration
 from hilum.bundle.card import model_card
+from hilum.bundle.container import check_replaceable
 from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.bundle.training_hashes import KnownImages, united
 from hilum.config import INDIFFERENT, Config, PreprocessSpec
@@ -51,6 +61,7 @@ from hilum.training.prepare import index_and_split
 from hilum.training.runs import load_model, open_run
 from hilum.types import Record
 
+_FILES = (ONNX_MODEL, WEIGHTS, MODEL_CARD, FEATURES, GATE_MODEL, TRAINING_HASHES)
 _PARITY_FILES = 16
 _PARITY_BATCH = 4
 _ROUNDING_FILES = 200  # more than for parity: how far rounding moves an answer varies with the image
@@ -86,6 +97,7 @@ def export_run(
         ParityError: the two differ, or rounding moves a probability too far; nothing is written.
         OutputError: ``out`` cannot be written.
     """
+    check_replaceable(out, _FILES)
     run, config = open_run(root)
     step = step or Step()
     if not run.best.exists():

@@ -88,7 +88,7 @@ def _from_dataset(dataset: Dataset, origin: str) -> Radiograph:
     from hilum.imaging.dicom import decode_dicom
 
     stream = io.BytesIO()
-    with decoding(origin, AttributeError, ValueError):
+    with decoding(origin):
         meta = getattr(dataset, "file_meta", None)
         if meta is not None and "TransferSyntaxUID" in meta:
             dataset.save_as(stream, enforce_file_format=False)

@@ -7,6 +7,7 @@ threads can read in parallel.
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -69,7 +70,9 @@ _TURNS = {
 }
 
 
-def read_radiograph(source: Path | bytes, *, origin: str | None = None, max_pixels: int = MAX_PIXELS) -> Radiograph:
+def read_radiograph(
+    source: str | os.PathLike[str] | bytes, *, origin: str | None = None, max_pixels: int = MAX_PIXELS
+) -> Radiograph:
     """Decode one radiograph.
 
     Color becomes gray by ITU-R BT.601 luma, transparency is laid over black, an EXIF orientation is applied.
@@ -83,6 +86,8 @@ def read_radiograph(source: Path | bytes, *, origin: str | None = None, max_pixe
     Raises:
         ReadError: it is no readable image of one of the formats, has several frames, is too large or damaged.
     """
+    if not isinstance(source, bytes):
+        source = Path(source)
     name = origin if origin is not None else _name_of(source)
     content = source if isinstance(source, bytes) else _file_content(source, name)
     if not content:

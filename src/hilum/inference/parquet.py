@@ -25,7 +25,8 @@ def require_pyarrow() -> None:
 def to_parquet(table: Path, path: Path) -> None:
     """Write the rows of a table of predictions as Parquet.
 
-    Probabilities and ``lung_fraction`` are double, ``abstained`` is boolean, all else is text; empty cells are null.
+    Probabilities, ``lung_fraction`` and ``evidence_step`` are double, ``abstained`` is boolean, all else is text;
+    empty cells are null.
 
     Args:
         table: A CSV, as hilum.inference.folder.predict_folder writes it.

@@ -237,12 +237,32 @@ def _ahead(
     sources: Iterable[Source],
     size: int,
 ) -> Iterator[list[Ready | Result]]:
-    """Chunks of ``size`` prepared sources, two chunks being prepared while one is answered."""
+    """Yield chunks of ``size`` prepared sources, two chunks being prepared while one is answered.
+
+    An error of the sources, or of preparing one, is raised after the chunk that holds what came before it.
+    """
     remaining = iter(sources)
-    pending: deque[Future[Ready | Result]] = deque(
-        pool.submit(prepare, source) for source in islice(remaining, 3 * size)
-    )
+    pending: deque[Future[Ready | Result]] = deque()
+
+    def submit(count: int) -> None:
+        nonlocal remaining
+        try:
+            pending.extend(pool.submit(prepare, source) for source in islice(remaining, count))
+        except Exception as error:
+            failed: Future[Ready | Result] = Future()
+            failed.set_exception(error)
+            pending.append(failed)
+            remaining = iter(())
+
+    submit(3 * size)
     while pending:
-        chunk = [pending.popleft().result() for _ in range(min(size, len(pending)))]
-        pending.extend(pool.submit(prepare, source) for source in islice(remaining, len(chunk)))
+        chunk: list[Ready | Result] = []
+        try:
+            while pending and len(chunk) < size:
+                chunk.append(pending.popleft().result())
+        except Exception:
+            if chunk:
+                yield chunk
+            raise
+        submit(len(chunk))
         yield chunk

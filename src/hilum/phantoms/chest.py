@@ -124,7 +124,7 @@ def write_phantoms(
         raise DataError(
             f"Expected at least one phantom for each of {len(classes)} classes, got n={n}.", hint="Raise n."
         )
-    _check_empty(out)
+    check_empty(out)
     rows: list[tuple[str, ...]] = []
     for label, number, patient, has_mask in _plan(n, seed, classes, mask_share):
         phantom = draw_phantom(number, label, size=size, patient=patient)
@@ -149,15 +149,18 @@ def _check(seed: int, patient: int, size: int, labels: Sequence[str]) -> None:
         raise ConfigError(f"Expected seeds of at least 0, got {min(seed, patient)}.", hint="Use 0 or more.")
 
 
-def _check_empty(out: Path) -> None:
+def check_empty(out: Path) -> None:
+    """Check that ``out`` is a new or an empty folder.
+
+    Raises:
+        OutputError: It is not.
+    """
     try:
         occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
     except OSError as error:
-        raise OutputError(f"Expected a readable folder {out}, got: {error.strerror}.") from error
+        raise OutputError(f"The folder '{out}' cannot be read: {error.strerror}.") from error
     if occupied:
-        raise OutputError(
-            f"Expected a new or empty folder, got {out}, which has something in it.", hint="Choose another folder."
-        )
+        raise OutputError(f"'{out}' is not a new or empty folder.", hint="Choose another folder.")
 
 
 def _plan(n: int, seed: int, classes: Sequence[str], mask_share: float) -> list[tuple[str, int, int, bool]]:

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.errors import ConfigError, OutputError
-from hilum.phantoms.chest import METADATA_COLUMNS, draw_phantom
+from hilum.errors import ConfigError
+from hilum.phantoms.chest import METADATA_COLUMNS, check_empty, draw_phantom
 from hilum.storage import write_bytes, write_csv
 
 Confound: TypeAlias = Literal["marker", "border", "resolution", "noise", "scale"]
@@ -141,8 +141,7 @@ def write_confounded(
         ConfigError: see confounded_phantoms.
         OutputError: ``out`` has something in it, or cannot be written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"Expected a new or empty folder, got {out}.", hint="Choose another folder.")
+    check_empty(out)
     images = confounded_phantoms(n, kind, strength, seed, size)
     rows = []
     for row in range(n):

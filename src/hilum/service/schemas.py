@@ -125,4 +125,4 @@ class BundleSchema(BaseModel):
 class HealthSchema(BaseModel):
     """Whether the service lives, or is ready."""
 
-    status: Literal["ok", "stopping"]
+    status: Literal["ok"]

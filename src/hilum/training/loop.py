@@ -239,7 +239,8 @@ def _resume(run: RunFolder, parts: dict[str, object], identity: str) -> Progress
     if state["identity"] != identity:
         raise CheckpointError(
             f"The state in {run.state} is of another configuration, data or split.",
-            hint="Resume with the settings in the run's config.toml, or choose another --output.",
+            hint="Resume with the settings in the run's config.toml, or choose another --output. A run interrupted "
+            "under an earlier version of hilum can be evaluated and exported, but not resumed.",
         )
     for name, part in parts.items():
         if isinstance(part, nn.Module):
