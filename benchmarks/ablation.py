@@ -1,13 +1,12 @@
-"""What each part of the network and of its training brings: short runs that differ in one thing.
+"""Measure what each part of the network and of its training contributes, in short runs that differ in one thing.
 
     python benchmarks/ablation.py ../shared/data/metadata.csv --json benchmarks/results/ablation.json
 
-Each variant is trained from ImageNet weights on the same images, drawn once from the training split, for the same
-number of image passes, and measured without calibration: classes, within-source AUROCs and Dice on the whole validation
-split; the shortcut audit on images drawn from it; the pointing game on the images of every split that carry a region or
-boxes, those of `test` apart (the others were trained on, without their boxes). These are short runs on one seed: the
-intervals are those of the images, not of training again. Variants that the result file already has are not run again,
-so that it can be made in pieces.
+Every variant is trained from ImageNet weights on the same images, drawn once from the training split, for the same
+number of image passes, and measured without calibration: classes, AUROCs within a source and Dice on the whole
+validation split; the shortcut audit on images drawn from it; the pointing game on all images with a marked finding,
+those of the test split apart (the others were trained on, without their marks). One seed: the intervals are of the
+images, not of training again. Variants that the result file already has are skipped, so that it can be made in pieces.
 """
 
 from __future__ import annotations
@@ -107,7 +106,7 @@ def scored(model: torch.nn.Module, data: CachedDataset, config: Config, split: s
 
 
 def pointing(model: torch.nn.Module, data: PreparedData, config: Config, splits: tuple[str, ...]) -> dict[str, Any]:
-    """The pointing game on the images of ``splits`` that people have marked."""
+    """The pointing game on the images of ``splits`` with a marked finding."""
     rows = []
     for name, own in data.datasets.items():
         marked = [row for row, record in enumerate(own.records) if record.boxes or record.region_path]
@@ -152,11 +151,13 @@ def measured(config: Config, data: PreparedData, train: CachedDataset, limit: in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="the CSV of the real radiographs")
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="benchmarks/results/ablation.json")
-    parser.add_argument("--variant", action="append", choices=list(VARIANTS), help="only this one; repeat for more")
-    parser.add_argument("--passes", type=int, default=6400, help="image passes of each run")
-    parser.add_argument("--limit", type=int, default=600, help="images of the shortcut audit")
+    parser.add_argument("data", type=Path, help="dataset: a CSV with a split column")
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="result file, continued if it exists")
+    parser.add_argument(
+        "--variant", action="append", choices=list(VARIANTS), help="run this variant only; repeat the option for more"
+    )
+    parser.add_argument("--passes", type=int, default=6400, help="image passes per run")
+    parser.add_argument("--limit", type=int, default=600, help="number of images of the shortcut audit")
     arguments = parser.parse_args()
     result = json.loads(arguments.json.read_text()) if arguments.json.is_file() else {"variants": {}}
     with tempfile.TemporaryDirectory() as folder:
@@ -167,7 +168,7 @@ def main() -> None:
         header = {"passes": len(train), "size": base.preprocess.size, "images": arguments.limit,
                   "split_digest": data.split.digest}  # fmt: skip
         if result["variants"] and {key: result[key] for key in header} != header:
-            raise SystemExit(f"Expected {arguments.json} to be of {header}, it is of other settings.")
+            raise SystemExit(f"{arguments.json} has other settings than {header}.")
         for name in arguments.variant or VARIANTS:
             if name not in result["variants"]:
                 config = load_config(overrides=merged({**BASE, "data": arguments.data}, VARIANTS[name]))

@@ -1,14 +1,14 @@
-"""The audit's probes on phantoms with a planted confound: how many are flagged, and how many clean ones are.
+"""Measure how many planted shortcuts the audit's probes flag, and how many clean datasets.
 
     python benchmarks/confounds.py --json benchmarks/results/confounds.json
 
-Each simulated data set has images of two classes (Normal and COVID, with their opacities), patients of one to three
-images drawn from one pool of phantoms, a source at random and, in half of the images or by class, one confound. The
-features, the probes and the verdicts are those of `hilum audit`. A data set is flagged when a finding is an error.
+Each simulated dataset has phantoms of two classes (Normal and COVID, with their opacities), patients of one to three
+images drawn from one pool, a random source and one confound, in half of the images or tied to the class. Features,
+probes and verdicts are those of `hilum audit`. A dataset is flagged when a finding is an error.
 
-Its effect is the AUROC of the confound's presence for the class, as it came out, less 0.5. Clean data sets have the
-confound in half the images whatever the class; what is flagged there is a false alarm. Exit code 1 when a bound is
-not met: 95% of the effects of at least 0.10 flagged, at most 5% of the clean ones.
+The effect is the AUROC of the confound for the class, as it was drawn, minus 0.5. Clean datasets have the confound in
+half of the images of either class; a flag there is a false alarm. Exit code 1 unless 95% of the effects of at least
+0.10 and at most 5% of the clean datasets are flagged.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FACTS = FileFacts("PNG", "L")
 
 @dataclass(frozen=True)
 class Outcome:
-    """One simulated data set."""
+    """One simulated dataset."""
 
     kind: str
     strength: float
@@ -64,7 +64,7 @@ def draw_pool(patients: int) -> list[list[Phantom]]:
 
 
 def simulate(pool: list[list[Phantom]], kind: Confound, strength: float, count: int, seed: int) -> Outcome:
-    """One data set from the pool to the findings."""
+    """Draw one dataset from the pool and audit it."""
     rng = np.random.default_rng((50, seed))
     chosen: list[tuple[Phantom, int]] = []
     by_class = [iter(rng.permutation(len(pool) // 2) * 2 + side) for side in (0, 1)]
@@ -117,11 +117,11 @@ def _hits(outcomes: list[Outcome]) -> tuple[int, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clean", type=int, default=24, help="clean data sets per kind of confound")
-    parser.add_argument("--tied", type=int, default=24, help="data sets per kind with the confound tied to the class")
-    parser.add_argument("--count", type=int, default=400, help="images of a data set")
-    parser.add_argument("--patients", type=int, default=1200, help="patients of the pool")
-    parser.add_argument("--seed", type=int, default=1, help="of the data sets")
+    parser.add_argument("--clean", type=int, default=24, help="clean datasets per kind of confound")
+    parser.add_argument("--tied", type=int, default=24, help="datasets per kind with the confound tied to the class")
+    parser.add_argument("--count", type=int, default=400, help="images per dataset")
+    parser.add_argument("--patients", type=int, default=1200, help="patients in the pool")
+    parser.add_argument("--seed", type=int, default=1, help="random seed of the datasets")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, as in results/confounds.json")
     arguments = parser.parse_args()
     began = time.perf_counter()

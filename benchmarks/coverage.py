@@ -1,22 +1,22 @@
-"""How often a 95% interval holds the true value: simulated test sets of patients with several correlated images.
+"""Measure how often a 95% interval contains the true value, on simulated test sets of correlated images.
 
     python benchmarks/coverage.py                     1,000 test sets of each design, 1,000 resamples each
     python benchmarks/coverage.py --processes 2 --json benchmarks/results/coverage.json
 
-A test set has 220 patients with 1 to 5 images (about 515), of four uneven classes. Logits are the class's own, a random
-effect of the patient and one of the image; so is the Dice of the mask, which six in ten images have. The intervals are
-those of figures_of and calibration_figures, which `hilum evaluate` prints. The true value of each figure is that of
-900,000 patients (2 million images). The designs:
+A test set has 220 patients with 1 to 5 images (about 515 images) of four uneven classes. A logit is the sum of a class
+effect, a random effect of the patient and one of the image; so is the Dice of the mask, which six in ten images have.
+The intervals are those of figures_of and calibration_figures, which `hilum evaluate` prints. The true value of each
+figure is computed from 900,000 patients (2 million images). The designs:
 
-    ordinary       an accuracy of 0.79, with the classes' shares of patients fixed, as `hilum split` fixes them
+    ordinary       an accuracy of 0.79; the number of patients of each class is fixed, as `hilum split` fixes it
     few errors     the same with an accuracy of 0.93
-    free shares    as ordinary, but the number of patients of each class is left to chance
+    free shares    as ordinary, with the number of patients of each class left to chance
 
-Within `ordinary`, the same bootstrap is run as if every image were a patient of its own: `unclustered`.
+Within `ordinary`, the same bootstrap also runs as if every image were a patient of its own: `unclustered`.
 
-The claim is made for the figures of CLAIMED in the ordinary design: coverage from 93% to 97%. Exit code 1 where one of
-them is outside by more than the chance of so many simulations explains (its exact 95% interval misses that range).
-The ECE is shown beside them: its interval errs on the wide side by design (hilum.metrics.calibration).
+The claim is coverage from 93% to 97% for the figures of CLAIMED in the ordinary design. Exit code 1 if one of them is
+outside by more than chance explains (its exact 95% interval misses that range). The ECE is shown beside them: its
+interval errs on the wide side by design (hilum.metrics.calibration).
 """
 
 from __future__ import annotations

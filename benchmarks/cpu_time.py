@@ -1,11 +1,11 @@
-"""Time per image on the CPU: the shipped network in ONNX Runtime against the original one in PyTorch eager.
+"""Measure the time per image on the CPU: the packaged network in ONNX Runtime and the original one in PyTorch eager.
 
     python benchmarks/cpu_time.py                  256 x 256, batch 1, on 1 and on 2 threads, 15 rounds
 
-Weights do not matter for time, so both networks are built untrained. Two more ways tell what the network and what the
-engine brought: the shipped network in PyTorch, the original in ONNX Runtime. In every round each way answers the same
-images, one after the other, in an order that moves on by one; the ratio is taken within rounds, and its range over the
-rounds is its spread. Preprocessing is not in it. Run it on an idle machine: the load average stands in the result.
+Time does not depend on the weights, so both networks are untrained. The packaged network in PyTorch and the original
+one in ONNX Runtime are timed too. In every round each network and engine predicts on the same images, in an order that
+rotates; the ratio is taken within rounds and shown with its range. Preprocessing is not included. Run it on an idle
+machine: the result includes the load average at the start.
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ def summary(taken: dict[str, list[tuple[float, float]]], threads: int) -> dict[s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default=ModelConfig().name, help="the shipped one, hilum's default")
+    parser.add_argument("--network", default=ModelConfig().name, help="packaged network")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--count", type=int, default=5, help="per way and round")
+    parser.add_argument("--count", type=int, default=5, help="images per network, engine and round")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures: benchmarks/results/cpu_time.json")
     arguments = parser.parse_args()

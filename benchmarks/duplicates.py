@@ -1,7 +1,7 @@
-"""How many planted copies the search finds, how many false pairs it makes, and how long it takes.
+"""Measure how many planted copies the near-duplicate search finds, how many false pairs it makes, and its time.
 
     python benchmarks/duplicates.py                     phantoms of 224 x 224, one to three images of a patient
-    python benchmarks/duplicates.py --data DIR          class folders or a CSV of your own
+    python benchmarks/duplicates.py --data DIR          class folders or a CSV
 
 All images are decoded, hashed, fingerprinted and searched, which is timed. Then a seeded sample of the images gets one
 changed copy each, and everything is searched again: a copy is found when it is joined to its image. Kinds of change:
@@ -15,10 +15,10 @@ changed copy each, and everything is searched again: a copy is found when it is 
     border          black, gray or white, 1-5% of the side on each edge
 
 and two of them in a row (not both crops, which together take 10% off an edge). Images that the first search already
-pairs are not changed. Of phantoms every pair but the planted ones and those of one patient is false: two phantoms of
-one patient differ by an affine pose, noise and opacity only, which real images of one person never do. Of real images
-the pairs that the first search finds may be true copies: they are counted apart, and --sheets DIR draws them side by
-side to be looked at; false pairs are then those that the copies add. Intervals are exact (Clopper & Pearson 1934).
+pairs are not changed. Of phantoms, every pair except the planted ones and those of one patient is false: two phantoms
+of one patient differ by an affine pose, noise and opacity only, which real images of one person never do. Of real
+images, the pairs of the first search may be true copies: they are counted apart, and --sheets DIR draws them side by
+side for inspection; false pairs are then those that the copies add. Intervals are exact (Clopper & Pearson 1934).
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import platform
 import resource
 import tempfile
 import time
@@ -37,7 +36,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from measuring import proportion, publish
+from measuring import processor, proportion, publish
 from numpy.typing import NDArray
 
 from hilum.audit.duplicates import Pair, find_duplicates, joined
@@ -180,7 +179,7 @@ def measure(records: Sequence[Record], arguments: argparse.Namespace, real: bool
         "workers": arguments.workers,
         "processors": os.cpu_count(),
         "load_before": arguments.load,
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "before_planting": {
             "exact_pairs": sum(pair.exact for pair in before),

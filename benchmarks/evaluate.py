@@ -1,10 +1,10 @@
-"""Seconds for all figures of an evaluated split with their intervals.
+"""Measure the time of all figures of an evaluated split with their intervals.
 
     python benchmarks/evaluate.py                     3,000 images, 4 classes, 8 sources, 1,000 resamples, 5 rounds
 
-Every figure that `hilum evaluate` prints of classes, sources, contrasts and masks, from one bootstrap clustered by
-group (1 to 5 images), on one thread. The bound is hilum's own: 20 s. The load average at the start stands in the
-result. Exit code 1 when the bound is not met.
+All figures that `hilum evaluate` computes for classes, sources, contrasts and masks, from one bootstrap clustered by
+group (1 to 5 images), on one thread. Exit code 1 if they take more than 20 s. The result includes the load average at
+the start.
 """
 
 from __future__ import annotations

@@ -1,22 +1,21 @@
-"""Few images of one's own: fine-tuned from a bundle, against trained from ImageNet weights with the same image passes.
+"""Compare fine-tuning a bundle on few images with training from ImageNet weights for as many image passes.
 
     python benchmarks/finetune.py ../shared/data/metadata.csv --bundle BUNDLE --json benchmarks/results/finetune.json
 
-Two classes of one source, by default Normal against Lung_Opacity of `nih`. For each size and seed, so many images of
-each class are drawn from the training split; both networks are trained on them with the bundle's architecture and
-preprocessing, as many image passes and the settings of `hilum train` (that with --from-bundle has the lower learning
-rate), but no treatments against shortcuts, since there is one source; and where the training images have no masks, as
-those of `nih`, what starts from ImageNet has no lung gate, which nothing could train. The epoch is chosen on the
-whole validation split for both. A small set is repeated, each time augmented anew, so that an epoch is as long for
-all sizes. The figure is the AUROC on the test split, the mean over the seeds of AUROCs; intervals and differences are
-from resamples of the test images' groups within classes, the same for both networks, and so leave the choice of
-training images out: the AUROC of each seed is in the JSON file. The bundle as it is, without an image of its
-user, is measured too.
+Two classes of one source, by default Normal and Lung_Opacity of `nih`. For each size and seed, that many images of each
+class are drawn from the training split; both networks have the bundle's architecture and preprocessing, the same number
+of image passes and the settings of `hilum train` (fine-tuning has the lower learning rate), without treatments against
+shortcuts, since there is one source. Where the training images have no masks, as those of `nih`, the network from
+ImageNet has no lung gate, since nothing could train it. The epoch is chosen on the whole validation split for both. A
+small set is repeated, augmented anew each time, so that epochs have one length. The figure is the AUROC on the test
+split, averaged over the seeds; intervals and differences resample the test images' groups within classes, the same for
+both networks, and leave out the choice of training images: the JSON file has the AUROC of each seed. The bundle itself
+is measured too.
 
-THE SHIPPED BUNDLE HAS SEEN THESE TRAINING IMAGES: it was trained on the training split of all sources, nih's images of
-both classes among them. What is measured is how few images keep or change what it knows, and how far ImageNet weights
-come with them; it is no measurement on a hospital that the bundle has never seen. For that, give a bundle that was
-trained without the source; the result says which sources the bundle names. The test split was seen by neither.
+THE PACKAGED BUNDLE HAS SEEN THESE TRAINING IMAGES: it was trained on the training split of all sources, including nih.
+The benchmark measures how few images keep or change what it knows, and how far ImageNet weights come with them. It does
+not measure a hospital that the bundle has never seen; for that, give a bundle that was trained without the source. The
+result says which sources the bundle names. Neither network has seen the test split.
 """
 
 from __future__ import annotations
@@ -201,15 +200,15 @@ def untouched(manifest: Manifest, images: Images, arguments: argparse.Namespace)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="a metadata.csv with a split")
-    parser.add_argument("--bundle", default="default", help="to start from: default, a folder or a .hilum file")
+    parser.add_argument("data", type=Path, help="dataset: a CSV with a split column")
+    parser.add_argument("--bundle", default="default", help="bundle to start from: default, a folder or a .hilum file")
     parser.add_argument("--source", default="nih")
     parser.add_argument("--negative", default="Normal")
     parser.add_argument("--positive", default="Lung_Opacity")
-    parser.add_argument("--per-class", type=int, nargs="+", default=[8, 16, 32], help="training images of each class")
-    parser.add_argument("--seeds", type=int, default=3, help="draws of training images")
+    parser.add_argument("--per-class", type=int, nargs="+", default=[8, 16, 32], help="training images per class")
+    parser.add_argument("--seeds", type=int, default=3, help="number of draws of the training images")
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--per-epoch", type=int, default=96, help="image passes of an epoch")
+    parser.add_argument("--per-epoch", type=int, default=96, help="image passes per epoch")
     parser.add_argument("--size", type=int, default=128, help="side of the input, pixels")
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures: benchmarks/results/finetune.json")

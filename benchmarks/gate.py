@@ -1,15 +1,15 @@
-"""The learned gate beside the nine checks of the original project, on the same held-out files.
+"""Measure the learned input check and the original project's nine checks on the same held-out files.
 
     python benchmarks/gate.py metadata.csv --others gate_samples.csv --others-root DIR --native DIR
     python benchmarks/gate.py ... --json benchmarks/results/gate.json
 
-Images are those of the test split, one a group, and the native files; images are those of the table's test split,
-which `hilum train-gate` does not learn from, and images drawn from seeds that it does not use. `learned` is the whole
-gate of the bundle, both stages; `classic` is `--gate classic`. Images of the test split are stored at 224 pixels and
-are enlarged to 288, since the classic gate refuses all below 256. Intervals: shares are exact (Clopper & Pearson 1934),
-areas under the ROC curve are from 1,000 resamples. AUROC is of the first stage's probability of a frontal radiograph;
-the classic gate's score is how many of its checks pass. Milliseconds are the median of 60 calls, the two in turn, with
-the range of the middle 95%.
+Radiographs are those of the test split, one per group, and the native files. Negative examples are those of the table's
+test split, which `hilum train-gate` does not train on, and images drawn from seeds that it does not use. `learned` is
+the bundle's whole input check, before and after prediction; `classic` is `--gate classic`. Images of the test split are
+stored at 224 pixels and enlarged to 288, since the classic check refuses sides below 256. Intervals of shares are exact
+(Clopper & Pearson 1934), those of AUROCs come from 1,000 resamples. The AUROC ranks by the probability of a frontal
+radiograph; the score of the classic check is how many of its checks pass. Milliseconds are the median of 60 calls, both
+checks in turn, with the range of the middle 95%.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Image:
 
 
 class Gates:
-    """Both gates; each is asked once for an image."""
+    """Both input checks, each run once per image."""
 
     def __init__(self, bundle: str) -> None:
         opened = load_bundle(resolve_bundle(bundle))
@@ -206,7 +206,7 @@ def accepted(table: Table, drawn: list[Image], native: list[Radiograph], metadat
 
 
 def refused(table: Table, others: dict[str, list[Radiograph]]) -> None:
-    """Of what is no frontal chest radiograph, how much is accepted all the same."""
+    """Measure how many negative examples are accepted."""
     draw, parts = drawn()
     far = {name: images for name, images in others.items() if name not in ("cxr_lateral", "mammogram")}
     near = {name: others[name] for name in ("cxr_lateral", "mammogram") if name in others}
@@ -228,7 +228,7 @@ def _all(sets: dict[str, list[Radiograph]]) -> list[Radiograph]:
 
 
 def geometry(table: Table, images: list[Radiograph]) -> None:
-    """Images that lie wrong, and whether it is said how."""
+    """Measure how many rotated and inverted images are refused for that reason."""
 
     def says(words: str) -> Callable[[Verdict], bool]:
         return lambda verdict: not verdict.accepted and verdict.reason == words
@@ -252,7 +252,7 @@ def geometry(table: Table, images: list[Radiograph]) -> None:
 
 
 def sizes(table: Table, images: list[Radiograph]) -> None:
-    """One image at four sizes: is the verdict one?"""
+    """Measure how often the verdict is the same at four sizes."""
     entry: dict[str, Any] = {"section": "same verdict", "figure": "at 256, 512, 1024 and 2500 px", "must": "≥ 0.99"}
     same: dict[str, list[bool]] = {"classic": [], "learned": []}
     for image in images:
@@ -263,7 +263,7 @@ def sizes(table: Table, images: list[Radiograph]) -> None:
 
 
 def ranking(table: Table, good: list[Radiograph], sets: dict[str, tuple[list[Radiograph], str]]) -> None:
-    """How well each gate's score tells images from the rest."""
+    """Measure the AUROC of each check's score."""
 
     def classic(image: Radiograph) -> float:
         return -float(len(table.gates.classic(image).findings))
@@ -302,9 +302,9 @@ def main() -> None:
     parser.add_argument("metadata", type=Path)
     parser.add_argument("--others", type=Path, required=True)
     parser.add_argument("--others-root", type=Path)
-    parser.add_argument("--native", type=Path, required=True, help="a folder of frontal radiographs at their own size")
+    parser.add_argument("--native", type=Path, required=True, help="folder of frontal radiographs at their own size")
     parser.add_argument("--bundle", default=DEFAULT)
-    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
 
     table = Table(Gates(options.bundle))

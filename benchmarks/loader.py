@@ -1,16 +1,16 @@
-"""Images per second from the cache against decoding each item as the original project did.
+"""Measure images per second from the cache and by decoding each item as the original project did.
 
     python benchmarks/loader.py                     phantoms of 299 x 299, like the COVID-19 Radiography Database
-    python benchmarks/loader.py --data DIR          class folders or a CSV of your own
+    python benchmarks/loader.py --data DIR          class folders or a CSV
 
-Two ways are timed side by side, turn by turn, over the same images in the same random order, on one thread:
+The following take turns over the same images in the same random order, on one thread:
 
     decode         per item: PIL open, convert to RGB, np.array, cv2.resize to 256 x 256, / 255, CHW float32
     cached batch, 3 channels    the Batch of 16 that training gets from CachedDataset: float32 in [0, 1]
-    cached batch, 1 channel     the same, gray, as hilum's default preset trains
+    cached batch, 1 channel     the same, gray, as the default preset trains
 
-No masks on either side. All files, and the cache's pages, are in the page cache after the first round, which is not
-counted: the disk is not measured. Building the cache is timed apart.
+No masks. All files and the cache's pages are in the page cache after the first round, which is not counted: the disk is
+not measured. Building the cache is timed apart.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Work = Callable[[NDArray[np.int64]], object]
 
 
 def decode_item(path: Path) -> NDArray[np.float32]:
-    """What the original project's data set did for one image: (3, 256, 256) float32 in [0, 1]."""
+    """What the original project's dataset did for one image: (3, 256, 256) float32 in [0, 1]."""
     image = np.array(Image.open(path).convert("RGB"))
     image = cv2.resize(image, (256, 256)).astype(np.float32) / 255.0
     return np.ascontiguousarray(image.transpose(2, 0, 1))
@@ -89,8 +89,8 @@ def measure(records: Sequence[Record], cache: Cache, rounds: int) -> dict[str, l
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="class folders or a CSV; phantoms are drawn by default")
-    parser.add_argument("--n", type=int, default=512, help="images, at most")
+    parser.add_argument("--data", type=Path, help="class folders or a CSV; the default is phantoms")
+    parser.add_argument("--n", type=int, default=512, help="maximum number of images")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the figures, e.g. benchmarks/results/loader.json"

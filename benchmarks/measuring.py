@@ -1,4 +1,4 @@
-"""What the benchmarks share: a proportion, the spread of some rounds, the machine, and how a result is published."""
+"""Helpers of the benchmarks: a proportion, the spread of rounds, the machine, and how a result is published."""
 
 from __future__ import annotations
 
@@ -33,9 +33,17 @@ def machine() -> dict[str, Any]:
     return {
         "load_average": os.getloadavg()[0],
         "processors": os.cpu_count(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "python": platform.python_version(),
     }
+
+
+def processor() -> str:
+    """The model of the processor as the system names it; its architecture where it does not."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text(encoding="utf-8").splitlines() if facts.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
 
 
 def publish(name: str, result: Mapping[str, Any], file: Path | None) -> None:

@@ -1,13 +1,13 @@
-"""A model beside its baseline on the same test images: every figure of both, and the difference in the same resamples.
+"""Compare a model with its baseline on the same test images: every figure of both, and the paired difference.
 
     python benchmarks/model.py BASELINE MODEL --metadata metadata.csv
 
-BASELINE and MODEL are runs, or folders that `hilum evaluate` wrote, of one split. From their predictions.csv and
-localization.csv come the figures over all images, the AUROCs inside one source, the calibration, the Dice of children
-and adults by how the mask was paired with the image, and the pointing game. Images with a lung mask and a label outside
-the classes are in no predictions.csv: they go through the bundles (a run's own, or those named), since their masks
-leave out the lung behind the heart and are another definition. What the metadata say of the images (sources, counts,
-licenses) stands in the result too, for the model card. Intervals and tests are hilum's own.
+BASELINE and MODEL are runs, or folders that `hilum evaluate` wrote, of one split. Their predictions.csv and
+localization.csv give the figures over all images, the AUROCs within a source, the calibration, the Dice of children and
+adults by how the mask was paired with the image, and the pointing game. Images with a lung mask and a label outside the
+classes are in no predictions.csv: they are predicted with the bundles (a run's own, or those named). Their masks leave
+out the lung behind the heart and are another definition. The result also has what the metadata say of the images
+(sources, counts, licenses), for the model card. Intervals and tests are hilum's own.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def _is(meta: Meta, source: str, kinds: Sequence[str]) -> bool:
 def _two_kinds(scores: Scores, positive: NDArray[np.bool_], negative: NDArray[np.bool_], pair: Pair) -> Scores:
     """The images of two kinds, with one logit for each: that of its images' classes together."""
     if scores.logits is None:
-        raise SystemExit("Expected logit_ columns in predictions.csv: probabilities alone saturate")
+        raise SystemExit("predictions.csv has no logit_ columns; probabilities alone saturate.")
     columns = [sorted({*scores.labels[rows].tolist()}) for rows in (positive, negative)]
     logits = np.stack([np.logaddexp.reduce(scores.logits[:, own], axis=1) for own in columns], axis=1)  # (N, 2)
     own = replace(
@@ -246,7 +246,7 @@ def _with_baseline(a: LocalizationTable, b: LocalizationTable) -> LocalizationTa
     """The model's rows, and after those of each image the baseline's Grad-CAM under a name of its own."""
     cams = {r.file: replace(r, method=BASELINE_CAM) for r in a.rows if r.method == GRAD_CAM}
     if {r.file for r in b.rows} != {r.file for r in a.rows}:
-        raise SystemExit("Expected both localization.csv of the same images")
+        raise SystemExit("The two localization.csv have different images.")
     if not cams:
         return b
     images: dict[str, list[Any]] = {}
@@ -270,7 +270,7 @@ def _open(folder: Path, bundle: Path | None) -> tuple[Evaluated, Bundle]:
     is_run = run.config.is_file()
     evaluated, _ = read_evaluation(run.results("test") if is_run else folder)
     if bundle is None and not is_run:
-        raise SystemExit(f"Expected --bundle or --baseline-bundle beside {folder}, which is no run")
+        raise SystemExit(f"{folder} is not a run: name its bundle with --bundle or --baseline-bundle.")
     opened = load_bundle(bundle or run.bundle)
     if evaluated.calibration and evaluated.calibration.temperature != opened.manifest.temperature:
         raise SystemExit(
@@ -281,18 +281,18 @@ def _open(folder: Path, bundle: Path | None) -> tuple[Evaluated, Bundle]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("baseline", type=Path, help="a run, or an evaluation's folder")
-    parser.add_argument("model", type=Path, help="likewise, of the same split")
-    parser.add_argument("--metadata", type=Path, required=True, help="the table that both were trained from")
-    parser.add_argument("--baseline-bundle", type=Path, help="the run's own by default")
-    parser.add_argument("--bundle", type=Path, help="the model's; the run's own by default")
+    parser.add_argument("baseline", type=Path, help="run, or an evaluation's folder")
+    parser.add_argument("model", type=Path, help="run or evaluation of the same split")
+    parser.add_argument("--metadata", type=Path, required=True, help="CSV that both were trained on")
+    parser.add_argument("--baseline-bundle", type=Path, help="the baseline's bundle; the default is the run's own")
+    parser.add_argument("--bundle", type=Path, help="the model's bundle; the default is the run's own")
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures: benchmarks/results/model.json")
     arguments = parser.parse_args()
     first, second = _open(arguments.baseline, arguments.baseline_bundle), _open(arguments.model, arguments.bundle)
     evaluated = (first[0], second[0])
     if evaluated[0].digest != evaluated[1].digest:
-        raise SystemExit(f"Expected one split, got {evaluated[0].digest} and {evaluated[1].digest}")
+        raise SystemExit(f"The splits differ: {evaluated[0].digest} and {evaluated[1].digest}.")
     a, b = aligned(evaluated[0].scores, evaluated[1].scores)
     table = read_table(arguments.metadata)
     meta_of = {r.image_path: row for r, (_, row) in zip(table, read_rows(arguments.metadata)[1], strict=True)}

@@ -1,12 +1,11 @@
-"""The packaged model's card, from the result files: MODEL_CARD.md at the root and in the bundle.
+"""Write the packaged model's card from the result files: MODEL_CARD.md at the root and in the bundle.
 
     python benchmarks/model_card.py                     # print it
-    python benchmarks/model_card.py --write [FILE]      # write it: MODEL_CARD.md by default
+    python benchmarks/model_card.py --write [FILE]      # write it; the default is MODEL_CARD.md
     python benchmarks/model_card.py --seal BUNDLE       # put it into a bundle, which gets a new id
 
-It needs results/model.json and model_equal.json (benchmarks/model.py), shortcuts.json (shortcuts_of_models.py),
-cpu_time.json, gate.json, audit.json and training_hashes.json. A test compares the file with what this gives. The card
-names the weights by their own SHA-256, not by the bundle's digest, which holds that of the card.
+It reads the files of NEEDED in benchmarks/results. A test compares MODEL_CARD.md with what this prints. The card names
+the weights by their own SHA-256; it cannot name the bundle's digest, which covers the card.
 """
 
 from __future__ import annotations
@@ -24,26 +23,25 @@ from hilum.bundle.card import CANNOT_TELL, INTERVALS, NOT_A_DEVICE, SAME_SOURCES
 from hilum.storage import write_text
 
 CARD = ROOT / "MODEL_CARD.md"
-NEEDED = ("model", "model_equal", "shortcuts", "cpu_time", "audit", "gate", "training_hashes")
+NEEDED = ("model", "model_equal", "shortcuts", "radiographs", "audit", "cpu_time", "gate", "training_hashes")
 PROBES = {
     "source": "source column", "border": "border", "outside_lung": "lungs erased", "file": "size, format, depth",
 }  # fmt: skip
 """The probes that see nothing of the lung, and what they are called in the card."""
 CHILDREN = "kermany"
-_PROBE_CHECKS = ("shortcut_", "probe_")
-_MODEL_CHECKS = ("model_", "border_alone", "background_swap", "robustness")
 
 
 def card(results: Mapping[str, Mapping[str, Any]]) -> str:
     """The whole card as Markdown, from the result files of NEEDED by name."""
     model, audit = results["model"], results["audit"]
-    data, findings = model["data"], audit["findings"]
-    same_model = (audit.get("model") or {}).get("name") == model["models"]["model"]["name"]
+    data, models = model["data"], model["models"]
     children = data["sources"].get(CHILDREN, {"classes": {}})["classes"]
     content = {
         "model": model,
         "model_equal": results["model_equal"],
+        "passes_ratio": _passes(models["model"]) / _passes(models["baseline"]),
         "found": results["shortcuts"],
+        "radiographs": results["radiographs"],
         "time": results["cpu_time"],
         "audit": audit,
         "gate": results["gate"],
@@ -56,12 +54,10 @@ def card(results: Mapping[str, Mapping[str, Any]]) -> str:
             "source": CHILDREN,
             "counts": [(name, children.get(name, 0), sum(n.values())) for name, n in data["classes"].items()],
         },
-        "of_data": [
-            f for f in findings
-            if f["severity"] != "info" and not f["check"].startswith((*_PROBE_CHECKS, *_MODEL_CHECKS))
-        ],
-        "probe_errors": sum(f["check"].startswith(_PROBE_CHECKS[0]) and f["severity"] == "error" for f in findings),
-        "of_model": [f for f in findings if f["check"] == "robustness"] if same_model else [],
+        "copies": _copies(audit["duplicates"]),
+        "probe_findings": sum(
+            f["check"].startswith("shortcut_") and f["severity"] != "info" for f in audit["findings"]
+        ),
         "network_name": network_name,
         "NOT_A_DEVICE": NOT_A_DEVICE,
         "INTERVALS": INTERVALS,
@@ -79,7 +75,7 @@ def seal(path: Path, text: str) -> None:
     """
     bundle = load_bundle(path)
     if bundle.manifest.files[WEIGHTS] not in text:
-        raise SystemExit(f"Expected a card of the weights in {path}, results/model.json is of others.")
+        raise SystemExit(f"results/model.json describes other weights than those in {path}.")
     contents = {name: bundle.read(name) for name in bundle.manifest.files}
     write_bundle(path, bundle.manifest, {**contents, MODEL_CARD: text.encode()})
 
@@ -98,6 +94,19 @@ def _pairs(data: Mapping[str, Any], probes: Iterable[Mapping[str, Any]]) -> list
     ]
 
 
+def _copies(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The pairs of near-duplicates, and those between two splits."""
+    names = found["split_names"]
+    between = {
+        f"{names[one]}–{names[two]}": found["by_split"][one][two] for one, two in combinations(range(len(names)), 2)
+    }
+    return {"near_pairs": found["near_pairs"], "across": sum(between.values()), "by_splits": between}
+
+
+def _passes(model: Mapping[str, Any]) -> int:
+    return sum(int(part["epochs"]) for part in model["trainings"])
+
+
 def _hashes(found: Mapping[str, Any]) -> dict[str, Any]:
     own = next(entry for entry in found["by_sides"] if entry["hashed_at"] == entry["looked_for_at"] == 128)
     sentence = sentence_of_hashes(TrainingHashes.model_validate(found["packaged"]))
@@ -112,8 +121,8 @@ def _licensed(sources: Iterable[Mapping[str, Any]], marks: Sequence[str]) -> int
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", type=Path, nargs="?", const=CARD, metavar="FILE")
-    parser.add_argument("--seal", type=Path, metavar="BUNDLE")
+    parser.add_argument("--write", type=Path, nargs="?", const=CARD, metavar="FILE", help="write the card to FILE")
+    parser.add_argument("--seal", type=Path, metavar="BUNDLE", help="put the card into BUNDLE")
     arguments = parser.parse_args()
     text = card({name: load(name) for name in NEEDED})
     if arguments.seal:

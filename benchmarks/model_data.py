@@ -1,4 +1,4 @@
-"""What a metadata.csv says of images: classes, sources, repositories, licenses and masks, counted."""
+"""Count the images of a metadata.csv by class, source, repository, license and mask."""
 
 from __future__ import annotations
 

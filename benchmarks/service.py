@@ -1,14 +1,14 @@
-"""The service under load: 64 clients for 5 minutes against the same predictor without a service, on the same images.
+"""Measure the service under load: 64 clients for 5 minutes, and the same predictor without a service.
 
     python benchmarks/service.py --images DIR --json benchmarks/results/service.json       6 minutes
 
-`hilum serve` runs as a process of its own, with its defaults. In every round the predictor first answers the images
-alone, in this process (`Predictor.predict_many`: read, gate, network, lung mask at the file's size), then 64 clients
-post one image after another over connections that stay open; the ratio of images per second is taken within rounds. The
-clients run on the same processors and their time counts against the service. Beside them one connection asks /healthz
-ten times a second, and the resident memory of the service is read once a second. For scale, the network alone runs on
-the same images, prepared beforehand. Without --images, phantoms are drawn.
-Exit code 1 where a bound is missed.
+`hilum serve` runs as a process of its own with its defaults. In every round the predictor first predicts on the images
+alone, in this process (`Predictor.predict_many`: reading, input check, network, lung mask at the file's size); then 64
+clients post one image after another over connections that stay open. The ratio of images per second is taken within
+rounds. The clients run on the same processors, and their time counts against the service. One more connection requests
+/healthz ten times a second, and the resident memory of the service is read once a second. For scale, the network alone
+runs on the same images, preprocessed beforehand. Without --images, phantoms are drawn. Exit code 1 where a bound is
+missed.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Do two models need the lungs? Both on the same test images, with the same lungs taken away, in the same resamples.
+"""Measure two models without the lungs: the same test images, the same lungs erased, the same resamples.
 
     python benchmarks/shortcuts_of_models.py metadata.csv --baseline BUNDLE --model BUNDLE
     python benchmarks/shortcuts_of_models.py metadata.csv --baseline BUNDLE --model BUNDLE --limit 800
 
 The treatments, the shortcut index and its intervals are those of hilum.audit.model_shortcuts. The lungs of an image are
-its reference mask where there is one, else what MODEL takes for them, for both models alike, brought to each one's own
-square. Differences are model less baseline. --limit draws so many images, shared out over (class, source) as they are,
-by a fixed seed.
+its reference mask where there is one, else the prediction of MODEL, for both models alike, resampled to each one's
+input size. Differences are model minus baseline. --limit draws that many images, stratified by class and source, with a
+fixed seed.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def prepared(bundle: Bundle, records: Sequence[Record], names: Sequence[str]) ->
         temperature=manifest.temperature, mask_threshold=manifest.mask_threshold, keep_lungs=True, distances=False,
     )  # fmt: skip
     if scored.lungs is None or not has_lungs(scored.lungs).any():
-        raise SystemExit("Expected images with lungs to erase, got none: MODEL finds no lung and there is no mask")
+        raise SystemExit("No image has lungs to erase: there is no mask, and MODEL finds no lung.")
     return Images(cache.images, scored.lungs, scored.scores)
 
 
@@ -206,10 +206,10 @@ def _identity(bundle: Bundle) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="a folder or a CSV with a split")
-    parser.add_argument("--baseline", type=Path, required=True, help="a bundle")
-    parser.add_argument("--model", type=Path, required=True, help="a bundle of the same classes; it finds the lungs")
-    parser.add_argument("--limit", type=int, default=0, help="at most so many test images; 0: all")
+    parser.add_argument("data", type=Path, help="dataset: a folder or a CSV with a split")
+    parser.add_argument("--baseline", type=Path, required=True, help="bundle of the baseline")
+    parser.add_argument("--model", type=Path, required=True, help="bundle of the same classes; it predicts the lungs")
+    parser.add_argument("--limit", type=int, default=0, help="maximum number of test images; 0 takes all")
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the figures: benchmarks/results/shortcuts.json"
@@ -219,7 +219,7 @@ def main() -> None:
     manifests = [bundle.manifest for bundle in bundles]
     alike = [(m.preprocess.fit, m.class_names) for m in manifests]
     if alike[0] != alike[1]:
-        raise SystemExit(f"Expected two models of one fit and the same classes, got {alike[0]} and {alike[1]}")
+        raise SystemExit(f"The models differ in preprocessing or classes: {alike[0]} and {alike[1]}.")
     index = build_index(arguments.data, classes=manifests[1].class_names, check=False)
     split = make_split(index, Config().split)
     everything = records_of(index, split, "test")

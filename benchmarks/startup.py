@@ -1,9 +1,9 @@
-"""Wall time of `hilum --help` and `import hilum`, against an interpreter that does nothing.
+"""Measure the wall time of `hilum --help` and `import hilum`, beside an interpreter that does nothing.
 
-    python benchmarks/startup.py                10 rounds; in each, every command once, one after the other
+    python benchmarks/startup.py                10 rounds; each command once per round
 
-The bound is hilum's own: `hilum --help` answers in under 0.5 s. The first round fills the page cache and is not
-counted. Run it on an idle machine: the load average at the start stands in the result.
+Exit code 1 if `hilum --help` takes 0.5 s or more. The first round fills the page cache and is not counted. Run it on an
+idle machine: the result includes the load average at the start.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=10, help="at least 10")
+    parser.add_argument("--rounds", type=int, default=10, help="number of rounds, at least 10")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures: benchmarks/results/startup.json")
     arguments = parser.parse_args()
     if arguments.rounds < 10:

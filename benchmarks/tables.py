@@ -1,10 +1,11 @@
-"""Turn committed result files into the tables of README.md and benchmarks/README.md, by benchmarks/templates.
+"""Fill the tables of README.md, docs/ and other Markdown files from committed result files.
 
-    python benchmarks/tables.py            # print them
-    python benchmarks/tables.py --take demo demo/run/test/report.json "make demo"
-    python benchmarks/tables.py --write    # put them between the <!-- begin:NAME --> and <!-- end:NAME --> marks
+    python benchmarks/tables.py            # print every table
+    python benchmarks/tables.py --take audit audit/audit.json "hilum audit DATA"
+    python benchmarks/tables.py --write    # fill the files between <!-- begin:NAME --> and <!-- end:NAME -->
 
-A test compares what stands in the two files with what this prints, so that no figure there is typed by hand.
+The results are in benchmarks/results, the templates in benchmarks/templates. A test compares the files with what this
+prints, so that no figure is typed by hand.
 """
 
 from __future__ import annotations
@@ -24,34 +25,32 @@ from hilum.format import FILTERS, metric_title, number, percent
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 ROOT = HERE.parent
-TARGETS = (
-    ROOT / "README.md",
-    ROOT / "ARCHITECTURE.md",
-    HERE / "README.md",
-    ROOT / "docs" / "radiographs.md",
-)
 TABLES = {
-    "demo": ("demo", "evaluation"),
-    "radiographs": ("radiographs", "evaluation"),
-    "contrasts": ("radiographs", "contrasts"),
-    "calibration": ("radiographs", "calibration"),
-    "localization": ("radiographs", "localization"),
-    "audit_probes": ("audit", "audit_probes"),
-    "audit_model": ("audit", "audit_model"),
-    "duplicates_phantoms": ("duplicates_phantoms", "duplicates"),
-    "model": ("model", "side_by_side"),
-    "model_short": ("model", "model_short"),
-    "model_equal": ("model_equal", "side_by_side"),
-    "poolings": ("ablation", "poolings"),
-    "gate_short": ("gate", "gate_short"),
+    "brief": ("model", "shortcuts"),
+    "plainer_short": ("model", "shortcuts", "radiographs", "audit"),
+    "audit_time": ("audit", "duplicates_time"),
+    "copies": ("duplicates", "duplicates_phantoms"),
+    "gate_short": ("gate",),
 } | {
-    name: (name, name)
+    name: (name,)
     for name in (
-        "audit", "coverage", "confounds", "duplicates", "duplicates_time", "evaluate", "loader", "parity", "startup",
-        "shortcuts", "cpu_time", "ablation", "finetune", "gate", "service", "training_hashes",
+        "coverage", "confounds", "evaluate", "loader", "parity", "startup", "cpu_time", "ablation", "finetune",
+        "service", "training_hashes", "duplicates_time",
     )
 }  # fmt: skip
-"""Block to the result file it is made from, and its template."""
+"""Block and template to the result files it is made from, the first of which the template calls ``result``."""
+_MARKED = re.compile(r"<!-- begin:(\w+) -->.*?<!-- end:\1 -->", re.DOTALL)
+
+
+def targets() -> list[Path]:
+    """The Markdown files that have tables to fill."""
+    files = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md")), *HERE.glob("*.md")]
+    return [file for file in files if _MARKED.search(file.read_text(encoding="utf-8"))]
+
+
+def blocks(text: str) -> list[str]:
+    """The names of the tables that ``text`` has."""
+    return _MARKED.findall(text)
 
 
 def template(name: str, **context: Any) -> str:
@@ -63,7 +62,8 @@ def template(name: str, **context: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= FILTERS | {"spread": _spread, "extent": _extent, "by_kind": _by_kind}
+    own = {"spread": _spread, "extent": _extent, "by_kind": _by_kind, "row": _row}
+    environment.filters |= FILTERS | own
     return environment.get_template(f"{name}.md.j2").render(context).strip("\n")
 
 
@@ -73,9 +73,9 @@ def load(name: str) -> Any:
 
 
 def render(name: str) -> str:
-    """The block ``name``, from its result file."""
-    file, table = TABLES[name]
-    return template(table, result=load(file))
+    """The block ``name``, from its result files."""
+    results = {file: load(file) for file in TABLES[name]}
+    return template(name, result=results[TABLES[name][0]], **results)
 
 
 def filled(text: str) -> str:
@@ -85,7 +85,7 @@ def filled(text: str) -> str:
         name = match.group(1)
         return f"<!-- begin:{name} -->\n{render(name)}\n<!-- end:{name} -->"
 
-    return re.sub(r"<!-- begin:(\w+) -->.*?<!-- end:\1 -->", fill, text, flags=re.DOTALL)
+    return _MARKED.sub(fill, text)
 
 
 def take(name: str, report: Path, command: str) -> None:
@@ -101,6 +101,15 @@ def take(name: str, report: Path, command: str) -> None:
     path.write_text(json.dumps({"command": command, **content}, indent=1) + "\n", encoding="utf-8")
 
 
+def _row(result: Mapping[str, Any], section: str, start: str) -> Mapping[str, Any]:
+    """The row of a side-by-side result in ``section`` whose figure begins with ``start``.
+
+    Raises:
+        StopIteration: there is none.
+    """
+    return next(row for row in result["rows"] if row["section"] == section and row["figure"].startswith(start))
+
+
 def _spread(rounds: Mapping[str, float] | Iterable[float], digits: int) -> str:
     """The median and the range of some rounds, or of a summary of them."""
     if not isinstance(rounds, Mapping):
@@ -111,11 +120,11 @@ def _spread(rounds: Mapping[str, float] | Iterable[float], digits: int) -> str:
 
 
 def _extent(shares: Iterable[float | None]) -> str:
-    """The least and the greatest of some shares, and how many they are."""
+    """The least and the greatest of some shares."""
     values = [share for share in shares if share is not None]
     if len(values) < 2:
         return "".join(map(percent, values))
-    return f"{percent(min(values))}–{percent(max(values))} ({len(values)})"
+    return f"{percent(min(values)).removesuffix('%')}–{percent(max(values))}"
 
 
 def _by_kind(figures: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
@@ -129,14 +138,16 @@ def _by_kind(figures: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true")
-    parser.add_argument("--take", nargs=3, metavar=("NAME", "REPORT", "COMMAND"), help="keep a report")
+    parser.add_argument("--write", action="store_true", help="fill the files")
+    parser.add_argument(
+        "--take", nargs=3, metavar=("NAME", "REPORT", "COMMAND"), help="keep a report.json or audit.json as a result"
+    )
     arguments = parser.parse_args()
     if arguments.take:
         name, report, command = arguments.take
         take(name, Path(report), command)
     elif arguments.write:
-        for target in TARGETS:
+        for target in targets():
             target.write_text(filled(target.read_text(encoding="utf-8")), encoding="utf-8")
     else:
         for name in TABLES:

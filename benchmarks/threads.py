@@ -1,11 +1,11 @@
-"""Time of a training step beside another busy process: torch's own threads against those of `hilum train`.
+"""Measure a training step beside another busy process: torch's own thread settings and those of `hilum train`.
 
     python benchmarks/threads.py                   128 x 128, batch 16, beside one busy process, 5 rounds
 
 `torch` takes as many threads as the machine has cores, and they spin while they wait for each other. `hilum train` lets
 them sleep (OMP_WAIT_POLICY=PASSIVE) and takes no more than the affinity mask and the cgroup's quota allow. In every
-round both ways run in new processes, one after the other, in an order that alternates; the ratio is taken within
-rounds, and its range over the rounds is its spread. What else runs counts as busy too: the load average is reported.
+round both run in new processes, one after the other, in an order that alternates; the ratio is taken within rounds and
+shown with its range. Other programs count as load too: the load average is shown.
 """
 
 from __future__ import annotations
@@ -71,27 +71,21 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def processor() -> str:
-    """Its name where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--busy", type=int, default=1, help="busy processes beside the training")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
+    parser.add_argument("--size", type=int, default=128, help="side of the input, pixels")
+    parser.add_argument("--batch-size", type=int, default=16, help="images per batch")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds")
+    parser.add_argument("--busy", type=int, default=1, help="number of busy processes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file to write the figures to")
     parser.add_argument("--one", nargs=2, metavar=("WAY", "DATA"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         way, data = arguments.one
         print(seconds_per_step(way, Path(data), arguments.size, arguments.batch_size))
         return
+    from measuring import processor  # late: the measured processes do without it
+
     load = os.getloadavg()[0]
     taken: dict[str, list[float]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as folder, busy(arguments.busy):

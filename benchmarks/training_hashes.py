@@ -1,4 +1,4 @@
-"""How many planted copies of training images their hashes find, and how many unseen images they take for one.
+"""Measure how many altered copies of training images their hashes find, and how many unseen images they match.
 
     python benchmarks/training_hashes.py metadata.csv [--native DIR] --json benchmarks/results/training_hashes.json
     python benchmarks/training_hashes.py metadata.csv --into BUNDLE --json benchmarks/results/training_hashes.json
@@ -11,14 +11,14 @@ side. Every copy is resized (longest side 128 to 1,024 pixels) and encoded as JP
     cropped         up to 2% of the side off each edge
     bordered        black, gray or white, up to 4% of the side on each edge
 
-Unseen are the test images of the same split: no group (a patient, near-duplicates) is in both. The hash and its
-threshold were chosen with ``--split val``, whose unseen images are those of validation against hashes of the training
-images alone. ``--native`` names radiographs at their own size, with an index.csv whose ``twin`` is an image of the
-table: real copies. Intervals are exact (Clopper & Pearson 1934).
+Unseen images are the test images of the same split: no group (a patient, near-duplicates) is in both. The hash and its
+threshold were chosen with ``--split val``, which looks for validation images among the hashes of the training images
+alone. ``--native`` names radiographs at their own size, with an index.csv whose ``twin`` is an image of the table: real
+copies. Intervals are exact (Clopper & Pearson 1934).
 
 ``--into`` hashes the table's training and validation images of the bundle's classes and sources, and puts the hashes
-into a bundle that was exported without them: the packaged model is older than its hashes. What they are then stands
-under ``packaged`` in the JSON file, for the model card.
+into a bundle that was exported without them, as the packaged model was. The JSON file describes them under
+``packaged``, for the model card.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ import argparse
 import csv
 import json
 import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +35,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from duplicates import proportion, shown
+from measuring import processor, proportion
 from numpy.typing import NDArray
 
 from hilum.bundle.bundle import load_bundle, write_bundle
@@ -44,6 +43,7 @@ from hilum.bundle.training_hashes import KnownImages
 from hilum.config import PreprocessSpec
 from hilum.data.image_hash import HASH_BYTES, MATCH_BITS, METHOD, find_known, image_hashes, nearest_bits
 from hilum.data.index import build_index
+from hilum.format import count, format_interval
 from hilum.imaging.preprocess import fit_image, to_uint8
 from hilum.imaging.read import read_radiograph
 from hilum.storage import write_json
@@ -122,7 +122,7 @@ def timing() -> dict[str, Any]:
     start = time.perf_counter()
     nearest_bits(queries, known)
     return {"queries": QUERIES, "hashes": KNOWN, "seconds": time.perf_counter() - start, "processors": os.cpu_count(),
-            "load": os.getloadavg()[0], "processor": platform.processor() or platform.machine()}  # fmt: skip
+            "load": os.getloadavg()[0], "processor": processor()}  # fmt: skip
 
 
 def measure(
@@ -197,14 +197,19 @@ def show(result: dict[str, Any]) -> None:
     )
 
 
+def shown(share: dict[str, Any]) -> str:
+    """A proportion in words: ``2,963 of 3,000, 98.8% (98.3–99.1%)``."""
+    return f"{count(share['hits'])} of {count(share['n'])}, {format_interval(share, 1, percent=True)}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", type=Path, help="the CSV, with a split column")
-    parser.add_argument("--split", choices=["val", "test"], default="test", help="whose images are unseen")
-    parser.add_argument("--n", type=int, default=3000, help="planted copies")
+    parser.add_argument("table", type=Path, help="CSV with a split column")
+    parser.add_argument("--split", choices=["val", "test"], default="test", help="split whose images are unseen")
+    parser.add_argument("--n", type=int, default=3000, help="number of planted copies")
     parser.add_argument("--native", type=Path, metavar="DIR", help="radiographs at their own size, with index.csv")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, e.g. to benchmarks/results")
-    parser.add_argument("--into", type=Path, metavar="BUNDLE", help="put hashes into a bundle instead")
+    parser.add_argument("--into", type=Path, metavar="BUNDLE", help="put hashes into BUNDLE in place of measuring")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)  # the threads are ours
     records = build_index(arguments.table, check=False).records
