@@ -39,7 +39,9 @@ def snippets(text: str) -> list[str]:
 def test_every_command_and_option_exists(page: Path) -> None:
     unknown = []
     for code in snippets(page.read_text(encoding="utf-8")):
-        for name, rest in re.findall(r"(?:^|[ (;=])hilum ([a-z][a-z-]+)([^;|#\n]*)", code.replace("\n", " ")):
+        for name, rest in re.findall(
+            r"(?:^|[;(|] ?|\b[A-Z_]+=\S* )hilum ([a-z][a-z-]+)([^;|#\n]*)", code.replace("\n", " ")
+        ):
             if name not in COMMANDS:
                 unknown.append(code)
             elif lost := set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", rest)) - options_of(name):
