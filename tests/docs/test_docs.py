@@ -40,7 +40,7 @@ def test_every_command_and_option_exists(page: Path) -> None:
     unknown = []
     for code in snippets(page.read_text(encoding="utf-8")):
         for name, rest in re.findall(
-            r"(?:^|[;(|] ?|\b[A-Z_]+=\S* )hilum ([a-z][a-z-]+)([^;|#\n]*)", code.replace("\n", " ")
+            r"(?:^|[;(|] ?(?:do )?|\b[A-Z_]+=\S* )hilum ([a-z][a-z-]+)([^;|#\n]*)", code.replace("\n", " ")
         ):
             if name not in COMMANDS:
                 unknown.append(code)
@@ -108,3 +108,21 @@ def test_outputs_are_those_that_the_commands_print(page: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+FOREIGN = {
+    "Requires-Python >=3.10", "No matching distribution found", "DataLoader worker", "is killed by signal: Bus error",
+    "A module that was compiled using NumPy 1.x cannot be run in NumPy 2", "No space left on device",
+    "got: Address already in use",
+}  # fmt: skip
+"""Messages of other programs that docs/troubleshooting.md explains."""
+
+
+def test_the_messages_that_troubleshooting_explains_are_those_of_hilum() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    printed = "".join(re.findall(r"^```console\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+    source = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "src").rglob("*.py"))
+    titles = re.findall(r'"([^"]+)"', "\n".join(re.findall(r"^### (.+)$", page, re.MULTILINE)))
+    parts = {part.strip(" ,.") for title in titles for part in re.split("…|torch|cuda", title)} - FOREIGN - {""}
+    assert len(parts) > 15
+    assert {part for part in parts if part not in printed and part not in source} == set()
