@@ -34,6 +34,7 @@ PAGES = (
     "docs/predict.md",
     "docs/prepare_data.md",
     "docs/train.md",
+    "docs/deploy.md",
     "docs/troubleshooting.md",
 )
 WIDTH = 100
