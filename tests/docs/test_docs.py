@@ -88,14 +88,14 @@ def test_the_readme_is_short_and_its_tables_too() -> None:
 def test_badges_and_citation_are_those_of_the_package() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     python = re.search(r'requires-python = ">=([\d.]+)"', project)
-    licence = re.search(r'^license = "(.+)"$', project, re.MULTILINE)
+    license_name = re.search(r'^license = "(.+)"$', project, re.MULTILINE)
     assert python is not None
-    assert licence is not None
+    assert license_name is not None
     assert f"≥ {python[1]}<" in (ROOT / "docs" / "_static" / "python.svg").read_text(encoding="utf-8")
-    assert f">{licence[1]}<" in (ROOT / "docs" / "_static" / "license.svg").read_text(encoding="utf-8")
+    assert f">{license_name[1]}<" in (ROOT / "docs" / "_static" / "license.svg").read_text(encoding="utf-8")
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {__version__}\n" in citation
-    assert f"\nlicense: {licence[1]}\n" in citation
+    assert f"\nlicense: {license_name[1]}\n" in citation
 
 
 @pytest.mark.slow
