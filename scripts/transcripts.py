@@ -43,6 +43,9 @@ _BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 
+_PROGRESS = re.compile(r"\d\d:\d\d:\d\d .+: [\d,]+ of [\d,]+ \([\d.]+/s.*\)$")
+"""The line that a command prints each minute where there is no terminal."""
+
 
 class Shell:
     """Runs commands in one folder, as a reader would in a terminal of WIDTH columns."""
@@ -59,7 +62,7 @@ class Shell:
         }
 
     def run(self, command: list[str]) -> str:
-        """Return what a command prints on both streams, without spaces at the ends of lines."""
+        """Return what a command prints on both streams, without progress and without spaces at the ends of lines."""
         done = subprocess.run(
             command,
             cwd=self.folder,
@@ -69,7 +72,7 @@ class Shell:
             check=False,
         )
         lines = done.stdout.decode().replace(str(self.folder), "/home/me").rstrip().splitlines()
-        return "".join(f"{line.rstrip()}\n" for line in lines)
+        return "".join(f"{line.rstrip()}\n" for line in lines if not _PROGRESS.match(line))
 
     def start(self, command: list[str]) -> None:
         """Start a command and leave it running, its output unseen."""
