@@ -53,7 +53,7 @@ def _image(level: int) -> Radiograph:
     return Radiograph(pixels)
 
 
-def test_a_row_counts_the_verdicts_of_both(gate: ModuleType, benchmark: Callable[[str], ModuleType]) -> None:
+def test_a_row_counts_the_verdicts_of_both(gate: ModuleType) -> None:
     table = gate.Table(_Gates())
     table.add(
         "accepted, negative examples",
@@ -64,6 +64,4 @@ def test_a_row_counts_the_verdicts_of_both(gate: ModuleType, benchmark: Callable
     )
     (row,) = table.rows
     assert (row["classic"]["value"], row["learned"]["value"]) == (1.0, 0.5)
-    result = {"rows": table.rows, "command": "c", "split": {"digest": "d" * 64}}
-    text = benchmark("tables").template("gate", result=result)
-    assert "| all of these | 2 | 1.000 (0.158–1.000) | 0.500 (0.013–0.987) | ≤ 0.01 |" in text
+    assert row["must"] == "≤ 0.01"

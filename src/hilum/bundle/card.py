@@ -10,15 +10,15 @@ from hilum.format import bounds, metric_title, number
 
 NOT_A_DEVICE = "It is a research tool, not a medical device."
 INTERVALS = (
-    "95% confidence intervals (CI) are bootstrapped: whole groups (patients, near-duplicates) are drawn within classes."
+    "95% confidence intervals (CI) are from a bootstrap that resamples whole groups (patients, near-duplicates) within "
+    "classes."
 )
 SAME_SOURCES = (
-    "The test split comes from the same sources as the training split; figures on images from elsewhere are likely to "
-    "be lower."
+    "The test split comes from the same sources as the training split; expect lower figures on images from elsewhere."
 )
 CANNOT_TELL = (
-    "Where class and source go together in the training data, the network may have learned the source. A label is not "
-    "a diagnosis, and a high probability is not a reason to skip the image."
+    "Where class and source coincide in the training data, the network may have learned the source. A predicted class "
+    "is not a diagnosis, and a high probability does not replace looking at the image."
 )
 """What every card says: a bundle's own here, and that of the default model (benchmarks/model_card.py)."""
 
@@ -50,7 +50,7 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
         f"- Split: SHA-256 {manifest.split_digest or 'unknown'}; hilum {manifest.hilum_version}, {manifest.created}",
         f"- {sentence_of_hashes(manifest.training_hashes)}",
         "",
-        "## Measured on the test split",
+        "## Performance on the test split",
         "",
         "| figure | value | 95% CI | n |",
         "|---|---|---|---|",
@@ -59,7 +59,7 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
         f"{INTERVALS} {SAME_SOURCES}",
         "",
         *_calibration(manifest),
-        "## What it cannot tell",
+        "## Limitations",
         "",
         CANNOT_TELL,
         "",
@@ -76,15 +76,15 @@ def sentence_of_hashes(facts: TrainingHashes | None) -> str:
     """Whether a bundle carries hashes of its training images, and what that means."""
     if facts is None:
         return (
-            "The bundle carries no hashes of its training images: hilum cannot tell whether an image to be measured "
-            "was among them."
+            "The bundle carries no hashes of its training images, so hilum cannot tell whether the model was trained "
+            "on an image."
         )
     part = "" if facts.complete else " Those of the bundle that it was fine-tuned from are not known."
     return (
         f"The bundle carries a perceptual hash (32 bytes, {facts.method}) of {facts.images:,} training and validation "
-        "images: hilum says first how many of the images to be measured are among them, also resized or re-encoded."
-        f"{part} No image can be made from its hash, but whoever has an image can tell that it was there; `hilum "
-        f"export --no-training-hashes` leaves them out. {facts.note}"
+        "images, by which `hilum evaluate`, `compare` and `audit` recognize them, also resized or re-encoded."
+        f"{part} An image cannot be reconstructed from its hash, but anyone who has an image can tell whether it was "
+        f"there; `hilum export --no-training-hashes` leaves the hashes out. {facts.note}"
     ).rstrip()
 
 

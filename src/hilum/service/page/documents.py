@@ -12,7 +12,8 @@ from hilum.audit.run import REPORT_FILE
 from hilum.bundle.bundle import MODEL_CARD, Bundle
 from hilum.errors import DataError
 
-_CARD_PARTS = ("The audit's findings", "The data", "What it cannot tell")
+_CARD_PARTS = ("Confounding", "Training and evaluation data", "Limitations", "What it cannot tell")
+"""Headings of a card to show; the last one is that of earlier versions."""
 
 
 def read_audit(path: Path) -> AuditReport:
