@@ -1,4 +1,4 @@
-"""What the stand-ins for the original project's commands share: how errors are shown, and the two inferences."""
+"""Shared code of the wrappers of the original project's scripts: error messages and inference."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SEED = 42
 
 
 class Sample(NamedTuple):
-    """A file to answer on and its true class, `unknown` where nothing says it."""
+    """A file to predict on and its class, `unknown` if it has no label."""
 
     file: Path
     true_class: str = "unknown"
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command; an error that a user can act on is a message and exit code 2."""
+    """Run a script; errors that a user can act on are printed as a message, with exit code 2."""
     try:
         main()
     except HilumError as error:
@@ -43,17 +43,17 @@ def run(main: Callable[[], None]) -> None:
 
 
 def find_checkpoint(file: Path) -> Path:
-    """The file named, or where it is absent the .safetensors beside it, which model_arch.py leaves for it."""
+    """Return the named file or, if it does not exist, the .safetensors next to it, written by model_arch.py."""
     twin = file.with_suffix(".safetensors")
     return twin if twin.exists() and not file.exists() else file
 
 
 def parse_inference(parser: argparse.ArgumentParser, save_dir: str) -> argparse.Namespace:
-    """Add the flags of both inferences, and parse."""
-    parser.add_argument("--data_dir", type=Path, help="data set with class folders; not needed with --images")
+    """Add the options of both inference scripts, and parse the command line."""
+    parser.add_argument("--data_dir", type=Path, help="dataset of class folders; not needed with --images")
     parser.add_argument("--save_dir", type=Path, default=Path(save_dir), help="folder for images and table")
-    parser.add_argument("--num_samples", type=int, default=12, help="how many files to draw from the data set")
-    parser.add_argument("--images", type=Path, nargs="*", help="files to answer on instead")
+    parser.add_argument("--num_samples", type=int, default=12, help="number of random files of the dataset")
+    parser.add_argument("--images", type=Path, nargs="*", help="files to predict on instead of a dataset")
     arguments = parser.parse_args()
     if not arguments.images and arguments.data_dir is None:
         parser.error("one of --data_dir and --images is required")
@@ -63,18 +63,21 @@ def parse_inference(parser: argparse.ArgumentParser, save_dir: str) -> argparse.
 
 
 def choose_samples(arguments: argparse.Namespace, class_names: Sequence[str]) -> list[Sample]:
-    """The files of --images, or files drawn from those of --data_dir whose class the model knows."""
+    """Return the files of --images, or random files of --data_dir with classes of the model."""
     if arguments.images:
         return [Sample(file) for file in arguments.images]
     records = build_index(arguments.data_dir, check=False).records
     labels = {record.image_path: record.label for record in records if record.label in class_names}
     if not labels:
-        raise DataError(f"Expected images of {', '.join(class_names)} in {arguments.data_dir}, found none.")
+        raise DataError(
+            f"No images of the classes {', '.join(class_names)} found in '{arguments.data_dir}'.",
+            hint="Check --data_dir.",
+        )
     return [Sample(file, labels[file] or "unknown") for file in sample_files(list(labels), arguments.num_samples, SEED)]
 
 
 def answer(predictor: Predictor, samples: Sequence[Sample], save_dir: Path, prefix: str) -> None:
-    """Leave an image `<prefix>_<number>_<name>` of each answer, and the table; what is refused is a row with why."""
+    """Write an image `<prefix>_<number>_<name>` of each prediction, and the table with a row for every file."""
     rows: list[list[object]] = []
     names = predictor.manifest.class_names
     answers = predictor.predict_many(sample.file for sample in samples)
@@ -93,12 +96,12 @@ def answer(predictor: Predictor, samples: Sequence[Sample], save_dir: Path, pref
 
 
 def _write_image(image: cv2.typing.MatLike, path: Path) -> None:
-    """In the format of the file's own name; DICOM, which has none for images, becomes PNG."""
+    """Write an image in the format of its suffix, or as PNG for DICOM files."""
     if not cv2.haveImageWriter(path.name.lower()):
         path = path.with_name(f"{path.name}.png")
     done, content = cv2.imencode(path.suffix.lower(), image)
     if not done:
-        raise OutputError(f"Could not encode {path}.")
+        raise OutputError(f"Cannot encode '{path}'.")
     write_bytes(path, content.tobytes())
 
 

@@ -1,4 +1,4 @@
-"""The audit from end to end, on phantoms with a planted shortcut: draw, train, audit the data and the model.
+"""End-to-end demo of the audit on phantoms with a shortcut: generate, train, audit dataset and model.
 
     make audit-demo
 
@@ -46,13 +46,13 @@ def main() -> None:
     print(f"\nDone in {time.perf_counter() - started:.0f} s. The planted marker was found, exit code {code}:")
     for message in findings:
         print(f"  {message}")
-    print("Images of one drawn patient differ so little that the audit warns of them as copies.")
-    print("The images are drawn, not taken: figures on them say that the audit works, nothing about patients.")
-    print(f"Look at {audit / 'audit.html'}")
+    print("Images of one synthetic patient are so similar that the audit reports them as copies.")
+    print("The images are synthetic: their metrics say nothing about patients.")
+    print(f"Report: {audit / 'audit.html'}")
 
 
 def hilum(*words: object, expected: int = 0) -> int:
-    """Run one command of hilum and show it; it must end with the exit code that is expected."""
+    """Print and run one hilum command, and check its exit code."""
     command = [str(word) for word in words]
     print(f"\n$ hilum {shlex.join(command)}", flush=True)
     code = subprocess.run([str(Path(sys.executable).with_name("hilum")), *command], check=False).returncode

@@ -1,9 +1,9 @@
-"""The main job from end to end, on phantoms: draw, index, split, train, evaluate, export, predict twice, compare.
+"""End-to-end demo on phantoms: generate, index, split, train, evaluate, export, predict with both backends, compare.
 
     make demo
 
-Everything lands in ``demo/``. It stops with an error unless the model reaches a mean Dice of 0.95 and a macro-F1
-of 0.90 on phantom patients it has not seen, and unless both backends give the same answers.
+Output is in ``demo/``. The demo fails unless the model reaches a mean Dice of 0.95 and a macro F1 of 0.90 on unseen
+phantom patients, and both backends give the same predictions.
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ def main() -> None:
         )  # fmt: skip
     require_agreement(out / "onnxruntime" / "predictions.csv", out / "pytorch" / "predictions.csv")
     require_quality(run / "test" / "report.json")
-    print(f"\nDone in {time.perf_counter() - started:.0f} s. Look at:")
+    print(f"\nDone in {time.perf_counter() - started:.0f} s. Results:")
     print(f"  {out / 'onnxruntime' / 'overlays'}    images with lung outline, evidence and legend")
     print(f"  {run / 'plots'}    training curves")
     print(f"  {run / 'test'}    report.html, plots, sample overlays")
-    print("The images are drawn, not taken: figures on them say that the path works, nothing about patients.")
+    print("The images are synthetic: their metrics say nothing about patients.")
 
 
 def hilum(*words: object) -> None:
-    """Run one command of hilum and show it."""
+    """Print and run one hilum command."""
     command = [str(word) for word in words]
     print(f"\n$ hilum {shlex.join(command)}", flush=True)
     subprocess.run([str(Path(sys.executable).with_name("hilum")), *command], check=True)
 
 
 def require_agreement(one: Path, two: Path) -> None:
-    """Stop unless two prediction tables have the same files, labels and, within TOLERANCE, probabilities."""
+    """Exit unless two prediction tables have the same files, labels and, within TOLERANCE, probabilities."""
     tables = []
     for path in (one, two):
         with path.open(encoding="utf-8", newline="") as stream:
@@ -83,13 +83,13 @@ def require_agreement(one: Path, two: Path) -> None:
         columns = [name for name in left if name.startswith("prob_") and left[name]]
         worst = max([worst, *(abs(float(left[name]) - float(right[name])) for name in columns)])
     if worst > TOLERANCE:
-        sys.exit(f"The backends' probabilities differ by {worst:.1e}, at most {TOLERANCE:.0e} is allowed.")
+        sys.exit(f"The backends' probabilities differ by {worst:.1e}, tolerance {TOLERANCE:.0e}.")
     images = len(tables[0])
-    print(f"\nONNX Runtime and PyTorch: {images} images, same labels, probabilities within {worst:.0e} as tabled.")
+    print(f"\nONNX Runtime and PyTorch: {images} images, same labels, probabilities within {worst:.0e}.")
 
 
 def require_quality(report: Path) -> None:
-    """Stop unless the test split's figures reach MINIMUM."""
+    """Exit unless the metrics on the test split reach MINIMUM."""
     figures = json.loads(report.read_text(encoding="utf-8"))["figures"]
     values = {figure["metric"]: figure["value"] for figure in figures if not (figure["class_name"] or figure["source"])}
     for name, least in MINIMUM.items():

@@ -1,9 +1,9 @@
-"""Export a checkpoint to ONNX with the original project's flags, after PyTorch and ONNX Runtime agree.
+"""Export a checkpoint to ONNX with the original project's options, if PyTorch and ONNX Runtime agree.
 
     python scripts/export_to_onnx.py --checkpoint model_checkpoints/best_covid_model.safetensors
 
-The checkpoint is one of the original project's (.pth) or of model_arch.py's (.safetensors). For a sealed bundle with
-preprocessing and thresholds: `hilum export RUN`, or `hilum import-checkpoint FILE`.
+The checkpoint is a .pth file of the original project or a .safetensors file of model_arch.py. To create a bundle with
+preprocessing and thresholds, use `hilum export RUN` or `hilum import-checkpoint FILE`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Export a checkpoint to ONNX.")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--onnx_path", type=Path, default=Path("output_results", "covid_multitask.onnx"))
-    parser.add_argument("--img_size", type=int, help="side of the input; by default the checkpoint's, mostly 256")
+    parser.add_argument("--img_size", type=int, help="side of the input, pixels (default: that of the checkpoint)")
     parser.add_argument("--opset", type=int, default=17)
-    parser.add_argument("--no_dynamic_batch", action="store_true", help="one image at a time")
-    parser.add_argument("--device", help="taken, and not needed: the export runs on the CPU")
+    parser.add_argument("--no_dynamic_batch", action="store_true", help="fix the batch size to 1")
+    parser.add_argument("--device", help="ignored: the export runs on the CPU")
     arguments = parser.parse_args()
 
     from hilum.backends.onnxruntime import OnnxRuntimeBackend

@@ -1,10 +1,10 @@
-"""Train with the original project's settings and flags.
+"""Train with the original project's settings and options.
 
     python scripts/model_arch.py --data_dir DATA
 
-The run is SAVE_DIR/run, as `hilum train --preset original` leaves it. The files under their original names are in
-SAVE_DIR, and in metrices_outputs/ and test_results/ beside it; best_covid_model.safetensors takes the place of the
-.pth, which can execute code when it is loaded. The same command again resumes a run that was interrupted.
+The run is written to SAVE_DIR/run, as by `hilum train --preset original`. Files with their original names are in
+SAVE_DIR, and next to it in metrices_outputs/ and test_results/; best_covid_model.safetensors replaces the .pth file,
+which could execute code when loaded. Repeat the command to resume an interrupted run.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ REPORT = "classification_report.json"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train with the original project's settings.")
-    parser.add_argument("--data_dir", type=Path, required=True, help="data set with class folders")
+    parser.add_argument("--data_dir", type=Path, required=True, help="dataset of class folders")
     parser.add_argument("--num_epochs", type=int, default=100)
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--learning_rate", type=float, default=1e-4)
     parser.add_argument("--save_dir", type=Path, default=Path("model_checkpoints"))
     parser.add_argument("--num_workers", type=int, default=0, help="data-loading processes")
-    parser.add_argument("--device", help="cuda or cpu; by default cuda where there is one")
+    parser.add_argument("--device", help="cuda or cpu (default: cuda if available)")
     arguments = parser.parse_args()
 
     from hilum.config import load_config
@@ -50,12 +50,12 @@ def main() -> None:
     config = load_config("original", overrides={"data": arguments.data_dir.resolve(), "training": training})
     trained = train(config, arguments.save_dir / "run")
     leave_original_files(trained, config, arguments.save_dir)
-    print(f"Wrote {arguments.save_dir / BEST} in place of best_covid_model.pth, which could execute code when loaded.")
-    print("Plots and tables are in metrices_outputs and test_results beside it, the whole run in", trained.run.root)
+    print(f"Wrote {arguments.save_dir / BEST} instead of best_covid_model.pth, which could execute code when loaded.")
+    print("Plots and tables are in metrices_outputs and test_results, the run is in", trained.run.root)
 
 
 def train(config: Config, root: Path) -> TrainedRun:
-    """Train into ``root``, or go on with the run there, which must have the same settings."""
+    """Train into ``root``, or resume the run there, which must have the same settings."""
     from hilum import pipeline
     from hilum.cli.console import show_findings
     from hilum.cli.progress import StepBars, TrainingBars
@@ -74,10 +74,10 @@ def train(config: Config, root: Path) -> TrainedRun:
 
 
 def leave_original_files(trained: TrainedRun, config: Config, save_dir: Path) -> None:
-    """Copy the run's files to the places and names of the original project.
+    """Copy the run's files to the paths of the original project.
 
     ``save_dir`` gets the weights, the training curves and the summary; ``metrices_outputs`` and ``test_results``
-    beside it get the plots and tables. Its .pth files are .safetensors, in which nothing can execute.
+    next to it get plots and tables. Weights are .safetensors instead of .pth files, which could execute code.
     """
     from hilum.data.index import load_index
     from hilum.export.import_original import convert_weights

@@ -1,4 +1,4 @@
-"""Take the README's screenshots of the page anew: ``python scripts/page_screenshots.py``; phantoms only."""
+"""Take the screenshots of the web app for the documentation, with phantoms: ``python scripts/page_screenshots.py``."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def main() -> None:
                 shown(page, "phantom-lung-opacity.png")
                 settled(page)
                 page.mouse.move(1, 1)
-                page.wait_for_timeout(1000)  # until the bar of progress has faded
+                page.wait_for_timeout(1000)  # until the progress bar has disappeared
                 out = ROOT / "docs" / name
                 page.screenshot(path=out)
-                _shrink(out, 0.75 if phone else 1)  # the phone's is taken at twice the size, so that it is sharp
+                _shrink(out, 0.75 if phone else 1)  # the phone screenshot has twice the resolution
                 print(f"{out.relative_to(ROOT)}: {out.stat().st_size:,} bytes")
                 assert out.stat().st_size <= _MOST_BYTES
 
 
 def _shrink(path: Path, factor: float) -> None:
-    """Fewer pixels, and 128 levels of each color, which is enough to look at: most bytes are noise."""
-    with Image.open(path) as picture:
-        size = round(picture.width * factor), round(picture.height * factor)
-        small = np.asarray(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS))
+    """Reduce the size and the number of colors of a screenshot."""
+    with Image.open(path) as image:
+        size = round(image.width * factor), round(image.height * factor)
+        small = np.asarray(image.convert("RGB").resize(size, Image.Resampling.LANCZOS))
     coarse = np.minimum(np.rint(small / 2) * 2, 255).astype(np.uint8)
     Image.fromarray(coarse).save(path, optimize=True)
 

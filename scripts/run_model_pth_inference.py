@@ -1,8 +1,8 @@
-"""Predict with PyTorch and the original project's flags: annotated images and a table.
+"""Predict with PyTorch and the original project's options: annotated images and a table.
 
     python scripts/run_model_pth_inference.py --data_dir DATA --checkpoint best_covid_model.pth
 
-`hilum predict --backend pytorch` is the same predictor with a bundle.
+To predict with a bundle, use `hilum predict --backend pytorch`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from _shim import CHECKPOINT, answer, choose_samples, find_checkpoint, parse_inf
 def main() -> None:
     parser = argparse.ArgumentParser(description="Predict on radiographs with PyTorch.")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--device", help="cuda or cpu; by default cuda where there is one")
+    parser.add_argument("--device", help="cuda or cpu (default: cuda if available)")
     arguments = parse_inference(parser, save_dir="output_results")
 
     from hilum.backends.pytorch import PyTorchBackend

@@ -30,7 +30,7 @@ ImageKind = Literal["DX", "CR"]
 
 
 def dicom_image(
-    image: NDArray[np.uint8] | NDArray[np.uint16], *, kind: ImageKind = "DX", bits: int = 8, name: str = "film"
+    image: NDArray[np.uint8] | NDArray[np.uint16], *, kind: ImageKind = "DX", bits: int = 8, name: str = "image"
 ) -> Dataset:
     """An image of ``image`` (H, W), bright where it is bright; all UIDs follow from ``name``."""
     dataset = Dataset()

@@ -89,7 +89,7 @@ def test_a_full_disk_is_an_output_error_and_the_old_file_stays(tmp_path: Path, m
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(storage.os, "fsync", full)
-    with pytest.raises(OutputError, match=r"table\.csv: No space left on device") as caught:
+    with pytest.raises(OutputError, match=r"table\.csv.*No space left on device") as caught:
         write_text(path, "new")
     assert "unchanged" in caught.value.hint
     assert path.read_text() == "old"
@@ -110,7 +110,7 @@ def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> N
 
 def test_a_folder_that_is_a_file_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(OutputError, match="writable folder") as caught:
+    with pytest.raises(OutputError, match=r"a\.txt") as caught:
         write_text(tmp_path / "file" / "a.txt", "new")
     assert caught.value.hint
     assert (tmp_path / "file").read_text() == "mine"

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from hilum.verbs import evaluate as evaluate
     from hilum.verbs import train as train
 
-# ONNX Runtime reports its use to its maker unless it is told not to before it is loaded.
+# ONNX Runtime sends telemetry to Microsoft unless this is set before it is loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {

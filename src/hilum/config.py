@@ -1,7 +1,7 @@
-"""All settings of a training run: frozen models, read from TOML, overridden by options, written into the run's folder.
+"""Settings of a training run: immutable models, read from TOML, overridden by options, saved in the run's folder.
 
-The presets are ``default`` and ``original`` (the original project's settings). The field descriptions are what
-``hilum train --help-settings`` prints.
+The presets are ``default`` and ``original`` (the original project's settings). ``hilum train --help-settings`` prints
+the docstrings and field descriptions of this module.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class _Settings(BaseModel):
 
 
 class PreprocessSpec(_Settings):
-    """How a radiograph becomes the network's input. It travels in the bundle; predict takes it from there."""
+    """Preprocessing of a radiograph into the network's input. Stored in the bundle and used for prediction."""
 
     size: int = Field(256, ge=32, le=2048, multiple_of=32, description="Side of the square input, pixels.")
-    channels: Literal[1, 3] = Field(1, description="1: gray; 3: gray repeated, for backbones made for RGB.")
+    channels: Literal[1, 3] = Field(1, description="1: gray; 3: gray repeated, for encoders with RGB input.")
     fit: Literal["pad", "stretch"] = Field(
         "pad",
         description="pad: keep the aspect ratio, black borders; stretch: fill the square, as the original project did.",
@@ -45,23 +45,25 @@ class PreprocessSpec(_Settings):
 
 
 class SplitConfig(_Settings):
-    """How records are divided where the data bring no split of their own."""
+    """Random split of the records, used for datasets without a split of their own."""
 
     val_fraction: float = Field(0.15, gt=0, lt=1, description="Fraction of the records for validation.")
     test_fraction: float = Field(0.15, gt=0, lt=1, description="Fraction of the records for the test.")
     seed: int = Field(42, ge=0, description="Random seed of the split.")
-    split_file: Path | None = Field(None, description="A split.json of hilum split, used in place of a drawn split.")
+    split_file: Path | None = Field(
+        None, description="A split.json written by hilum split, used instead of a random split."
+    )
 
 
 class AugmentConfig(_Settings):
-    """Random changes to training images; a mask moves with its image. Zero disables one."""
+    """Random augmentation of training images and their masks. Zero disables an augmentation."""
 
     flip_p: float = Field(0.0, ge=0, le=1, description="Probability of a left-right flip.")
     rotation_degrees: float = Field(10.0, ge=0, le=180, description="Maximum rotation, degrees.")
     rotation_p: float = Field(0.3, ge=0, le=1, description="Probability of a rotation.")
-    scale: float = Field(0.0, ge=0, lt=1, description="Maximum relative change of size.")
+    scale: float = Field(0.0, ge=0, lt=1, description="Maximum relative change of scale.")
     translate: float = Field(0.0, ge=0, lt=1, description="Maximum shift, as a fraction of the side.")
-    affine_p: float = Field(0.0, ge=0, le=1, description="Probability of the change of size and the shift.")
+    affine_p: float = Field(0.0, ge=0, le=1, description="Probability of the change of scale and the shift.")
     gamma: float = Field(0.0, ge=0, lt=1, description="Gamma is drawn from 1 - gamma to 1 / (1 - gamma).")
     contrast: float = Field(0.0, ge=0, lt=1, description="Maximum relative change of contrast.")
     tone_p: float = Field(0.0, ge=0, le=1, description="Probability of the change of gamma and contrast.")
@@ -72,7 +74,7 @@ class AugmentConfig(_Settings):
     blur: float = Field(0.0, ge=0, le=0.1, description="Maximum sigma of a Gaussian blur, as a fraction of the side.")
     blur_p: float = Field(0.0, ge=0, le=1, description="Probability of a blur.")
     coarsen: float = Field(
-        0.0, ge=0, lt=1, description="Maximum loss of resolution: shrunk by this fraction, then restored."
+        0.0, ge=0, lt=1, description="Maximum loss of resolution: downsampled by this fraction, then upsampled."
     )
     coarsen_p: float = Field(0.0, ge=0, le=1, description="Probability of a loss of resolution.")
     codec_quality: int = Field(30, ge=1, le=95, description="Minimum JPEG quality; the maximum is 95.")
@@ -80,22 +82,22 @@ class AugmentConfig(_Settings):
 
 
 class ShortcutConfig(_Settings):
-    """Training images on which a shortcut earns nothing (hilum.training.shortcuts). Zero disables one."""
+    """Augmentation against shortcuts in the training images (hilum.training.shortcuts). Zero disables one."""
 
     background_p: float = Field(
-        0.0, ge=0, le=1, description="Probability that the lungs are pasted over an image of another class."
+        0.0, ge=0, le=1, description="Probability of pasting the lungs onto an image of another class."
     )
     erase_p: float = Field(
-        0.0, ge=0, le=1, description="Probability that the lungs are erased, and the uniform answer is asked for."
+        0.0, ge=0, le=1, description="Probability of erasing the lungs; the target is then uniform over the classes."
     )
     lesion_p: float = Field(
-        0.0, ge=0, le=1, description="Probability that an image of the normal class gets a synthetic opacity."
+        0.0, ge=0, le=1, description="Probability of adding a synthetic opacity to an image of the normal class."
     )
     normal_class: str | None = Field(
-        None, description="The class without findings, for lesion_p; none: the class named normal, if there is one."
+        None, description="Class without findings, for lesion_p; none: the class named normal, if there is one."
     )
     localization_weight: float = Field(
-        1.0, ge=0, description="Weight of the loss that draws the evidence to a synthetic opacity."
+        1.0, ge=0, description="Weight of the loss that localizes the evidence in a synthetic opacity."
     )
 
 
@@ -109,11 +111,11 @@ class ModelConfig(_Settings):
     )
     encoder: str = Field("tf_efficientnet_lite0", description="Name of the encoder in timm (not for unet).")
     pooling: Literal["attention", "pcam", "lse", "average"] = Field(
-        "attention", description="How evidence becomes a logit (evidence)."
+        "attention", description="Pooling of evidence into a logit (evidence)."
     )
     evidence_stride: Literal[8, 16, 32] = Field(16, description="Side of an evidence cell, input pixels (evidence).")
     lung_gate: bool = Field(True, description="Count only evidence inside the predicted lung (evidence).")
-    pretrained: bool = Field(True, description="Start the encoder from ImageNet weights where they are installed.")
+    pretrained: bool = Field(True, description="Initialize the encoder with ImageNet weights if they are installed.")
     encoder_weights: Path | None = Field(None, description="A .safetensors file with the encoder's weights.")
     decoder_channels: tuple[int, ...] = Field(
         (96, 48, 24, 16, 8), description="Channels of the decoder's stages, deepest first (not for unet)."
@@ -136,12 +138,12 @@ class LossConfig(_Settings):
 
 
 class TrainingConfig(_Settings):
-    """Optimization, and where it runs."""
+    """Optimization, sampling, precision and hardware."""
 
     from_bundle: str | None = Field(
         None,
         description="Fine-tune a bundle (default, or a path): its network, preprocessing and weights; 10 epochs and "
-        "a learning rate of 2e-4 where none are set.",
+        "a learning rate of 2e-4 unless set.",
     )
     epochs: int = Field(30, ge=1, description="Passes over the training split.")
     batch_size: int = Field(16, ge=1, description="Images per forward pass.")
@@ -156,39 +158,40 @@ class TrainingConfig(_Settings):
     clip_norm: float = Field(1.0, gt=0, description="Maximum gradient norm.")
     early_stopping: int = Field(0, ge=0, description="Early-stopping patience, epochs (0 disables).")
     ema_decay: float = Field(
-        0.0, ge=0, lt=1, description="Decay per step of the averaged weights that are validated and kept (0 disables)."
+        0.0, ge=0, lt=1, description="Decay per step of the exponential moving average of the weights (0 disables)."
     )
     sampling: Literal["natural", "class", "class-source"] = Field(
         "natural",
-        description="natural: each image once per epoch; class, class-source: classes, or classes of each source, are "
-        "balanced by sampling_power.",
+        description="natural: each image once per epoch; class, class-source: classes, or classes within each source, "
+        "balanced according to sampling_power.",
     )
     sampling_power: float = Field(
-        1.0, ge=0, le=1, description="1: equal frequency; 0.5: by the square root of the size; 0: as in the data."
+        1.0,
+        ge=0,
+        le=1,
+        description="1: equal frequency; 0.5: proportional to the square root of the size; 0: unchanged.",
     )
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field(
         "32-true", description="float32, or mixed precision with float16 or bfloat16."
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     workers: int = Field(0, ge=0, description="Data-loading processes; 0 loads in the training process.")
-    threads: int = Field(
-        0, ge=0, description="CPU threads; 0: at most the processors that affinity mask and cgroup quota allow."
-    )
+    threads: int = Field(0, ge=0, description="CPU threads; 0: as many as affinity mask and cgroup quota allow.")
     training_hashes: bool = Field(
         True,
-        description="Keep a perceptual hash of each training and validation image in the bundle, by which hilum warns "
-        "when one of them is evaluated on. A hash reveals that an image was there.",
+        description="Store a perceptual hash of each training and validation image in the bundle, so that hilum warns "
+        "when one of them is used for evaluation. A hash reveals that an image was used.",
     )
-    checkpoint_every: int = Field(20, ge=1, description="Interval of the checkpoints that are kept, epochs.")
+    checkpoint_every: int = Field(20, ge=1, description="Interval between saved checkpoints, epochs.")
     seed: int = Field(0, ge=0, description="Random seed of weights, order, dropout and augmentation.")
 
 
 INDIFFERENT = {"device", "workers", "checkpoint_every", "from_bundle", "training_hashes"}
-"""Fields of TrainingConfig that may change when a run is resumed, whose state holds all weights."""
+"""Fields of TrainingConfig that may change when a run is resumed."""
 
 
 class Config(_Settings):
-    """Everything a run depends on."""
+    """All settings of a training run."""
 
     data: Path | None = Field(None, description="A folder of class folders, or a CSV file.")
     classes: tuple[str, ...] | None = Field(None, description="Class names to keep; by default all.")
@@ -214,7 +217,7 @@ class Config(_Settings):
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {
         "augment": {
-            "flip_p": 0.5,  # with the heart always on one side, evidence settled beside it
+            "flip_p": 0.5,  # without flips, evidence concentrated beside the heart
             "scale": 0.1, "translate": 0.05, "affine_p": 0.5, "gamma": 0.25, "contrast": 0.2, "tone_p": 0.5,
             "blur": 0.012, "blur_p": 0.2, "coarsen": 0.5, "coarsen_p": 0.2, "codec_p": 0.2,
         },
@@ -235,12 +238,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class Setting(NamedTuple):
-    """One setting of a section of Config, for help and error messages."""
+    """One setting of a section of Config, described for help and error messages."""
 
     name: str
     """``section.key``."""
     allowed: str
-    """Its type and range in words: ``number in [0, 1)``."""
+    """Its type and range, such as ``number in [0, 1)``."""
     description: str
     values: dict[str, Any]
     """The value in each preset."""
@@ -248,7 +251,7 @@ class Setting(NamedTuple):
 
 @cache
 def list_settings() -> Mapping[str, Setting]:
-    """Return all settings by their name ``section.key``, in the order of Config."""
+    """Return all settings by name ``section.key``, in the order of Config."""
     found = {}
     for section in SECTIONS:
         model = type(getattr(_DEFAULTS, section))
@@ -260,7 +263,7 @@ def list_settings() -> Mapping[str, Setting]:
 
 
 def show_value(value: Any) -> str:
-    """Write a setting's value as ``--set`` takes it."""
+    """Return a setting's value as text that ``--set`` accepts."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -269,12 +272,13 @@ def show_value(value: Any) -> str:
 
 
 def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
-    """Read ``section.key=value`` texts into settings nested as in TOML, for load_config.
+    """Parse ``section.key=value`` strings and return settings nested as in TOML, for load_config.
 
-    ``none`` is None where that is allowed; a list is separated by commas. A later assignment overrides an earlier one.
+    ``none`` stands for None in optional settings; list items are separated by commas. Later assignments override
+    earlier ones.
 
     Raises:
-        ConfigError: a text has no such form. Names and values are checked by load_config.
+        ConfigError: A string has another form. Names and values are checked by load_config.
     """
     settings: dict[str, Any] = {}
     for text in assignments:
@@ -289,7 +293,7 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``{"section.key": value}`` nested as in TOML; a name without a section stays as it is."""
+    """Return settings ``{"section.key": value}`` nested as in TOML; names without a section stay at the top level."""
     nested: dict[str, Any] = {}
     for name, value in settings.items():
         section, dot, key = name.partition(".")
@@ -304,10 +308,16 @@ def load_config(
     *,
     beneath: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Return the preset, changed by ``beneath``, by a TOML file, then by ``overrides`` (both nested like the TOML).
+    """Return the settings of a preset, overridden by ``beneath``, a TOML file and ``overrides``, in this order.
+
+    Args:
+        preset: Name of the preset.
+        path: TOML file of settings.
+        overrides: Settings nested as in TOML; they take precedence over the file.
+        beneath: Settings nested as in TOML; the file takes precedence over them.
 
     Raises:
-        ConfigError: the file cannot be read, a key is unknown or a value is out of range; all are named.
+        ConfigError: The file cannot be read, a key is unknown or a value is out of range; all are named.
     """
     if preset not in PRESETS:
         raise ConfigError(f"Unknown preset {preset!r}.", hint=f"Choose one of {', '.join(PRESETS)}.")
@@ -324,14 +334,14 @@ def load_config(
 
 
 def save_config(config: Config, path: Path) -> None:
-    """Write the whole configuration as TOML; load_config reads it back equal."""
+    """Write all settings as TOML; load_config reads them back unchanged."""
     import tomli_w
 
     write_text(path, tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)))
 
 
 def merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` overridden by ``layer``, section by section."""
+    """Return ``base`` overridden by ``layer``, recursively."""
     merged = dict(base)
     for key, value in layer.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
@@ -344,13 +354,13 @@ def _read_toml(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = with_current_keys(tomllib.loads(path.read_text(encoding="utf-8")))
         return content
     except OSError as error:
-        raise ConfigError(f"Cannot read the settings in {path}: {error.strerror}.") from error
+        raise ConfigError(f"Cannot read the settings in '{path}': {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}.", hint="See https://toml.io.") from error
+        raise ConfigError(f"'{path}' is not valid TOML: {error}.", hint="See https://toml.io") from error
 
 
 def _parse_value(section: str, key: str, text: str) -> Any:
-    """The text as what pydantic takes for the field; as it is where there is no such field."""
+    """Return a value's text as input for pydantic; unchanged if there is no such setting."""
     field = type(getattr(_DEFAULTS, section)).model_fields.get(key) if section in SECTIONS else None
     if field is None:
         return text
@@ -365,14 +375,14 @@ def _parse_value(section: str, key: str, text: str) -> Any:
 
 
 def _kind(field: FieldInfo) -> tuple[Any, bool]:
-    """A field's type without None, and whether it may be None."""
+    """Return a field's type without None, and whether it may be None."""
     if get_origin(field.annotation) in (Union, UnionType):
         return next(part for part in get_args(field.annotation) if part is not type(None)), True
     return field.annotation, False
 
 
 def _allowed(field: FieldInfo) -> str:
-    """A field's type and range in words."""
+    """Describe a field's type and range."""
     kind, optional = _kind(field)
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(map(str, get_args(kind)))
@@ -390,7 +400,7 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def _explain(error: ValidationError, path: Path | None, overrides: Mapping[str, Any]) -> str:
-    """Name each bad setting, what it may be and what it is; and the file, where one of them stands there."""
+    """Describe each invalid setting with its allowed and actual value, and name the file if one comes from there."""
     lines, in_file = [], False
     for detail in error.errors():
         place = tuple(str(part) for part in detail["loc"])
@@ -400,7 +410,7 @@ def _explain(error: ValidationError, path: Path | None, overrides: Mapping[str, 
         name = ".".join(place[:2])
         known = list_settings().get(name)
         if detail["type"] == "extra_forbidden":
-            if len(place) == 1 and isinstance(detail["input"], Mapping):  # a section; say which of its keys was meant
+            if len(place) == 1 and isinstance(detail["input"], Mapping):  # a section; suggest one of its keys
                 name = ".".join([name, *list(detail["input"])[:1]])
             meant = _nearest(name)
             lines.append(f"unknown setting `{name}`" + (f", did you mean `{meant}`?" if meant else ""))
@@ -415,7 +425,7 @@ def _explain(error: ValidationError, path: Path | None, overrides: Mapping[str, 
 
 
 def _nearest(name: str) -> str | None:
-    """The setting that an unknown ``section.key`` is closest to: the same key elsewhere, or one spelled alike."""
+    """Return the setting closest to an unknown ``section.key``: the same key elsewhere, or a similar name."""
     key = name.rpartition(".")[2]
     same = [known for known in list_settings() if known.rpartition(".")[2] == key]
     found = difflib.get_close_matches(name, same or [*list_settings(), *SECTIONS], n=1, cutoff=0.0 if same else 0.6)
@@ -424,5 +434,5 @@ def _nearest(name: str) -> str | None:
 
 _DEFAULTS = Config()
 SECTIONS = tuple(name for name in Config.model_fields if isinstance(getattr(_DEFAULTS, name), _Settings))
-"""The sections of the TOML file and of ``--set``."""
+"""Sections of the TOML file and of ``--set``."""
 _BOUNDS = ("ge", "gt", "le", "lt", "multiple_of")

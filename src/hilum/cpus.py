@@ -1,4 +1,4 @@
-"""How many processors this process may use, and what they can do. Standard library only; decides, sets nothing."""
+"""Number and features of the processors available to this process. Uses the standard library; sets nothing."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86, x86, Ar
 
 
 def available_cpus(root: Path = Path("/")) -> int:
-    """Return how many processors this process can keep busy, at least 1.
+    """Return the number of processors available to this process, at least 1.
 
-    The affinity mask, cut by the CPU quota of its cgroup and of those above it (a container's limit), rounded up.
+    This is the size of the affinity mask, limited by the CPU quotas of the process's cgroup and its parents (a
+    container's limit), rounded up.
 
     Args:
-        root: where /proc and /sys are; for tests.
+        root: Folder that contains /proc and /sys, for tests.
     """
     quotas = [math.ceil(quota) for quota in _quotas(root)]
     return max(1, min([_affinity(), *quotas]))
 
 
 def has_bfloat16(root: Path = Path("/")) -> bool | None:
-    """Say whether the processor computes in bfloat16, which others emulate slowly; None where nothing tells."""
+    """Return whether the processor has bfloat16 instructions, without which bfloat16 is slow; None if unknown."""
     for line in _read(root / "proc/cpuinfo").splitlines():
         name, _, values = line.partition(":")
         if name.strip() in ("flags", "Features"):
@@ -38,7 +39,7 @@ def _affinity() -> int:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """The CPU quotas, in processors, that cgroup v2 and v1 set for this process."""
+    """Yield the CPU quotas, in processors, that cgroup v2 and v1 set for this process."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers:
@@ -51,7 +52,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _upwards(mount: Path, path: str) -> Iterator[Path]:
-    """The cgroup's folder and those above it; a container sees its own as the mount, whatever ``path`` says."""
+    """Yield the cgroup's folder and its parents; in a container, the mount itself may be the cgroup's folder."""
     folder = mount / path.strip("/")
     yield from (folder, *(parent for parent in folder.parents if parent.is_relative_to(mount)))
 

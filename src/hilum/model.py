@@ -1,5 +1,7 @@
-"""The public object: ``load`` gives a Model, which predicts on images of any kind. The CLI and services are built on
-the layer below, hilum.inference.predictor."""
+"""Public prediction API: ``load`` returns a Model, which predicts on files, arrays and datasets.
+
+Training, evaluation and audits are in hilum.verbs; the CLI and the services use hilum.inference.predictor.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +24,21 @@ if TYPE_CHECKING:
     import pandas
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | ImageLike | Radiograph"
-"""One image: the path of a file, a file's content, a NumPy array, a PIL image, a pydicom dataset."""
+"""One image: a file's path or content, a NumPy array, a PIL image, a pydicom dataset or a Radiograph."""
 
 
 class Model:
-    """A bundle that is opened for prediction: the class, the lung mask and the evidence of chest radiographs.
+    """A loaded bundle that predicts class, lung mask and evidence of chest radiographs. Thread-safe.
 
-    ``load`` makes one. It may be used from several threads.
+    Created by ``load``.
+
+    Args:
+        bundle: The loaded bundle.
+        predictor: A predictor on that bundle.
 
     Attributes:
-        bundle: The opened bundle; ``bundle.manifest`` has all that it says of itself.
-        predictor: The layer below, which commands and services share.
+        bundle: The loaded bundle; ``bundle.manifest`` describes it.
+        predictor: The predictor that commands and services use as well.
     """
 
     def __init__(self, bundle: Bundle, predictor: Predictor) -> None:
@@ -44,7 +50,7 @@ class Model:
 
     @property
     def name(self) -> str:
-        """The bundle's name for people."""
+        """Display name of the bundle."""
         return self.bundle.manifest.name
 
     @property
@@ -54,7 +60,7 @@ class Model:
 
     @property
     def bundle_id(self) -> str:
-        """SHA-256 that names the bundle."""
+        """SHA-256 over the bundle's content, 64 hexadecimal digits."""
         return self.bundle.manifest.bundle_id
 
     @overload
@@ -64,38 +70,39 @@ class Model:
     def predict(self, source: Sequence[ImageSource]) -> list[Result]: ...
 
     def predict(self, source: ImageSource | Sequence[ImageSource]) -> Result | list[Result]:
-        """Predict on one image, or on a list of images.
+        """Predict on one image or a list of images and return a Result per image.
 
-        A file that is refused or cannot be read has a Result with that ``status`` and its reasons; it stops nothing.
+        A refused or unreadable file does not raise: its Result has that ``status`` and the reasons.
 
         Args:
-            source: The path of a file (PNG, JPEG, WebP, BMP, TIFF, DICOM), as a str or Path; a file's content, as
-                bytes; an array (H, W) or (H, W, 3) of uint8, of uint16, or of floating point in [0, 1]; a PIL image; a
-                pydicom dataset; or a list of any of these. hilum.imaging.convert.radiograph_of says how each becomes
-                gray.
+            source: The path of a file (PNG, JPEG, WebP, BMP, TIFF, DICOM) as str or Path; the content of a file as
+                bytes; an array (H, W) or (H, W, 3) of uint8, uint16 or floating point in [0, 1]; a PIL image; a
+                pydicom dataset; a Radiograph; or a list of these. The conversion to gray is described in
+                hilum.imaging.convert.radiograph_of.
 
         Returns:
-            A Result for one image, a list of them for a list, in its order. Each holds its decoded image: for more
-            images than fit into memory use ``stream``.
+            A Result for one image; a list of Results, in the same order, for a list. Each Result holds its decoded
+            image; use ``stream`` for more images than fit into memory.
 
         Raises:
-            DataError: The source is a folder, no kind of image, or an array of another shape, dtype or range.
+            DataError: The source is a folder, is of an unsupported type, or is an array of unsupported shape, dtype or
+                range.
         """
         if isinstance(source, Sequence) and not isinstance(source, (str, bytes)):
             return list(self.stream(source))
         return next(self.stream([source]))
 
     def stream(self, sources: Iterable[ImageSource]) -> Iterator[Result]:
-        """Yield a Result for each image, in order, while only a few batches are in memory.
+        """Yield a Result for each image, in order, with only a few batches in memory.
 
         Args:
-            sources: Images as for ``predict``; ``hilum.find_images`` gives those of folders.
+            sources: Images as for ``predict``; ``hilum.find_images`` lists the images of folders.
 
         Raises:
-            DataError: As for ``predict``, once that source is reached.
+            DataError: As for ``predict``, when the iterator reaches that source.
         """
         if isinstance(sources, (str, bytes, os.PathLike, Radiograph)) or is_image_like(sources):
-            raise DataError("stream takes an iterable of images, got one.", hint="Use predict for one image.")
+            raise DataError("stream takes an iterable of images, got one image.", hint="Use predict for one image.")
         return self.predictor.predict_many(_source(item, number) for number, item in enumerate(sources))
 
 
@@ -108,22 +115,25 @@ def load(
     batch_size: int = 8,
     fix_orientation: bool = False,
 ) -> Model:
-    """Load a model for prediction.
+    """Load a bundle and return a Model for prediction.
 
     Args:
-        name_or_path: Nothing or ``default`` for the packaged model; a bundle (a folder or a ``.hilum`` file); or the
-            folder of a run, whose bundle is taken.
+        name_or_path: None or ``default`` for the packaged model; a bundle (folder or ``.hilum`` file); or the folder
+            of a run, whose bundle is loaded.
         backend: ``auto``, ``onnxruntime`` or ``pytorch``.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        gate: The input check: ``learned``, ``classic`` (nine fixed rules) or ``none``.
-        batch_size: Images in one forward pass.
-        fix_orientation: Rotate and invert images that the input check finds rotated by quarter turns or inverted.
+        gate: Input check: ``learned``, ``classic`` (the original project's nine rules) or ``none``.
+        batch_size: Maximum number of images per forward pass.
+        fix_orientation: Undo rotations by 90° steps and inverted gray scale that the input check detects.
+
+    Returns:
+        The model; it may be shared by threads.
 
     Raises:
         BundleError: There is no bundle, or it is damaged.
-        ConfigError: An argument is not one of those above, or ``fix_orientation`` is asked of another gate than
-            ``learned``, the only one that sees the orientation.
-        DeviceError: The device is absent.
+        ConfigError: An argument is not one of those above, or ``fix_orientation`` is set with a gate other than
+            ``learned``, the only one that detects the orientation.
+        DeviceError: The device is not available.
         MissingExtraError: The backend is not installed.
     """
     bundle = load_bundle(bundle_path(name_or_path))
@@ -138,7 +148,7 @@ def load(
 
 
 def bundle_path(name_or_path: str | os.PathLike[str] | None) -> Path:
-    """Return where the bundle lies that ``load`` would open for ``name_or_path``.
+    """Return the path of the bundle that ``load`` opens for ``name_or_path``.
 
     Raises:
         BundleError: The run has no bundle, or this install has no packaged model.
@@ -146,18 +156,18 @@ def bundle_path(name_or_path: str | os.PathLike[str] | None) -> Path:
     if name_or_path is None:
         return resolve_bundle(DEFAULT)
     if not os.fspath(name_or_path):
-        raise BundleError("The path of the bundle is empty.", hint="Leave it out for the packaged model.")
+        raise BundleError("The path of the bundle is empty.", hint="Omit it for the packaged model.")
     return resolve_bundle(name_or_path if isinstance(name_or_path, str) else Path(name_or_path))
 
 
 def to_dataframe(results: Result | Iterable[Result]) -> pandas.DataFrame:
-    """Return results, or one, as a pandas data frame: one row each, with the columns of ``predictions.csv``.
+    """Return one or more results as a pandas data frame with one row each and the columns of ``predictions.csv``.
 
     The columns are ``file, status, predicted_label, prediction_set, abstained, prob_<class>..., lung_fraction,
-    reason``; what does not exist is missing.
+    reason``. Values that a result does not have are missing.
 
     Raises:
-        MissingExtraError: pandas is not installed.
+        MissingExtraError: Pandas is not installed.
     """
     try:
         import pandas
@@ -184,7 +194,7 @@ def to_dataframe(results: Result | Iterable[Result]) -> pandas.DataFrame:
 
 
 def _source(item: ImageSource, number: int) -> Source:
-    """An item as the predictor takes it; ``number`` names what has no name."""
+    """Return an item as a source of the predictor; ``number`` names images without a file name."""
     if isinstance(item, Radiograph):
         return item
     name = f"image {number}"
@@ -203,6 +213,6 @@ def _source(item: ImageSource, number: int) -> Source:
     if is_image_like(item):
         return InMemory(item, name)
     raise DataError(
-        f"Expected an image, got {type(item).__module__}.{type(item).__qualname__}.",
+        f"Cannot predict on an object of type {type(item).__module__}.{type(item).__qualname__}.",
         hint="Pass a path, bytes, a NumPy array, a PIL image, a pydicom Dataset, or a list of them.",
     )

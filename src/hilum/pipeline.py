@@ -1,6 +1,6 @@
-"""The whole path of a training: index, check, split, cache, train, evaluate on the test split, export.
+"""The training pipeline: index, check, split, cache, train, evaluate on the test split, export.
 
-Every step is also a function of its own, in the package it belongs to.
+Each step is a function of its own package; this module only connects them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,13 @@ from hilum.types import SPLIT_NAMES, SplitName
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """Result of ``train``: the run's folder, the progress of the training and the report on the test split."""
+    """Result of ``train``.
+
+    Attributes:
+        run: The run's folder.
+        progress: Metrics of each epoch and the best epoch.
+        report: The report on the test split.
+    """
 
     run: RunFolder
     progress: Progress
@@ -53,26 +59,26 @@ def train(
     observer: TrainingObserver | None = None,
     step: Step | None = None,
 ) -> TrainedRun:
-    """Train, evaluate on the test split and export a bundle.
+    """Train a model, evaluate it on the test split, export a bundle and return the TrainedRun.
 
     Args:
-        config: all settings, with ``config.data`` set.
-        run: the folder to fill. What an attempt left that trained no epoch is replaced.
-        resume: continue from the state in ``run``.
-        observer: progress callbacks of the training loop.
-        step: progress callback of the steps before and after, and of findings about the data.
+        config: All settings; ``config.data`` must be set.
+        run: Output folder. Files of an attempt without a completed epoch are replaced.
+        resume: Continue from the state in ``run``.
+        observer: Callbacks of the training loop.
+        step: Callbacks of the other steps, and of findings about the dataset.
 
     Raises:
-        OutputError: the folder holds a run and ``resume`` is False, or it cannot be written; nothing is changed.
-        CheckpointError: the run to resume has other settings; nothing is changed.
-        HilumError: see prepare, fit, evaluate_run and export_run.
+        OutputError: The folder contains a run and ``resume`` is False, or it cannot be written; nothing is changed.
+        CheckpointError: The run to resume has other settings; nothing is changed.
+        HilumError: As raised by prepare, fit, evaluate_run and export_run.
     """
     step = step or Step()
     if resume:
         _require_same_settings(config, run)
     else:
         require_new(run, config.data)
-    device_of(config)  # a device that is absent is better found before an hour of decoding
+    device_of(config)  # fails early, before images are decoded
     save_config(config, run.config)
     step.found(check_precision(config))
     with using_threads(config.training.threads):
@@ -103,13 +109,13 @@ def train(
 def _require_same_settings(config: Config, run: RunFolder) -> None:
     if _settings_that_count(open_run(run.root)[1]) != _settings_that_count(config):
         raise CheckpointError(
-            f"The run in {run.root} was started with other settings.",
+            f"Run '{run.root}' was started with other settings.",
             hint="Resume with the settings in its config.toml, or choose another --output.",
         )
 
 
 def _identity(config: Config, index: Index, split: Split) -> str:
-    """Hash what a resumed run must share with its first part: settings, index and split."""
+    """Hash the settings, index and split, which must be the same when a run is resumed."""
     return sha256_text(f"{_settings_that_count(config)} {index.digest} {split.digest}")
 
 

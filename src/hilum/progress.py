@@ -1,4 +1,4 @@
-"""How a long piece of work reports: what the command line draws bars from. Silent by default."""
+"""Progress callbacks of long operations. The display is in hilum.cli.progress; the default is silent."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from hilum.types import Finding
 
 Progress = Callable[[int, int], None]
-"""Called with (done, in all)."""
+"""Progress callback, called with (done, total)."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Whom to tell of the steps of a long command.
+    """Callbacks for the steps of a long operation.
 
     Attributes:
-        begin: a long step of that title begins; gives the Progress to call, or None.
-        found: what is wrong with the data's files. A file that is left out is never left out in silence.
+        begin: Called with the title of a step when it begins; returns the step's progress callback, or None.
+        found: Called with the findings of a step, such as files that are left out.
     """
 
     begin: Callable[[str], Progress | None] = lambda title: None

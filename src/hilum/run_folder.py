@@ -1,4 +1,7 @@
-"""The paths of a run's files, which are named here and nowhere else, and whether a folder can take a new run."""
+"""File layout of a run's folder, and the check that a folder can take a new run.
+
+Other modules take these paths from here. Reading and writing the files is done by their own packages.
+"""
 
 from __future__ import annotations
 
@@ -12,57 +15,61 @@ from hilum.storage import sha256_text
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's folder: what ``hilum train`` leaves and ``evaluate``, ``export`` and ``--resume`` read."""
+    """Paths of the files of a run, written by ``hilum train`` and read by ``evaluate``, ``export`` and ``--resume``.
+
+    Attributes:
+        root: The run's folder.
+    """
 
     root: Path
 
     @property
     def config(self) -> Path:
-        """The whole configuration, as TOML."""
+        """All settings, TOML."""
         return self.root / "config.toml"
 
     @property
     def index(self) -> Path:
-        """The records trained on, as CSV."""
+        """The indexed records, CSV."""
         return self.root / "index.csv"
 
     @property
     def findings(self) -> Path:
-        """What was wrong with the data's files when they were indexed, as JSON."""
+        """Findings of the file checks, JSON."""
         return self.root / "findings.json"
 
     @property
     def split(self) -> Path:
-        """Which record is in which split, as JSON with its hash."""
+        """The split of each record and its hash, JSON."""
         return self.root / "split.json"
 
     @property
     def state(self) -> Path:
-        """Everything needed to go on after the last whole epoch."""
+        """Training state after the last completed epoch, for resuming."""
         return self.root / "last.ckpt"
 
     @property
     def start(self) -> Path:
-        """What a run that fine-tunes a bundle started from, as JSON."""
+        """The bundle that a fine-tuning run started from, JSON."""
         return self.root / "start.json"
 
     @property
     def start_hashes(self) -> Path:
-        """The hashes of the images that the bundle of ``start`` was trained on, where it carries them."""
+        """Hashes of the images that the bundle in ``start`` was trained on, if it contains them."""
         return self.root / "start_hashes.npy"
 
     @property
     def best(self) -> Path:
-        """The weights of the epoch with the lowest validation loss."""
+        """Weights of the epoch with the lowest validation loss."""
         return self.root / "best.safetensors"
 
     def checkpoint(self, epoch: int) -> Path:
-        """The weights kept after ``epoch``, counted from 1."""
+        """Return the path of the weights kept after ``epoch``, counted from 1."""
         return self.root / "checkpoints" / f"epoch_{epoch:04d}.safetensors"
 
     @property
     def metrics(self) -> Path:
-        """One row per epoch."""
+        """Metrics of each epoch, CSV with one row per epoch."""
         return self.root / "metrics_epochwise.csv"
 
     @property
@@ -72,7 +79,7 @@ class RunFolder:
 
     @property
     def summary(self) -> Path:
-        """What was trained, for how long, and what came out."""
+        """Summary of the training: versions, data, duration and test metrics, JSON."""
         return self.root / "training_summary.json"
 
     @property
@@ -82,11 +89,11 @@ class RunFolder:
 
     @property
     def calibration(self) -> Path:
-        """What was fitted on the validation split, as JSON, with the SHA-256 of the weights it is of."""
+        """Calibration fitted on the validation split, and the SHA-256 of its weights, JSON."""
         return self.root / "calibration.json"
 
     def held_out(self, source: str) -> Path:
-        """The run that was trained without ``source``; its name as a folder can have it."""
+        """Return the folder of the run that was trained without ``source``."""
         plain = "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in source)
         return self.root / "held_out" / f"{plain}-{sha256_text(source)[:8]}"
 
@@ -96,29 +103,29 @@ class RunFolder:
         return self.root / "bundle"
 
     def results(self, split: str) -> Path:
-        """The folder of an evaluation on ``split``: ``test/``."""
+        """Return the folder of the evaluation on ``split``, such as ``test/``."""
         return self.root / split
 
 
 def require_new(run: RunFolder, data: Path | None) -> None:
-    """Create the folder of a new run, and check that it can be written and holds no run, and that the data exist.
+    """Create the folder of a new run. Checks first that ``data`` exists and that the folder holds no run.
 
-    Cheap, so that it comes before all work. What an attempt left that trained no epoch is no run.
+    Fast, so that it can run before any other work. A folder without a completed epoch does not count as a run.
 
     Raises:
-        DataError: there is nothing at ``data``; nothing is created.
-        OutputError: the folder holds a run, or cannot be written.
+        DataError: ``data`` does not exist; nothing is created.
+        OutputError: The folder holds a run, or cannot be written.
     """
     if data is not None and not data.exists():
-        raise DataError(f"The data '{data}' do not exist.", hint="Name a folder of class folders, or a CSV.")
+        raise DataError(f"Dataset '{data}' does not exist.", hint="Name a folder of class folders, or a CSV.")
     if (run.bundle / "bundle.json").exists():
         raise OutputError(
-            f"{run.root} holds a finished run.",
-            hint=f"Choose another --output, or measure the run with `hilum evaluate {run.root}`.",
+            f"'{run.root}' already contains a finished run.",
+            hint=f"Choose another --output, or evaluate the run: hilum evaluate {run.root}",
         )
     if run.state.exists():
         raise OutputError(
-            f"{run.root} holds a run that is not finished.",
+            f"'{run.root}' contains an unfinished run.",
             hint=f"Continue it with `hilum train --resume {run.root}`, or choose another --output.",
         )
     try:
@@ -127,5 +134,5 @@ def require_new(run: RunFolder, data: Path | None) -> None:
             pass
     except OSError as error:
         raise OutputError(
-            f"Cannot write to {run.root}: {error.strerror or error}.", hint="Choose another --output."
+            f"Cannot write to '{run.root}': {error.strerror or error}.", hint="Choose another --output."
         ) from error

@@ -1,4 +1,7 @@
-"""Atomic writing, the CSV dialect and hashing. Nothing else in hilum opens a result file for writing."""
+"""Atomic file writing, the CSV dialect, JSON conversion and hashing.
+
+All result files are written through this module, except logs that grow row by row.
+"""
 
 from __future__ import annotations
 
@@ -21,32 +24,32 @@ from hilum.errors import OutputError
 
 _CHUNK = 1 << 20
 _LONGEST_SUFFIX = 32
-"""Bytes. What is longer is part of a name, not a format, and would make the temporary file's name too long."""
+"""Maximum length in bytes of a suffix that the temporary file keeps; longer ones are part of a name, not a format."""
 
-# A spreadsheet evaluates a cell that begins so: https://owasp.org/www-community/attacks/CSV_Injection
+# Spreadsheets evaluate cells that begin with these: https://owasp.org/www-community/attacks/CSV_Injection
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success fsync it and rename it into place.
+    """Yield a temporary path in the folder of ``path``; on success, fsync the file and rename it to ``path``.
 
-    A process killed inside the block leaves the old file untouched. The suffix is kept, since many writers
-    choose the format by it; the rest of the name is not, so that any name that a file can have can be written.
+    A process killed inside the block leaves an existing file unchanged. The temporary name keeps the suffix, since many
+    writers choose the format by it.
 
     Raises:
-        OutputError: the folder cannot be written, or the disk is full.
+        OutputError: The folder cannot be written, or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         suffix = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_SUFFIX else ""
         temporary = path.parent / f".hilum-{secrets.token_hex(8)}{suffix}"
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))  # less the umask, as of any new file
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))  # subject to the umask
     except OSError as error:
         raise OutputError(
-            f"Expected a writable folder for {path}, got: {error.strerror or error}.",
-            hint="Choose another output folder, or free its permissions or space.",
+            f"Cannot write '{path}': {error.strerror or error}.",
+            hint="Choose another output folder, or check its permissions and free space.",
         ) from error
     try:
         yield temporary
@@ -55,8 +58,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise OutputError(
-            f"Could not write {path}: {error.strerror or error}.",
-            hint="The file that was there is unchanged.",
+            f"Cannot write '{path}': {error.strerror or error}.",
+            hint="An existing file is unchanged. Check the permissions and the free space.",
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -72,25 +75,26 @@ def write_text(path: Path, content: str) -> None:
     """Write ``content`` as UTF-8 to ``path`` atomically.
 
     Raises:
-        OutputError: it holds what UTF-8 has no code for, such as a file name in another encoding; see atomic_path.
+        OutputError: The text cannot be encoded, for example because it contains a file name in another encoding; or the
+            file cannot be written.
     """
     try:
         encoded = content.encode()
     except UnicodeEncodeError as error:
         around = ascii(content[max(0, error.start - 40) : error.end + 20])
         raise OutputError(
-            f"Expected text in UTF-8 for {path}, got {around}.", hint="Rename the file whose name this is."
+            f"Cannot write '{path}' as UTF-8: it contains {around}.", hint="Rename the file with that name."
         ) from error
     write_bytes(path, encoded)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` as indented JSON to ``path`` atomically. NaN is refused: it is not JSON."""
+    """Write ``content`` as indented JSON to ``path`` atomically; NaN is not JSON and raises ValueError."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table to ``path`` atomically, as CsvWriter does."""
+    """Write a header and rows as CSV to ``path`` atomically, in the dialect of CsvWriter."""
     stream = io.StringIO(newline="")
     writer = CsvWriter(stream)
     writer.write_row(header)
@@ -99,32 +103,32 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 
 class CsvWriter:
-    """Write rows of CSV to an open text file: RFC 4180 quoting, ``\\n`` line ends, every cell through csv_cell.
+    r"""Writer of CSV rows to an open text file: RFC 4180 quoting, ``\n`` line ends, cells escaped by csv_cell.
 
     Args:
-        stream: opened with ``newline=""``.
+        stream: Text file opened with ``newline=""``.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write_row(self, cells: Iterable[object]) -> None:
-        """Write one row; None becomes an empty cell."""
+        """Write one row; None is written as an empty cell."""
         line = io.StringIO(newline="")
-        csv.writer(line).writerow([csv_cell(cell) for cell in cells])  # a carriage return is quoted only so
+        csv.writer(line).writerow([csv_cell(cell) for cell in cells])  # quotes \r only with its default line end
         self._stream.write(line.getvalue().removesuffix("\r\n") + "\n")
 
     def write_rows(self, rows: Iterable[Iterable[object]]) -> None:
-        """Write one row after the other."""
+        """Write several rows."""
         for row in rows:
             self.write_row(row)
 
 
 def csv_cell(value: object) -> object:
-    """Return a value as CSV holds it: text that a spreadsheet would evaluate gets an apostrophe in front.
+    """Return a cell for CSV: text that a spreadsheet would evaluate as a formula is prefixed with an apostrophe.
 
-    That is text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a line end. Numbers, and text that is one
-    decimal number, stay as they are. ``csv_text`` undoes it.
+    This concerns text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a line break. Numbers, and text that is a
+    decimal number, are unchanged. ``csv_text`` reverses the change.
     """
     if value is None or isinstance(value, Number):
         return value
@@ -133,12 +137,12 @@ def csv_cell(value: object) -> object:
 
 
 def csv_text(cell: str) -> str:
-    """Return the text that ``csv_cell`` made a cell of; any other text as it is."""
+    """Return the text of a cell without the apostrophe that ``csv_cell`` added; other text is unchanged."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def sha256_file(path: Path) -> str:
-    """The SHA-256 of a file's bytes, as 64 hex digits."""
+    """Return the SHA-256 of a file's content as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
@@ -147,17 +151,17 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_bytes(content: bytes) -> str:
-    """The SHA-256 of ``content``, as 64 hex digits."""
+    """Return the SHA-256 of ``content`` as 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 
 def sha256_text(text: str) -> str:
-    """The SHA-256 of a text's UTF-8 bytes, as 64 hex digits."""
+    """Return the SHA-256 of a text's UTF-8 encoding as 64 hexadecimal digits."""
     return sha256_bytes(text.encode())
 
 
 def as_json(value: Any) -> Any:
-    """Dataclasses, mappings, sequences and NumPy scalars as what JSON has; NaN becomes None."""
+    """Convert dataclasses, mappings, sequences and NumPy values to JSON types; NaN becomes None."""
     if is_dataclass(value) and not isinstance(value, type):
         return as_json(asdict(value))
     if isinstance(value, Mapping):
@@ -182,7 +186,7 @@ _FORMER_KEYS = {
 
 
 def with_current_keys(content: Any) -> Any:
-    """Rename the keys that earlier versions wrote into bundles, runs and reports, at any depth."""
+    """Return content with the keys of earlier versions of bundles, runs and reports renamed, at any depth."""
     if isinstance(content, dict):
         return {_FORMER_KEYS.get(key, key): with_current_keys(item) for key, item in content.items()}
     return [with_current_keys(item) for item in content] if isinstance(content, list) else content

@@ -1,4 +1,7 @@
-"""The carriers, in the order in which data meets them. This module imports no torch at run time."""
+"""Data types shared by several packages: records, radiographs, batches and outputs.
+
+Types of a single package live in that package. This module imports neither NumPy nor torch at run time.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +23,20 @@ Box: TypeAlias = tuple[float, float, float, float]
 
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
 UNKNOWN_LABEL = -1
-"""In an array of class numbers: the label is not known."""
+"""Class index of an unknown label."""
 NO_LABEL = "(no label)"
-"""In a table of classes: the row of records without a label."""
+"""Name under which tables count records without a label."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a check has to say.
+    """One result of a check on a file or a dataset.
 
     Attributes:
-        check: the name of the check, in snake case: ``mask_size``, ``brightness``.
-        severity: ``error`` refuses the file or the data; ``warning`` lets it pass.
-        message: what was measured, against which bound.
-        records: the files it concerns, as given by the user; empty when it concerns them all.
+        check: Name of the check in snake case, such as ``mask_size`` or ``brightness``.
+        severity: ``error`` (the file or dataset is not used), ``warning`` (it is used) or ``info``.
+        message: The measured value and the bound that it was compared with.
+        records: The files concerned, as named by the user; empty if the finding concerns all files.
     """
 
     check: str
@@ -44,12 +47,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class Record:
-    """One row of the index.
+    """One image of a dataset with its annotations. ``None`` means unknown.
 
-    ``None`` means unknown, never zero: a radiograph without a mask has ``mask_path=None`` and takes no part
-    in the segmentation loss. ``group`` joins images that must not cross a split (one patient, near-duplicates).
-    ``region_path`` (a mask of what the label stands for) and ``boxes`` (x, y, width, height, as fractions of the
-    image) are for measuring localization; nothing is trained on them.
+    Attributes:
+        image_path: Path of the image.
+        mask_path: Path of the lung mask. A record without one does not contribute to the segmentation loss.
+        label: Class name.
+        group: Name shared by images that must stay in the same split: one patient, or near-duplicates.
+        source: Name of the institution or dataset that the image comes from.
+        split: The split given by the dataset.
+        region_path: Path of a mask of the finding that the label names. Used to evaluate localization, not in training.
+        boxes: Bounding boxes of the finding as (x, y, width, height) in fractions of the image. Used like
+            ``region_path``.
     """
 
     image_path: Path
@@ -64,15 +73,15 @@ class Record:
 
 @dataclass(frozen=True)
 class Radiograph:
-    """One decoded radiograph, bright where the image is bright (MONOCHROME2 sense).
+    """One decoded radiograph in MONOCHROME2 sense: larger values are brighter.
 
     Attributes:
-        pixels: (H, W), uint8 or uint16, spanning ``[0, 2**bits_stored - 1]``.
-        bits_stored: significant bits of a pixel, 1 to 16; the scale is declared, never guessed from values.
-        photometric_interpretation: that of the file, before inversion (``MONOCHROME1``, ``RGB``, ``L``, ...).
-        view_position: ``PA``, ``AP``, ``LL``, ... where the file says so (DICOM), else None.
-        origin: the path or name the user gave.
-        color_difference: mean absolute difference between the color channels, in 8-bit gray levels; 0 for gray.
+        pixels: (H, W) uint8 or uint16 in ``[0, 2**bits_stored - 1]``.
+        bits_stored: Significant bits per pixel, 1 to 16, as declared by the file; never estimated from the values.
+        photometric_interpretation: Color model of the file before conversion (``MONOCHROME1``, ``RGB``, ``L``, ...).
+        view_position: DICOM view position (``PA``, ``AP``, ``LL``, ...), or None if unknown.
+        origin: Path or name given by the user.
+        color_difference: Mean absolute difference between the color channels in 8-bit gray levels; 0 for gray images.
     """
 
     pixels: Gray
@@ -90,21 +99,22 @@ class Radiograph:
 
 
 class Batch(NamedTuple):
-    """N training examples. What is not known is absent, never zero: masks are packed, labels may be -1."""
+    """A batch of N training examples. Only examples with a lung mask have a row in ``mask``."""
 
     image: torch.Tensor  # (N, C, H, W) float32 in [0, 1]
-    mask: torch.Tensor  # (M, 1, H, W) float32 in {0, 1}, of the M <= N examples that have one
-    mask_rows: torch.Tensor  # (M,) int64, which of the N those are
-    label: torch.Tensor  # (N,) int64, -1 where unknown
-    row: torch.Tensor  # (N,) int64, the row, plus the data set's length for each repetition: seeds what is random
+    mask: torch.Tensor  # (M, 1, H, W) float32 in {0, 1}, for the M <= N examples with a mask
+    mask_rows: torch.Tensor  # (M,) int64, indices of those examples in the batch
+    label: torch.Tensor  # (N,) int64, -1 if unknown
+    row: torch.Tensor  # (N,) int64, dataset row plus the dataset's length per repetition; seeds the augmentation
 
 
 class ModelOutput(NamedTuple):
-    """What every network returns: logits, and the evidence that adds up to them.
+    """Output of every network.
 
-    ``evidence[n, k]`` sums over h and w to ``class_logits[n, k]`` less the class's bias. It is None for a
-    network whose classifier does not decompose over the image (the seed's ``unet``). ``features`` is the mean over
-    h, w of the encoder's map that the classes are read from: what the gate measures an image's distance to training by.
+    ``evidence[n, k]`` summed over h and w equals ``class_logits[n, k]`` minus the bias of class k. It is None for
+    networks whose classifier does not decompose over the image (the original project's ``unet``). ``features`` is the
+    spatial mean of the feature map that the classifier reads; the post-inference check measures its distance to the
+    training images.
     """
 
     mask_logits: torch.Tensor  # (N, 1, H, W)
@@ -114,5 +124,5 @@ class ModelOutput(NamedTuple):
 
 
 def class_names_of(records: Sequence[Record]) -> tuple[str, ...]:
-    """The sorted labels of the records that have one."""
+    """Return the sorted class names that occur in the records."""
     return tuple(sorted({record.label for record in records if record.label is not None}))

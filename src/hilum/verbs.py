@@ -1,6 +1,6 @@
-"""The public verbs beside prediction: train, evaluate, audit. Each calls one function of the layers below.
+"""Public functions for training, evaluation and dataset audits, and the class Run. Prediction is in hilum.model.
 
-Findings about the data go to the logger ``hilum`` as warnings, steps and epochs as information.
+The logger ``hilum`` receives findings about the dataset as warnings, steps and epochs as information.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _Call = TypeVar("_Call", bound=Callable[..., Any])
 
 
 def _needs_train(function: _Call) -> _Call:
-    """Make a missing module of the extra ``train`` a MissingExtraError."""
+    """Raise MissingExtraError if the function lacks a module of the extra ``train``."""
 
     @functools.wraps(function)
     def call(*arguments: Any, **named: Any) -> Any:
@@ -48,7 +48,7 @@ def _needs_train(function: _Call) -> _Call:
 
 
 class _EpochLog:
-    """Log each epoch; see TrainingObserver."""
+    """TrainingObserver that logs each epoch."""
 
     def epoch_started(self, epoch: int, epochs: int, batches: int) -> None:
         self._epochs = epochs
@@ -69,10 +69,13 @@ _LOGGED = Step(begin=lambda title: _log.info("%s", title), found=_log_findings)
 
 
 class Run:
-    """A finished training: its folder, and what can be done with it. ``train`` gives one; so does a folder's path.
+    """A finished training run. Returned by ``train``; also opened from the path of its folder.
+
+    Args:
+        path: The run's folder.
 
     Attributes:
-        path: The run's folder: settings, split, weights, curves, reports and the bundle.
+        path: The run's folder with settings, split, weights, curves, reports and the bundle.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -86,7 +89,7 @@ class Run:
 
     @property
     def report(self) -> Report:
-        """The report on the test split, as training left it.
+        """The report on the test split, written by training.
 
         Raises:
             DataError: The run has no report.
@@ -95,7 +98,7 @@ class Run:
 
         path = RunFolder(self.path).results("test") / REPORT_FILE
         if not path.is_file():
-            raise DataError(f"The run '{self.path}' has no report.", hint="Write one with Run.evaluate().")
+            raise DataError(f"Run '{self.path}' has no report.", hint="Create one with Run.evaluate().")
         return load_report(path)
 
     @_needs_train
@@ -104,10 +107,13 @@ class Run:
 
         Args:
             split: ``train``, ``val`` or ``test``.
-            out: Folder for report.html, report.json and predictions.csv; the run's folder ``<split>`` by default.
+            out: Folder for report.html, report.json and predictions.csv; ``<split>`` in the run's folder by default.
+
+        Returns:
+            The report, as written to report.json.
 
         Raises:
-            CheckpointError: The folder holds no run, or one without weights.
+            CheckpointError: The folder contains no run, or a run without weights.
             MissingExtraError: The extra ``train`` is not installed.
         """
         from hilum.evaluation.run import evaluate_run
@@ -118,19 +124,21 @@ class Run:
     def export(
         self, path: str | os.PathLike[str] | None = None, *, name: str | None = None, half_weights: bool = False
     ) -> Path:
-        """Write the run as a bundle, once PyTorch and ONNX Runtime agree on real files.
+        """Export the run as a bundle and return its path.
+
+        The bundle is written only if PyTorch and ONNX Runtime agree on images of the test split.
 
         Args:
-            path: A folder, or a file that ends in ``.hilum``; the run's folder ``bundle`` by default.
-            name: The bundle's name for people; the run's by default.
-            half_weights: Round weights to float16, which halves the size.
+            path: Folder, or file that ends in ``.hilum``; ``bundle`` in the run's folder by default.
+            name: Display name of the bundle; the run's name by default.
+            half_weights: Round weights to float16, which halves the file size.
 
         Returns:
-            Where the bundle lies; ``hilum.load`` opens it.
+            Path of the bundle; ``hilum.load`` opens it.
 
         Raises:
-            ParityError: The two engines disagree; nothing is written.
-            OutputError: ``path`` is something else than a bundle, or cannot be written.
+            ParityError: PyTorch and ONNX Runtime disagree; nothing is written.
+            OutputError: ``path`` exists and is not a bundle, or cannot be written.
         """
         from hilum.export.run import export_run
 
@@ -139,7 +147,7 @@ class Run:
         return place
 
     def load(self) -> Model:
-        """Open the run's bundle for prediction."""
+        """Load the run's bundle and return a Model for prediction."""
         return load_model(self.path)
 
 
@@ -160,21 +168,27 @@ def train(
     settings: Mapping[str, Any] | None = None,
     resume: bool = False,
 ) -> Run:
-    """Train a model on a dataset: index, check, split, train, evaluate on the test split, export.
+    """Train a model on a dataset, evaluate it on the test split, export a bundle and return the Run.
 
     Args:
         data: A folder of class folders, or a CSV with the columns ``image, mask, label, group, source, split``.
         out: The run's folder; ``runs/<time>`` by default.
-        preset: Settings to start from: ``default``, or ``original`` (those of the original project).
+        preset: Base settings: ``default``, or ``original`` (those of the original project).
         from_bundle: Fine-tune this bundle: ``default``, a bundle, or a run's folder.
         classes: Keep only these classes.
-        epochs, batch_size, learning_rate, size: Of the training; those of the preset by default.
+        epochs: Passes over the training split; the preset's by default.
+        batch_size: Images per forward pass; the preset's by default.
+        learning_rate: Peak learning rate of AdamW; the preset's by default.
+        size: Side of the square network input in pixels; the preset's by default.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        random_state: Seed of the split, the weights, the order and the augmentation.
-        settings: Any other setting by its name, such as ``{"shortcuts.lesion_p": 0.2}``; see
+        random_state: Random seed of split, weights, order and augmentation.
+        settings: Other settings by name, such as ``{"shortcuts.lesion_p": 0.2}``; listed by
             ``hilum train --help-settings``.
-        resume: Resume the run in ``out``, on its own data and with its own settings; ``data`` is not read. Only
-            ``device`` may be given with it.
+        resume: Continue the run in ``out`` on its own data and with its own settings; ``data`` is ignored, and only
+            ``device`` may be set.
+
+    Returns:
+        The finished run; ``Run.load`` opens its bundle.
 
     Raises:
         ConfigError: A setting is unknown or out of range.
@@ -189,9 +203,9 @@ def train(
     given = (from_bundle, classes, epochs, batch_size, learning_rate, size, random_state, settings or None)
     if resume:
         if out is None:
-            raise ConfigError("There is no run to resume: `out` is not given.", hint="Pass the run's folder as `out`.")
+            raise ConfigError("resume=True needs the run's folder.", hint="Pass the run's folder as `out`.")
         if preset != "default" or any(value is not None for value in given):
-            raise ConfigError("A run is resumed with its own settings.", hint="Leave the settings out.")
+            raise ConfigError("A run is resumed with its own settings.", hint="Pass only `out`, `resume` and `device`.")
         run, config = open_run(Path(out))
         if device is not None:
             config = load_config("original", run.config, nest({"training.device": device}))
@@ -224,18 +238,21 @@ def evaluate(
     classes: Sequence[str] | None = None,
     random_state: int = 0,
 ) -> Report:
-    """Evaluate a model on a labeled dataset, with 95% confidence intervals.
+    """Evaluate a model on a labeled dataset and return a report with 95% confidence intervals.
 
     Args:
-        model: A Model, a Run, or what ``hilum.load`` takes. The bundle of a Model is opened again, on the CPU.
-        data: A folder of class folders, or a CSV; its labels are among the model's classes.
-        out: Folder for report.html, report.json and predictions.csv; none by default.
-        split: Only the images of this split, where the data have a ``split`` column.
+        model: A Model, a Run, or an argument of ``hilum.load``. The bundle of a Model is opened again, on the CPU.
+        data: A folder of class folders, or a CSV. All labels must be classes of the model.
+        out: Folder for report.html, report.json and predictions.csv; not written by default.
+        split: Evaluate only this split, if the dataset has a ``split`` column.
         classes: Keep only these classes.
-        random_state: Seed of the bootstrap.
+        random_state: Random seed of the bootstrap.
+
+    Returns:
+        The report, as written to report.json.
 
     Raises:
-        DataError: No image is left, or a label is none of the model's classes.
+        DataError: No image is left, or a label is not a class of the model.
         MissingExtraError: The extra ``train`` is not installed.
     """
     from hilum.evaluation.run import evaluate_bundle
@@ -255,18 +272,21 @@ def audit_dataset(
     classes: Sequence[str] | None = None,
     random_state: int = 0,
 ) -> AuditReport:
-    """Audit a dataset for duplicates, leaks across splits and shortcuts, and a model for the use of shortcuts.
+    """Audit a dataset for duplicates, leaks and shortcuts, and a model for its use of shortcuts; return a report.
 
     Args:
         data: A folder of class folders, or a CSV.
-        model: A Model, a Run, or what ``hilum.load`` takes; None audits the data alone. The bundle of a Model is
-            opened again, on the CPU.
-        out: Folder for audit.html and audit.json; none by default.
+        model: A Model, a Run, or an argument of ``hilum.load``; None audits only the dataset. The bundle of a Model
+            is opened again, on the CPU.
+        out: Folder for audit.html and audit.json; not written by default.
         classes: Keep only these classes.
-        random_state: Seed of all that is drawn.
+        random_state: Random seed of probes, permutations and sampling.
+
+    Returns:
+        The report, as written to audit.json.
 
     Raises:
-        DataError: The data cannot be used.
+        DataError: The dataset cannot be used.
     """
     from hilum.audit.run import audit
 
@@ -277,7 +297,7 @@ def audit_dataset(
 
 def _data(data: str | os.PathLike[str]) -> Path:
     if not os.fspath(data):
-        raise DataError("The path of the data is empty.", hint="Name a folder of class folders, or a CSV.")
+        raise DataError("The path of the dataset is empty.", hint="Name a folder of class folders, or a CSV.")
     return Path(data)
 
 

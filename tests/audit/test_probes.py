@@ -45,7 +45,7 @@ def test_a_shift_of_two_deviations_gives_the_auc_of_theory() -> None:
 
 
 def test_the_family_wise_false_alarm_rate_is_the_nominal_one() -> None:
-    """Over 60 data sets of noise, three probes each; beyond 8 the chance at 5% is 0.3%."""
+    """Over 60 datasets of noise, three probes each; beyond 8 the chance at 5% is 0.3%."""
     alarms = 0
     for seed in range(60):
         table, labels, groups = _data(80, seed=seed)

@@ -115,7 +115,7 @@ def test_the_quantiles_of_prediction_sets_are_those_of_the_level() -> None:
 def test_impossible_numbers_are_refused(folder: Path, fields: dict[str, object]) -> None:
     raw = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps(raw | fields))
-    with pytest.raises(BundleError, match="Expected a manifest"):
+    with pytest.raises(BundleError, match=r"bundle\.json"):
         load_bundle(folder)
 
 
@@ -143,7 +143,7 @@ def test_a_change_that_means_the_same_is_refused(folder: Path, old: bytes, new: 
     content = (folder / MANIFEST).read_bytes()
     assert old in content
     (folder / MANIFEST).write_bytes(content.replace(old, new, 1))
-    with pytest.raises(BundleError, match=r"unchanged bundle\.json"):
+    with pytest.raises(BundleError, match=r"bundle\.json.* changed"):
         load_bundle(folder)
 
 
@@ -205,14 +205,14 @@ def test_other_files_in_it_are_not_read(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "Expected a manifest"),
-        (b"not JSON", "Expected a manifest"),
-        (b"\xff\xfe", "Expected a manifest"),
-        (b"[" * 100_000, "Expected a manifest"),
+        (b"", r"bundle\.json"),
+        (b"not JSON", r"bundle\.json"),
+        (b"\xff\xfe", r"bundle\.json"),
+        (b"[" * 100_000, r"bundle\.json"),
         (b"[]", "format 1 .* got 'list'"),
         (b"{}", "format 1 .* got None"),
         (b'{"format": 2}', "format 1 .* got 2"),
-        (b'{"format": 1}', "Expected a manifest"),
+        (b'{"format": 1}', r"bundle\.json"),
     ],
 )
 def test_a_manifest_that_is_none_is_refused(folder: Path, content: bytes, said: str) -> None:
@@ -234,7 +234,7 @@ def test_what_is_absent_or_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     zip_of(tmp_path / "letters.zip", {"letter.txt": b"Dear"})
     for name in ("text.hilum", "empty", "letters.zip", "absent", "absent.hilum"):
-        with pytest.raises(BundleError, match="Expected") as caught:
+        with pytest.raises(BundleError, match="bundle") as caught:
             load_bundle(tmp_path / name)
         assert name in caught.value.message
         assert caught.value.hint
@@ -368,7 +368,7 @@ def test_an_empty_folder_is_filled_and_a_damaged_bundle_replaced(tmp_path: Path)
 @pytest.mark.parametrize("name", ["bundle", "bundle.hilum"])
 def test_below_a_file_nothing_can_be_written(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(OutputError, match="writable folder") as caught:
+    with pytest.raises(OutputError, match="Cannot write") as caught:
         write_bundle(tmp_path / "file" / name, manifest(), FILES)
     assert caught.value.hint
     assert (tmp_path / "file").read_text() == "mine"

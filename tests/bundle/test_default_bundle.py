@@ -137,7 +137,7 @@ def test_every_command_that_takes_a_bundle_knows_the_name(
     places = {"IMAGE": str(radiograph), "DATA": str(phantoms)}
     result = CliRunner().invoke(app, [places.get(word, word) for word in words])
     assert result.exit_code == 2, result.output
-    assert f"no packaged model at {tmp_path / 'absent'}" in result.output
+    assert f"no packaged model at '{tmp_path / 'absent'}'" in result.output
 
 
 def test_the_wheel_carries_the_folder() -> None:

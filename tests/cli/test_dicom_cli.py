@@ -89,7 +89,7 @@ def test_uids_are_those_that_a_client_can_ask_for(predicted: tuple[Path, str]) -
 def test_what_has_no_object_is_said(predicted: tuple[Path, str]) -> None:
     folder, said = predicted
     rows = rows_of(folder / "out" / "predictions.csv")
-    assert "no DICOM object: Expected a DICOM file at" in rows["image.png"]["reason"]
+    assert "no DICOM object: " in rows["image.png"]["reason"]
     assert rows["image.png"]["status"] == "ok"
     assert rows["torn.dcm"]["status"] == "unreadable"
     assert "no DICOM object" not in rows["image.dcm"]["reason"]
@@ -101,7 +101,7 @@ def test_what_has_no_object_is_said(predicted: tuple[Path, str]) -> None:
 def test_a_folder_without_dicom_is_predicted_and_told(hilum: Callable[..., str], tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "image.png"), draw_phantom(1, "Normal", size=SIZE).image)
     said = hilum("predict", tmp_path / "image.png", "--output", tmp_path / "out", "--dicom-sr")
-    assert re.search(r"without DICOM objects.*\b1\b", said)
+    assert re.search(r"without DICOM output.*\b1\b", said)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.csv"]
 
 

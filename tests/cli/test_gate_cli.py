@@ -43,7 +43,7 @@ def test_every_file_gets_a_verdict_with_its_readings(
 ) -> None:
     output = hilum("gate", images, "--bundle", trained_run.bundle, "--output", tmp_path / "out" / "verdicts.csv")
     assert "good.png: accepted" in output
-    assert "turned.png: rotated 90 degrees clockwise (--fix-orientation corrects it: turned by 270" in output
+    assert "turned.png: rotated 90 degrees clockwise (--fix-orientation corrects it: rotated by 270" in output
     assert "probability of an upright image" in output
     assert "inverted.png: inverted gray scale (--fix-orientation corrects it: gray scale inverted)" in output
     assert "noise.png: not a radiograph" in output
@@ -108,7 +108,7 @@ def test_predict_mends_only_when_asked_and_says_so(
         "ok", "refused", "refused",
     ]  # fmt: skip
     fixed = predict("--fix-orientation")
-    for name, words in (("turned.png", "turned by 270 degrees clockwise"), ("inverted.png", "gray scale inverted")):
+    for name, words in (("turned.png", "rotated by 270 degrees clockwise"), ("inverted.png", "gray scale inverted")):
         assert fixed[name]["status"] == "ok"
         assert f"orientation fixed before the model saw it: {words}" in fixed[name]["reason"]
         assert float(fixed[name]["prob_Normal"]) == pytest.approx(float(fixed["good.png"]["prob_Normal"]), abs=1e-5)
@@ -152,7 +152,7 @@ def test_a_gate_of_ones_own_goes_into_a_bundle(
     ("words", "said"),
     [
         (("--size", "80"), "multiple of 32"),
-        (("--others", "nowhere.csv"), "Expected a readable CSV"),
+        (("--others", "nowhere.csv"), "nowhere.csv"),
     ],
 )
 def test_what_is_wrong_with_a_training_is_said(

@@ -1,4 +1,4 @@
-"""What the command line says of itself: help at 80 columns, examples, suggestions, and hints that can be typed."""
+"""Help at 80 columns, examples, suggestions, and hints that can be typed."""
 
 from __future__ import annotations
 

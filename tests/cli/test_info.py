@@ -69,12 +69,12 @@ def test_says_in_short_what_it_is(tmp_path: Path) -> None:
         "classes Normal, [red]Opacity",
         "network encoder-unet, resnet18",
         "input 1 x 64 x 64, pad",
-        "made 2026-11-25T00:00:00Z, hilum 0.1.0",
+        "created 2026-11-25T00:00:00Z, hilum 0.1.0",
         "sources kermany, nih",
         "training 8 epochs at 128 pixels, then 2 epochs at 192 pixels",
         "calibration temperature 1.250, prediction sets at 0.90 coverage, abstains below 0.625",
         f"size {size:.1f} MB, weights as float32",
-        f"place {tmp_path / 'bundle'}",
+        f"path {tmp_path / 'bundle'}",
         "accuracy 0.912 (0.900–0.925), n = 1,234",
         "recall, [red]Opacity 0.500 (no interval), n = 7",
         "Dice undefined, n = 0",
@@ -92,11 +92,11 @@ def test_says_what_is_not_known(tmp_path: Path) -> None:
     )
     text = " ".join(said(tmp_path / "b.hilum").split())
     assert "network evidence, resnet18, lse pooling, cells of 8 pixels" in text
-    assert "sources not known" in text
-    assert "training not known" in text
+    assert "sources unknown" in text
+    assert "training unknown" in text
     assert "prediction sets none, abstains never" in text
-    assert "made at an unknown time, hilum unknown" in text
-    assert "It brings no test figures." in text
+    assert "created unknown, hilum unknown" in text
+    assert "no test metrics" in text
     packed = (tmp_path / "b.hilum").stat().st_size / 1e6
     assert f"size {packed:.1f} MB, weights as float16 storage" in text
 
@@ -110,10 +110,10 @@ def test_the_manifest_and_the_card_come_whole(tmp_path: Path) -> None:
 def test_refusals(tmp_path: Path) -> None:
     make_bundle(tmp_path / "bundle", metrics={"test": {"accuracy": 0.9}})
     assert "--json" in said(tmp_path / "bundle", "--json", "--card", code=2)
-    assert "Expected test figures as hilum writes them" in said(tmp_path / "bundle", code=2)
-    assert "Expected a bundle" in said(tmp_path / "nothing", code=2)
+    assert "test metrics" in said(tmp_path / "bundle", code=2)
+    assert "nothing" in said(tmp_path / "nothing", code=2)
     (tmp_path / "bundle" / MODEL_CARD).write_text("changed")
-    assert "unchanged MODEL_CARD.md" in said(tmp_path / "bundle", "--card", code=2)
+    assert "MODEL_CARD.md" in said(tmp_path / "bundle", "--card", code=2)
 
 
 @pytest.mark.parametrize("option", [None, "--json", "--card"])

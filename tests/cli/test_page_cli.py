@@ -11,7 +11,7 @@ import pytest
 
 
 def test_a_bundle_or_an_audit_that_is_none_is_told(hilum: Callable[..., str], tmp_path: Path) -> None:
-    assert "Expected a bundle" in hilum("app", "--bundle", tmp_path, "--port", "0", code=2)
+    assert "bundle.json" in hilum("app", "--bundle", tmp_path, "--port", "0", code=2)
     assert "audit report" in hilum("app", "--audit", tmp_path / "audit.json", "--port", "0", code=2)
 
 

@@ -266,7 +266,7 @@ def test_a_file_that_changes_behind_its_mtime_is_refused(records: list[Record], 
 
 
 def test_no_records_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="got none"):
+    with pytest.raises(DataError, match="records"):
         open_cache([], SPEC, tmp_path / "cache")
 
 

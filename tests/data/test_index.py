@@ -179,7 +179,7 @@ def test_only_the_classes_asked_for(folders: Path) -> None:
     index = build_index(folders, classes=["COVID"])
     assert index.class_names == ("COVID",)
     assert index.left_out == {"Normal": 3}
-    with pytest.raises(DataError, match="Expected classes of COVID, Normal, got Covid"):
+    with pytest.raises(DataError, match=r"Covid\b.*COVID, Normal"):
         build_index(folders, classes=["Covid"])
 
 
@@ -236,9 +236,9 @@ def test_metadata_csv_is_used_only_with_an_image_column(folders: Path) -> None:
         (["file,label", "a.png,COVID"], "`image` column.*file, label"),
         (["image,split", "a.png,train", "b.png,validation"], "line 3, got 'validation'"),
         (["image", "a.png", "./a.png"], "lines 2 and 3"),
-        (["image,label", ",COVID"], "line 2, got an empty cell"),
+        (["image,label", ",COVID"], "line 2"),
         (["image,label", "a.png,COVID,p1"], "line 2 has more cells"),
-        (["image"], "only the header"),
+        (["image"], "no rows"),
     ],
 )
 def test_malformed_csv_names_the_line(tmp_path: Path, lines: list[str], message: str) -> None:
@@ -270,7 +270,7 @@ def test_a_bad_file_is_left_out_but_nothing_left_is_an_error(folders: Path) -> N
     assert checks(index) == {"unreadable_image": "error"}
     for path in folders.glob("COVID/images/*.png"):
         path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"of class COVID, got none.*Images are empty.*(3)"):
+    with pytest.raises(DataError, match=r"of class COVID.*Images are empty.*\(3\)"):
         build_index(folders, classes=["COVID"])
     assert build_index(folders).class_names == ("Normal",)
 
@@ -372,7 +372,7 @@ def _before(mask: Path | None, label: str | None) -> list[str | None]:
 )
 def test_malformed_boxes_name_the_line(tmp_path: Path, cell: str) -> None:
     quoted = '"' + cell.replace('"', '""') + '"'
-    with pytest.raises(DataError, match=r"Expected boxes .*index\.csv, line 3, got"):
+    with pytest.raises(DataError, match=r"index\.csv, line 3"):
         build_index(write_table(tmp_path / "index.csv", "image,boxes", "a.png,", f"b.png,{quoted}"))
 
 

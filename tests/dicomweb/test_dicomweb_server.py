@@ -173,7 +173,7 @@ def test_a_busy_server_is_asked_again(script: Script, status: int) -> None:
 
 def test_a_server_that_stays_busy(script: Script) -> None:
     script.set(Told(503))
-    with script.server() as server, pytest.raises(RequestError, match="got 503 Service Unavailable"):
+    with script.server() as server, pytest.raises(RequestError, match="503 Service Unavailable"):
         find_studies(server)
     assert len(script.asked) == 5
 
@@ -181,16 +181,16 @@ def test_a_server_that_stays_busy(script: Script) -> None:
 @pytest.mark.parametrize(
     ("told", "error", "said"),
     [
-        (Told(401), ServerError, r"got 401 Unauthorized\. Set HILUM_DICOMWEB_USER"),
-        (Told(403), ServerError, "got 403 Forbidden"),
-        (Told(404, b"Mustermann"), RequestError, r"got 404 Not Found\.$"),
-        (Told(500, b"Mustermann"), RequestError, "got 500 Internal Server Error"),
-        (Told(302, headers=(("Location", "https://elsewhere/"),)), ServerError, "it points to 'https://elsewhere/'"),
-        (Told(body=b"<html>Mustermann", kind="text/html"), RequestError, "Expected a DICOM file, got text/html"),
-        (Told(body=BODY[:-20], kind=MULTIPART), RequestError, "the answer broke off"),
-        (Told(body=b"", kind=MULTIPART), RequestError, "the answer broke off"),
-        (Told(body=b"x" * 200_000, kind=MULTIPART), RequestError, "at most 100,000 bytes of an image, got more"),
-        (Told(delay=0.6), RequestError, r"got nothing for 0\.3 s"),
+        (Told(401), ServerError, r"401 Unauthorized\. Set HILUM_DICOMWEB_USER"),
+        (Told(403), ServerError, "403 Forbidden"),
+        (Told(404, b"Mustermann"), RequestError, r"404 Not Found\.$"),
+        (Told(500, b"Mustermann"), RequestError, "500 Internal Server Error"),
+        (Told(302, headers=(("Location", "https://elsewhere/"),)), ServerError, "redirects to 'https://elsewhere/'"),
+        (Told(body=b"<html>Mustermann", kind="text/html"), RequestError, "not a DICOM file but text/html"),
+        (Told(body=BODY[:-20], kind=MULTIPART), RequestError, "incomplete"),
+        (Told(body=b"", kind=MULTIPART), RequestError, "incomplete"),
+        (Told(body=b"x" * 200_000, kind=MULTIPART), RequestError, "larger than 100,000 bytes"),
+        (Told(delay=0.6), RequestError, r"no response for 0\.3 s"),
     ],
 )
 def test_an_image_that_does_not_come(
@@ -238,13 +238,13 @@ def test_a_filter_that_the_server_ignores(script: Script) -> None:
 def test_what_the_server_did_not_store(script: Script) -> None:
     with script.server() as server:
         script.set(Told(202, stored(failed="2.25.1")))
-        with pytest.raises(RequestError, match=r"to store the SR, it refused with reason A700H"):
+        with pytest.raises(RequestError, match=r"refused to store the SR: .*A700H"):
             server.store("1.1", [report()])
         script.set(Told(200, stored("2.25.7")))
-        with pytest.raises(RequestError, match="it refused without a reason"):
+        with pytest.raises(RequestError, match="no reason given"):
             server.store("1.1", [report()])
         script.set(Told(409, b"Mustermann"))
-        with pytest.raises(RequestError, match=r"got 409 Conflict\.$"):
+        with pytest.raises(RequestError, match=r"409 Conflict\.$"):
             server.store("1.1", [report()])
         script.set(Told(200))
         server.store("1.1", [report()])
@@ -256,5 +256,5 @@ def test_what_the_server_did_not_store(script: Script) -> None:
 )
 def test_what_is_no_answer_to_a_storing(script: Script, body: bytes, kind: str) -> None:
     script.set(Told(body=body, kind=kind))
-    with script.server() as server, pytest.raises(RequestError, match="got no DICOMweb answer"):
+    with script.server() as server, pytest.raises(RequestError, match="not DICOMweb"):
         server.store("1.1", [report()])

@@ -160,7 +160,7 @@ def test_unknown_window_function_is_refused() -> None:
 
 
 def test_slope_0_is_refused() -> None:
-    with pytest.raises(ReadError, match="rescale slope other than 0"):
+    with pytest.raises(ReadError, match="rescale slope"):
         read(dataset_of(ramp(12), 12, RescaleSlope=0, RescaleIntercept=0))
 
 
@@ -272,5 +272,5 @@ def test_unsupported_syntax_is_refused() -> None:
     dataset.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.100")  # MPEG-2
     dataset.PixelData = encapsulate([b"\xff\xd8\xff\xc0\0\x0b\x08\0\x10\0\x10\x01\x01\x11\0"])
     dataset["PixelData"].is_undefined_length = True
-    with pytest.raises(ReadError, match="got MPEG2"):
+    with pytest.raises(ReadError, match="MPEG2"):
         read(dataset)

@@ -38,18 +38,18 @@ def test_text_with_an_image_suffix_is_refused(tmp_path: Path, name: str) -> None
 
 
 def test_unlisted_format_is_refused() -> None:
-    with pytest.raises(ReadError, match="Expected a PNG, JPEG, WebP, BMP, TIFF or DICOM image"):
+    with pytest.raises(ReadError, match="PNG, JPEG, WebP, BMP, TIFF or DICOM"):
         read_radiograph(encode(Image.fromarray(gray()), "GIF"))
 
 
 def test_empty_missing_folder_and_impossible_path_are_refused(tmp_path: Path) -> None:
     empty = tmp_path / "empty.png"
     empty.touch()
-    with pytest.raises(ReadError, match=r"empty\.png, got an empty file"):
+    with pytest.raises(ReadError, match=r"empty\.png.* empty"):
         read_radiograph(empty)
-    with pytest.raises(ReadError, match=r"gone\.png, got nothing there"):
+    with pytest.raises(ReadError, match=r"gone\.png.* exist"):
         read_radiograph(tmp_path / "gone.png")
-    with pytest.raises(ReadError, match="got a folder"):
+    with pytest.raises(ReadError, match="folder"):
         read_radiograph(tmp_path)
     with pytest.raises(ReadError):
         read_radiograph(Path("a\0b.png"))
@@ -58,7 +58,7 @@ def test_empty_missing_folder_and_impossible_path_are_refused(tmp_path: Path) ->
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(ReadError, match="got something else"):
+    with pytest.raises(ReadError, match="not a file"):
         read_radiograph(tmp_path / "pipe.png")
 
 
@@ -70,7 +70,7 @@ def test_file_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(ReadError, match=r"locked\.png, got: Permission denied"):
+    with pytest.raises(ReadError, match=r"locked\.png.*Permission denied"):
         read_radiograph(path)
 
 

@@ -121,7 +121,7 @@ def test_file_without_meta_information_is_known_by_its_suffix(tmp_path: Path, sy
 
 
 def test_no_pixel_data_says_what_it_is_instead() -> None:
-    with pytest.raises(ReadError, match=r"Expected pixel data in .*, got a DICOM object without any \(SR\)"):
+    with pytest.raises(ReadError, match=r"without pixel data \(SR\)"):
         read_radiograph(TEST_FILES / "reportsi.dcm")
 
 
@@ -133,7 +133,7 @@ def test_several_frames_are_refused() -> None:
 def test_more_data_than_the_header_says_is_refused() -> None:
     dataset = dataset_of(np.zeros((3, 3), np.uint8), 8)
     dataset.PixelData = bytes(27)  # an RGB image whose header lost its samples per pixel
-    with pytest.raises(ReadError, match=r"Expected pixel data of shape \(3, 3\) in .* got \(3, 3, 3\)"):
+    with pytest.raises(ReadError, match=r"\(3, 3\).* got \(3, 3, 3\)"):
         read(dataset)
 
 
@@ -165,7 +165,7 @@ def test_bomb_inside_the_compressed_data_is_refused(syntax: UID, stream: bytes) 
     dataset.file_meta.TransferSyntaxUID = syntax
     dataset.PixelData = encapsulate([stream])
     dataset["PixelData"].is_undefined_length = True
-    with pytest.raises(ReadError, match=r"4 rows and 4 columns in .* got 60000 and 60000"):
+    with pytest.raises(ReadError, match=r"4 x 4 .*60000 x 60000"):
         read(dataset)
 
 

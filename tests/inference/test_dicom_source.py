@@ -96,19 +96,19 @@ def test_malformed_values_count_as_absent_but_not_identifiers(keyword: str, stor
 def test_an_image_that_nothing_can_refer_to_is_refused(keyword: str) -> None:
     image = phantom_image(0, size=32)
     content = content_of(with_stored(image, keyword, b""))
-    with pytest.raises(ReadError, match=f"Expected {keyword} in the header of image") as caught:
+    with pytest.raises(ReadError, match=f"image .*{keyword}") as caught:
         source_header(content, "image")
-    assert "give it UIDs" in caught.value.hint
+    assert "UIDs" in caught.value.hint
 
 
 def test_other_formats_and_damaged_files_are_refused(tmp_path: Path) -> None:
     png = tmp_path / "image.png"
     png.write_bytes(encode(Image.new("L", (32, 32))))
-    with pytest.raises(ReadError, match=r"Expected a DICOM file at .*image\.png, got another format"):
+    with pytest.raises(ReadError, match=r"image\.png.* DICOM"):
         source_header(png)
     with pytest.raises(ReadError):
         source_header(content_of(phantom_image(0, size=32))[:200], "cut")
-    with pytest.raises(ReadError, match="nothing there"):
+    with pytest.raises(ReadError, match="exist"):
         source_header(tmp_path / "absent.dcm")
 
 

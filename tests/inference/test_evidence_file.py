@@ -79,11 +79,11 @@ def test_another_file_is_a_read_error(tmp_path: Path, kind: str) -> None:
         path.write_bytes(path.read_bytes()[:-2000])
     elif kind == "another png":
         assert cv2.imwrite(str(path), np.zeros((4, 4), np.uint16))
-    with pytest.raises(ReadError, match="Expected evidence"):
+    with pytest.raises(ReadError, match="evidence"):
         read_evidence(path)
 
 
 def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="writable folder"):
+    with pytest.raises(OutputError, match="Cannot write"):
         save_evidence(tmp_path / "file" / "a.png", noise(1.0), prediction())

@@ -278,7 +278,7 @@ def test_the_bundles_gate_refuses_with_its_reasons(tmp_path: Path) -> None:
 
 
 class Upends:
-    """A gate that finds every wide image turned, and has a second word on all of them."""
+    """A gate that finds every wide image rotated, and adds a finding to each after the network has run."""
 
     name = "upends"
 

@@ -276,5 +276,5 @@ def test_saved_images_read_back_equal(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="writable folder"):
+    with pytest.raises(OutputError, match="Cannot write"):
         save_png(np.zeros((4, 4), np.uint8), tmp_path / "file" / "a.png")

@@ -1,4 +1,4 @@
-"""Drawn chests: exact masks, classes that only the opacity tells apart, and the folder that holds them."""
+"""Phantoms: exact masks, classes that only the opacity tells apart, and the folder that holds them."""
 
 from __future__ import annotations
 

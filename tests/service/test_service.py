@@ -140,7 +140,7 @@ def test_of_several_files_each_has_its_own_result(client: TestClient) -> None:
     assert [result["file"] for result in results] == ["0.png", "1.png", "2.png"]
     assert results[1]["problem"]["type"] == "urn:hilum:problem:refused"
     assert results[1]["problem"]["findings"][0]["check"] == "frontal"
-    assert "got something else" in results[2]["problem"]["detail"]
+    assert "PNG, JPEG, WebP, BMP, TIFF or DICOM" in results[2]["problem"]["detail"]
 
 
 def test_one_refused_file_is_a_problem_with_its_findings(client: TestClient) -> None:
@@ -164,7 +164,7 @@ def test_wrong_requests_are_problems(client: TestClient) -> None:
     is_problem(client.get("/v1/predict"), 405, "bad-request")
     is_problem(client.get("/elsewhere"), 404, "not-found")
     problem = is_problem(client.post("/v1/predict", files=files(*[png()] * 4)), 422, "too-many-files")
-    assert "at most 3, got 4" in problem["detail"]
+    assert "at most 3 files, got 4" in problem["detail"]
 
 
 def test_pixels_are_capped_before_decoding(trained_run: RunFolder) -> None:

@@ -137,7 +137,7 @@ def test_what_is_dropped_changes_from_epoch_to_epoch() -> None:
 
 @dataclass(frozen=True)
 class Rows:
-    """What sampling_shares reads of a data set."""
+    """What sampling_shares reads of a dataset."""
 
     labels: NDArray[np.int64]
     records: tuple[Record, ...]

@@ -149,12 +149,12 @@ def test_the_users_settings_go_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        ({"model": {"name": "unet"}}, "model.name is unet, the bundle's encoder-unet"),
+        ({"model": {"name": "unet"}}, "model.name is unet, in the bundle encoder-unet"),
         ({"model": {"encoder": "resnet18"}}, "model.encoder is resnet18"),
-        ({"model": {"pretrained": False}}, "model.pretrained is false, the bundle's true"),
+        ({"model": {"pretrained": False}}, "model.pretrained is false, in the bundle true"),
         (
             {"preprocess": {"channels": 1, "fit": "pad"}},
-            "channels is 1, the bundle's 3; preprocess.fit is pad",
+            "channels is 1, in the bundle 3; preprocess.fit is pad",
         ),
     ],
 )

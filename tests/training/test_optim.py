@@ -175,7 +175,7 @@ def out_of_memory(**settings: object) -> DeviceError:
 
 def test_out_of_memory_names_the_options_that_help() -> None:
     error = out_of_memory(batch_size=16, accumulate=2)
-    assert "16 images of 256x256" in error.message
+    assert "16 images of 256 x 256" in error.message
     for flag in ("--batch-size 8", "--set training.accumulate=4", "--precision bf16-mixed", "--size 128"):
         assert flag in error.hint
 
@@ -185,7 +185,7 @@ def test_out_of_memory_names_no_option_that_cannot_help() -> None:
     assert "--batch-size" not in hint
     assert "--precision" not in hint
     assert "--size 32" in hint
-    assert out_of_memory(batch_size=1, precision="bf16-mixed", size=32).hint == "Use --device cpu."
+    assert out_of_memory(batch_size=1, precision="bf16-mixed", size=32).hint == "Try --device cpu."
 
 
 def test_other_errors_pass_through() -> None:

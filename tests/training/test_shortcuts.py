@@ -214,7 +214,7 @@ def test_the_normal_class_is_found_by_its_name() -> None:
     named = Treatments.of(settings(lesion_p=0.5, normal_class="Viral"), ("COVID", "Viral"))
     assert named is not None
     assert named.normal == 1
-    with pytest.raises(ConfigError, match=r"normal_class=\.\.\."):
+    with pytest.raises(ConfigError, match="normal_class"):
         Treatments.of(settings(lesion_p=0.5, normal_class="clear"), ("COVID", "Viral"))
     assert Treatments.of(settings(), ("COVID", "Normal")) is None
 

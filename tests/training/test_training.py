@@ -361,7 +361,7 @@ def test_a_split_file_goes_before_a_split_of_the_data_that_cannot_be_used(phanto
     half = [replace(record, split="train") if row % 2 else record for row, record in enumerate(index.records)]
     save_index(replace(index, records=tuple(half)), tmp_path / "half.csv")
     halved = make_config(tmp_path / "half.csv")
-    with pytest.raises(SplitError, match="for all records or for none"):
+    with pytest.raises(SplitError, match="`split` column"):
         plan(halved)
     named = make_config(tmp_path / "half.csv", split={"split_file": tmp_path / "split.json"})
     assert sum(plan(named).images.values()) == 48

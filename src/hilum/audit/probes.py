@@ -95,7 +95,7 @@ class ProbeResult:
 class _Contrast(NamedTuple):
     positive: str
     negative: str
-    rows: NDArray[np.int64]  # (n,) of the data set
+    rows: NDArray[np.int64]  # (n,) of the dataset
     target: NDArray[np.bool_]  # (n,)
 
 

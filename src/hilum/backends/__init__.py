@@ -1,5 +1,5 @@
-"""Inference engines behind one seam: each opens a bundle's network and turns a batch into a BackendOutput.
+"""Inference engines: each loads a bundle's network and runs it on batches.
 
-A backend is one module with three names: ``is_available(device)``, ``open(bundle, device)``, and an object that has
-``run(images)``.
+A backend is a module with the functions ``is_available(device)`` and ``open(bundle, device)``; the latter returns an
+object with a method ``run(images)``.
 """

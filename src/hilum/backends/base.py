@@ -1,4 +1,4 @@
-"""What every backend offers."""
+"""Interface of inference backends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Floats: TypeAlias = NDArray[np.float32]
 
 
 class BackendOutput(NamedTuple):
-    """One batch's answer; what the ONNX graph gives, whichever engine gave it."""
+    """Output of a network for one batch, the same for all backends."""
 
     segmentation: Floats  # (N, 1, S, S) lung probability in [0, 1]
     classification: Floats  # (N, K) logits, before temperature and softmax
@@ -22,16 +22,20 @@ class BackendOutput(NamedTuple):
 
 
 class Backend(Protocol):
-    """An engine that holds one network."""
+    """A loaded network in an inference engine."""
 
     def run(self, images: Floats) -> BackendOutput:
-        """(N, C, S, S) float32 in [0, 1] to a BackendOutput."""
+        """Run the network on images (N, C, S, S) float32 in [0, 1] and return a BackendOutput.
+
+        Raises:
+            DeviceError: The device is out of memory.
+        """
 
 
 def out_of_memory(device: str, images: Floats) -> DeviceError:
-    """Return the error of a device whose memory does not hold a batch: (N, C, S, S)."""
+    """Return the error of a device that is out of memory for a batch (N, C, S, S)."""
     number, _, size, _ = images.shape
     return DeviceError(
-        f"The device {device} is out of memory with {number} images of {size}x{size} per batch.",
+        f"Device {device} is out of memory with {number} images of {size}x{size} pixels per batch.",
         hint="Use a smaller --batch-size.",
     )

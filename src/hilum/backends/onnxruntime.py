@@ -1,4 +1,4 @@
-"""Run a bundle's ONNX graph with ONNX Runtime, the backend of the lean install."""
+"""Run a bundle's ONNX graph with ONNX Runtime, the default backend."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ _PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-"""ONNX Runtime's name for each kind of device."""
+"""Execution provider of each device type."""
 
 _DEVICE = re.compile(rf"(?P<kind>{'|'.join(_PROVIDERS)})(?::(?P<number>\d+))?")
 
 
 def is_available(device: str = "cpu") -> bool:
-    """Whether this build of ONNX Runtime has a provider for ``device``; the device itself is not opened."""
+    """Return whether this build of ONNX Runtime has a provider for ``device``; the device itself is not tested."""
     named = _DEVICE.fullmatch(device)
     return named is not None and _PROVIDERS[named["kind"]] in onnxruntime.get_available_providers()
 
 
 def open(bundle: Bundle, device: str = "cpu") -> OnnxRuntimeBackend:
-    """Open the ONNX graph of ``bundle``; see OnnxRuntimeBackend."""
+    """Load the ONNX graph of ``bundle``; see OnnxRuntimeBackend for the errors raised."""
     return OnnxRuntimeBackend(bundle.read(ONNX_MODEL), device)
 
 
 @dataclass
 class OnnxRuntimeBackend:
-    """An ONNX Runtime session; operators that ``device`` does not support run on the CPU.
+    """An ONNX Runtime session. Operators that ``device`` does not support run on the CPU.
 
     Args:
-        model: the bytes of an ONNX graph with embedded weights.
-        device: ``cpu``, ``cuda`` or ``tensorrt``, the latter two with ``:N`` for the N-th GPU.
-        threads: of the CPU provider; 0 uses the processors that affinity mask and cgroup quota allow.
+        model: Content of an ONNX file with embedded weights.
+        device: ``cpu``, ``cuda`` or ``tensorrt``; the latter two optionally with ``:N`` for GPU N.
+        threads: Threads of the CPU provider; 0 uses all available processors (hilum.cpus).
 
     Raises:
-        ConfigError: the name of the device is unknown.
-        DeviceError: this build of ONNX Runtime has no provider for the device, or finds no device.
-        BundleError: the graph cannot be loaded, or is not one that hilum exported.
+        ConfigError: The name of the device is unknown.
+        DeviceError: This build of ONNX Runtime has no provider for the device, or the device is not available.
+        BundleError: The graph cannot be loaded, or was not exported by hilum.
     """
 
     model: bytes
@@ -61,26 +61,31 @@ class OnnxRuntimeBackend:
         try:
             self._session = onnxruntime.InferenceSession(self.model, options, providers=wanted)
         except _onnx_errors() as error:
-            raise BundleError(f"Expected an ONNX graph, ONNX Runtime says: {error}.") from error
-        if wanted[0][0] not in self._session.get_providers():  # ONNX Runtime goes on without it, on the CPU
+            raise BundleError(f"Cannot load the ONNX graph: {error}.", hint="Export the bundle again.") from error
+        if wanted[0][0] not in self._session.get_providers():  # ONNX Runtime falls back to the CPU
             raise DeviceError(
-                f"ONNX Runtime finds no device for {self.device}.",
+                f"Device {self.device} is not available in ONNX Runtime.",
                 hint="Check the driver with nvidia-smi, or use --device cpu.",
             )
         inputs = [value.name for value in self._session.get_inputs()]
         self.output_names = [output.name for output in self._session.get_outputs()]
         if inputs != ["input"] or not {"segmentation", "classification"} <= {*self.output_names}:
             raise BundleError(
-                f"Expected an ONNX graph from input to segmentation and classification, got {', '.join(inputs)} to "
-                f"{', '.join(self.output_names)}."
+                "Expected an ONNX graph with input `input` and outputs `segmentation` and `classification`, got "
+                f"{', '.join(inputs)} and {', '.join(self.output_names)}.",
+                hint="Export the bundle again.",
             )
 
     def run(self, images: Floats) -> BackendOutput:
-        """See Backend."""
+        """Run the network on images (N, C, S, S) float32 in [0, 1] and return a BackendOutput.
+
+        Raises:
+            DeviceError: The device is out of memory.
+        """
         try:
             outputs = self._session.run(None, {"input": images})
         except _onnx_errors() as error:
-            if "memory" in str(error).lower():  # neither a type nor a code of its own
+            if "memory" in str(error).lower():  # it has neither a type nor a code of its own
                 raise out_of_memory(self.device, images) from error
             raise
         values: dict[str, Any] = dict(zip(self.output_names, outputs, strict=True))
@@ -90,15 +95,15 @@ class OnnxRuntimeBackend:
 
 
 def _providers(device: str) -> list[tuple[str, dict[str, Any]]]:
-    """ONNX Runtime's providers for ``device``, in order of preference, each with its options."""
+    """Return the execution providers for ``device`` with their options, in order of preference."""
     named = _DEVICE.fullmatch(device)
     if named is None or (named["kind"] == "cpu" and named["number"]):
-        raise ConfigError(f"ONNX Runtime has no device {device!r}.", hint="Use --device cpu, cuda or cuda:N.")
+        raise ConfigError(f"Unknown device {device!r}.", hint="Use --device cpu, cuda or cuda:N.")
     available = onnxruntime.get_available_providers()
     if _PROVIDERS[named["kind"]] not in available:
         raise DeviceError(
-            f"This build of ONNX Runtime cannot use {device}: it has {', '.join(available)}.",
-            hint="Install onnxruntime-gpu in place of onnxruntime, or use --backend pytorch or --device cpu.",
+            f"This build of ONNX Runtime cannot use device {device}; it has {', '.join(available)}.",
+            hint="Install onnxruntime-gpu instead of onnxruntime, or use --backend pytorch or --device cpu.",
         )
     cpu: tuple[str, dict[str, Any]] = (_PROVIDERS["cpu"], {})
     return (

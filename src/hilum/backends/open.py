@@ -13,7 +13,7 @@ BackendName = Literal["auto", "onnxruntime", "pytorch"]
 
 
 class _BackendModule(Protocol):
-    """What a backend's module offers."""
+    """Interface of a backend module."""
 
     def is_available(self, device: str) -> bool: ...
 
@@ -21,27 +21,27 @@ class _BackendModule(Protocol):
 
 
 _MODULES: dict[str, _BackendModule] = {"onnxruntime": onnxruntime, "pytorch": pytorch}
-"""In the order in which auto tries them."""
+"""Backends by name, in the order in which ``auto`` tries them."""
 
 
 def open_backend(bundle: Bundle, name: BackendName = "auto", device: str = "cpu") -> Backend:
-    """Open the network of ``bundle`` in one of the backends.
+    """Load the network of a bundle in a backend.
 
     Args:
-        bundle: with the graph and the weights.
-        name: ``auto`` takes the first of the others that is installed and has the device.
+        bundle: The bundle with graph and weights.
+        name: ``onnxruntime``, ``pytorch``, or ``auto`` for the first one that is installed and has the device.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        ConfigError: the backend, or a device's name, is unknown.
-        DeviceError: the backend cannot use the device.
-        MissingExtraError: the backend is not installed.
-        BundleError: the graph cannot be loaded.
-        CheckpointError: the weights do not fit the network.
+        ConfigError: The backend or the device is unknown.
+        DeviceError: The backend cannot use the device.
+        MissingExtraError: The backend is not installed.
+        BundleError: The graph cannot be loaded.
+        CheckpointError: The weights do not fit the network.
     """
     if name not in get_args(BackendName):
         raise ConfigError(f"Unknown backend {name!r}.", hint=f"Choose one of {', '.join(get_args(BackendName))}.")
-    device = str(device)  # a torch.device names itself so
+    device = str(device)  # for torch.device
     if name == "auto":
         able = (candidate for candidate, module in _MODULES.items() if module.is_available(device))
         return _MODULES[next(able, "onnxruntime")].open(bundle, device)

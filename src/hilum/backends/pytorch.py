@@ -1,4 +1,4 @@
-"""Run a bundle's weights with PyTorch; the only module of the lean packages that imports it, and only when opened."""
+"""Run a bundle's weights with PyTorch, which is imported only when the backend is opened."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def is_available(device: str = "cpu") -> bool:
-    """Whether PyTorch is installed and has ``device``."""
+    """Return whether PyTorch is installed and can use ``device``."""
     if find_spec("torch") is None or find_spec("safetensors") is None:
         return False
     if device == "cpu":
@@ -30,11 +30,11 @@ def is_available(device: str = "cpu") -> bool:
 
 
 def open(bundle: Bundle, device: str = "cpu") -> PyTorchBackend:
-    """Build the network of ``bundle`` and load its weights.
+    """Build the network of a bundle in PyTorch and load its weights.
 
     Raises:
         MissingExtraError: PyTorch is not installed.
-        CheckpointError: the weights are not those of the network that the manifest names.
+        CheckpointError: The weights do not fit the network of the manifest.
         DeviceError: PyTorch cannot use the device.
     """
     try:
@@ -55,11 +55,11 @@ def open(bundle: Bundle, device: str = "cpu") -> PyTorchBackend:
 
 @dataclass
 class PyTorchBackend:
-    """A PyTorch network; needs the ``train`` extra.
+    """A PyTorch network in evaluation mode; needs the ``train`` extra.
 
     Args:
-        model: returns a ModelOutput; put into evaluation mode.
-        device: PyTorch's name of it.
+        model: Network that returns a ModelOutput; it is switched to evaluation mode.
+        device: PyTorch device name.
 
     Raises:
         DeviceError: PyTorch cannot use the device.
@@ -73,12 +73,12 @@ class PyTorchBackend:
             self.model.to(self.device).eval()
         except (RuntimeError, AssertionError) as error:  # AssertionError: a PyTorch built without CUDA
             raise DeviceError(
-                f"PyTorch cannot use the device {self.device}: {str(error).splitlines()[0]}",
+                f"PyTorch cannot use device {self.device}: {str(error).splitlines()[0]}",
                 hint="Check the driver with nvidia-smi, or use --device cpu.",
             ) from error
 
     def run(self, images: Floats) -> BackendOutput:
-        """See Backend."""
+        """Run the network on images (N, C, S, S) float32 in [0, 1] and return a BackendOutput."""
         import torch
 
         try:

@@ -1,1 +1,1 @@
-"""Bundles: what training leaves and everything else reads. Never imports torch."""
+"""Write and read bundles, the files of a trained model. Never imports torch."""

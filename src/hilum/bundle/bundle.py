@@ -1,14 +1,14 @@
-"""The bundle: what training leaves and everything else reads. A folder, or the same files in one ``.hilum`` zip.
+"""Read and write bundles: a trained model as a folder, or as one ``.hilum`` zip of the same files.
 
-    bundle.json        the manifest below, sealed: the SHA-256 of every other file, and its own
-    model.onnx         the network, weights embedded
-    model.safetensors  the same weights for PyTorch
-    gate.onnx          the learned gate's network, where the bundle has its own
-    features.npz       where the features of the training images lie, where they were measured
-    training_hashes.npy  (N, 32) uint8: a perceptual hash of each training and validation image, unless left out
-    MODEL_CARD.md      for people
+    bundle.json          the manifest, with the SHA-256 of every other file and of itself
+    model.onnx           the network with its weights
+    model.safetensors    the weights for PyTorch
+    gate.onnx            the network of the learned gate, if the bundle has its own
+    features.npz         statistics of the features of the training images, if computed
+    training_hashes.npy  (N, 32) uint8, a perceptual hash of each training and validation image; optional
+    MODEL_CARD.md        the model card
 
-Nothing in it can execute. Preprocessing, class names and thresholds come from here, never from a flag.
+A bundle contains no executable code. Preprocessing, class names and thresholds are taken from its manifest.
 """
 
 from __future__ import annotations
@@ -37,58 +37,58 @@ _FORMAT = 1
 
 
 class TrainingHashes(BaseModel):
-    """What the file of hashes holds."""
+    """Description of the file of training hashes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    method: Literal["dct-256"] = Field(description="How they are computed: hilum.data.image_hash.")
-    images: int = Field(ge=0, description="How many hashes.")
-    complete: bool = Field(description="Whether the images of every training that made the weights are there.")
-    note: str = Field("", description="How they were made, where not at export.")
+    method: Literal["dct-256"] = Field(description="Hash algorithm (hilum.data.image_hash).")
+    images: int = Field(ge=0, description="Number of hashes.")
+    complete: bool = Field(description="Whether the hashes cover all training runs that produced the weights.")
+    note: str = Field("", description="Origin of the hashes, if they were not computed at export.")
 
 
 class Manifest(BaseModel):
-    """What a bundle says of itself."""
+    """Manifest of a bundle: classes, network, preprocessing, calibration, thresholds, metrics and provenance."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     format: int = _FORMAT
-    bundle_id: str = Field("", description="SHA-256 of this manifest, files' digests included; the bundle's name.")
-    name: str = Field(description="A name for people.")
-    class_names: tuple[str, ...] = Field(description="K names, the order of the classification output.")
+    bundle_id: str = Field("", description="SHA-256 of this manifest, including the digests of all files.")
+    name: str = Field(description="Display name.")
+    class_names: tuple[str, ...] = Field(description="K class names in the order of the classification output.")
     preprocess: PreprocessSpec
     model: ModelConfig
     temperature: float = Field(1.0, gt=0, description="Logits are divided by this before softmax.")
-    mask_threshold: float = Field(0.5, gt=0, lt=1, description="Lung where the probability is above this.")
+    mask_threshold: float = Field(0.5, gt=0, lt=1, description="Pixels with a probability above this are lung.")
     conformal_quantiles: dict[str, tuple[float, ...]] = Field(
         default_factory=dict, description="Coverage to K quantiles, one per class: hilum.bundle.prediction_sets."
     )
-    prediction_set_level: str = Field("0.90", description="The coverage of the prediction sets that predictions carry.")
+    prediction_set_level: str = Field("0.90", description="Coverage of the prediction sets of results.")
     abstention_threshold: float | None = Field(
-        None, ge=0, le=1, description="Below this probability of the label a prediction abstains; None: never."
+        None, ge=0, le=1, description="Predictions with a probability below this abstain; None: never."
     )
     calibration: dict[str, Any] = Field(
-        default_factory=dict, description="What temperature, quantiles and threshold were fitted on."
+        default_factory=dict, description="Data on which temperature, quantiles and threshold were fitted."
     )
-    gate: GateThresholds = Field(default_factory=GateThresholds, description="Bounds of the gates' checks.")
-    outputs: dict[str, str] = Field(default_factory=dict, description="The ONNX graph's outputs and what they are.")
+    gate: GateThresholds = Field(default_factory=GateThresholds, description="Thresholds of the input checks.")
+    outputs: dict[str, str] = Field(default_factory=dict, description="Outputs of the ONNX graph and their meaning.")
     opset: int = 17
     weights_dtype: Literal["float32", "float16 storage"] = Field(
         "float32",
-        description="float16 storage: weights were rounded to float16 values, in both files; computed in float32.",
+        description="float16 storage: weights are rounded to float16 in both files and computed in float32.",
     )
-    metrics: dict[str, Any] = Field(default_factory=dict, description="Each with its interval, n and split.")
+    metrics: dict[str, Any] = Field(default_factory=dict, description="Metrics with confidence interval, n and split.")
     parity: dict[str, Any] = Field(
         default_factory=dict,
-        description="Largest differences PyTorch - ONNX Runtime; under rounding, of the weights before it and after.",
+        description="Maximum differences between PyTorch and ONNX Runtime; rounding: before and after rounding.",
     )
-    sources: tuple[str, ...] = Field((), description="Sources of the images it was trained on; empty: not known.")
-    started_from: str | None = Field(None, description="bundle_id of the bundle that was fine-tuned, if one was.")
+    sources: tuple[str, ...] = Field((), description="Sources of the training images; empty: unknown.")
+    started_from: str | None = Field(None, description="bundle_id of the bundle that was fine-tuned, if any.")
     training: tuple[dict[str, Any], ...] = Field(
-        (), description="Settings of every training that made the weights, in order; the last is the bundle's own."
+        (), description="Settings of every training run that produced the weights, in order."
     )
     training_hashes: TrainingHashes | None = Field(
-        None, description="Hashes of the images it was trained on and validated with; None: not in the bundle."
+        None, description="Hashes of training and validation images; None: not in the bundle."
     )
     split_digest: str | None = None
     index_digest: str | None = None
@@ -107,22 +107,28 @@ class Manifest(BaseModel):
 
     @property
     def prediction_set_quantiles(self) -> tuple[float, ...] | None:
-        """Those at ``prediction_set_level``; None where there are none."""
+        """Quantiles at ``prediction_set_level``; None if there are none."""
         return self.conformal_quantiles.get(self.prediction_set_level)
 
     def sealed(self, files: Mapping[str, bytes]) -> Manifest:
-        """With the digests of ``files`` and the bundle_id over all of it."""
+        """Return a copy with the digests of ``files`` and the resulting bundle_id."""
         digests = {name: sha256_bytes(content) for name, content in files.items()}
         blank = self.model_copy(update={"files": digests, "bundle_id": ""})
         return blank.model_copy(update={"bundle_id": sha256_bytes(blank.content())})
 
     def content(self) -> bytes:
-        """``bundle.json``, UTF-8."""
+        """Return the content of ``bundle.json``, UTF-8."""
         return (json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n").encode()
 
 
 class Bundle:
-    """An opened bundle; every file is checked against its SHA-256 when it is read."""
+    """A loaded bundle, whose files were checked against their SHA-256. Created by load_bundle.
+
+    Args:
+        manifest: The manifest.
+        files: Contents of the files by name.
+        path: Path of the bundle.
+    """
 
     def __init__(self, manifest: Manifest, files: Mapping[str, bytes], path: Path) -> None:
         self.manifest = manifest
@@ -130,46 +136,53 @@ class Bundle:
         self._files = files
 
     def __contains__(self, name: object) -> bool:
-        """Whether the bundle has a file of that name."""
+        """Return whether the bundle has a file of that name."""
         return name in self._files
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file.
+        """Return the content of a file.
 
         Raises:
-            BundleError: the bundle has no such file.
+            BundleError: The bundle has no such file.
         """
         if name not in self._files:
-            raise BundleError(f"Expected {name} in the bundle {self.path}, it holds {sorted(self._files)}.")
+            raise BundleError(f"The bundle '{self.path}' has no file {name}, only {', '.join(sorted(self._files))}.")
         return self._files[name]
 
 
 def load_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """Open a bundle folder or ``.hilum`` file and check all of it; files that its manifest does not name are not read.
+    """Load a bundle from a folder or ``.hilum`` file and check the digest of every file.
+
+    Files that the manifest does not name are not read.
 
     Raises:
-        BundleError: it is absent, of another format, or any byte of it has changed.
+        BundleError: There is no bundle, it has another format, or a file has changed.
     """
     path = Path(path)
     text = read_files(path, [MANIFEST])[MANIFEST]
     manifest = _parse(text, path)
-    # Over the bytes, not the values: a changed space is a change.
+    # Of the bytes, not the values, so that any change is detected.
     if sha256_bytes(text.replace(manifest.bundle_id.encode(), b"", 1)) != manifest.bundle_id:
-        raise BundleError(f"Expected an unchanged {MANIFEST} in {path}, its digest differs.", hint=DAMAGED)
+        raise BundleError(f"{MANIFEST} in '{path}' was changed: its SHA-256 differs.", hint=DAMAGED)
     files = read_files(path, manifest.files)
     for name, digest in manifest.files.items():
         if sha256_bytes(files[name]) != digest:
-            raise BundleError(f"Expected an unchanged {name} in {path}, its SHA-256 differs.", hint=DAMAGED)
+            raise BundleError(f"{name} in '{path}' was changed: its SHA-256 differs.", hint=DAMAGED)
     return Bundle(manifest, files, path)
 
 
 def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Manifest:
-    """Write a bundle to ``path``: one zip if it ends in ``.hilum``, else a folder; the sealed manifest.
+    """Write a bundle and return its sealed manifest.
 
-    An existing bundle is replaced only once the new one is complete; any other file or folder is left alone.
+    An existing bundle is replaced when the new one is complete; other files and folders are never overwritten.
+
+    Args:
+        path: Output path: a zip if it ends in ``.hilum``, else a folder.
+        manifest: The manifest, not yet sealed.
+        files: Contents of the other files by name.
 
     Raises:
-        OutputError: ``path`` is something else than a bundle, or cannot be written.
+        OutputError: ``path`` exists and is not a bundle, or cannot be written.
     """
     sealed = manifest.sealed(files)
     write_files(path, {**files, MANIFEST: sealed.content()})
@@ -182,10 +195,10 @@ def _parse(content: bytes, path: Path) -> Manifest:
         if not isinstance(raw, dict) or raw.get("format") != _FORMAT:
             found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
             raise BundleError(
-                f"Expected a bundle of format {_FORMAT} in {path}, got {found!r}.",
-                hint="Use the version of hilum that wrote it.",
+                f"Expected bundle format {_FORMAT} in '{path}', got {found!r}.",
+                hint="Use the version of hilum that wrote the bundle.",
             )
         return Manifest.model_validate(with_current_keys(raw))
     except (ValueError, RecursionError) as error:  # ValidationError is a ValueError
         reason = str(error).splitlines()[0]
-        raise BundleError(f"Expected a manifest in {path / MANIFEST}, got: {reason}.", hint=DAMAGED) from error
+        raise BundleError(f"'{path / MANIFEST}' is not a valid manifest: {reason}.", hint=DAMAGED) from error

@@ -1,4 +1,7 @@
-"""What is fitted on validation and kept in a bundle: temperature, conformal quantiles, abstention threshold."""
+"""Calibration stored in a bundle: temperature, conformal quantiles and abstention threshold.
+
+The methods that fit them are in hilum.metrics.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,18 @@ from hilum.errors import DataError
 
 @dataclass(frozen=True)
 class Calibration:
-    """All that is fitted on validation.
+    """Parameters fitted on the validation split.
 
     Attributes:
-        temperature: logits are divided by it before softmax.
-        quantiles: level (``0.90``, ``0.95``, ``0.99``) to K quantiles in [0, 1], one per class.
-        abstention_threshold: the least highest probability that is answered; None: no threshold reached the target.
-        target_accuracy: what the threshold was chosen for, of the images answered.
-        n: how many labeled images it rests on.
-        groups: how many groups these are.
-        split: the name of their split.
-        digest: that of the split, or of the index where the data have none; None where unknown.
+        temperature: Divisor of the logits before softmax.
+        quantiles: Coverage (``0.90``, ``0.95``, ``0.99``) to K quantiles in [0, 1], one per class.
+        abstention_threshold: Minimum probability of the label without abstention; None if no threshold reaches the
+            target accuracy.
+        target_accuracy: Target accuracy on the images without abstention.
+        n: Number of labeled images.
+        groups: Number of their groups.
+        split: Name of their split.
+        digest: Digest of the split, or of the index without one; None if unknown.
     """
 
     temperature: float
@@ -38,33 +42,33 @@ class Calibration:
 
 
 def calibration_to_json(calibration: Calibration) -> dict[str, Any]:
-    """What JSON can hold; calibration_from_json gives the same back, to the bit."""
+    """Return the calibration as JSON types; calibration_from_json restores it exactly."""
     return asdict(calibration)
 
 
 def calibration_from_json(content: object) -> Calibration:
-    """From what calibration_to_json gave, read from a file.
+    """Return a calibration from the result of calibration_to_json.
 
     Raises:
-        DataError: it is something else.
+        DataError: The content is something else.
     """
     try:
         return TypeAdapter(Calibration).validate_python(content)
     except ValidationError as error:
         reason = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise DataError(f"Expected a calibration, got {reason}.", hint="Evaluate the run anew.") from error
+        raise DataError(f"Invalid calibration: {reason}.", hint="Evaluate the run again.") from error
 
 
 def with_calibration(manifest: Manifest, calibration: Calibration, **facts: Any) -> Manifest:
-    """The manifest with the calibration in it, whose predictions use it; not yet sealed.
+    """Return a copy of a manifest with a calibration, not yet sealed.
 
     Args:
-        manifest: of a bundle to be written.
-        calibration: of the same network and classes.
-        facts: more for ``Manifest.calibration``, as JSON.
+        manifest: Manifest of the bundle to write.
+        calibration: Calibration of the same network and classes.
+        facts: Further entries of ``Manifest.calibration``, JSON types.
 
     Raises:
-        DataError: the calibration is of another number of classes.
+        DataError: The calibration has another number of classes.
     """
     for level, quantiles in calibration.quantiles.items():
         if len(quantiles) != len(manifest.class_names):
@@ -92,7 +96,7 @@ def with_calibration(manifest: Manifest, calibration: Calibration, **facts: Any)
 
 
 def calibration_of(manifest: Manifest) -> Calibration | None:
-    """The calibration that a bundle carries, as with_calibration put it there; None where it carries none."""
+    """Return the calibration in a manifest, as stored by with_calibration; None if there is none."""
     facts = manifest.calibration
     if not facts:
         return None

@@ -1,4 +1,4 @@
-"""The model card: what a bundle is, what it was trained and measured on, and what it is not for."""
+"""Write the model card of a bundle as Markdown: training data, test metrics, calibration and limitations."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ CANNOT_TELL = (
     "Where class and source coincide in the training data, the network may have learned the source. A predicted class "
     "is not a diagnosis, and a high probability does not replace looking at the image."
 )
-"""What every card says: a bundle's own here, and that of the default model (benchmarks/model_card.py)."""
+"""Statements shared by all model cards, including that of the packaged model (benchmarks/model_card.py)."""
 
 
 def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
-    """Markdown, after Mitchell et al. 2019.
+    """Return a model card (Mitchell et al. 2019) as Markdown.
 
     Args:
-        manifest: of the bundle, before it is sealed.
-        data: ``images`` and ``masks`` per split or None, ``sources`` (name to images), ``epoch``, ``pretrained``,
-            ``started_from`` (a hilum.training.from_bundle.Start, or None or absent), ``seen_of_test`` (how many test
-            images its bundle was trained on, and of how many; None or absent where that is not known).
+        manifest: Manifest of the bundle, before it is sealed.
+        data: ``images`` and ``masks`` per split, or None; ``sources``, name to number of images; ``epoch``;
+            ``pretrained``; optionally ``started_from``, a hilum.training.from_bundle.Start or None, and
+            ``seen_of_test``, the number of test images that its bundle was trained on and the total number, or None if
+            unknown.
     """
     spec = manifest.preprocess
     network = network_name(manifest.model.name, manifest.model.encoder)
@@ -68,12 +69,12 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
 
 
 def network_name(name: str, encoder: str | None) -> str:
-    """A network and its encoder, in words; ``unet`` has none."""
+    """Return the display name of a network and its encoder; ``unet`` has none."""
     return name if name == "unet" or encoder is None else f"{name}, {encoder}"
 
 
 def sentence_of_hashes(facts: TrainingHashes | None) -> str:
-    """Whether a bundle carries hashes of its training images, and what that means."""
+    """Return a statement on the hashes of training images in a bundle."""
     if facts is None:
         return (
             "The bundle carries no hashes of its training images, so hilum cannot tell whether the model was trained "

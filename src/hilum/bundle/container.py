@@ -1,4 +1,4 @@
-"""A few named files as one thing: a folder, or one ``.hilum`` zip. What the bundle is kept in; it knows no contents."""
+"""Store named files as a folder or one ``.hilum`` zip. The content of bundles is defined in bundle.py."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from hilum.errors import BundleError, OutputError
 from hilum.storage import write_bytes
 
 MANIFEST = "bundle.json"
-"""The file by which a bundle is known."""
+"""File that identifies a bundle."""
 SUFFIX = ".hilum"
-"""Of a bundle in one file."""
-DAMAGED = "Copy the bundle anew or export it again; a changed bundle is not used."
-"""The hint of every error about a damaged bundle."""
+"""Suffix of a bundle in one file."""
+DAMAGED = "Copy the bundle again or export it again; changed bundles are not loaded."
+"""Hint of all errors about damaged bundles."""
 
 _MAX_BYTES = 2 << 30
 _ZIP_ERRORS = (
@@ -29,25 +29,33 @@ _ZIP_ERRORS = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
     zlib.error,
-    NotImplementedError,  # zipfile's for an unknown compression
-    RuntimeError,  # its for encryption
+    NotImplementedError,  # zipfile: unknown compression
+    RuntimeError,  # zipfile: encryption
 )
 
 
 def read_files(path: Path, names: Iterable[str]) -> dict[str, bytes]:
-    """The contents of the files ``names`` in the folder or zip ``path``; nothing else in it is read.
+    """Return the contents of the named files in a folder or zip; other files are not read.
+
+    Args:
+        path: The folder or zip.
+        names: Names of the files.
 
     Raises:
-        BundleError: it is no bundle, a name is missing, or the zip is damaged or inflates to more than 2 GiB.
+        BundleError: There is no bundle, a file is missing, or the zip is damaged or inflates to more than 2 GiB.
     """
     return _read_zip(path, names) if path.is_file() else _read_folder(path, names)
 
 
 def write_files(path: Path, contents: Mapping[str, bytes]) -> None:
-    """Write one zip if ``path`` ends in ``.hilum``, else a folder. An old bundle there is replaced when all is written.
+    """Write files as a zip if ``path`` ends in ``.hilum``, else as a folder; replaces an existing bundle at the end.
+
+    Args:
+        path: Output path.
+        contents: Contents of the files by name.
 
     Raises:
-        OutputError: something else than a bundle is there, or it cannot be written; what was there stays.
+        OutputError: ``path`` exists and is not a bundle, or cannot be written; existing files are unchanged.
     """
     check_replaceable(path, contents)
     if path.suffix != SUFFIX:
@@ -56,15 +64,19 @@ def write_files(path: Path, contents: Mapping[str, bytes]) -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for name, content in contents.items():
-            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # ZipInfo: no time of writing
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # ZipInfo without a timestamp
     write_bytes(path, stream.getvalue())
 
 
 def check_replaceable(path: Path, contents: Iterable[str]) -> None:
-    """Check that ``path`` is free, an empty folder, or a bundle with no other files than its own and ``contents``.
+    """Check that ``path`` does not exist, is an empty folder, or is a bundle without foreign files.
+
+    Args:
+        path: Output path.
+        contents: Names of the files to be written.
 
     Raises:
-        OutputError: Something else is there.
+        OutputError: ``path`` is something else.
     """
     hint = "Choose another --output."
     if path.suffix == SUFFIX and path.is_file():
@@ -74,7 +86,7 @@ def check_replaceable(path: Path, contents: Iterable[str]) -> None:
         is_bundle = MANIFEST in present or (not present and (path.is_dir() or not path.exists()))
         own = {*contents, *(_files_of(path / MANIFEST) if MANIFEST in present else ())}
         if is_bundle and (foreign := [name for name in present if name not in own]):
-            raise OutputError(f"The bundle '{path}' also holds {foreign[0]}, which is not its own.", hint=hint)
+            raise OutputError(f"The bundle '{path}' also contains {foreign[0]}, which is not part of it.", hint=hint)
     if not is_bundle:
         raise OutputError(f"'{path}' exists and is not a hilum bundle.", hint=hint)
 
@@ -82,18 +94,18 @@ def check_replaceable(path: Path, contents: Iterable[str]) -> None:
 def _files_of(manifest: Path) -> set[str]:
     try:
         return {MANIFEST, *json.loads(manifest.read_bytes())["files"]}
-    except (OSError, ValueError, KeyError, TypeError):  # damaged: what lies beside it may be anyone's
+    except (OSError, ValueError, KeyError, TypeError):  # damaged: other files may not belong to the bundle
         return {MANIFEST}
 
 
 def _write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
-    """Write beside ``path`` and move into place; the old folder is moved aside first and removed last."""
+    """Write to a temporary folder and move it into place; the old folder is removed at the end."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     except OSError as error:
         raise OutputError(
-            f"Expected a writable folder for {path}, got: {error.strerror or error}.", hint="Choose another --output."
+            f"Cannot write '{path}': {error.strerror or error}.", hint="Choose another --output."
         ) from error
     old, new = scratch / "old", scratch / "new"
     try:
@@ -105,7 +117,7 @@ def _write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
     except OSError as error:
         if old.exists():
             old.rename(path)
-        raise OutputError(f"Could not write the bundle {path}: {error.strerror or error}.") from error
+        raise OutputError(f"Cannot write the bundle '{path}': {error.strerror or error}.") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -113,18 +125,18 @@ def _write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
 def _read_folder(path: Path, names: Iterable[str]) -> dict[str, bytes]:
     if not (path / MANIFEST).is_file():
         raise BundleError(
-            f"Expected a bundle (a folder with {MANIFEST}, or a {SUFFIX} file) at {path}, found none.",
-            hint="`hilum export RUN` writes one.",
+            f"'{path}' is not a bundle: neither a folder with {MANIFEST} nor a {SUFFIX} file.",
+            hint="Export a run as a bundle: hilum export RUN",
         )
     contents = {}
     for name in names:
         file = path / name
-        if Path(name).name != name or not file.is_file():  # never a path out of the folder
+        if Path(name).name != name or not file.is_file():  # names must not leave the folder
             raise _missing(name, path)
         try:
             contents[name] = file.read_bytes()
         except OSError as error:
-            raise BundleError(f"Expected a readable bundle at {path}, got: {error}.") from error
+            raise BundleError(f"Cannot read the bundle '{path}': {error}.", hint="Check its permissions.") from error
     return contents
 
 
@@ -138,11 +150,11 @@ def _read_zip(path: Path, names: Iterable[str]) -> dict[str, bytes]:
                     raise _missing(name, path)
                 size = entries[name].file_size
                 if size + sum(map(len, contents.values())) > _MAX_BYTES:
-                    raise BundleError(f"Expected a bundle of at most {_MAX_BYTES >> 30} GiB in {path}, it is larger.")
+                    raise BundleError(f"The bundle '{path}' is larger than {_MAX_BYTES >> 30} GiB.")
                 with archive.open(entries[name]) as stream:
-                    contents[name] = stream.read(size)  # no more than it says, whatever it inflates to
+                    contents[name] = stream.read(size)  # at most the declared size
     except _ZIP_ERRORS as error:
-        raise BundleError(f"Expected a {SUFFIX} bundle (a zip) in {path}, got: {error}.", hint=DAMAGED) from error
+        raise BundleError(f"'{path}' is not a {SUFFIX} bundle (a zip): {error}.", hint=DAMAGED) from error
     return contents
 
 
@@ -155,4 +167,4 @@ def _names_in_zip(path: Path) -> list[str]:
 
 
 def _missing(name: str, path: Path) -> BundleError:
-    return BundleError(f"Expected {name} in the bundle {path}, it is missing.", hint=DAMAGED)
+    return BundleError(f"{name} is missing from the bundle '{path}'.", hint=DAMAGED)

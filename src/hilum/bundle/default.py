@@ -1,4 +1,4 @@
-"""Which bundle a name means: the packaged model, a bundle of the user's, or that of a run."""
+"""Resolve a name or path to a bundle: the packaged model, a user's bundle, or the bundle of a run."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from hilum.errors import BundleError
 from hilum.run_folder import RunFolder
 
 DEFAULT = "default"
-"""The name of the packaged model."""
+"""Name of the packaged model."""
 
 _FOLDER = Path(__file__).resolve().parents[1] / "default_model"
 
 
 def resolve_bundle(name: str | os.PathLike[str] | None = None) -> Path:
-    """Return the place of the bundle that ``name`` means; whether it is intact is for load_bundle to say.
+    """Return the path of the bundle that ``name`` refers to. The bundle itself is checked by load_bundle.
 
     Args:
-        name: nothing or ``default`` for the packaged model; a bundle's folder or ``.hilum`` file; or a run's folder,
-            which is taken for the bundle in it. The word ``default`` means the packaged model even where the working
-            folder has a folder of that name, which is ``./default``. A ``Path`` is always a path.
+        name: None or ``default`` for the packaged model; a bundle (folder or ``.hilum`` file); or a run's folder, for
+            the bundle in it. The string ``default`` always means the packaged model; write ``./default`` for a folder
+            of that name. A ``Path`` is always a path.
 
     Raises:
-        BundleError: this install has no packaged model, or the run has not been exported.
+        BundleError: This install has no packaged model, or the run has not been exported.
     """
     if name is None or name == DEFAULT:
         return _packaged()
@@ -33,15 +33,15 @@ def resolve_bundle(name: str | os.PathLike[str] | None = None) -> Path:
     if not run.config.is_file() or (path / MANIFEST).is_file():
         return path
     if not (run.bundle / MANIFEST).is_file():
-        raise BundleError(f"The run '{path}' has no bundle.", hint=f"Write it with: hilum export {path}")
+        raise BundleError(f"Run '{path}' has no bundle.", hint=f"Export it: hilum export {path}")
     return run.bundle
 
 
 def _packaged() -> Path:
     if not (_FOLDER / MANIFEST).is_file():
         raise BundleError(
-            f"This install has no packaged model at {_FOLDER}.",
-            hint="Name a bundle of your own (hilum export RUN writes one), or install hilum from a release. A folder "
-            "of yours that is called default is ./default.",
+            f"This installation has no packaged model at '{_FOLDER}'.",
+            hint="Name another bundle (hilum export RUN writes one), or install hilum from a release. A folder named "
+            "default is ./default.",
         )
     return _FOLDER

@@ -1,4 +1,4 @@
-"""Which gate a name on the command line means, opened with what the bundle keeps for it."""
+"""Open the input check of a bundle by name. The checks themselves are in hilum.gate."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ USUAL_GATE: GateName = "learned"
 
 
 def open_gate(bundle: Bundle, name: GateName = USUAL_GATE) -> Gate:
-    """The gate ``name`` with the bundle's bounds.
+    """Return a gate with the thresholds of a bundle.
 
-    A bundle without a learned gate of its own gets that of the bundle that comes with hilum; the second stage's bounds
-    and statistics are the bundle's own in any case, since they are of its network.
+    A bundle without a learned gate of its own uses that of the packaged model. Thresholds and feature statistics of the
+    post-inference check always come from the bundle, since they depend on its network.
+
+    Args:
+        bundle: The bundle.
+        name: ``learned``, ``classic`` or ``none``.
 
     Raises:
-        ConfigError: there is no such gate.
-        BundleError: the gate's graph or the statistics cannot be read.
+        ConfigError: There is no gate of that name.
+        BundleError: The gate's network or the statistics cannot be read.
     """
     if name not in get_args(GateName):
         raise ConfigError(f"Unknown gate {name!r}.", hint=f"Choose one of {', '.join(get_args(GateName))}.")

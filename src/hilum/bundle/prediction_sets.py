@@ -1,7 +1,7 @@
-"""Conformal prediction sets: the classes that a probability does not rule out. The one home of their score.
+"""Softmax with temperature, and conformal prediction sets. The quantiles are fitted in hilum.metrics.conformal.
 
-The score of a class is 1 - p (Sadinle, Lei & Wasserman 2019, J. Am. Stat. Assoc. 114:223); a class is in the set where
-its score is at most the quantile of that class. How the quantiles are found: hilum.metrics.conformal.
+The score of a class is 1 - p (Sadinle, Lei & Wasserman 2019, J. Am. Stat. Assoc. 114:223). A class is in the
+prediction set if its score is at most the quantile of that class.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 
 def softmax(logits: NDArray[np.floating[Any]], temperature: float = 1.0) -> NDArray[np.float64]:
-    """(N, K) logits to (N, K) probabilities after division by the temperature (Guo et al. 2017).
+    """Convert logits (N, K) to probabilities (N, K) float64 with temperature scaling (Guo et al. 2017).
 
-    Computed in float64, so that two backends differ by their logits alone.
+    Computed in float64, so that backends differ only by their logits.
     """
     scaled = logits.astype(np.float64) / temperature
     exponential = np.exp(scaled - scaled.max(axis=1, keepdims=True))
@@ -24,16 +24,16 @@ def softmax(logits: NDArray[np.floating[Any]], temperature: float = 1.0) -> NDAr
 
 
 LEVELS = ("0.90", "0.95", "0.99")
-"""Coverages for which a calibration has quantiles; the keys of ``Manifest.conformal_quantiles``."""
+"""Coverages for which a calibration has quantiles: the keys of ``Manifest.conformal_quantiles``."""
 
 
 def scores(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The score of every class, 1 - p, in [0, 1]; any shape, the same as ``probabilities``."""
+    """Return the score of every class, 1 - p, in [0, 1], in the shape of ``probabilities``."""
     return 1 - probabilities
 
 
 def prediction_sets(probabilities: NDArray[np.float64], quantiles: Sequence[float]) -> NDArray[np.bool_]:
-    """Which classes are in the prediction set of each image: (N, K) bool. The most probable class always is.
+    """Return which classes are in the prediction set of each image, (N, K) bool; the most probable class always is.
 
     Args:
         probabilities: (N, K) float64 in [0, 1], after temperature scaling.
@@ -47,12 +47,12 @@ def prediction_sets(probabilities: NDArray[np.float64], quantiles: Sequence[floa
 def prediction_set(
     probabilities: NDArray[np.float64], class_names: Sequence[str], quantiles: Sequence[float] | None
 ) -> tuple[str, ...]:
-    """The prediction set of one image, the most probable class first; just that class where there are no quantiles.
+    """Return the prediction set of one image, most probable class first; only that class without quantiles.
 
     Args:
         probabilities: (K,) float64 in [0, 1], after temperature scaling.
-        class_names: K names.
-        quantiles: see prediction_sets, or None.
+        class_names: The K class names.
+        quantiles: K values in [0, 1], or None; see prediction_sets.
     """
     if quantiles is None:
         return (class_names[int(probabilities.argmax())],)

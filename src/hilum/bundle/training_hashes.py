@@ -1,7 +1,7 @@
-"""What a bundle tells of the images that it was trained on: their hashes, and whether they are all.
+"""Hashes of training images in a bundle, and whether they are complete. The hash is in hilum.data.image_hash.
 
-A hash cannot be turned back into an image, but whoever has an image can tell by it that the image was there:
-``--no-training-hashes`` leaves them out of a bundle.
+An image cannot be reconstructed from its hash, but anyone who has an image can tell whether it was used for training:
+``--no-training-hashes`` leaves the hashes out.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from hilum.errors import BundleError, DataError
 from hilum.progress import Progress
 
 Extent: TypeAlias = Literal["all", "part", "none"]
-"""Of how many of a network's training and validation images there is a hash."""
+"""Proportion of a network's training and validation images with a known hash."""
 
 
 def no_hashes() -> Hashes:
-    """An empty array (0, 32)."""
+    """Return an empty array (0, 32) uint8."""
     return np.empty((0, HASH_BYTES), np.uint8)
 
 
 @dataclass(frozen=True)
 class KnownImages:
-    """What is known of the images that a network was trained on and validated with.
+    """Known training and validation images of a network.
 
     Attributes:
-        extent: ``part`` where a network was fine-tuned from a bundle whose images are not known.
+        extent: ``all``, ``part`` or ``none``; ``part`` if the network was fine-tuned from a bundle without hashes.
         hashes: (N, 32) uint8.
     """
 
@@ -40,11 +40,11 @@ class KnownImages:
     hashes: Hashes = field(default_factory=no_hashes)
 
     def find(self, images: Images, progress: Progress | None = None) -> NDArray[np.bool_] | None:
-        """Which of the fitted images (N, S, S) uint8 are among them: (N,) bool; None where nothing is known."""
+        """Return which fitted images (N, S, S) uint8 are known, (N,) bool; None if the extent is ``none``."""
         return None if self.extent == "none" else find_known(images, self.hashes, progress)
 
     def files(self, note: str = "") -> tuple[dict[str, Any], dict[str, bytes]]:
-        """The manifest's field and the bundle's file; both empty where there are no hashes."""
+        """Return the manifest field and the file of a bundle; both are empty without hashes."""
         if not len(self.hashes):
             return {}, {}
         content = to_bytes(self.hashes)
@@ -53,10 +53,10 @@ class KnownImages:
 
 
 def known_images(bundle: Bundle) -> KnownImages:
-    """What a bundle carries.
+    """Return the known training images of a bundle.
 
     Raises:
-        BundleError: its hashes cannot be read.
+        BundleError: The hashes cannot be read.
     """
     facts = bundle.manifest.training_hashes
     if facts is None or TRAINING_HASHES not in bundle:
@@ -64,11 +64,11 @@ def known_images(bundle: Bundle) -> KnownImages:
     try:
         return KnownImages("all" if facts.complete else "part", from_bytes(bundle.read(TRAINING_HASHES)))
     except DataError as error:
-        raise BundleError(f"{TRAINING_HASHES} in the bundle {bundle.path}: {error.message}") from error
+        raise BundleError(f"Cannot read {TRAINING_HASHES} of the bundle '{bundle.path}'. {error.message}") from error
 
 
 def united(parts: Iterable[KnownImages]) -> KnownImages:
-    """The images of several trainings in a row, of one network."""
+    """Combine the known images of successive training runs of one network."""
     parts = list(parts)
     extents = {part.extent for part in parts}
     extent = parts[0].extent if len(extents) == 1 else "part"

@@ -1,13 +1,12 @@
-"""The command line: each command parses, calls one library function and prints its result.
+"""The command line: each command parses its options, calls one library function and prints the result.
 
-Heavy imports sit inside the commands, and the commands' modules load when called, so that ``hilum --help``
-answers at once.
+Command modules and heavy imports are loaded when a command is called, which keeps ``hilum --help`` fast.
 """
 
 import os
 
-# Read once, when torch loads. By default its threads spin while they wait for each other, for milliseconds at a time;
-# beside another process they then wait for a thread that their own spinning keeps from running. Results are the same.
+# OpenMP reads this once, when torch is loaded. By default, waiting threads spin for milliseconds, which slows training
+# down when other processes compete for the same cores. Results do not change.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from hilum.cli.app import app, main

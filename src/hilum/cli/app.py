@@ -1,4 +1,7 @@
-"""The ``hilum`` command: which commands there are, loaded only when called, and how errors are shown."""
+"""Define the ``hilum`` command and its subcommands. Command modules are imported only when called.
+
+Errors that a user can act on are printed as one message with a hint, and the exit code is 2.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ from hilum.errors import ConfigError, HilumError, missing_from_train
 
 
 class Command(NamedTuple):
-    """Where a command lives and how ``hilum --help`` shows it."""
+    """A command's module and its entry in ``hilum --help``."""
 
     module: str  # in hilum.cli
     group: str
-    line: str  # the command's docstring; a test says so
+    line: str  # equals the first line of the command's docstring, which a test checks
 
 
 COMMANDS = {
@@ -36,7 +39,9 @@ COMMANDS = {
     "train-gate": Command(
         "train_gate", "Training", "Train an input check on your own radiographs and negative examples."
     ),
-    "export": Command("export", "Training", "Export a run as a bundle, once PyTorch and ONNX Runtime agree."),
+    "export": Command(
+        "export", "Training", "Export a run as a bundle, if PyTorch and ONNX Runtime agree on its outputs."
+    ),
     "import-checkpoint": Command("export", "Training", "Convert a checkpoint of the original project to a bundle."),
     "evaluate": Command(
         "evaluate", "Evaluation", "Evaluate a run or a bundle, with confidence intervals, and write a report."
@@ -53,7 +58,7 @@ COMMANDS = {
     "gate": Command("gate", "Inference", "Check whether images are upright frontal chest radiographs, with reasons."),
     "info": Command("info", "Inference", "Show a bundle's classes, network, test metrics, calibration and size."),
     "serve": Command("serve", "Serving", "Serve a bundle over REST, with the API documentation at /docs."),
-    "app": Command("page", "Serving", "Serve the web app: predict in the browser and save results; nothing is stored."),
+    "app": Command("page", "Serving", "Serve the web app: predict in the browser; nothing is stored on the server."),
     "dicomweb": Command(
         "dicomweb", "Serving", "Predict on the chest radiographs of a PACS and store segmentations and reports there."
     ),
@@ -62,7 +67,7 @@ COMMANDS = {
 
 
 class _LazyGroup(TyperGroup):
-    """Loads a command when it is called; every error a user can act on is one message and exit code 2."""
+    """Command group that imports a command when it is called and reports errors with exit code 2."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -70,7 +75,7 @@ class _LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, _, rest = super().resolve_command(ctx, args)
-        if any(word == "" or re.fullmatch("--[a-z-]+=", word) for word in rest):  # an empty path is the current folder
+        if any(word == "" or re.fullmatch("--[a-z-]+=", word) for word in rest):  # Path("") is the current folder
             raise ConfigError("An argument is empty.", hint="Check for a shell variable that is not set.")
         return name, load_command(name) if name is not None else None, rest
 
@@ -90,7 +95,7 @@ class _LazyGroup(TyperGroup):
                 raise
             _fail(missing.message, missing.hint)
         except OSError as error:
-            _fail(f"The operating system refused: {error}.", "")
+            _fail(f"Operating system error: {error}.", "")
         except KeyboardInterrupt:
             _say("Interrupted.")
             sys.exit(130)
@@ -105,13 +110,13 @@ def load_command(name: str) -> Any:
 def new_typer() -> typer.Typer:
     """Return a Typer for one module's commands.
 
-    Help is plain text, which wraps instead of cutting names off, and in which brackets are no markup.
+    Help is plain text: long names wrap instead of being cut off, and brackets are not interpreted as markup.
     """
     return typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
 
 
 def examples(*lines: str) -> str:
-    """Return the end of a command's help: example command lines, each kept on its own line."""
+    """Return a help epilog that lists example command lines, one per line."""
     return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
 
 

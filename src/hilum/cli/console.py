@@ -1,4 +1,4 @@
-"""What all commands print with."""
+"""Consoles and printing helpers shared by all commands."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ errors = Console(stderr=True)
 
 
 def say(text: str, to: Console = console) -> None:
-    """Print one line of rich markup. It is never wrapped, so that a path in it can be copied.
+    r"""Print one line of rich markup without wrapping, so that a path in it can be copied.
 
-    A file name that is no Unicode is shown with its bytes as ``\\udcNN``, as in the tables.
+    Bytes of a file name that are not valid Unicode are printed as ``\udcNN``, as in the tables.
     """
     to.print(text.encode("utf-8", "backslashreplace").decode(), highlight=False, soft_wrap=True)
 
 
 def show_findings(findings: Iterable[Finding], to: Console = console) -> None:
-    """Print findings, one line each; an error is red, a warning yellow."""
+    """Print findings, one per line; errors are red, warnings yellow."""
     colors = {"error": "red", "warning": "yellow", "info": "dim"}
     for finding in findings:
         color = colors[finding.severity]
@@ -36,7 +36,7 @@ def show_findings(findings: Iterable[Finding], to: Console = console) -> None:
 
 
 def images_table(images: int, manifest: Manifest, statuses: Mapping[str, int], labels: Mapping[str, int]) -> Table:
-    """How many images got which answer: the count of each status and, below ``predicted``, of each class."""
+    """Return a table of the number of images per status and, for predictions, per class."""
     from rich.table import Table
 
     table = Table("status", "images", title=f"{images:,} images, bundle {manifest.bundle_id[:12]}")

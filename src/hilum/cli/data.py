@@ -1,4 +1,4 @@
-"""``hilum index``, ``hilum split``, ``hilum phantom``: before training."""
+"""``hilum index``, ``hilum split`` and ``hilum phantom``: prepare a dataset for training."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def index(
 
     table = table_of(data)
     if table is not None and output.exists() and output.samefile(table):
-        raise ConfigError(f"'{output}' is the table to be indexed.", hint="Choose another --output.")
+        raise ConfigError(f"--output '{output}' is the dataset's own CSV.", hint="Choose another --output.")
     with counting("Checking files") as progress:
         built = build_index(data, classes=classes, check=check, limit=limit, seed=seed, progress=progress)
     save_index(built, output)

@@ -1,4 +1,4 @@
-"""``hilum dicomweb``: radiographs from a PACS, segmentations and reports back into it."""
+"""``hilum dicomweb``: predict on radiographs of a PACS and store segmentations and reports there."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def dicomweb(
     from hilum.bundle.gate import open_gate
     from hilum.inference.predictor import Predictor
 
-    for name in ("dicomweb_client", "urllib3", "pydicom"):  # they would quote what a server or a header says
+    for name in ("dicomweb_client", "urllib3", "pydicom"):  # their logs may quote responses and headers
         logging.getLogger(name).setLevel(logging.CRITICAL)
     address = address_of(url, os.environ, plain_http=plain_http)
     opened = load_bundle(resolve_bundle(bundle))
@@ -94,7 +94,7 @@ def dicomweb(
             try:
                 _round(worker, find(), table, limit, stop, opened.manifest, quiet=True)
             except ServerError as error:
-                say(f"[yellow]warning[/] {escape(str(error))} Looking again in {watch:g} s.")
+                say(f"[yellow]warning[/] {escape(str(error))} Retrying in {watch:g} s.")
     if watch is None and stop.signal:
         say("Interrupted. Completed work is kept.")
         sys.exit(128 + stop.signal)
@@ -107,12 +107,13 @@ def _check(study: list[str] | None, since: str | None, everything: bool, gate: s
 
     if bool(study) + (since is not None) + everything != 1:
         raise ConfigError(
-            "Expected one of --study, --since and --all.", hint="--since 1d takes the studies of yesterday and today."
+            "Choose exactly one of --study, --since and --all.",
+            hint="For example, --since 1d selects the studies of yesterday and today.",
         )
     for uid in study or ():
         if not is_uid(uid):
             raise ConfigError(
-                f"Expected a UID for --study, got {uid!r}.", hint="Numbers and dots, at most 64 characters."
+                f"--study takes a UID, got {uid!r}.", hint="A UID consists of digits and dots, at most 64 characters."
             )
     if since is not None:
         first_day(since, datetime.now())
@@ -120,7 +121,7 @@ def _check(study: list[str] | None, since: str | None, everything: bool, gate: s
 
 
 def _studies(server: Server, study: list[str] | None, since: str | None) -> Callable[[], list[str]]:
-    """Asks for the studies when called: a span is counted from then."""
+    """Return a function that lists the studies; a time span is counted back from each call."""
     from hilum.dicomweb.archive import find_studies
     from hilum.dicomweb.selection import first_day
 
@@ -130,7 +131,7 @@ def _studies(server: Server, study: list[str] | None, since: str | None) -> Call
 
 
 class _Stop:
-    """Whether SIGINT or SIGTERM came, and which."""
+    """Records the first SIGINT or SIGTERM."""
 
     def __init__(self) -> None:
         self.event = threading.Event()
@@ -139,7 +140,7 @@ class _Stop:
 
 @contextmanager
 def _stopping() -> Iterator[_Stop]:
-    """Finish the image at hand at the first SIGINT or SIGTERM; a second one acts as it would otherwise."""
+    """Let the first SIGINT or SIGTERM finish the current image; a second one has its usual effect."""
     stop = _Stop()
 
     def on_signal(number: int, frame: object) -> None:
@@ -169,10 +170,10 @@ def _round(
     *,
     quiet: bool = False,
 ) -> int:
-    """Process the studies once, show the counts, and return how many images failed.
+    """Process the studies once, print the counts and return the number of failed images.
 
-    A row for each image goes to the table, and whatever is no prediction is printed; ``quiet`` shows no counts if
-    there was no image to process.
+    Each image adds a row to the table, and images without a prediction are printed. With ``quiet``, nothing is printed
+    if there was no image to process.
     """
     from hilum.dicomweb.work import Counts
 

@@ -1,4 +1,4 @@
-"""``hilum evaluate``: the metrics of a run or a bundle, each with its interval and n."""
+"""``hilum evaluate``: evaluate a run or a bundle and write a report."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def evaluate(
 ) -> None:
     """Evaluate a run or a bundle, with confidence intervals, and write a report.
 
-    A run brings its own data; with DATA, the bundle in it is evaluated.
+    A run is evaluated on its own data. With DATA, the run's bundle is evaluated on DATA.
     """
     from hilum.bundle.container import MANIFEST
 
@@ -73,8 +73,8 @@ def evaluate(
         given = [source for source in sources if source is not None and source.name == "COMMANDLINE"]
         if target or data or split or classes or held_out or given:
             raise ConfigError(
-                "--from-predictions takes --output alone: the rest is that of the evaluation before.",
-                hint="Leave the other inputs out.",
+                "--from-predictions can be combined only with --output.",
+                hint="Data, classes, split, resamples and seed are those of the original evaluation.",
             )
         _again(from_predictions, output or Path("evaluation"))
         return
@@ -84,7 +84,8 @@ def evaluate(
     if data is not None:
         if held_out:
             raise ConfigError(
-                "A bundle cannot be trained again without a source.", hint="hilum evaluate RUN --leave-out SOURCE"
+                "A bundle cannot be retrained without a source; a run can.",
+                hint="hilum evaluate RUN --leave-out SOURCE",
             )
         _bundle(resolve_bundle(target), data, output or Path("evaluation"), split, classes, resamples, seed)
         return
@@ -154,10 +155,10 @@ def _run(
 
 
 def show(report: Report, folder: Path) -> None:
-    """Print a summary of a report and the place of its files."""
+    """Print a summary of a report and the path of its files."""
     from hilum.evaluation.page import PAGE_FILE
     from hilum.evaluation.report import summary_lines
 
     for line in summary_lines(report):
         say(escape(line))
-    say(f"Report in [bold]{escape(str(folder / PAGE_FILE))}[/]; beside it report.json and predictions.csv.")
+    say(f"Report in [bold]{escape(str(folder / PAGE_FILE))}[/], data in report.json and predictions.csv.")

@@ -1,4 +1,4 @@
-"""``hilum export``, ``hilum import-checkpoint``: from trained weights to a bundle."""
+"""``hilum export`` and ``hilum import-checkpoint``: write a bundle from trained weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def export(
     opset: Opset = 17,
     name: Annotated[str | None, typer.Option(help="The bundle's name.  [default: the run's]")] = None,
     half_weights: Annotated[
-        bool, typer.Option("--half-weights", help="Round weights to float16 and store them so, in half the space.")
+        bool, typer.Option("--half-weights", help="Round and store weights as float16, which halves the file size.")
     ] = False,
     gate_from: Annotated[
         Path | None,
@@ -38,7 +38,7 @@ def export(
         typer.Option("--no-training-hashes", help="Leave out the hashes by which training images are recognized."),
     ] = False,
 ) -> None:
-    """Export a run as a bundle, once PyTorch and ONNX Runtime agree."""
+    """Export a run as a bundle, if PyTorch and ONNX Runtime agree on its outputs."""
     steps = StepBars()
     from hilum.export.run import export_run
     from hilum.progress import Step

@@ -1,4 +1,4 @@
-"""``hilum gate``: which images the input check accepts, and why it refuses the others."""
+"""``hilum gate``: run the input check on images and print the reasons for each decision."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 app = new_typer()
 
 _EXPLAINED = 10
-"""Up to so many files, every reading is shown; of more, those that speak against them."""
+"""For at most this many files, all measurements are printed; otherwise only those of refused images that failed."""
 
 
 @app.command(epilog=examples("hilum gate image.png", "hilum gate FOLDER --output gate.csv --strict"))

@@ -1,4 +1,4 @@
-"""``hilum info``: a summary of a bundle."""
+"""``hilum info``: print a summary of a bundle."""
 
 from __future__ import annotations
 
@@ -49,23 +49,23 @@ def _show(manifest: Manifest, path: Path) -> None:
         "classes": ", ".join(manifest.class_names),
         "network": _network(manifest),
         "input": "{channels} x {size} x {size}, {fit}".format(**manifest.preprocess.model_dump()),
-        "made": f"{manifest.created or 'at an unknown time'}, hilum {manifest.hilum_version or 'unknown'}",
-        "sources": ", ".join(manifest.sources) or "not known",
+        "created": f"{manifest.created or 'unknown'}, hilum {manifest.hilum_version or 'unknown'}",
+        "sources": ", ".join(manifest.sources) or "unknown",
         "training": _training(manifest),
         "calibration": _calibration(manifest),
-        "gate": _gate(manifest),
+        "input check": _gate(manifest),
         "size": f"{_size(path) / 1e6:.1f} MB, weights as {manifest.weights_dtype}",
-        "place": str(path),
+        "path": str(path),
     }
     width = max(map(len, facts))
     for name, text in facts.items():
         say(f"  {name:<{width}}  {escape(text)}")
     figures = _figures(manifest)
-    say("On its test split, with 95% intervals:" if figures else "It brings no test figures.")
+    say("Test split, with 95% confidence intervals:" if figures else "The bundle has no test metrics.")
     width = max(map(len, figures), default=0)
     for name, text in figures.items():
         say(f"  {escape(f'{name:<{width}}')}  {text}")
-    say("The whole model card: hilum info --card; the manifest: hilum info --json.")
+    say("Full model card: hilum info --card. Manifest: hilum info --json.")
 
 
 def _network(manifest: Manifest) -> str:
@@ -77,12 +77,12 @@ def _network(manifest: Manifest) -> str:
 
 
 def _training(manifest: Manifest) -> str:
-    """Epochs and size of each training in turn."""
+    """Describe the epochs and input size of each training, in order."""
     parts = [
         f"{own.get('training', {}).get('epochs', '?')} epochs at {own.get('preprocess', {}).get('size', '?')} pixels"
         for own in manifest.training
     ]
-    return ", then ".join(parts) or "not known"
+    return ", then ".join(parts) or "unknown"
 
 
 def _calibration(manifest: Manifest) -> str:
@@ -95,15 +95,15 @@ def _calibration(manifest: Manifest) -> str:
 
 
 def _gate(manifest: Manifest) -> str:
-    own = "its own" if manifest.gate.learned else "the one that comes with hilum"
+    own = "trained for this bundle" if manifest.gate.learned else "packaged with hilum"
     answer = manifest.gate.answer
-    parts = {"shape of the lungs": answer.lung_least, "feature distance": answer.distance_warned}
+    parts = {"lung shape": answer.lung_least, "feature distance": answer.distance_warned}
     measured = " and ".join(name for name, bound in parts.items() if bound is not None)
-    return f"{own}; of the answer: {measured or 'nothing'}"
+    return f"{own}; post-inference check of {measured or 'nothing'}"
 
 
 def _figures(manifest: Manifest) -> dict[str, str]:
-    """The test figures over all sources: those of all classes, and the recall of each."""
+    """Return the test metrics over all sources: those over all classes, and the recall of each class."""
     from pydantic import TypeAdapter, ValidationError
 
     from hilum.evaluation.report import Figure
@@ -112,8 +112,8 @@ def _figures(manifest: Manifest) -> dict[str, str]:
         figures = TypeAdapter(list[Figure]).validate_python(manifest.metrics.get("test", []))
     except ValidationError as error:
         raise BundleError(
-            f"Expected test figures as hilum writes them in bundle {manifest.bundle_id[:12]}, got others.",
-            hint="See them with: hilum info --json.",
+            f"Bundle {manifest.bundle_id[:12]} has test metrics in an unknown format.",
+            hint="Print them with: hilum info --json",
         ) from error
     return {
         ", ".join(filter(None, (metric_title(figure.metric), figure.class_name))): format_interval(figure, with_n=True)
@@ -123,5 +123,5 @@ def _figures(manifest: Manifest) -> dict[str, str]:
 
 
 def _size(path: Path) -> int:
-    """Bytes of the file, or of the files in the folder."""
+    """Return the size in bytes of a file, or of the files in a folder."""
     return sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir()))

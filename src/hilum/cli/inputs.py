@@ -1,4 +1,4 @@
-"""The arguments and options that several commands share, each with its name, type and help in one place."""
+"""Arguments and options shared by several commands."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to bin
 
 
 def check_orientation(gate: str, fix_orientation: bool) -> None:
-    """Check that the gate can detect the orientation that ``--fix-orientation`` is to correct.
+    """Check that ``--fix-orientation`` is used with a gate that detects the orientation.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: The gate does not detect the orientation; only ``learned`` does.
     """
     if fix_orientation and gate != "learned":
         raise ConfigError(

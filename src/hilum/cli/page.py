@@ -1,4 +1,4 @@
-"""``hilum app``: the web app."""
+"""``hilum app``: serve the web app."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def page(
     gate: GateOption = "learned",
     fix_orientation: FixOrientation = False,
     audit: Annotated[
-        Path | None, typer.Option(help="An audit's folder or its audit.json, shown beside the model card.")
+        Path | None, typer.Option(help="An audit's folder or its audit.json, shown with the model card.")
     ] = None,
     host: Host = "127.0.0.1",
     port: Port = 8501,
     max_upload: MaxUpload = 256,
     max_session: Annotated[int, typer.Option(min=1, help="Limit for all files of a session, MiB.")] = 4000,
 ) -> None:
-    """Serve the web app: predict in the browser and save results; nothing is stored."""
+    """Serve the web app: predict in the browser; nothing is stored on the server."""
     check_orientation(gate, fix_orientation)
     try:
         import streamlit  # noqa: F401

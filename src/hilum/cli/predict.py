@@ -1,4 +1,4 @@
-"""``hilum predict``: the command that the lean install is for."""
+"""``hilum predict``: predict on images and write a table, overlays, masks, evidence maps and DICOM objects."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 app = new_typer()
 
 _LISTED = 20
-"""Up to so many images have a line each; more are counted."""
+"""At most this many images are listed one per line; otherwise they are counted per class."""
 
 
 @app.command(epilog=examples("hilum predict image.png", "hilum predict FOLDER --save-overlays --output results"))
@@ -50,9 +50,9 @@ def predict(
         ),
     ],
     bundle: BundleOption = DEFAULT,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the table and what is saved beside it.")
-    ] = Path("predictions"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the table and all other output.")] = Path(
+        "predictions"
+    ),
     backend: BackendOption = "auto",
     device: DeviceOption = "cpu",
     gate: GateOption = "learned",
@@ -65,7 +65,7 @@ def predict(
     ] = False,
     save_masks: Annotated[bool, typer.Option("--save-masks", help="Write lung masks at the images' own size.")] = False,
     save_evidence: Annotated[
-        bool, typer.Option("--save-evidence", help="Write evidence maps at the images' own size, 16-bit PNG.")
+        bool, typer.Option("--save-evidence", help="Write evidence maps at the images' own size, as 16-bit PNG.")
     ] = False,
     dicom_seg: Annotated[
         bool, typer.Option("--dicom-seg", help="Write DICOM Segmentations of lungs and evidence, for DICOM files.")
@@ -78,9 +78,7 @@ def predict(
     ] = "csv",
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per image to stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 if any image has no prediction, not only if all.")
-    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 if any image has no prediction.")] = False,
 ) -> None:
     """Predict class, lung mask and evidence for images, folders or DICOM files."""
     check_orientation(gate, fix_orientation)
@@ -127,7 +125,7 @@ def predict(
 
 
 def _names(inputs: Sequence[str]) -> list[str]:
-    """The inputs, with ``-`` replaced by the names on standard input, one per line."""
+    """Return the inputs, with ``-`` replaced by the names on standard input, one per line."""
     names: list[str] = []
     for item in inputs:
         names += _stdin_names() if item == "-" else [item]
@@ -137,7 +135,7 @@ def _names(inputs: Sequence[str]) -> list[str]:
 
 
 def _stdin_names() -> list[str]:
-    lines = os.fsdecode(sys.stdin.buffer.read()).split("\n")  # names may hold anything but a line end
+    lines = os.fsdecode(sys.stdin.buffer.read()).split("\n")  # a name may contain anything but a line break
     return [name for line in lines if (name := line.removesuffix("\r"))]
 
 
@@ -151,17 +149,17 @@ def _show(done: FolderResult, listed: Sequence[tuple[Path, Result]], class_names
         for status in ("refused", "unreadable"):
             say(f"{done.statuses.get(status, 0):>9,}  {status}")
     made = [f"{folder}/" for folder in save.folders if (done.table.parent / folder).is_dir()]
-    beside = f", and beside it {', '.join(made)}" if made else ""
-    say(f"Wrote [bold]{escape(str(done.table))}[/]{beside}.")
+    others = f" and {', '.join(made)}" if made else ""
+    say(f"Wrote [bold]{escape(str(done.table))}[/]{others}.")
     segs, reports, none = (done.objects.get(kind, 0) for kind in ("seg", "sr", "none"))
     if segs or reports:
         say(f"DICOM segmentations: {segs:,}, reports: {reports:,}.")
     if none:
-        say(f"Images without DICOM objects, such as those that are not DICOM: {none:,}; the table says why of each.")
+        say(f"Images without DICOM output: {none:,}. The `reason` column names the reason of each.")
 
 
 def _list(listed: Sequence[tuple[Path, Result]]) -> None:
-    """Print a line for each image: its prediction, or why there is none."""
+    """Print one line per image: its prediction, or the reason why there is none."""
     rows = [("image", "prediction", "prob.", "prediction set")]
     for file, result in listed:
         if result.probability is None:

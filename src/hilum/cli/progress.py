@@ -1,4 +1,4 @@
-"""Progress bars with the time left at a terminal; a line a minute where the output is a file."""
+"""Progress display: bars with the remaining time at a terminal, otherwise one line per minute on stderr."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LINE_SECONDS = 60.0
 
 
 def new_bar() -> Progress:
-    """A bar with its count, the time gone and the time left."""
+    """Return a progress bar with count, elapsed time and remaining time."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -35,7 +35,7 @@ def new_bar() -> Progress:
 
 @contextmanager
 def counting(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar that a library function feeds with (done, in all)."""
+    """Show the progress of one step; yields a callback that takes (done, total)."""
     steps = StepBars()
     try:
         yield steps.begin(title)
@@ -44,13 +44,13 @@ def counting(title: str) -> Iterator[Callable[[int, int], None]]:
 
 
 class StepBars:
-    """The long steps of a command: one bar at a time, or a line a minute where the output is no terminal."""
+    """Display of a command's steps: one bar at a time, or one line per minute without a terminal."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
 
     def begin(self, title: str) -> Callable[[int, int], None]:
-        """Close the bar before and open one named ``title``."""
+        """Close the previous bar, open one named ``title`` and return its callback, which takes (done, total)."""
         self.close()
         if not errors.is_terminal:
             return _lines(title)
@@ -67,7 +67,7 @@ class StepBars:
 
 
 def _lines(title: str) -> Callable[[int, int], None]:
-    """Progress as lines on stderr, one each LINE_SECONDS."""
+    """Return a callback that writes a line to stderr every LINE_SECONDS."""
     began = last = time.monotonic()
 
     def update(done: int, total: int) -> None:
@@ -85,14 +85,14 @@ def _lines(title: str) -> Callable[[int, int], None]:
 
 
 class TrainingBars:
-    """A TrainingObserver: one bar for the run, with the time left over all epochs, and a line per epoch."""
+    """TrainingObserver that shows one bar for all epochs and prints one line per epoch."""
 
     def __init__(self, steps: StepBars) -> None:
         self._steps = steps
         self._bar: Progress | None = None
 
     def begin(self, title: str) -> Callable[[int, int], None]:
-        """Begin a step; a terminal has room for one live display."""
+        """Begin a step before or after training; closes the training bar, since a terminal shows one bar at a time."""
         self.close()
         return self._steps.begin(title)
 

@@ -1,4 +1,4 @@
-"""``hilum recalibrate``: a bundle fitted to local images without training."""
+"""``hilum recalibrate``: refit the calibration of a bundle on local images."""
 
 from __future__ import annotations
 
@@ -74,16 +74,16 @@ def _show(result: Recalibration) -> None:
             metric_title(name, first=True), *(str(getattr(own, name)) for own in (result.before, result.after))
         )
     console.print(table)
-    say("After: each image at a temperature fitted on the others, in five folds of whole groups; 95% intervals.")
+    say("After: five-fold cross-validation, with whole groups per fold. Intervals: 95%.")
     threshold = calibration.abstention_threshold
     say(f"Temperature {calibration.temperature:.3f}.")
     if threshold is None:
         say(
-            f"No abstention threshold: none is proved to reach an accuracy of {calibration.target_accuracy:.0%} on "
+            f"No abstention threshold: none is shown to reach an accuracy of {calibration.target_accuracy:.0%} on "
             "these images."
         )
     else:
         say(f"Abstains below a probability of {threshold:.3f}, to reach {calibration.target_accuracy:.0%} accuracy.")
     for level, quantiles in calibration.quantiles.items():
         if unbounded := [n for n, q in zip(result.images, quantiles, strict=True) if q == 1]:
-            say(f"Prediction sets at {float(level):.0%} always hold {escape(', '.join(unbounded))}: too few groups.")
+            say(f"Prediction sets at {float(level):.0%} always contain {escape(', '.join(unbounded))}: too few groups.")

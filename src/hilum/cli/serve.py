@@ -1,4 +1,4 @@
-"""``hilum serve``: the REST service."""
+"""``hilum serve``: serve a bundle over REST."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hilum.errors import MissingExtraError, extra_hint
 app = new_typer()
 
 TOKEN = "HILUM_TOKEN"  # the name of the variable, not a token
-"""The environment variable with the bearer token: a flag would stand in the list of processes."""
+"""Environment variable with the bearer token; a command-line option would be visible in the process list."""
 
 
 @app.command(epilog=examples("hilum serve", "HILUM_TOKEN=secret hilum serve --host 0.0.0.0 --port 8080"))
@@ -36,7 +36,7 @@ def serve(
     gate: GateOption = "learned",
     fix_orientation: FixOrientation = False,
     queue: Annotated[
-        int, typer.Option(min=1, help="Images in progress or waiting, at most; beyond, requests get status 429.")
+        int, typer.Option(min=1, help="Images in progress or waiting, at most; further requests get status 429.")
     ] = 128,
     batch_size: BatchSizeOption = 8,
     max_files: Annotated[int, typer.Option(min=1, help="Files per request, at most.")] = 32,

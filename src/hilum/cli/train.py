@@ -1,4 +1,4 @@
-"""``hilum train``: from data to a run with its bundle."""
+"""``hilum train``: train a model on a dataset, evaluate it and export a bundle."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ app = new_typer()
 _RESUMABLE = {
     "training.device": "--device", "training.workers": "--workers", "training.training_hashes": "--no-training-hashes",
 }  # fmt: skip
-"""What may change when a run is resumed, with the option for it; all of INDIFFERENT that are options but the bundle."""
+"""Settings that may change when a run is resumed, and their options: those of INDIFFERENT except from_bundle."""
 _WIDTH = 80
 
 
 def _setting(name: str, flag: str, help_text: str | None = None, metavar: str | None = None) -> Any:
-    """An option that is short for ``--set name=...``, with the defaults of both presets in its help."""
+    """Return an option that stands for ``--set name=...``, with the defaults of both presets in its help."""
     setting = list_settings()[name]
     default, original = (show_value(setting.values[preset]) for preset in ("default", "original"))
-    told = f"default: {default}" if default == original else f"default: {default}; original: {original}"
-    words = help_text or setting.description
-    return typer.Option(flag, help=f"{words}  [{told}]", show_default=False, metavar=metavar)
+    defaults = f"default: {default}" if default == original else f"default: {default}; original: {original}"
+    text = help_text or setting.description
+    return typer.Option(flag, help=f"{text}  [{defaults}]", show_default=False, metavar=metavar)
 
 
 def _print_settings(value: bool) -> None:
@@ -69,9 +69,9 @@ def train(
         typer.Option("--output", "-o", help="The run's folder.  [default: runs/<time>]", show_default=False),
     ] = None,
     preset: Annotated[
-        PresetName, typer.Option(help="Settings to start from; original: the original project's.", metavar="NAME")
+        PresetName, typer.Option(help="Base settings: default, or original (the original project's).", metavar="NAME")
     ] = "default",
-    config: Annotated[Path | None, typer.Option(help="A TOML file of settings, over the preset.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings that override the preset.")] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting, as section.key=value; repeatable."),
@@ -89,7 +89,7 @@ def train(
     learning_rate: Annotated[float | None, _setting("training.learning_rate", "--learning-rate")] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="Random seed of split, weights, order and augmentation (training.seed, split.seed)."),
+        typer.Option(help="Random seed of split, weights, order and augmentation (split.seed, training.seed)."),
     ] = None,
     device: Annotated[str | None, _setting("training.device", "--device", metavar="NAME")] = None,
     precision: Annotated[
@@ -105,7 +105,7 @@ def train(
         Path | None, typer.Option(metavar="RUN", help="Continue the run in this folder, with its own settings.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print counts, memory and time of the run; write nothing.")
+        bool, typer.Option("--dry-run", help="Print image counts, memory and estimated time, and exit.")
     ] = False,
     help_settings: Annotated[
         bool,
@@ -127,7 +127,7 @@ def train(
         if others or not given.keys() <= _RESUMABLE.keys():
             raise ConfigError(
                 "--resume continues a run with its own settings, which cannot be changed.",
-                hint=f"Beside it only {', '.join(_RESUMABLE.values())} may be set; for other settings start a new run.",
+                hint=f"Only {', '.join(_RESUMABLE.values())} may be set. Start a new run for other settings.",
             )
         _resume(resume, overrides)
         return
@@ -146,10 +146,10 @@ def train(
 
 
 def describe_settings() -> str:
-    """List every setting by section: name, range, the presets' values and description, 80 columns wide."""
+    """Return a text of all settings by section, 80 columns wide: name, range, presets' values, description."""
     lines = [
-        "Settings of hilum train, in the order of precedence: --set section.key=value,",
-        "options, a TOML file (--config) and the preset. In TOML the sections are tables;",
+        "Settings of hilum train, in order of precedence: --set section.key=value,",
+        "options, a TOML file (--config), the preset. In TOML, sections are tables;",
         "`data` and `classes` stand above them.",
     ]
     for section in SECTIONS:
@@ -179,7 +179,7 @@ def _train(settings: Config, root: Path, *, resume: bool) -> None:
     if find_spec("torch") is None:
         raise MissingExtraError("Training needs torch, which is not installed.", hint=extra_hint("train"))
     if not resume:
-        require_new(run, settings.data)  # before torch is imported, which takes seconds
+        require_new(run, settings.data)  # before importing torch, which takes seconds
     from hilum.pipeline import train as run_training
     from hilum.progress import Step
 
@@ -209,7 +209,7 @@ def _show_plan(settings: Config) -> None:
     say(f"Network: {settings.model.name}, {made.parameters:,} parameters, on {made.device}")
     say(f"Disk for decoded images: {made.cache_bytes / gib:.2f} GiB; memory: {made.memory_bytes / gib:.2f} GiB")
     say(
-        f"Time: {made.seconds_per_step:.2f} s a batch of {settings.training.batch_size}, about "
+        f"Time: {made.seconds_per_step:.2f} s per batch of {settings.training.batch_size}, about "
         f"{_duration(made.seconds_total)} for {settings.training.epochs} epochs. Nothing was written."
     )
 

@@ -1,4 +1,4 @@
-"""``hilum train-gate``: a gate trained on the user's own radiographs and negative examples."""
+"""``hilum train-gate``: train the input check on a user's radiographs and negative examples."""
 
 from __future__ import annotations
 

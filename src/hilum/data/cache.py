@@ -1,14 +1,14 @@
-"""Decode once: images and masks, fitted into the square, in memory-mapped uint8 arrays.
+"""Cache of decoded images and masks, resized to the network's input size, in memory-mapped uint8 arrays.
 
     FOLDER/<key>/images.npy   (N, S, S) uint8
     FOLDER/<key>/masks.npy    (M, S, S) uint8, 0 or 1, of the M records that have a mask
-    FOLDER/<key>.partial/     a build under way, or an interrupted one, which the next build deletes
-    FOLDER/<key>.lock         held by the process that builds, empty
+    FOLDER/<key>.partial/    a build in progress, or an interrupted one, which the next build deletes
+    FOLDER/<key>.lock        empty, held by the process that builds
     FOLDER/hashes.json        see hilum.data.hashes
 
-The key is a hash over the PreprocessSpec and the content of every file, so a changed file or spec is another
-cache and a cache is never stale. Folders of old keys may be deleted at any time. The lock keeps two processes from
-building the same key at once, and ends with the process that holds it.
+The key is a hash of the PreprocessSpec and the content of every file, so a changed file or spec gives another cache
+and a cache is never stale. Folders of old keys may be deleted at any time. The lock prevents two processes from
+building the same key at once and is released when its process ends.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 @dataclass(frozen=True)
 class Cache:
-    """Decoded records, row by row in the order of the records. Pickled by its path, for loader processes.
+    """Decoded images and masks in the order of the records. Pickled as its path, for loader processes.
 
     Attributes:
         images: (N, S, S) uint8, read-only: the outputs of fit_image.
-        masks: (M, S, S) uint8, 0 or 1, read-only: the outputs of fit_mask.
-        mask_row: (N,) int64, the record's row in ``masks``, -1 where it has no mask.
-        path: the cache's folder.
+        masks: (M, S, S) uint8, 0 or 1, read-only: the outputs of fit_mask for the M records with a mask.
+        mask_row: (N,) int64, row of each record in ``masks``; -1 without a mask.
+        path: The cache's folder.
     """
 
     images: NDArray[np.uint8]
@@ -55,18 +55,18 @@ class Cache:
     path: Path
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A memory map pickles as a copy of all its bytes; its path is enough.
+        # Pickling a memory map would copy all its bytes.
         return _opened, (self.path, self.mask_row, self.images.shape[-1])
 
 
 def cache_folder() -> Path:
-    """Return the folder for decoded images: ``$HILUM_CACHE``, else ``hilum`` in the user's cache folder."""
+    """Return the cache folder: ``$HILUM_CACHE`` if set, else ``hilum`` in the user's cache folder."""
     own = os.environ.get("HILUM_CACHE")
     return Path(own) if own else platformdirs.user_cache_path("hilum", appauthor=False)
 
 
 def cache_bytes(n_images: int, n_masks: int, spec: PreprocessSpec) -> int:
-    """Return the size of a cache on the disk, bytes."""
+    """Return the disk space of a cache in bytes."""
     return (n_images + n_masks) * spec.size**2
 
 
@@ -78,25 +78,25 @@ def open_cache(
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> Cache:
-    """Open the cache of these records; build it where it is absent.
+    """Open the cache of the records, or build it if it does not exist, and return it.
 
-    A cache becomes visible by a rename, once all its pixels are on the disk (fsync): a build killed at any instant
-    leaves nothing that is taken for whole, and the next one starts again.
+    A new cache is renamed into place after all pixels are on the disk (fsync), so an interrupted build is never
+    mistaken for a complete one.
 
     Args:
-        records: one row each; their order matters.
-        spec: how they are fitted into the square.
-        folder: holds any number of caches.
-        progress: called with (rows done, rows in all) while building.
-        workers: decoding threads; the number of processors by default.
+        records: The N records; their order is part of the key.
+        spec: Size and fit of the decoded images.
+        folder: Folder of all caches.
+        progress: Called with (rows done, total rows) during the build.
+        workers: Number of decoding threads; the number of available processors by default.
 
     Raises:
-        DataError: there are no records, or a file changed while the cache was built.
-        ReadError: a file cannot be read; it is named.
-        OutputError: the folder cannot be written or the disk is too small; the bytes needed are named.
+        DataError: There are no records, or a file changed during the build.
+        ReadError: A file cannot be read.
+        OutputError: The folder cannot be written, or the disk has too little space.
     """
     if not records:
-        raise DataError("Expected records to cache, got none.")
+        raise DataError("There are no records to cache.")
     jobs = _jobs(records, folder, workers)
     mask_row = _mask_rows(records)
     path = folder / _key(jobs, spec)
@@ -104,14 +104,14 @@ def open_cache(
     if cache is None:
         needed = cache_bytes(len(jobs), int(mask_row.max()) + 1, spec)
         with _writing(folder, needed), FileLock(path.with_suffix(".lock")):
-            if _open(path, mask_row, spec.size) is None:  # another process may have built it meanwhile
+            if _open(path, mask_row, spec.size) is None:  # another process may have built it in the meantime
                 build(path, jobs, spec, progress, workers)
         cache = _opened(path, mask_row, spec.size)
     return cache
 
 
 def _open(path: Path, mask_row: NDArray[np.int64], size: int) -> Cache | None:
-    """The cache, or None where it is absent or not what it should be."""
+    """Return the cache, or None if it does not exist or is damaged."""
     try:
         return _opened(path, mask_row, size)
     except (OSError, ValueError):
@@ -138,7 +138,7 @@ def _jobs(records: Sequence[Record], folder: Path, workers: int | None) -> list[
 
 
 def _key(jobs: Sequence[Job], spec: PreprocessSpec) -> str:
-    # The number of channels is left out: gray is repeated after the cache, in to_input.
+    # Without the number of channels: to_input repeats gray after the cache.
     settings = spec.model_dump(mode="json", exclude={"channels"})
     contents = [[job.image_sha256, job.mask_sha256] for job in jobs]
     return sha256_text(json.dumps([FORMAT_VERSION, settings, contents], sort_keys=True))[:16]
@@ -146,13 +146,15 @@ def _key(jobs: Sequence[Job], spec: PreprocessSpec) -> str:
 
 @contextmanager
 def _writing(folder: Path, needed: int) -> Iterator[None]:
-    """Turn what the operating system says into an OutputError that names the bytes needed."""
+    """Convert an OSError into an OutputError that names the bytes needed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         full = error.errno in _FULL
         raise OutputError(
-            f"Expected room for a cache of {needed:,} bytes in {folder}, got: {error.strerror or error}.",
-            hint="Free space, or choose another cache folder." if full else "Choose another cache folder.",
+            f"Cannot write a cache of {needed:,} bytes to '{folder}': {error.strerror or error}.",
+            hint="Free space, or choose another cache folder with HILUM_CACHE."
+            if full
+            else "Choose another cache folder with HILUM_CACHE.",
         ) from error

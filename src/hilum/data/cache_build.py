@@ -1,4 +1,4 @@
-"""Fill a cache with decoded rows. Called by hilum.data.cache alone, which locks and names it."""
+"""Build a cache from decoded records. Called only by hilum.data.cache, which names and locks it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hilum.imaging.read import read_mask, read_radiograph
 from hilum.types import Record
 
 FORMAT_VERSION = 2
-"""Raise it when fit_image, fit_mask or the layout changes: old caches are then not found."""
+"""Increment this when fit_image, fit_mask or the layout changes, so that old caches are no longer found."""
 
 IMAGES, MASKS = "images.npy", "masks.npy"
 
@@ -33,7 +33,7 @@ Row: TypeAlias = "tuple[NDArray[np.uint8], NDArray[np.uint8] | None]"
 
 
 class Job(NamedTuple):
-    """One row to be: the record and the content it was keyed by."""
+    """One row to decode: the record, and the hashes of its files that the key contains."""
 
     record: Record
     image_sha256: str
@@ -47,22 +47,22 @@ def build(
     progress: Callable[[int, int], None] | None,
     workers: int | None,
 ) -> None:
-    """Build the cache at ``path``, all of it or nothing. The caller holds the lock.
+    """Build the cache at ``path`` completely or not at all. The caller holds the lock.
 
     Args:
-        path: a folder, which becomes visible at the end, by a rename.
-        jobs: N of them, one row each.
-        spec: how they are fitted into the square.
-        progress: called with (rows done, N).
-        workers: decoding threads; the number of processors by default.
+        path: Folder of the cache, renamed into place at the end.
+        jobs: The N rows to decode.
+        spec: Size and fit of the decoded images.
+        progress: Called with (rows done, N).
+        workers: Number of decoding threads; the number of available processors by default.
 
     Raises:
-        ReadError: a file cannot be read; it is named.
-        DataError: a file is no longer what was hashed.
-        OSError: the disk is full (found before the start where possible), or cannot be written.
+        ReadError: A file cannot be read.
+        DataError: A file changed since it was hashed.
+        OSError: The disk is full (checked before the start where possible), or cannot be written.
     """
     partial = path.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)  # what a killed build left
+    shutil.rmtree(partial, ignore_errors=True)  # an interrupted build
     partial.mkdir()
     try:
         _fill(partial, jobs, spec, progress, workers)
@@ -82,7 +82,7 @@ def _fill(
 ) -> None:
     n_masks = sum(job.mask_sha256 is not None for job in jobs)
     _require_space(folder, (len(jobs) + n_masks) * spec.size**2)
-    # Not through a memory map: on a full disk that ends the process by a signal instead of an error.
+    # Not with a memory map: on a full disk it would kill the process by a signal.
     with (folder / IMAGES).open("wb") as images, (folder / MASKS).open("wb") as masks:
         _write_header(images, len(jobs), spec.size)
         _write_header(masks, n_masks, spec.size)
@@ -102,7 +102,7 @@ def _write_header(stream: BinaryIO, rows: int, size: int) -> None:
 
 
 def _decoded(jobs: Sequence[Job], spec: PreprocessSpec, workers: int | None) -> Iterator[Row]:
-    """Decode in threads, a chunk ahead of the writing, so that memory stays bounded and no thread waits."""
+    """Decode in threads, one chunk ahead of writing, with bounded memory."""
 
     def decode(job: Job) -> Row:
         return _decode(job, spec)
@@ -131,9 +131,9 @@ def _read_unchanged(path: Path, sha256: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ReadError(f"Could not read {path}: {error.strerror}.", hint="Index the data again.") from error
+        raise ReadError(f"Cannot read '{path}': {error.strerror}.", hint="Index the dataset again.") from error
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise DataError(f"{path} changed while the cache was built.", hint="Run the command again.")
+        raise DataError(f"'{path}' changed while the cache was built.", hint="Run the command again.")
     return content
 
 

@@ -1,6 +1,6 @@
-"""Find the images in folders, by suffix or by content, and account for everything that is passed over.
+"""Find images in folders by suffix or content, and report every file that is skipped.
 
-How an image is decoded is the matter of ``hilum.imaging.read``; what class it is of, that of ``hilum.data.index``.
+Decoding is in ``hilum.imaging.read``; classes and masks are assigned in ``hilum.data.index``.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _TABLES = (TABLE, PARTIAL, PARQUET_TABLE)
 IMAGE_FOLDERS = ("overlays", "masks", "evidence")
 DICOM_FOLDER = "dicom"
 DICOM_SUFFIXES = {"seg": ".seg.dcm", "sr": ".sr.dcm"}
-"""What a folder prediction writes, which the next one must not take for its inputs."""
+"""Output of a folder prediction, which must not be used as input of the next one."""
 
 _REASONS: Mapping[str, tuple[Severity, str]] = {
     "not_image": ("info", "files are not images"),
     "dicomdir": ("info", "files are DICOM directories (DICOMDIR), which hold no pixels"),
-    "masks": ("info", "files are masks beside images/"),
+    "masks": ("info", "files are masks next to images/"),
     "outputs": ("info", "files are from an earlier prediction"),
     "hidden": ("info", "files or folders are hidden"),
     "nested_folder": ("warning", "folders inside class folders are not searched"),
@@ -44,19 +44,19 @@ _MASK_FOLDERS = frozenset({"masks", "regions"})
 _SUFFIXES = tuple(IMAGE_SUFFIXES)
 
 Skipped: TypeAlias = "defaultdict[str, list[str]]"
-"""The paths passed over, by a reason of _REASONS."""
+"""Skipped paths by reason, a key of _REASONS."""
 
 
 @dataclass(frozen=True)
 class FoundImages(Sequence[Path]):
-    """The images found, as a sequence of paths, and what was passed over.
+    """The images found, as a sequence of paths, and the files skipped.
 
     Attributes:
-        paths: each image once, in the order of the inputs, those of a folder sorted.
-        skipped: one Finding per reason; its ``records`` name everything that was passed over for it. The reasons are
-            ``not_image``, ``dicomdir``, ``masks`` (beside ``images/``), ``outputs`` (of an earlier prediction),
+        paths: Each image once, in the order of the inputs; images of a folder are sorted.
+        skipped: One Finding per reason, whose ``records`` name all files skipped for it. The reasons are
+            ``not_image``, ``dicomdir``, ``masks`` (next to ``images/``), ``outputs`` (of an earlier prediction),
             ``hidden``, ``linked_folder``, ``not_file`` and ``unreadable``. A hidden, linked or unreadable folder
-            counts as one.
+            counts as one file.
     """
 
     paths: tuple[Path, ...]
@@ -77,28 +77,35 @@ class FoundImages(Sequence[Path]):
 
 
 def find_images(inputs: str | Path | Iterable[str | Path]) -> FoundImages:
-    """Find the images that files, folders and patterns name.
+    """Find the images named by files, folders and glob patterns.
 
-    A folder is searched at every depth. A file in it is an image if its suffix is one of IMAGE_SUFFIXES or, with any
-    other suffix or none, if its first bytes are those of DICOM, PNG, JPEG, WebP, BMP or TIFF. A file that is named,
-    or that a pattern matches, is taken whatever it is, so that predicting on it says what is wrong with it. A pattern
-    may use ``*``, ``?``, ``[..]`` and ``**``.
+    Folders are searched recursively. A file in a folder is an image if its suffix is one of IMAGE_SUFFIXES or if its
+    first bytes are those of DICOM, PNG, JPEG, WebP, BMP or TIFF. Files that are named, or matched by a pattern, are
+    always included, so that a prediction reports what is wrong with them.
+
+    Args:
+        inputs: One or several files, folders or patterns with ``*``, ``?``, ``[..]`` and ``**``.
+
+    Returns:
+        The paths, each once, and the files skipped.
 
     Raises:
-        DataError: an input is empty, names nothing, cannot be opened, or is a folder without images.
+        DataError: An input is empty, does not exist, cannot be opened, or is a folder without images.
     """
     skipped: Skipped = defaultdict(list)
     found: dict[Path, Path] = {}
     for item in [inputs] if isinstance(inputs, (str, Path)) else inputs:
         if not str(item):
-            raise DataError("The name of an input is empty.", hint="Name a file, a folder or a pattern.")
+            raise DataError("An input path is empty.", hint="Name a file, a folder or a glob pattern.")
         here: Skipped = defaultdict(list)
         files = _expand(item, here)
         if not files:
+            if not glob.has_magic(str(item)) and not Path(item).exists():
+                raise DataError(f"'{item}' does not exist.", hint="Check the path.")
             reasons = " ".join(finding.message for finding in findings_of(here, Path(item)))
             raise DataError(
                 f"No images found in '{item}'. {reasons}".strip(),
-                hint=f"Name a file, a folder or a pattern. Supported: DICOM, {', '.join(sorted(_SUFFIXES))}.",
+                hint=f"Supported types: DICOM, {', '.join(sorted(_SUFFIXES))}.",
             )
         for reason, paths in here.items():
             skipped[reason] += paths
@@ -108,7 +115,13 @@ def find_images(inputs: str | Path | Iterable[str | Path]) -> FoundImages:
 
 
 def sample_files(files: Sequence[Path], count: int, seed: int = 0) -> list[Path]:
-    """Draw ``count`` of the files at random, a function of the seed, in the order they had; all if there are fewer."""
+    """Return a random sample of ``count`` files in their original order, or all files if there are fewer.
+
+    Args:
+        files: The files to draw from.
+        count: Size of the sample.
+        seed: Random seed; the same files and seed give the same sample.
+    """
     if count >= len(files):
         return list(files)
     chosen = sorted(random.Random(seed).sample(range(len(files)), count))
@@ -116,15 +129,15 @@ def sample_files(files: Sequence[Path], count: int, seed: int = 0) -> list[Path]
 
 
 def images_in(folder: Path, skipped: Skipped, known: Iterable[str] = ()) -> list[Path]:
-    """Return the images that lie directly in a folder, sorted; what is passed over is added to ``skipped``.
+    """Return the images directly in a folder, sorted by path.
 
     Args:
-        folder: the folder.
-        skipped: grows.
-        known: the names, in lower case, of folders inside it that the caller searches.
+        folder: The folder.
+        skipped: Receives the skipped paths.
+        known: Lower-case names of subfolders that the caller searches.
 
     Raises:
-        OSError: the folder cannot be read.
+        OSError: The folder cannot be read.
     """
     images = []
     for entry in _entries(folder):
@@ -144,12 +157,16 @@ def images_in(folder: Path, skipped: Skipped, known: Iterable[str] = ()) -> list
 
 
 def walk_images(root: Path, skipped: Skipped) -> Iterator[Path]:
-    """Yield the images below a folder, in the order of their paths; what is passed over is added to ``skipped``.
+    """Yield the images in a folder and its subfolders, sorted by path.
+
+    Args:
+        root: The folder.
+        skipped: Receives the skipped paths.
 
     Raises:
-        OSError: the folder itself cannot be read.
+        OSError: The folder itself cannot be read.
     """
-    stack = [_open(root, None, False)]  # not a recursion: a path may be deeper than Python's stack
+    stack = [_open(root, None, False)]  # no recursion: paths may be deeper than Python's stack
     while stack:
         here = stack[-1]
         entry = next(here.entries, None)
@@ -175,7 +192,7 @@ def walk_images(root: Path, skipped: Skipped) -> Iterator[Path]:
 
 
 def findings_of(skipped: Mapping[str, Sequence[str]], root: Path | None = None) -> list[Finding]:
-    """Return a Finding for each reason for which files were passed over; names are relative to ``root``."""
+    """Return one Finding per reason for which files were skipped, with paths relative to ``root``."""
     return [
         gather(reason, severity, [(name_of(Path(path), root), "") for path in skipped[reason]], text)
         for reason, (severity, text) in _REASONS.items()
@@ -184,13 +201,13 @@ def findings_of(skipped: Mapping[str, Sequence[str]], root: Path | None = None) 
 
 
 def absolute_path(file: Path) -> Path:
-    """Return the absolute path without ``..``; links keep their names, unlike those of Path.resolve."""
+    """Return the absolute path without ``..``. Unlike Path.resolve, it does not resolve symbolic links."""
     return Path(os.path.normpath(file.absolute()))
 
 
 class _Folder(NamedTuple):
     entries: Iterator[os.DirEntry[str]]
-    reason: str | None  # why all files in it and below are passed over
+    reason: str | None  # why all files in it and below are skipped
     has_images: bool
     has_table: bool
     holds_objects: bool  # the DICOM objects of an earlier prediction
@@ -221,23 +238,23 @@ def _open_below(parent: _Folder, entry: os.DirEntry[str]) -> _Folder:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads in a circle, or where nobody may look; opening it as a file says so
+    except OSError:  # a circular link or missing permissions; reported when it is opened as a file
         return False
 
 
 def _is_output(folder: _Folder, name: str) -> bool:
-    """A table, or one of the DICOM objects; by name too, for radiographs may well lie in a folder ``dicom``."""
+    """Return whether a file is a prediction table or DICOM object; ``dicom`` folders may hold radiographs as well."""
     return name in _TABLES or (folder.holds_objects and name.endswith(tuple(DICOM_SUFFIXES.values())))
 
 
 def _why_not(entry: os.DirEntry[str]) -> str | None:
-    """Return why a file is not an image; None where it is one."""
+    """Return the reason why a file is not an image; None if it is one."""
     try:
-        if not entry.is_file():  # a pipe would block, a device never end
+        if not entry.is_file():  # reading a pipe or a device could block
             return "not_file"
         if entry.name.lower().endswith(_SUFFIXES):
             return None
-        with open(entry.path, "rb", buffering=0) as stream:  # noqa: PTH123  # Path takes half the time of a large folder
+        with open(entry.path, "rb", buffering=0) as stream:  # noqa: PTH123  # Path is slow in large folders
             head = stream.read(SNIFFED_BYTES)
     except OSError:
         return "unreadable"
@@ -255,9 +272,9 @@ def _expand(item: str | Path, skipped: Skipped) -> list[Path]:
             return [path]
     except OSError as error:
         raise DataError(
-            f"Could not open '{item}': {error.strerror or error}.", hint="Check its name and permissions."
+            f"Cannot open '{item}': {error.strerror or error}.", hint="Check the path and its permissions."
         ) from error
-    matches = sorted(glob.glob(str(item), recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
+    matches = sorted(glob.glob(str(item), recursive=True))  # noqa: PTH207  # Path.glob rejects absolute patterns
     found: dict[Path, None] = {}
     for path in map(Path, matches):
         if path.is_dir():

@@ -1,7 +1,7 @@
-"""What is kept of an image to find its copies: a miniature, and two signatures for the search.
+"""Image fingerprints for finding copies: a miniature, and two signatures for the search.
 
-Whatever a copy usually changes is taken out first: size and aspect (the miniature is square), plain borders, and
-the gray scale (contrast-limited histogram equalization, then local contrast, so that a gamma makes no difference).
+They are invariant to what copies usually change: size and aspect ratio (the miniature is square), plain borders, and
+the gray scale (contrast-limited histogram equalization, then local contrast). The search is in hilum.audit.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from numpy.typing import NDArray
 from hilum.errors import DataError
 
 MINIATURE = 96
-"""Side of the miniature, in pixels. At 64, images of one person taken on two days are hard to tell from copies."""
+"""Side of the miniature, pixels. At 64, two radiographs of one patient are hard to tell from copies."""
 
 SIGNATURE = 32
-"""Side of a signature, in pixels."""
+"""Side of a signature, pixels."""
 
 ZOOM = 1.1
-"""The second signature is of the image enlarged about its center, as if 4.5% had been cut off every edge."""
+"""Magnification of the center for the second signature, which corresponds to cropping 4.5% at each edge."""
 
-_WORKING_SIDE = 256  # a larger image is shrunk to it before anything is measured
-_MOST_TRIMMED = 0.4  # of a side, from either edge
-_PLAIN = 0.05  # a line whose spread is below this share of the image's is border
-_CLIP = 3.0  # no gray level may take more than this many times its even share of the equalized scale
-_FLAT = 12.0  # gray levels: local contrast below it is noise and is not stretched
-_COARSE = MINIATURE * 6 / 64  # pixels: the neighborhood of a signature's local contrast
+_WORKING_SIDE = 256  # pixels; larger images are shrunk to it first
+_MOST_TRIMMED = 0.4  # fraction of a side, at each edge
+_PLAIN = 0.05  # a line is border if its standard deviation is below this fraction of the image's
+_CLIP = 3.0  # clip limit of the histogram equalization, as a multiple of the uniform share
+_FLAT = 12.0  # gray levels; local contrast below it is treated as noise
+_COARSE = MINIATURE * 6 / 64  # pixels; neighborhood of a signature's local contrast
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """One image: 11 KiB.
+    """Fingerprint of one image, 11 KiB.
 
     Attributes:
-        miniature: (96, 96) uint8, trimmed, equalized, stretched to the square.
-        signatures: (2, 32, 32) uint8, local contrast of the miniature, and of its center enlarged by ZOOM;
-            128 is the local mean, 40 one local standard deviation.
+        miniature: (96, 96) uint8, the trimmed and equalized image, stretched to a square.
+        signatures: (2, 32, 32) uint8, local contrast of the miniature and of its center enlarged by ZOOM; 128 is the
+            local mean, and 40 levels are one local standard deviation.
     """
 
     miniature: NDArray[np.uint8]
@@ -48,7 +48,7 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class Prints:
-    """N fingerprints: 1.1 GiB for 100,000.
+    """N fingerprints; 1.1 GiB for 100,000.
 
     Attributes:
         miniatures: (N, 96, 96) uint8.
@@ -63,13 +63,13 @@ class Prints:
 
 
 def fingerprint(gray: NDArray[np.uint8]) -> Fingerprint:
-    """The fingerprint of an image.
+    """Compute the fingerprint of an image.
 
     Args:
-        gray: (H, W) uint8, the image's own pixels, of any size from 1 x 1.
+        gray: (H, W) uint8, the image at its original size, at least 1 x 1.
 
     Raises:
-        DataError: another shape or type.
+        DataError: ``gray`` has another shape or dtype.
     """
     if gray.ndim != 2 or gray.dtype != np.uint8 or not gray.size:
         raise DataError(
@@ -85,14 +85,14 @@ def fingerprint(gray: NDArray[np.uint8]) -> Fingerprint:
 
 
 def miniature_of(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A trimmed image (H, W) uint8, equalized and stretched to the square: (96, 96) uint8."""
+    """Equalize a trimmed image (H, W) uint8 and stretch it to a square; return (96, 96) uint8."""
     shrinks = min(gray.shape) >= MINIATURE
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(equalized(gray), (MINIATURE, MINIATURE), interpolation=interpolation).astype(np.uint8)
 
 
 def stack(prints: Iterable[Fingerprint]) -> Prints:
-    """Many fingerprints as arrays; none give arrays of length 0."""
+    """Stack fingerprints into arrays, of length 0 if there are none."""
     prints = list(prints)
     if not prints:
         return Prints(np.empty((0, MINIATURE, MINIATURE), np.uint8), np.empty((0, 2, SIGNATURE, SIGNATURE), np.uint8))
@@ -100,19 +100,19 @@ def stack(prints: Iterable[Fingerprint]) -> Prints:
 
 
 def trimmed(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image without plain lines along its edges, (H', W') uint8; at least a fifth of each side is left."""
+    """Return the image without plain borders, (H', W') uint8; at least a fifth of each side remains."""
     return np.ascontiguousarray(gray[trim_box(gray)])
 
 
 def trim_box(gray: NDArray[np.uint8], plain: float = _PLAIN) -> tuple[slice, slice]:
-    """Rows and columns that remain when plain lines along the edges are cut off, at most 40% of a side at either edge.
+    """Return the rows and columns that remain without plain borders, of at most 40% of a side at each edge.
 
     Args:
         gray: (H, W) uint8.
-        plain: a line whose spread is below this share of the image's is plain.
+        plain: A line is plain if its standard deviation is below this fraction of the image's.
     """
     box = []
-    for _ in range(2):  # rows, then columns of what is left
+    for _ in range(2):  # rows, then columns of the remaining image
         flat = gray.std(axis=1) < plain * float(gray.std())
         most = int(_MOST_TRIMMED * len(flat))
         start, stop = _leading(flat[:most]), len(flat) - _leading(flat[::-1][:most])
@@ -122,7 +122,7 @@ def trim_box(gray: NDArray[np.uint8], plain: float = _PLAIN) -> tuple[slice, sli
 
 
 def equalized(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Gray levels spread by rank, (H, W) uint8; plain areas are not stretched, which would show a codec's blocks."""
+    """Return the histogram-equalized image, (H, W) uint8; the clip limit keeps compression artifacts weak."""
     share = np.bincount(gray.ravel(), minlength=256) / gray.size
     share = np.minimum(share, _CLIP / 256)
     share += (1 - share.sum()) / 256
@@ -131,18 +131,18 @@ def equalized(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def local_contrast(gray: NDArray[np.uint8] | NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Each pixel less its neighborhood's mean, over its standard deviation: (H, W) float32.
+    """Return each pixel minus the local mean, divided by the local standard deviation, (H, W) float32.
 
     Args:
         gray: (H, W), gray levels 0 to 255.
-        sigma: of the Gaussian neighborhood, in pixels.
+        sigma: Standard deviation of the Gaussian neighborhood, pixels.
     """
     difference = gray - _blurred(gray.astype(np.float32), sigma)
     return np.asarray(difference / (np.sqrt(_blurred(difference * difference, sigma)) + _FLAT), np.float32)
 
 
 def signature(miniature: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Local contrast (32, 32) uint8 of a miniature (96, 96) uint8, see Fingerprint."""
+    """Return the local contrast of a miniature (96, 96) uint8 as (32, 32) uint8; see Fingerprint."""
     contrast = cv2.resize(local_contrast(miniature, _COARSE), (SIGNATURE, SIGNATURE), interpolation=cv2.INTER_AREA)
     return np.clip(np.rint(contrast * 40 + 128), 0, 255).astype(np.uint8)
 
@@ -159,5 +159,5 @@ def _blurred(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
 
 
 def _leading(plain: NDArray[np.bool_]) -> int:
-    """How many of the first lines are plain."""
+    """Return the number of plain lines at the start."""
     return int(plain.size if plain.all() else np.argmin(plain))

@@ -1,4 +1,4 @@
-"""SHA-256 of many files, remembered by (path, size, mtime), so that opening a cache again reads no file."""
+"""SHA-256 of many files, stored by (path, size, mtime) so that unchanged files are not read again."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ from hilum.storage import sha256_file, write_text
 MEMORY_NAME = "hashes.json"
 
 _SETTLED_NS = 2_000_000_000
-"""A file changed within the last two seconds is not remembered: a second change may leave its mtime equal."""
+"""Nanoseconds. Hashes of files changed more recently are not stored, since another change may keep the mtime."""
 
 
 def hash_files(paths: Sequence[Path], folder: Path, *, workers: int | None = None) -> dict[Path, str]:
-    """Return the SHA-256 of each file, read or remembered in ``folder``/hashes.json.
+    """Return the SHA-256 of each file, computed or taken from ``folder``/hashes.json.
+
+    Args:
+        paths: The files.
+        folder: Folder of hashes.json, which is updated if it can be written.
+        workers: Number of threads; the number of available processors by default.
 
     Raises:
-        ReadError: a file cannot be read.
+        ReadError: A file cannot be read.
     """
     memory = _recall(folder / MEMORY_NAME)
     known: dict[str, list[Any]] = {}
@@ -36,9 +41,7 @@ def hash_files(paths: Sequence[Path], folder: Path, *, workers: int | None = Non
             if remembered != stamp:
                 digest = sha256_file(path)
         except OSError as error:
-            raise ReadError(
-                f"Expected a readable file at {path}, got: {error.strerror}.", hint="Index again."
-            ) from error
+            raise ReadError(f"Cannot read '{path}': {error.strerror}.", hint="Index the dataset again.") from error
         if time.time_ns() - status.st_mtime_ns > _SETTLED_NS:
             known[str(path)] = [*stamp, digest]
         return str(digest)
@@ -66,4 +69,4 @@ def _remember(path: Path, memory: dict[str, list[Any]]) -> None:
     try:
         write_text(path, json.dumps(memory))
     except OutputError:
-        return  # only speed is lost: a finished cache in a read-only folder still opens
+        return  # read-only folder: files are hashed again next time

@@ -1,4 +1,7 @@
-"""Index a dataset: class folders or a CSV become a table of records, with findings on what is wrong or unused."""
+"""Build the index of a dataset from class folders or a CSV: its records, and findings about unused files.
+
+File search, file checks and CSV parsing are in ``find``, ``integrity`` and ``table``.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +31,12 @@ class Index:
     """The records of a dataset, in a fixed order.
 
     Attributes:
-        records: those fit for use; their paths are absolute.
-        class_names: the sorted labels of the records.
-        findings: what is wrong with the data; records with an error are already left out.
-        root: the folder that all images have in common. Keys are relative to it, so that they are the same
-            whether the index came from folders, from a CSV, or from a CSV saved elsewhere.
-        left_out: per label, how many records were left out since the label was not among those asked for.
+        records: The usable records, with absolute paths.
+        class_names: The sorted labels of the records.
+        findings: Problems with the dataset; records with an error are already left out.
+        root: Common parent folder of all images. Keys are relative to it, so they do not depend on whether the index
+            was built from folders or from a CSV.
+        left_out: Number of records per label that were left out by ``classes``.
     """
 
     records: tuple[Record, ...]
@@ -43,12 +46,12 @@ class Index:
     left_out: Mapping[str, int]
 
     def key(self, record: Record) -> str:
-        """Return the record's name in splits and reports: its image relative to ``root``, with forward slashes."""
+        """Return the record's name in splits and reports: its image path relative to ``root``, with forward slashes."""
         return name_of(record.image_path, self.root)
 
     @property
     def digest(self) -> str:
-        """The SHA-256 over the rows with paths relative to ``root``; moving the data does not change it."""
+        """SHA-256 of the rows with paths relative to ``root``; unchanged if the dataset is moved."""
         rows = [[self.key(record), *_cells(record, self.root)] for record in self.records]
         return sha256_text(json.dumps(rows))
 
@@ -62,26 +65,25 @@ def build_index(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Index:
-    """Index a folder of class folders, or a CSV file.
+    """Index a folder of class folders, or a CSV file, and return its records and findings.
 
-    A file in a class folder is an image, or a mask, by its suffix or its content, as in ``hilum.data.find``. Findings
-    name what was not used: other files, hidden ones, folders inside class folders, and images of a folder that its
-    CSV does not list.
+    Images and masks in class folders are recognized by suffix or content, as in ``hilum.data.find``. Findings name
+    unused files: other types, hidden files, folders inside class folders, and images that the CSV does not list.
 
-    A CSV is used when one is given, or when the folder holds a ``metadata.csv`` with an ``image`` column (an
-    ``info`` finding then says so). Its relative paths start at the CSV's folder; an empty cell means unknown.
+    A CSV is used if ``data`` is one, or if the folder contains a ``metadata.csv`` with an ``image`` column (reported by
+    an ``info`` finding). Relative paths in it start at its folder; an empty cell means unknown.
 
     Args:
-        data: a folder or a CSV file.
-        classes: keep only these labels, and records without a label; all labels by default.
-        check: decode every file (hilum.data.integrity); False only tests that the files exist.
-        limit: use at most this many images, whole groups drawn at random; all images by default.
-        seed: of the draw.
-        progress: called with (records checked, records in all).
+        data: Folder or CSV file.
+        classes: Keep only these labels, and records without a label; all labels by default.
+        check: Decode every file (hilum.data.integrity); False only checks that the files exist.
+        limit: Use at most this many images, whole groups drawn at random; all images by default.
+        seed: Random seed of the draw.
+        progress: Called with (records checked, total records).
 
     Raises:
-        DataError: there is nothing to index, an image is listed twice, a row is malformed, a class asked for does
-            not exist, or no usable record is left.
+        DataError: There is nothing to index, an image is listed twice, a row is malformed, a requested class does not
+            exist, or no usable record is left.
     """
     data = Path(data)
     table = table_of(data)
@@ -92,7 +94,7 @@ def build_index(
             records = read_table(table)
             findings = [] if table == data else _of_table_in_folder(table, records)
     except OSError as error:
-        raise DataError(f"Expected readable folders in {data}, got: {error}.", hint="Check its permissions.") from error
+        raise DataError(f"Cannot read '{data}': {error}.", hint="Check the permissions of its folders.") from error
     chosen, left_out = _select(records, classes)
     if limit is not None:
         chosen = _draw(chosen, limit, seed)
@@ -106,18 +108,18 @@ def build_index(
     lost = sorted(set(classes or ()) - set(class_names))
     if not kept or lost:
         errors = " ".join(finding.message for finding in findings if finding.severity == "error")
-        what = f"of class {', '.join(lost)}" if lost else f"in {data}"
-        raise DataError(f"Expected usable images {what}, got none. {errors}", hint="Replace the files named.")
+        what = f"of class {', '.join(lost)}" if lost else f"in '{data}'"
+        raise DataError(f"No usable images {what}. {errors}".strip(), hint="Replace these files.")
     return Index(kept, class_names, tuple(findings), _common_root(kept), left_out)
 
 
 def save_index(index: Index, path: Path) -> None:
     """Write the records as CSV (``image, mask, label, group, source, split, region, boxes``), atomically.
 
-    Paths inside the CSV's folder are written relative to it, others absolute. Findings are not written.
+    Paths inside the CSV's folder are written relative to it, others as absolute paths. Findings are not written.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: The file cannot be written.
     """
     folder = path.parent.resolve()
     rows = [
@@ -128,16 +130,16 @@ def save_index(index: Index, path: Path) -> None:
 
 
 def load_index(path: Path) -> Index:
-    """Read an index written by save_index; its digest is that of the saved one, wherever the CSV is.
+    """Read an index written by save_index; its digest equals that of the saved one, wherever the CSV is.
 
     Raises:
-        DataError: see build_index.
+        DataError: As for build_index.
     """
     return build_index(path, check=False)
 
 
 def _cells(record: Record, folder: Path, *, inside: bool = False) -> list[str | None]:
-    """The cells after ``image``. ``inside``: relative mask paths only below ``folder``, never through ``..``."""
+    """Return the cells after ``image``. With ``inside``, only mask paths below ``folder`` are relative."""
     mask = None
     if record.mask_path is not None:
         mask = name_of(record.mask_path, folder)
@@ -147,30 +149,30 @@ def _cells(record: Record, folder: Path, *, inside: bool = False) -> list[str | 
 
 
 def _targets(record: Record, folder: Path) -> list[str | None]:
-    """The cells ``region`` and ``boxes``. They are no part of the digest: nothing is trained on them."""
+    """Return the cells ``region`` and ``boxes``, which are not part of the digest since training does not use them."""
     region = name_of(record.region_path, folder) if record.region_path is not None else None
     return [region, json.dumps(record.boxes) if record.boxes else None]
 
 
 def table_of(data: Path) -> Path | None:
-    """Return the CSV file that ``data`` is, or that its folder is indexed by; None for a folder of class folders.
+    """Return the CSV of a dataset, or None for a folder of class folders without one.
 
     Raises:
-        DataError: It is neither a CSV file nor a folder.
+        DataError: ``data`` is neither a CSV file nor a folder.
     """
     if data.is_file():
         if data.suffix.lower() == ".csv":
             return data
-        raise DataError(f"Expected a folder or a CSV file, got the file {data}.", hint=LAYOUT)
+        raise DataError(f"'{data}' is not a folder or a CSV file.", hint=LAYOUT)
     if not data.is_dir():
-        raise DataError(f"Expected a folder or a CSV file, got {data}, which does not exist.")
+        raise DataError(f"Dataset '{data}' does not exist.", hint="Name a folder of class folders, or a CSV.")
     table = data / TABLE_NAME
     return table if table.is_file() and "image" in read_rows(table)[0] else None
 
 
 def _of_table_in_folder(table: Path, records: Sequence[Record]) -> list[Finding]:
-    """Say that the folder's table is used, and which images of the folder it does not list."""
-    findings = [Finding("index_source", "info", f"The index comes from {table.name}, not from the folders.")]
+    """Report that the folder's CSV is used, and which images it does not list."""
+    findings = [Finding("index_source", "info", f"The index is read from {table.name}, not from the folders.")]
     folder = table.parent.resolve()
     listed = {path for each in records for path in (each.image_path, each.mask_path, each.region_path)}
     others = [path for path in walk_images(folder, defaultdict(list)) if path not in listed]
@@ -191,8 +193,8 @@ def _scan_folders(data: Path, asked: Sequence[str]) -> tuple[list[Record], list[
             hint="List the images in a CSV with the columns `image`, `label` and `split`.",
         )
     if not folders or names <= {"images", "masks"}:
-        got = f"{len(loose)} images and no class folder" if loose else "no class folder"
-        raise DataError(f"Expected class folders in {data}, got {got}.", hint=LAYOUT)
+        got = f", only {len(loose)} images" if loose else ""
+        raise DataError(f"No class folders found in '{data}'{got}.", hint=LAYOUT)
     records: list[Record] = []
     findings: list[Finding] = []
     empty: list[str] = []
@@ -208,14 +210,14 @@ def _scan_folders(data: Path, asked: Sequence[str]) -> tuple[list[Record], list[
         reasons = " ".join(finding.message for finding in passed_over)
         raise DataError(f"No images found in the class folders of '{data}'. {reasons}".strip(), hint=LAYOUT)
     if lost := [name for name in empty if name in asked]:
-        raise DataError(f"Expected images in the class folder {lost[0]} of {data}, got none.", hint=LAYOUT)
+        raise DataError(f"No images found in the class folder {lost[0]} of '{data}'.", hint=LAYOUT)
     if empty:
-        findings.append(gather("empty_class", "warning", [(name, "") for name in empty], "folders hold no images"))
+        findings.append(gather("empty_class", "warning", [(name, "") for name in empty], "folders contain no images"))
     if loose:
         hits = [(name_of(path, data), "") for path in loose]
-        findings.append(gather("loose_image", "warning", hits, "images lie outside the class folders and are not used"))
+        findings.append(gather("loose_image", "warning", hits, "images are outside the class folders and are not used"))
     named = [record for record in records if _is_utf8(name_of(record.image_path, data))]
-    if len(named) < len(records):  # no table could hold them
+    if len(named) < len(records):  # result tables are UTF-8
         hits = [(name, "") for record in records if not _is_utf8(name := name_of(record.image_path, data))]
         text = "images have names that are not UTF-8 and are left out; rename them"
         findings.append(gather("undecodable_name", "error", hits, text))
@@ -223,7 +225,7 @@ def _scan_folders(data: Path, asked: Sequence[str]) -> tuple[list[Record], list[
 
 
 def _scan_class(folder: Path, data: Path, skipped: Skipped) -> tuple[list[Record], list[Finding], list[Path]]:
-    """The records of a class folder, what is wrong with its masks, and images that lie beside its ``images/``."""
+    """Return the records of a class folder, findings about its masks, and images next to its ``images/``."""
     inner = {child.name.lower(): child for child in sorted(folder.iterdir()) if child.is_dir()}
     images = images_in(folder, skipped, ("images", "masks", "regions"))
     beside: list[Path] = []
@@ -236,14 +238,14 @@ def _scan_class(folder: Path, data: Path, skipped: Skipped) -> tuple[list[Record
     orphans = [(name_of(path, data), "") for path in mask_files if _stem(path) not in stems]
     findings = []
     if twice:
-        findings.append(gather("ambiguous_mask", "warning", twice, "masks share their name with another; not used"))
+        findings.append(gather("ambiguous_mask", "warning", twice, "masks have the same name as another; not used"))
     if orphans:
         findings.append(gather("mask_without_image", "warning", orphans, "masks have no image of the same name"))
     return [Record(path, masks.get(_stem(path)), folder.name) for path in images], findings, beside
 
 
 def _stem(path: Path) -> str:
-    """The name without an image's suffix; the last number of a UID is none."""
+    """Return the file name without an image suffix; the last component of a UID is not a suffix."""
     return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
@@ -260,7 +262,7 @@ def _select(records: Sequence[Record], classes: Sequence[str] | None) -> tuple[l
         return list(records), {}
     known = class_names_of(records)
     if unknown := [name for name in classes if name not in known]:
-        raise DataError(f"Expected classes of {', '.join(known)}, got {', '.join(unknown)}.")
+        raise DataError(f"Unknown class {', '.join(unknown)}.", hint=f"The dataset has the classes {', '.join(known)}.")
     chosen = [record for record in records if record.label is None or record.label in classes]
     others = Counter(record.label for record in records if record.label is not None and record.label not in classes)
     return chosen, dict(sorted(others.items()))
@@ -285,5 +287,5 @@ def _common_root(records: Sequence[Record]) -> Path:
         return Path()
     try:
         return Path(os.path.commonpath([record.image_path.parent for record in records]))
-    except ValueError:  # two drives have nothing in common; keys are then absolute
+    except ValueError:  # different drives have no common path; keys are then absolute
         return Path()

@@ -1,4 +1,4 @@
-"""Check the files of a dataset in one pass over their bytes; a bad file never stops it."""
+"""Check the files of a dataset in one pass. A bad file yields a finding, not an exception."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hilum.storage import sha256_file
 from hilum.types import Finding, Record, Severity
 
 ASPECT_TOLERANCE = 0.01
-"""A mask fits an image of another size when their aspects (W / H) differ by at most this share."""
+"""Maximum relative difference between the aspect ratios (W / H) of a mask and its image."""
 
 _NAMES_SHOWN = 3
 
@@ -33,27 +33,25 @@ class _Rule(NamedTuple):
 _RULES = {
     "empty_file": _Rule("error", "record", "images are empty files and are left out"),
     "unreadable_image": _Rule("error", "record", "images cannot be read and are left out"),
-    "constant_image": _Rule("error", "record", "images hold a single gray level and are left out"),
+    "constant_image": _Rule("error", "record", "images have a single gray level and are left out"),
     "unreadable_mask": _Rule("warning", "mask", "masks cannot be read and are not used"),
     "mask_aspect": _Rule(
-        "warning", "mask", f"masks differ from their image's aspect by over {ASPECT_TOLERANCE:.0%} and are not used"
+        "warning", "mask", f"masks differ from their image's aspect ratio by over {ASPECT_TOLERANCE:.0%}; not used"
     ),
-    "empty_mask": _Rule(
-        "warning", "mask", f"masks have no pixel above {MASK_THRESHOLD}: unknown, not lung-free; they are not used"
-    ),
+    "empty_mask": _Rule("warning", "mask", f"masks have no pixel above {MASK_THRESHOLD} and are not used"),
     "non_binary_mask": _Rule(
-        "warning", "nothing", f"masks hold values other than 0 and 255; above {MASK_THRESHOLD} is lung"
+        "warning", "nothing", f"masks have values other than 0 and 255; values above {MASK_THRESHOLD} count as lung"
     ),
     "unreadable_region": _Rule("warning", "region", "regions cannot be read and are not used"),
     "region_aspect": _Rule(
-        "warning", "region", f"regions differ from their image's aspect by over {ASPECT_TOLERANCE:.0%} and are not used"
+        "warning", "region", f"regions differ from their image's aspect ratio by over {ASPECT_TOLERANCE:.0%}; not used"
     ),
-    "mask_size": _Rule("info", "nothing", "masks have another size than their image, with the same aspect"),
+    "mask_size": _Rule("info", "nothing", "masks have another size than their image, with the same aspect ratio"),
 }
 
 
 class Checked(NamedTuple):
-    """The records fit for use, in their old order, and what was found."""
+    """The usable records in their original order, and the findings."""
 
     records: tuple[Record, ...]
     findings: tuple[Finding, ...]
@@ -71,19 +69,18 @@ def check_records(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Checked:
-    """Decode every image and mask once and return one Finding per check that fails.
+    """Decode every image and mask once, and return the usable records and one Finding per failed check.
 
-    An image that is empty, unreadable or of one gray level (severity ``error``) takes its record out. A mask that
-    is unreadable, empty or of another aspect (``warning``) is replaced by None: the record stays, without a mask.
-    So is a region that is unreadable or of another aspect; an empty one says that there is nothing to point at.
-    A mask of another size but the same aspect is fine (``info``): the COVID-19 Radiography Database ships 256 px
-    masks for 299 px images.
+    Records whose image is empty, unreadable or constant are left out (severity ``error``). Masks that are unreadable,
+    empty or of another aspect ratio are replaced by None (``warning``), and so are regions that are unreadable or of
+    another aspect ratio; an empty region is valid. Masks of another size but the same aspect ratio are kept (``info``):
+    the COVID-19 Radiography Database has masks of 256 px for images of 299 px.
 
     Args:
-        records: what to check.
-        root: paths in the findings are relative to it.
-        workers: decoding threads; the number of processors by default.
-        progress: called with (records done, records in all).
+        records: The records to check.
+        root: Paths in the findings are relative to this folder.
+        workers: Number of decoding threads; the number of available processors by default.
+        progress: Called with (records done, total records).
     """
     names = [name_of(record.image_path, root) for record in records]
     hits: dict[str, list[tuple[str, str]]] = defaultdict(list)
@@ -107,7 +104,7 @@ def check_records(
 
 
 def drop_absent(records: Sequence[Record], *, root: Path | None = None) -> Checked:
-    """Drop the records whose image does not exist (``error``), and masks and regions that do not (``warning``)."""
+    """Drop records whose image does not exist (``error``), and missing masks and regions (``warning``)."""
     kept: list[Record] = []
     images: list[tuple[str, str]] = []
     masks: list[tuple[str, str]] = []
@@ -134,9 +131,15 @@ def drop_absent(records: Sequence[Record], *, root: Path | None = None) -> Check
 
 
 def gather(check: str, severity: Severity, hits: Iterable[tuple[str, str]], text: str) -> Finding:
-    """Return one Finding for all (name, detail) pairs: what is wrong, the count, and the first few with their detail.
+    r"""Return one Finding for several files: what is wrong, how many, and the first few names with details.
 
-    A name that is not UTF-8 is shown with its bytes as ``\\udcNN``, so that every finding can be printed and stored.
+    Bytes of names that are not valid UTF-8 are written as ``\udcNN``, so that every finding can be printed and stored.
+
+    Args:
+        check: Name of the check.
+        severity: Severity of the finding.
+        hits: Pairs (name, detail) of the files; the detail may be empty.
+        text: What is wrong, as a predicate of the files in the plural: ``masks cannot be read``.
     """
     hits = [(name.encode("utf-8", "backslashreplace").decode(), detail) for name, detail in hits]
     shown = [f"{name} ({detail})" if detail else name for name, detail in hits[:_NAMES_SHOWN]]
@@ -146,8 +149,8 @@ def gather(check: str, severity: Severity, hits: Iterable[tuple[str, str]], text
 
 
 def name_of(path: Path, root: Path | None) -> str:
-    """Return ``path`` relative to ``root`` where it is inside, with forward slashes; else as it is."""
-    # Text, since Path.relative_to costs seconds over tens of thousands of files.
+    """Return ``path`` with forward slashes, relative to ``root`` if it is inside it."""
+    # String operations, since Path.relative_to takes seconds for tens of thousands of files.
     text = path.as_posix()
     prefix = f"{root.as_posix().rstrip('/')}/" if root is not None else "\0"
     return text[len(prefix) :] if text.startswith(prefix) else text
@@ -207,7 +210,7 @@ def _inspect_region(path: Path, shape: tuple[int, int]) -> tuple[tuple[str, str]
 
 
 def _judge_duplicates(same: Sequence[Sequence[tuple[str, Record]]]) -> list[Finding]:
-    """``same``: the sets of byte-equal images. Those under two labels contradict; the others can leak."""
+    """Report sets of byte-identical images: different labels are conflicts; without a common group they can leak."""
     conflicts: list[tuple[str, str]] = []
     loose: list[tuple[str, str]] = []
     for twins in same:
@@ -219,8 +222,9 @@ def _judge_duplicates(same: Sequence[Sequence[tuple[str, Record]]]) -> list[Find
             loose.extend((name, "") for name, _ in twins)
     findings = []
     if conflicts:
-        findings.append(gather("label_conflict", "warning", conflicts, "images are byte-equal under different labels"))
+        text = "images are byte-identical but have different labels"
+        findings.append(gather("label_conflict", "warning", conflicts, text))
     if loose:
-        text = "images are byte-equal copies without a common group, so that they can cross a split"
+        text = "images are byte-identical copies without a common group and can leak across splits"
         findings.append(gather("duplicate_image", "warning", loose, text))
     return findings

@@ -1,4 +1,4 @@
-"""Split a dataset into train, val and test: stratified, grouped, and checked each time the split is used."""
+"""Split a dataset into train, val and test, stratified by class and grouped, and check splits before use."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ FORMAT = "hilum-split-1"
 
 @dataclass(frozen=True)
 class Split:
-    """Which record is in which split.
+    """Assignment of records to splits.
 
     Attributes:
-        assignment: Index.key of each record -> ``train``, ``val`` or ``test``.
-        seed: of the drawing; None for a split that the data brought along.
-        origin: ``given`` by the data's ``split`` column, or ``drawn``.
-        digest: SHA-256 of the sorted assignment; every published figure names it.
-        counts: split -> label -> number of records.
-        fractions: the shares of ``val`` and ``test`` asked for; empty for a given split.
+        assignment: Index.key of each record to ``train``, ``val`` or ``test``.
+        seed: Random seed of a drawn split; None for a given one.
+        origin: ``given`` by the dataset's ``split`` column, or ``drawn``.
+        digest: SHA-256 of the sorted assignment, named in every report.
+        counts: Split to label to number of records.
+        fractions: Requested fractions of ``val`` and ``test``; empty for a given split.
     """
 
     assignment: Mapping[str, SplitName]
@@ -44,21 +44,24 @@ class Split:
 
 
 def make_split(index: Index, config: SplitConfig) -> Split:
-    """Return the data's own split if every record has one, else one drawn by ``config``.
+    """Return the dataset's own split if every record has one; otherwise draw one.
 
-    Drawn: scikit-learn deals the groups into folds, stratified by label, and by label and source where such a
-    stratum has at least as many groups as there are folds; whole folds then make up val and test. The same
-    records and seed give the same split, in whatever order the records come.
+    To draw a split, scikit-learn's StratifiedGroupKFold divides the groups into folds, stratified by label, and by
+    label and source where such a stratum has at least as many groups as there are folds. Whole folds then form val
+    and test. The split depends on the records and the seed, not on the order of the records.
+
+    Args:
+        index: The records to split.
+        config: Fractions and seed of a drawn split.
 
     Raises:
-        SplitError: some records have a split and others not, a group is in two splits, or a class would be
-            missing from one of them.
+        SplitError: Only some records have a split, a group is in two splits, or a class is missing from a split.
     """
     given = [record for record in index.records if record.split is not None]
     if given and len(given) < len(index.records):
         raise SplitError(
-            f"Expected a split for all records or for none, got one for {len(given)} of {len(index.records)}.",
-            hint="Fill the `split` column, or empty it to let hilum draw the split.",
+            f"Only {len(given)} of {len(index.records)} records have a value in the `split` column.",
+            hint="Fill the column completely, or empty it to let hilum draw the split.",
         )
     if given:
         assignment = {index.key(record): cast("SplitName", record.split) for record in given}
@@ -77,11 +80,11 @@ def make_split(index: Index, config: SplitConfig) -> Split:
 
 
 def check_split(index: Index, split: Split) -> None:
-    """Check that ``split`` is of these records and that no group crosses it.
+    """Check that a split covers exactly the records of an index and that no group is in two splits.
 
     Raises:
-        SplitError: a record has no split, the split names other records, its digest is not that of its
-            assignment, or a group is in two splits.
+        SplitError: A record has no split, the split names other records, its digest does not match its assignment, or
+            a group is in two splits.
     """
     keys = {index.key(record) for record in index.records}
     without = sorted(keys - split.assignment.keys())
@@ -89,19 +92,17 @@ def check_split(index: Index, split: Split) -> None:
     if without or foreign:
         first = f" (first: {(without or foreign)[0]})"
         raise SplitError(
-            f"Expected a split of these {len(keys)} records, got one that lacks {len(without)} of them and names "
-            f"{len(foreign)} others{first}.",
-            hint="The split is stale: draw it again with `hilum split`, or index the same data and classes.",
+            f"The split does not match the dataset: of {len(keys)} records, {len(without)} are not in the split, and "
+            f"it names {len(foreign)} others{first}.",
+            hint="Draw the split again with `hilum split`, or index the same data and classes.",
         )
     if split.digest != _digest(split.assignment):
-        raise SplitError(
-            "Expected the split's digest to be that of its assignment, got another.", hint="Draw it again."
-        )
+        raise SplitError("The split was changed: its digest does not match.", hint="Draw the split again.")
     if crossing := _crossing_groups(index, split.assignment):
         shown = "; ".join(f"{group}: {places}" for group, places in list(crossing.items())[:3])
         raise SplitError(
-            f"Expected every group in one split, got {len(crossing)} groups in more than one ({shown}).",
-            hint="Move each group's records into one split, or empty the `split` column to let hilum draw it.",
+            f"{len(crossing)} groups are in more than one split ({shown}).",
+            hint="Put each group into one split, or empty the `split` column to let hilum draw the split.",
         )
 
 
@@ -109,21 +110,19 @@ def records_of(index: Index, split: Split, name: SplitName) -> tuple[Record, ...
     """Return the records of one split, in the order of the index.
 
     Raises:
-        SplitError: a record is not in the split.
+        SplitError: A record is not in the split.
     """
     try:
         return tuple(record for record in index.records if split.assignment[index.key(record)] == name)
     except KeyError as error:
-        raise SplitError(
-            f"Expected {error} in the split, got nothing.", hint="The split is stale: draw it again."
-        ) from error
+        raise SplitError(f"The split does not contain {error}.", hint="Draw the split again.") from error
 
 
 def save_split(split: Split, path: Path) -> None:
     """Write the split as JSON, atomically.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: The file cannot be written.
     """
     content = {
         "format": FORMAT,
@@ -141,26 +140,26 @@ def load_split(path: Path) -> Split:
     """Read a split written by save_split.
 
     Raises:
-        SplitError: the file cannot be read, is of another format, or its digest is not that of its assignment.
+        SplitError: The file cannot be read, has another format, or its digest does not match its assignment.
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
-            raise SplitError(f"Expected a split of format {FORMAT} in {path}, got {content['format']!r}.")
+            raise SplitError(
+                f"Expected format {FORMAT} in '{path}', got {content['format']!r}.", hint="Draw the split again."
+            )
         fields = ("assignment", "seed", "origin", "digest", "counts", "fractions")
         split = Split(**{name: content[name] for name in fields})
         digest = _digest(split.assignment)
         known = set(split.assignment.values()) <= set(SPLIT_NAMES)
     except OSError as error:
-        raise SplitError(f"Expected a split at {path}, got: {error.strerror}.") from error
+        raise SplitError(f"Cannot read the split '{path}': {error.strerror}.", hint="Check the path.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SplitError(f"Expected a split in {path}, got something else ({error}).", hint="Draw it again.") from error
+        raise SplitError(f"'{path}' is not a valid split: {error}.", hint="Draw the split again.") from error
     if not known:
-        raise SplitError(f"The split {path} has other parts than {', '.join(SPLIT_NAMES)}.", hint="Draw it again.")
+        raise SplitError(f"'{path}' has splits other than {', '.join(SPLIT_NAMES)}.", hint="Draw the split again.")
     if digest != split.digest:
-        raise SplitError(
-            f"Expected the digest {split.digest} of {path}, got {digest}: it was changed.", hint="Draw it again."
-        )
+        raise SplitError(f"The split '{path}' was changed: its digest does not match.", hint="Draw the split again.")
     return split
 
 
@@ -192,8 +191,8 @@ def _require_every_class(index: Index, counts: Mapping[str, Mapping[str, int]]) 
     for label in index.class_names or (NO_LABEL,):
         if empty := [name for name in SPLIT_NAMES if not counts[name].get(label)]:
             raise SplitError(
-                f"Expected records of {label} in train, val and test, got none in {' and '.join(empty)} ({table}).",
-                hint="Each class needs at least three groups: add data, merge classes, or leave this one out.",
+                f"Class {label} has no records in {' and '.join(empty)} ({table}).",
+                hint="Each class needs at least three groups: add images, merge classes, or leave the class out.",
             )
 
 
@@ -204,17 +203,21 @@ _DRAWS = 256
 
 
 def draw_split(records: Mapping[str, Record], config: SplitConfig) -> dict[str, SplitName]:
-    """Assign the records, by key, into train, val and test. A record without a group is a group of its own.
+    """Assign records, by key, to train, val and test. A record without a group is a group of its own.
 
-    Fold counts are tried, those nearest to the fractions first, until every class is in all three splits; so few
-    data are shared out more coarsely instead of not at all.
+    Numbers of folds are tried in order of how well they meet the fractions, until every class is in all three splits;
+    small datasets are therefore split with fewer folds.
+
+    Args:
+        records: Records by Index.key.
+        config: Fractions and seed.
 
     Raises:
-        SplitError: a class has fewer than three groups, or no division puts every class in every split.
+        SplitError: A class has fewer than three groups, or no division puts every class into every split.
     """
     keys = sorted(records)
     ordered = [records[key] for key in keys]
-    # The prefix keeps a record's key apart from the names of groups.
+    # The prefix distinguishes keys of records from names of groups.
     names = [f"g{r.group}" if r.group is not None else f"k{key}" for key, r in zip(keys, ordered, strict=True)]
     _require_groups(ordered, names)
     groups = np.unique(names, return_inverse=True)[1]  # (N,)
@@ -228,8 +231,8 @@ def draw_split(records: Mapping[str, Record], config: SplitConfig) -> dict[str, 
         if part is not None:
             return {key: SPLIT_NAMES[part[fold]] for key, fold in zip(keys, fold_of, strict=True)}
     raise SplitError(
-        f"Expected a split with every class in train, val and test, found none for {len(keys)} records.",
-        hint="The groups are too few or too uneven: add data, or give the split in a `split` column.",
+        f"No split of the {len(keys)} records puts every class into train, val and test.",
+        hint="The groups are too few or too uneven: add images, or assign them in a `split` column.",
     )
 
 
@@ -241,14 +244,13 @@ def _require_groups(records: Sequence[Record], names: Sequence[str]) -> None:
     if few := {label: len(members[label]) for label in sorted(labeled) if len(members[label]) < 3}:
         got = ", ".join(f"{label} {count}" for label, count in few.items())
         raise SplitError(
-            f"Expected at least 3 groups (or ungrouped images) of each class, one for each of train, val and test; "
-            f"got {got}.",
-            hint="Add data, merge classes, or name the others, each with --class.",
+            f"Each class needs at least 3 groups (or ungrouped images), one per split; got {got}.",
+            hint="Add images, merge classes, or select the other classes with --class.",
         )
 
 
 def _fold_counts(val: float, test: float, n_groups: int) -> Iterator[tuple[int, int, int]]:
-    """(folds, folds for val, folds for test), ordered by how well they meet the fractions, then fewest first."""
+    """Yield (folds, folds of val, folds of test), best match of the fractions first, then fewest folds."""
     choices = []
     for folds in range(3, min(_MOST_FOLDS, n_groups) + 1):
         n_val, n_test = max(1, round(val * folds)), max(1, round(test * folds))
@@ -260,7 +262,7 @@ def _fold_counts(val: float, test: float, n_groups: int) -> Iterator[tuple[int, 
 
 
 def _strata(records: Sequence[Record], groups: NDArray[np.int64], folds: int) -> NDArray[np.int64]:
-    """(N,) codes of label and source; of the label alone where that stratum has fewer groups than folds."""
+    """Return (N,) codes of label and source, or of the label alone if that stratum has fewer groups than folds."""
     members: dict[tuple[str | None, str | None], set[int]] = defaultdict(set)
     for record, group in zip(records, groups, strict=True):
         members[record.label, record.source].add(int(group))
@@ -270,16 +272,16 @@ def _strata(records: Sequence[Record], groups: NDArray[np.int64], folds: int) ->
 
 
 def _deal(strata: NDArray[np.int64], groups: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
-    """(N,) the fold of each record. Without groups the plain splitter does the same, a hundred times faster."""
+    """Return the fold of each record, (N,). Without groups, the ungrouped splitter is 100 times faster."""
     grouped = len(np.unique(groups)) < len(groups)
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # a given split does without
 
     splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(folds, shuffle=True, random_state=seed)
     fold_of = np.zeros(len(groups), np.int64)
-    if np.bincount(strata).max() < folds:  # the splitters refuse this: nothing is left to stratify by
+    if np.bincount(strata).max() < folds:  # rejected by the splitters: no stratum is large enough
         strata = np.zeros_like(strata)
     with warnings.catch_warnings():
-        # Rare classes are looked after by _choose_folds.
+        # Rare classes are handled by _choose_folds.
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         for fold, (_, rows) in enumerate(splitter.split(strata, strata, groups if grouped else None)):
             fold_of[rows] = fold
@@ -289,14 +291,17 @@ def _deal(strata: NDArray[np.int64], groups: NDArray[np.int64], folds: int, seed
 def _choose_folds(
     table: NDArray[np.float64], required: NDArray[np.int64], n_val: int, n_test: int, config: SplitConfig
 ) -> NDArray[np.int64] | None:
-    """Of some random ways to make val and test of whole folds, the one that comes nearest in all classes' shares.
+    """Choose the folds of val and test, from random draws, whose class fractions are nearest to the requested ones.
 
     Args:
         table: (folds, K) records of each class in each fold.
-        required: the columns of ``table`` that must be in all three splits.
+        required: Columns of ``table`` that must be in all three splits.
+        n_val: Number of folds of val.
+        n_test: Number of folds of test.
+        config: Fractions and seed.
 
     Returns:
-        (folds,) 0 train, 1 val, 2 test; None if every way leaves a required class out somewhere.
+        (folds,) 0 train, 1 val, 2 test; None if no draw puts every required class into every split.
     """
     train = 1 - config.val_fraction - config.test_fraction
     targets = np.array([[train], [config.val_fraction], [config.test_fraction]])

@@ -1,4 +1,4 @@
-"""Read the CSV form of the index: ``image, mask, label, group, source, split, region, boxes``."""
+"""Read dataset CSVs with the columns ``image, mask, label, group, source, split, region, boxes``."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from hilum.storage import csv_text
 from hilum.types import SPLIT_NAMES, Box, Record
 
 COLUMNS = ("image", "mask", "label", "group", "source", "split", "region", "boxes")
-LAYOUT = """Lay the files out as
-    DATA/<class>/images/<name>.png   (PNG, JPEG, WebP, BMP, TIFF or DICOM, under any suffix or none)
+LAYOUT = """Arrange the files as
+    DATA/<class>/images/<name>.png   (PNG, JPEG, WebP, BMP, TIFF or DICOM, with any suffix or none)
     DATA/<class>/masks/<name>.png    (optional, same name; any image suffix)
-or give a CSV file with the columns image, mask, label, group, source, split (only image is compulsory;
-region and boxes may be there, for measuring localization)."""
+or name a CSV file with the columns image, mask, label, group, source, split (only image is required;
+the columns region and boxes are used to evaluate localization)."""
 
-_OVERHANG = 0.01  # of the image: a box drawn at another size can end a pixel outside
+_OVERHANG = 0.01  # fraction of the image; boxes drawn at another size can end a pixel outside
 
 
 def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Return the column names in lower case, and per row its line in the file and its cells (stripped, csv_text).
+    """Return the lower-case column names, and for each row its line number and its cells by column.
+
+    Cells are stripped and unescaped by csv_text.
 
     Raises:
-        DataError: the file cannot be read or is no CSV in UTF-8 (a byte order mark is fine).
+        DataError: The file cannot be read, or is not a CSV in UTF-8 (a byte order mark is allowed).
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -39,24 +41,24 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
                 texts = [csv_text(cell.strip()) for cell in cells]
                 rows.append((reader.line_num, dict(zip(header, texts, strict=False))))
     except OSError as error:
-        raise DataError(f"Expected a readable CSV at {path}, got: {error.strerror}.") from error
+        raise DataError(f"Cannot read the CSV '{path}': {error.strerror}.", hint="Check the path.") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"Expected a CSV in UTF-8 at {path}, got: {error}.", hint="Save it as CSV UTF-8.") from error
+        raise DataError(f"'{path}' is not a CSV in UTF-8: {error}.", hint="Save it as CSV UTF-8.") from error
     return header, rows
 
 
 def read_table(path: Path) -> list[Record]:
-    """Return the records of a CSV with an ``image`` column; other columns than COLUMNS are ignored.
+    """Return the records of a CSV with an ``image`` column; columns other than COLUMNS are ignored.
 
-    Relative paths start at the CSV's folder; an empty cell means unknown. Nothing is opened but the CSV.
+    Relative paths start at the CSV's folder; an empty cell means unknown. The images are not opened.
 
     Raises:
-        DataError: the CSV cannot be read, has no ``image`` column or no rows, an image is listed twice, or a
-            split is not train, val or test; the line is named.
+        DataError: The CSV cannot be read, has no ``image`` column or no rows, an image is listed twice, or a split is
+            not train, val or test.
     """
     header, rows = read_rows(path)
     if "image" not in header:
-        raise DataError(f"Expected an `image` column in {path}, got: {', '.join(header) or 'nothing'}.", hint=LAYOUT)
+        raise DataError(f"'{path}' has no `image` column, only: {', '.join(header) or 'nothing'}.", hint=LAYOUT)
     folder = path.parent.resolve()
     lines: dict[Path, int] = {}
     records = []
@@ -64,25 +66,24 @@ def read_table(path: Path) -> list[Record]:
         record = _record_of(row, folder, f"{path}, line {line}")
         if record.image_path in lines:
             raise DataError(
-                f"Expected each image once in {path}, got {row['image']} in lines "
-                f"{lines[record.image_path]} and {line}.",
+                f"'{path}' lists {row['image']} twice, in lines {lines[record.image_path]} and {line}.",
                 hint="Remove one of the two rows.",
             )
         lines[record.image_path] = line
         records.append(record)
     if not records:
-        raise DataError(f"Expected rows in {path}, got only the header.")
+        raise DataError(f"'{path}' has no rows.", hint="Add one row per image.")
     return records
 
 
 def _record_of(row: Mapping[str, str], folder: Path, where: str) -> Record:
     if not row.get("image"):
-        raise DataError(f"Expected an image path in {where}, got an empty cell.")
+        raise DataError(f"The `image` cell is empty in {where}.", hint="Name an image, or remove the row.")
     split = row.get("split") or None
     if split is not None and split not in SPLIT_NAMES:
         raise DataError(
-            f"Expected a split of {', '.join(SPLIT_NAMES)} or an empty cell in {where}, got {split!r}.",
-            hint="Correct the cell; empty cells in the whole column let hilum draw the split.",
+            f"Expected {', '.join(SPLIT_NAMES)} or an empty cell as split in {where}, got {split!r}.",
+            hint="Correct the cell, or empty the whole column to let hilum draw the split.",
         )
     mask, region = row.get("mask"), row.get("region")
     return Record(
@@ -98,7 +99,7 @@ def _record_of(row: Mapping[str, str], folder: Path, where: str) -> Record:
 
 
 def _boxes(cell: str, where: str) -> tuple[Box, ...]:
-    """``[[x, y, width, height], ...]``, fractions of the image; empty for none."""
+    """Parse ``[[x, y, width, height], ...]`` in fractions of the image; an empty cell has no boxes."""
     if not cell:
         return ()
     try:
@@ -114,12 +115,12 @@ def _boxes(cell: str, where: str) -> tuple[Box, ...]:
         )
     if not all(x + w <= 1 + _OVERHANG and y + h <= 1 + _OVERHANG for x, y, w, h in boxes):
         raise DataError(
-            f"Expected boxes that end inside the image in {where}, got {cell!r:.80}.",
-            hint="Give x, y, width and height, not two corners.",
+            f"A box ends outside the image in {where}: {cell!r:.80}.",
+            hint="A box is x, y, width and height, not two corners.",
         )
     return tuple(boxes)
 
 
 def _absolute(folder: Path, cell: str) -> Path:
-    # Not resolve(): data sets kept as symbolic links (git-annex, DVC) must keep their names.
+    # Not resolve(): datasets of symbolic links (git-annex, DVC) must keep their names.
     return Path(os.path.normpath(folder / cell))

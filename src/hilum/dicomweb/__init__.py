@@ -1,1 +1,1 @@
-"""Images out of a PACS and answers back into it, over DICOMweb (PS3.18): QIDO-RS, WADO-RS, STOW-RS."""
+"""Predict on images of a PACS and store results there, over DICOMweb (PS3.18): QIDO-RS, WADO-RS, STOW-RS."""

@@ -1,4 +1,4 @@
-"""Address and credentials of a DICOMweb service; nothing is asked of the network here."""
+"""URL and credentials of a DICOMweb service. Requests are in hilum.dicomweb.server."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from hilum.errors import ConfigError
 TOKEN = "HILUM_DICOMWEB_TOKEN"  # the names of variables, not secrets
 USER = "HILUM_DICOMWEB_USER"
 PASSWORD = "HILUM_DICOMWEB_PASSWORD"
-"""Environment variables with the credentials: a flag would stand in the list of processes."""
+"""Environment variables with the credentials; command-line options would be visible in the process list."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """A DICOMweb service.
+    """URL and credentials of a DICOMweb service.
 
     Attributes:
-        url: without a slash at its end.
-        token: a bearer token (RFC 6750), or None.
-        login: user and password for HTTP's basic authentication (RFC 7617), or None.
+        url: URL without a trailing slash.
+        token: Bearer token (RFC 6750), or None.
+        login: User and password for HTTP basic authentication (RFC 7617), or None.
     """
 
     url: str
@@ -31,15 +31,16 @@ class Address:
 
 
 def address_of(url: str, environment: Mapping[str, str], *, plain_http: bool = False) -> Address:
-    """The service at ``url`` with the credentials of the environment.
+    """Return the address of a DICOMweb service with the credentials of the environment.
 
     Args:
-        url: http or https, such as ``https://pacs.example/dicom-web``.
-        environment: HILUM_DICOMWEB_TOKEN, or HILUM_DICOMWEB_USER and HILUM_DICOMWEB_PASSWORD; other names are ignored.
-        plain_http: let images and credentials go over http to another machine.
+        url: http or https URL, such as ``https://pacs.example/dicom-web``.
+        environment: Environment with HILUM_DICOMWEB_TOKEN, or HILUM_DICOMWEB_USER and HILUM_DICOMWEB_PASSWORD.
+        plain_http: Allow http to another machine.
 
     Raises:
-        ConfigError: no such URL, credentials inside it, both kinds or half of one, or http to another machine.
+        ConfigError: The URL is invalid or contains credentials; both kinds of credentials are set, or only half of one;
+            or the URL is http to another machine.
     """
     try:
         parts = urlsplit(url)
@@ -49,26 +50,29 @@ def address_of(url: str, environment: Mapping[str, str], *, plain_http: bool = F
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
         shown = url.rpartition("@")[2]
         raise ConfigError(
-            f"Expected the URL of a DICOMweb service, got {shown!r}.", hint="Such as http://localhost:8042/dicom-web."
+            f"{shown!r} is not the URL of a DICOMweb service.", hint="For example: http://localhost:8042/dicom-web"
         )
     if "@" in parts.netloc:
         raise ConfigError(
-            f"Expected no user or password in the URL of {host}, got one: it would be seen in the list of processes.",
-            hint=f"Set {USER} and {PASSWORD}, or {TOKEN}.",
+            f"The URL of {host} contains credentials, which would be visible in the process list.",
+            hint=f"Set the environment variables {USER} and {PASSWORD}, or {TOKEN}.",
         )
     token = environment.get(TOKEN) or None
     user, password = environment.get(USER) or None, environment.get(PASSWORD) or None
     if token and (user or password):
-        raise ConfigError(f"Expected {TOKEN} or {USER} with {PASSWORD}, got both.", hint="Unset one of them.")
+        raise ConfigError(f"{TOKEN} and {USER} with {PASSWORD} exclude each other.", hint="Unset one of them.")
     if bool(user) != bool(password):
-        raise ConfigError(f"Expected {USER} and {PASSWORD}, got only one of them.", hint="Set both, or neither.")
+        raise ConfigError(f"Only one of {USER} and {PASSWORD} is set.", hint="Set both, or neither.")
     login = (user, password) if user and password else None
     if login is not None and ":" in login[0]:
-        raise ConfigError(f"Expected no colon in {USER}, got one: basic authentication cannot send it.")
+        raise ConfigError(
+            f"{USER} contains a colon, which basic authentication does not allow.",
+            hint=f"Use {TOKEN}, or another user.",
+        )
     if parts.scheme == "http" and not (plain_http or _is_loopback(host)):
         raise ConfigError(
-            f"Expected https for images that leave this machine, got http://{host}.",
-            hint="Use https, or --plain-http inside a network that nobody else can read.",
+            f"http://{host} would transfer images and credentials unencrypted to another machine.",
+            hint="Use https, or --plain-http inside a private network.",
         )
     return Address(url.rstrip("/"), token, login)
 

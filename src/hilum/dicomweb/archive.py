@@ -1,4 +1,4 @@
-"""What there is in an archive: studies with images, and the images of a study that are taken."""
+"""Find studies in an archive, and the images of a study to predict on."""
 
 from __future__ import annotations
 
@@ -23,18 +23,22 @@ from hilum.dicomweb.selection import (
 from hilum.dicomweb.server import Server
 
 _REPORTS = "SR"
-_ILL_UID = Skip("a UID that is none")
+_ILL_UID = Skip("invalid UID")
 
 
 def find_studies(server: Server, since: date | None = None) -> list[str]:
-    """The UIDs of all studies with CR or DX images, each once; of ``since`` or later, by the study's date.
+    """Return the UIDs of all studies with CR or DX images, each once.
 
-    All are asked for before the first is worked on: what is stored in between may change the order in which a
-    server lists them, and pages would then leave some out. 100,000 UIDs take some 15 MB. The modality is looked at
-    here: where it is asked for, Orthanc 1.10 gives no second page.
+    All studies are listed before the first is processed, since storing results may change the order in which a server
+    lists them, so that pages would skip some. Modalities are filtered here, since Orthanc 1.10 returns a single page
+    when it filters by modality.
+
+    Args:
+        server: The archive.
+        since: Minimum study date; None for all.
 
     Raises:
-        ServerError: the server cannot be reached, rejects the credentials, or is no DICOMweb service.
+        ServerError: The server cannot be reached, rejects the credentials, or is not a DICOMweb service.
     """
     found: dict[str, None] = {}
     for item in server.studies({"StudyDate": f"{since:%Y%m%d}-"} if since else {}):
@@ -45,19 +49,19 @@ def find_studies(server: Server, since: date | None = None) -> list[str]:
 
 
 def has_study(server: Server, study: str) -> bool:
-    """Whether a study is in the archive.
+    """Return whether a study is in the archive.
 
     Raises:
-        ServerError: as find_studies.
+        ServerError: As for find_studies.
     """
     return any(value(item, STUDY) == study for item in server.studies({"StudyInstanceUID": study}))
 
 
 def images_of(server: Server, study: str) -> tuple[list[Image | Skip], bool]:
-    """The CR and DX images of a study, or why they are not taken; and whether it holds any structured report.
+    """Return the CR and DX images of a study or reasons to skip them, and whether it has structured reports.
 
     Raises:
-        ServerError: as find_studies.
+        ServerError: As for find_studies.
     """
     images: list[Image | Skip] = []
     has_reports = False

@@ -1,4 +1,4 @@
-"""Which images of an archive are taken: by date, modality, kind of object and body part. Pure functions."""
+"""Select images of an archive by date, modality, SOP class and body part. No requests are made here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 from hilum.errors import ConfigError
 
 Item: TypeAlias = Mapping[str, Any]
-"""One result of a search, in the DICOM JSON model (PS3.18 F): tag of eight hex digits to its VR and values."""
+"""One search result in the DICOM JSON model (PS3.18 F): tag of eight hexadecimal digits to VR and values."""
 
 MODALITIES = ("CR", "DX")
 SOP_CLASS, SOP_INSTANCE, MODALITY, BODY_PART = "00080016", "00080018", "00080060", "00180015"
@@ -19,13 +19,13 @@ STUDY, SERIES, MODALITIES_IN_STUDY, INSTANCES_IN_SERIES = "0020000D", "0020000E"
 _CR = "1.2.840.10008.5.1.4.1.1.1"
 _DX = "1.2.840.10008.5.1.4.1.1.1.1"
 _DX_FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
-_CHEST = ("CHEST", "THORAX", "LUNG")  # PS3.16 CID 4, and what devices write: CHEST PA, THORAX AP
+_CHEST = ("CHEST", "THORAX", "LUNG")  # PS3.16 CID 4, and values of devices: CHEST PA, THORAX AP
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
 class Image(NamedTuple):
-    """Where one image lies in the archive: three UIDs."""
+    """UIDs of an image in the archive."""
 
     study: str
     series: str
@@ -33,32 +33,31 @@ class Image(NamedTuple):
 
 
 class Skip(NamedTuple):
-    """Images that are not taken, and why."""
+    """Images to skip, and the reason."""
 
     reason: str
     images: int = 1
 
 
 def is_uid(text: str) -> bool:
-    """Whether ``text`` may stand in a path: numbers and dots, at most 64 characters (PS3.5 9.1).
+    """Return whether text is a UID: digits and dots, at most 64 characters (PS3.5 9.1).
 
-    Leading zeros are let pass, since some devices write them.
+    Leading zeros are accepted, since some devices write them.
     """
     return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
 def first_day(since: str, now: datetime) -> date:
-    """The first study date that ``since`` means.
+    """Return the first study date of a time span.
 
-    A study is dated by its day, so hours reach back to the day in which they began: at noon ``24h`` takes all of
-    yesterday.
+    Studies have a date only, so that ``24h`` includes all of yesterday.
 
     Args:
-        since: a day (``2026-11-01``), or how far back: ``24h``, ``7d``, ``2w``.
-        now: the time here.
+        since: A date (``2026-11-01``), or a span before now: ``24h``, ``7d``, ``2w``.
+        now: The local time.
 
     Raises:
-        ConfigError: it is neither, or lies ahead.
+        ConfigError: The text is neither, or the date is in the future.
     """
     try:
         if back := re.fullmatch(r"(\d+)([hdw])", since.strip().lower()):
@@ -67,28 +66,28 @@ def first_day(since: str, now: datetime) -> date:
             day = date.fromisoformat(since.strip())
     except (ValueError, OverflowError) as error:
         raise ConfigError(
-            f"Expected a day or a time span for --since, got {since!r}.", hint="Such as 2026-11-01, 24h, 7d or 2w."
+            f"--since takes a date or a time span, got {since!r}.", hint="For example: 2026-11-01, 24h, 7d or 2w."
         ) from error
     if day > now.date():
-        raise ConfigError(f"Expected a day up to today for --since, got {day}.", hint="Such as 2026-11-01 or 7d.")
+        raise ConfigError(f"--since is in the future: {day}.", hint="For example: 2026-11-01 or 7d.")
     return day
 
 
 def values(item: Item, tag: str) -> frozenset[str]:
-    """The values of an element as text; none where the server gives none."""
+    """Return the values of an element as text; empty if there are none."""
     element = item.get(tag)
     found = element.get("Value") if isinstance(element, Mapping) else None
     return frozenset(str(one).strip() for one in found if one is not None) if isinstance(found, list) else frozenset()
 
 
 def value(item: Item, tag: str) -> str:
-    """The one value of an element as text; empty where the server gives none, or several."""
+    """Return the single value of an element as text; empty if there is none, or several."""
     found = values(item, tag)
     return next(iter(found)) if len(found) == 1 else ""
 
 
 def why_not_series(series: Item) -> Skip | None:
-    """Why a CR or DX series is not taken; None where it is. Many chest radiographs name no body part."""
+    """Return the reason to skip a CR or DX series, or None. A missing body part is accepted, since it is common."""
     part = value(series, BODY_PART).upper()
     if not part or any(word in part for word in _CHEST):
         return None
@@ -97,8 +96,8 @@ def why_not_series(series: Item) -> Skip | None:
 
 
 def why_not_instance(instance: Item) -> Skip | None:
-    """Why an instance of such a series is not taken; None where it is, or where its class is not told."""
+    """Return the reason to skip an instance of a CR or DX series, or None. An unknown SOP class is accepted."""
     kind = value(instance, SOP_CLASS)
     if kind == _DX_FOR_PROCESSING:
         return Skip("for processing, not for presentation")
-    return None if kind in (_CR, _DX, "") else Skip("no CR or DX image")
+    return None if kind in (_CR, _DX, "") else Skip("not a CR or DX image")

@@ -1,4 +1,4 @@
-"""The log of images as CSV: it grows row by row, over any number of runs. UIDs and answers, nothing of patients."""
+"""Log of processed images as CSV, appended by every run. It contains UIDs and results, no patient data."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ COLUMNS = ("time", "bundle", "study", "series", "instance", "status", "predicted
 
 
 class Log:
-    """A table that rows are added to; each is on the disk before the next image is begun.
+    """Log to which rows are appended; each row is on the disk before the next image is processed.
 
-    The half line that a killed run may have left is ended, and stays.
+    An incomplete last line of an interrupted run is terminated and kept.
 
     Args:
-        path: a CSV of COLUMNS, made if absent.
-        bundle_id: the bundle that answers.
+        path: CSV with COLUMNS, created if it does not exist.
+        bundle_id: The bundle that predicts.
 
     Raises:
-        OutputError: it cannot be written, or it is another file.
+        OutputError: The file cannot be written, or is not such a log.
     """
 
     def __init__(self, path: Path, bundle_id: str) -> None:
@@ -37,7 +37,7 @@ class Log:
                 stream.seek(0)
                 if size and stream.read(len(head)) != head:
                     raise OutputError(
-                        f"Expected the log of earlier runs at {path}, got another file.", hint="Name another --log."
+                        f"'{path}' exists and is not a log of hilum dicomweb.", hint="Choose another --log."
                     )
                 stream.seek(max(0, size - 1))
                 begin = head if not size else b"" if stream.read(1) == b"\n" else b"\n"
@@ -46,10 +46,10 @@ class Log:
             raise self._refused(error) from error
 
     def write(self, row: Row) -> None:
-        """Add a row, with the time in UTC.
+        """Append a row, with the time in UTC.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: The file cannot be written.
         """
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         probability = "" if row.probability is None else f"{row.probability:.6f}"
@@ -64,7 +64,7 @@ class Log:
 
     def _refused(self, error: OSError) -> OutputError:
         return OutputError(
-            f"Could not write {self._path}: {error.strerror or error}.", hint="Choose another --log, or free space."
+            f"Cannot write '{self._path}': {error.strerror or error}.", hint="Choose another --log, or free space."
         )
 
 

@@ -1,4 +1,4 @@
-"""Images fetched, answered and given back, one at a time; whatever happens to one, the others go on."""
+"""Fetch images, predict on them and store the results, one at a time. Failed images do not stop the others."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Status = Literal["ok", "refused", "unreadable", "failed", "to do"]
 
 DONE = "done before"
 IN_A_ROW = 5
-"""After so many failures one after the other it is the server that fails, and the run ends."""
+"""Number of consecutive failures that ends the run, since the server itself is then assumed to fail."""
 
 _ATTEMPTS = 3
 
 
 class Row(NamedTuple):
-    """What became of one image; ``failed`` has nothing in the archive, all others but ``to do`` have."""
+    """Result of one image. Results are stored in the archive unless the status is ``failed`` or ``to do``."""
 
     image: Image
     status: Status
@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 @dataclass
 class Counts:
-    """What became of many images."""
+    """Number of images by status, predicted label and reason for skipping."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
@@ -50,21 +50,20 @@ class Counts:
 
     @property
     def worked_on(self) -> int:
-        """Images that were not there before, or failed."""
+        """Number of images processed, including failures."""
         return self.statuses.total()
 
 
 class Worker:
-    """Does the images of studies that have no report of this bundle yet.
+    """Processes the images of studies that have no report of this bundle yet.
 
-    An image is done once its report is in the archive. It is stored together with the segmentation, after it, and
-    both have UIDs that follow from image, bundle and the predictor's settings: an image whose storing was cut off is
-    done again and gives the same objects, another gate gives others.
+    An image is done when its report is in the archive, which is stored after the segmentation. The UIDs of both are
+    functions of image, bundle and predictor settings, so an interrupted image is processed again with the same objects.
 
     Args:
-        server: the archive.
-        predictor: answers.
-        dry_run: only say which images are to be done.
+        server: The archive.
+        predictor: The predictor.
+        dry_run: List the images to process, without processing them.
     """
 
     def __init__(self, server: Server, predictor: Predictor, *, dry_run: bool = False) -> None:
@@ -81,17 +80,17 @@ class Worker:
         stopped: Callable[[], bool] = lambda: False,
         progress: Progress | None = None,
     ) -> Iterator[Row]:
-        """The images of the studies that are not done yet, in order; each is in the archive when its row comes.
+        """Process the images of studies that are not done yet, in order, and yield a row for each after storing it.
 
         Args:
-            studies: UIDs.
-            counts: is added to.
-            limit: end after so many images.
-            stopped: asked before each image whether to end.
-            progress: called with (studies done, studies in all).
+            studies: UIDs of the studies.
+            counts: Updated for each image.
+            limit: Maximum number of images.
+            stopped: Called before each image; processing ends if it returns True.
+            progress: Called with (studies done, total studies).
 
         Raises:
-            ServerError: the server cannot be reached any more, rejects the credentials, or fails IN_A_ROW times.
+            ServerError: The server cannot be reached, rejects the credentials, or fails IN_A_ROW times.
         """
         rows = 0
         for number, study in enumerate(studies, start=1):
@@ -113,11 +112,11 @@ class Worker:
                 progress(number, len(studies))
 
     def _pending(self, study: str, counts: Counts) -> Iterator[Image | Row | None]:
-        """Yield each image to process, None for one to leave alone, a row where the study cannot be searched."""
+        """Yield each image to process, None for one to skip, or a failed row if the study cannot be searched."""
         try:
             images, has_reports = images_of(self._server, study)
             if not images and not has_study(self._server, study):
-                raise RequestError("there is no such study")
+                raise RequestError("There is no such study.")
             for image in images:
                 if isinstance(image, Skip):
                     counts.skipped[image.reason] += image.images
@@ -140,7 +139,7 @@ class Worker:
             return Row(image, "to do")
         try:
             content = self._server.fetch(image)
-            with warnings.catch_warnings():  # pydicom quotes ill values: a patient's name would be shown
+            with warnings.catch_warnings():  # pydicom's warnings quote values, which may be patient names
                 warnings.simplefilter("ignore")
                 result = self._predictor.predict(Upload(content, _name(image)))
                 objects = self._objects(image, content, result)
@@ -154,20 +153,20 @@ class Worker:
         return Row(image, "ok", reason, result.label, result.probability)
 
     def _objects(self, image: Image, content: bytes, result: Result) -> list[Dataset]:
-        """What is stored of an answer, the report last.
+        """Return the objects to store for a result, the report last.
 
         Raises:
-            DataError: no object can be made of the image's header, or it is another image's.
+            DataError: No object can be created from the image's header, or the server returned another image.
         """
         manifest, settings = self._predictor.manifest, self._predictor.settings
         header = source_header(content, origin=_name(image))
         if (str(header.StudyInstanceUID), str(header.SOPInstanceUID)) != (image.study, image.instance):
-            raise DataError(f"Expected the image {image.instance}, the server gave one of other UIDs.")
+            raise DataError(f"The server returned another image instead of {image.instance}.")
         objects = [segmentation(header, result, manifest, settings)] if isinstance(result, Prediction) else []
         return [*objects, report(header, result, manifest, settings)]
 
     def _note(self, row: Row) -> None:
-        """Count failures; raise when it is no longer an image that fails but the server."""
+        """Count failures, and raise ServerError after IN_A_ROW consecutive ones."""
         if row.status != "failed":
             self._in_a_row = 0
             return
@@ -175,16 +174,16 @@ class Worker:
         self._in_a_row += 1
         if self._in_a_row >= IN_A_ROW:
             raise ServerError(
-                f"Expected images to be fetched and stored, {IN_A_ROW} failed in a row; the last: {row.reason}",
-                hint="See to the server, then run the command again: it goes on where it stopped.",
+                f"{IN_A_ROW} consecutive images failed. The last error: {row.reason}",
+                hint="Check the server and run the command again; completed work is kept.",
             )
 
 
 def _name(image: Image) -> str:
-    """What an image is called in messages. The suffix says what it is: some archives leave the preamble out."""
+    """Return the name of an image in messages, with a suffix, since some archives omit the DICOM preamble."""
     return f"{image.instance}.dcm"
 
 
 def _unquoted(message: str) -> str:
-    """A message without what a decoder said, of which only the error's type is kept: some quote the file's bytes."""
+    """Return a message without the text of a decoder's error, which may quote the file; its type is kept."""
     return re.sub(r" \((\w+): .*\)\.", r" (\1).", message)

@@ -1,1 +1,1 @@
-"""Export: the bundle, the ONNX graph and the proof that it is the network that was evaluated."""
+"""Export bundles and ONNX graphs, with a parity check between PyTorch and ONNX Runtime."""

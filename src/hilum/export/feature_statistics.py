@@ -1,4 +1,4 @@
-"""What the gate's second stage needs to know of a network: how its answers on good images are spread."""
+"""Fit thresholds and feature statistics of the post-inference check on a run's images."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from hilum.progress import Step
 from hilum.types import SplitName
 
 _LEAST = 100
-"""Fewer validation images say nothing of what one in two hundred is like; the bounds then stay as they are."""
+"""Minimum number of validation images; with fewer, extreme quantiles cannot be estimated."""
 _MOST = 4000
-"""Training images behind the reference."""
+"""Maximum number of images per split."""
 _WARNED = 0.005
-"""Share of good images on each side of a bound that warns."""
+"""Fraction of validation images beyond each warning threshold."""
 _BEYOND = 1.5
-"""An image is refused at this many times the distance that warns."""
+"""Ratio of the feature distance that refuses an image to the one that warns."""
 _BATCH = 32
 
 Floats = NDArray[np.float32]
@@ -32,10 +32,18 @@ Floats = NDArray[np.float32]
 def gate_statistics(
     backend: Backend, index: Index, split: Split, spec: PreprocessSpec, mask_threshold: float, step: Step
 ) -> tuple[AnswerThresholds, FeatureReference | None]:
-    """The bounds of the second stage, from the validation images, and the reference, from the training images.
+    """Fit the thresholds of the post-inference check, and the feature statistics of the training images.
 
-    Bounds that warn lie at the quantiles that one good image in 200 is beyond. With fewer than 100 validation images
-    nothing is bounded and there is no reference, as for the features of a network that gives none.
+    Warning thresholds are quantiles that one validation image in 200 exceeds. With fewer than 100 validation images,
+    there are neither thresholds nor statistics; without features, there are no statistics.
+
+    Args:
+        backend: The exported network.
+        index: The index of the run.
+        split: The split of the run.
+        spec: The preprocessing.
+        mask_threshold: Probability above which a pixel is lung.
+        step: Progress callbacks.
     """
     step.begin("Measuring answers on val")
     lungs, features = _answers(backend, index, split, "val", spec)
@@ -55,7 +63,7 @@ def gate_statistics(
 
 
 def fit_reference(features: Floats) -> FeatureReference:
-    """Mean and shrunk covariance (Ledoit & Wolf 2004) of features (N, F), each scaled by its own spread before."""
+    """Fit mean and shrunk covariance (Ledoit & Wolf 2004) of features (N, F), standardized first."""
     mean, spread = features.mean(axis=0), features.std(axis=0) + 1e-6
     covariance, _ = ledoit_wolf((features - mean).astype(np.float64) / spread, assume_centered=True)
     values, vectors = np.linalg.eigh(covariance)
@@ -81,7 +89,7 @@ def _shape_bounds(shapes: list[LungShape]) -> AnswerThresholds:
 def _answers(
     backend: Backend, index: Index, split: Split, name: SplitName, spec: PreprocessSpec
 ) -> tuple[list[Floats], Floats | None]:
-    """Lung probabilities without padding, and features (N, F) where the network gives them, of at most _MOST images."""
+    """Return lung probabilities without padding, and features (N, F) or None, of at most _MOST images of a split."""
     records = records_of(index, split, name)
     if not records:
         return [], None
@@ -92,7 +100,7 @@ def _answers(
     for start in range(0, len(rows), _BATCH):
         images = np.asarray(cache.images[rows[start : start + _BATCH]])
         output = backend.run(to_input(images, spec))
-        # the padding is what is black throughout: the cache keeps no other record of it
+        # the padding is recognized as black, since the cache does not store it
         pairs = zip(output.segmentation, images, strict=True)
         lungs += [probability[0][content_of(image)] for probability, image in pairs]
         features += [output.features] if output.features is not None else []

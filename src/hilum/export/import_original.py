@@ -1,7 +1,7 @@
-"""Convert a checkpoint of the original project (``best_covid_model.pth``) into a bundle.
+"""Convert checkpoints of the original project (``best_covid_model.pth``) to bundles.
 
-The shims of the original's commands in ``scripts/`` leave the same as safetensors, with class names and size in its
-metadata; wherever a checkpoint is read here, either will do.
+The wrappers of the original's scripts in ``scripts/`` write safetensors with class names and size in the metadata;
+both formats are read here.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _LAST_LAYER = "classifier.9.weight"
 
 
 class _NumberType:
-    """Stands in for ``numpy.dtype`` in a file: plain numbers only.
+    """Replacement of ``numpy.dtype`` when a checkpoint is read, for plain numbers only.
 
-    NumPy's own class is not safe to allow: a file may change its flags, after which it misreads memory.
+    NumPy's own class is not safe for untrusted files, which could change its flags so that it misreads memory.
     """
 
     def __init__(self, code: str, *_: object) -> None:
@@ -55,7 +55,7 @@ class _NumberType:
 
 
 def _number(kind: _NumberType, content: bytes) -> Any:
-    """Stand in for ``numpy.core.multiarray.scalar``; returns a number of Python."""
+    """Return a Python number, as a replacement of ``numpy.core.multiarray.scalar``."""
     return np.frombuffer(content, kind.dtype, count=1)[0].item()
 
 
@@ -64,17 +64,17 @@ _NUMPY = (
     (_number, "numpy.core.multiarray.scalar"),  # NumPy 1
     (_number, "numpy._core.multiarray.scalar"),  # NumPy 2
 )
-"""What the original's checkpoints name beside torch's classes: scikit-learn and NumPy left numbers of their own."""
+"""Replacements of the NumPy types in the original's checkpoints."""
 
 
 @dataclass(frozen=True)
 class OriginalModel:
-    """A checkpoint's network, in evaluation mode, and what the file states about it.
+    """A checkpoint of the original project.
 
     Attributes:
-        model: a MultiTaskUNet with the file's weights.
-        manifest: name, class names, preprocessing and network; not yet sealed.
-        epoch: counted from 1; None where the file does not state it.
+        model: MultiTaskUNet with the checkpoint's weights, in evaluation mode.
+        manifest: Manifest with name, class names, preprocessing and network, not yet sealed.
+        epoch: Epoch of the checkpoint, counted from 1; None if unknown.
     """
 
     model: nn.Module
@@ -83,19 +83,18 @@ class OriginalModel:
 
 
 def read_checkpoint(file: Path, *, class_names: Sequence[str] | None = None, size: int | None = None) -> OriginalModel:
-    """Read the original project's checkpoint, or one that ``convert_weights`` wrote.
+    """Read a checkpoint of the original project, or one written by ``convert_weights``, without executing code.
 
-    A .pth file is a dict with ``model_state_dict`` (or the state_dict itself); ``class_names`` and
-    ``model_config.img_size`` are taken from it where they are there. The periodic checkpoints, which carry
-    neither, get the original's four classes and 256 pixels.
+    A .pth file is a dict with ``model_state_dict`` (or the state_dict itself), and optionally ``class_names`` and
+    ``model_config.img_size``. Without them, the original's four classes and 256 pixels are used.
 
     Args:
-        file: read so that nothing in it can execute.
-        class_names: override those of the file.
-        size: overrides the side of the network's square input, pixels.
+        file: The .pth or .safetensors file.
+        class_names: Class names, instead of those in the file.
+        size: Side of the square network input in pixels, instead of that in the file.
 
     Raises:
-        CheckpointError: the file is not such a checkpoint, or its tensors are not those of the network.
+        CheckpointError: The file is not such a checkpoint, or its tensors do not fit the network.
     """
     content = _read_safetensors(file) if file.suffix == SAFETENSORS else read_torch_file(file, _NUMPY)
     state = _state_of(content, file)
@@ -118,18 +117,23 @@ def read_checkpoint(file: Path, *, class_names: Sequence[str] | None = None, siz
 
 
 def convert_weights(weights: Path, out: Path, *, class_names: Sequence[str], size: int) -> None:
-    """Copy a run's weights to ``out`` with class names and size in the metadata, so that the file stands alone."""
+    """Copy a run's weights to ``out`` with class names and size in the metadata."""
     state, metadata = read_weights(weights)
     own = {"class_names": json.dumps(list(class_names)), "img_size": json.dumps([size, size])}
     save_weights(out, state, metadata | own)
 
 
 def export_checkpoint(original: OriginalModel, *, opset: int = 17, dynamic_batch: bool = True) -> tuple[bytes, Parity]:
-    """Return the ONNX graph of a checkpoint, and how far ONNX Runtime is from PyTorch on random batches.
+    """Return the ONNX graph of a checkpoint, and its parity with PyTorch on random batches.
+
+    Args:
+        original: The checkpoint.
+        opset: ONNX operator set version.
+        dynamic_batch: Let the batch size vary; otherwise it is 1.
 
     Raises:
-        ParityError: they differ by more than the bounds.
-        BundleError: see export_onnx.
+        ParityError: The outputs differ by more than the tolerance.
+        BundleError: As for export_onnx.
     """
     spec = original.manifest.preprocess
     graph = export_onnx(original.model, spec, opset=opset, dynamic_batch=dynamic_batch)
@@ -142,16 +146,18 @@ def export_checkpoint(original: OriginalModel, *, opset: int = 17, dynamic_batch
 
 
 def import_checkpoint(file: Path, out: Path, *, class_names: Sequence[str] | None = None, opset: int = 17) -> Manifest:
-    """Write the original project's checkpoint as a bundle, with parity proved.
+    """Convert a checkpoint of the original project to a bundle, check parity, and return the manifest.
 
     Args:
-        file, class_names: see read_checkpoint.
-        out: the bundle to write.
-        opset: of the ONNX graph.
+        file: The checkpoint.
+        out: Path of the bundle to write.
+        class_names: Class names in the order of the logits, instead of those in the file.
+        opset: ONNX operator set version.
 
     Raises:
-        CheckpointError: see read_checkpoint.
-        ParityError, OutputError: see export_checkpoint and write_bundle; nothing is written.
+        CheckpointError: As for read_checkpoint.
+        ParityError: As for export_checkpoint; nothing is written.
+        OutputError: As for write_bundle.
     """
     original = read_checkpoint(file, class_names=class_names)
     graph, parity = export_checkpoint(original, opset=opset)
@@ -171,12 +177,14 @@ def import_checkpoint(file: Path, out: Path, *, class_names: Sequence[str] | Non
 
 
 def _read_safetensors(file: Path) -> dict[str, Any]:
-    """The same dict that a .pth file holds; without class names where the file, of another origin, has none."""
+    """Return the content of a .safetensors file in the structure of a .pth file."""
     state, metadata = read_weights(file)
     try:
         facts = {name: json.loads(metadata.get(name, "null")) for name in ("class_names", "img_size", "epoch")}
     except (ValueError, TypeError) as error:
-        raise CheckpointError(f"The metadata of {file} is not JSON: {error}.") from error
+        raise CheckpointError(
+            f"The metadata of '{file}' are not JSON: {error}.", hint="Convert the file again."
+        ) from error
     return {"model_state_dict": state, **facts, "model_config": {"img_size": facts["img_size"]}}
 
 
@@ -185,15 +193,15 @@ def _state_of(content: dict[str, Any], file: Path) -> dict[str, torch.Tensor]:
     last = state.get(_LAST_LAYER) if isinstance(state, dict) else None
     if not isinstance(last, torch.Tensor) or last.ndim != 2:
         raise CheckpointError(
-            f"{file} is not a checkpoint of the original project: it has no {_LAST_LAYER}.",
-            hint="It must come from the original model_arch.py, with a UNet backbone and two heads.",
+            f"'{file}' is not a checkpoint of the original project: it has no {_LAST_LAYER}.",
+            hint="Use a checkpoint of the network in the original's model_arch.py.",
         )
     tensors = {str(name): tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
     for name, tensor in tensors.items():
         if tensor.is_meta or tensor.layout is not torch.strided or not torch.isfinite(tensor).all():
             raise CheckpointError(
-                f"{name} in {file} is not a tensor of finite numbers.",
-                hint="The training diverged or the file is damaged; use an earlier checkpoint.",
+                f"Tensor {name} in '{file}' has values that are not finite.",
+                hint="The training diverged or the file is damaged. Use an earlier checkpoint.",
             )
     return tensors
 
@@ -209,8 +217,8 @@ def _names_of(
         or len(names) != num_classes
     ):
         raise CheckpointError(
-            f"Expected {num_classes} different class names for {file}, got {names!r:.200}.",
-            hint="Name them all, in the order of the logits: hilum import-checkpoint --class ...",
+            f"Expected {num_classes} different class names for '{file}', got {names!r:.200}.",
+            hint="Name all classes in the order of the logits: hilum import-checkpoint --class NAME --class NAME ...",
         )
     return tuple(names)
 
@@ -225,5 +233,5 @@ def _spec_of(content: dict[str, Any], size: int | None, file: Path) -> Preproces
         return PreprocessSpec(size=sides.pop() if len(sides) == 1 else found, channels=3, fit="stretch")
     except (TypeError, ValidationError) as error:  # an unhashable or otherwise odd entry
         raise CheckpointError(
-            f"Expected a square image size, a multiple of 32 pixels from 32 to 2048, for {file}, got {found!r:.100}.",
+            f"Expected a square image size of 32 to 2048 pixels, a multiple of 32, in '{file}', got {found!r:.100}.",
         ) from error

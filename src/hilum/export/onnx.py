@@ -1,4 +1,4 @@
-"""From a network to an ONNX graph whose inputs and outputs keep the original project's names."""
+"""Export networks as ONNX graphs, with the input and output names of the original project."""
 
 from __future__ import annotations
 
@@ -35,34 +35,34 @@ OUTPUTS = {
 
 
 class ExportedNetwork(nn.Module):
-    """The network as clients see it: the mask as a probability, the classes as logits, evidence where it has it."""
+    """Wrapper of a network that returns mask probabilities, class logits, and evidence and features if it has them."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, input: torch.Tensor) -> tuple[torch.Tensor, ...]:  # the graph's input name
-        """(N, C, S, S) float32 in [0, 1] to the outputs of OUTPUTS, in their order."""
+        """Return the outputs of OUTPUTS, in order, for images (N, C, S, S) float32 in [0, 1]."""
         output: ModelOutput = self.model(input)
         segmentation = torch.sigmoid(output.mask_logits)
         values = (segmentation, output.class_logits, output.evidence, output.features)
         return tuple(value for value in values if value is not None)
 
     def output_names(self, spec: PreprocessSpec) -> list[str]:
-        """Those of OUTPUTS that this network gives."""
+        """Return the names of the outputs that this network has."""
         with torch.inference_mode():
             output: ModelOutput = self.model(_example(spec, 1))
         return [name for name, value in zip(OUTPUTS, output, strict=True) if value is not None]
 
 
 def round_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Round the weights of convolutions and linear layers to float16 values, in place; the state dict to store.
+    """Round the weights of convolutions and linear layers to float16 values in place, and return the state dict.
 
-    In the state dict these tensors (parameters of 2 or more dimensions) are float16, all others as they are. The
-    network's own stay float32: what is rounded is the value, not the arithmetic.
+    In the returned state dict, these tensors (parameters of 2 or more dimensions) are float16. The network's parameters
+    stay float32 with rounded values.
 
     Raises:
-        BundleError: a weight is beyond float16, whose greatest value is 65504.
+        BundleError: A weight exceeds 65504, the maximum of float16.
     """
     weights = {name: parameter for name, parameter in model.named_parameters() if parameter.ndim > 1}
     with torch.no_grad():
@@ -85,23 +85,23 @@ def export_onnx(
     dynamic_batch: bool = True,
     half_weights: bool = False,
 ) -> bytes:
-    """The network as a checked ONNX model with embedded weights.
+    """Return a network as the content of an ONNX file with embedded weights, checked by ONNX.
 
-    With ``half_weights`` batch norms stay nodes of their own, since a weight with one folded into it is no float16
-    value; ONNX Runtime folds them when it loads the graph.
+    With ``half_weights``, batch normalizations stay separate nodes, since weights with a folded normalization are not
+    float16 values; ONNX Runtime folds them when it loads the graph.
 
     Args:
-        model: returns a ModelOutput; exported in evaluation mode, on the CPU.
-        spec: gives the input's shape (N, C, S, S).
-        opset: of the default operator set, 11 to 23.
-        dynamic_batch: let N vary; else N is 1.
-        half_weights: store as float16, before a Cast to float32, every weight that loses nothing by it; those of a
-            network after round_weights do not.
+        model: Network that returns a ModelOutput; exported in evaluation mode on the CPU.
+        spec: Preprocessing, which determines the input shape (N, C, S, S).
+        opset: ONNX operator set version, 11 to 23.
+        dynamic_batch: Let N vary; otherwise N is 1.
+        half_weights: Store weights as float16 with a Cast to float32, if this does not change their values; use it
+            after round_weights.
 
     Raises:
-        ConfigError: the opset is out of range, or 18 and above with ``half_weights``: the exporter of those folds batch
-            norms, or leaves a graph that takes twice the time.
-        BundleError: the graph cannot be made at this opset, or fails ONNX's own checker.
+        ConfigError: The opset is out of range, or above 17 with ``half_weights``: the exporter for those folds batch
+            normalizations, or writes a graph that takes twice the time.
+        BundleError: The network cannot be exported at this opset, or ONNX's checker fails.
     """
     _check_opset(opset, half_weights)
     network = ExportedNetwork(model).cpu().eval()
@@ -128,12 +128,24 @@ def export_graph(
     dynamic_batch: bool = True,
     half_weights: bool = False,
 ) -> bytes:
-    """Any network from (N, C, S, S) to a tuple of tensors, of these names, as a checked ONNX model.
+    """Return any network from (N, C, S, S) to a tuple of tensors as the content of a checked ONNX file.
 
-    ``subject`` is what messages call it; for the rest see export_onnx.
+    Args:
+        network: The network.
+        spec: Preprocessing, which determines the input shape.
+        input_name: Name of the input.
+        names: Names of the outputs.
+        subject: Name of the network in messages.
+        opset: As for export_onnx.
+        dynamic_batch: As for export_onnx.
+        half_weights: As for export_onnx.
+
+    Raises:
+        ConfigError: As for export_onnx.
+        BundleError: As for export_onnx.
     """
     _check_opset(opset, half_weights)
-    example = _example(spec, 2 if dynamic_batch else 1)  # torch.export takes a batch of one for a constant
+    example = _example(spec, 2 if dynamic_batch else 1)  # torch.export treats a batch size of 1 as constant
     with torch.inference_mode():
         shapes = [output.shape[1:] for output in network(example)]
     with tempfile.TemporaryDirectory() as folder, _quiet():
@@ -154,7 +166,7 @@ def export_graph(
                 _store_half(graph.graph)
             onnx.checker.check_model(graph, full_check=True)
         except (RuntimeError, ValueError, onnx.checker.ValidationError, torch.onnx.OnnxExporterError) as error:
-            raise BundleError(f"Expected {subject} to export at opset {opset}, got: {error}.") from error
+            raise BundleError(f"Cannot export {subject} at opset {opset}: {error}.", hint="Use --opset 17.") from error
     _check_version(graph, opset)
     graph.producer_name, graph.producer_version = "hilum", __version__
     _strip_origin(graph)
@@ -180,19 +192,17 @@ def _check_opset(opset: int, half_weights: bool) -> None:
 def _check_version(graph: Any, opset: int) -> None:
     found = next(entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx"))
     if found != opset:
-        raise BundleError(
-            f"Expected the graph at opset {opset}, the exporter could only give {found}.", hint=f"Use --opset {found}."
-        )
+        raise BundleError(f"Expected a graph at opset {opset}, got {found}.", hint=f"Use --opset {found}.")
 
 
 def _declare(output: Any, shape: Sequence[int]) -> None:
-    """Give an output's sizes after the batch, of which the older exporter does not know all."""
+    """Set the sizes of an output after the batch axis, which the older exporter does not set completely."""
     for axis, size in zip(output.type.tensor_type.shape.dim[1:], shape, strict=True):
         axis.dim_value = size
 
 
 def _strip_origin(message: Any) -> None:
-    """Clear every ``doc_string`` and ``metadata_props``: the exporter writes its stack traces, with paths, there."""
+    """Clear ``doc_string`` and ``metadata_props``, in which the exporter stores stack traces with paths."""
     for field, value in message.ListFields():
         if field.name in ("doc_string", "metadata_props"):
             message.ClearField(field.name)
@@ -202,7 +212,7 @@ def _strip_origin(message: Any) -> None:
 
 
 def _store_half(graph: Any) -> None:
-    """Turn float32 initializers of 2 or more dimensions into float16 and a Cast, where every value stays the same."""
+    """Replace float32 initializers of 2 or more dimensions by float16 and a Cast, if no value changes."""
     casts = []
     for tensor in graph.initializer:
         if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) < 2:
@@ -216,26 +226,27 @@ def _store_half(graph: Any) -> None:
             casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT))
     nodes = list(graph.node)
     del graph.node[:]
-    graph.node.extend([*casts, *nodes])  # in the order of computation, which ONNX asks for
+    graph.node.extend([*casts, *nodes])  # ONNX requires topological order
 
 
 def _exporter(opset: int, names: list[str], dynamic_batch: bool, keep_batch_norms: bool) -> dict[str, Any]:
-    """Which of PyTorch's exporters, the moving batch axis in its terms, and what keeps it from folding batch norms.
+    """Return the arguments of torch.onnx.export for the exporter, the dynamic batch axis and batch normalizations.
 
-    The newer one writes opset 18 and above; ONNX's converter has no way down for Pad, so below that the older one.
+    The newer exporter writes opset 18 and above, and ONNX cannot convert its Pad to lower ones, so the older exporter
+    is used below.
     """
     if opset >= _FIRST_DYNAMO_OPSET:
         shapes = ({0: torch.export.Dim("batch")},) if dynamic_batch else None
         return {"dynamo": True, "dynamic_shapes": shapes}
     axes = {name: {0: "batch"} for name in names} if dynamic_batch else None
     modes = torch.onnx.TrainingMode
-    training = modes.PRESERVE if keep_batch_norms else modes.EVAL  # the network is in evaluation mode either way
+    training = modes.PRESERVE if keep_batch_norms else modes.EVAL  # the network is in evaluation mode in both cases
     return {"dynamo": False, "dynamic_axes": axes, "training": training}
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter, which prints each of its steps and warns of its own internals."""
+    """Suppress output and warnings of the exporter."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The proof that two backends are the same function. It raises; it is never skipped and never a warning."""
+"""Parity check: compare the outputs of two backends, and raise if they differ by more than the tolerance."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from hilum.config import PreprocessSpec
 from hilum.errors import ParityError
 
 TOLERANCE = 1e-4
-"""Largest difference of a probability; and of a logit or an evidence value, relative to it where it is above 1."""
+"""Maximum difference of probabilities, and of logits and evidence (relative for values above 1)."""
 MASK_AGREEMENT = 0.9999
-"""Smallest share of mask pixels that must be equal."""
+"""Minimum fraction of equal mask pixels."""
 ROUNDING_TOLERANCE = 0.05
-"""Largest difference of a probability, before temperature, that rounded weights may make on real files."""
+"""Maximum change of a probability, before temperature scaling, by rounding weights, on real files."""
 BATCH_SIZES = (1, 2, 5)
 
 
 @dataclass(frozen=True)
 class Parity:
-    """What was compared and how far it was apart.
+    """Differences between the outputs of two backends.
 
-    A difference of logits is absolute up to 1 and relative above, |a - b| / max(1, |a|), since float32 has 24 bits
-    whatever the size.
+    Differences of logits and evidence are |a - b| / max(1, |a|): absolute up to 1, relative above.
 
     Attributes:
-        images: how many inputs, over all batches.
-        segmentation: largest absolute difference of lung probabilities.
-        classification, evidence: largest differences, as said; evidence is 0 where there is none.
-        probabilities: largest absolute difference after softmax.
-        mask_agreement: share of equal pixels after the threshold, over all images.
-        labels_equal: share of equal arg max.
+        images: Number of images over all batches.
+        segmentation: Maximum absolute difference of lung probabilities.
+        classification: Maximum difference of logits.
+        probabilities: Maximum absolute difference after softmax.
+        evidence: Maximum difference of evidence; 0 without evidence.
+        mask_agreement: Fraction of equal mask pixels over all images.
+        labels_equal: Fraction of images with the same predicted class.
     """
 
     images: int
@@ -47,26 +47,27 @@ class Parity:
     labels_equal: float
 
     def as_dict(self) -> dict[str, float]:
-        """For the manifest."""
+        """Return the differences as a dict for the manifest."""
         return asdict(self)
 
 
 def random_batches(
     spec: PreprocessSpec, batch_sizes: Sequence[int] = BATCH_SIZES, seed: int = 0
 ) -> list[NDArray[np.float32]]:
-    """Batches (N, C, S, S) of uniform noise in [0, 1], one for each size."""
+    """Return batches (N, C, S, S) float32 of uniform noise in [0, 1], one for each batch size."""
     random = np.random.default_rng(seed)
     shape = (spec.channels, spec.size, spec.size)
     return [random.random((n, *shape), dtype=np.float32) for n in batch_sizes]
 
 
 def compare(reference: Backend, candidate: Backend, batches: Iterable[NDArray[np.float32]], threshold: float) -> Parity:
-    """Run both on the same inputs and measure.
+    """Run two backends on the same batches and return their differences.
 
     Args:
-        reference, candidate: the engines.
-        batches: (N, C, S, S) float32 each.
-        threshold: of the mask.
+        reference: The first backend.
+        candidate: The second backend.
+        batches: Batches (N, C, S, S) float32.
+        threshold: Probability above which a pixel is lung.
     """
     rows = [_difference(reference.run(batch), candidate.run(batch), threshold) for batch in batches]
     images, pixels = sum(row[0] for row in rows), sum(row[1] for row in rows)
@@ -83,43 +84,46 @@ def compare(reference: Backend, candidate: Backend, batches: Iterable[NDArray[np
 
 
 def require_parity(parity: Parity, *, tolerance: float = TOLERANCE, what: str = "PyTorch and ONNX Runtime") -> None:
-    """Raise unless everything is within its bound.
+    """Check that all differences are within their tolerance.
+
+    Args:
+        parity: The differences.
+        tolerance: Maximum difference of probabilities, logits and evidence.
+        what: Names of the backends in the message.
 
     Raises:
-        ParityError: names each measure that is outside, with its bound.
+        ParityError: A difference exceeds its tolerance.
     """
     bounds = dict.fromkeys(("segmentation", "classification", "probabilities", "evidence"), tolerance)
     failures = [
-        f"{name} differs by {value:.2e}, at most {bound:.0e} is allowed"
+        f"{name} differs by {value:.2e}, tolerance {bound:.0e}"
         for name, bound in bounds.items()
         if not (value := getattr(parity, name)) <= bound  # written so that NaN fails
     ]
     if not parity.mask_agreement >= MASK_AGREEMENT:
-        failures.append(
-            f"masks agree in {parity.mask_agreement:.4%} of pixels, at least {MASK_AGREEMENT:.2%} is needed"
-        )
+        failures.append(f"masks agree in {parity.mask_agreement:.4%} of pixels, minimum {MASK_AGREEMENT:.2%}")
     if parity.labels_equal != 1:
-        failures.append(f"labels agree in {parity.labels_equal:.2%} of images, all must")
+        failures.append(f"labels agree in {parity.labels_equal:.2%} of images, minimum 100%")
     if failures:
         raise ParityError(
-            f"Expected {what} to agree on {parity.images} images: {'; '.join(failures)}.",
-            hint="The bundle was not written. Try another --opset, or train in 32-true precision.",
+            f"{what} disagree on {parity.images} images: {'; '.join(failures)}.",
+            hint="The bundle was not written. Try another --opset, or train with --precision 32-true.",
         )
 
 
 def require_small_rounding(parity: Parity) -> None:
-    """Raise unless rounded weights answer as those did that were measured and calibrated.
+    """Check that rounding weights changes predictions only slightly.
 
     Args:
-        parity: of the network before rounding and after it, on real files.
+        parity: Differences between the network before and after rounding, on real files.
 
     Raises:
-        ParityError: a probability moved by more than ROUNDING_TOLERANCE.
+        ParityError: A probability changed by more than ROUNDING_TOLERANCE.
     """
     if not parity.probabilities <= ROUNDING_TOLERANCE:  # written so that NaN fails
         raise ParityError(
-            f"Expected weights rounded to float16 to move probabilities by at most {ROUNDING_TOLERANCE} on "
-            f"{parity.images} files, got {parity.probabilities:.3f}: calibration and figures would not be theirs.",
+            f"Rounding weights to float16 changes a probability by {parity.probabilities:.3f} ({parity.images} files), "
+            f"more than {ROUNDING_TOLERANCE}; metrics and calibration would no longer apply.",
             hint="The bundle was not written. Export without --half-weights.",
         )
 

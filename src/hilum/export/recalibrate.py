@@ -1,4 +1,4 @@
-"""Fit a bundle's calibration anew on local images; its network stays as it is."""
+"""Refit the calibration of a bundle on local images, without changing its network."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ _HEADING = "## Calibration"
 
 @dataclass(frozen=True)
 class Recalibration:
-    """What a recalibration did.
+    """Result of a recalibration.
 
     Attributes:
-        manifest: of the new bundle, sealed.
-        calibration: what was fitted, on all of the images.
-        before: the images at the old bundle's temperature.
-        after: the same images, each at a temperature fitted on the other folds, none of its group among them.
-        images: labeled images per class.
+        manifest: Manifest of the new bundle, sealed.
+        calibration: The calibration, fitted on all images.
+        before: Calibration errors at the temperature of the old bundle.
+        after: Calibration errors by cross-validation: each image at a temperature fitted on the other folds.
+        images: Number of labeled images per class.
     """
 
     manifest: Manifest
@@ -69,31 +69,34 @@ def recalibrate(
     resamples: int = 1000,
     step: Step | None = None,
 ) -> Recalibration:
-    """Fit temperature, quantiles and abstention threshold on labeled images, and write the bundle with them.
+    """Refit temperature, quantiles and abstention threshold of a bundle on labeled images, and write a new bundle.
 
-    Nothing is trained: the network's files are the old bundle's to the byte, the manifest and the model card change.
-    What the new temperature is worth is measured by cross-fitting, five folds of whole groups.
+    The network's files are copied unchanged; the manifest and the model card change. The effect of the new temperature
+    is measured by five-fold cross-validation over groups.
 
     Args:
-        path: the bundle.
-        data: a folder of class folders or a CSV, of images that the network was not trained on.
-        out: the bundle to write: a folder, or a ``.hilum`` file.
-        classes: keep only these labels of the data; all by default.
-        split: only the images whose ``split`` is this one.
-        min_images: the least number of labeled images.
-        target_accuracy: of the images answered, for the threshold, in (0, 1).
-        resamples: of the bootstrap.
-        step: is told of the long parts, and of what is wrong with the data.
+        path: The bundle.
+        data: A folder of class folders or a CSV with images that the network was not trained on.
+        out: The bundle to write: a folder, or a ``.hilum`` file.
+        classes: Keep only these labels; all by default.
+        split: Use only the images of this split.
+        min_images: Minimum number of labeled images.
+        target_accuracy: Target accuracy on the images without abstention, in (0, 1).
+        resamples: Bootstrap resamples.
+        step: Progress callbacks, and callback for findings.
+
+    Returns:
+        The new manifest and calibration, and the calibration errors before and after.
 
     Raises:
-        BundleError: the bundle cannot be opened.
-        DataError: a label is none of the bundle's classes, there are fewer than ``min_images`` labeled images, of
-            fewer than 5 groups or 2 classes, or they are what the bundle was trained on.
+        BundleError: The bundle cannot be loaded.
+        DataError: A label is not a class of the bundle, there are fewer than ``min_images`` labeled images, fewer than
+            5 groups or fewer than 2 classes, or the images are the training data of the bundle.
         OutputError: ``out`` cannot be written.
     """
     step = step or Step()
     bundle = load_bundle(path)
-    labels_of(build_index(data, classes=classes, check=False).records, bundle.manifest.class_names)  # before minutes
+    labels_of(build_index(data, classes=classes, check=False).records, bundle.manifest.class_names)  # fails early
     index = build_index(data, classes=classes, progress=step.begin("Checking files"))
     step.found(index.findings)
     _refuse_training_data(bundle.manifest, index, split)
@@ -106,17 +109,22 @@ def recalibrate(
 
 
 def cross_fitted(logits: FloatArray, labels: NDArray[np.int64], clusters: NDArray[np.int64]) -> FloatArray:
-    """Logits (N, K), each divided by the temperature fitted on the four folds that its group is not in.
+    """Return logits (N, K), each divided by the temperature fitted on the four folds without its group.
 
-    Groups are dealt into the folds by the class of their first image, in a random order (seed 0).
+    Groups are assigned to folds by the class of their first image, in a random order (seed 0).
+
+    Args:
+        logits: (N, K) float64.
+        labels: (N,) int64.
+        clusters: (N,) int64, the group of each image.
 
     Raises:
-        DataError: there are fewer than 5 groups, or the labels of four folds are of one class.
+        DataError: There are fewer than 5 groups, or four folds have labels of a single class.
     """
     groups, first = np.unique(clusters, return_index=True)
     if groups.size < FOLDS:
         raise DataError(
-            f"Expected at least {FOLDS} groups to measure a new temperature on, got {groups.size}.",
+            f"Expected at least {FOLDS} groups for cross-validation, got {groups.size}.",
             hint="Use images of more patients, or correct the `group` column.",
         )
     shuffled = np.random.default_rng(0).permutation(groups.size)
@@ -134,19 +142,19 @@ def cross_fitted(logits: FloatArray, labels: NDArray[np.int64], clusters: NDArra
 def _refuse_training_data(manifest: Manifest, index: Index, split: SplitName | None) -> None:
     if manifest.index_digest == index.digest and split in (None, "train"):
         raise DataError(
-            "Expected images that the network was not trained on, got the index of its training data.",
-            hint="Name other data, or --split val where the data have a `split` column.",
+            "The images are the training data of the bundle.",
+            hint="Use other images, or --split val if the dataset has a `split` column.",
         )
 
 
 def _labeled(index: Index, split: SplitName | None, min_images: int) -> tuple[Record, ...]:
-    # Without the masks, which a calibration has no use for.
+    # Without masks, which calibration does not need.
     records = tuple(replace(r, mask_path=None) for r in index.records if r.label and split in (None, r.split))
     if len(records) < min_images:
         where = f" in the split {split}" if split else ""
         raise DataError(
-            f"Expected at least {min_images} labeled images{where} to calibrate on, got {len(records)}.",
-            hint="Add labeled images: over fewer, a temperature and quantiles are chance.",
+            f"Expected at least {min_images} labeled images{where}, got {len(records)}.",
+            hint="Add labeled images; with fewer, temperature and quantiles are unreliable.",
         )
     return records
 
@@ -170,20 +178,20 @@ def _score(bundle: Bundle, index: Index, records: tuple[Record, ...], split: Spl
 
 
 def _seen(scores: Scores) -> tuple[Finding, ...]:
-    """A warning where images to calibrate on are in the network's training data."""
+    """Return a warning if some images are in the network's training data."""
     if scores.seen is None or not scores.seen.any():
         return ()
     names = tuple(name for name, seen in zip(scores.files, scores.seen, strict=True) if seen)
     message = (
-        f"{len(names):,} of {len(scores.files):,} images are in the model's training data (its training or validation "
-        "split); on training images a network is surer than on others, and the calibration too"
+        f"{len(names):,} of {len(scores.files):,} images are in the model's training data (training or validation "
+        "split), on which a network is overconfident; the calibration will be, too"
     )
     return (Finding("seen_before", "warning", message, names),)
 
 
 def _absent_classes(images: Mapping[str, int]) -> tuple[Finding, ...]:
     absent = [name for name, count in images.items() if not count]
-    message = f"no image of {', '.join(absent)}: nothing rules these classes out, they will be in every prediction set"
+    message = f"no images of {', '.join(absent)}: these classes will be in every prediction set"
     return (Finding("class_without_images", "warning", message),) if absent else ()
 
 
@@ -214,7 +222,7 @@ def _refit(
 
 
 def _figures(figures: CalibrationFigures) -> dict[str, Any]:
-    """The three figures with their intervals; what is undefined is None."""
+    """Return the three calibration errors with their intervals; NaN becomes None."""
     entries = {name: asdict(getattr(figures, name)) for name in _FIGURES}
     return {
         name: {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in entry.items()}
@@ -225,18 +233,18 @@ def _figures(figures: CalibrationFigures) -> dict[str, Any]:
 def _card(
     old: str, manifest: Manifest, calibration: Calibration, before: CalibrationFigures, after: CalibrationFigures
 ) -> str:
-    """The old model card with a section on the calibration, in place of one that it may have."""
+    """Return the old model card with its section on calibration replaced or added."""
     threshold = calibration.abstention_threshold
     abstains = "never" if threshold is None else f"below a probability of {threshold:.3f}"
     lines = [
         _HEADING,
         "",
-        f"Fitted anew on {calibration.n:,} images of {calibration.groups:,} groups (split {calibration.split}, index "
+        f"Refitted on {calibration.n:,} images of {calibration.groups:,} groups (split {calibration.split}, index "
         f"SHA-256 {calibration.digest}), from bundle {manifest.bundle_id[:12]}. Temperature {manifest.temperature:.3f} "
-        f"before, {calibration.temperature:.3f} now; it abstains {abstains}. Figures elsewhere in this card are of the "
-        "temperature before.",
+        f"before, {calibration.temperature:.3f} after; it abstains {abstains}. Other metrics in this card use the "
+        "previous temperature.",
         "",
-        "| figure | before | after, cross-fitted in five folds of groups |",
+        "| figure | before | after, five-fold cross-validation over groups |",
         "|---|---|---|",
         *[f"| {name} | {getattr(before, name)} | {getattr(after, name)} |" for name in _FIGURES],
         "",

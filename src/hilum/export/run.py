@@ -1,4 +1,4 @@
-"""From a run's best weights to a bundle: exported, proved, described, then written; or not written at all."""
+"""Export the best weights of a run as a bundle, after checking parity between PyTorch and ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ from hilum.types import Record
 _FILES = (ONNX_MODEL, WEIGHTS, MODEL_CARD, FEATURES, GATE_MODEL, TRAINING_HASHES)
 _PARITY_FILES = 16
 _PARITY_BATCH = 4
-_ROUNDING_FILES = 200  # more than for parity: how far rounding moves an answer varies with the image
+_ROUNDING_FILES = 200  # more than for parity, since the effect of rounding varies between images
 
 
 def export_run(
@@ -78,32 +78,32 @@ def export_run(
     training_hashes: bool | None = None,
     step: Step | None = None,
 ) -> Manifest:
-    """Export a run as a bundle, after PyTorch and ONNX Runtime have agreed on random batches and on real files.
+    """Export a run as a bundle and return its manifest.
+
+    The bundle is written only if PyTorch and ONNX Runtime agree on random batches and on images of the test split.
 
     Args:
-        root: the run's folder.
-        out: the bundle to write: a folder, or a ``.hilum`` file.
-        opset: of the ONNX graph.
-        name: for people; the folder's name by default.
-        half_weights: round the weights of convolutions and linear layers to float16 and store them so, which halves
-            the files. Calibration and figures stay those of the run; the manifest says what rounding moved.
-        gate: a folder of hilum train-gate; by default the bundle gets the gate that comes with hilum.
-        training_hashes: whether the bundle carries a perceptual hash of each training and validation image, and those
-            of the bundle that the run started from; by default what the run's settings say.
-        step: is told of the long parts.
+        root: The run's folder.
+        out: The bundle to write: a folder, or a ``.hilum`` file.
+        opset: ONNX operator set version.
+        name: Display name; the folder's name by default.
+        half_weights: Round and store weights of convolutions and linear layers as float16, which halves the file size.
+            Calibration and metrics are those of the unrounded weights; the manifest contains the effect of rounding.
+        gate: Folder of a gate trained by hilum train-gate; the packaged gate by default.
+        training_hashes: Include perceptual hashes of training and validation images, also those of a fine-tuned
+            bundle; by default as in the run's settings.
+        step: Progress callbacks.
 
     Raises:
-        CheckpointError: the run is not trained.
-        ParityError: the two differ, or rounding moves a probability too far; nothing is written.
+        CheckpointError: The run has no trained weights.
+        ParityError: PyTorch and ONNX Runtime disagree, or rounding changes a probability too much; nothing is written.
         OutputError: ``out`` cannot be written.
     """
     check_replaceable(out, _FILES)
     run, config = open_run(root)
     step = step or Step()
     if not run.best.exists():
-        raise CheckpointError(
-            f"Expected trained weights in {run.best}, found none.", hint=f"Finish it: hilum train --resume {root}."
-        )
+        raise CheckpointError(f"Run '{root}' has no trained weights.", hint=f"Finish it: hilum train --resume {root}")
     index, split = index_and_split(config, run, step)
     model = load_model(run, config, len(index.class_names))
     step.begin("Exporting to ONNX")
@@ -134,7 +134,7 @@ def export_run(
 
 
 def _gate(folder: Path | None) -> tuple[LearnedThresholds | None, dict[str, bytes]]:
-    """The bounds and the graph of the gate in ``folder``, or of the one that comes with hilum."""
+    """Return thresholds and ONNX file of the gate in ``folder``, or of the packaged gate."""
     if folder is not None:
         model, stored = load_gate(folder)
         return stored.thresholds, {GATE_MODEL: model}
@@ -147,7 +147,7 @@ def _gate(folder: Path | None) -> tuple[LearnedThresholds | None, dict[str, byte
 def _prove(
     model: nn.Module, graph: bytes, unrounded: nn.Module | None, spec: PreprocessSpec, test: tuple[Record, ...]
 ) -> dict[str, Any]:
-    """Parity of ``model`` and ``graph``, and what rounding moved; raises where either is too much."""
+    """Check the parity of ``model`` and ``graph`` and the effect of rounding; return them for the manifest."""
     reference, candidate = PyTorchBackend(model), OnnxRuntimeBackend(graph)
     threshold = Manifest.model_fields["mask_threshold"].default
     noise = compare(reference, candidate, random_batches(spec), threshold)
@@ -187,7 +187,7 @@ def _describe(
 
 
 def _trained_on(run: RunFolder, config: Config, index: Index, split: Split, step: Step) -> KnownImages:
-    """The images of all trainings that made the weights, this run's and those of the bundle it started from."""
+    """Return the training images of the run and of the bundle that it started from."""
     hashes = []
     for name in ("train", "val"):
         if records := records_of(index, split, name):
@@ -197,7 +197,7 @@ def _trained_on(run: RunFolder, config: Config, index: Index, split: Split, step
 
 
 def _sources(index: Index, split: Split, start: Start | None) -> tuple[str, ...]:
-    """Of all images that the weights have seen; empty where those of the bundle they started from are not known."""
+    """Return the sources of all training images; empty if those of the fine-tuned bundle are unknown."""
     own = {record.source for record in records_of(index, split, "train") if record.source is not None}
     if start is None:
         return tuple(sorted(own))
@@ -205,21 +205,18 @@ def _sources(index: Index, split: Split, start: Start | None) -> tuple[str, ...]
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """All that decide the weights, without paths of the training machine."""
+    """Return all settings that determine the weights, without paths."""
     return config.model_dump(mode="json", exclude={"data": True, "model": {"encoder_weights"}, "training": INDIFFERENT})
 
 
 def _figures(run: RunFolder) -> list[dict[str, Any]]:
-    """What the run's last evaluation on its test split gave, on images that no training before it had seen.
-
-    Empty where it has not been evaluated.
-    """
+    """Return the metrics of the run's test report on unseen images; empty without a report."""
     report = run.results("test") / REPORT_FILE
     return [figure.model_dump() for figure in load_report(report).unseen_figures] if report.is_file() else []
 
 
 def _seen_of_test(run: RunFolder) -> tuple[int, int] | None:
-    """How many of the test images the bundle was trained on that the run started from, and of how many; or None."""
+    """Return the number of test images in the fine-tuned bundle's training data and in total, or None if unknown."""
     report = run.results("test") / REPORT_FILE
     if not report.is_file():
         return None
@@ -251,12 +248,12 @@ def _data_facts(run: RunFolder, config: Config, index: Index, split: Split) -> d
 
 
 def _spread(records: tuple[Record, ...], count: int) -> tuple[Record, ...]:
-    """At most ``count`` of them, over the classes, by which an index goes."""
+    """Return at most ``count`` records at equal steps, which covers all classes of a sorted index."""
     return records[:: max(1, -(-len(records) // count))]
 
 
 def _file_batches(records: tuple[Record, ...], spec: PreprocessSpec) -> list[NDArray[np.float32]]:
-    """The files' own bytes, read and preprocessed as ``predict`` does, in batches (N, C, S, S)."""
+    """Read and preprocess files as for prediction, and return batches (N, C, S, S) float32."""
     images = [preprocess(read_radiograph(record.image_path), spec) for record in records]
     return [np.stack(images[start : start + _PARITY_BATCH]) for start in range(0, len(images), _PARITY_BATCH)]
 

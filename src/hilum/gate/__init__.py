@@ -1,4 +1,4 @@
-"""The gate: what an image must pass before it reaches the network; the same object wherever a file comes in."""
+"""Input check ("the gate") and post-inference check, shared by CLI, services and Python API."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The nine checks of the original project on whether an image looks like a radiograph, one function each.
+"""The nine input checks of the original project, one function each.
 
-They are hand-set measurements of brightness, contrast and texture: cheap, and blind to anatomy. Quantities
-and bounds are those of the original, so that a file gets the same verdict here as there. All are taken on 8-bit
-gray (``hilum.imaging.preprocess.to_uint8``), whatever the depth of the file.
+They measure brightness, contrast and texture with fixed thresholds and do not consider anatomy. Measurements and
+thresholds are those of the original, so a file gets the same verdict. All use 8-bit gray levels
+(``hilum.imaging.preprocess.to_uint8``).
 """
 
 from __future__ import annotations
@@ -24,43 +24,43 @@ _HORIZONTAL_RUN = np.ones((1, 5), np.uint8)
 
 
 class Thresholds(BaseModel):
-    """The bounds of the nine checks; a value on its bound passes. Gray levels are 8-bit, 0 to 255."""
+    """Thresholds of the nine checks; a value equal to its threshold passes. Gray levels are 8-bit, 0 to 255."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    minimum_side: int = Field(default=256, ge=1, description="Least length of the shorter side, pixels.")
+    minimum_side: int = Field(default=256, ge=1, description="Minimum length of the shorter side, pixels.")
     color_difference: float = Field(
-        default=8.0, ge=0, description="Largest mean absolute difference between two color channels, gray levels."
+        default=8.0, ge=0, description="Maximum mean absolute difference between two color channels, gray levels."
     )
-    brightness_low: float = Field(default=20.0, ge=0, le=255, description="Least mean, gray levels.")
-    brightness_high: float = Field(default=240.0, ge=0, le=255, description="Largest mean, gray levels.")
-    contrast: float = Field(default=8.0, ge=0, description="Least standard deviation over the image, gray levels.")
+    brightness_low: float = Field(default=20.0, ge=0, le=255, description="Minimum mean, gray levels.")
+    brightness_high: float = Field(default=240.0, ge=0, le=255, description="Maximum mean, gray levels.")
+    contrast: float = Field(default=8.0, ge=0, description="Minimum standard deviation of the image, gray levels.")
     local_detail: float = Field(
-        default=20.0, ge=0, description="Least mean variance in an 8 x 8 window, squared gray levels."
+        default=20.0, ge=0, description="Minimum mean variance in 8 x 8 windows, squared gray levels."
     )
     entropy: float = Field(
-        default=3.0, ge=0, le=8, description="Least Shannon entropy of the histogram, bits (at most 8)."
+        default=3.0, ge=0, le=8, description="Minimum Shannon entropy of the histogram, bits (at most 8)."
     )
     rib_edges: float = Field(
         default=0.0005,
         ge=0,
         le=1,
-        description="Least share of pixels on horizontal edge runs of 5 pixels, in [0, 1].",
+        description="Minimum fraction of pixels on horizontal edge runs of 5 pixels, in [0, 1].",
     )
     tail_share: float = Field(
         default=0.05,
         ge=0,
         le=1,
-        description="Least share of pixels below the 25th and above the 75th percentile, in [0, 1].",
+        description="Minimum fraction of pixels below the 25th and above the 75th percentile, in [0, 1].",
     )
-    gray_levels: int = Field(default=50, ge=1, le=256, description="Least number of different gray levels.")
+    gray_levels: int = Field(default=50, ge=1, le=256, description="Minimum number of different gray levels.")
 
 
 Check: TypeAlias = Callable[[Radiograph, Thresholds], "Finding | None"]
 
 
 def check_minimum_side(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
-    """The shorter side has enough pixels."""
+    """Check the length of the shorter side; return a finding if it is too short."""
     height, width = radiograph.shape
     if min(height, width) >= thresholds.minimum_side:
         return None
@@ -69,7 +69,7 @@ def check_minimum_side(radiograph: Radiograph, thresholds: Thresholds) -> Findin
 
 
 def check_grayness(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
-    """The color channels of the file agree (measured when it was read)."""
+    """Check the difference between the color channels; return a finding if it is too large."""
     difference = radiograph.color_difference
     if difference <= thresholds.color_difference:
         return None
@@ -78,7 +78,7 @@ def check_grayness(radiograph: Radiograph, thresholds: Thresholds) -> Finding | 
 
 
 def check_brightness(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
-    """The mean is neither near black nor near white."""
+    """Check the mean gray level; return a finding if it is too dark or too bright."""
     low, high = thresholds.brightness_low, thresholds.brightness_high
     mean = float(np.mean(to_uint8(radiograph)))
     if low <= mean <= high:
@@ -87,7 +87,7 @@ def check_brightness(radiograph: Radiograph, thresholds: Thresholds) -> Finding 
 
 
 def check_contrast(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
-    """The gray levels spread."""
+    """Check the standard deviation of the gray levels; return a finding if it is too small."""
     spread = float(np.std(to_uint8(radiograph)))
     if spread >= thresholds.contrast:
         return None
@@ -95,7 +95,7 @@ def check_contrast(radiograph: Radiograph, thresholds: Thresholds) -> Finding | 
 
 
 def check_local_detail(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
-    """The gray levels vary within small windows too: the mean squared departure from the local mean."""
+    """Check the mean variance within 8 x 8 windows; return a finding if it is too small."""
     gray = to_uint8(radiograph).astype(np.float32)
     detail = float(np.mean(cv2.blur((gray - cv2.blur(gray, _WINDOW)) ** 2, _WINDOW)))
     if detail >= thresholds.local_detail:
@@ -105,7 +105,7 @@ def check_local_detail(radiograph: Radiograph, thresholds: Thresholds) -> Findin
 
 
 def check_entropy(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
-    """The histogram is not concentrated on a few gray levels: its Shannon entropy."""
+    """Check the Shannon entropy of the histogram; return a finding if it is too small."""
     counts = _histogram(radiograph)
     shares = counts[counts > 0] / counts.sum()
     entropy = abs(float(np.sum(shares * np.log2(shares))))
@@ -115,7 +115,7 @@ def check_entropy(radiograph: Radiograph, thresholds: Thresholds) -> Finding | N
 
 
 def check_rib_edges(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
-    """There are horizontal edges, as ribs leave: Canny edges that survive an opening by a run of 5 pixels."""
+    """Check for horizontal edges such as ribs: Canny edges after an opening with a run of 5 pixels."""
     edges = cv2.Canny(to_uint8(radiograph), *_CANNY)
     runs = cv2.morphologyEx(edges, cv2.MORPH_OPEN, _HORIZONTAL_RUN)
     share = float(np.count_nonzero(runs)) / runs.size
@@ -126,7 +126,7 @@ def check_rib_edges(radiograph: Radiograph, thresholds: Thresholds) -> Finding |
 
 
 def check_dark_bright_balance(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
-    """Neither the dark nor the bright quarter has collapsed onto one gray level (a flat border)."""
+    """Check the fractions of pixels below the first and above the third quartile, which a flat border reduces."""
     gray = to_uint8(radiograph)
     first, third = np.percentile(gray, (25, 75))
     dark, bright = float(np.mean(gray < first)), float(np.mean(gray > third))
@@ -137,7 +137,7 @@ def check_dark_bright_balance(radiograph: Radiograph, thresholds: Thresholds) ->
 
 
 def check_gray_levels(radiograph: Radiograph, thresholds: Thresholds) -> Finding | None:
-    """There are intermediate grays, not a drawing in a few tones."""
+    """Check the number of different gray levels; return a finding if there are too few."""
     levels = int(np.count_nonzero(_histogram(radiograph)))
     if levels >= thresholds.gray_levels:
         return None
@@ -155,11 +155,11 @@ CHECKS: tuple[Check, ...] = (
     check_dark_bright_balance,
     check_gray_levels,
 )
-"""All nine, in the order of the original, which stopped at the first that failed."""
+"""All nine checks in the order of the original, which stopped at the first failure."""
 
 
 def _histogram(radiograph: Radiograph) -> NDArray[np.intp]:
-    """(256,) pixels at each 8-bit gray level."""
+    """Return the number of pixels at each 8-bit gray level, (256,)."""
     return np.bincount(to_uint8(radiograph).ravel(), minlength=256)
 
 

@@ -1,4 +1,7 @@
-"""Input checks: each gives a verdict on a decoded radiograph, and may check the output of the network, too."""
+"""The interface of input checks, and the two without a network: ClassicGate and NoGate.
+
+The learned gate is in hilum.gate.learned.
+"""
 
 from __future__ import annotations
 
@@ -14,64 +17,64 @@ from hilum.imaging.preprocess import to_uint8
 from hilum.types import Radiograph
 
 _MEASURABLE_SIDE = 16
-"""Below this shorter side, in pixels, texture and edges mean nothing and only the size is reported."""
+"""Pixels. If the shorter side is below this, only the size is checked."""
 
 
 class Gate(Protocol):
-    """What every gate offers; the predictor, the folder walk and the service ask for no more."""
+    """Interface of an input check."""
 
     @property
     def name(self) -> str:
-        """How the gate is called in reports and in the bundle."""
+        """Name of the gate in reports and bundles."""
 
     def __call__(self, radiograph: Radiograph) -> Verdict:
-        """The verdict on the image, before the network sees it."""
+        """Return the verdict on an image before inference."""
 
     def check_output(self, lung: NDArray[np.bool_], features: NDArray[np.float32] | None) -> tuple[Reading, ...]:
-        """What the network's answer says against it.
+        """Return the measurements of the post-inference check.
 
         Args:
-            lung: (h, w), the lung mask at the network's size, without padding.
-            features: (F,), the network's pooled features, where it gives them.
+            lung: (h, w) bool, lung mask at the network's resolution, without padding.
+            features: (F,) float32, pooled features of the network, or None.
         """
 
 
 @dataclass(frozen=True)
 class ClassicGate:
-    """The nine checks of the original project. All failures are reported, not only the first."""
+    """Input check with the nine rules of the original project. Reports all failures, not only the first."""
 
     thresholds: Thresholds = field(default_factory=Thresholds)
     name: str = "classic"
 
     def __call__(self, radiograph: Radiograph) -> Verdict:
-        """Findings of severity ``error`` in the order of ``checks.CHECKS``; none for an accepted image.
+        """Return a verdict with an ``error`` finding for each failed check, in the order of ``checks.CHECKS``.
 
-        A radiograph whose shorter side is under 16 px gets the finding on its size alone.
+        If the shorter side is under 16 px, only the size is checked.
         """
         too_small = check_minimum_side(radiograph, self.thresholds)
         if too_small and min(radiograph.shape) < _MEASURABLE_SIDE:
             return Verdict("minimum side", (too_small,))
-        # Quantized once: to_uint8 hands 8-bit pixels back as they are, so that the checks share this array.
+        # Quantized once; to_uint8 returns 8-bit pixels unchanged, so all checks share this array.
         gray = replace(radiograph, pixels=to_uint8(radiograph), bits_stored=8)
         findings = tuple(found for check in CHECKS if (found := check(gray, self.thresholds)) is not None)
         reason = ", ".join(finding.check.replace("_", " ") for finding in findings)
         return Verdict(reason or ACCEPTED, findings)
 
     def check_output(self, lung: NDArray[np.bool_], features: NDArray[np.float32] | None) -> tuple[Reading, ...]:
-        """Nothing: the original had no second stage."""
+        """Return no measurements: the original project has no post-inference check."""
         return ()
 
 
 @dataclass(frozen=True)
 class NoGate:
-    """Accepts everything: ``--gate none``."""
+    """Input check that accepts every image (``--gate none``)."""
 
     name: str = "none"
 
     def __call__(self, radiograph: Radiograph) -> Verdict:
-        """Always accepted."""
+        """Return an accepting verdict."""
         return Verdict(ACCEPTED)
 
     def check_output(self, lung: NDArray[np.bool_], features: NDArray[np.float32] | None) -> tuple[Reading, ...]:
-        """Always nothing."""
+        """Return no measurements."""
         return ()

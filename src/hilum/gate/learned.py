@@ -1,8 +1,8 @@
-"""The learned gate: a small network that tells frontal chest radiographs from all else, and which way up they are.
+"""The learned gate: a small network that recognizes frontal chest radiographs and their orientation.
 
-Plain measurements come first (size, exposure, contrast), then the network's readings: what kind of image it is, and
-of a frontal radiograph its gray scale, its turn, whether the lungs are in view. ``hilum train-gate`` trains it and sets
-its bounds.
+Size, exposure and contrast are checked first, then the kind of image and, for frontal radiographs, inversion,
+rotation and whether the lungs are in view. ``hilum train-gate`` trains the network and sets the thresholds
+(hilum.gate_training).
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from hilum.types import Radiograph
 GATE_INPUT = "image"
 GATE_OUTPUTS = ("kind", "turn", "flags")
 _HALVED = 3
-"""Images are halved to no less than this many times the gate's input before they are fitted into it."""
+"""Images are downsampled by powers of 2 to at least this multiple of the network's input size before resizing."""
 _FRONTAL_VIEWS = ("PA", "AP")
 
 
 class LearnedThresholds(BaseModel):
-    """The bounds of the learned gate; a value on its bound passes. Probabilities are in [0, 1]."""
+    """Thresholds of the learned gate; a value equal to its threshold passes. Probabilities are in [0, 1]."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    minimum_side: int = Field(default=64, ge=1, description="Least length of the shorter side, pixels.")
-    dark: float = Field(default=8.0, ge=0, le=255, description="Least mean, 8-bit gray levels.")
-    bright: float = Field(default=247.0, ge=0, le=255, description="Largest mean, 8-bit gray levels.")
-    contrast: float = Field(default=6.0, ge=0, description="Least standard deviation, 8-bit gray levels.")
-    color: float = Field(default=8.0, ge=0, description="Largest mean difference of two color channels, gray levels.")
-    frontal: float = Field(default=0.5, ge=0, le=1, description="Least probability of a frontal chest image.")
-    upright: float = Field(default=0.5, ge=0, le=1, description="Least probability that it has not been turned.")
-    inverted: float = Field(default=0.5, ge=0, le=1, description="Largest probability of an inverted gray scale.")
-    cropped: float = Field(default=0.5, ge=0, le=1, description="Largest probability that the lungs are cut off.")
-    mirrored: float = Field(default=0.5, ge=0, le=1, description="Largest probability that it is mirrored.")
-    annotated: float = Field(default=0.5, ge=0, le=1, description="Largest probability of words or arrows drawn on it.")
+    minimum_side: int = Field(default=64, ge=1, description="Minimum length of the shorter side, pixels.")
+    dark: float = Field(default=8.0, ge=0, le=255, description="Minimum mean, 8-bit gray levels.")
+    bright: float = Field(default=247.0, ge=0, le=255, description="Maximum mean, 8-bit gray levels.")
+    contrast: float = Field(default=6.0, ge=0, description="Minimum standard deviation, 8-bit gray levels.")
+    color: float = Field(default=8.0, ge=0, description="Maximum mean difference of two color channels, gray levels.")
+    frontal: float = Field(default=0.5, ge=0, le=1, description="Minimum probability of a frontal chest radiograph.")
+    upright: float = Field(default=0.5, ge=0, le=1, description="Minimum probability of an upright image.")
+    inverted: float = Field(default=0.5, ge=0, le=1, description="Maximum probability of an inverted gray scale.")
+    cropped: float = Field(default=0.5, ge=0, le=1, description="Maximum probability that the lungs are cut off.")
+    mirrored: float = Field(default=0.5, ge=0, le=1, description="Maximum probability of a mirrored image.")
+    annotated: float = Field(default=0.5, ge=0, le=1, description="Maximum probability of burned-in text or arrows.")
 
 
 class GateReading(NamedTuple):
-    """Probabilities that the network gives N images."""
+    """Output of the gate's network for N images, probabilities."""
 
     kind: NDArray[np.float32]  # (N, 6), of KINDS; sums to 1
     turn: NDArray[np.float32]  # (N, 4), of TURNS; sums to 1
@@ -57,43 +57,51 @@ class GateReading(NamedTuple):
 
 
 class GateEngine:
-    """The network in ONNX Runtime, on one thread, since images are read and examined in several.
+    """The gate's network in ONNX Runtime, on one thread, since images are checked in several threads.
 
     Args:
-        model: the bytes of the graph.
+        model: Content of the ONNX file.
 
     Raises:
-        BundleError: the graph cannot be loaded, or is not a gate's.
+        BundleError: The graph cannot be loaded, or is not that of a gate.
     """
 
     def __init__(self, model: bytes) -> None:
-        import onnxruntime  # thresholds are read where no gate is opened, and should not wait for it
+        import onnxruntime  # slow, and not needed to read thresholds
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's own classes share no other base
-            raise BundleError(f"Expected a gate as an ONNX graph, ONNX Runtime says: {error}.") from error
+        except Exception as error:  # ONNX Runtime's exceptions have no other common base
+            raise BundleError(
+                f"Cannot load the gate's ONNX graph: {error}.", hint="Train or copy the gate again."
+            ) from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if [value.name for value in inputs] != [GATE_INPUT] or tuple(value.name for value in outputs) != GATE_OUTPUTS:
-            raise BundleError(f"Expected a gate's graph, from {GATE_INPUT} to {', '.join(GATE_OUTPUTS)}; got another.")
+            raise BundleError(
+                f"The ONNX graph is not that of a gate, from {GATE_INPUT} to {', '.join(GATE_OUTPUTS)}.",
+                hint="Use the folder that hilum train-gate wrote.",
+            )
         self.spec = PreprocessSpec(size=int(inputs[0].shape[-1]))
 
     def read(self, images: NDArray[np.float32]) -> GateReading:
-        """(N, 1, S, S) in [0, 1], from hilum.imaging.preprocess with ``spec``, to a GateReading."""
+        """Run the network on images (N, 1, S, S) in [0, 1], preprocessed with ``spec``, and return a GateReading."""
         return GateReading(*self._session.run(None, {GATE_INPUT: images}))
 
 
 class LearnedGate:
-    """The gate that knows a chest radiograph.
+    """Input check by a trained network, with a post-inference check.
 
     Args:
-        model: the bytes of its ONNX graph.
-        thresholds: those that were set for this network.
-        answer: the bounds of the second stage.
-        reference: where the features of the main network's training images lie; None: the distance is not measured.
+        model: Content of the ONNX file.
+        thresholds: Thresholds set for this network.
+        answer: Thresholds of the post-inference check.
+        reference: Feature statistics of the training images of the main network; None disables the feature distance.
+
+    Raises:
+        BundleError: The graph cannot be loaded, or is not that of a gate.
     """
 
     name = "learned"
@@ -110,10 +118,7 @@ class LearnedGate:
         self._answer, self._reference = answer or AnswerThresholds(), reference
 
     def __call__(self, radiograph: Radiograph) -> Verdict:
-        """The verdict on an image of any size.
-
-        What an image is comes first: of one that is no frontal radiograph it is not said which way up it is.
-        """
+        """Return the verdict on an image of any size. The orientation is checked only for frontal radiographs."""
         bounds = self._thresholds
         fitted = fit_image(halved(radiograph, _HALVED * self._engine.spec.size), self._engine.spec)
         readings = plain_readings(radiograph, fitted, self._engine.spec, bounds)
@@ -127,7 +132,7 @@ class LearnedGate:
         return Verdict.of(readings + placed, radiograph.origin, _orientation_fix(placed, read))
 
     def check_output(self, lung: NDArray[np.bool_], features: NDArray[np.float32] | None) -> tuple[Reading, ...]:
-        """The shape of the lungs, and the distance of the features where both are there to measure it."""
+        """Return the measurements of the lung shape and, if features and reference exist, of the feature distance."""
         readings = lung_readings(LungShape.of(lung), self._answer)
         if features is None or self._reference is None:
             return readings
@@ -135,10 +140,10 @@ class LearnedGate:
 
 
 def halved(radiograph: Radiograph, longest: int) -> Radiograph:
-    """The image halved, means of 2 x 2 pixels, until its longer side is below twice ``longest``.
+    """Return the image downsampled by powers of 2 until its longer side is below twice ``longest``.
 
-    It leaves little for fit_image's reduction by any factor, which takes long on large images; an odd last row or
-    column is cut.
+    Each step averages 2 x 2 pixels and drops an odd last row or column. This is faster on large images than fit_image
+    alone.
     """
     pixels = radiograph.pixels
     while max(pixels.shape) >= 2 * longest and min(pixels.shape) >= 2:
@@ -151,7 +156,14 @@ def halved(radiograph: Radiograph, longest: int) -> Radiograph:
 def plain_readings(
     radiograph: Radiograph, fitted: NDArray[np.uint8], spec: PreprocessSpec, bounds: LearnedThresholds
 ) -> tuple[Reading, ...]:
-    """Size, exposure, contrast and color; the gray levels are those of ``fitted``, without its padding."""
+    """Return the measurements of size, exposure, contrast and color.
+
+    Args:
+        radiograph: The image.
+        fitted: The image resized by fit_image; its gray levels are measured, without padding.
+        spec: The preprocessing of ``fitted``.
+        bounds: The thresholds.
+    """
     top, left, height, width = placement(radiograph.shape, spec)
     content = fitted[top : top + height, left : left + width]
     mean, spread, side = float(content.mean()), float(content.std()), min(radiograph.shape)
@@ -167,7 +179,7 @@ def plain_readings(
 
 
 def _declared_view(view: str | None) -> tuple[Reading, ...]:
-    """What a DICOM file says of its view, where it says anything; headers are often wrong, so it is a warning."""
+    """Check the view position of a DICOM header, if present; a warning only, since headers are often wrong."""
     if not view:
         return ()
     passed, expected = view.upper() in _FRONTAL_VIEWS, " or ".join(_FRONTAL_VIEWS)
@@ -175,7 +187,7 @@ def _declared_view(view: str | None) -> tuple[Reading, ...]:
 
 
 def frontal_reading(read: GateReading, bounds: LearnedThresholds) -> Reading:
-    """Whether the first image of ``read`` is a frontal chest radiograph, and what it is otherwise."""
+    """Return the measurement whether the first image of ``read`` is a frontal chest radiograph."""
     value, reason = float(read.kind[0, FRONTAL]), KIND_REASONS[KINDS[1 + int(read.kind[0, 1:].argmax())]]
     return Reading.at_least(
         "frontal", "probability of a frontal chest radiograph", value, bounds.frontal, reason=reason
@@ -183,7 +195,7 @@ def frontal_reading(read: GateReading, bounds: LearnedThresholds) -> Reading:
 
 
 def geometry_readings(read: GateReading, bounds: LearnedThresholds) -> tuple[Reading, ...]:
-    """What is read of a frontal radiograph, the first of ``read``."""
+    """Return the measurements of orientation, cropping and annotations of the first image of ``read``."""
     flags: dict[str, float] = dict(zip(FLAGS, read.flags[0].tolist(), strict=True))
     upright, turned = float(read.turn[0, 0]), f"rotated {TURNS[_turn(read)]} degrees clockwise"
     most = Reading.at_most
@@ -200,12 +212,12 @@ def geometry_readings(read: GateReading, bounds: LearnedThresholds) -> tuple[Rea
 
 
 def _turn(read: GateReading) -> int:
-    """The likeliest turn of the first image other than none, in quarter turns clockwise."""
+    """Return the most probable rotation of the first image other than 0, in quarter turns clockwise."""
     return 1 + int(read.turn[0, 1:].argmax())
 
 
 def _orientation_fix(readings: Sequence[Reading], read: GateReading) -> OrientationFix | None:
-    """How to put it right, where a wrong gray scale and a turn are all that speaks against it."""
+    """Return the orientation fix, if inversion and rotation are the only errors."""
     failed = {reading.check for reading in readings if not reading.passed and reading.severity == "error"}
     if not failed or failed - {"inverted", "rotated"}:
         return None

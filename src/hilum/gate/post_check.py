@@ -1,7 +1,7 @@
-"""The gate's second stage: what the main network's own answer says against the image.
+"""Post-inference check: measurements of the network's output that indicate an out-of-distribution image.
 
-An image that passed the first stage can still be one that the network does not know: its lungs come out as no lungs do,
-or its features lie far from those of the images it was trained on (Lee et al. 2018, NeurIPS: Mahalanobis distance).
+It measures the shape of the predicted lungs and the Mahalanobis distance of the features to those of the training
+images (Lee et al. 2018, NeurIPS).
 """
 
 from __future__ import annotations
@@ -24,77 +24,82 @@ from hilum.types import Severity
 Floats = NDArray[np.float32]
 
 _PART = 0.05
-"""A connected piece of at least this share of the lungs counts as a part."""
+"""Minimum size of a connected component that is counted, as a fraction of the lung area."""
 
 
 class AnswerThresholds(BaseModel):
-    """The bounds of the second stage; a value on its bound passes, None is not measured. Shares are in [0, 1].
+    """Thresholds of the post-inference check; a value equal to its threshold passes; None disables a measurement.
 
-    ``hilum export`` sets them on the validation images, so that a network whose masks mean nothing, since it was
-    trained on none, refuses nothing by them.
+    ``hilum export`` sets them on the validation images. Networks trained without masks have no thresholds of the lung
+    shape. Fractions are in [0, 1].
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    lungs_found: float | None = Field(None, ge=0, le=1, description="Least share of the image that is lung, to answer.")
-    lung_least: float | None = Field(None, ge=0, le=1, description="Least usual share of the image that is lung.")
-    lung_most: float | None = Field(None, ge=0, le=1, description="Largest usual share of the image that is lung.")
-    parts: int | None = Field(None, ge=1, description="Most pieces of lung.")
-    symmetry: float | None = Field(None, ge=0, le=1, description="Least lung on one side over that on the other.")
-    border: float | None = Field(None, ge=0, description="Most lung on the image's edge: see LungShape.")
-    distance_refused: float | None = Field(None, ge=0, description="Largest feature distance, to answer.")
-    distance_warned: float | None = Field(None, ge=0, description="Largest usual feature distance.")
+    lungs_found: float | None = Field(None, ge=0, le=1, description="Minimum lung fraction of the image; else refused.")
+    lung_least: float | None = Field(None, ge=0, le=1, description="Minimum lung fraction without a warning.")
+    lung_most: float | None = Field(None, ge=0, le=1, description="Maximum lung fraction without a warning.")
+    parts: int | None = Field(None, ge=1, description="Maximum number of lung components.")
+    symmetry: float | None = Field(None, ge=0, le=1, description="Minimum ratio of the lung areas of both sides.")
+    border: float | None = Field(None, ge=0, description="Maximum lung at the image's edge; see LungShape.")
+    distance_refused: float | None = Field(None, ge=0, description="Maximum feature distance; else refused.")
+    distance_warned: float | None = Field(None, ge=0, description="Maximum feature distance without a warning.")
 
 
 @dataclass(frozen=True)
 class FeatureReference:
-    """Where the features of the training images lie.
+    """Feature statistics of the training images.
 
     Attributes:
         mean: (F,) float32.
-        whitening: (F, F) float32, which turns a difference from the mean into uncorrelated units.
+        whitening: (F, F) float32, maps differences from the mean to uncorrelated units of variance 1.
     """
 
     mean: Floats
     whitening: Floats
 
     def distance(self, features: Floats) -> NDArray[np.float64]:
-        """(N, F) to (N,): the Mahalanobis distance over the root of F, so that a training radiograph's is about 1."""
+        """Return the Mahalanobis distance of features (N, F) over sqrt(F), as (N,); about 1 for training images."""
         units = (features.astype(np.float64) - self.mean) @ self.whitening
         return np.asarray(np.sqrt(np.mean(units**2, axis=1)), np.float64)
 
     def content(self) -> bytes:
-        """As an uncompressed NumPy archive."""
+        """Return the statistics as the content of an uncompressed NumPy archive."""
         stream = io.BytesIO()
         np.savez(stream, mean=self.mean, whitening=self.whitening)
         return stream.getvalue()
 
     @classmethod
     def read(cls, content: bytes) -> FeatureReference:
-        """From ``content``; nothing in it can execute.
+        """Read the statistics from the result of ``content``, without pickle.
 
         Raises:
-            BundleError: it is damaged.
+            BundleError: The content is damaged.
         """
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as archive:
                 mean, whitening = archive["mean"].astype(np.float32), archive["whitening"].astype(np.float32)
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise BundleError(f"Expected statistics of features as a NumPy archive, got: {error}.") from error
+            raise BundleError(
+                f"Cannot read the feature statistics: {error}.", hint="Export the bundle again."
+            ) from error
         if mean.ndim != 1 or whitening.shape != (mean.size, mean.size):
-            raise BundleError(f"Expected (F,) and (F, F), got {mean.shape} and {whitening.shape}.")
+            raise BundleError(
+                f"Expected feature statistics of shape (F,) and (F, F), got {mean.shape} and {whitening.shape}.",
+                hint="Export the bundle again.",
+            )
         return cls(mean, whitening)
 
 
 @dataclass(frozen=True)
 class LungShape:
-    """What is measured of one lung mask.
+    """Measurements of a lung mask.
 
     Attributes:
-        share: of the image that is lung.
-        parts: connected pieces of at least a twentieth of the lungs.
-        symmetry: lung on the side of the image's middle that has less, over that on the other.
-        border: lung pixels on the image's edge, over the square root of the lungs' pixels.
+        share: Lung area as a fraction of the image.
+        parts: Number of connected components with at least 5% of the lung area.
+        symmetry: Ratio of the smaller to the larger lung area of the left and right half of the image.
+        border: Number of lung pixels at the image's edge, divided by the square root of the lung area in pixels.
     """
 
     share: float
@@ -104,7 +109,7 @@ class LungShape:
 
     @classmethod
     def of(cls, lung: NDArray[np.bool_]) -> LungShape:
-        """Of a mask (H, W) of the image alone, without padding."""
+        """Measure a mask (H, W) bool of the image without padding."""
         area = int(np.count_nonzero(lung))
         if not area:
             return cls(0.0, 0, 0.0, 0.0)
@@ -117,7 +122,7 @@ class LungShape:
 
 
 def lung_readings(shape: LungShape, bounds: AnswerThresholds) -> tuple[Reading, ...]:
-    """Whether the lungs look like lungs. None found refuses; all else warns, since disease deforms them too."""
+    """Return the measurements of the lung shape. Missing lungs are an error; others warn, as disease alters shape."""
     area, one_side = "share of the image that is lung", "lung on one side over that on the other"
     return _measured(
         (Reading.at_least, "lungs_found", area, shape.share, bounds.lungs_found, "error", "no lungs found"),
@@ -131,7 +136,7 @@ def lung_readings(shape: LungShape, bounds: AnswerThresholds) -> tuple[Reading, 
 
 
 def distance_readings(distance: float, bounds: AnswerThresholds) -> tuple[Reading, ...]:
-    """How far the image lies from those of training: very far refuses, far warns."""
+    """Return the measurements of the feature distance: an error if very large, a warning if large."""
     what, said = "feature distance", "unlike the training images"
     return _measured(
         (Reading.at_most, "unlike_training", what, distance, bounds.distance_refused, "error", said),
@@ -143,5 +148,5 @@ _Measurement: TypeAlias = "tuple[Callable[..., Reading], str, str, float, float 
 
 
 def _measured(*measurements: _Measurement) -> tuple[Reading, ...]:
-    """The readings of all that have a bound."""
+    """Return the measurements that have a threshold."""
     return tuple(make(*facts) for make, *facts in measurements if facts[3] is not None)

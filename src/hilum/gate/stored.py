@@ -1,4 +1,4 @@
-"""A trained gate on the disk: what ``hilum train-gate`` writes and ``hilum export --gate-from`` puts into a bundle.
+"""Read and write trained gates, which ``hilum train-gate`` writes and ``hilum export --gate-from`` bundles.
 
 gate.onnx    the network, weights embedded
 gate.json    the manifest below
@@ -22,22 +22,28 @@ _MANIFEST = "gate.json"
 
 
 class StoredGate(BaseModel):
-    """What a trained gate says of itself."""
+    """Manifest of a trained gate."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     thresholds: LearnedThresholds
-    training: dict[str, Any] = Field(default_factory=dict, description="Settings, and how many images of each kind.")
-    calibration: dict[str, Any] = Field(default_factory=dict, description="What the thresholds were set on.")
+    training: dict[str, Any] = Field(default_factory=dict, description="Settings, and the number of images per kind.")
+    calibration: dict[str, Any] = Field(default_factory=dict, description="Data on which the thresholds were set.")
     hilum_version: str = __version__
-    sha256: str = Field(description="Of gate.onnx.")
+    sha256: str = Field(description="SHA-256 of gate.onnx.")
 
 
 def write_gate(folder: Path, model: bytes, thresholds: LearnedThresholds, **facts: dict[str, Any]) -> StoredGate:
-    """Write a gate; the manifest last, so that one that is there is whole.
+    """Write a gate and return its manifest, which is written last.
+
+    Args:
+        folder: Output folder.
+        model: Content of the ONNX file.
+        thresholds: The thresholds.
+        facts: ``training`` and ``calibration`` of StoredGate.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: The folder cannot be written.
     """
     stored = StoredGate(thresholds=thresholds, sha256=sha256_bytes(model), **facts)
     write_bytes(folder / GATE_MODEL, model)
@@ -46,10 +52,10 @@ def write_gate(folder: Path, model: bytes, thresholds: LearnedThresholds, **fact
 
 
 def load_gate(folder: Path) -> tuple[bytes, StoredGate]:
-    """The graph's bytes and the manifest.
+    """Return the content of the ONNX file and the manifest of a gate.
 
     Raises:
-        BundleError: the folder holds no gate, or a changed one.
+        BundleError: The folder contains no gate, or its network was changed.
     """
     try:
         stored = StoredGate.model_validate(
@@ -58,8 +64,10 @@ def load_gate(folder: Path) -> tuple[bytes, StoredGate]:
         model = (folder / GATE_MODEL).read_bytes()
     except (OSError, ValueError, ValidationError) as error:
         raise BundleError(
-            f"Expected a gate in {folder}, got: {error}.", hint="Name a folder that hilum train-gate wrote."
+            f"'{folder}' is not a trained gate: {error}.", hint="Name a folder written by hilum train-gate."
         ) from error
     if sha256_bytes(model) != stored.sha256:
-        raise BundleError(f"Expected {GATE_MODEL} in {folder} to be the one that its manifest names; it has changed.")
+        raise BundleError(
+            f"{GATE_MODEL} in '{folder}' was changed: its SHA-256 differs.", hint="Train or copy the gate again."
+        )
     return model, stored

@@ -1,4 +1,4 @@
-"""All bounds of all gates, as a bundle keeps them."""
+"""Thresholds of all input checks, as stored in a bundle."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from hilum.gate.post_check import AnswerThresholds
 
 
 class GateThresholds(BaseModel):
-    """Bounds by gate and stage."""
+    """Thresholds of the input checks and the post-inference check."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    classic: Thresholds = Field(default_factory=Thresholds, description="Of the nine checks.")
-    learned: LearnedThresholds | None = Field(None, description="Of the learned gate; None: it is not in this bundle.")
-    answer: AnswerThresholds = Field(default_factory=AnswerThresholds, description="Of the second stage.")
+    classic: Thresholds = Field(default_factory=Thresholds, description="Thresholds of the classic gate.")
+    learned: LearnedThresholds | None = Field(None, description="Thresholds of the learned gate; None: not in bundle.")
+    answer: AnswerThresholds = Field(default_factory=AnswerThresholds, description="Of the post-inference check.")

@@ -1,4 +1,4 @@
-"""The verdict of an input check on one image, the measurements behind it, and the fix of a wrong orientation."""
+"""Result types of the input checks: measurements, verdicts and orientation fixes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hilum.types import Finding, Gray, Radiograph, Severity
 
 KINDS = ("frontal", "lateral", "other radiograph", "slice", "collage", "picture")
-"""Frontal chest radiograph; lateral view; another body part; CT and the like; several or framed images; all else."""
+"""Frontal chest radiograph; lateral view; other body part; CT slice or similar; several or framed images; other."""
 
 
 FRONTAL, LATERAL, OTHER, SLICE, COLLAGE, PICTURE = range(len(KINDS))
@@ -25,15 +25,15 @@ KIND_REASONS = {
     "collage": "collage or screenshot",
     "picture": "not a radiograph",
 }
-"""Why an image of each other kind is refused."""
+"""Reason for refusal by kind."""
 
 
 TURNS = (0, 90, 180, 270)
-"""Degrees clockwise that an image may have been turned by."""
+"""Possible rotations, degrees clockwise."""
 
 
 FLAGS = ("inverted", "mirrored", "cropped", "annotated")
-"""What else may be true of a frontal image."""
+"""Further properties of a frontal radiograph."""
 
 
 ACCEPTED = "accepted"
@@ -43,16 +43,16 @@ _Array = TypeVar("_Array", bound=np.generic)
 
 @dataclass(frozen=True)
 class Reading:
-    """One measurement against its bound.
+    """One measurement of an input check and its threshold.
 
     Attributes:
-        check: the name of the check, in snake case.
-        measured: the value, with what it is.
-        expected: the bound.
-        passed: whether it is kept.
-        severity: what it means where it is not: ``error`` refuses.
-        reason: what is then said of the image, in a few words; the check's name by default.
-        value: the measured number alone.
+        check: Name of the check in snake case.
+        measured: Description and value of the measurement.
+        expected: Description of the threshold.
+        passed: Whether the measurement meets the threshold.
+        severity: Severity if it does not; ``error`` refuses the image.
+        reason: Short description of the failure; the name of the check by default.
+        value: The measured number.
     """
 
     check: str
@@ -67,7 +67,7 @@ class Reading:
     def at_least(
         cls, check: str, what: str, value: float, bound: float, severity: Severity = "error", reason: str = ""
     ) -> Reading:
-        """Of a value that has to reach its bound."""
+        """Return the measurement of a value that must be at least ``bound``."""
         passed = value >= bound
         return cls(check, f"{what} {value:.4g}", f"at least {bound:.4g}", passed, severity, reason, value)
 
@@ -75,17 +75,17 @@ class Reading:
     def at_most(
         cls, check: str, what: str, value: float, bound: float, severity: Severity = "error", reason: str = ""
     ) -> Reading:
-        """Of a value that must not pass its bound."""
+        """Return the measurement of a value that must be at most ``bound``."""
         passed = value <= bound
         return cls(check, f"{what} {value:.4g}", f"at most {bound:.4g}", passed, severity, reason, value)
 
     @property
     def words(self) -> str:
-        """The reason, in words."""
+        """The reason, or the name of the check with spaces."""
         return self.reason or self.check.replace("_", " ")
 
     def finding(self, origin: str) -> Finding:
-        """What is said of a reading that did not pass."""
+        """Return the finding of a failed measurement."""
         message = f"{self.words}: {self.measured}, expected {self.expected}"
         return Finding(self.check, self.severity, message, (origin,) if origin else ())
 
@@ -95,15 +95,15 @@ class OrientationFix:
     """A rotation or inversion found by the input check, and its inverse. The two commute.
 
     Attributes:
-        turn: quarter turns clockwise that it has been turned by, 0 to 3.
-        inverted: whether its gray scale is inverted.
+        turn: Rotation of the image, 0 to 3 quarter turns clockwise.
+        inverted: Whether its gray scale is inverted.
     """
 
     turn: int = 0
     inverted: bool = False
 
     def apply(self, radiograph: Radiograph) -> Radiograph:
-        """Undo the rotation and the inversion."""
+        """Return the radiograph with rotation and inversion undone."""
         pixels = radiograph.pixels
         if self.inverted:
             pixels = np.subtract((1 << radiograph.bits_stored) - 1, pixels, dtype=pixels.dtype)
@@ -111,12 +111,12 @@ class OrientationFix:
         return replace(radiograph, pixels=upright)
 
     def back(self, upright: NDArray[_Array]) -> NDArray[_Array]:
-        """Map an array (..., H, W) on the fixed image back to the image as the file has it."""
+        """Map an array (..., H, W) over the corrected image back to the original image."""
         return np.ascontiguousarray(np.rot90(upright, -self.turn, axes=(-2, -1)))
 
     def describe(self) -> str:
-        """What was done, in words."""
-        done = ([f"turned by {90 * (4 - self.turn)} degrees clockwise"] if self.turn else []) + (
+        """Describe the correction."""
+        done = ([f"rotated by {90 * (4 - self.turn)} degrees clockwise"] if self.turn else []) + (
             ["gray scale inverted"] if self.inverted else []
         )
         return " and ".join(done)
@@ -124,13 +124,13 @@ class OrientationFix:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a gate says of one image.
+    """Verdict of an input check on one image.
 
     Attributes:
-        reason: ``accepted``, or in a few words why not.
-        findings: all that speaks against it; an ``error`` among them refuses it.
-        readings: every measurement, in the order in which they were taken.
-        orientation_fix: the fix of a wrong orientation, where that would suffice; else None.
+        reason: ``accepted``, or a short reason for refusal.
+        findings: Findings of the failed measurements; an ``error`` refuses the image.
+        readings: All measurements, in order.
+        orientation_fix: Correction that would make the image acceptable, or None.
     """
 
     reason: str
@@ -140,13 +140,13 @@ class Verdict:
 
     @classmethod
     def of(cls, readings: tuple[Reading, ...], origin: str, orientation_fix: OrientationFix | None = None) -> Verdict:
-        """The verdict that follows from readings; its reason names those that refuse, in their order."""
+        """Return the verdict that follows from measurements; its reason names those that refuse the image, in order."""
         failed = [reading for reading in readings if not reading.passed]
         reason = ", ".join(reading.words for reading in failed if reading.severity == "error")
         return cls(reason or ACCEPTED, tuple(reading.finding(origin) for reading in failed), readings, orientation_fix)
 
     def followed_by(self, readings: tuple[Reading, ...], origin: str) -> Verdict:
-        """This verdict with those of a later stage."""
+        """Return this verdict extended by the measurements of a later check."""
         later = Verdict.of(readings, origin)
         reasons = [reason for reason in (self.reason, later.reason) if reason != ACCEPTED]
         return Verdict(

@@ -1,1 +1,1 @@
-"""Training of the learned input check: its examples, network and loop (PyTorch)."""
+"""Train the learned input check (PyTorch): samples, augmentation, network and loop."""

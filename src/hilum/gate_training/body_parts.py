@@ -1,7 +1,7 @@
-"""Radiographs of other parts of the body, drawn: hand, limb, skull, pelvis, abdomen, breast, a chest from the side.
+"""Synthetic radiographs of other body parts, as negative examples: hand, limb, skull, pelvis, abdomen, breast, lateral.
 
-Each function takes a generator and the side S in pixels and returns gray levels (S, S) uint8. They are sketches of
-where the bright and the dark of such images lie, of nobody.
+Each function takes a random generator and the side S in pixels and returns gray levels (S, S) uint8. The images are
+rough sketches of the distribution of bright and dark regions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Point = tuple[float, float]
 
 
 def hand(random: np.random.Generator, size: int) -> Gray8:
-    """A palm and five rays of bones, fingers up."""
+    """Draw a hand with the fingers up."""
     image = _blank(random, size)
     wrist = (0.5 + random.uniform(-0.05, 0.05), random.uniform(0.8, 0.95))
     spread, reach = random.uniform(0.6, 1.1), random.uniform(0.55, 0.75)
@@ -43,7 +43,7 @@ def hand(random: np.random.Generator, size: int) -> Gray8:
 
 
 def limb(random: np.random.Generator, size: int) -> Gray8:
-    """Two shafts that meet in a joint: a knee, an elbow, an ankle."""
+    """Draw two long bones with a joint, such as a knee, an elbow or an ankle."""
     image = _blank(random, size)
     joint = (0.5 + random.uniform(-0.08, 0.08), random.uniform(0.4, 0.6))
     bend, wide = random.uniform(-0.9, 0.9), random.uniform(0.07, 0.13)
@@ -65,7 +65,7 @@ def limb(random: np.random.Generator, size: int) -> Gray8:
 
 
 def skull(random: np.random.Generator, size: int) -> Gray8:
-    """A skull from the side or from the front: a bright rim, a jaw, a neck."""
+    """Draw a skull with jaw and neck, lateral or frontal."""
     image = _blank(random, size)
     center, wide, high = (0.5, random.uniform(0.36, 0.44)), random.uniform(0.27, 0.4), random.uniform(0.28, 0.36)
     frontal = random.random() < 0.5
@@ -88,7 +88,7 @@ def skull(random: np.random.Generator, size: int) -> Gray8:
 
 
 def pelvis(random: np.random.Generator, size: int) -> Gray8:
-    """Two iliac wings, a sacrum, hips and thighs."""
+    """Draw a pelvis with iliac wings, sacrum, hips and thighs."""
     image = _blank(random, size)
     _oval(image, (0.5, 0.5), random.uniform(0.5, 0.65), random.uniform(0.5, 0.7), 0.35)
     level = random.uniform(0.25, 0.4)
@@ -106,7 +106,7 @@ def pelvis(random: np.random.Generator, size: int) -> Gray8:
 
 
 def abdomen(random: np.random.Generator, size: int) -> Gray8:
-    """A lumbar spine between soft tissue with bowel gas, the wings of the pelvis below."""
+    """Draw an abdomen with lumbar spine, bowel gas and pelvic wings."""
     image = _blank(random, size)
     _oval(image, (0.5, 0.5), random.uniform(0.45, 0.6), random.uniform(0.6, 0.9), 0.45)
     _spine(image, random, 0.5, -0.05, 0.8, random.uniform(0.06, 0.08))
@@ -120,7 +120,7 @@ def abdomen(random: np.random.Generator, size: int) -> Gray8:
 
 
 def breast(random: np.random.Generator, size: int) -> Gray8:
-    """A half disc at the edge of a dark image, with strands towards the nipple."""
+    """Draw a mammogram: a half disc at the edge of a dark image, with strands towards the nipple."""
     image = np.zeros((size, size), np.float32)
     center, wide, high = (0.0, random.uniform(0.4, 0.6)), random.uniform(0.35, 0.75), random.uniform(0.28, 0.45)
     _oval(image, center, wide, high, random.uniform(0.25, 0.5))
@@ -140,7 +140,7 @@ def breast(random: np.random.Generator, size: int) -> Gray8:
 
 
 def lateral_chest(random: np.random.Generator, size: int) -> Gray8:
-    """A chest from the side: one dark field between breastbone and spine, a heart in front, a dome below."""
+    """Draw a lateral chest radiograph."""
     image = _blank(random, size)
     wide = random.uniform(0.28, 0.42)
     _oval(image, (0.5, 0.55), 1.15 * wide, 0.62, 0.55)
@@ -159,7 +159,7 @@ def lateral_chest(random: np.random.Generator, size: int) -> Gray8:
 BODY_PARTS: dict[str, Part] = {
     "hand": hand, "limb": limb, "skull": skull, "pelvis": pelvis, "abdomen": abdomen, "breast": breast,
 }  # fmt: skip
-"""By what they show; the chest from the side is apart, since it has a reason of its own."""
+"""Drawing functions by body part, without the lateral chest, which is a kind of its own."""
 
 
 def _blank(random: np.random.Generator, size: int) -> Image:
@@ -167,7 +167,7 @@ def _blank(random: np.random.Generator, size: int) -> Image:
 
 
 def _oval(image: Image, center: Point, wide: float, high: float, level: float) -> None:
-    """Add ``level`` inside an ellipse; lengths are shares of the side, as everywhere here."""
+    """Add ``level`` inside an ellipse. All lengths in this module are fractions of the side."""
     size = image.shape[0]
     y, x = np.mgrid[:size, :size].astype(np.float32) / size
     inside = ((x - center[0]) / wide) ** 2 + ((y - center[1]) / high) ** 2
@@ -184,7 +184,7 @@ def _disc(image: Image, center: Point, radius: float, level: float) -> None:
 
 
 def _bar(image: Image, start: Point, end: Point, wide: float, level: float) -> None:
-    """Add ``level`` along a thick line with round ends."""
+    """Add ``level`` along a thick line."""
     size = image.shape[0]
     layer = np.zeros((size, size), np.uint8)
     near, far = ((int(x * size), int(y * size)) for x, y in (start, end))
@@ -193,7 +193,7 @@ def _bar(image: Image, start: Point, end: Point, wide: float, level: float) -> N
 
 
 def _bone(image: Image, start: Point, end: Point, wide: float) -> None:
-    """A shaft: bright edges, a less bright middle."""
+    """Draw the shaft of a bone, with edges brighter than the middle."""
     _bar(image, start, end, wide, 0.35)
     _bar(image, start, end, 0.55 * wide, -0.13)
 
@@ -206,7 +206,7 @@ def _spine(image: Image, random: np.random.Generator, x: float, top: float, bott
 
 
 def _exposed(image: Image, random: np.random.Generator) -> Gray8:
-    """Blurred by scatter, with grain, a drawn tone, and a little turned."""
+    """Rotate, blur, add noise, and return the image with a random exposure."""
     size = image.shape[0]
     turn = cv2.getRotationMatrix2D((size / 2, size / 2), random.uniform(-20, 20), random.uniform(0.8, 1.25))
     turned = cv2.warpAffine(image, turn, (size, size), borderMode=cv2.BORDER_REPLICATE)

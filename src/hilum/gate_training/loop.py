@@ -1,4 +1,4 @@
-"""Training the gate's network: views are drawn as it goes, so there is no epoch, only steps."""
+"""Training loop of the gate's network. Views are drawn during training, so it has steps but no epochs."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ STATE_FILE = "gate_state.ckpt"
 
 @dataclass(frozen=True)
 class GateTraining:
-    """Settings of a gate's training.
+    """Settings of the gate's training.
 
     Attributes:
-        steps: batches in all.
-        batch_size: views in a batch.
-        size: side of the gate's input, pixels, a multiple of 32.
-        learning_rate: the greatest, of a one-cycle schedule (Smith & Topin 2019).
-        weight_decay: of AdamW.
-        ema_decay: of the averaged weights, which are the ones kept.
-        seed: of the weights and of every view.
-        workers: processes that draw views.
-        checkpoint_every: steps between two states on the disk.
+        steps: Number of optimizer steps, one batch each.
+        batch_size: Views per batch.
+        size: Side of the network's input in pixels, a multiple of 32.
+        learning_rate: Peak learning rate of a one-cycle schedule (Smith & Topin 2019).
+        weight_decay: Weight decay of AdamW.
+        ema_decay: Decay of the exponential moving average of the weights, which is saved.
+        seed: Random seed of weights and views.
+        workers: Number of data-loading processes.
+        checkpoint_every: Steps between saved training states.
     """
 
     steps: int = 6000
@@ -52,7 +52,7 @@ class GateTraining:
 
 
 class _Views(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Batch by batch, each a function of (seed, step)."""
+    """Dataset of batches, each a function of (seed, step)."""
 
     def __init__(self, samples: Samples, settings: GateTraining) -> None:
         self._samples, self._settings = samples, settings
@@ -68,18 +68,18 @@ class _Views(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 def train_gate_net(
     samples: Samples, settings: GateTraining, folder: Path, identity: str, progress: Progress | None = None
 ) -> GateNet:
-    """The trained network, with averaged weights.
+    """Train the gate's network and return it with averaged weights, in evaluation mode.
 
     Args:
-        images: what views are drawn from.
-        settings: all that decides the weights beside them.
-        folder: keeps the state; a training that was killed goes on from there.
-        identity: a text that a resumed training must share with the first.
-        progress: is called with (steps done, in all).
+        samples: Samples that views are drawn from.
+        settings: Training settings.
+        folder: Folder of the training state, from which an interrupted training is resumed.
+        identity: Text that must be the same when a training is resumed.
+        progress: Called with (steps done, total steps).
 
     Raises:
-        CheckpointError: the state in ``folder`` is of another training.
-        DataError: the loss is no longer a number.
+        CheckpointError: The state in ``folder`` belongs to another training.
+        DataError: The loss is not finite.
     """
     torch.manual_seed(settings.seed)
     net = GateNet(settings.size).to(memory_format=torch.channels_last)
@@ -95,7 +95,7 @@ def train_gate_net(
         torch.manual_seed(settings.seed + step)  # dropout
         loss = gate_loss(net(_scaled(images)), properties)
         if not torch.isfinite(loss):
-            raise DataError(f"Expected a finite loss, got {float(loss)} at step {step}.", hint="Lower --learning-rate.")
+            raise DataError(f"The loss is {float(loss)} at step {step}.", hint="Lower --learning-rate.")
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -113,11 +113,11 @@ def train_gate_net(
 
 
 def gate_loss(output: GateOutput, properties: torch.Tensor) -> torch.Tensor:
-    """The sum of three means: over all kinds, over the turns of frontal radiographs, over the flags that are known.
+    """Return the sum of three mean losses: of the kind, of the rotation of frontal radiographs, and of known flags.
 
     Args:
-        output: of N images.
-        properties: (N, 2 + flags) int64, of hilum.gate_training.views.View.properties; what is below 0 is not known.
+        output: Logits of N images.
+        properties: (N, 2 + flags) int64, from hilum.gate_training.views.View.properties; values below 0 are unknown.
     """
     kind, turn, flags = properties[:, 0], properties[:, 1], properties[:, 2:]
     loss = functional.cross_entropy(output.kind, kind)
@@ -131,7 +131,7 @@ def gate_loss(output: GateOutput, properties: torch.Tensor) -> torch.Tensor:
 
 
 def settings_text(settings: GateTraining) -> str:
-    """All that decides the weights, for the identity of a training."""
+    """Return the settings that determine the weights as text, for the identity of a training."""
     indifferent = ("workers", "checkpoint_every")
     return repr({name: value for name, value in asdict(settings).items() if name not in indifferent})
 
@@ -153,17 +153,17 @@ def _batches(samples: Samples, settings: GateTraining, done: int) -> Iterator[tu
 
 
 def _one_thread(worker: int) -> None:
-    cv2.setNumThreads(0)  # OpenCV's own threads would compete with the network's
+    cv2.setNumThreads(0)  # OpenCV's threads would compete with those of the network
 
 
 def _resume(path: Path, parts: Mapping[str, object], identity: str) -> int:
-    """Load a state into ``parts``, if there is one; the steps that it has done."""
+    """Load a state into ``parts``, if there is one, and return the number of completed steps."""
     if not path.exists():
         return 0
     state = load_state(path)
     if state["identity"] != identity:
         raise CheckpointError(
-            f"Expected the state in {path} to be of these settings and samples; it is of others.",
+            f"The state '{path}' belongs to other settings or samples.",
             hint="Choose another --output, or remove the file.",
         )
     for name, part in parts.items():

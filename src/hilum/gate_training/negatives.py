@@ -1,6 +1,6 @@
-"""Images that are no radiographs, drawn: what the gate learns to refuse beside what its user collects.
+"""Synthetic non-radiographs and CT slices, as negative examples in addition to those of the user.
 
-Each function takes a generator and the side S in pixels and returns gray levels (S, S) uint8. None shows anything real.
+Each function takes a random generator and the side S in pixels and returns gray levels (S, S) uint8.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LETTERS = "abcdefghiklmnoprstuvwxyzABDEGHKLMNPRST0123456789,.-"
 
 
 def noise(random: np.random.Generator, size: int) -> Gray8:
-    """White to very smooth noise, of any mean and spread."""
+    """Draw noise, from white to very smooth, with random mean and contrast."""
     exponent = random.uniform(0, 2.5)
     fy, fx = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :]
     radius = np.hypot(fy, fx)
@@ -29,7 +29,7 @@ def noise(random: np.random.Generator, size: int) -> Gray8:
 
 
 def gradient(random: np.random.Generator, size: int) -> Gray8:
-    """Linear, radial or conical shading, alone or over noise."""
+    """Draw a linear, radial or conical gradient with noise."""
     y, x = np.mgrid[:size, :size] / size - random.uniform(0.2, 0.8, (2, 1, 1))
     angle = random.uniform(0, 2 * np.pi)
     kinds = (x * np.cos(angle) + y * np.sin(angle), np.hypot(x, y), np.arctan2(y, x))
@@ -38,7 +38,7 @@ def gradient(random: np.random.Generator, size: int) -> Gray8:
 
 
 def texture(random: np.random.Generator, size: int) -> Gray8:
-    """Cells, stripes, checks or weave."""
+    """Draw cells, stripes, a checkerboard or a weave."""
     y, x = np.mgrid[:size, :size].astype(np.float64)
     kind = int(random.integers(4))
     if kind == 0:
@@ -53,7 +53,7 @@ def texture(random: np.random.Generator, size: int) -> Gray8:
 
 
 def text_page(random: np.random.Generator, size: int) -> Gray8:
-    """Lines of letters, dark on light or light on dark, in one or two columns."""
+    """Draw a page of text in one or two columns."""
     page = np.full((size, size), 235, np.uint8)
     step, scale = random.uniform(0.03, 0.12) * size, random.uniform(0.25, 1.2)
     columns = int(random.integers(1, 3))
@@ -72,7 +72,7 @@ def text_page(random: np.random.Generator, size: int) -> Gray8:
 
 
 def code(random: np.random.Generator, size: int) -> Gray8:
-    """A QR code or a bar code, of nothing, in the middle of a page."""
+    """Draw a random QR code or bar code."""
     page = np.full((size, size), 255, np.uint8)
     side = int(random.uniform(0.4, 0.95) * size)
     if random.random() < 0.7:
@@ -91,7 +91,7 @@ def code(random: np.random.Generator, size: int) -> Gray8:
 
 
 def plot(random: np.random.Generator, size: int) -> Gray8:
-    """Axes with curves, bars, points or a matrix."""
+    """Draw axes with curves, bars, points or a matrix."""
     page = np.full((size, size), 255, np.uint8)
     low, high = int(0.12 * size), int(0.93 * size)
     cv2.rectangle(page, (low, size - high), (high, size - low), 60, max(1, size // 150))
@@ -122,7 +122,7 @@ def plot(random: np.random.Generator, size: int) -> Gray8:
 
 
 def scene(random: np.random.Generator, size: int) -> Gray8:
-    """Shaded discs, boxes and triangles before a horizon: what a photograph has of shapes."""
+    """Draw shaded shapes in front of a horizon, similar to a photograph."""
     page = gradient(random, size).astype(np.float32)
     horizon = int(random.uniform(0.3, 0.8) * size)
     page[horizon:] = 0.5 * page[horizon:] + 0.5 * texture(random, size)[horizon:]
@@ -141,7 +141,7 @@ def scene(random: np.random.Generator, size: int) -> Gray8:
 
 
 def axial_slice(random: np.random.Generator, size: int) -> Gray8:
-    """A body cut across, as a CT slice shows it: an ellipse with two dark lungs, a spine, ribs and a table."""
+    """Draw an axial CT slice of the chest with lungs, spine, ribs and table."""
     y, x = np.mgrid[:size, :size] / size - 0.5
     air, soft = random.uniform(0, 0.1), random.uniform(0.4, 0.7)
     wide, high = random.uniform(0.33, 0.47), random.uniform(0.22, 0.36)
@@ -170,7 +170,7 @@ def axial_slice(random: np.random.Generator, size: int) -> Gray8:
 
 
 def coronal_slice(random: np.random.Generator, size: int) -> Gray8:
-    """A body cut from side to side, as a reformatted CT shows it: the frontal outline, but ribs are dots."""
+    """Draw a coronal CT slice of the chest, in which ribs are dots."""
     y, x = np.mgrid[:size, :size] / size - 0.5
     soft, bone, air = random.uniform(0.35, 0.8), random.uniform(0.85, 1.0), random.uniform(0.0, 0.1)
     wide = random.uniform(0.3, 0.46)
@@ -202,13 +202,13 @@ NEGATIVES: dict[str, Draw] = {
     "noise": noise, "gradient": gradient, "texture": texture, "text page": text_page, "code": code, "plot": plot,
     "scene": scene,
 }  # fmt: skip
-"""Images that are no images, by what they show."""
+"""Drawing functions of non-radiographs by content."""
 
 SLICES: dict[str, Draw] = {"axial slice": axial_slice, "coronal slice": coronal_slice}
-"""Cuts through a body, by their plane."""
+"""Drawing functions of CT slices by plane."""
 
 
 def _levels(values: NDArray[np.floating], random: np.random.Generator) -> Gray8:
-    """Any values as gray levels, of a drawn mean and spread."""
+    """Convert values to gray levels with random mean and contrast."""
     flat = (values - values.mean()) / (values.std() + 1e-9)
     return np.asarray(np.clip(random.uniform(40, 215) + random.uniform(10, 70) * flat, 0, 255), np.uint8)

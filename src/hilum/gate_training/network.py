@@ -1,7 +1,6 @@
-"""The gate's network: the first half of EfficientNet-Lite0, and from its map the kind of image and its geometry.
+"""The gate's network: the first half of EfficientNet-Lite0, with a head for the kind of image and one for its geometry.
 
-What an image is follows from its texture, wherever it is; which way up an image is follows from where things are. So
-the kind is read from the pooled map, and the geometry from the whole of it.
+The kind is classified from pooled features, the geometry from the whole feature map, since it depends on positions.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ class GateOutput(NamedTuple):
 
 
 class GateNet(nn.Module):
-    """Gray levels (N, 1, S, S) in [0, 1] to GateOutput.
+    """The gate's network: gray levels (N, 1, S, S) float32 in [0, 1] to GateOutput.
 
     Args:
-        size: S in pixels, a multiple of 32.
-        dropout: before each head's last layer.
-        pretrained: start from the packaged ImageNet weights, the first layer's summed over the colors.
+        size: Side S of the input in pixels, a multiple of 32.
+        dropout: Dropout probability before the last layer of each head.
+        pretrained: Initialize with packaged ImageNet weights, summed over the color channels in the first layer.
     """
 
     def __init__(self, size: int = 96, dropout: float = 0.2, *, pretrained: bool = True) -> None:
@@ -55,7 +54,7 @@ class GateNet(nn.Module):
         )  # fmt: skip
 
     def forward(self, image: torch.Tensor) -> GateOutput:
-        """See GateOutput."""
+        """Return the logits of a batch."""
         maps = self.blocks(self.stem((image - 0.5) / 0.25))
         features = self.features(maps)
         pooled = torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)
@@ -64,7 +63,7 @@ class GateNet(nn.Module):
 
 
 def _gray(convolution: nn.Conv2d) -> nn.Conv2d:
-    """A first layer for one channel that does with it what the layer for three did with three equal ones."""
+    """Convert a first layer with three input channels to the equivalent layer for gray input."""
     convolution.weight = nn.Parameter(convolution.weight.detach().sum(dim=1, keepdim=True))
     convolution.in_channels = 1
     return convolution

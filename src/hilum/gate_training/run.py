@@ -1,4 +1,4 @@
-"""``hilum train-gate``: from a data set and a table of other images to a gate on the disk."""
+"""Train a gate from a dataset and a table of negative examples, set its thresholds and write it."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from hilum.storage import sha256_text
 from hilum.training.prepare import index_and_split
 
 _SOURCE = PreprocessSpec(size=128)
-"""Images are kept larger than the gate's input, since views are cut out of them."""
+"""Images are cached larger than the gate's input, since views are cropped from them."""
 _PHANTOMS = 240
 _TOLERANCE = 1e-3
 _BATCH = 256
 
 
 class ExportedGate(nn.Module):
-    """The network as its clients see it: probabilities in place of logits."""
+    """Wrapper of the gate's network that returns probabilities."""
 
     def __init__(self, net: GateNet) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(N, 1, S, S) float32 in [0, 1] to the outputs of GATE_OUTPUTS."""
+        """Return the outputs of GATE_OUTPUTS for images (N, 1, S, S) float32 in [0, 1]."""
         output: GateOutput = self.net(image)
         return torch.softmax(output.kind, 1), torch.softmax(output.turn, 1), torch.sigmoid(output.flags)
 
@@ -51,24 +51,29 @@ class ExportedGate(nn.Module):
 def train_gate(
     config: Config, others: Sequence[Other], out: Path, settings: GateTraining, step: Step | None = None
 ) -> StoredGate:
-    """Train a gate, set its bounds on the validation images, prove the ONNX graph, and write it.
+    """Train a gate, set its thresholds on the validation images, check the ONNX graph, and write it.
 
     Args:
-        config: names the data and how to split them; frontal radiographs of its train split are learned from.
-        others: images of the other kinds; those of the split ``train`` are learned from.
-        out: the folder; a training that was killed goes on from it.
-        settings: of the training.
-        step: is told of the long parts.
+        config: Settings of the dataset of frontal radiographs and its split.
+        others: Negative examples; those of the split ``train`` are used for training.
+        out: Output folder, from which an interrupted training is resumed.
+        settings: Training settings.
+        step: Progress callbacks.
+
+    Returns:
+        The manifest of the gate.
 
     Raises:
-        DataError: no image to train or to set the bounds on.
-        ParityError: ONNX Runtime and PyTorch differ; nothing is written.
+        DataError: There are no training or validation images.
+        ParityError: ONNX Runtime and PyTorch disagree; nothing is written.
     """
     step = step or Step()
-    index, split = index_and_split(config, RunFolder(out), step, anew=True)  # another DATA is then noticed
+    index, split = index_and_split(config, RunFolder(out), step, anew=True)  # so that a changed dataset is detected
     train, val = records_of(index, split, "train"), records_of(index, split, "val")
     if not train or not val:
-        raise DataError(f"Expected images in the splits train and val, got {len(train)} and {len(val)}.")
+        raise DataError(
+            f"Expected images in the splits train and val, got {len(train)} and {len(val)}.", hint="Check the split."
+        )
     cached = open_cache(train, _SOURCE, cache_folder(), progress=step.begin("Decoding train"))
     spec = PreprocessSpec(size=settings.size)
     good = open_cache(val, spec, cache_folder(), progress=step.begin("Decoding val"))
@@ -102,22 +107,24 @@ def _require_parity(net: GateNet, images: NDArray[np.float32], read: GateReading
     pairs = zip(reference, read, strict=True)
     worst = max(float(np.abs(ours.numpy() - theirs[:_BATCH]).max()) for ours, theirs in pairs)
     if worst > _TOLERANCE:
-        raise ParityError(f"Expected probabilities of the two engines within {_TOLERANCE}, they differ by {worst:.2e}.")
+        raise ParityError(
+            f"PyTorch and ONNX Runtime disagree: probabilities differ by {worst:.2e}, tolerance {_TOLERANCE:g}.",
+            hint="The gate was not written. Report this as a bug.",
+        )
 
 
 REFUSED = 0.002
-"""Share of good images that each check of the network may refuse."""
+"""Fraction of validation images that each check may refuse."""
 
 
 WARNED = 0.01
-"""Share of good images that each warning may be given to."""
+"""Fraction of validation images that each check may warn about."""
 
 
 def fit_thresholds(images: GateReading) -> LearnedThresholds:
-    """The bounds for the readings of frontal radiographs that lie as they should.
+    """Return thresholds from the outputs for upright frontal radiographs.
 
-    Each lies at the quantile that lets all but REFUSED or WARNED of the images pass, and never beyond even odds: a
-    image that the network thinks more likely wrong than right does not pass for being rare among good images.
+    Each is the quantile that all but a fraction REFUSED or WARNED of the images pass, limited by a probability of 0.5.
     """
     flags = {name: images.flags[:, column] for column, name in enumerate(FLAGS)}
     return LearnedThresholds(

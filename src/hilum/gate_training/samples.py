@@ -1,4 +1,4 @@
-"""What the gate learns from: views of frontal radiographs, drawn images, and images that a table names."""
+"""Training samples of the gate: views of frontal radiographs, synthetic images, and negative examples of a CSV."""
 
 from __future__ import annotations
 
@@ -26,21 +26,28 @@ from hilum.types import SplitName
 Gray8 = NDArray[np.uint8]
 
 _STORED = 256
-"""Images of the table are kept at this longer side, in pixels."""
+"""Longer side of stored negative examples, pixels."""
 _DRAWN = 128
-"""Side of a drawn image, in pixels."""
+"""Side of a synthetic image, pixels."""
 _SHARES = {FRONTAL: 0.5, LATERAL: 0.12, OTHER: 0.07, SLICE: 0.1, COLLAGE: 0.06, PICTURE: 0.15}
-"""How often each kind is drawn; those of the table that have no image are drawn by the project alone."""
+"""Sampling probability of each kind. Kinds without negative examples use synthetic images only."""
 _DRAWN_SHARE = {LATERAL: 0.15, OTHER: 0.75, SLICE: 0.25, PICTURE: 0.35}
-"""Of each kind, how often a drawn one is taken where the table has some."""
+"""Fraction of synthetic images for kinds with negative examples."""
 _PHANTOM_SHARE = 0.04
 _MASKED_SHARE = 0.5
-"""How often an image is taken from those whose lungs are known, of which alone it can be said whether it is cut off."""
+"""Fraction of images with a lung mask, which is needed to decide whether a view is cropped."""
 
 
 @dataclass(frozen=True)
 class Other:
-    """One image of the table."""
+    """One negative example of the CSV.
+
+    Attributes:
+        path: Path of the image.
+        kind: Index of its kind in KINDS.
+        collection: Name of the collection that it comes from.
+        split: Its split.
+    """
 
     path: Path
     kind: int
@@ -50,13 +57,13 @@ class Other:
 
 @dataclass(frozen=True)
 class Samples:
-    """All that views are drawn from.
+    """Samples that views are drawn from.
 
     Attributes:
-        images: decoded training images, with the lungs of some.
-        others: kind to gray images (H, W) uint8.
-        phantoms: drawn frontal radiographs and their lungs.
-        size: S of the views.
+        images: Decoded frontal radiographs, some with lung masks.
+        others: Kind to negative examples (H, W) uint8.
+        phantoms: Synthetic frontal radiographs with lung masks.
+        size: Side S of the views, pixels.
     """
 
     images: Cache
@@ -65,13 +72,22 @@ class Samples:
     size: int
 
     def batch(self, seed: int, step: int, count: int) -> tuple[Gray8, NDArray[np.int64]]:
-        """``count`` views, a function of (seed, step): (N, S, S), and (N, 2 + flags): kind, turn, flags."""
+        """Return a batch of views as a function of (seed, step).
+
+        Args:
+            seed: Random seed.
+            step: Training step.
+            count: Number of views N.
+
+        Returns:
+            Views (N, S, S) uint8, and properties (N, 2 + flags) int64: kind, rotation, flags.
+        """
         random = np.random.default_rng((seed, step))
         views = [self.view(random) for _ in range(count)]
         return np.stack([view.image for view in views]), np.array([view.properties for view in views], np.int64)
 
     def view(self, random: np.random.Generator) -> View:
-        """One drawn view of one kind."""
+        """Return a random view of a random kind."""
         kind = int(random.choice(list(_SHARES), p=list(_SHARES.values())))
         if kind == FRONTAL:
             return image_view(random, *self._image(random), self.size, FRONTAL)
@@ -107,7 +123,7 @@ class Samples:
 
 
 def draw_negative(random: np.random.Generator, kind: int) -> Gray8:
-    """An image of ``kind`` that the project draws: (S, S) uint8."""
+    """Draw a synthetic image of ``kind``, (S, S) uint8."""
     if kind == LATERAL:
         return lateral_chest(random, _DRAWN)
     choices = list({OTHER: BODY_PARTS, SLICE: SLICES, PICTURE: NEGATIVES}[kind].values())
@@ -115,46 +131,52 @@ def draw_negative(random: np.random.Generator, kind: int) -> Gray8:
 
 
 def draw_phantoms(seed: int, count: int, size: int) -> list[tuple[Gray8, NDArray[np.bool_]]]:
-    """Synthetic frontal radiographs with their lungs, (S, S)."""
+    """Draw ``count`` synthetic frontal radiographs (S, S) uint8 with lung masks (S, S) bool."""
     labels = [PHANTOM_CLASSES[number % len(PHANTOM_CLASSES)] for number in range(count)]
     drawn = [draw_phantom(seed + number, label, size=size) for number, label in enumerate(labels)]
     return [(phantom.image, phantom.lung_mask) for phantom in drawn]
 
 
 def read_others(table: Path, folder: Path | None = None) -> list[Other]:
-    """The images that a CSV names: columns ``image``, ``kind`` (of KINDS), and, if there, ``collection``, ``split``.
+    """Read negative examples from a CSV with columns ``image``, ``kind`` (one of KINDS), ``collection`` and ``split``.
 
     Args:
-        table: the CSV.
-        folder: where its relative paths start; the CSV's own folder by default.
+        table: The CSV; ``collection`` and ``split`` are optional.
+        folder: Folder that paths are relative to; the CSV's folder by default.
 
     Raises:
-        DataError: the CSV cannot be read, lacks a column, names another kind, or lists nothing.
+        DataError: The CSV cannot be read, lacks a column, names an unknown kind, or has no rows.
     """
     header, rows = read_rows(table)
     if missing := {"image", "kind"} - set(header):
-        raise DataError(f"Expected the columns image and kind in {table}, it lacks {', '.join(sorted(missing))}.")
+        raise DataError(
+            f"'{table}' has no column {' and '.join(sorted(missing))}.", hint="The columns image and kind are required."
+        )
     others = []
     for line, row in rows:
         if row["kind"] not in KINDS[1:]:
             raise DataError(
-                f"Expected a kind among {', '.join(KINDS[1:])} in {table}, line {line}, got {row['kind']!r}."
+                f"Expected the kind {', '.join(KINDS[1:])} in '{table}', line {line}, got {row['kind']!r}.",
+                hint="Correct the cell.",
             )
         split = row.get("split") or "train"
         if split not in ("train", "val", "test"):
-            raise DataError(f"Expected a split of train, val or test in {table}, line {line}, got {split!r}.")
+            raise DataError(
+                f"Expected the split train, val or test in '{table}', line {line}, got {split!r}.",
+                hint="Correct the cell.",
+            )
         path = (folder or table.parent) / row["image"]
         others.append(Other(path, KINDS.index(row["kind"]), row.get("collection") or row["kind"], split))  # type: ignore[arg-type]
     if not others:
-        raise DataError(f"Expected samples in {table}, it lists none.")
+        raise DataError(f"'{table}' has no rows.", hint="Add one row per negative example.")
     return others
 
 
 def load_others(others: Sequence[Other]) -> dict[int, list[Gray8]]:
-    """The images by kind, shrunk to 256 px on the longer side.
+    """Read negative examples and return them by kind, (H, W) uint8, with a longer side of at most 256 pixels.
 
     Raises:
-        ReadError: one of them cannot be read.
+        ReadError: An image cannot be read.
     """
     loaded: dict[int, list[Gray8]] = {}
     for other in others:
@@ -168,5 +190,5 @@ def load_others(others: Sequence[Other]) -> dict[int, list[Gray8]]:
 
 
 def counts(others: Sequence[Other]) -> dict[str, int]:
-    """How many images of each kind."""
+    """Return the number of images of each kind."""
     return dict(Counter(KINDS[other.kind] for other in others))

@@ -1,7 +1,7 @@
-"""What the gate is shown of a frontal radiograph: turned, mirrored, inverted, cut off, or as it should be.
+"""Random views of images for the gate's training: rotated, mirrored, inverted, cropped, annotated or unchanged.
 
-The cached square of an image is taken apart again (its content without the black padding), changed, and letterboxed
-anew, so that a view is what hilum.imaging.preprocess would make of a file of that kind.
+The padding of a cached image is removed, the content is changed and letterboxed again, so that a view corresponds to
+a preprocessed file.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from hilum.types import Radiograph
 Mask = NDArray[np.bool_]
 
 UNKNOWN = -1
-"""Of a property that nobody knows."""
+"""Value of an unknown property."""
 KEPT, LOST = 0.97, 0.75
-"""An image is whole with at least KEPT of its lungs in view, cropped with less than LOST; between them, unknown."""
+"""A view is complete if it contains at least the fraction KEPT of the lungs, and cropped below LOST."""
 
 
 @dataclass(frozen=True)
 class View:
-    """One image for the gate, and what is true of it; UNKNOWN where that is not known or does not apply."""
+    """One training image of the gate and its properties, UNKNOWN if they are unknown or do not apply."""
 
     image: Gray8  # (S, S)
     kind: int
@@ -40,12 +40,12 @@ class View:
 
     @property
     def properties(self) -> tuple[int, ...]:
-        """Kind, quarter turns, then hilum.gate.verdict.FLAGS."""
+        """Kind, rotation in quarter turns, and the flags in the order of hilum.gate.verdict.FLAGS."""
         return (self.kind, self.turn, self.inverted, self.mirrored, self.cropped, self.annotated)
 
 
 def letterboxed(image: Gray8, size: int) -> Gray8:
-    """(H, W) into (S, S), as a file of it would be; S is a multiple of 32."""
+    """Resize and pad an image (H, W) uint8 to (S, S) like a preprocessed file; S is a multiple of 32."""
     return fit_image(Radiograph(image), _square(size))
 
 
@@ -55,14 +55,14 @@ def _square(size: int) -> PreprocessSpec:
 
 
 def image_view(random: np.random.Generator, square: Gray8, lungs: Mask | None, size: int, kind: int) -> View:
-    """A drawn view of one frontal image.
+    """Return a random view of a frontal radiograph.
 
     Args:
-        random: draws all of it.
-        square: (T, T), letterboxed.
-        lungs: (T, T), or None where they are not known; then whether it is cut off is not known either, and it is not.
-        size: S of the view.
-        kind: the number of the kind ``frontal``.
+        random: Random generator.
+        square: (T, T) uint8, letterboxed.
+        lungs: (T, T) bool, or None if unknown; the image is then not cropped.
+        size: Side S of the view, pixels.
+        kind: Index of the kind ``frontal``.
     """
     rows, columns = content_of(square)
     image, lung = square[rows, columns], None if lungs is None else lungs[rows, columns]
@@ -87,7 +87,7 @@ def image_view(random: np.random.Generator, square: Gray8, lungs: Mask | None, s
 
 
 def other_view(random: np.random.Generator, image: Gray8, size: int, kind: int) -> View:
-    """A drawn view of an image (H, W) that is no frontal radiograph: any part, any way round, any tone."""
+    """Return a random view of a negative example (H, W) uint8: cropped, rotated, mirrored, with random exposure."""
     height, width = image.shape
     share = random.uniform(0.6, 1.0, 2)
     high, wide = max(8, int(share[0] * height)), max(8, int(share[1] * width))
@@ -102,7 +102,7 @@ def other_view(random: np.random.Generator, image: Gray8, size: int, kind: int) 
 
 
 def collage_view(random: np.random.Generator, images: Sequence[Gray8], size: int, kind: int) -> View:
-    """Two or more images side by side, one above the other or in a grid, with or without gaps; perhaps with words."""
+    """Return a view of several images in a grid, with or without gaps and text."""
     rows = 2 if len(images) > 3 or random.random() < 0.3 else 1
     columns = -(-len(images) // rows)
     cell, gap = 64, int(random.integers(0, 8))
@@ -120,7 +120,7 @@ def collage_view(random: np.random.Generator, images: Sequence[Gray8], size: int
 
 
 def screenshot_view(random: np.random.Generator, image: Gray8, size: int, kind: int) -> View:
-    """An image in a window: bars of the program around it, with words, or a page of paper or a wall behind it."""
+    """Return a view of an image in a window with bars and text, or on a page or wall."""
     high, wide = 160, int(160 * random.uniform(1.0, 1.8))
     page = np.full((high, wide), int(random.choice([0, 30, 60, 200, 235, 255])), np.uint8)
     side = int(random.uniform(0.45, 0.8) * high)
@@ -139,7 +139,7 @@ def screenshot_view(random: np.random.Generator, image: Gray8, size: int, kind: 
 
 
 def toned(random: np.random.Generator, image: Gray8) -> Gray8:
-    """Another exposure, sharpness, grain and codec."""
+    """Return the image with random exposure, blur, noise and JPEG compression."""
     gray = (image.astype(np.float32) / 255) ** float(np.exp(random.uniform(-0.6, 0.6)))
     gray = gray * random.uniform(0.7, 1.15) + random.uniform(-0.06, 0.1)
     if random.random() < 0.3:
@@ -155,7 +155,7 @@ def toned(random: np.random.Generator, image: Gray8) -> Gray8:
 
 
 def _tilted(random: np.random.Generator, image: Gray8, lung: Mask | None) -> tuple[Gray8, Mask | None]:
-    """Turned by a few degrees, and stretched a little."""
+    """Rotate an image by a few degrees and scale it slightly, with its lung mask."""
     height, width = image.shape
     drawn = cv2.getRotationMatrix2D((width / 2, height / 2), random.uniform(-9, 9), random.uniform(0.9, 1.05))
     turn = np.array(drawn, np.float64)
@@ -170,7 +170,7 @@ def _tilted(random: np.random.Generator, image: Gray8, lung: Mask | None) -> tup
 
 
 def _bordered(random: np.random.Generator, image: Gray8) -> Gray8:
-    """With an even margin on some sides, as scanners and viewers leave it."""
+    """Add uniform margins on some sides, like scanners and viewers."""
     reach = 0.13 * min(image.shape)
     top, bottom, left, right = (int(random.uniform(0, reach)) if random.random() < 0.6 else 0 for _ in range(4))
     level = int(random.choice([0, 0, 0, 255, 128]))
@@ -178,7 +178,7 @@ def _bordered(random: np.random.Generator, image: Gray8) -> Gray8:
 
 
 def _cut(random: np.random.Generator, image: Gray8, lung: Mask | None) -> tuple[Gray8, int]:
-    """A window of the image, and whether it cuts the lungs off."""
+    """Return a random crop of the image, and whether it cuts off the lungs."""
     if lung is None or not lung.any():
         return image, UNKNOWN
     height, width = image.shape
@@ -195,7 +195,7 @@ def _cut(random: np.random.Generator, image: Gray8, lung: Mask | None) -> tuple[
 
 
 def _wired(random: np.random.Generator, image: Gray8) -> Gray8:
-    """With cables, tubes and electrodes, as on images of people in bed."""
+    """Draw cables, tubes and electrodes over the image."""
     height, width = image.shape
     layer = np.zeros((height, width), np.uint8)
     for _ in range(int(random.integers(1, 9))):
@@ -211,7 +211,7 @@ def _wired(random: np.random.Generator, image: Gray8) -> Gray8:
 
 
 def _annotated(random: np.random.Generator, image: Gray8) -> Gray8:
-    """With words, arrows or circles, as a person or a program leaves them on an image."""
+    """Draw text, arrows or circles over the image."""
     marked: Gray8 = image.copy()
     height, width = image.shape
     ink = int(random.choice([255, 255, 230, 0]))

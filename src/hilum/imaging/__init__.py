@@ -1,1 +1,1 @@
-"""Reading and preprocessing of radiographs. Preprocessing exists here and nowhere else."""
+"""Read radiographs and preprocess them into network inputs. All preprocessing is here."""

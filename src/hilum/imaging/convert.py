@@ -1,4 +1,4 @@
-"""Radiographs from images in memory: NumPy arrays, PIL images, pydicom datasets. Files are read by ``read.py``."""
+"""Convert images in memory to radiographs: NumPy arrays, PIL images, pydicom datasets. Files: ``read.py``."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 ImageLike: TypeAlias = "NDArray[Any] | Image | Dataset"
-"""What ``radiograph_of`` takes."""
+"""Types accepted by ``radiograph_of``."""
 
 
 def is_image_like(value: object) -> bool:
-    """Return whether ``radiograph_of`` takes ``value``, without importing Pillow or pydicom for the question."""
+    """Return whether ``radiograph_of`` accepts ``value``, without importing Pillow or pydicom."""
     return any(_is_a(value, name) for name in ("numpy.ndarray", "PIL.Image", "pydicom.Dataset"))
 
 
 def radiograph_of(image: ImageLike, origin: str = "image in memory") -> Radiograph:
-    """Convert an image in memory.
+    """Convert an image in memory to a Radiograph.
 
     Args:
-        image: One of
+        image: One of:
 
-            - an array (H, W), gray, or (H, W, 3), RGB, bright where the radiograph is bright: uint8 in [0, 255],
-              uint16 in [0, 65535] or floating point in [0, 1] (rounded to 16 bits). The dtype decides the scale, never
-              the values; RGB becomes gray by ITU-R BT.601 luma;
-            - a PIL image, read as a file of its mode would be; an EXIF orientation is applied;
-            - a pydicom dataset with one frame, read as its file would be.
-        origin: What to call it in messages and in the result.
+            - an array (H, W), gray, or (H, W, 3), RGB, in MONOCHROME2 sense: uint8 in [0, 255], uint16 in [0, 65535] or
+              floating point in [0, 1] (rounded to 16 bits). The dtype determines the scale, never the values; RGB is
+              converted to gray by ITU-R BT.601 luma;
+            - a PIL image, decoded like a file of the same mode, with its EXIF orientation applied;
+            - a pydicom dataset with one frame, decoded like its file.
+        origin: Name of the image in messages and in the result.
 
     Raises:
         DataError: The array has another shape or dtype, or floating-point values outside [0, 1].

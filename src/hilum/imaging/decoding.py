@@ -1,4 +1,4 @@
-"""Shared by both decoders (Pillow's formats, DICOM): the guard around third-party code, and RGB to gray."""
+"""Helpers of both decoders (Pillow formats and DICOM): error handling, size checks, RGB to gray."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ DECODE_ERRORS: tuple[type[Exception], ...] = (
     EOFError,  # both: the file ends early
     zlib.error,  # both: broken deflate data
     ArithmeticError,  # both: a resolution or count of zero, a number too large for its type
-    MemoryError,  # both: a size no machine can hold; the pixel cap stops the usual ones before
+    MemoryError,  # both: a size that exceeds the memory; usually the pixel limit applies before
     RuntimeError,  # codecs (pylibjpeg), NotImplementedError (an unknown VR), RecursionError (nested sequences)
     AssertionError,  # both: their own sanity checks
-    NameError,  # pydicom: UnboundLocalError after an early end inside the data set
-    BufferError,  # both: a buffer that is not as long as announced
-    Image.DecompressionBombError,  # Pillow: above its own bound of pixels
+    NameError,  # pydicom: UnboundLocalError after an early end inside the dataset
+    BufferError,  # both: a buffer shorter than declared
+    Image.DecompressionBombError,  # Pillow: above its own pixel limit
 )
-"""Whatever a malicious or damaged file makes Pillow or pydicom raise. Process-level exceptions are not in it."""
+"""Exceptions that Pillow or pydicom raise on damaged or malicious files, without process-level exceptions."""
 
-_MESSAGE_CHARACTERS = 160  # of a foreign error: some quote the file's own bytes, which may name a patient
+_MESSAGE_CHARACTERS = 160  # maximum length of a third-party message; some quote the content of the file
 
 _is_decoding: ContextVar[bool] = ContextVar("_is_decoding", default=False)
 
@@ -48,23 +48,23 @@ class _FromHere(type):
 
 
 class _WarningWhileDecoding(Warning, metaclass=_FromHere):
-    """Every warning's category is a subclass of it in a thread that is decoding, and none is elsewhere.
+    """Category that matches every warning in a thread that is decoding, and none in other threads.
 
-    ``warnings.catch_warnings`` swaps the filters of the whole process, which two threads undo in the wrong
-    order; a filter on this category stays in place and touches no other thread.
+    ``warnings.catch_warnings`` is not thread-safe, since it changes the filters of the whole process. A filter on this
+    category stays in place and does not affect other threads.
     """
 
 
 @contextmanager
 def decoding(origin: str, *also: type[Exception]) -> Iterator[None]:
-    """Run third-party decoding code: its warnings are dropped, its exceptions become ReadError. Thread-safe.
+    """Run third-party decoding code: suppress its warnings and convert its exceptions to ReadError. Thread-safe.
 
     Args:
-        origin: the file's name, for the message.
-        also: a decoder's own exception types beyond DECODE_ERRORS.
+        origin: Name of the file, for the message.
+        also: Further exception types of the decoder, in addition to DECODE_ERRORS.
 
     Raises:
-        ReadError: for each of DECODE_ERRORS and ``also``; a ReadError passes unchanged.
+        ReadError: The code raised one of DECODE_ERRORS or ``also``; a ReadError is passed on unchanged.
     """
     if not warnings.filters or warnings.filters[0][2] is not _WarningWhileDecoding:
         warnings.filterwarnings("ignore", category=_WarningWhileDecoding)
@@ -74,18 +74,25 @@ def decoding(origin: str, *also: type[Exception]) -> Iterator[None]:
     except (*DECODE_ERRORS, *also) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:_MESSAGE_CHARACTERS]
         raise ReadError(
-            f"Expected a whole, undamaged image in {origin}, got one that cannot be decoded ({reason}).",
-            hint="Copy or export the file again.",
+            f"Cannot decode {origin} ({reason}).",
+            hint="The file may be damaged. Copy or export it again.",
         ) from error
     finally:
         _is_decoding.reset(token)
 
 
 def check_pixel_count(width: int, height: int, origin: str, max_pixels: int, samples: int = 1) -> None:
-    """Refuse a size, read from a header, that must not be decoded.
+    """Check an image size from a header before decoding.
+
+    Args:
+        width: Width, pixels.
+        height: Height, pixels.
+        origin: Name of the image, for the message.
+        max_pixels: Maximum of width x height x samples.
+        samples: Samples per pixel.
 
     Raises:
-        ReadError: width x height x samples is above ``max_pixels``, or a side is below 1.
+        ReadError: Width x height x samples exceeds ``max_pixels``, or a side is below 1.
     """
     if width < 1 or height < 1:
         raise ReadError(
@@ -101,10 +108,10 @@ def check_pixel_count(width: int, height: int, origin: str, max_pixels: int, sam
 
 
 def rgb_to_gray(rgb: NDArray[np.uint8] | NDArray[np.uint16], bits_stored: int) -> tuple[Gray, float]:
-    """(H, W, 3) to ITU-R BT.601 luma (H, W) of the same type, and the color difference.
+    """Convert RGB (H, W, 3) to ITU-R BT.601 luma (H, W) of the same dtype; return it and the color difference.
 
-    The color difference is the mean over the pixels of (|R-G| + |R-B| + |G-B|) / 3, in 8-bit gray levels. Where
-    R = G = B the luma is that value exactly, elsewhere within 2 of 65,535 (1 of 255) of the formula.
+    The color difference is the mean over all pixels of (|R-G| + |R-B| + |G-B|) / 3, in 8-bit gray levels. Where
+    R = G = B, the luma equals that value; elsewhere it is within 2 of 65,535 (1 of 255) of the formula.
     """
     red, green, blue = cv2.split(rgb)
     differences = [float(cv2.absdiff(a, b).mean()) for a, b in ((red, green), (red, blue), (green, blue))]

@@ -1,8 +1,8 @@
-"""DICOM to a Radiograph: DICOM PS3.3 C.7.6.3 (pixels), C.11.1 (modality), C.11.2 (values of interest).
+"""Decode DICOM to a Radiograph by DICOM PS3.3 C.7.6.3 (pixels), C.11.1 (modality LUT) and C.11.2 (VOI LUT).
 
-Who decodes: native, deflated and RLE pixels pydicom itself; JPEG (8, 12 bits, lossless) and JPEG-LS
-pylibjpeg-libjpeg; JPEG 2000 and HTJ2K pylibjpeg-openjpeg. The plugin is named, so that another one that happens to
-be installed cannot change a result. Not pylibjpeg-rle: on damaged data it panics with a BaseException.
+pydicom decodes native, deflated and RLE pixels; pylibjpeg-libjpeg decodes JPEG (8, 12 bits, lossless) and JPEG-LS;
+pylibjpeg-openjpeg decodes JPEG 2000 and HTJ2K. Plugins are selected by name, so that other installed plugins do not
+change results. pylibjpeg-rle is not used: it raises a BaseException on damaged data.
 """
 
 from __future__ import annotations
@@ -38,24 +38,29 @@ from hilum.types import Gray, Radiograph
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 _RGB = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _JPEG_NOT_A_FRAME = (0xC4, 0xC8, 0xCC)
-_HEADER_BYTES = 1 << 26  # what a deflated data set may hold beside its pixels
+_HEADER_BYTES = 1 << 26  # allowance for the header of a deflated dataset
 
 
 def decode_dicom(content: bytes, origin: str, max_pixels: int) -> Radiograph:
-    """Decode the one frame of a DICOM file's bytes.
+    """Decode the content of a single-frame DICOM file to a Radiograph.
 
-    Gray: stored value, then modality LUT or rescale, then the first VOI LUT, else the first window, else the full
-    range that the bits stored declare; MONOCHROME1 inverted; padding black. The result is uint16 in [0, 65535]
-    (``bits_stored=16``), whatever the file's depth: 8-bit levels map to multiples of 257 and come back exactly.
-    A window whose width is impossible counts as absent. Color: RGB and what converts to it, to ITU-R BT.601 luma
-    at the file's own ``bits_stored``.
+    Gray images: the stored values pass through the modality LUT or rescale, then through the first VOI LUT, else the
+    first window, else they are scaled from the full range of the bits stored. MONOCHROME1 is inverted; padding is
+    black. The result is uint16 in [0, 65535] (``bits_stored=16``) for every bit depth; 8-bit levels map to multiples
+    of 257 and are recovered exactly. A window with an invalid width is ignored. Color images: converted to RGB and to
+    ITU-R BT.601 luma at the file's ``bits_stored``.
 
-    Missing elements are assumed as one sample, all allocated bits stored, unsigned, MONOCHROME2 (RGB with three
-    samples), and without file meta information the encoding that the first element shows, usually implicit VR.
+    Missing elements default to one sample, all allocated bits stored, unsigned, and MONOCHROME2 (RGB for three
+    samples). Without file meta information, the encoding is inferred from the first element, usually implicit VR.
+
+    Args:
+        content: Content of the file.
+        origin: Name of the file in messages and in the result.
+        max_pixels: Maximum number of samples by the header.
 
     Raises:
-        ReadError: no pixel data, several frames, an unknown compression or color model, more than 16 bits, more
-            than ``max_pixels`` samples by the header, or a damaged file.
+        ReadError: There are no pixel data, or several frames; the compression, color model or bit depth is not
+            supported; the image is too large; or the file is damaged.
     """
     with decoding(origin, BytesLengthException, InvalidDicomError):
         dataset = _parse(content, origin, max_pixels)
@@ -72,10 +77,10 @@ def decode_dicom(content: bytes, origin: str, max_pixels: int) -> Radiograph:
 
 
 def read_header(content: bytes, origin: str, max_pixels: int) -> FileDataset:
-    """Return the elements of a DICOM file's bytes before its pixels; converting their values may raise DECODE_ERRORS.
+    """Return the elements of a DICOM file before its pixel data; reading their values may raise DECODE_ERRORS.
 
     Raises:
-        ReadError: it is damaged, or inflates to more than ``max_pixels`` need.
+        ReadError: The file is damaged, or inflates to more bytes than ``max_pixels`` allow.
     """
     with decoding(origin, BytesLengthException, InvalidDicomError):
         return _read(content, origin, max_pixels, header_only=True)
@@ -89,15 +94,12 @@ def _read(content: bytes, origin: str, max_pixels: int, *, header_only: bool = F
 
 def _parse(content: bytes, origin: str, max_pixels: int) -> FileDataset:
     dataset = _read(content, origin, max_pixels)
-    if dataset.get("Modality") == "SEG":  # of one segment it would be an image of one bit
-        raise ReadError(
-            f"Expected a radiograph in {origin}, got a segmentation.", hint="Give the image that it was made of."
-        )
+    if dataset.get("Modality") == "SEG":  # with one segment, it would decode as a 1-bit image
+        raise ReadError(f"{origin} is a segmentation, not a radiograph.", hint="Use the image that it refers to.")
     if not dataset.get("PixelData"):
         raise ReadError(
-            f"Expected pixel data in {origin}, got a DICOM object without any"
-            f" ({dataset.get('Modality') or 'no modality'}).",
-            hint="Give the image, not the report, plan or directory.",
+            f"{origin} is a DICOM object without pixel data ({dataset.get('Modality') or 'no modality'}).",
+            hint="Use an image, not a report, plan or directory.",
         )
     if getattr(dataset, "file_meta", None) is None:
         dataset.file_meta = FileMetaDataset()
@@ -109,7 +111,7 @@ def _parse(content: bytes, origin: str, max_pixels: int) -> FileDataset:
 
 
 def _check_inflated_size(content: bytes, origin: str, limit: int) -> None:
-    """pydicom inflates a deflated data set whole, whatever its size, before anything can be asked of it."""
+    """Check the size of a deflated dataset, which pydicom inflates completely before any element can be read."""
     stream = io.BytesIO(content)
     stream.seek(132 if content[128:132] == b"DICM" else 0)
     meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
@@ -124,10 +126,10 @@ def _check_inflated_size(content: bytes, origin: str, limit: int) -> None:
 
 
 def _complete(dataset: Dataset, origin: str, max_pixels: int) -> str:
-    """Refuse what must not be decoded, write the defaults of missing elements, return the photometric model."""
+    """Check that the image can be decoded, set missing elements, and return the photometric interpretation."""
     frames = _whole(dataset, "NumberOfFrames", 1)
     if frames > 1:
-        raise ReadError(f"Expected one image in {origin}, got {frames} frames.", hint="Export the one that is meant.")
+        raise ReadError(f"Expected one image in {origin}, got {frames} frames.", hint="Export a single frame.")
     samples = _whole(dataset, "SamplesPerPixel", 1)
     check_pixel_count(_whole(dataset, "Columns", 0), _whole(dataset, "Rows", 0), origin, max_pixels, samples)
     allocated = _whole(dataset, "BitsAllocated", 16)
@@ -142,7 +144,8 @@ def _complete(dataset: Dataset, origin: str, max_pixels: int) -> str:
     known = (*_MONOCHROME, "PALETTE COLOR") if samples == 1 else _RGB
     if photometric not in known or samples not in (1, 3):
         raise ReadError(
-            f"Expected {' or '.join(known)} in {origin}, got {photometric} with {samples} samples per pixel.",
+            f"Expected photometric interpretation {' or '.join(known)} in {origin}, got {photometric} with {samples} "
+            "samples per pixel.",
             hint="Export it as MONOCHROME2.",
         )
     dataset.NumberOfFrames, dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, samples, photometric
@@ -155,38 +158,38 @@ def _complete(dataset: Dataset, origin: str, max_pixels: int) -> str:
 
 
 def _stored_pixels(dataset: Dataset, origin: str) -> NDArray[Any]:
-    """The stored values, (H, W) or (H, W, 3), signed or unsigned as declared; YBR is RGB already."""
+    """Return the stored values, (H, W) or (H, W, 3), signed or unsigned as declared; YBR is converted to RGB."""
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
         get_decoder(syntax)
     except NotImplementedError as error:
         raise ReadError(
-            f"Expected uncompressed, deflated, RLE, JPEG, JPEG-LS or JPEG 2000 pixels in {origin}, got {syntax.name}.",
-            hint="Export it uncompressed.",
+            f"{origin} has an unsupported transfer syntax: {syntax.name}.",
+            hint="Export it uncompressed, or as RLE, JPEG, JPEG-LS or JPEG 2000.",
         ) from error
     plugin = "" if not syntax.is_encapsulated else "pydicom" if syntax == RLELossless else "pylibjpeg"
     size = dataset.Rows, dataset.Columns
     if plugin == "pylibjpeg":
-        # The codec believes its own header, so the cap on rows and columns must bind that one too.
+        # The codec uses the header of the codestream, so the size limit must hold for that one too.
         inner = _codestream_size(get_frame(dataset.PixelData, 0, number_of_frames=1))
         if inner != size:
             raise ReadError(
-                f"Expected compressed data of {size[0]} rows and {size[1]} columns in {origin}, as its header says,"
-                f" got {inner[0]} and {inner[1]}.",
+                f"The header of {origin} declares {size[0]} x {size[1]} pixels (rows x columns), the compressed data "
+                f"{inner[0]} x {inner[1]}.",
                 hint="Export the file again.",
             )
     stored = pixel_array(dataset, decoding_plugin=plugin)
     expected = size if dataset.SamplesPerPixel == 1 else (*size, dataset.SamplesPerPixel)
-    if stored.shape != expected:  # pydicom makes surplus data into further frames
+    if stored.shape != expected:  # pydicom returns surplus data as further frames
         raise ReadError(
-            f"Expected pixel data of shape {expected} in {origin}, as its header says, got {stored.shape}.",
+            f"The header of {origin} declares pixel data of shape {expected}, got {stored.shape}.",
             hint="Export the file again.",
         )
     return stored
 
 
 def _codestream_size(frame: bytes) -> tuple[int, int]:
-    """(rows, columns) of a JPEG 2000 (ISO 15444-1 A.5.1), JPEG (ISO 10918-1 B.2.2) or JPEG-LS codestream."""
+    """Return (rows, columns) of a JPEG 2000 (ISO 15444-1 A.5.1), JPEG (ISO 10918-1 B.2.2) or JPEG-LS image."""
     start = frame.find(b"\xff\x4f\xff\x51")
     if start >= 0:
         right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
@@ -204,7 +207,7 @@ def _codestream_size(frame: bytes) -> tuple[int, int]:
 
 
 def _gray(stored: NDArray[Any], dataset: Dataset, photometric: str, origin: str) -> NDArray[np.uint16]:
-    """Each step depends on the stored value alone, so they run once per possible value, then the image looks up."""
+    """Convert stored values to display values by a lookup table over all possible stored values."""
     bits = dataset.BitsStored
     lowest = -(2 ** (bits - 1)) if dataset.PixelRepresentation == 1 else 0
     levels = np.arange(lowest, lowest + 2**bits, dtype=np.float64)
@@ -218,13 +221,13 @@ def _gray(stored: NDArray[Any], dataset: Dataset, photometric: str, origin: str)
 
 
 def _modality(levels: NDArray[np.float64], dataset: Dataset, origin: str) -> tuple[NDArray[np.float64], float, float]:
-    """The levels after the modality LUT or rescale (PS3.3 C.11.1), and the range that they can take."""
+    """Return the levels after the modality LUT or rescale (PS3.3 C.11.1), and their possible range."""
     if dataset.get("ModalityLUTSequence"):
         values, top = _look_up(levels, dataset.ModalityLUTSequence[0], dataset)
         return values, 0.0, top
     slope, intercept = _decimal(dataset, "RescaleSlope"), _decimal(dataset, "RescaleIntercept")
     if slope == 0:
-        raise ReadError(f"Expected a rescale slope other than 0 in {origin}, got 0.", hint="Export the file again.")
+        raise ReadError(f"The rescale slope in {origin} is 0.", hint="Export the file again.")
     values = levels * (1.0 if slope is None else slope) + (intercept or 0.0)
     return values, float(values.min()), float(values.max())
 
@@ -232,7 +235,7 @@ def _modality(levels: NDArray[np.float64], dataset: Dataset, origin: str) -> tup
 def _value_of_interest(
     values: NDArray[np.float64], low: float, high: float, dataset: Dataset, origin: str
 ) -> NDArray[np.float64]:
-    """The values after the VOI LUT or window (PS3.3 C.11.2), else over their range: black 0 to white 1."""
+    """Return the values after the VOI LUT or window (PS3.3 C.11.2), else scaled by their range; 0 black, 1 white."""
     luts = dataset.get("VOILUTSequence")
     if luts and luts[0].get("LUTDescriptor") and luts[0].get("LUTData"):
         shown, top = _look_up(np.rint(values), luts[0], dataset)
@@ -241,7 +244,7 @@ def _value_of_interest(
     function = str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper()
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
         raise ReadError(
-            f"Expected LINEAR, LINEAR_EXACT or SIGMOID as VOI LUT function in {origin}, got {function}.",
+            f"Expected the VOI LUT function LINEAR, LINEAR_EXACT or SIGMOID in {origin}, got {function}.",
             hint="Export the file again.",
         )
     if center is None or width is None or width < (1 if function == "LINEAR" else 1e-9):
@@ -256,9 +259,10 @@ def _value_of_interest(
 
 
 def _look_up(levels: NDArray[np.float64], item: Dataset, dataset: Dataset) -> tuple[NDArray[np.float64], float]:
-    """The levels through a LUT (PS3.3 C.11.1.1.1, C.11.2.1.1), and the LUT's white.
+    """Apply a LUT (PS3.3 C.11.1.1.1, C.11.2.1.1) to levels; return the result and the LUT's maximum value.
 
-    Not pydicom's ``apply_voi``: it keeps the index in the type of the entries, where an 8-bit LUT of 4,096 wraps.
+    pydicom's ``apply_voi`` is not used: it stores the index in the dtype of the entries, which overflows for an 8-bit
+    LUT of 4,096 entries.
     """
     entries, first, bits = (int(number) for number in item.LUTDescriptor)
     entries = entries & 0xFFFF or 0x10000  # 0 means 65,536; a signed VR shows large counts as negative
@@ -275,7 +279,7 @@ def _look_up(levels: NDArray[np.float64], item: Dataset, dataset: Dataset) -> tu
 
 
 def _is_padding(levels: NDArray[np.float64], dataset: Dataset) -> NDArray[np.bool_]:
-    """PS3.3 C.7.5.1.1.2: the padding value, or the range from it to its limit."""
+    """Return which levels are padding: the padding value, or the range from it to its limit (PS3.3 C.7.5.1.1.2)."""
     value = _decimal(dataset, "PixelPaddingValue")
     if value is None:
         return np.zeros(levels.shape, np.bool_)
@@ -285,12 +289,12 @@ def _is_padding(levels: NDArray[np.float64], dataset: Dataset) -> NDArray[np.boo
 
 
 def _rgb(stored: NDArray[Any], dataset: Dataset, photometric: str) -> tuple[NDArray[Any], int]:
-    """(H, W, 3) uint8 or uint16 and its bits stored."""
+    """Return RGB (H, W, 3) uint8 or uint16 and its bits stored."""
     bits = dataset.BitsStored
     if photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)[..., :3]
         bits = int(dataset.RedPaletteColorLookupTableDescriptor[2])
-    # A codec or a palette may hold more than the declared bits.
+    # A codec or a palette may contain more than the declared bits.
     return np.ascontiguousarray(np.minimum(stored, 2**bits - 1), np.uint8 if bits <= 8 else np.uint16), bits
 
 
@@ -300,7 +304,7 @@ def _whole(dataset: Dataset, keyword: str, default: int) -> int:
 
 
 def _decimal(dataset: Dataset, keyword: str) -> float | None:
-    """The element's first value; None where it is missing, empty or no finite number."""
+    """Return the element's first value; None if it is missing, empty or not a finite number."""
     value = dataset.get(keyword)
     if value is None or value == "" or isinstance(value, bytes):
         return None

@@ -1,11 +1,11 @@
-"""Preprocess a decoded radiograph into the network's input, and map its output back. THE ONLY copy.
+"""Preprocess decoded radiographs into network inputs, and map outputs back to the image.
 
-Training, PyTorch, ONNX Runtime, the service and the web app all call these functions, so that a difference
-between them cannot come from here. Two steps, since training caches the first:
+Training, both backends, the service and the web app use these functions; there is no other preprocessing code. It
+has two steps, since training caches the result of the first:
 
     Radiograph (H0, W0) --fit_image--> (S, S) uint8 --to_input--> (C, S, S) float32 in [0, 1]
 
-The type decides the treatment: images are resampled area/linear, label masks nearest, probabilities linear.
+Images are resampled by area averaging or linearly, label masks by nearest neighbor, probabilities linearly.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from hilum.types import Gray, Radiograph
 Gray8 = NDArray[np.uint8]
 
 MASK_THRESHOLD = 127
-"""A mask file's pixel is lung where it is greater than this (8 bits)."""
+"""A pixel of a mask file is lung if its 8-bit value is greater than this."""
 
 
 class Placement(NamedTuple):
-    """Place of the resized image inside the square, pixels."""
+    """Position and size of the resized image inside the square network input, pixels."""
 
     top: int
     left: int
@@ -35,7 +35,7 @@ class Placement(NamedTuple):
 
 
 def placement(shape: tuple[int, int], spec: PreprocessSpec) -> Placement:
-    """Return the place of an image of ``shape`` (H0, W0) in the square of side ``spec.size``; centered when padded."""
+    """Return the placement of an image of ``shape`` (H0, W0) in the square network input, centered if padded."""
     size = spec.size
     if spec.fit == "stretch":
         return Placement(0, 0, size, size)
@@ -46,17 +46,17 @@ def placement(shape: tuple[int, int], spec: PreprocessSpec) -> Placement:
 
 
 def to_uint8(radiograph: Radiograph) -> NDArray[np.uint8]:
-    """Return the pixels scaled from their declared range ``[0, 2**bits_stored - 1]`` to (H, W) uint8."""
+    """Return the pixels as (H, W) uint8, scaled from their declared range ``[0, 2**bits_stored - 1]``."""
     if radiograph.bits_stored == 8 and radiograph.pixels.dtype == np.uint8:
         return radiograph.pixels  # type: ignore[return-value]  # the dtype test narrows it
     return _quantize(radiograph.pixels.astype(np.float32), radiograph.bits_stored)
 
 
 def fit_image(radiograph: Radiograph, spec: PreprocessSpec) -> NDArray[np.uint8]:
-    """Resize a radiograph into the square: (S, S) uint8, black outside the placement.
+    """Resize a radiograph into the square and return (S, S) uint8, black outside the placement.
 
-    Shrinking averages areas, enlarging is linear (per axis, as OpenCV defines them); the resampling runs at the
-    file's own depth and is rounded to 8 bits once, after it.
+    Downsampling averages areas; upsampling is linear, as defined by OpenCV. Resampling uses the original bit depth and
+    rounds to 8 bits afterwards.
     """
     top, left, height, width = placement(radiograph.shape, spec)
     resized = _resample(radiograph.pixels, height, width)
@@ -66,7 +66,7 @@ def fit_image(radiograph: Radiograph, spec: PreprocessSpec) -> NDArray[np.uint8]
 
 
 def fit_mask(mask: NDArray[np.bool_], spec: PreprocessSpec) -> NDArray[np.bool_]:
-    """Resize a label mask (H0, W0) into the square, nearest: (S, S) bool, False outside the placement."""
+    """Resize a label mask (H0, W0) into the square by nearest neighbor and return (S, S) bool, False outside."""
     top, left, height, width = placement((mask.shape[0], mask.shape[1]), spec)
     resized = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     fitted = np.zeros((spec.size, spec.size), np.bool_)
@@ -75,13 +75,13 @@ def fit_mask(mask: NDArray[np.bool_], spec: PreprocessSpec) -> NDArray[np.bool_]
 
 
 def to_input(fitted: NDArray[np.uint8], spec: PreprocessSpec) -> NDArray[np.float32]:
-    """Convert (..., S, S) uint8 to the network's (..., C, S, S) float32 in [0, 1]; gray is repeated C times."""
+    """Convert (..., S, S) uint8 to (..., C, S, S) float32 in [0, 1], with gray repeated C times."""
     gray = np.divide(fitted, np.float32(255), dtype=np.float32)[..., None, :, :]
     return gray if spec.channels == 1 else np.repeat(gray, spec.channels, axis=-3)
 
 
 def preprocess(radiograph: Radiograph, spec: PreprocessSpec) -> NDArray[np.float32]:
-    """Convert a Radiograph to the network's input, (C, S, S) float32 in [0, 1]: fit_image, then to_input."""
+    """Convert a Radiograph to the network's input, (C, S, S) float32 in [0, 1], by fit_image and to_input."""
     return to_input(fit_image(radiograph, spec), spec)
 
 
@@ -92,10 +92,15 @@ def restore_probability(
     *,
     size: tuple[int, int] | None = None,
 ) -> NDArray[np.float32]:
-    """Undo the placement: a map (S, S) in [0, 1] becomes (H0, W0) float32 at the file's own size, linear.
+    """Resample a map over the square back to the original image, linearly, and return (H0, W0) float32.
 
-    Threshold the result, not the input, so that the outline is smooth at the file's resolution. ``shape`` is the
-    file's (H0, W0) and gives the image's place in the square; ``size`` asks for another (H, W) of the result.
+    For a mask, threshold the result rather than the input, so that its outline has the resolution of the image.
+
+    Args:
+        probability: (S, S) float32, such as probabilities in [0, 1].
+        shape: (H0, W0) of the original image, which determines the placement.
+        spec: The preprocessing of the image.
+        size: (H, W) of the result, if it differs from ``shape``.
     """
     top, left, height, width = placement(shape, spec)
     inside = np.ascontiguousarray(probability[top : top + height, left : left + width])
@@ -103,7 +108,7 @@ def restore_probability(
 
 
 def _resample(pixels: Gray | NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Resize to (height, width) as float32: area where it shrinks in both axes, else linear."""
+    """Resize to (height, width) as float32, by area averaging if both axes shrink, else linearly."""
     shrinks = height <= pixels.shape[0] and width <= pixels.shape[1]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(pixels.astype(np.float32), (width, height), interpolation=interpolation)  # type: ignore[return-value]
@@ -115,9 +120,10 @@ def _quantize(pixels: NDArray[np.float32], bits_stored: int) -> NDArray[np.uint8
 
 
 def content_of(square: Gray8) -> tuple[slice, slice]:
-    """Return the rows and columns of the smallest box around all pixels above 0; all of them where there are none.
+    """Return rows and columns of the bounding box of all pixels above 0, or of the whole image if there are none.
 
-    Of a fitted image (S, S) that is its placement less its own black edges, if any; of a mask, its bounding box.
+    For a fitted image (S, S), this is its placement without black edges of the image itself; for a mask, its bounding
+    box.
     """
     rows, columns = np.flatnonzero(square.any(axis=1)), np.flatnonzero(square.any(axis=0))
     if not rows.size:

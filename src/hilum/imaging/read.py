@@ -1,7 +1,7 @@
-"""Read one file, or its bytes, as a Radiograph or a mask. Pillow decodes the ordinary formats, ``dicom.py`` DICOM.
+"""Read a file, or its content, as a Radiograph or a mask. DICOM is decoded in ``dicom.py``, other formats by Pillow.
 
-The format is recognized by content, never by the name alone. No global state of Pillow is changed, so that
-threads can read in parallel.
+Formats are recognized by content, not by the name alone. No global state of Pillow is changed, so reading is
+thread-safe.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-# Naming the plugins registers them; Image.open would otherwise import all of Pillow's formats to find them.
+# Importing the plugins registers them; otherwise, Image.open imports all formats of Pillow.
 from PIL import (
     BmpImagePlugin,
     ExifTags,
@@ -37,16 +37,16 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES: frozenset[str] = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".dcm", ".dicom"}
 )
-"""The suffixes, in lower case, by which a folder's images are found; with others, ``sniff`` decides."""
+"""Lower-case suffixes of images in folders; files with other suffixes are recognized by ``sniff``."""
 
 SNIFFED_BYTES = 132
-"""How many bytes of a file ``sniff`` needs: DICOM names itself after a preamble of 128."""
+"""Number of bytes that ``sniff`` needs; the DICOM prefix follows a preamble of 128 bytes."""
 
 MAX_PIXELS = 120_000_000
-"""Most pixels that are decoded; the largest detectors give some 20 million. Pillow's own bound is 178,956,970."""
+"""Maximum number of pixels of an image. The largest detectors have about 20 million; Pillow's limit is 178,956,970."""
 
 MAX_BYTES = 1 << 30
-"""Largest file that is read into memory."""
+"""Maximum size of a file, bytes."""
 
 _PLUGINS: tuple[type[Image.Image], ...] = (
     BmpImagePlugin.BmpImageFile,
@@ -57,7 +57,7 @@ _PLUGINS: tuple[type[Image.Image], ...] = (
 )
 _FORMATS = tuple(str(plugin.format) for plugin in _PLUGINS)
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})  # bytes; "BM" alone begins many a text
+_BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})  # bytes; "BM" alone also occurs at the start of text files
 _COLOR_MODES = frozenset({"P", "PA", "LA", "La", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr"})
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -73,25 +73,25 @@ _TURNS = {
 def read_radiograph(
     source: str | os.PathLike[str] | bytes, *, origin: str | None = None, max_pixels: int = MAX_PIXELS
 ) -> Radiograph:
-    """Decode one radiograph.
+    """Decode a radiograph from a PNG, JPEG, WebP, BMP, TIFF or DICOM file and return it as a Radiograph.
 
-    Color becomes gray by ITU-R BT.601 luma, transparency is laid over black, an EXIF orientation is applied.
-    16-bit files stay 16-bit: the scale comes from the format, never from the values.
+    Color is converted to gray by ITU-R BT.601 luma, transparency is composited over black, and the EXIF orientation is
+    applied. 16-bit files stay 16-bit: the scale is determined by the format, never by the values.
 
     Args:
-        source: the file, or its content.
-        origin: what to call it in messages and in the result; the path by default.
-        max_pixels: refuse above it, by the header, before decoding.
+        source: Path or content of the file.
+        origin: Name in messages and in the result; the path by default.
+        max_pixels: Maximum number of pixels; larger images are rejected by their header before decoding.
 
     Raises:
-        ReadError: it is no readable image of one of the formats, has several frames, is too large or damaged.
+        ReadError: The file cannot be read, is not of a supported format, has several frames, is too large or damaged.
     """
     if not isinstance(source, bytes):
         source = Path(source)
     name = origin if origin is not None else _name_of(source)
     content = source if isinstance(source, bytes) else _file_content(source, name)
     if not content:
-        raise ReadError(f"Expected an image in {name}, got an empty file.", hint="Copy or export the file again.")
+        raise ReadError(f"{name} is an empty file.", hint="Copy or export the file again.")
     if _is_dicom(content, name, source):
         from hilum.imaging.dicom import decode_dicom  # pydicom takes 0.5 s to import
 
@@ -102,10 +102,14 @@ def read_radiograph(
 
 
 def read_dicom_header(source: Path | bytes, *, origin: str | None = None) -> Dataset | None:
-    """Return the elements before the pixels of a DICOM file (hilum.imaging.dicom.read_header), None for other files.
+    """Return the elements of a DICOM file before its pixel data, or None for other files.
+
+    Args:
+        source: Path or content of the file.
+        origin: Name in messages; the path by default.
 
     Raises:
-        ReadError: it cannot be read, or is damaged.
+        ReadError: The file cannot be read, or is damaged.
     """
     name = origin if origin is not None else _name_of(source)
     content = source if isinstance(source, bytes) else _file_content(source, name)
@@ -117,9 +121,9 @@ def read_dicom_header(source: Path | bytes, *, origin: str | None = None) -> Dat
 
 
 def sniff(head: bytes) -> Literal["dicom", "image"] | None:
-    """Return the kind of a file by its first SNIFFED_BYTES: DICOM, or a PNG, JPEG, WebP, BMP or TIFF image.
+    """Return the type of a file by its first SNIFFED_BYTES: ``dicom``, or ``image`` for PNG, JPEG, WebP, BMP, TIFF.
 
-    None is neither, or DICOM without the preamble of PS3.10, which only a suffix tells.
+    None is returned for other types, and for DICOM without the preamble of PS3.10, which only its suffix identifies.
     """
     if head[128:132] == b"DICM":
         return "dicom"
@@ -129,28 +133,36 @@ def sniff(head: bytes) -> Literal["dicom", "image"] | None:
 
 
 def is_dicom(content: bytes, name: str) -> bool:
-    """Return whether ``read_radiograph`` takes bytes of that file name for DICOM."""
+    """Return whether ``read_radiograph`` treats a file with this content and name as DICOM."""
     return _is_dicom(content, name, content)
 
 
 def read_mask(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.bool_]:
-    """Decode one label mask: (H, W) bool, True where ``mask_levels`` is above 127.
+    """Decode a label mask and return (H, W) bool, True where ``mask_levels`` is above 127.
 
-    A mask of zeros and ones in 8 bits is all False: see ``mask_levels`` for telling it.
+    An 8-bit mask with values 0 and 1 is therefore all False; use ``mask_levels`` to detect this.
+
+    Args:
+        source: Path or content of the file.
+        max_pixels: Maximum number of pixels.
 
     Raises:
-        ReadError: as ``read_radiograph``.
+        ReadError: As for ``read_radiograph``.
     """
     return mask_levels(source, max_pixels=max_pixels) > MASK_THRESHOLD
 
 
 def mask_levels(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Return a mask file's gray levels, (H, W) uint8 in [0, 255], for checking that it is binary.
+    """Return the gray levels of a mask file, (H, W) uint8 in [0, 255].
 
-    The mode decides the scale, never the values: the 1 of a 1-bit file is 255, that of an 8-bit file is 1.
+    The scale is determined by the mode, never by the values: 1 in a 1-bit file is 255, in an 8-bit file it is 1.
+
+    Args:
+        source: Path or content of the file.
+        max_pixels: Maximum number of pixels.
 
     Raises:
-        ReadError: as ``read_radiograph``.
+        ReadError: As for ``read_radiograph``.
     """
     return to_uint8(read_radiograph(source, max_pixels=max_pixels))
 
@@ -162,23 +174,23 @@ def _name_of(source: Path | bytes) -> str:
 def _file_content(path: Path, name: str) -> bytes:
     hint = "Check the path and its permissions."
     try:
-        # A pipe or a device would block or never end.
+        # Reading a pipe or a device could block or never end.
         if not path.is_file():
-            got = "a folder" if path.is_dir() else "something else" if path.exists() else "nothing there"
-            raise ReadError(f"Expected an image file at {name}, got {got}.", hint="Check the path.")
+            problem = "is a folder" if path.is_dir() else "is not a file" if path.exists() else "does not exist"
+            raise ReadError(f"{name} {problem}.", hint="Check the path.")
         if (size := path.stat().st_size) > MAX_BYTES:
             raise ReadError(
                 f"Expected a file of at most {MAX_BYTES:,} bytes at {name}, got {size:,}.",
                 hint="Check that it is a radiograph.",
             )
         return path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+    except (OSError, ValueError) as error:  # ValueError: an invalid path
         reason = getattr(error, "strerror", None) or error
-        raise ReadError(f"Expected a readable image file at {name}, got: {reason}.", hint=hint) from error
+        raise ReadError(f"Cannot read {name}: {reason}.", hint=hint) from error
 
 
 def _is_dicom(content: bytes, name: str, source: Path | bytes) -> bool:
-    """By the preamble of DICOM PS3.10; a file without one by its suffix, unless it is plainly something else."""
+    """Recognize DICOM by the preamble of PS3.10, else by its suffix if the content is of no other known type."""
     if kind := sniff(content[:SNIFFED_BYTES]):
         return kind == "dicom"
     suffixes = {Path(name).suffix.lower()} | ({source.suffix.lower()} if isinstance(source, Path) else set())
@@ -186,10 +198,15 @@ def _is_dicom(content: bytes, name: str, source: Path | bytes) -> bool:
 
 
 def decode_pil(image: Image.Image, origin: str, *, max_pixels: int = MAX_PIXELS) -> Radiograph:
-    """Decode an opened PIL image by the rules of ``read_radiograph``.
+    """Decode a PIL image as ``read_radiograph`` does.
+
+    Args:
+        image: The opened image.
+        origin: Name in messages and in the result.
+        max_pixels: Maximum number of pixels.
 
     Raises:
-        ReadError: see read_radiograph.
+        ReadError: As for ``read_radiograph``.
     """
     with decoding(origin):
         _check_opened(image, origin, max_pixels)
@@ -204,14 +221,13 @@ def decode_pil(image: Image.Image, origin: str, *, max_pixels: int = MAX_PIXELS)
 
 
 def _open(content: bytes, origin: str, max_pixels: int) -> Image.Image:
-    """Parse the header and refuse what must not be decoded."""
+    """Open an image by its header."""
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except UnidentifiedImageError as error:
         raise ReadError(
-            f"Expected a PNG, JPEG, WebP, BMP, TIFF or DICOM image in {origin}, got something else or a damaged"
-            " header.",
-            hint="Check that the file is what its name says.",
+            f"{origin} is not a PNG, JPEG, WebP, BMP, TIFF or DICOM image, or its header is damaged.",
+            hint="Check the type of the file.",
         ) from error
     except Image.DecompressionBombError as error:
         raise ReadError(
@@ -223,28 +239,28 @@ def _open(content: bytes, origin: str, max_pixels: int) -> Image.Image:
 
 def _check_opened(image: Image.Image, origin: str, max_pixels: int) -> None:
     check_pixel_count(image.width, image.height, origin, max_pixels)
-    # An MPO is a camera's JPEG with further images behind the first; every other reader shows the first.
+    # MPO is a JPEG of a camera with further images after the first, which other readers ignore.
     if getattr(image, "is_animated", False) and image.format != "MPO":
-        # A TIFF's frames are counted by parsing each, which a file of a million of them makes slow.
+        # Counting the frames of a TIFF parses each of them, which is slow for many frames.
         frames = "several" if isinstance(image, TiffImagePlugin.TiffImageFile) else getattr(image, "n_frames", 2)
-        raise ReadError(f"Expected one image in {origin}, got {frames} frames.", hint="Export the one that is meant.")
+        raise ReadError(f"Expected one image in {origin}, got {frames} frames.", hint="Export a single frame.")
 
 
 def _bits_stored(image: Image.Image, origin: str) -> int:
-    """8 or 16, 12 for a 12-bit TIFF; other depths are refused, since nothing declares their black and white."""
+    """Return 8, 12 (12-bit TIFF) or 16; other depths raise ReadError, since their scale is not declared."""
     if image.mode in ("1", "L") or image.mode in _COLOR_MODES:
         return 8
     if image.mode == "I" or image.mode.startswith("I;16"):
         return 12 if _tiff_tag(image, TiffImagePlugin.BITSPERSAMPLE) == 12 else 16
     kind = "floating-point pixels" if image.mode == "F" else f"pixels of mode {image.mode}"
     raise ReadError(
-        f"Expected whole-number gray or RGB pixels of 8 to 16 bits in {origin}, got {kind}.",
+        f"Expected integer gray or RGB pixels of 8 to 16 bits in {origin}, got {kind}.",
         hint="Export it as an 8-bit or 16-bit PNG.",
     )
 
 
 def _is_inverted(image: Image.Image) -> bool:
-    """A 16-bit TIFF whose zero is white; Pillow inverts those of 1 and 8 bits itself."""
+    """Return whether an image is a 16-bit TIFF with white at zero; Pillow itself inverts 1-bit and 8-bit ones."""
     return image.mode.startswith("I;16") and _tiff_tag(image, TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
 
 
@@ -254,7 +270,7 @@ def _tiff_tag(image: Image.Image, tag: int) -> object:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says; metadata that cannot be parsed says nothing."""
+    """Apply the EXIF orientation; metadata that cannot be parsed are ignored."""
     try:
         turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except DECODE_ERRORS:

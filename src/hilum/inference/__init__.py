@@ -1,1 +1,1 @@
-"""From files to answers, from a bundle alone: no torch."""
+"""Run a bundle on files, folders and arrays. Never imports torch unless the PyTorch backend is used."""

@@ -1,7 +1,7 @@
-"""Evidence over an image: filled contours at three levels, and the scale that gives them their meaning in logits.
+"""Draw evidence over an image as filled contours at three levels, with a scale in logits.
 
-Colors are steps of "inferno" (Smith & van der Walt 2015, matplotlib), whose lightness grows evenly and which reads
-the same under all common kinds of color blindness: the lighter, the more evidence.
+Colors are from matplotlib's perceptually uniform colormap "inferno" (Smith & van der Walt 2015), which is safe for
+color vision deficiency; lighter means more evidence.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ import numpy as np
 from cv2.typing import MatLike
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:  # a result draws itself: at run time it imports this module
+if TYPE_CHECKING:  # result.py imports this module at run time
     from hilum.inference.result import Prediction
 
 
 Rgb: TypeAlias = tuple[int, int, int]
 
 LEVELS = (0.25, 0.5, 0.75)
-"""Lower ends of the bands, as shares of the scale's end. Nothing is drawn below the first."""
+"""Lower limits of the bands, as fractions of the peak. Nothing is drawn below the first."""
 BANDS: tuple[Rgb, ...] = ((187, 55, 84), (243, 120, 25), (246, 215, 70))
-"""Color of each band, the weakest first."""
+"""Color of each band, weakest first."""
 LEAST_SUM = 0.1
-"""Logits. Where all evidence in favor adds up to less, which changes no odds by more than a tenth, none is drawn."""
+"""Logits. Evidence is not drawn if all of it in favor sums to less, which changes the odds by about 10% at most."""
 
 OPACITY = (0.26, 0.30, 0.34)
-"""Of each band over the image."""
+"""Opacity of each band over the image."""
 FRACTION_BITS = 4
-"""Of the fixed point in which lines are given to OpenCV."""
+"""Fraction bits of the fixed-point coordinates passed to OpenCV."""
 
 
 @dataclass(frozen=True)
 class EvidenceScale:
-    """What the colors of one image mean. All values are logits of one class, before temperature.
+    """Color scale of one image. All values are logits of one class, before temperature scaling.
 
     Attributes:
-        peak: the end of the scale, above 0: what the image's strongest place adds, as one cell of the map.
-        cells: (h, w) of the network's map, whose cells tile its square input.
-        in_favor: sum over the cells that add to the logit; they and ``against`` make the logit less its bias.
-        against: sum over the cells that take from it, at most 0.
+        peak: End of the scale, above 0: the largest contribution of a single cell of the evidence map.
+        cells: (h, w) of the evidence map, whose cells tile the network's square input.
+        in_favor: Sum of all positive contributions; together with ``against``, it is the logit minus its bias.
+        against: Sum of all negative contributions, at most 0.
     """
 
     peak: float
@@ -53,15 +53,15 @@ class EvidenceScale:
 def evidence_scale(
     prediction: Prediction, evidence: NDArray[np.float32] | None, class_name: str | None = None
 ) -> EvidenceScale | None:
-    """The scale of an image, or None where nothing is drawn: no evidence, or less of it than LEAST_SUM in favor.
+    """Return the color scale of an image, or None if nothing is drawn: no evidence, or less than LEAST_SUM in favor.
 
-    The scale ends at the image's own peak, since what a single cell adds depends on how fine the map is and how far a
-    finding spreads; so colors compare places of one image, and numbers compare images.
+    The scale ends at the peak of the image itself, since the contribution of a cell depends on the resolution of the
+    map and the extent of a finding. Colors compare locations within an image; compare images by the numbers.
 
     Args:
-        prediction: its ``evidence`` gives the sums.
-        evidence: (H0, W0) float32, that of the class on the image, from class_evidence.
-        class_name: the class; the predicted one by default.
+        prediction: The prediction with its ``evidence``.
+        evidence: (H0, W0) float32, the evidence for the class at the image's size, from class_evidence.
+        class_name: The class; the predicted class by default.
     """
     if evidence is None or prediction.evidence is None:
         return None
@@ -74,7 +74,7 @@ def evidence_scale(
 
 
 def evidence_region(prediction: Prediction, evidence: NDArray[np.float32] | None) -> NDArray[np.bool_] | None:
-    """Where the evidence is drawn: (H0, W0) bool, from the first level on; None where none is (evidence_scale)."""
+    """Return the region in which evidence is drawn, (H0, W0) bool; None if none is drawn (see evidence_scale)."""
     scale = evidence_scale(prediction, evidence)
     return None if scale is None or evidence is None else evidence >= np.float32(LEVELS[0] * scale.peak)
 
@@ -82,16 +82,16 @@ def evidence_region(prediction: Prediction, evidence: NDArray[np.float32] | None
 def fill_contours(
     gray: NDArray[np.uint8], evidence: NDArray[np.float32], peak: float, thickness: int
 ) -> NDArray[np.uint8]:
-    """An image as RGB with its evidence filled in, and a line around each level.
+    """Draw evidence over an image as filled contours with a line around each level.
 
     Args:
-        gray: (H, W) uint8, the image as it is shown.
-        evidence: (H0, W0) float32, of the same image at any size.
-        peak: the end of the scale, above 0.
-        thickness: of the lines, pixels.
+        gray: (H, W) uint8, the displayed image.
+        evidence: (H0, W0) float32, for the same image at any size.
+        peak: End of the color scale, above 0.
+        thickness: Width of the lines, pixels.
 
     Returns:
-        (H, W, 3) uint8; where the evidence is below the first level, the gray of the image.
+        (H, W, 3) uint8 RGB, unchanged gray where the evidence is below the first level.
     """
     height, width = gray.shape
     interpolation = cv2.INTER_AREA if height < evidence.shape[0] else cv2.INTER_LINEAR
@@ -100,7 +100,7 @@ def fill_contours(
     image: NDArray[np.uint8] = _blends()[sum(reached), gray]  # (H, W, 3)
     beyond = 2 * thickness + 2
     for inside, color in zip(reached, BANDS, strict=True):
-        # beyond the image's edge, so that no line is drawn along it
+        # extended beyond the edge, so that no line is drawn along it
         wider = cv2.copyMakeBorder(inside, beyond, beyond, beyond, beyond, cv2.BORDER_REPLICATE)
         contours, _ = cv2.findContours(wider, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(-beyond, -beyond))
         lines = [smooth(contour[:, 0], reach=2) for contour in contours]
@@ -109,15 +109,16 @@ def fill_contours(
 
 
 def on_gray(band: int, gray: int) -> Rgb:
-    """What a band looks like over a gray level of the image; band 0 is the bare image."""
+    """Return the RGB color of a band over a gray level of the image; band 0 is the image itself."""
     red, green, blue = (int(value) for value in _blends()[band, gray])
     return red, green, blue
 
 
 def smooth(line: MatLike, reach: int) -> NDArray[np.int32]:
-    """A closed line (n, 2) averaged over ``reach`` neighbors on each side, in fixed point for cv2.polylines.
+    """Smooth a closed line (n, 2) by averaging over ``reach`` neighbors on each side.
 
-    It takes the steps of single pixels off an enlarged outline; the fixed point has 4 fraction bits.
+    Returns:
+        (n, 2) int32, fixed point with FRACTION_BITS fraction bits, for cv2.polylines.
     """
     reach = min(reach, len(line) // 8)
     averaged = np.mean([np.roll(line, shift, axis=0) for shift in range(-reach, reach + 1)], axis=0)
@@ -125,7 +126,7 @@ def smooth(line: MatLike, reach: int) -> NDArray[np.int32]:
 
 
 def _blends() -> NDArray[np.uint8]:
-    """(bands + 1, 256, 3): the color of each band over each gray."""
+    """Return the color of each band over each gray level, (bands + 1, 256, 3)."""
     opacity = np.array([0.0, *OPACITY])[:, None, None]
     colors = np.array([(0, 0, 0), *BANDS], np.float64)[:, None, :]
     grays = np.arange(256.0)[None, :, None]

@@ -1,6 +1,6 @@
-"""What the objects that hilum makes are called: their UIDs, their codes, and the maker's names.
+"""UIDs, codes and equipment attributes of the DICOM objects that hilum writes.
 
-Class names are the user's, so they have private codes: the same name has the same code in every bundle.
+Class names are chosen by users and have private codes; the same name has the same code in every bundle.
 """
 
 from __future__ import annotations
@@ -22,48 +22,52 @@ SCHEME = "99HILUM"
 NOT_A_DEVICE = "Made by a research tool, not a medical device; not for diagnosis."
 
 _FORMAT = 2
-"""Goes into every UID: to be raised when the objects made of the same image and bundle change."""
+"""Part of every UID. Increment it when the objects for the same image and bundle change."""
 _LONGEST = 64
 
 
 def instance_uid(source_sop_uid: str, bundle_id: str, kind: Kind, settings: str = "") -> str:
-    """The SOP instance UID of the object of ``kind`` that this bundle makes of this image: always the same.
+    """Return the SOP instance UID of an object, a function of the arguments.
 
-    ``settings`` are those of the predictor (Predictor.settings): other ones may give another answer.
+    Args:
+        source_sop_uid: SOP instance UID of the image.
+        bundle_id: The bundle that predicts.
+        kind: ``seg`` or ``sr``.
+        settings: Predictor.settings, since other settings may give another result.
     """
     return _uid("instance", source_sop_uid, bundle_id, kind, *filter(None, [settings]))
 
 
 def series_uid(source_sop_uid: str, bundle_id: str, kind: Kind, settings: str = "") -> str:
-    """The series instance UID that goes with it; each object has a series of its own."""
+    """Return the series instance UID of an object; each object has its own series. See instance_uid."""
     return _uid("series", source_sop_uid, bundle_id, kind, *filter(None, [settings]))
 
 
 def tracking_uid(source_sop_uid: str, bundle_id: str, what: str, settings: str = "") -> str:
-    """The UID of one thing that an object holds."""
+    """Return the tracking UID of one item of an object, named ``what``. See instance_uid."""
     return _uid("tracking", source_sop_uid, bundle_id, what, *filter(None, [settings]))
 
 
 def device_uid(bundle_id: str) -> str:
-    """The UID of a bundle as an observer."""
+    """Return the device UID of a bundle as the observer of a report."""
     return _uid("device", bundle_id)
 
 
 def own_code(value: str, meaning: str) -> Code:
-    """A code of hilum's own scheme; ``value`` has at most 16 characters."""
+    """Return a code of hilum's private scheme; ``value`` has at most 16 characters."""
     return Code(value, SCHEME, long_string(meaning))
 
 
 def class_code(name: str, what: Literal["class", "evidence", "probability"] = "class") -> Code:
-    """The code of a class, or of what belongs to it."""
+    """Return the code of a class, of its evidence, or of its probability."""
     meaning = {"class": "{}", "evidence": "Evidence for {}", "probability": "Probability of {}"}[what].format(name)
     return own_code(f"{what[0].upper()}{sha256_text(name)[:15]}", meaning)
 
 
 def long_string(text: str) -> str:
-    """``text`` as the value representation LO takes it: no backslash, no control characters, at most 64 bytes of UTF-8.
+    """Return text that is valid for the value representation LO: no backslash or control character, at most 64 bytes.
 
-    The standard counts characters, but what reads and checks objects counts bytes.
+    The standard limits characters, but common validators count bytes of UTF-8.
     """
     plain = "".join(character if character.isprintable() else " " for character in text.replace("\\", "/")).strip()
     if len(plain.encode("utf-8", "replace")) <= _LONGEST:
@@ -72,12 +76,12 @@ def long_string(text: str) -> str:
 
 
 def coding_schemes() -> list[CodingSchemeIdentificationItem]:
-    """What ``SCHEME`` is, for the object that uses it."""
+    """Return the identification of hilum's private coding scheme."""
     return [CodingSchemeIdentificationItem(SCHEME, name="hilum: classes of a model, and what it says of an image")]
 
 
 def made_by(source: Dataset, manifest: Manifest, kind: Kind, settings: str) -> dict[str, Any]:
-    """What both objects have alike, as highdicom's constructors take it."""
+    """Return the constructor arguments of highdicom that both kinds of objects share."""
     source_uid, bundle_id = str(source.SOPInstanceUID), manifest.bundle_id
     return {
         "series_instance_uid": series_uid(source_uid, bundle_id, kind, settings),
@@ -92,7 +96,7 @@ def made_by(source: Dataset, manifest: Manifest, kind: Kind, settings: str) -> d
 
 
 def version(manifest: Manifest) -> str:
-    """Version of the algorithm: that of hilum, and the start of the bundle's identifier."""
+    """Return the algorithm's version: that of hilum, and the start of the bundle_id."""
     return f"{__version__} bundle {manifest.bundle_id[:16] or 'unsealed'}"
 
 

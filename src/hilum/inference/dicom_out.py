@@ -1,7 +1,7 @@
-"""What an archive gets of an answer: a segmentation and a structured report that refer to the image.
+"""Create DICOM objects from a result: a segmentation and a structured report that refer to the image.
 
-Both are made of the image's own header, belong to its study, and have UIDs that follow from the image, the bundle
-and the predictor's settings: made again, they are the same objects, so that an archive shows what is already done.
+Both belong to the study of the image. Their UIDs are functions of the image, the bundle and the predictor's settings,
+so that repeated predictions give the same objects and an archive shows which images are already processed.
 """
 
 from __future__ import annotations
@@ -25,53 +25,55 @@ __all__ = ["Kind", "encoded", "instance_uid", "report", "segmentation", "series_
 
 
 def segmentation(source: Dataset, prediction: Prediction, manifest: Manifest, settings: str = "") -> Dataset:
-    """A Segmentation of the source's rows and columns, binary: segment 1 is lung, 2 the evidence region.
+    """Return a binary Segmentation with the rows and columns of the source: segment 1 is lung, segment 2 evidence.
 
-    The evidence region is where the evidence for the predicted class is at least a quarter of its peak, which is where
-    overlays draw it (hilum.inference.contour); without any there is segment 1 alone. An empty mask has an empty frame.
+    Segment 2 is the region where the evidence for the predicted class is at least a quarter of its peak, as drawn in
+    overlays (hilum.inference.contour); it is absent without evidence. An empty mask gives an empty frame.
 
     Args:
-        source: from source_header, of the image that was predicted on.
-        prediction: its answer; the mask is (Rows, Columns).
-        manifest: of the bundle that answered.
-        settings: of the predictor that answered, Predictor.settings.
+        source: Header of the image, from source_header.
+        prediction: The prediction for the image, with a mask of (Rows, Columns).
+        manifest: Manifest of the bundle that predicted.
+        settings: Predictor.settings of the predictor.
 
     Raises:
-        DataError: the mask is not of the source's size.
-        ReadError: the header is of a kind that no segmentation can be made of.
+        DataError: The mask has another size than the source.
+        ReadError: No segmentation can be created from this header.
     """
     with _made_of(source):
         return build_segmentation(source, prediction, manifest, settings)
 
 
 def report(source: Dataset, result: Result, manifest: Manifest, settings: str = "") -> Dataset:
-    """A Comprehensive SR, complete and unverified: label, probabilities, prediction set and abstention of a prediction,
-    or the status of a refusal; for both what the gate found, and the bundle.
+    """Return a Comprehensive SR, complete and unverified.
+
+    It contains label, probabilities, prediction set and abstention of a prediction, or the status of a refused image,
+    and for both the findings of the input check and the bundle.
 
     Args:
-        source: from source_header, of the image that was predicted on.
-        result: the answer.
-        manifest: of the bundle that answered.
-        settings: of the predictor that answered, Predictor.settings.
+        source: Header of the image, from source_header.
+        result: The result for the image.
+        manifest: Manifest of the bundle that predicted.
+        settings: Predictor.settings of the predictor.
 
     Raises:
-        ReadError: the header is of a kind that no report can be made of.
+        ReadError: No report can be created from this header.
     """
     with _made_of(source):
         return build_report(source, result, manifest, settings)
 
 
 def encoded(dataset: Dataset) -> bytes:
-    """The content of a DICOM file (PS3.10) with this object."""
+    """Return the content of a DICOM file (PS3.10) with this object."""
     stream = io.BytesIO()
-    with decoding("the object to be written"):
+    with decoding("the DICOM object to write"):
         dataset.save_as(stream, enforce_file_format=True)
     return stream.getvalue()
 
 
 @contextmanager
 def _made_of(source: Dataset) -> Iterator[None]:
-    """What highdicom raises on a header it cannot use becomes a ReadError; an image must not end a run."""
+    """Convert exceptions of highdicom on unsuitable headers to ReadError, so that one image does not end a run."""
     try:
         with decoding("the header"):
             yield
@@ -81,7 +83,6 @@ def _made_of(source: Dataset) -> Iterator[None]:
             raise
         reason = " ".join(f"{type(cause).__name__}: {cause}".split())[:160]
         raise ReadError(
-            f"Expected the header of an image as the standard has it, got one of SOP class {source.SOPClassUID} that no"
-            f" object can be made of ({reason}).",
+            f"Cannot create a DICOM object from an image of SOP class {source.SOPClassUID} ({reason}).",
             hint="Export the image as an ordinary radiograph (CR, DX).",
         ) from cause

@@ -1,4 +1,4 @@
-"""A DICOM Segmentation of an answer: the lungs, and the region that speaks for the predicted class."""
+"""Build the DICOM Segmentation of a prediction: lungs, and evidence for the predicted class."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _SERIES_NUMBER = 901
 
 
 def build_segmentation(source: Dataset, prediction: Prediction, manifest: Manifest, settings: str) -> Dataset:
-    """See hilum.inference.dicom_out.segmentation."""
+    """Build the object; see hilum.inference.dicom_out.segmentation for arguments and errors."""
     shape = int(source.Rows), int(source.Columns)
     if prediction.mask.shape != shape:
         raise DataError(
             f"Expected a mask of the image's {shape[0]} rows and {shape[1]} columns, got {prediction.mask.shape}.",
-            hint="Give the header of the image that the prediction is of.",
+            hint="Use the header of the image that was predicted.",
         )
     evidence = evidence_region(prediction, class_evidence(prediction, shape, manifest.preprocess))
     masks = [prediction.mask] if evidence is None else [prediction.mask, evidence]
@@ -42,17 +42,17 @@ def build_segmentation(source: Dataset, prediction: Prediction, manifest: Manife
         series_description="hilum: lungs and evidence",
         content_label="HILUM",
         content_description="Lungs and evidence. Research tool, not a medical device.",
-        omit_empty_frames=False,  # an empty mask is an answer, and an object needs a frame
+        omit_empty_frames=False,  # an empty mask is a valid result, and an object needs a frame
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **made_by(source, manifest, "seg", settings),
     )
-    if "FrameOfReferenceUID" not in source:  # then, and only then, the directions of rows and columns are due
+    if "FrameOfReferenceUID" not in source:  # Patient Orientation is required only in this case
         built.PatientOrientation = source.get("PatientOrientation", "")
     return built
 
 
 def _stacked(masks: list[NDArray[np.bool_]]) -> NDArray[np.uint8]:
-    """(1, H0, W0, number of segments)."""
+    """Stack masks into (1, H0, W0, number of segments) uint8."""
     return np.stack(masks, axis=-1).astype(np.uint8)[None]
 
 

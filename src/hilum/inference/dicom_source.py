@@ -1,7 +1,7 @@
-"""The header of the image that DICOM objects are made of: read, brought to one character set, and completed.
+"""Read the header of an image for the DICOM objects that refer to it, convert it to UTF-8 and complete it.
 
-Only what the standard allows is kept, since an object with a date of month 13 is refused by an archive: a value that
-is malformed counts as absent. UIDs and text are kept as they are.
+Malformed values, such as a date with month 13, are dropped, since archives reject objects that contain them. UIDs and
+text are kept unchanged.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ _MAY_BE_EMPTY = (
 )  # fmt: skip
 _PLANE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _CHECKED = ("AS", "CS", "DA", "DS", "DT", "IS", "TM")
-_RAISE = 2  # pydicom.config.RAISE, whose module is heavy on globals
+_RAISE = 2  # pydicom.config.RAISE
 _CHARACTER_SET = BaseTag(0x00080005)
 
 
 def source_header(content: bytes | Path, origin: str = "") -> Dataset:
-    """The header of a DICOM image, for ``segmentation`` and ``report``.
+    """Return the header of a DICOM image for ``segmentation`` and ``report``.
 
-    Text is decoded from the file's character set and declared as UTF-8, malformed and private elements and binary
-    values are left out, and what patient and study must have in any object is there, if empty.
+    Text is converted from the file's character set to UTF-8; malformed, private and binary elements are left out;
+    required patient and study elements are added, empty if unknown.
 
     Args:
-        content: the file, or its bytes.
-        origin: what to call it in messages; the path by default.
+        content: Path or content of the file.
+        origin: Name in messages; the path by default.
 
     Raises:
-        ReadError: it is no DICOM file, is damaged, or lacks one of the four UIDs that name an image.
+        ReadError: The file is not DICOM, is damaged, or lacks one of the four UIDs that identify an image.
     """
     name = origin or (str(content) if isinstance(content, Path) else "the DICOM file")
     raw = read_dicom_header(content, origin=name)
     if raw is None:
-        raise ReadError(f"Expected a DICOM file at {name}, got another format.", hint="Give the file as exported.")
+        raise ReadError(f"{name} is not a DICOM file.", hint="Use the file as exported.")
     with decoding(name):
         header = _cleaned(raw)
         header.file_meta = FileMetaDataset(_cleaned(raw.file_meta)) if hasattr(raw, "file_meta") else FileMetaDataset()
     missing = [keyword for keyword in _NEEDED if not header.get(keyword)]
     if missing:
         raise ReadError(
-            f"Expected {', '.join(missing)} in the header of {name}, got none: nothing can refer to this image.",
-            hint="Export it from the archive again, or give it UIDs.",
+            f"{name} has no {', '.join(missing)}, which is required to refer to an image.",
+            hint="Export it from the archive again, or add UIDs.",
         )
     _complete(header)
     return header
@@ -71,13 +71,13 @@ def _complete(header: Dataset) -> None:
         header.PatientSex = ""
     if not header.get("Modality"):
         header.Modality = "OT"
-    # A frame of reference without a place in it, as some projection images have, places nothing.
+    # A frame of reference without a position, as in some projection images, is not usable.
     if "FrameOfReferenceUID" in header and not all(keyword in header for keyword in _PLANE):
         del header.FrameOfReferenceUID
 
 
 def _cleaned(dataset: Dataset) -> Dataset:
-    """A copy with what can be converted and written again, sequences included."""
+    """Return a copy with the elements that can be converted and written again, including sequences."""
     kept = Dataset()
     for tag in sorted(dataset.keys()):
         if tag.is_private or tag.element == 0 or tag == _CHARACTER_SET:
@@ -92,14 +92,14 @@ def _cleaned(dataset: Dataset) -> Dataset:
 
 
 def _element(element: DataElement) -> DataElement | None:
-    """The element with a value of its own, None where it is empty or binary; raises where it is malformed."""
+    """Return a copy of the element, None if it is empty or binary; raise one of DECODE_ERRORS if it is malformed."""
     vr, value = str(element.VR), element.value
     if vr == "SQ":
         return DataElement(element.tag, vr, Sequence([_cleaned(item) for item in value]))
     if element.is_empty or isinstance(value, bytes) or " or " in vr:
         return None
     values = list(value) if element.VM > 1 else [value]
-    if vr == "PN":  # as text: the object would go on in the encoding it was read in
+    if vr == "PN":  # as text, since PersonName objects keep their original encoding
         values = [str(name) for name in values]
     elif vr in ("DA", "TM"):
         values = [_moment(vr, str(item)) for item in values]
@@ -112,7 +112,7 @@ def _element(element: DataElement) -> DataElement | None:
 
 
 def _moment(vr: str, text: str) -> str:
-    """A date or time; the older forms ``2026.01.31`` and ``10:15:00`` become today's."""
+    """Return a valid date or time, with the retired forms ``2026.01.31`` and ``10:15:00`` converted."""
     text = re.sub(r"^(\d{4})\.(\d\d)\.(\d\d)$", r"\1\2\3", text.strip())
     text = re.sub(r"^(\d\d):(\d\d)(?::(\d\d(?:\.\d+)?))?$", r"\1\2\3", text)
     validate_value(vr, text, _RAISE)

@@ -1,8 +1,8 @@
-"""A DICOM structured report of an answer, or of a refusal with its reasons.
+"""Build the DICOM structured report of a prediction, or of a refused image with the reasons.
 
-It follows TID 1500 "Measurement Report", the template that viewers and tool kits read: one group of measurements
-(probabilities, share of lung) and coded evaluations (label, prediction set, abstention) on the source image. The
-template may be extended, and is by text: what the gate said, and what the maker is not.
+It follows TID 1500 "Measurement Report": one group of measurements (probabilities, lung fraction) and coded
+evaluations (label, prediction set, abstention) of the source image, extended by text content items with the findings
+of the input check and the disclaimer.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SERIES_NUMBER = 902
 
 
 def build_report(source: Dataset, result: Result, manifest: Manifest, settings: str) -> Dataset:
-    """See hilum.inference.dicom_out.report."""
+    """Build the object; see hilum.inference.dicom_out.report for arguments and errors."""
     group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
             uid=tracking_uid(str(source.SOPInstanceUID), manifest.bundle_id, "report", settings), identifier="hilum"

@@ -1,4 +1,4 @@
-"""Predict on files, folders and patterns: one row per file, whatever happens to it."""
+"""Predict on a list of files and write a table with one row per file, including unreadable and refused files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hilum.storage import CsvWriter, sha256_bytes
 
 _NOTHING = Wanted()
 _LONGEST_STEM = 240
-"""Bytes: with ``.seg.dcm`` behind it, still the name of a file."""
+"""Maximum length of a file name in bytes, which leaves room for ``.seg.dcm``."""
 
 TableFormat: TypeAlias = Literal["csv", "parquet"]
 _TABLE_NAMES = (TABLE, PARQUET_TABLE)
@@ -36,8 +36,8 @@ class FolderResult:
         statuses: Number of images by ``Result.status``.
         labels: Number of predictions by predicted label.
         uncertain: Number of predictions that abstained.
-        objects: the count of DICOM objects written, per kind, and under ``none`` that of images that were read but of
-            which none could be made, such as PNGs.
+        objects: Number of DICOM objects written by kind, and under ``none`` the number of images for which none could
+            be created, such as PNG files.
     """
 
     table: Path
@@ -57,29 +57,29 @@ def predict_folder(
     progress: Callable[[int, int], None] | None = None,
     on_result: Callable[[Path, Result], None] | None = None,
 ) -> FolderResult:
-    """Predict on every file and write ``predictions.csv``, and what else is wanted beside it.
+    """Predict on every file, write ``predictions.csv`` and the requested images, and return a summary.
 
     The columns are ``file, status, predicted_label, prediction_set, abstained, prob_<class>..., lung_fraction,
     reason``. ``status`` is ``ok``, ``refused`` or ``unreadable``; ``prediction_set`` is class names joined by ``;``,
-    most probable first; ``abstained`` is 1 where the prediction is uncertain; ``reason`` is the messages of the
-    findings. With ``save.evidence`` there is a column ``evidence_step``: logits per gray level of the PNG.
+    most probable first; ``abstained`` is 1 for uncertain predictions; ``reason`` joins the messages of the findings.
+    With ``save.evidence``, the column ``evidence_step`` is the logits per gray level of the evidence PNG.
 
-    The table grows as ``predictions.partial.csv`` and gets its name once complete, so that a killed run leaves what
-    it had done, under a name that says so. Everything else lies in the folders that the inputs came from.
+    During the prediction, the table is ``predictions.partial.csv``; it is renamed when complete, so an interrupted run
+    leaves the rows done so far. Images and DICOM objects keep the folder structure of the inputs.
 
     Args:
-        predictor: answers.
-        files: from hilum.data.find.find_images.
-        out: a folder, made if absent.
-        save: what to save of each answer.
-        table_format: ``parquet`` needs pyarrow.
-        progress: called with (files done, files in all).
-        on_result: called with each file and its result, once its row is written.
+        predictor: The predictor.
+        files: The files, such as those of hilum.data.find.find_images.
+        out: Output folder; created if it does not exist.
+        save: Images and DICOM objects to save for each file.
+        table_format: ``csv`` or ``parquet``; the latter needs pyarrow.
+        progress: Called with (files done, total files).
+        on_result: Called with each file and its result after its row is written.
 
     Raises:
-        MissingExtraError: pyarrow is not installed; nothing is done.
-        ConfigError: evidence is asked of a network that gives none; nothing is done.
-        OutputError: ``out`` cannot be written, or the disk is full; rows written so far stay.
+        MissingExtraError: Parquet is requested and pyarrow is not installed; nothing is written.
+        ConfigError: Evidence is requested from a network without evidence; nothing is written.
+        OutputError: ``out`` cannot be written, or the disk is full; rows written so far are kept.
     """
     manifest = predictor.manifest
     save.check(manifest)
@@ -123,10 +123,10 @@ def predict_folder(
 
 
 def image_names(files: Sequence[Path]) -> dict[Path, Path]:
-    """Return for each file the relative path of its images: its place under the common folder, then ``.png``.
+    """Return the relative path of the output images of each file: its path below the common folder, as ``.png``.
 
-    An image's suffix is kept (``image.dcm.png``) where two files would otherwise share a name. Of a name that would
-    become too long the end is replaced by a digest.
+    The original suffix is kept (``image.dcm.png``) if two files would otherwise have the same name. The end of a name
+    that is too long is replaced by a digest.
     """
     if not files:
         return {}
@@ -164,10 +164,10 @@ def table_row(file: str | Path, result: Result, steps: Sequence[object] = (), re
     """Return one image's row of ``predictions.csv``.
 
     Args:
-        file: The first column.
-        result: The image's result.
-        steps: Its ``evidence_step``, where the table has that column.
-        remark: Appended to the messages of the findings.
+        file: Value of the first column.
+        result: The result of the image.
+        steps: Its ``evidence_step``, if the table has this column.
+        remark: Text to append to the messages of the findings.
     """
     tail = [*steps, "; ".join(filter(None, [result.reason, remark]))]
     if not isinstance(result, Prediction):
@@ -179,7 +179,7 @@ def table_row(file: str | Path, result: Result, steps: Sequence[object] = (), re
 
 @contextmanager
 def _opened(path: Path) -> Iterator[TextIO]:
-    """A table that grows row by row."""
+    """Open a table for writing row by row."""
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")  # file names
@@ -189,10 +189,10 @@ def _opened(path: Path) -> Iterator[TextIO]:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """OSErrors become an OutputError."""
+    """Convert OSError to OutputError."""
     try:
         yield
     except OSError as error:
         raise OutputError(
-            f"Could not write {path}: {error.strerror or error}.", hint="Choose another --output, or free space."
+            f"Cannot write '{path}': {error.strerror or error}.", hint="Choose another --output, or free space."
         ) from error

@@ -1,4 +1,4 @@
-"""The gate over many files: a verdict for each, whatever happens to it, and a table of every reading."""
+"""Run the input check on many files and write a table of all measurements, including unreadable files."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _COLUMNS = ("file", "verdict", "check", "passed", "severity", "value", "measured
 
 @dataclass(frozen=True)
 class FileVerdict:
-    """What is said of one file.
+    """Verdict of the input check on one file.
 
     Attributes:
-        file: its path.
-        reason: ``accepted``, ``unreadable``, or why it is refused.
-        readings: every measurement; empty for the classic gate and for what cannot be read.
-        messages: what was said where there are no readings.
-        orientation_fix: the fix of a wrong orientation, in words; empty where there is none.
+        file: Path of the file.
+        reason: ``accepted``, ``unreadable``, or the reason why it is refused.
+        readings: All measurements; empty for the classic gate and for unreadable files.
+        messages: Messages of the findings, if there are no readings.
+        orientation_fix: Description of the rotation or inversion that would correct the image; empty if none applies.
     """
 
     file: Path
@@ -38,20 +38,20 @@ class FileVerdict:
 
     @property
     def accepted(self) -> bool:
-        """Whether the model would answer on it."""
+        """Whether the model would predict on this file."""
         return self.reason == ACCEPTED
 
 
 def examine_files(predictor: Predictor, files: Sequence[Path], table: Path | None = None) -> Iterator[FileVerdict]:
-    """The verdict on each file, in order; a file that cannot be read gets one that says so.
+    """Yield the verdict on each file, in order; unreadable files have the reason ``unreadable``.
 
     Args:
-        predictor: its gate and its network give the verdicts.
-        files: from hilum.data.find.find_images.
-        table: a CSV with a row for each reading, written whole once all are done, or not at all.
+        predictor: Predictor whose input check and network are used.
+        files: The files, such as those of hilum.data.find.find_images.
+        table: CSV with one row per measurement, written when all files are done.
 
     Raises:
-        OutputError: the table cannot be written.
+        OutputError: The table cannot be written.
     """
     with ExitStack() as stack:
         writer: CsvWriter | None = None

@@ -1,7 +1,7 @@
-"""The legend of an overlay: a panel of text and bars that is as high as its content and never runs off.
+"""Draw the legend of an overlay: a panel of text, probability bars and the evidence scale.
 
-Colors are from Okabe and Ito's palette ("Color Universal Design", 2008), told apart under all common kinds of
-color blindness and in gray.
+Colors are from the palette of Okabe and Ito ("Color Universal Design", 2008), which is distinguishable with color
+vision deficiency and in gray.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from hilum.inference.contour import BANDS, LEAST_SUM, LEVELS, EvidenceScale, Rgb, on_gray
 
-if TYPE_CHECKING:  # a result draws itself: at run time it imports this module
+if TYPE_CHECKING:  # result.py imports this module at run time
     from hilum.inference.result import Prediction
 
 Font: TypeAlias = "ImageFont.FreeTypeFont | ImageFont.ImageFont"
@@ -29,17 +29,17 @@ Font: TypeAlias = "ImageFont.FreeTypeFont | ImageFont.ImageFont"
 DISCLAIMER = "Research tool, not a medical device."
 OUTLINE: Rgb = (86, 180, 233)
 CHOSEN: Rgb = (230, 159, 0)
-"""The bar of the predicted class."""
+"""Bar of the predicted class."""
 BACKGROUND: Rgb = (20, 22, 26)
 PANEL_WIDTH = 360
-"""Least width of the legend at scale 1, pixels."""
+"""Minimum width of the legend at scale 1, pixels."""
 
 TEXT: Rgb = (236, 238, 241)
 MUTED: Rgb = (160, 166, 176)
 TRACK: Rgb = (52, 56, 64)
 _LONGEST_NAME = 200
 _IMAGE_GRAYS = (40, 200)
-"""Grays of an image, over which the bar of the evidence shows its colors."""
+"""Range of gray levels over which the evidence scale shows its colors."""
 
 
 def draw_legend(
@@ -51,17 +51,17 @@ def draw_legend(
     has_evidence: bool,
     class_name: str | None = None,
 ) -> NDArray[np.uint8]:
-    """The legend of a prediction: (h, width, 3) uint8 RGB, h as its content needs.
+    """Draw the legend of a prediction and return (h, width, 3) uint8 RGB, as high as its content.
 
-    Class names are wrapped, then cut with an ellipsis, by their measured width.
+    Long class names are wrapped, then truncated with an ellipsis.
 
     Args:
-        prediction: what is told.
-        evidence: the scale of what is drawn over the image, or None where nothing is.
-        width: pixels, at least ``PANEL_WIDTH * scale``.
-        scale: size of text and spaces; 1 sets class names at 15 px.
-        has_evidence: whether the network gives evidence; if not, no word is said of it.
-        class_name: the class whose evidence it is; the predicted one by default.
+        prediction: The prediction.
+        evidence: Color scale of the drawn evidence, or None if none is drawn.
+        width: Width in pixels, at least ``PANEL_WIDTH * scale``.
+        scale: Scale of text and spacing; at 1, class names have 15 px.
+        has_evidence: Whether the network has evidence; if not, the legend omits it.
+        class_name: The class whose evidence is drawn; the predicted class by default.
     """
     rows = [
         *_answer_rows(prediction),
@@ -72,7 +72,7 @@ def draw_legend(
 
 @dataclass(frozen=True)
 class _Row:
-    """One entry of the legend: text on the left, a value on the right, a bar or a scale below, a swatch before it."""
+    """One entry of the legend: swatch, text, value at the right, and a bar or scale below."""
 
     text: str
     value: str = ""
@@ -105,14 +105,14 @@ def _answer_rows(prediction: Prediction) -> list[_Row]:
 
 def _evidence_rows(label: str, evidence: EvidenceScale | None) -> list[_Row]:
     if evidence is None:
-        return [_Row(f"No evidence for {label}: under {LEAST_SUM} logit in favor", color=MUTED, lines=3, gap=10)]
+        return [_Row(f"No evidence for {label}: less than {LEAST_SUM} logits in favor", color=MUTED, lines=3, gap=10)]
     height, width = evidence.cells
-    told = f"Logit added per cell of the network's {height} x {width} map; the scale ends at this image's peak."
-    against = f"{evidence.against:.2f} against (not drawn)" if round(evidence.against, 2) else "nothing against"
-    sums = f"In all {evidence.in_favor:+.2f} in favor, {against}."
+    unit = f"Logits per cell of the network's {height} x {width} map; the scale ends at this image's peak."
+    against = f"{evidence.against:.2f} against (not drawn)" if round(evidence.against, 2) else "none against"
+    sums = f"Total: {evidence.in_favor:+.2f} in favor, {against}."
     return [
         _Row(f"Evidence for {label}", gap=14, lines=3, scale=evidence),
-        _Row(told, size=13, color=MUTED, lines=3, gap=6),
+        _Row(unit, size=13, color=MUTED, lines=3, gap=6),
         _Row(sums, size=13, color=MUTED, lines=3, gap=2),
     ]
 
@@ -126,7 +126,7 @@ def _closing_rows(prediction: Prediction) -> list[_Row]:
 
 
 def _draw_rows(rows: Sequence[_Row], width: int, scale: float) -> NDArray[np.uint8]:
-    """The legend (h, width, 3) uint8 RGB, as high as its rows need; all text is measured before it is drawn."""
+    """Draw rows into (h, width, 3) uint8 RGB, as high as the rows."""
     padding = round(20 * scale)
     layout = []
     height = padding
@@ -168,7 +168,7 @@ def _draw_bar(draw: ImageDraw.ImageDraw, row: _Row, span: tuple[int, int], top: 
 
 
 def _draw_scale(panel: Image.Image, evidence: EvidenceScale, span: tuple[int, int], top: int, scale: float) -> None:
-    """A bar from 0 to the peak: its bands over an image's grays, dark to bright, and the logits where they begin."""
+    """Draw a bar from 0 to the peak with its bands over dark to bright gray, and the logits at their limits."""
     draw = ImageDraw.Draw(panel)
     left, right = span
     bottom = top + round(14 * scale)
@@ -189,7 +189,7 @@ def _draw_scale(panel: Image.Image, evidence: EvidenceScale, span: tuple[int, in
 
 
 def percent(probability: float) -> str:
-    """One decimal, and never a certainty that is not there."""
+    """Return a percentage with one decimal; values near 0 and 1 are shown as ``< 0.1%`` and ``> 99.9%``."""
     if 0 < probability < 0.001:
         return "< 0.1%"
     if 0.999 < probability < 1:
@@ -207,14 +207,14 @@ def _length(text: str, font: Font) -> float:
 
 
 def _printable(text: str) -> str:
-    """The text on one line, with what the font cannot set without its accent or by its code point."""
+    """Return the text on one line, with characters that the font lacks replaced; see _settable."""
     single = "".join(char if char.isprintable() else " " for char in text[: _LONGEST_NAME + 1])
     return "".join(_settable(char) for char in " ".join(single.split()))
 
 
 @lru_cache(maxsize=4096)
 def _settable(char: str) -> str:
-    """The character, else the same without accents, else its escape (``\\u80ba``): names must stay distinct."""
+    r"""Return the character if the font has it, else without accents, else its escape (``\u80ba``)."""
     plain = "".join(part for part in unicodedata.normalize("NFKD", char) if not unicodedata.combining(part))
     for candidate in (char, plain):
         if candidate and not any(_is_missing(part) for part in candidate):
@@ -223,13 +223,13 @@ def _settable(char: str) -> str:
 
 
 def _is_missing(char: str) -> bool:
-    """Whether the font draws its box for a missing glyph."""
+    """Return whether the font lacks a glyph."""
     font = _font(20)
     return char != " " and bytes(font.getmask(char)) == bytes(font.getmask("\uffff"))
 
 
 def _wrap(text: str, font: Font, width: float, lines: int) -> list[str]:
-    """Break the text into at most ``lines`` lines of at most ``width`` pixels; what is left over becomes "…"."""
+    """Break text into at most ``lines`` lines of at most ``width`` pixels; the rest is replaced by an ellipsis."""
     rest = _printable(text)
     wrapped: list[str] = []
     while rest and len(wrapped) < lines:
@@ -246,5 +246,5 @@ def _wrap(text: str, font: Font, width: float, lines: int) -> list[str]:
 
 
 def _fitting(text: str, font: Font, width: float) -> int:
-    """How many of the first characters fit into ``width`` pixels, at least 1."""
+    """Return the number of leading characters that fit into ``width`` pixels, at least 1."""
     return max(1, bisect_right(range(1, len(text) + 1), width, key=lambda count: _length(text[:count], font)))

@@ -1,4 +1,4 @@
-"""The table of a folder prediction as Parquet, with typed columns. Needs pyarrow."""
+"""Write the table of a folder prediction as Parquet with typed columns. Needs pyarrow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def require_pyarrow() -> None:
     """Check that pyarrow is installed.
 
     Raises:
-        MissingExtraError: It is not.
+        MissingExtraError: Pyarrow is not installed.
     """
     try:
         import pyarrow.parquet  # noqa: F401
@@ -23,17 +23,17 @@ def require_pyarrow() -> None:
 
 
 def to_parquet(table: Path, path: Path) -> None:
-    """Write the rows of a table of predictions as Parquet.
+    """Convert a CSV table of predictions to Parquet.
 
-    Probabilities, ``lung_fraction`` and ``evidence_step`` are double, ``abstained`` is boolean, all else is text;
+    Probabilities, ``lung_fraction`` and ``evidence_step`` are double, ``abstained`` is boolean, other columns are text;
     empty cells are null.
 
     Args:
-        table: A CSV, as hilum.inference.folder.predict_folder writes it.
-        path: The Parquet file.
+        table: CSV written by hilum.inference.folder.predict_folder.
+        path: Parquet file to write.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: The file cannot be written.
     """
     import csv
 

@@ -1,4 +1,4 @@
-"""The predictor behind every surface: input check, preprocessing, network, post-inference check, result."""
+"""The Predictor, used by the Python API, CLI and services: input check, network, post-inference check, Result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from hilum.types import Finding, Radiograph
 
 
 class Upload(NamedTuple):
-    """The bytes of a file, and the name that it came with."""
+    """Content of a file, its name, and the maximum number of pixels to decode."""
 
     content: bytes
     name: str
@@ -36,7 +36,7 @@ class Upload(NamedTuple):
 
 
 class InMemory(NamedTuple):
-    """A decoded image of some library, and what to call it."""
+    """An image in memory, and its name."""
 
     image: ImageLike
     name: str
@@ -49,28 +49,29 @@ _READERS = 2
 class Ready(NamedTuple):
     """An image that was decoded, accepted by the input check and preprocessed."""
 
-    radiograph: Radiograph  # as the file has it
-    upright: Radiograph  # as the network sees it
+    radiograph: Radiograph  # as in the file
+    upright: Radiograph  # after the orientation fix, as input of the network
     image: NDArray[np.float32]  # (C, S, S)
     verdict: Verdict
-    orientation_fix: OrientationFix | None = None  # what made it upright
+    orientation_fix: OrientationFix | None = None  # the fix applied
 
 
 class Predictor:
-    """A bundle, a backend and an input check, opened once and used for any number of images.
+    """A bundle with a backend and an input check, for predictions on any number of images.
 
-    ``hilum.load`` gives the same with more kinds of input; this is the layer below it.
+    ``hilum.load`` wraps it in a Model, which accepts more kinds of input.
 
     Args:
-        bundle: Gives preprocessing, class names, temperature, quantiles and thresholds.
+        bundle: Bundle with preprocessing, class names, temperature, quantiles and thresholds.
         backend: The inference engine, or its name; ONNX Runtime on the CPU by default.
         gate: The input check; the bundle's own by default.
-        batch_size: Images in one forward pass.
-        fix_orientation: Rotate and invert images that the input check finds rotated by quarter turns or inverted, and
-            predict. Mask and evidence fit the image as the file has it, and a finding says what was done.
+        batch_size: Maximum number of images per forward pass.
+        fix_orientation: Undo rotations by 90° steps and inverted gray scale that the input check detects. Mask and
+            evidence then refer to the image as stored in the file, and a finding reports the correction.
 
     Raises:
-        ConfigError: The batch size is below 1, or ``fix_orientation`` is asked of a gate that sees no orientation.
+        ConfigError: The batch size is below 1, or ``fix_orientation`` is set with a gate that does not detect the
+            orientation.
     """
 
     def __init__(
@@ -83,30 +84,30 @@ class Predictor:
         fix_orientation: bool = False,
     ) -> None:
         if batch_size < 1:
-            raise ConfigError(f"The batch size must be at least 1, got {batch_size}.")
+            raise ConfigError(f"Expected a batch size of at least 1, got {batch_size}.")
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.backend = open_backend(bundle, backend) if isinstance(backend, str) else backend
         self.gate = gate if gate is not None else open_gate(bundle)
         if fix_orientation and isinstance(self.gate, (ClassicGate, NoGate)):
             raise ConfigError(
-                f"Fixing the orientation needs the learned gate, got the gate {self.gate.name!r}.",
-                hint="Use the learned gate, the default.",
+                f"fix_orientation needs the learned gate, got {self.gate.name!r}.",
+                hint="Use the learned gate, which is the default.",
             )
         self._batch_size, self._fix_orientation = batch_size, fix_orientation
 
     @property
     def settings(self) -> str:
-        """What of this predictor is not in its bundle, for the record of an answer; empty with the usual ones."""
+        """Settings of this predictor that are not in its bundle, for DICOM objects; empty for the defaults."""
         gate = "" if self.gate.name == USUAL_GATE else f"gate:{self.gate.name}"
         return " ".join(filter(None, [gate, "fix_orientation" if self._fix_orientation else ""]))
 
     def predict(self, source: Source) -> Result:
-        """Predict on one image."""
+        """Predict on one image and return its Result."""
         return next(self.predict_many([source]))
 
     def predict_many(self, sources: Iterable[Source]) -> Iterator[Result]:
-        """Yield a Result for each source, in order. A bad file becomes a Result with its reason and stops nothing.
+        """Yield a Result for each source, in order. Refused and unreadable files yield a Result with the reason.
 
         Files are decoded and preprocessed in threads while the network runs; only a few batches are in memory.
         """
@@ -115,7 +116,7 @@ class Predictor:
                 yield from self.answer(chunk)
 
     def prepare(self, source: Source) -> Ready | Result:
-        """Decode, check and preprocess one source; a Result where it goes no further."""
+        """Decode, check and preprocess one source; return a Result if it is unreadable or refused."""
         try:
             radiograph = _read(source)
         except ReadError as error:
@@ -131,7 +132,7 @@ class Predictor:
         return Ready(radiograph, upright, preprocess(upright, self.manifest.preprocess), verdict, orientation_fix)
 
     def answer(self, chunk: Sequence[Ready | Result]) -> Iterator[Result]:
-        """Yield the results of what ``prepare`` gave, in order, from one forward pass over all that are ready."""
+        """Yield the results of prepared sources, in order, from one forward pass over all that are ready."""
         ready = [item for item in chunk if isinstance(item, Ready)]
         predictions: Iterator[Result] = iter(())
         if ready:
@@ -189,16 +190,18 @@ class Predictor:
         )
 
     def _post_check(self, upright: Radiograph, output: BackendOutput, row: int) -> tuple[Reading, ...]:
-        """What the gate says once the network has answered."""
+        """Run the post-inference check on one row of the network's output."""
         top, left, height, width = placement(upright.shape, self.manifest.preprocess)
         lung = output.segmentation[row, 0, top : top + height, left : left + width] > self.manifest.mask_threshold
         return self.gate.check_output(lung, None if output.features is None else output.features[row])
 
     def examine(self, source: Source) -> Verdict:
-        """The gate's verdict on one source, both stages; the network is asked only where the first accepts.
+        """Return the verdict of input check and post-inference check on one source.
+
+        The network runs only if the input check accepts the image.
 
         Raises:
-            ReadError: the source cannot be read.
+            ReadError: The source cannot be read.
         """
         radiograph = _read(source)
         first = self.gate(radiograph)
@@ -209,8 +212,8 @@ class Predictor:
 
 
 def _after_fix(verdict: Verdict, orientation_fix: OrientationFix, origin: str) -> Verdict:
-    """Return the verdict on a fixed image, whose first finding says what was done to it."""
-    message = f"orientation fixed before the model saw it: {orientation_fix.describe()}"
+    """Return the verdict on a corrected image, with a first finding that reports the correction."""
+    message = f"orientation corrected before prediction: {orientation_fix.describe()}"
     done = Finding("orientation_fixed", "warning", message, (origin,) if origin else ())
     return replace(verdict, findings=(done, *verdict.findings))
 
@@ -224,7 +227,7 @@ def _read(source: Source) -> Radiograph:
 
 
 def _low_confidence(probability: float, threshold: float | None, origin: str) -> tuple[Finding, ...]:
-    """The finding of a prediction that abstains; none where it answers. A probability at the threshold answers."""
+    """Return the finding of an abstention, if the probability is below the threshold."""
     if threshold is None or probability >= threshold:
         return ()
     message = f"low confidence: probability {probability:.4g}, expected at least {threshold:.4g}; not to be relied on"
@@ -237,9 +240,9 @@ def _ahead(
     sources: Iterable[Source],
     size: int,
 ) -> Iterator[list[Ready | Result]]:
-    """Yield chunks of ``size`` prepared sources, two chunks being prepared while one is answered.
+    """Yield chunks of ``size`` prepared sources, preparing two chunks ahead.
 
-    An error of the sources, or of preparing one, is raised after the chunk that holds what came before it.
+    An error of the sources, or in preparing one, is raised after the chunk of the sources before it.
     """
     remaining = iter(sources)
     pending: deque[Future[Ready | Result]] = deque()

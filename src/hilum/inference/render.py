@@ -1,6 +1,6 @@
-"""Images of an answer: the image with its lung outline and evidence, and a legend beside or below it.
+"""Draw overlays: the image with lung outline and evidence contours, and a legend next to it.
 
-Nothing is drawn over the image but the outline and the contours of the evidence.
+Also encodes images and masks as PNG.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hilum.inference.legend import BACKGROUND, OUTLINE, PANEL_WIDTH, draw_legend
 from hilum.storage import write_bytes
 from hilum.types import Radiograph
 
-if TYPE_CHECKING:  # a result draws itself: at run time it imports this module
+if TYPE_CHECKING:  # result.py imports this module at run time
     from hilum.inference.result import Prediction
 
 _HALO: Rgb = (0, 0, 0)
@@ -34,30 +34,30 @@ def overlay(
     evidence: NDArray[np.float32] | None = None,
     class_name: str | None = None,
 ) -> NDArray[np.uint8]:
-    """The image with the lung outlined, the evidence as filled contours, and the legend with its scale.
+    """Draw an image with the lung outlined, evidence as filled contours, and a legend with the color scale.
 
-    The image keeps its size unless its shorter side is under 512 px (enlarged) or its longer one would be over
-    2048 px (reduced). The legend stands to its right, or below it where the image is wide.
+    Images with a shorter side under 512 px are enlarged, those with a longer side over 2048 px reduced. The legend is
+    at the right, or below wide images.
 
     Args:
-        radiograph: the image, (H0, W0).
-        prediction: the answer for it; its mask is (H0, W0) bool.
-        evidence: (H0, W0) float32, the evidence for the class ``class_name`` at the file's own size, see
-            ``class_evidence``. What speaks for the class is drawn from a quarter of its peak on
-            (hilum.inference.contour); what speaks against it is told in the legend. None draws nothing.
-        class_name: the class whose evidence it is; the predicted one by default.
+        radiograph: The image, (H0, W0).
+        prediction: The prediction for the image, with a mask (H0, W0) bool.
+        evidence: (H0, W0) float32, evidence for ``class_name`` at the image's size, from ``class_evidence``. Evidence
+            in favor is drawn where it is at least a quarter of its peak (hilum.inference.contour); the sum of the
+            evidence against is in the legend. None draws no evidence.
+        class_name: The class whose evidence is drawn; the predicted class by default.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        DataError: the mask or the evidence is not of the image's size.
+        DataError: The mask or the evidence has another size than the image.
     """
     for name, array in (("mask", prediction.mask), ("evidence", evidence)):
         if array is not None and array.shape != radiograph.shape:
             raise DataError(
-                f"Expected a {name} of the image's shape {radiograph.shape}, got {array.shape}.",
-                hint="Restore it to the file's own size first.",
+                f"Expected {name} of the image's shape {radiograph.shape}, got {array.shape}.",
+                hint="Resample it to the size of the image first.",
             )
     height, width = display_shape(radiograph.shape)
     gray = _resize(to_uint8(radiograph), height, width)
@@ -84,17 +84,17 @@ def class_evidence(
     class_name: str | None = None,
     size: tuple[int, int] | None = None,
 ) -> NDArray[np.float32] | None:
-    """The evidence for one class at the file's own size: (H0, W0) float32, or None where there is none.
+    """Return the evidence for one class at the image's size, (H0, W0) float32, or None without evidence.
 
-    The map (h, w) covers the network's square input; it is enlarged linearly to it and the placement undone, as
-    for the lung mask. Values are still contributions to the logit per cell of the map, not per pixel.
+    The map (h, w) over the network's square input is enlarged linearly and resampled to the image like the lung mask.
+    Values are contributions to the logit per cell of the map, not per pixel.
 
     Args:
-        prediction: the answer.
-        shape: (H0, W0) of the file.
-        spec: how the file was fitted into the square.
-        class_name: the class; the predicted one by default.
-        size: (H, W) of the result where it is to be another than the file's.
+        prediction: The prediction.
+        shape: (H0, W0) of the image.
+        spec: The preprocessing of the image.
+        class_name: The class; the predicted class by default.
+        size: (H, W) of the result, if it differs from ``shape``.
     """
     if prediction.evidence is None:
         return None
@@ -104,36 +104,42 @@ def class_evidence(
 
 
 def mask_png(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """A mask (H, W) bool as (H, W) uint8: 255 is lung, 0 is not."""
+    """Convert a mask (H, W) bool to (H, W) uint8 with 255 for lung and 0 elsewhere."""
     return np.asarray(mask * np.uint8(255), np.uint8)
 
 
 def save_png(image: NDArray[np.uint8], path: Path) -> None:
-    """Write (H, W) gray or (H, W, 3) RGB, uint8, as PNG, atomically.
+    """Write an image (H, W) gray or (H, W, 3) RGB, uint8, as PNG, atomically.
 
     Raises:
-        OutputError: the folder cannot be written, or the disk is full.
+        OutputError: The folder cannot be written, or the disk is full.
     """
     write_bytes(path, png_bytes(image))
 
 
 def png_bytes(image: NDArray[np.uint8]) -> bytes:
-    """(H, W) gray or (H, W, 3) RGB, uint8, as the content of a PNG file.
+    """Return an image (H, W) gray or (H, W, 3) RGB, uint8, as the content of a PNG file.
 
     Raises:
-        OutputError: the image cannot be encoded.
+        OutputError: The image cannot be encoded.
     """
     done, content = cv2.imencode(".png", image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not done:
-        raise OutputError(f"Could not encode an image of shape {image.shape} as PNG.")
+        raise OutputError(f"Cannot encode an image of shape {image.shape} as PNG.")
     return content.tobytes()
 
 
 def outline(mask: NDArray[np.bool_], shape: tuple[int, int], *, least_reach: int = 0) -> list[NDArray[np.int32]]:
-    """The outline of a mask on an image shown at ``shape`` (H, W): closed lines (n, 2) of x, y, holes included.
+    """Return the outlines of a mask on an image displayed at ``shape`` (H, W), including holes.
 
-    Coordinates are pixels of ``shape`` in fixed point with FRACTION_BITS fraction bits, as cv2.polylines takes them.
-    ``least_reach`` smooths over so many neighbors also where nothing is enlarged (hilum.inference.contour.smooth).
+    Args:
+        mask: (H0, W0) bool.
+        shape: (H, W) of the displayed image.
+        least_reach: Minimum number of neighbors for smoothing (hilum.inference.contour.smooth).
+
+    Returns:
+        Closed lines (n, 2) of x, y in pixels of ``shape``, fixed point with FRACTION_BITS fraction bits, for
+        cv2.polylines.
     """
     enlargement = shape[0] / mask.shape[0]
     shown = cv2.resize(mask.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
@@ -143,7 +149,7 @@ def outline(mask: NDArray[np.bool_], shape: tuple[int, int], *, least_reach: int
 
 
 def display_shape(shape: tuple[int, int]) -> tuple[int, int]:
-    """The size (H, W) at which an image of ``shape`` is shown: neither too small to see nor too large to send."""
+    """Return the display size (H, W) of an image: shorter side at least 512 px, longer side at most 2048 px."""
     factor = min(max(1.0, _SHORT_SIDE / min(shape)), _LONG_SIDE / max(shape))
     return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
 
@@ -154,7 +160,7 @@ def _resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
 
 
 def _draw_outline(image: NDArray[np.uint8], mask: NDArray[np.bool_], scale: float) -> None:
-    """Draw the outline of the mask into the image, with a dark halo, so that it shows on bright and dark."""
+    """Draw the outline of the mask into the image, with a dark halo for contrast."""
     lines = outline(mask, (image.shape[0], image.shape[1]))
     thickness = round(2 * scale)
     for color, width in ((_HALO, thickness + 4), (OUTLINE, thickness)):
@@ -162,7 +168,7 @@ def _draw_outline(image: NDArray[np.uint8], mask: NDArray[np.bool_], scale: floa
 
 
 def _join(image: NDArray[np.uint8], legend: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:
-    """Image and legend on one canvas, both whole: side by side (axis 1) or one above the other (axis 0)."""
+    """Join image and legend side by side (axis 1) or one above the other (axis 0)."""
     heights, widths = (image.shape[0], legend.shape[0]), (image.shape[1], legend.shape[1])
     shape = (max(heights), sum(widths)) if axis == 1 else (sum(heights), max(widths))
     canvas = np.full((*shape, 3), BACKGROUND, np.uint8)

@@ -1,4 +1,4 @@
-"""The result of one image: what a model predicts, or why it predicts nothing."""
+"""The result of one image: a prediction, or the reasons why there is none."""
 
 from __future__ import annotations
 
@@ -23,26 +23,27 @@ Status: TypeAlias = Literal["ok", "refused", "unreadable"]
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Result:
-    """The result of one image. What does not exist is None: a refused image has no label and no mask.
+    """The result of one image. Attributes that do not apply are None: a refused image has no label and no mask.
 
     Attributes:
-        origin: The path or name that the image came with.
+        origin: Path or name of the image.
         status: ``ok``; ``refused`` by the input check or the post-inference check; ``unreadable``.
         class_names: The K classes of the model, in the order of its outputs.
-        bundle_id: SHA-256 that names the bundle.
-        findings: What the checks found. Errors refuse the image; warnings accompany a prediction.
-        radiograph: The decoded image (H0, W0), or None where it could not be read.
-        label: The class of the highest probability.
+        bundle_id: SHA-256 of the bundle, 64 hexadecimal digits.
+        findings: Findings of the checks. Errors refuse the image; warnings accompany a prediction.
+        radiograph: The decoded image (H0, W0), or None if it could not be read.
+        label: The predicted class, which has the highest probability.
         probabilities: Class to calibrated probability in [0, 1], summing to 1, in the order of ``class_names``.
-        prediction_set: The classes that are not ruled out at the bundle's ``prediction_set_level``, most probable
-            first (conformal prediction, hilum.bundle.prediction_sets); ``(label,)`` where the bundle has no quantiles.
-        abstained: Whether the probability of ``label`` is below the bundle's ``abstention_threshold``: a person
+        prediction_set: Conformal prediction set: the classes that are not ruled out at the coverage
+            ``prediction_set_level`` of the bundle, most probable first (hilum.bundle.prediction_sets). ``(label,)`` if
+            the bundle has no quantiles.
+        abstained: True if the probability of ``label`` is below the bundle's ``abstention_threshold``, so that a person
             should decide. ``label`` is still the most probable class.
-        mask: (H0, W0) bool, lung at the image's own size.
-        lung_fraction: Share of the image's pixels in ``mask``, in [0, 1].
-        evidence: (K, h, w) float32, the contribution of each cell to each class's logit, over the network's square
-            input; see ``evidence_map``. None where the network gives none.
-        preprocess: How the image was fitted into that square.
+        mask: (H0, W0) bool, lung mask at the image's own size.
+        lung_fraction: Fraction of the image's pixels in ``mask``, in [0, 1].
+        evidence: (K, h, w) float32, contribution of each cell of the network's square input to each class's logit; see
+            ``evidence_map``. None if the network has no evidence.
+        preprocess: Preprocessing of the image.
     """
 
     origin: str
@@ -82,7 +83,7 @@ class Result:
         return "; ".join(finding.message for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold: everything but the arrays, as ``hilum predict --json`` prints it."""
+        """Return all attributes except arrays as JSON types, as printed by ``hilum predict --json``."""
         return {
             "file": self.origin,
             "status": self.status,
@@ -102,25 +103,25 @@ class Result:
         return json.dumps(self.to_dict(), allow_nan=False)
 
     def evidence_map(self, class_name: str | None = None) -> NDArray[np.float32] | None:
-        """Return the evidence for a class at the image's own size: (H0, W0) float32, logits per cell of ``evidence``.
+        """Return the evidence for a class at the image's own size, (H0, W0) float32, in logits per evidence cell.
 
         Args:
             class_name: One of ``class_names``; the predicted class by default.
 
         Returns:
-            None where there is no prediction, or its network gives no evidence.
+            The evidence map; None without a prediction, or if the network has no evidence.
 
         Raises:
             DataError: There is no such class.
         """
         if class_name is not None and class_name not in self.class_names:
-            raise DataError(f"No class {class_name!r}. The classes are: {', '.join(self.class_names)}.")
+            raise DataError(f"Unknown class {class_name!r}.", hint=f"The classes are {', '.join(self.class_names)}.")
         if not isinstance(self, Prediction):
             return None
         return class_evidence(self, self.mask.shape, self.preprocess, class_name=class_name)
 
     def overlay(self, class_name: str | None = None) -> Image.Image:
-        """Draw the image with the lung outlined, the evidence as filled contours, and a legend.
+        """Return an image with the lung outlined, evidence as filled contours, and a legend.
 
         Args:
             class_name: The class whose evidence is drawn; the predicted class by default.
@@ -132,7 +133,7 @@ class Result:
             DataError: There is no prediction to draw, or no such class.
         """
         if not isinstance(self, Prediction):
-            raise DataError(f"Nothing to draw for {self.origin}: {self.status} ({self.reason}).")
+            raise DataError(f"Cannot draw {self.origin}, which has no prediction: {self.status} ({self.reason}).")
         evidence = self.evidence_map(class_name)
         return Image.fromarray(overlay(self.radiograph, self, evidence=evidence, class_name=class_name))
 
@@ -155,13 +156,13 @@ class Result:
             raise OutputError(f"Cannot write an image as '{path}'.", hint="Use .png, .jpg, .webp or .json.") from error
 
     def _repr_png_(self) -> bytes | None:
-        """The overlay, which Jupyter shows in place of the repr."""
+        """Return the overlay as PNG, for display in Jupyter."""
         return png_bytes(np.asarray(self.overlay(), np.uint8)) if self.ok else None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Prediction(Result):
-    """A Result whose status is ``ok``: everything but ``evidence`` exists. See Result for the attributes."""
+    """A Result with status ``ok``, in which only ``evidence`` may be None. See Result for the attributes."""
 
     status: Literal["ok"] = "ok"
     radiograph: Radiograph

@@ -1,4 +1,4 @@
-"""What is saved of an answer beside its row in the table: images, evidence, DICOM objects."""
+"""Create and write the images, evidence maps and DICOM objects of a result, in addition to its table row."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ from hilum.storage import write_bytes
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to save.
+    """Selection of the files to save for each image.
 
     Attributes:
-        overlays, masks: PNGs under ``overlays/`` and ``masks/``; a mask is 0/255 at the file's own size.
-        evidence: of the predicted class, at the file's own size, under ``evidence/`` (hilum.inference.evidence_file).
-        dicom_seg, dicom_sr: under ``dicom/`` a Segmentation of each DICOM file that was predicted on, and a report of
-            each that was predicted on or refused (hilum.inference.dicom_out).
+        overlays: Overlays as PNG in ``overlays/``.
+        masks: Lung masks as PNG with values 0 and 255, at the image's own size, in ``masks/``.
+        evidence: Evidence for the predicted class, at the image's own size, in ``evidence/``
+            (hilum.inference.evidence_file).
+        dicom_seg: A DICOM Segmentation of each DICOM file with a prediction, in ``dicom/`` (hilum.inference.dicom_out).
+        dicom_sr: A structured report of each DICOM file with a prediction or refused, in ``dicom/``.
     """
 
     overlays: bool = False
@@ -38,32 +40,31 @@ class Wanted:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """The folders that it makes beside the table."""
+        """Names of the output folders next to the table."""
         images = tuple(name for name in IMAGE_FOLDERS if getattr(self, name))
         return (*images, DICOM_FOLDER) if self.dicom_seg or self.dicom_sr else images
 
     def check(self, manifest: Manifest) -> None:
-        """That the bundle can give it.
+        """Check that the bundle can provide the selected files.
 
         Raises:
-            ConfigError: evidence is asked of a network that gives none.
+            ConfigError: Evidence is selected, and the network has none.
         """
         if self.evidence and "evidence" not in manifest.outputs:
             raise ConfigError(
-                f"Expected a model with evidence for --save-evidence, got {manifest.name} ({manifest.model.name}), "
-                "whose network gives none.",
-                hint="Leave --save-evidence out, or use a bundle of the network evidence or encoder-unet.",
+                f"{manifest.name} (network {manifest.model.name}) has no evidence to save.",
+                hint="Omit --save-evidence, or use a bundle of the network evidence or encoder-unet.",
             )
 
 
 @dataclass(frozen=True)
 class Extras:
-    """What was made of one answer, not yet written.
+    """Evidence and DICOM objects of one result, not yet written.
 
     Attributes:
         evidence: (H0, W0) float32, or None.
-        objects: DICOM files by their kind, ``seg`` or ``sr``.
-        remark: why there is no DICOM object where one was asked for; empty otherwise.
+        objects: Contents of DICOM files by kind, ``seg`` or ``sr``.
+        remark: Reason why a requested DICOM object could not be created; empty otherwise.
     """
 
     evidence: NDArray[np.float32] | None = None
@@ -72,12 +73,12 @@ class Extras:
 
     @property
     def evidence_step(self) -> float | str:
-        """Logits per gray level in the evidence's file; empty where there is none."""
+        """Logits per gray level of the evidence PNG; an empty string without evidence."""
         return "" if self.evidence is None else step_of(self.evidence)
 
 
 def make_extras(file: Path, result: Result, predictor: Predictor, wanted: Wanted) -> Extras:
-    """What ``wanted`` asks of one file's answer; an image that no DICOM object can be made of gets a remark."""
+    """Create the evidence and DICOM objects that ``wanted`` selects for one result."""
     if result.radiograph is None:
         return Extras()
     evidence = result.evidence_map() if wanted.overlays or wanted.evidence else None
@@ -88,16 +89,17 @@ def make_extras(file: Path, result: Result, predictor: Predictor, wanted: Wanted
 
 
 def write_extras(extras: Extras, result: Result, out: Path, name: Path, wanted: Wanted) -> None:
-    """Write them under ``out``.
+    """Write the selected files of one result to the folder ``out``.
 
     Args:
-        extras: from make_extras.
-        result: what they are of.
-        out: the folder.
-        name: the relative path of the file's images, which ends in ``.png``.
+        extras: Evidence and DICOM objects, from make_extras.
+        result: The result.
+        out: The output folder.
+        name: Relative path of the output images, which ends in ``.png``.
+        wanted: The files to write.
 
     Raises:
-        OutputError: the folder cannot be written, or the disk is full.
+        OutputError: The folder cannot be written, or the disk is full.
     """
     for kind, content in extras.objects.items():
         write_bytes(out / DICOM_FOLDER / name.with_suffix(DICOM_SUFFIXES[kind]), content)
@@ -114,7 +116,12 @@ def write_extras(extras: Extras, result: Result, out: Path, name: Path, wanted: 
 def _objects(file: Path, result: Result, predictor: Predictor, wanted: Wanted) -> dict[str, bytes]:
     if not (wanted.dicom_seg or wanted.dicom_sr):
         return {}
-    from hilum.inference.dicom_out import encoded, report, segmentation, source_header  # highdicom: most of a second
+    from hilum.inference.dicom_out import (
+        encoded,
+        report,
+        segmentation,
+        source_header,
+    )  # importing highdicom takes almost a second
 
     header = source_header(file)
     made = {}

@@ -1,1 +1,4 @@
-"""Statistics of predictions: scores, intervals, calibration, conformal prediction, abstention. Reads no files."""
+"""Statistics of predictions: metrics, confidence intervals, calibration, conformal prediction, abstention.
+
+Works on arrays; files are read and written in hilum.evaluation.
+"""

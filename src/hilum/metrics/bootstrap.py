@@ -1,12 +1,12 @@
-"""Confidence intervals by the bootstrap, resampling whole groups within strata.
+"""Bootstrap confidence intervals that resample whole groups within strata.
 
-Images of one patient are not independent, so groups are drawn, not images: the cluster bootstrap (Field & Welsh
-2007, J. R. Statist. Soc. B 69:369). Groups are drawn within strata (one per class), so that every resample has every
-class. A resample is a vector of image weights, which lets all statistics be computed in bulk.
+Images of one patient are not independent, so groups are resampled (cluster bootstrap, Field & Welsh 2007, J. R.
+Statist. Soc. B 69:369), within strata (one per class), so that every resample contains every class. A resample is a
+vector of image weights, so that all statistics are computed in one pass.
 
-A figure with bounds gets the bootstrap's standard error on the logit scale and Student's t (Efron & Tibshirani 1993,
-An Introduction to the Bootstrap, chapters 12 and 13); one without gets the percentile interval. Percentiles alone
-are too narrow near a bound and for few groups; benchmarks/coverage.py measures the coverage.
+Bounded statistics have intervals from the bootstrap standard error on the logit scale and Student's t (Efron &
+Tibshirani 1993, An Introduction to the Bootstrap, chapters 12 and 13), others have percentile intervals, which are too
+narrow near a bound and for few groups; benchmarks/coverage.py measures the coverage.
 """
 
 from __future__ import annotations
@@ -25,21 +25,20 @@ from hilum.metrics.scores import FloatArray
 LEVEL = 0.95
 """Confidence level of every interval."""
 
-_CHUNK_CELLS = 1 << 19  # weights held at once, 4 MiB: the statistics need a few arrays of this size
+_CHUNK_CELLS = 1 << 19  # weights per chunk, 4 MiB; the statistics need a few arrays of this size
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A statistic with its 95% interval.
+    """A statistic with its 95% confidence interval.
 
     Attributes:
-        value: the statistic on the split itself; NaN where it is undefined.
-        low: lower bound; NaN where fewer than two groups bear on the statistic, since nothing can then be said
-            of its spread.
-        high: upper bound, likewise.
-        n: how many images the statistic rests on.
+        value: The statistic; NaN if it is undefined.
+        low: Lower bound; NaN if the statistic depends on fewer than two groups, so that its spread is unknown.
+        high: Upper bound, NaN like ``low``.
+        n: Number of images that the statistic depends on.
     """
 
     value: float
@@ -61,28 +60,27 @@ def bootstrap(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[Key, Interval]:
-    """The 95% interval of many statistics at once.
+    """Return the 95% confidence intervals of several statistics.
 
-    Resamples in which a statistic is undefined are left out. A statistic that is 0 or 1 on the
-    split has no spread over the resamples; its other bound is then the exact binomial one with as many trials as
-    groups bear on it (Clopper & Pearson 1934, Biometrika 26:404), so that 20 of 20 is 0.832–1, not 1–1.
+    Resamples in which a statistic is undefined are left out. A statistic equal to 0 or 1 does not vary over the
+    resamples; its other bound is then the exact binomial one with the number of groups as trials (Clopper & Pearson
+    1934, Biometrika 26:404), so that the interval of 20 of 20 is 0.832–1.
 
     Args:
-        statistics: from weights (R, N) float64, how often each image counts, to (R,) float64 per statistic;
-            NaN where it is undefined.
-        rests_on: per statistic, which images (N,) bear on it: its n, and its groups.
+        statistics: Function from image weights (R, N) float64 to (R,) float64 per statistic, NaN if undefined.
+        rests_on: For each statistic, the images (N,) bool that it depends on, which determine its n and groups.
         clusters: (N,) int64 from 0 to G - 1, the group of each image.
         strata: (N,) int64, see resampled_weights.
-        bounds: per statistic, the least and the greatest value that it can have; the greatest may be infinite. Its
-            interval stays inside. Those that are not named get the percentile interval.
-        resamples: how many times the groups are drawn.
-        seed: of the draws; equal seeds give equal intervals.
+        bounds: Minimum and maximum of bounded statistics; the maximum may be infinite. Their intervals stay inside;
+            others have percentile intervals.
+        resamples: Number of resamples.
+        seed: Random seed; equal seeds give equal intervals.
 
     Raises:
         ConfigError: ``resamples`` is below 2.
     """
     if resamples < 2:
-        raise ConfigError(f"Expected at least 2 resamples, got {resamples}.", hint="1000 is usual.")
+        raise ConfigError(f"Expected at least 2 resamples, got {resamples}.", hint="The default is 1000.")
     values = statistics(np.ones((1, clusters.size)))
     draws: dict[Key, list[FloatArray]] = {key: [] for key in rests_on}
     for weights in resampled_weights(clusters, resamples, seed, strata=strata):
@@ -99,20 +97,23 @@ def bootstrap(
 def resampled_weights(
     clusters: NDArray[np.int64], resamples: int, seed: int, *, strata: NDArray[np.int64] | None = None
 ) -> Iterator[FloatArray]:
-    """How often each image is drawn, in chunks (r, N) float64 that add up to ``resamples`` rows.
+    """Yield the image weights of all resamples in chunks (r, N) float64.
 
-    Of the G_s groups of a stratum, G_s are drawn with replacement; all images of a group are drawn as often as it.
+    From the G_s groups of a stratum, G_s are drawn with replacement; the weight of an image is the number of times that
+    its group was drawn.
 
     Args:
         clusters: (N,) int64 from 0 to G - 1, the group of each image.
-        resamples: R, how many rows in all.
-        seed: of the draws.
-        strata: (N,) int64, any numbers; a group belongs to the commonest stratum of its images, the lowest of
-            equals. One stratum by default.
+        resamples: Total number of rows.
+        seed: Random seed.
+        strata: (N,) int64; a group belongs to the most frequent stratum of its images, the lowest if tied. One
+            stratum by default.
     """
     groups = int(clusters.max()) + 1
     members = _members(clusters, np.zeros_like(clusters) if strata is None else strata)
-    generators = [np.random.default_rng((seed, stratum)) for stratum in range(len(members))]  # chunks change no draw
+    generators = [
+        np.random.default_rng((seed, stratum)) for stratum in range(len(members))
+    ]  # draws do not depend on chunks
     rows = max(1, _CHUNK_CELLS // clusters.size)
     for start in range(0, resamples, rows):
         chunk = min(rows, resamples - start)
@@ -125,7 +126,7 @@ def resampled_weights(
 
 
 def _members(clusters: NDArray[np.int64], strata: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """The groups of each stratum."""
+    """Return the groups of each stratum."""
     names, code = np.unique(strata, return_inverse=True)
     counts = np.zeros((int(clusters.max()) + 1, names.size), np.int64)
     np.add.at(counts, (clusters, code), 1)
@@ -152,10 +153,10 @@ def _interval(
 
 
 def _within_bounds(value: float, draws: FloatArray, groups: int, bounds: tuple[float, float]) -> tuple[float, float]:
-    """Value and standard error on the logit scale (the log scale without an upper bound), and Student's t.
+    """Return the interval by Student's t on the logit scale (log scale without an upper bound).
 
-    The standard error is the spread of the resamples there. It leaves out those at a bound, which makes it too small
-    where they are many; so it is at least what the delta method makes of the spread on the plain scale.
+    The standard error is the standard deviation of the resamples on this scale, without those at a bound; it is at
+    least the delta-method estimate from the standard deviation on the original scale.
     """
     from scipy.special import stdtrit  # late: what the lean install bootstraps has no bounds
 

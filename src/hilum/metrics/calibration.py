@@ -1,7 +1,7 @@
-"""Calibration: all that is fitted on validation, and how far probabilities are from frequencies before and after it.
+"""Fit the calibration of a model on the validation split, and measure calibration errors before and after.
 
-A calibration is a temperature, the quantiles of the prediction sets (hilum.metrics.conformal) and the threshold of
-abstention (hilum.metrics.selective); it goes into the bundle, and every prediction uses it.
+A calibration consists of a temperature, the quantiles of the prediction sets (hilum.metrics.conformal) and the
+abstention threshold (hilum.metrics.selective). It is stored in the bundle (hilum.bundle.calibration).
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from hilum.metrics.selective import TARGET_ACCURACY, choose_threshold
 
 BINS = 15
 TEMPERATURES = (0.05, 20.0)
-"""The bounds between which a temperature is sought."""
+"""Search range of the temperature."""
 
 _ECE, _DEVIATION, _BRIER, _NLL = "ece", "deviation", "brier", "nll"
 
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Images of about one confidence.
+    """One bin of a reliability diagram.
 
     Attributes:
-        confidence: mean of the highest probability, in [0, 1].
-        accuracy: share of images whose most probable class is right; its n counts the images of the bin.
-        low, high: the least and the greatest confidence in the bin.
+        confidence: Mean of the highest probability, in [0, 1].
+        accuracy: Accuracy of the images in the bin, with their number as n.
+        low: Minimum confidence in the bin.
+        high: Maximum confidence in the bin.
     """
 
     confidence: float
@@ -45,13 +46,13 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class CalibrationFigures:
-    """How far probabilities are from frequencies.
+    """Calibration errors of a set of predictions.
 
     Attributes:
-        ece: expected calibration error of the most probable class, in [0, 1].
-        brier: mean over images of the squared distance to the one-hot label, in [0, 2] (Brier 1950).
-        nll: mean negative log-likelihood of the labels, nats.
-        bins: the reliability diagram, at most 15 bins of equal mass, in ascending confidence.
+        ece: Expected calibration error of the most probable class, in [0, 1].
+        brier: Brier score: mean squared distance to the one-hot label, in [0, 2] (Brier 1950).
+        nll: Mean negative log-likelihood of the labels, nats.
+        bins: Reliability diagram with at most 15 bins of equal mass, by ascending confidence.
     """
 
     ece: Interval
@@ -62,7 +63,7 @@ class CalibrationFigures:
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """The same images at temperature 1 and at ``temperature``."""
+    """Calibration errors of the same images at temperature 1 and at ``temperature``."""
 
     temperature: float
     before: CalibrationFigures
@@ -72,15 +73,15 @@ class CalibrationResult:
 def fit_calibration(
     scores: Scores, *, digest: str | None = None, target_accuracy: float = TARGET_ACCURACY
 ) -> Calibration:
-    """Fit the temperature, then at this temperature the quantiles and the threshold.
+    """Fit the temperature, then the quantiles and the abstention threshold at this temperature.
 
     Args:
-        scores: of the validation split, with logits; its probabilities are not looked at.
-        digest: see Calibration.
-        target_accuracy: of the images answered, in (0, 1).
+        scores: Scores of the validation split with logits; the probabilities are not used.
+        digest: See Calibration.
+        target_accuracy: Target accuracy on the images without abstention, in (0, 1).
 
     Raises:
-        DataError: the logits are not known; see fit_temperature.
+        DataError: There are no logits, or as for fit_temperature.
     """
     logits, labels, clusters = logits_of(scores), scores.labels, scores.clusters()
     temperature = fit_temperature(logits, labels)
@@ -98,34 +99,34 @@ def fit_calibration(
 
 
 def logits_of(scores: Scores) -> FloatArray:
-    """(N, K) float64, before temperature and softmax.
+    """Return the logits (N, K) float64, before temperature and softmax.
 
     Raises:
-        DataError: only the probabilities are known.
+        DataError: Only probabilities are known.
     """
     if scores.logits is None:
         raise DataError(
-            "Expected logits to calibrate, got probabilities alone.",
-            hint="Give a predictions.csv with logit_<class> columns, such as `hilum evaluate` writes.",
+            "Calibration needs logits, but only probabilities are known.",
+            hint="Use a predictions.csv with logit_<class> columns, as written by `hilum evaluate`.",
         )
     return scores.logits
 
 
 def fit_temperature(logits: FloatArray, labels: NDArray[np.int64]) -> float:
-    """The temperature of least negative log-likelihood (Guo et al. 2017), between 0.05 and 20.
+    """Return the temperature with the lowest negative log-likelihood (Guo et al. 2017), between 0.05 and 20.
 
     Args:
         logits: (N, K) float64, before softmax.
-        labels: (N,) int64 in [-1, K); rows of -1 are left out.
+        labels: (N,) int64 in [-1, K); rows with -1 are ignored.
 
     Raises:
-        DataError: the labeled images are of fewer than two classes.
+        DataError: There are labeled images of fewer than two classes.
     """
     known = labels >= 0
     if (present := np.unique(labels[known]).size) < 2:
         raise DataError(
             f"Expected labeled images of at least 2 classes to fit a temperature, got {present}.",
-            hint="Name data that have images of more classes.",
+            hint="Use a dataset with images of more classes.",
         )
     own, wanted = logits[known], labels[known]
 
@@ -141,15 +142,16 @@ def fit_temperature(logits: FloatArray, labels: NDArray[np.int64]) -> float:
 def calibration_result(
     scores: Scores, calibration: Calibration | None, *, resamples: int = 1000, seed: int = 0
 ) -> CalibrationResult:
-    """Calibration of a split at temperature 1 and at that of ``calibration``, which other images gave.
+    """Return the calibration errors of a split at temperature 1 and at the temperature of ``calibration``.
 
     Args:
-        scores: of a split, with logits; its probabilities are not looked at.
-        calibration: from fit_calibration; None: both are at temperature 1.
-        resamples, seed: of the bootstrap.
+        scores: Scores of a split with logits; the probabilities are not used.
+        calibration: Calibration fitted on other images, from fit_calibration; None uses temperature 1 for both.
+        resamples: Bootstrap resamples.
+        seed: Random seed of the bootstrap.
 
     Raises:
-        DataError: the logits are not known, or no image is labeled.
+        DataError: There are no logits, or no labeled image.
     """
     temperature = 1.0 if calibration is None else calibration.temperature
     logits, clusters = logits_of(scores), scores.clusters()
@@ -168,28 +170,29 @@ def calibration_figures(
     resamples: int = 1000,
     seed: int = 0,
 ) -> CalibrationFigures:
-    """ECE, Brier score and negative log-likelihood with 95% intervals clustered by group, and the reliability diagram.
+    """Return ECE, Brier score and negative log-likelihood with 95% intervals, and the reliability diagram.
 
-    The ECE is the mean over bins of |accuracy - confidence|, weighted by their mass. Bins are of equal mass (Nixon et
-    al. 2019), equal confidences share one, and they are the same in every resample.
+    The ECE is the mean over bins of |accuracy - confidence|, weighted by their mass. Bins have equal mass (Nixon et al.
+    2019) and are the same in every resample; equal confidences share a bin. Intervals are clustered by group.
 
-    Over few images the ECE is biased upwards, since noise counts as error: 600 images of a perfectly calibrated
-    network that is right in 60% give about 0.06. A percentile interval adds the noise once more and would lie above
-    the truth. So the lower bound is the ECE less the 97.5th percentile of the weighted mean over bins of |gap of a
-    resample - gap of the sample|, which bounds the noise in the ECE (triangle inequality): it errs on the wide side.
+    For few images, the ECE is biased upwards, since noise counts as error: 600 images of a perfectly calibrated network
+    with an accuracy of 60% give about 0.06. A percentile interval would add this bias twice. The lower bound is
+    therefore the ECE minus the 97.5th percentile of the weighted mean over bins of |gap of the resample - gap of the
+    sample|, an upper bound of the noise in the ECE by the triangle inequality, which makes the interval conservative.
 
     Args:
         logits: (N, K) float64, already divided by the temperature.
-        labels: (N,) int64 in [-1, K); rows of -1 are left out.
+        labels: (N,) int64 in [-1, K); rows with -1 are ignored.
         clusters: (N,) int64, the group of each image.
-        resamples, seed: of the bootstrap.
+        resamples: Bootstrap resamples.
+        seed: Random seed of the bootstrap.
 
     Raises:
-        DataError: no image is labeled.
+        DataError: There is no labeled image.
     """
     known = labels >= 0
     if not known.any():
-        raise DataError("Expected labeled images to measure calibration on, got none.")
+        raise DataError("There are no labeled images to measure calibration.", hint="Use a labeled dataset.")
     own, wanted = logits[known], labels[known]
     groups = np.unique(clusters[known], return_inverse=True)[1].astype(np.int64)
     probabilities = softmax(own)
@@ -217,7 +220,7 @@ def calibration_figures(
 def _statistics(
     bin_of: NDArray[np.int64], confidence: FloatArray, right: FloatArray, brier: FloatArray, nll: FloatArray
 ) -> Callable[[FloatArray], dict[str | int, FloatArray]]:
-    """For the bootstrap: the figures, and the accuracy of each bin by its number."""
+    """Return the function of weights for the bootstrap: calibration errors, and the accuracy of each bin."""
     inside = np.eye(int(bin_of.max()) + 1)[bin_of]  # (N, B)
     gap = inside * (right - confidence)[:, None]  # (N, B)
     sample = gap.mean(axis=0)
@@ -237,13 +240,13 @@ def _statistics(
 
 
 def _equal_mass_bins(confidence: FloatArray) -> NDArray[np.int64]:
-    """(N,) the bin of each image: at most BINS of about equal mass, none empty, equal confidences in one."""
+    """Return the bin of each image, (N,): at most BINS of about equal mass, not empty, equal confidences in one bin."""
     edges = np.quantile(confidence, np.arange(1, BINS) / BINS, method="higher")
     place = np.searchsorted(np.unique(edges), confidence, side="right")
     return np.unique(place, return_inverse=True)[1].astype(np.int64)
 
 
 def _negative_log_likelihood(logits: FloatArray, labels: NDArray[np.int64]) -> FloatArray:
-    """(N,) -log p of each label; finite where the probability itself would be 0."""
+    """Return -log p of each label, (N,), computed without underflow."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     return np.asarray(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(labels.size), labels])

@@ -1,15 +1,14 @@
-"""Split-conformal prediction sets: quantiles fitted on validation, coverage measured on test.
+"""Split-conformal prediction sets: fit quantiles on the validation split, measure coverage on the test split.
 
 Each class has its own quantile (Mondrian or class-conditional conformal prediction: Vovk 2012, ACML; Sadinle, Lei &
-Wasserman 2019): with one quantile for all, a rare class can be covered far less often than the level says while the
-common ones make up for it, and the rare class is the one that matters. The price is that a class needs 9, 19 or 99
-groups for 90, 95 or 99%; with fewer its quantile is 1, which keeps it in every set.
+Wasserman 2019); with a single quantile, rare classes can have a much lower coverage than the nominal one. A class
+needs 9, 19 or 99 groups for a coverage of 90, 95 or 99%; with fewer, its quantile is 1 and it is in every set.
 
-Images of one patient are not exchangeable, patients are. So every group counts once, its images sharing its weight:
-hierarchical conformal prediction (Lee, Barber & Willett 2023, arXiv:2306.06342), whose sets cover an image drawn from a
-new group of the class with at least the probability asked for. The guarantee holds for groups exchangeable with those
-of the calibration: not for images of another hospital, and only nearly where the same images chose the temperature or
-the epoch. What counts is the coverage measured on test.
+Patients are exchangeable, images of one patient are not. Every group therefore has weight 1, shared by its images:
+hierarchical conformal prediction (Lee, Barber & Willett 2023, arXiv:2306.06342), whose sets contain the label of an
+image from a new group of the class with at least the nominal probability. The guarantee holds for groups
+exchangeable with those of the calibration, not for images of another hospital, and only approximately if the same
+images were used to select the temperature or the epoch. The coverage measured on the test split is decisive.
 """
 
 from __future__ import annotations
@@ -35,17 +34,16 @@ _COVERAGE, _SIZE, _SOURCE = "coverage", "mean_size", "source"
 
 @dataclass(frozen=True)
 class ConformalResult:
-    """The prediction sets of one level, measured.
+    """Measured coverage and size of the prediction sets at one level.
 
     Attributes:
-        level: the coverage asked for, ``0.90``.
-        quantiles: class to its quantile, in [0, 1]; 1 keeps the class in every set.
-        coverage: share of images whose set has their label.
-        coverage_by_class: the same over the images of each class.
-        coverage_by_source: the same over the images of each source; empty where all come from one. A source that the
-            calibration has little of shows here.
-        mean_size: classes in a set, from 1 to K.
-        sizes: how many images have a set of 1, 2, ... K classes.
+        level: Nominal coverage, such as ``0.90``.
+        quantiles: Class to quantile in [0, 1]; 1 includes the class in every set.
+        coverage: Fraction of images whose prediction set contains the label.
+        coverage_by_class: Coverage of the images of each class.
+        coverage_by_source: Coverage of the images of each source; empty for a single source.
+        mean_size: Mean number of classes in a set, from 1 to K.
+        sizes: Number of images with a set of 1, 2, ... K classes.
     """
 
     level: str
@@ -60,20 +58,20 @@ class ConformalResult:
 def fit_quantiles(
     probabilities: FloatArray, labels: NDArray[np.int64], clusters: NDArray[np.int64], levels: Sequence[str] = LEVELS
 ) -> dict[str, tuple[float, ...]]:
-    """The quantile of every class at every level.
+    """Fit the quantile of every class at every level.
 
-    For the G groups of a class it is the least score that a weight of (G + 1) * level lies at or below, where each
-    group has weight 1, shared by its images of the class, and a new group's weight lies at infinity. With one image
-    per group this is the ceil((G + 1) * level)-th smallest score.
+    For the G groups of a class, it is the lowest score with a weight of at least (G + 1) * level at or below it. Each
+    group has weight 1, shared by its images of the class. With one image per group, this is the
+    ceil((G + 1) * level)-th smallest score.
 
     Args:
         probabilities: (N, K) float64 in [0, 1], after temperature scaling.
-        labels: (N,) int64 in [-1, K); rows of -1 are left out.
+        labels: (N,) int64 in [-1, K); rows with -1 are ignored.
         clusters: (N,) int64, the group of each image.
-        levels: coverages in (0, 1), as text.
+        levels: Coverages in (0, 1), as strings.
 
     Returns:
-        Level to K quantiles in [0, 1]; 1 where the class has too few groups.
+        Level to K quantiles in [0, 1]; 1 if the class has too few groups.
     """
     by_class = [_class_scores(probabilities[:, k], labels == k, clusters) for k in range(probabilities.shape[1])]
     return {level: tuple(_quantile(*own, float(level)) for own in by_class) for level in levels}
@@ -82,27 +80,28 @@ def fit_quantiles(
 def conformal_results(
     scores: Scores, calibration: Calibration, *, resamples: int = 1000, seed: int = 0
 ) -> tuple[ConformalResult, ...]:
-    """What the prediction sets of a calibration are worth on other images than it was fitted on, level by level.
+    """Measure the prediction sets of a calibration on images other than those it was fitted on, for each level.
 
-    Coverage is the share of images, each counting once; its 95% interval is clustered by group.
+    Coverage weights every image equally; its 95% interval is clustered by group.
 
     Args:
-        scores: of a split, with its probabilities at the calibration's temperature.
-        calibration: from hilum.metrics.calibration.fit_calibration.
-        resamples, seed: of the bootstrap.
+        scores: Scores of a split, with probabilities at the calibration's temperature.
+        calibration: From hilum.metrics.calibration.fit_calibration.
+        resamples: Bootstrap resamples.
+        seed: Random seed of the bootstrap.
 
     Raises:
-        DataError: no image is labeled.
+        DataError: There is no labeled image.
     """
     if not scores.labeled.any():
-        raise DataError("Expected labeled images to measure coverage on, got none.")
+        raise DataError("There are no labeled images to measure coverage.", hint="Use a labeled dataset.")
     return tuple(_measure(scores, level, values, resamples, seed) for level, values in calibration.quantiles.items())
 
 
 def _class_scores(
     probability: FloatArray, rows: NDArray[np.bool_], clusters: NDArray[np.int64]
 ) -> tuple[FloatArray, FloatArray, int]:
-    """Of one class: its images' scores in ascending order, the weight at or below each, and G."""
+    """Return the ascending scores of a class's images, the cumulative weight of each, and the number of groups."""
     own = prediction_sets.scores(probability[rows])
     group, size = np.unique(clusters[rows], return_inverse=True, return_counts=True)[1:]
     order = np.argsort(own)
@@ -110,7 +109,7 @@ def _class_scores(
 
 
 def _quantile(ascending: FloatArray, below: FloatArray, groups: int, level: float) -> float:
-    needed = (groups + 1) * level - 1e-9  # sums of shares are not exact
+    needed = (groups + 1) * level - 1e-9  # tolerance for rounding in the cumulative weights
     place = int(np.searchsorted(below, needed))
     return float(ascending[place]) if place < ascending.size else 1.0
 
@@ -127,7 +126,7 @@ def _measure(scores: Scores, level: str, quantiles: Sequence[float], resamples: 
     origin = np.array([source or "" for source in scores.sources])[known]
     sources = [str(name) for name in np.unique(origin) if name] if np.unique(origin).size > 1 else []
     rows |= {(_SOURCE, name): origin == name for name in sources}
-    # Sizes as shares of what may be added to one class, in [0, 1], where the bootstrap knows the bounds.
+    # Sizes scaled to [0, 1], so that the bootstrap can use their bounds.
     values = {key: (size - 1) / most if key[0] == _SIZE else covered.astype(np.float64) for key in rows}
 
     def statistics(weights: FloatArray) -> dict[tuple[str, str], FloatArray]:

@@ -1,8 +1,7 @@
-"""Point metrics over a whole split, never averaged over batches.
+"""Point metrics over a whole split.
 
-A ratio whose denominator is zero (the recall of a class without images) is undefined: NaN inside arrays, None in
-the dictionaries that become JSON. It is left out of macro averages, as scikit-learn does with
-``zero_division=nan``.
+A ratio with a zero denominator, such as the recall of a class without images, is undefined: NaN in arrays, None in
+JSON. It is left out of macro averages, as in scikit-learn with ``zero_division=nan``.
 """
 
 from __future__ import annotations
@@ -21,31 +20,31 @@ RESERVED_NAMES = frozenset(
     {"accuracy", "balanced_accuracy", "macro avg", "weighted avg", "class_names", "confusion_matrix"}
     | {"split", "images", "groups", "labeled", "with_masks", "intervals"}
 )
-"""Keys of classification_report.json beside the class names; no class may be called so."""
+"""Keys of classification_report.json other than class names, which no class may have as its name."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """One evaluated split of N images and K classes.
+    """Predictions and labels of an evaluated split with N images and K classes.
 
     Attributes:
-        files: N paths or names, as the index gives them.
-        labels: (N,) int64, index into ``class_names``, -1 where unknown.
-        probabilities: (N, K) float64 in [0, 1], rows summing to 1; K is 0 for segmentation alone.
-        class_names: K names.
-        groups: N names; images of one group are resampled together. An empty name is a group of one.
-        sources: N names or None.
-        dice: (N,) float64 in [0, 1], NaN where the image has no reference mask.
-        iou: (N,) float64 in [0, 1], NaN where ``dice`` is.
-        split: the name of the split, as printed beside every number.
-        logits: (N, K) float64 before temperature and softmax; None where only probabilities are known.
-        hd95: (N,) float64, 95th percentile of the Hausdorff distance in pixels of the network's square, NaN where
-            ``dice`` is; None where it was not measured.
-        seen: (N,) bool, whether the image is known to be among those that the model was trained on and validated with;
-            None where nothing is known of these.
+        files: The N files, as named by the index.
+        labels: (N,) int64, index into ``class_names``; -1 if unknown.
+        probabilities: (N, K) float64 in [0, 1] with rows of sum 1; K is 0 for segmentation only.
+        class_names: The K class names.
+        groups: N group names; images of a group are resampled together. An empty name is a group of its own.
+        sources: N source names, or None.
+        dice: (N,) float64 in [0, 1], NaN without a reference mask.
+        iou: (N,) float64 in [0, 1], NaN without a reference mask.
+        split: Name of the split.
+        logits: (N, K) float64 before temperature and softmax, or None if unknown.
+        hd95: (N,) float64, 95th percentile of the Hausdorff distance in pixels of the network's input, NaN without a
+            reference mask; None if not measured.
+        seen: (N,) bool, True if the image is known to be a training or validation image of the model; None if these
+            images are unknown.
 
     Raises:
-        DataError: lengths differ, a value is out of range, or there is no image.
+        DataError: Lengths differ, a value is out of range, or there is no image.
     """
 
     files: tuple[str, ...]
@@ -64,7 +63,7 @@ class Scores:
     def __post_init__(self) -> None:
         count, classes = len(self.files), len(self.class_names)
         if not count:
-            raise DataError("Expected at least one image to evaluate, got none.", hint="Check the split's size.")
+            raise DataError("There are no images to evaluate.", hint="Check the size of the split.")
         for name, length in (("groups", len(self.groups)), ("sources", len(self.sources))):
             if length != count:
                 raise DataError(f"Expected {count} {name}, one per file, got {length}.")
@@ -79,36 +78,36 @@ class Scores:
             _check_shape("seen", self.seen, (count,))
         _check_labels_and_probabilities(self.labels, self.probabilities, classes)
         if classes and not np.allclose(self.probabilities.sum(axis=1), 1, atol=1e-2):
-            raise DataError("Expected probabilities that sum to 1 per image.", hint="Apply softmax to the logits.")
+            raise DataError("The probabilities of an image do not sum to 1.", hint="Apply softmax to the logits.")
         overlaps = np.stack([self.dice, self.iou])
         if np.any(np.isnan(overlaps[0]) != np.isnan(overlaps[1])) or np.any((overlaps < 0) | (overlaps > 1)):
             raise DataError("Expected dice and iou in [0, 1], NaN for the same images (those without a mask).")
 
     @property
     def labeled(self) -> NDArray[np.bool_]:
-        """(N,) bool: which images have a label."""
+        """(N,) bool, True for images with a label."""
         return self.labels >= 0
 
     @property
     def masked(self) -> NDArray[np.bool_]:
-        """(N,) bool: which images have a reference mask."""
+        """(N,) bool, True for images with a reference mask."""
         return ~np.isnan(self.dice)
 
     @property
     def predicted(self) -> NDArray[np.int64]:
-        """(N,) int64: the class of the highest probability, the first of equals."""
+        """(N,) int64, the predicted class; the first one if tied."""
         return np.asarray(self.probabilities.argmax(axis=1), np.int64)
 
     @property
     def unseen(self) -> NDArray[np.bool_]:
-        """(N,) bool: the images of the groups of which no image is known to be seen."""
+        """(N,) bool, True for images of groups without an image in ``seen``."""
         if self.seen is None:
             return np.ones(len(self.files), np.bool_)
         clusters = self.clusters()
         return ~np.isin(clusters, clusters[self.seen])
 
     def subset(self, rows: NDArray[np.bool_]) -> Scores:
-        """The images of ``rows``, (N,) bool with at least one that is set."""
+        """Return the scores of the images in ``rows``, (N,) bool with at least one True."""
 
         def kept(values: Any) -> Any:
             return None if values is None else values[rows]
@@ -123,13 +122,13 @@ class Scores:
         )  # fmt: skip
 
     def clusters(self) -> NDArray[np.int64]:
-        """(N,) int64 from 0 to G - 1: the group of each image."""
+        """Return the group of each image, (N,) int64 from 0 to G - 1."""
         names = [group or f"\0{row}" for row, group in enumerate(self.groups)]
         return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 class Rates(NamedTuple):
-    """Ratios of confusion counts; NaN where the denominator is zero."""
+    """Ratios of confusion counts; NaN if the denominator is zero."""
 
     accuracy: FloatArray  # (...,)
     precision: FloatArray  # (..., K)
@@ -138,19 +137,19 @@ class Rates(NamedTuple):
 
 
 def dice_and_iou(predicted: NDArray[np.bool_], target: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
-    """Overlap of each mask pair: Dice 2|A∩B| / (|A|+|B|) and IoU |A∩B| / |A∪B|.
+    """Return the overlap of each pair of masks: Dice 2|A∩B| / (|A|+|B|) and IoU |A∩B| / |A∪B|.
 
-    Two empty masks agree, so both values are 1.0 for them.
+    Both are 1.0 for two empty masks.
 
     Args:
         predicted: (N, H, W) bool.
         target: (N, H, W) bool.
 
     Returns:
-        dice (N,) float64 and iou (N,) float64, both in [0, 1].
+        Dice (N,) float64 and IoU (N,) float64, both in [0, 1].
 
     Raises:
-        DataError: the shapes differ, are not (N, H, W), or an array is not bool.
+        DataError: The shapes differ, are not (N, H, W), or an array is not bool.
     """
     if predicted.ndim != 3 or predicted.shape != target.shape:
         raise DataError(f"Expected two masks of one shape (N, H, W), got {predicted.shape} and {target.shape}.")
@@ -167,28 +166,28 @@ def dice_and_iou(predicted: NDArray[np.bool_], target: NDArray[np.bool_]) -> tup
 
 
 def class_metrics(labels: NDArray[np.int64], probabilities: FloatArray, class_names: tuple[str, ...]) -> dict[str, Any]:
-    """Classification metrics over all labeled images of a split.
+    """Return classification metrics over all labeled images of a split.
 
-    The shape is that of scikit-learn's ``classification_report(output_dict=True, zero_division=nan)``, with
-    ``roc_auc`` (one-vs-rest) added to each class and to ``macro avg``, and ``balanced_accuracy``,
-    ``confusion_matrix`` (rows: true class) and ``class_names`` at the top. Undefined values are None.
+    The structure is that of scikit-learn's ``classification_report(output_dict=True, zero_division=nan)``, with
+    ``roc_auc`` (one-vs-rest) in each class and in ``macro avg``, and with ``balanced_accuracy``, ``confusion_matrix``
+    (rows: true class) and ``class_names`` at the top level. Undefined values are None.
 
     Args:
-        labels: (N,) int64 in [-1, K); rows of -1 are left out.
+        labels: (N,) int64 in [-1, K); rows with -1 are ignored.
         probabilities: (N, K) float64.
-        class_names: K names.
+        class_names: The K class names.
 
     Raises:
-        DataError: shapes or values do not fit, no label is known, or a class has a name of RESERVED_NAMES.
+        DataError: Shapes or values are invalid, there is no label, or a class name is one of RESERVED_NAMES.
     """
     _check_labels_and_probabilities(labels, probabilities, len(class_names))
     if taken := RESERVED_NAMES.intersection(class_names):
         raise DataError(
-            f"Expected class names other than the report's own keys, got {sorted(taken)}.", hint="Rename the class."
+            f"Class names are reserved for keys of the report: {', '.join(sorted(taken))}.", hint="Rename the class."
         )
     known = labels >= 0
     if not known.any():
-        raise DataError("Expected at least one labeled image, got none.", hint="Evaluate the masks alone.")
+        raise DataError("There are no labeled images.", hint="Use a labeled dataset.")
     labels, probabilities = labels[known], probabilities[known]
     confusion = confusion_counts(labels, probabilities.argmax(axis=1), len(class_names))[0]
     rates = confusion_rates(confusion)
@@ -210,14 +209,14 @@ def class_metrics(labels: NDArray[np.int64], probabilities: FloatArray, class_na
 
 
 def validation_auc(labels: NDArray[np.int64], probabilities: FloatArray) -> float:
-    """Macro one-vs-rest AUROC over the classes that have images of both kinds; NaN if none has.
+    """Return the macro one-vs-rest AUROC over classes with positive and negative images; NaN if there is none.
 
     Args:
-        labels: (N,) int64, -1 where unknown.
-        probabilities: (N, K) float, or any scores that rank the images within a class.
+        labels: (N,) int64, -1 if unknown.
+        probabilities: (N, K) float, or other scores that rank the images of each class.
 
     Raises:
-        DataError: the shapes do not fit, or a value is not finite.
+        DataError: Shapes are invalid, or a value is not finite.
     """
     classes = probabilities.shape[1] if probabilities.ndim == 2 else 0
     _check_labels_and_probabilities(labels, probabilities, classes, bounded=False)
@@ -228,9 +227,13 @@ def validation_auc(labels: NDArray[np.int64], probabilities: FloatArray) -> floa
 def confusion_counts(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int, weights: FloatArray | None = None
 ) -> FloatArray:
-    """Weighted confusion counts (R, K, K), rows the true class, for R weightings (R, N) of N labeled images.
+    """Return weighted confusion counts (R, K, K), rows are true classes, for R weightings of N labeled images.
 
-    Without ``weights`` every image counts once and R is 1.
+    Args:
+        labels: (N,) int64 in [0, K).
+        predicted: (N,) int64 in [0, K).
+        classes: Number of classes K.
+        weights: (R, N) float64; by default R is 1 and all weights are 1.
     """
     weights = np.ones((1, labels.size)) if weights is None else weights
     cells = classes * classes
@@ -240,7 +243,7 @@ def confusion_counts(
 
 
 def confusion_rates(confusion: FloatArray) -> Rates:
-    """Accuracy, precision, recall and F1 = 2 TP / (2 TP + FP + FN) from counts (..., K, K)."""
+    """Return accuracy, precision, recall and F1 = 2 TP / (2 TP + FP + FN) from confusion counts (..., K, K)."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
     accuracy = divide(hits.sum(axis=-1), true.sum(axis=-1))
@@ -250,11 +253,10 @@ def confusion_rates(confusion: FloatArray) -> Rates:
 def one_vs_rest_auc(
     labels: NDArray[np.int64], probabilities: FloatArray, weights: FloatArray | None = None
 ) -> FloatArray:
-    """Weighted one-vs-rest AUROC (R, K) of each class, for R weightings (R, N) of N labeled images.
+    """Return the weighted one-vs-rest AUROC (R, K) of each class, for R weightings (R, N) of N labeled images.
 
-    It is the Mann-Whitney statistic (Hanley & McNeil 1982): the weighted share of pairs, one image of the class
-    and one of the rest, which the scores put in the right order; equal scores count one half. NaN where a class
-    or its rest has no weight.
+    This is the Mann-Whitney statistic (Hanley & McNeil 1982): the weighted fraction of pairs of an image of the class
+    and another image whose scores are in the correct order; ties count 0.5. NaN if a class or its rest has no weight.
     """
     weights = np.ones((1, labels.size)) if weights is None else weights
     areas = [weighted_auc(labels == k, probabilities[:, k], weights) for k in range(probabilities.shape[1])]
@@ -262,7 +264,7 @@ def one_vs_rest_auc(
 
 
 def weighted_auc(positive: NDArray[np.bool_], scores: FloatArray, weights: FloatArray) -> FloatArray:
-    """AUROC (R,) of ``scores`` (N,) for telling ``positive`` (N,) from the rest; see one_vs_rest_auc."""
+    """Return the AUROC (R,) of ``scores`` (N,) for ``positive`` (N,) bool with weights (R, N); see one_vs_rest_auc."""
     own, rest = np.flatnonzero(positive), np.flatnonzero(~positive)
     rest = rest[np.argsort(scores[rest])]
     below = np.searchsorted(scores[rest], scores[own], side="left")
@@ -274,19 +276,19 @@ def weighted_auc(positive: NDArray[np.bool_], scores: FloatArray, weights: Float
 
 
 def divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
-    """Elementwise quotient, NaN (without a warning) where the denominator is zero."""
+    """Return the elementwise quotient, NaN (without a warning) if the denominator is zero."""
     undefined = np.equal(denominator, 0)
     return np.where(undefined, np.nan, numerator / np.where(undefined, 1.0, denominator))
 
 
 def nan_mean(values: FloatArray, weights: FloatArray | None = None) -> FloatArray:
-    """Mean over the last axis of what is defined; NaN (without a warning) where nothing is."""
+    """Return the weighted mean of the finite values over the last axis, NaN (without a warning) if there are none."""
     weights = np.isfinite(values) * (1.0 if weights is None else weights)
     return divide((np.nan_to_num(values) * weights).sum(axis=-1), weights.sum(axis=-1))
 
 
 def none_if_nan(value: float | FloatArray) -> float | None:
-    """A number for JSON, which has no NaN."""
+    """Return a float, or None for NaN, which JSON does not support."""
     return None if np.isnan(value) else float(value)
 
 
@@ -305,7 +307,7 @@ def _check_labels_and_probabilities(
         raise DataError(f"Expected labels from -1 to {classes - 1}, got {labels.min()} to {labels.max()}.")
     if not np.isfinite(probabilities).all():
         raise DataError(
-            "Expected finite probabilities, got NaN or infinity.", hint="The network diverged: lower the learning rate."
+            "The probabilities contain NaN or infinity.", hint="The training diverged: lower the learning rate."
         )
     if bounded and probabilities.size and (probabilities.min() < 0 or probabilities.max() > 1 + 1e-6):
         raise DataError(
@@ -315,7 +317,7 @@ def _check_labels_and_probabilities(
 
 
 def specificity(confusion: FloatArray) -> FloatArray:
-    """TN / (TN + FP) of each class against the rest: counts (..., K, K), rows the true class, to (..., K)."""
+    """Return the one-vs-rest specificity TN / (TN + FP), (..., K), from confusion counts (..., K, K)."""
     total = confusion.sum(axis=(-2, -1))[..., None]
     true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
@@ -323,9 +325,10 @@ def specificity(confusion: FloatArray) -> FloatArray:
 
 
 def matthews(confusion: FloatArray) -> FloatArray:
-    """The multiclass Matthews correlation R_K (Gorodkin 2004, Comput. Biol. Chem. 28:367): (..., K, K) to (...).
+    """Return the multiclass Matthews correlation R_K (Gorodkin 2004, Comput. Biol. Chem. 28:367), (...).
 
-    0 where it is 0/0 because a single class is predicted or present, as scikit-learn has it.
+    It is computed from confusion counts (..., K, K). As in scikit-learn, it is 0 if a single class is predicted or
+    present.
     """
     true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
     hits = np.trace(confusion, axis1=-2, axis2=-1)
@@ -336,7 +339,7 @@ def matthews(confusion: FloatArray) -> FloatArray:
 
 
 def matthews_by_class(confusion: FloatArray) -> FloatArray:
-    """The Matthews correlation of each class against the rest: (..., K, K) to (..., K)."""
+    """Return the one-vs-rest Matthews correlation (..., K) from confusion counts (..., K, K)."""
     total = confusion.sum(axis=(-2, -1))[..., None]
     true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
@@ -346,13 +349,13 @@ def matthews_by_class(confusion: FloatArray) -> FloatArray:
 
 
 def average_precision(positive: NDArray[np.bool_], scores: FloatArray, weights: FloatArray) -> FloatArray:
-    """Area under the precision–recall curve as a step function, sum of (R_k - R_k-1) P_k: (R,) for weights (R, N).
+    """Return the area under the precision–recall curve, sum of (R_k - R_k-1) P_k, as (R,) for weights (R, N).
 
-    As scikit-learn's ``average_precision_score``: equal scores are one step, nothing is interpolated (Davis &
-    Goadrich 2006). NaN where the class has no weight.
+    As in scikit-learn's ``average_precision_score``, ties form one step, without interpolation (Davis & Goadrich 2006).
+    NaN if the class has no weight.
     """
     order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # the last of each run of equal scores
+    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # last of each run of ties
     own = weights[:, order]
     seen = np.cumsum(own, axis=1)[:, ends]
     found = np.cumsum(own * positive[order], axis=1)[:, ends]

@@ -1,7 +1,7 @@
-"""Selective prediction: answer where the network is confident, leave the rest to a person.
+"""Selective prediction: choose the abstention threshold, and measure the risk-coverage curve.
 
-Confidence is the highest probability. The risk at a coverage is the share of errors among the images answered, the most
-confident first (El-Yaniv & Wiener 2010, J. Mach. Learn. Res. 11:1605; Geifman & El-Yaniv 2017, NeurIPS).
+Confidence is the highest probability. The risk at a coverage is the error rate of the most confident images
+(El-Yaniv & Wiener 2010, J. Mach. Learn. Res. 11:1605; Geifman & El-Yaniv 2017, NeurIPS).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hilum.bundle.calibration import Calibration
 
 TARGET_ACCURACY = 0.95
-"""What choose_threshold aims at, of the images answered."""
+"""Default target accuracy of choose_threshold on the images without abstention."""
 
 _SHARES = 10
 _DOUBT = 0.05
@@ -29,16 +29,16 @@ _CURVE_POINTS = 200
 
 @dataclass(frozen=True)
 class SelectiveResult:
-    """How risk falls as fewer images are answered.
+    """Risk-coverage curve, and the effect of the abstention threshold.
 
     Attributes:
-        coverage: of the curve, ascending in (0, 1]: share of images answered; at most 200 points.
-        risk: the share of errors among them, in [0, 1].
-        thresholds: the least confidence answered at each point.
-        aurc: area under the curve: the mean risk over all coverages, in [0, 1]; lower is better.
-        threshold: below this confidence the model abstains; None: it never does.
-        answered: share of images answered at ``threshold``.
-        accuracy: of the images answered at ``threshold``; its n counts these.
+        coverage: Fractions of images without abstention, ascending in (0, 1], at most 200 points.
+        risk: Error rate at each coverage, in [0, 1].
+        thresholds: Minimum confidence at each coverage.
+        aurc: Area under the risk-coverage curve: mean risk over all coverages, in [0, 1]; lower is better.
+        threshold: Abstention threshold of the confidence; None: the model never abstains.
+        answered: Fraction of images without abstention at ``threshold``.
+        accuracy: Accuracy of these images, with their number as n.
     """
 
     coverage: tuple[float, ...]
@@ -57,28 +57,30 @@ def choose_threshold(
     *,
     target: float = TARGET_ACCURACY,
 ) -> float | None:
-    """The threshold that answers most images with an accuracy of at least ``target``, proved with 95% confidence.
+    """Return the lowest confidence threshold whose accuracy is at least ``target`` with 95% confidence.
 
-    Ten thresholds are tried, which answer 10%, 20%, ... 100% of the images. Each is tested with the one-sided
-    Clopper-Pearson bound at 0.05 / 10, so that all ten hold together (Learn then Test with Bonferroni's correction:
-    Angelopoulos et al. 2021, arXiv:2110.01052). Groups are the trials, each with its share of right answers; a share
-    spreads less than a yes or no of the same mean, so the bound errs on the safe side. What is proved is thus the
-    accuracy on an image of a group drawn at random.
+    Ten thresholds are tested, with coverages of 10%, 20%, ... 100%. Each is tested by the one-sided Clopper-Pearson
+    bound at 0.05 / 10, so that all ten hold jointly (Learn then Test with Bonferroni's correction: Angelopoulos et al.
+    2021, arXiv:2110.01052). Groups are the trials, each with its fraction of correct predictions; this is conservative,
+    since fractions vary less than binary outcomes. The guarantee concerns the accuracy on an image of a random group.
 
-    Without a single error the target of 0.95 needs 104 groups answered.
+    Without errors, a target of 0.95 needs 104 groups.
 
     Args:
         probabilities: (N, K) float64 in [0, 1], after temperature scaling.
-        labels: (N,) int64 in [-1, K); rows of -1 are left out.
+        labels: (N,) int64 in [-1, K); rows with -1 are ignored.
         clusters: (N,) int64, the group of each image.
-        target: accuracy of the images answered, in (0, 1).
+        target: Target accuracy on the images without abstention, in (0, 1).
 
     Returns:
-        A confidence in [0, 1], 0 where all may be answered; None where no threshold reaches the target.
+        A confidence in [0, 1], 0 for no abstention; None if no threshold reaches the target.
+
+    Raises:
+        DataError: There is no labeled image.
     """
     confidence, right = _confidence_and_hits(probabilities, labels)
     group = clusters[labels >= 0]
-    for share in np.linspace(0, 1, _SHARES, endpoint=False):  # of images not answered
+    for share in np.linspace(0, 1, _SHARES, endpoint=False):  # fraction of abstentions
         threshold = float(np.quantile(confidence, share, method="higher")) if share else 0.0
         answered = confidence >= threshold
         place, size = np.unique(group[answered], return_inverse=True, return_counts=True)[1:]
@@ -91,17 +93,18 @@ def choose_threshold(
 def selective_result(
     scores: Scores, calibration: Calibration | None, *, resamples: int = 1000, seed: int = 0
 ) -> SelectiveResult:
-    """The risk-coverage curve of the labeled images, its area, and what the calibration's threshold does to them.
+    """Return the risk-coverage curve of the labeled images, and the effect of the calibration's threshold.
 
-    Images of equal confidence are answered together. Intervals are at 95%, clustered by group.
+    Images of equal confidence are treated together. Intervals are at 95%, clustered by group.
 
     Args:
-        scores: of a split, with its probabilities at the calibration's temperature.
-        calibration: from hilum.metrics.calibration.fit_calibration on other images; None: all are answered.
-        resamples, seed: of the bootstrap.
+        scores: Scores of a split, with probabilities at the calibration's temperature.
+        calibration: Calibration fitted on other images; None: no abstention.
+        resamples: Bootstrap resamples.
+        seed: Random seed of the bootstrap.
 
     Raises:
-        DataError: no image is labeled.
+        DataError: There is no labeled image.
     """
     threshold = None if calibration is None else calibration.abstention_threshold
     confidence, right = _confidence_and_hits(scores.probabilities, scores.labels)
@@ -109,7 +112,7 @@ def selective_result(
     order = np.argsort(-confidence, kind="stable")
     confidence, right, rows = confidence[order], right[order], known[order]
     own = np.unique(scores.clusters()[rows], return_inverse=True)[1].astype(np.int64)
-    last = np.searchsorted(-confidence, -confidence, side="right") - 1  # (N,) the last image of equal confidence
+    last = np.searchsorted(-confidence, -confidence, side="right") - 1  # (N,) last image of equal confidence
     answered = confidence >= (0.0 if threshold is None else threshold)
 
     def statistics(weights: FloatArray) -> dict[str, FloatArray]:
@@ -139,20 +142,20 @@ def selective_result(
 
 
 def _risk(weights: FloatArray, right: FloatArray) -> FloatArray:
-    """(R, N) share of errors among the first 1, 2, ... N images; NaN where they have no weight."""
+    """Return the error rate (R, N) of the first 1, 2, ... N images; NaN if they have no weight."""
     return divide(np.cumsum(weights * (1 - right), axis=1), np.cumsum(weights, axis=1))
 
 
 def _confidence_and_hits(probabilities: FloatArray, labels: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
     known = labels >= 0
     if not known.any():
-        raise DataError("Expected labeled images to weigh risk against coverage, got none.")
+        raise DataError("There are no labeled images to measure risk and coverage.", hint="Use a labeled dataset.")
     hits = probabilities[known].argmax(axis=1) == labels[known]
     return probabilities[known].max(axis=1), hits.astype(np.float64)
 
 
 def _lower_bound(hits: float, trials: int, doubt: float) -> float:
-    """Clopper & Pearson's lower bound (1934, Biometrika 26:404) for ``hits``, not always whole, of ``trials``."""
+    """Return the lower Clopper-Pearson bound (1934, Biometrika 26:404) of ``hits``, possibly fractional."""
     from scipy.stats import beta
 
     return float(beta.ppf(doubt, hits, trials - hits + 1)) if hits > 0 else 0.0

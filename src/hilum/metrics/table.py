@@ -1,4 +1,4 @@
-"""Which figures an evaluated split gives, and all of them with their intervals from one bootstrap."""
+"""All metrics of an evaluated split with their confidence intervals, from one bootstrap."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ OVERALL = (
     "accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc", "macro_pr_auc", "macro_precision",
     "macro_specificity", "mcc",
 )  # fmt: skip
-"""Figures over all labeled images; balanced accuracy is the macro recall, mcc the multiclass R_K."""
+"""Metrics over all labeled images; balanced accuracy is the macro recall, mcc the multiclass R_K."""
 BY_CLASS = ("recall", "precision", "specificity", "f1", "roc_auc", "pr_auc", "balanced_accuracy", "mcc")
-"""Figures of one class, one-vs-rest; balanced accuracy is the mean of recall and specificity."""
+"""Metrics of one class, one-vs-rest; balanced accuracy is the mean of recall and specificity."""
 OVERLAP = ("dice", "iou", "hd95")
-"""Means over the images with a reference mask."""
+"""Metrics of lung masks, averaged over the images with a reference mask."""
 
 _BOUNDS = {"mcc": (-1.0, 1.0), "hd95": (0.0, np.inf)}
 
@@ -42,13 +42,13 @@ Rows = NDArray[np.bool_]
 
 
 class Key(NamedTuple):
-    """The name of a figure.
+    """Name of a metric.
 
     Attributes:
-        metric: of OVERALL, BY_CLASS or OVERLAP.
-        class_name: the class it is of; None for all.
-        source: the source it is restricted to; None for all.
-        versus: for a contrast, the other class: the AUROC of ``class_name`` against ``versus`` alone.
+        metric: One of OVERALL, BY_CLASS or OVERLAP.
+        class_name: The class; None for all classes.
+        source: The source that the images are restricted to; None for all sources.
+        versus: The other class of a pairwise AUROC, of ``class_name`` against ``versus`` only.
     """
 
     metric: str
@@ -58,11 +58,16 @@ class Key(NamedTuple):
 
 
 def figures_of(scores: Scores, *, resamples: int = 1000, seed: int = 0) -> dict[Key, Interval]:
-    """Compute every figure of the split with its 95% confidence interval.
+    """Return every metric of a split with its 95% confidence interval.
 
-    The n of an interval counts the images that it rests on: for recall, F1, AUROC, AUPRC, MCC and balanced
-    accuracy of a class its own images, for specificity those of the other classes, for precision those predicted as
-    the class. A contrast counts the images of both classes. Groups are drawn within classes.
+    The n of an interval is the number of images that the metric depends on: for recall, F1, AUROC, AUPRC, MCC and
+    balanced accuracy of a class, its own images; for specificity, those of other classes; for precision, those
+    predicted as the class; for pairwise AUROC, those of both classes. Groups are resampled within classes.
+
+    Args:
+        scores: The evaluated split.
+        resamples: Bootstrap resamples.
+        seed: Random seed of the bootstrap.
     """
     rows, clusters = rests_on(scores), scores.clusters()
     found = bootstrap(
@@ -81,19 +86,19 @@ def figures_of(scores: Scores, *, resamples: int = 1000, seed: int = 0) -> dict[
 
 
 def _is_lopsided(scores: Scores, key: Key, rows: Rows, clusters: NDArray[np.int64]) -> bool:
-    """Whether one class of a contrast is a single group, whose spread nothing shows."""
+    """Return whether a class of a pairwise AUROC has a single group, so that its spread is unknown."""
     if key.versus is None:
         return False
     return any(np.unique(clusters[rows & (scores.labels == k)]).size < 2 for k in np.unique(scores.labels[rows]))
 
 
 def bounds_of(keys: Iterable[Key]) -> dict[Key, tuple[float, float]]:
-    """Return the least and the greatest value that each figure can have."""
+    """Return the minimum and maximum possible value of each metric."""
     return {key: _BOUNDS.get(key.metric, (0.0, 1.0)) for key in keys}
 
 
 def statistics_of(scores: Scores) -> Callable[[FloatArray], dict[Key, FloatArray]]:
-    """Return the function that gives every figure as (R,) float64 for R weightings (R, N); its keys are rests_on's."""
+    """Return a function from weights (R, N) to every metric as (R,) float64, with the keys of rests_on."""
     pairs = list(_contrasts(scores))
     sources = _sources(scores)
 
@@ -114,7 +119,7 @@ def statistics_of(scores: Scores) -> Callable[[FloatArray], dict[Key, FloatArray
 
 
 def rests_on(scores: Scores) -> dict[Key, Rows]:
-    """Return which images (N,) each figure rests on: its n."""
+    """Return the images (N,) bool that each metric depends on."""
     rows: dict[Key, Rows] = {}
     known, sources = scores.labeled, _sources(scores)
     if known.any():
@@ -162,7 +167,7 @@ def _classification(scores: Scores, weights: FloatArray) -> Iterator[tuple[Key, 
 
 
 def _within(scores: Scores, weights: FloatArray, source: str, rows: Rows) -> Iterator[tuple[Key, FloatArray]]:
-    """Accuracy, balanced accuracy and recalls inside one source; AUCs inside a source are its contrasts."""
+    """Yield accuracy, balanced accuracy and recalls within one source."""
     if not rows.any():
         return
     confusion = confusion_counts(scores.labels[rows], scores.predicted[rows], len(scores.class_names), weights[:, rows])
@@ -175,7 +180,7 @@ def _within(scores: Scores, weights: FloatArray, source: str, rows: Rows) -> Ite
 
 
 def _contrasts(scores: Scores) -> Iterator[tuple[Key, Rows]]:
-    """Every pair of classes, over all sources and inside each source that has both, with the images of the two."""
+    """Yield every pair of classes, over all sources and within each source that has both, with their images."""
     for (a, first), (b, second) in combinations(enumerate(scores.class_names), 2):
         both = [scores.labels == a, scores.labels == b]
         everywhere = np.ones(len(scores.files), np.bool_)
@@ -185,22 +190,22 @@ def _contrasts(scores: Scores) -> Iterator[tuple[Key, Rows]]:
 
 
 def ranking(scores: Scores, key: Key, rows: Rows) -> FloatArray:
-    """Return what the AUROC named ``key`` ranks ``rows`` (n,) by.
+    """Return the scores by which the AUROC ``key`` ranks the images ``rows``.
 
-    It is the class's probability, or for a contrast that given one of the two classes.
+    This is the probability of the class, or for a pairwise AUROC its probability given one of the two classes.
     """
     own = scores.class_names.index(str(key.class_name))
     if key.versus is None:
         return np.asarray(scores.probabilities[rows, own])
     other = scores.class_names.index(key.versus)
-    if scores.logits is not None:  # finer than the probabilities, which saturate
+    if scores.logits is not None:  # more precise than saturated probabilities
         return np.asarray(scores.logits[rows, own] - scores.logits[rows, other])
     first, second = scores.probabilities[rows, own], scores.probabilities[rows, other]
     return np.where(first + second > 0, first / np.maximum(first + second, 1e-300), 0.5)
 
 
 def _contrast(scores: Scores, weights: FloatArray, key: Key, rows: Rows) -> FloatArray:
-    """The AUROC of one class against one other."""
+    """Return the pairwise AUROC (R,) of two classes."""
     positive = scores.labels[rows] == scores.class_names.index(str(key.class_name))
     return weighted_auc(positive, ranking(scores, key, rows), weights[:, rows])
 
@@ -220,7 +225,7 @@ def _overlap_rows(scores: Scores, sources: Mapping[str, Rows]) -> Iterator[tuple
 
 
 def _sources(scores: Scores) -> dict[str, Rows]:
-    """The images (N,) of each source; none where all images come from one, since nothing is then within it alone."""
+    """Return the images (N,) of each source; empty if all images come from one source."""
     if len({*scores.sources}) < 2:
         return {}
     names = sorted({source for source in scores.sources if source is not None})

@@ -1,1 +1,1 @@
-"""Networks and losses (PyTorch). Logits leave a network; sigmoid and softmax happen once, after it."""
+"""Networks and losses (PyTorch). Networks return logits; sigmoid and softmax are applied outside."""

@@ -1,4 +1,4 @@
-"""From the configuration to a network."""
+"""Build networks from the configuration."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from hilum.config import ModelConfig, PreprocessSpec
 
 
 def build_model(config: ModelConfig, spec: PreprocessSpec, num_classes: int) -> nn.Module:
-    """The network of ``config`` for ``num_classes`` classes, with untrained weights.
+    """Return the network of ``config`` with untrained weights.
 
     Its forward takes (N, spec.channels, S, S) float32 in [0, 1] and returns a hilum.types.ModelOutput.
 
+    Args:
+        config: Network settings.
+        spec: Preprocessing of the input.
+        num_classes: Number of classes.
+
     Raises:
-        ConfigError: the encoder is unknown.
+        ConfigError: The encoder is unknown.
     """
     if config.name == "unet":
         from hilum.models.unet import MultiTaskUNet
@@ -37,10 +42,10 @@ def build_model(config: ModelConfig, spec: PreprocessSpec, num_classes: int) -> 
 
 
 def load_pretrained(model: nn.Module, config: ModelConfig) -> str | None:
-    """Put pretrained weights into a timm encoder; the origin of the weights, or None.
+    """Load pretrained weights into a timm encoder and return their origin, or None if there are none.
 
     Raises:
-        CheckpointError: ``config.encoder_weights`` names a file that does not fit the encoder.
+        CheckpointError: The file of ``config.encoder_weights`` does not fit the encoder.
     """
     from hilum.models.encoder_unet import EncoderUNet
     from hilum.models.evidence import EvidenceNet
@@ -53,5 +58,5 @@ def load_pretrained(model: nn.Module, config: ModelConfig) -> str | None:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Trainable parameters."""
+    """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,8 +1,7 @@
-"""A timm encoder with a UNet decoder for the mask and a linear classifier on the bottleneck.
+"""Network with a timm encoder, a UNet decoder for the mask, and a linear classifier on the bottleneck.
 
-The classifier is linear and comes after global average pooling, so its logit is a sum over the bottleneck's
-positions plus a bias: that sum, position by position, is the evidence (class activation mapping, Zhou et al.
-2016, here exact rather than an image drawn afterwards).
+The classifier follows global average pooling, so each logit is a sum over the positions of the bottleneck plus a
+bias. The terms of this sum are the evidence (class activation mapping, Zhou et al. 2016).
 """
 
 from __future__ import annotations
@@ -19,14 +18,19 @@ from hilum.types import ModelOutput
 
 
 class EncoderUNet(nn.Module):
-    """(N, C, S, S) float32 in [0, 1], C = 1 or 3, S a multiple of 32, to ModelOutput.
+    """Encoder-UNet: (N, C, S, S) float32 in [0, 1], C = 1 or 3, S a multiple of 32, to ModelOutput.
 
-    A gray input is repeated to the three channels that pretrained encoders expect, and normalized with the
-    encoder's own mean and standard deviation: both inside the network, so that they travel with it.
+    The network itself repeats gray input to three channels and normalizes it by the encoder's mean and standard
+    deviation.
+
+    Args:
+        encoder: Name of the encoder in timm.
+        num_classes: Number of classes.
+        decoder_channels: Channels of the five decoder stages, deepest first.
+        dropout: Dropout probability of features before the classifier.
 
     Raises:
-        ConfigError: timm knows no such encoder, it cannot give five levels of features, or ``decoder_channels``
-            are not five.
+        ConfigError: The encoder is unknown or has fewer than five feature levels, or ``decoder_channels`` are not five.
     """
 
     class_parameters: ClassVar[tuple[str, ...]] = ("classifier.weight", "classifier.bias")
@@ -43,14 +47,14 @@ class EncoderUNet(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.segmentation_head = build_parts(encoder, decoder_channels)
-        self.dropout = nn.Dropout2d(dropout)  # on (N, F, h, w) it drops whole features, as dropout after pooling does
+        self.dropout = nn.Dropout2d(dropout)  # drops whole features, like dropout after pooling
         self.classifier = nn.Conv2d(self.encoder.out_channels[-1], num_classes, kernel_size=1)
         mean, std = normalization(encoder)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, image: torch.Tensor) -> ModelOutput:
-        """Mask logits, class logits and their evidence."""
+        """Return mask logits, class logits, evidence and features."""
         features = self.encoder((image - self.mean) / self.std)  # a gray (N, 1, S, S) broadcasts to (N, 3, S, S)
         mask_logits = self.segmentation_head(self.decoder(features))
         bottleneck = self.dropout(features[-1])  # (N, F, h, w)
@@ -61,31 +65,31 @@ class EncoderUNet(nn.Module):
 
 
 def build_parts(encoder: str, decoder_channels: tuple[int, ...]) -> tuple[Any, nn.Module, nn.Module]:
-    """A timm encoder (levels at 1, 1/2, ..., 1/32), a UNet decoder for it, and its head to one mask logit; untrained.
+    """Return an untrained timm encoder (levels at 1, 1/2, ..., 1/32), its UNet decoder and its mask head.
 
     Raises:
-        ConfigError: as for EncoderUNet.
+        ConfigError: As for EncoderUNet.
     """
     if len(decoder_channels) != 5 or min(decoder_channels) < 1:
         raise ConfigError(
             f"Expected 5 decoder_channels of at least 1, got {list(decoder_channels)}.",
-            hint="Give one per stage, deepest first.",
+            hint="Name the channels of each stage, deepest first.",
         )
     try:
         net = smp.Unet(
             f"tu-{encoder}", encoder_weights=None, decoder_channels=decoder_channels, in_channels=3, classes=1
         )
     except (RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
-        # timm reports an unknown or an unsuitable model in any of these ways
+        # timm raises any of these for unknown or unsuitable models
         raise ConfigError(
-            f"Expected the name of a timm encoder with five feature levels, got {encoder!r}: {error}.",
-            hint="`python -c 'import timm; print(timm.list_models())'` lists them.",
+            f"{encoder!r} is not a timm encoder with five feature levels: {error}.",
+            hint="List encoders with: python -c 'import timm; print(timm.list_models())'",
         ) from error
     return net.encoder, net.decoder, net.segmentation_head
 
 
 def normalization(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The mean and standard deviation per channel that timm records for an encoder, of [0, 1]."""
+    """Return the mean and standard deviation per channel of an encoder's input in [0, 1], as recorded by timm."""
     import timm
 
     settings = timm.get_pretrained_cfg(encoder)

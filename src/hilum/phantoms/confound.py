@@ -1,7 +1,7 @@
-"""Phantoms with a planted confound: something beside the lung that goes with the class as strongly as asked.
+"""Phantoms with a confounder outside the lungs that is associated with the class by a given strength.
 
-Each image has the confound or not. With strength s, P(present | class 1) = 0.5 + s / 2 and P(present | class 0) =
-0.5 - s / 2, so that its presence alone tells the classes with AUC 0.5 + s / 2; with s = 0 it is there at random.
+With strength s, P(present | class 1) = 0.5 + s / 2 and P(present | class 0) = 0.5 - s / 2, so that the presence of the
+confounder alone classifies with an AUROC of 0.5 + s / 2.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CONFOUNDED_CLASSES = ("Normal", "COVID")
 """Class 0 and class 1."""
 
 MOST_IMAGES = 3
-"""Images of one patient, at most, as in hilum.phantoms.chest.write_phantoms."""
+"""Maximum number of images per patient, as in hilum.phantoms.chest.write_phantoms."""
 
 _PATIENTS, _PRESENCE, _PLANT = range(20, 23)  # independent streams of random numbers
 
@@ -35,15 +35,15 @@ Mask: TypeAlias = "NDArray[np.bool_]"
 
 @dataclass(frozen=True, eq=False)
 class ConfoundedPhantoms:
-    """N images of two classes.
+    """N phantoms of two classes with a confounder.
 
     Attributes:
         images: (N, S, S) uint8.
-        lungs: (N, S, S) bool, the lung masks; they move with the chest where the confound is ``scale``.
-        regions: (N, S, S) bool, the opacities, likewise.
-        labels: (N,) int64, 0 or 1, see CONFOUNDED_CLASSES; the classes take turns by patient.
-        groups: N names, one per patient, who has one to three images of one class.
-        present: (N,) bool, which images have the confound.
+        lungs: (N, S, S) bool, lung masks, scaled with the chest for the confounder ``scale``.
+        regions: (N, S, S) bool, regions of the opacities, scaled like the lungs.
+        labels: (N,) int64, index into CONFOUNDED_CLASSES, alternating between patients.
+        groups: N group names, one per patient with one to three images of one class.
+        present: (N,) bool, True if the image has the confounder.
     """
 
     images: NDArray[np.uint8]
@@ -55,10 +55,17 @@ class ConfoundedPhantoms:
 
 
 def confounded_phantoms(n: int, kind: Confound, strength: float, seed: int, size: int = 64) -> ConfoundedPhantoms:
-    """Draw ``n`` images of two classes with one confound, the same for the same arguments.
+    """Draw phantoms of two classes with a confounder, reproducibly.
+
+    Args:
+        n: Number of images, at least 2.
+        kind: The confounder, one of CONFOUNDS.
+        strength: Strength of the association, in [0, 1].
+        seed: Random seed, at least 0.
+        size: Side in pixels, at least 32.
 
     Raises:
-        ConfigError: an unknown kind, a strength outside [0, 1], n below 2, a negative seed or a size below 32.
+        ConfigError: An argument is out of range.
     """
     _check(n, kind, strength, seed)
     labels, patients = plan_patients(n, np.random.default_rng((_PATIENTS, seed)))
@@ -82,14 +89,14 @@ def confounded_phantoms(n: int, kind: Confound, strength: float, seed: int, size
 
 
 def plan_patients(n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Labels (N,) and patients (N,), both int64: patients of one to three images, the two classes in turn."""
+    """Return labels (N,) and patients (N,), both int64, with one to three images per patient."""
     images = rng.integers(1, MOST_IMAGES + 1, n)
     patients = np.repeat(np.arange(n), images)[:n]
     return patients % 2, patients
 
 
 def draw_presence(labels: NDArray[np.int64], strength: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """(N,) bool, for each image on its own: P(present | label 1) = 0.5 + strength / 2, the rest for label 0."""
+    """Draw the presence of the confounder for each image, (N,) bool, by its label and the strength."""
     chance = 0.5 + strength / 2 * np.where(labels == 1, 1, -1)
     present: NDArray[np.bool_] = rng.random(labels.size) < chance
     return present
@@ -98,19 +105,22 @@ def draw_presence(labels: NDArray[np.int64], strength: float, rng: np.random.Gen
 def plant(
     image: Image, masks: Sequence[Mask], kind: Confound, present: bool, rng: np.random.Generator
 ) -> tuple[Image, tuple[Mask, ...]]:
-    """The image with the confound, or the image as it is where it is not ``present``.
+    """Return an image and its masks with the confounder, or unchanged if it is not ``present``.
 
-    Only ``scale`` touches an image without it: both kinds are resampled, so that the resampling does not tell them.
+    The confounder ``scale`` resamples all images, so that resampling does not indicate its presence.
 
     Args:
         image: (S, S) uint8.
-        masks: any number of (S, S) bool that move with the chest; the first is the lungs.
+        masks: Masks (S, S) bool of the image; the first is the lung mask.
+        kind: The confounder, one of CONFOUNDS.
+        present: Whether the image has the confounder.
+        rng: Random generator.
 
     Returns:
         The image (S, S) uint8 and the masks (S, S) bool.
 
     Raises:
-        ConfigError: an unknown kind.
+        ConfigError: The confounder is unknown.
     """
     if kind == "scale":
         return _scale(image, masks, rng.uniform(0.78, 0.85) if present else rng.uniform(0.95, 1.0))
@@ -129,17 +139,22 @@ def write_confounded(
     size: int = 256,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write confounded_phantoms in the layout of hilum.phantoms.chest.write_phantoms, with ``confound`` as a column.
+    """Write phantoms with a confounder as a dataset, and return the path of its CSV.
 
-    ``OUT/<class>/{images,masks,regions}/<stem>.png`` and ``OUT/metadata.csv``, written last. Every image has its
-    lung mask.
+    The layout is that of hilum.phantoms.chest.write_phantoms, with a column ``confound``. Every image has a lung mask.
 
-    Returns:
-        The path of the table.
+    Args:
+        out: New or empty folder.
+        n: As for confounded_phantoms.
+        kind: As for confounded_phantoms.
+        strength: As for confounded_phantoms.
+        seed: As for confounded_phantoms.
+        size: As for confounded_phantoms.
+        progress: Called with (done, n) after each image.
 
     Raises:
-        ConfigError: see confounded_phantoms.
-        OutputError: ``out`` has something in it, or cannot be written.
+        ConfigError: As for confounded_phantoms.
+        OutputError: ``out`` is a file or a folder that is not empty, or cannot be written.
     """
     check_empty(out)
     images = confounded_phantoms(n, kind, strength, seed, size)
@@ -167,13 +182,13 @@ def _check(n: int, kind: str, strength: float, seed: int) -> None:
     if kind not in CONFOUNDS:
         raise ConfigError(f"Expected a confound out of {', '.join(CONFOUNDS)}, got {kind}.")
     if not 0 <= strength <= 1:
-        raise ConfigError(f"Expected a strength in [0, 1], got {strength}.", hint="0 is none, 1 tells every image.")
+        raise ConfigError(f"Expected a strength in [0, 1], got {strength}.", hint="0 is no association.")
     if n < len(CONFOUNDED_CLASSES) or seed < 0:
         raise ConfigError(f"Expected at least 2 images and a seed of at least 0, got n={n} and seed={seed}.")
 
 
 def _marker(image: Image, lungs: Mask, rng: np.random.Generator) -> Image:
-    """A bright block in the upper left corner, a sixteenth of the side, never over the lungs."""
+    """Draw a bright block of a sixteenth of the side in the upper left corner, not over the lungs."""
     size = image.shape[0]
     side = max(2, round(size / 16))
     top, left = rng.integers(1, max(2, round(size / 20)) + 1, 2)
@@ -183,7 +198,7 @@ def _marker(image: Image, lungs: Mask, rng: np.random.Generator) -> Image:
 
 
 def _border(image: Image, lungs: Mask, rng: np.random.Generator) -> Image:
-    """A frame of a twentieth of the side, drawn half-way towards one gray."""
+    """Blend a frame of a twentieth of the side with a uniform gray."""
     width = max(2, round(image.shape[0] / 20))
     frame = np.ones_like(lungs)
     frame[width:-width, width:-width] = False
@@ -192,7 +207,7 @@ def _border(image: Image, lungs: Mask, rng: np.random.Generator) -> Image:
 
 
 def _resolution(image: Image, lungs: Mask, rng: np.random.Generator) -> Image:
-    """Down to about 0.6 of the side and up again: an image that was once stored smaller."""
+    """Downsample the image to about 0.6 of its side and upsample it again."""
     size = image.shape[0]
     small = round(size * rng.uniform(0.55, 0.65))
     shrunk = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
@@ -200,13 +215,13 @@ def _resolution(image: Image, lungs: Mask, rng: np.random.Generator) -> Image:
 
 
 def _noise(image: Image, lungs: Mask, rng: np.random.Generator) -> Image:
-    """Additive white noise of a standard deviation of 7 to 9 gray levels."""
+    """Add white noise with a standard deviation of 7 to 9 gray levels."""
     noisy = image + rng.uniform(7, 9) * rng.standard_normal(image.shape)
     return np.rint(np.clip(noisy, 0, 255)).astype(np.uint8)
 
 
 def _scale(image: Image, masks: Sequence[Mask], zoom: float) -> tuple[Image, tuple[Mask, ...]]:
-    """The chest smaller within its frame, as a child's on an adult's cassette; the edge goes on beyond it."""
+    """Shrink the chest within the image and extend its edges, with its masks."""
     size = image.shape[0]
     center = (size - 1) / 2
     move = np.array([[zoom, 0, center * (1 - zoom)], [0, zoom, center * (1 - zoom)]])

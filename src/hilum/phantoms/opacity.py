@@ -1,8 +1,8 @@
-"""What disease does to a drawn chest: per class, the share of the lung's air that an opacity replaces.
+"""Draw the opacities of each class, as the fraction of air in the lungs that they replace.
 
-The patterns follow the textbook, simplified: COVID-19 as bilateral, peripheral, lower-zone ground glass; lobar
-consolidation as one dense focus; viral pneumonia as diffuse, perihilar interstitial thickening (Hansell et al.,
-Fleischner Society glossary, 2008, for the terms).
+The patterns are simplified: COVID-19 as bilateral, peripheral, lower-zone ground glass; lobar consolidation as one
+dense focus; viral pneumonia as diffuse, perihilar interstitial thickening (terms: Hansell et al., Fleischner Society
+glossary, 2008).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hilum.phantoms.anatomy import Chest, draw_tree
 from hilum.phantoms.canvas import SIDES, Field
 
 VISIBLE = 0.02
-"""An opacity that replaces less of the air than this is cut off, so that its region has an edge."""
+"""Minimum fraction of air that an opacity replaces; lower values are set to 0."""
 
 
 def _no_opacity(rng: np.random.Generator, chest: Chest) -> Field:
@@ -24,7 +24,7 @@ def _no_opacity(rng: np.random.Generator, chest: Chest) -> Field:
 
 
 def _ground_glass(rng: np.random.Generator, chest: Chest) -> Field:
-    """COVID: patches in both lungs, at the periphery and mostly low, hazy: vessels and ribs stay visible."""
+    """Draw COVID: ground-glass patches in both lungs, peripheral and mostly in the lower zones."""
     canvas, field = chest.canvas, np.zeros_like(chest.air)
     for side in SIDES:
         for low in rng.uniform(0.0, 1.0, rng.integers(2, 5)).tolist():
@@ -39,7 +39,7 @@ def _ground_glass(rng: np.random.Generator, chest: Chest) -> Field:
 
 
 def _consolidation(rng: np.random.Generator, chest: Chest) -> Field:
-    """Lung_Opacity: one dense focus in one lung, cut off on one side where it meets a fissure."""
+    """Draw Lung_Opacity: one dense focus in one lung, bounded by a fissure on one side."""
     canvas, side = chest.canvas, float(rng.choice(SIDES))
     y = rng.uniform(0.25, 0.72)
     d = side * rng.uniform(0.5, 0.68)
@@ -55,7 +55,7 @@ def _consolidation(rng: np.random.Generator, chest: Chest) -> Field:
 
 
 def _interstitial(rng: np.random.Generator, chest: Chest) -> Field:
-    """Viral Pneumonia: thickened interstitium in both lungs, a net over a faint haze, densest around the hila."""
+    """Draw Viral Pneumonia: reticular opacities over faint haze in both lungs, densest around the hila."""
     canvas, near = chest.canvas, np.zeros_like(chest.air)
     for d, y in chest.hila.tolist():
         r = ((canvas.d - d) / rng.uniform(0.52, 0.66)) ** 2 + ((canvas.y - y) / rng.uniform(0.34, 0.46)) ** 2
@@ -64,7 +64,7 @@ def _interstitial(rng: np.random.Generator, chest: Chest) -> Field:
     layer = canvas.layer()
     draw_tree(rng, canvas, layer, chest.hila, 9, 0.04, 3)
     streaks = canvas.blur(layer / np.float32(255), 0.008)
-    # Cut where the haze alone still reaches VISIBLE, so that the region is whole and not frayed by the net.
+    # Limited to where the haze alone reaches VISIBLE, so that the region has no holes.
     envelope = np.where(near > 0.2, np.clip((near - 0.1) / 0.6, 0, 1), 0).astype(np.float32)
     haze, strands = rng.uniform(0.14, 0.22), rng.uniform(0.35, 0.5)
     net_over_haze = envelope * (haze + strands * np.maximum(0.75 * net, streaks))
@@ -72,7 +72,7 @@ def _interstitial(rng: np.random.Generator, chest: Chest) -> Field:
 
 
 def _texture(rng: np.random.Generator, size: int, cells: int) -> Field:
-    """(S, S) smooth noise of unit variance at the nodes, ``cells`` to the side at every size."""
+    """Return smooth noise (S, S) with ``cells`` nodes of unit variance per side."""
     nodes = rng.standard_normal((cells, cells), np.float32)
     return cv2.resize(nodes, (size, size), interpolation=cv2.INTER_CUBIC)  # type: ignore[return-value]
 
@@ -83,4 +83,4 @@ OPACITIES: dict[str, Callable[[np.random.Generator, Chest], Field]] = {
     "Normal": _no_opacity,
     "Viral Pneumonia": _interstitial,
 }
-"""Per class, (S, S) float32 in [0, 1] from the random numbers and the chest; it may reach beyond the lungs."""
+"""Per class, a function that draws the opacities, (S, S) float32 in [0, 1], possibly beyond the lungs."""

@@ -1,4 +1,4 @@
-"""The REST application: ``create_app(settings)`` for any ASGI server, ``run(settings)`` with uvicorn."""
+"""The REST application: ``create_app`` for any ASGI server, and ``run``, which serves it with uvicorn."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ from hilum.service.settings import ServeSettings
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     code: {"model": Problem, "description": words, "content": {MEDIA_TYPE: {}}}
     for code, words in {
-        401: "No bearer token, or another one.",
-        408: "The body stopped coming.",
+        401: "Missing or wrong bearer token.",
+        408: "The request body timed out.",
         413: "The body is larger than allowed.",
-        422: "The one file of the request is refused by the gate or cannot be read, or the request is wrong.",
+        422: "The only file is refused by the input check or cannot be read, or the request is invalid.",
         429: "The queue is full; see Retry-After.",
-        503: "Stopping, or it took too long; see Retry-After.",
+        503: "The service is stopping, or the request timed out; see Retry-After.",
     }.items()
 }
 
 
 def create_app(settings: ServeSettings) -> FastAPI:
-    """The application; the bundle is loaded before the first request.
+    """Return the REST application, with its bundle loaded.
 
     Raises:
-        BundleError: the bundle cannot be read.
+        BundleError: The bundle cannot be loaded.
     """
     metrics = Metrics()
     engine = Engine(settings, metrics)
@@ -64,7 +64,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
         title="hilum",
         version=__version__,
         description="Class, lung mask and evidence of chest radiographs. A research tool, not a medical device.",
-        dependencies=[] if settings.token is None else [Depends(HTTPBearer(auto_error=False))],  # Envelope checks it
+        dependencies=[] if settings.token is None else [Depends(HTTPBearer(auto_error=False))],  # checked by Envelope
         redoc_url=None,
         lifespan=lifespan,
     )
@@ -82,20 +82,22 @@ def _add_predict(app: FastAPI, engine: Engine, settings: ServeSettings) -> None:
         request: Request,
         files: Annotated[list[UploadFile], File(description="PNG, JPEG, WebP, BMP, TIFF or DICOM; one or many.")],
         include: Annotated[
-            list[str] | None, Query(description=f"What to add to each prediction, repeated: {', '.join(EXTRAS)}.")
+            list[str] | None, Query(description=f"Images to add to each prediction, repeatable: {', '.join(EXTRAS)}.")
         ] = None,
     ) -> PredictResponse:
-        """Predict on one image or several.
+        """Predict on one or several images.
 
-        One file that is refused or cannot be read is answered with 422 and its problem; of several files each has its
-        own result, and the answer is 200.
+        A single file that is refused or cannot be read gives status 422 and a problem. Several files give status 200
+        and a result for each.
         """
         extras = tuple(include or ())
         if unknown := set(extras) - set(EXTRAS):
             detail = f"Expected include among {', '.join(EXTRAS)}, got {', '.join(sorted(unknown))}."
             raise ProblemError.of("bad-request", 422, detail)
         if len(files) > settings.max_files:
-            raise ProblemError.of("too-many-files", 422, f"Expected at most {settings.max_files}, got {len(files)}.")
+            raise ProblemError.of(
+                "too-many-files", 422, f"Expected at most {settings.max_files} files, got {len(files)}."
+            )
         waiting = [Waiting(file.filename or f"file {n}", file.read) for n, file in enumerate(files, start=1)]
         results = await engine.predict(waiting, extras)
         if len(results) == 1 and (found := results[0].problem) is not None:
@@ -115,7 +117,7 @@ def _add_facts(app: FastAPI, engine: Engine, metrics: Metrics) -> None:
 
     @app.get("/v1/bundle", tags=["model"])
     async def bundle() -> BundleSchema:
-        """What answers: classes, network, calibration."""
+        """Describe the loaded bundle: classes, network, calibration."""
         manifest = engine.manifest
         return BundleSchema(
             **manifest.model_dump(include=set(BundleSchema.model_fields) - {"network", "input_size", "gate"}),
@@ -126,29 +128,29 @@ def _add_facts(app: FastAPI, engine: Engine, metrics: Metrics) -> None:
 
     @app.get("/v1/bundle/card", response_class=PlainTextResponse, tags=["model"])
     async def card() -> Response:
-        """The model card, Markdown."""
+        """Return the model card, Markdown."""
         return Response(engine.bundle.read(MODEL_CARD), media_type="text/markdown; charset=utf-8")
 
     @app.get("/healthz", tags=["operation"])
     async def healthz() -> HealthSchema:
-        """Whether the process lives."""
+        """Return whether the process is alive."""
         return HealthSchema(status="ok")
 
     @app.get("/readyz", tags=["operation"], responses={503: _PROBLEMS[503]})
     async def readyz() -> HealthSchema:
-        """Whether it takes requests: the bundle is loaded and the service is not stopping."""
+        """Return whether the service accepts requests."""
         if engine.stopping:
             raise ProblemError.of("stopping", 503)
         return HealthSchema(status="ok")
 
     @app.get("/metrics", response_class=PlainTextResponse, tags=["operation"])
     async def measurements() -> Response:
-        """Measurements, as Prometheus reads them."""
+        """Return metrics in the Prometheus format."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_handlers(app: FastAPI) -> None:
-    """Every error is a problem; Envelope sees to those that nobody expected."""
+    """Convert expected errors to problem details; Envelope handles unexpected ones."""
 
     @app.exception_handler(ProblemError)
     async def on_problem(request: Request, error: ProblemError) -> Response:
@@ -168,15 +170,15 @@ def _add_handlers(app: FastAPI) -> None:
 
 
 def run(settings: ServeSettings, announce: Callable[[str], None] = lambda address: None) -> None:
-    """Serve until SIGINT or SIGTERM; what was accepted is then finished.
+    """Serve until SIGINT or SIGTERM, then finish accepted requests.
 
     Args:
-        settings: of the service; port 0 takes a free one.
-        announce: is told the address once it is bound.
+        settings: Settings of the service; port 0 selects a free port.
+        announce: Called with the URL when the address is bound.
 
     Raises:
-        BundleError: the bundle cannot be read.
-        ConfigError: the address cannot be bound.
+        BundleError: The bundle cannot be loaded.
+        ConfigError: The address cannot be bound.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())

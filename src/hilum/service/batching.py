@@ -1,4 +1,4 @@
-"""Micro-batches: images of many requests in one forward pass, one thread that runs it."""
+"""Micro-batching: collect images of several requests for one forward pass, in one thread."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Result = TypeVar("Result")
 
 
 class Batcher(Generic[Item, Result]):
-    """Collects what is submitted and hands it on in batches.
+    """Collects submitted items and processes them in batches.
 
-    While a batch runs, the next one fills; so batches grow with the load, and an image alone waits for nobody.
+    The next batch fills while one is processed, so batches grow with the load and a single item does not wait.
 
     Args:
-        work: items to their results, in order; called from one thread.
-        size: items in a batch at most.
-        wait: seconds that a batch that is not full waits for more.
+        work: Function from items to their results, in order; called from one thread.
+        size: Maximum number of items per batch.
+        wait: Seconds to wait for more items if a batch is not full.
     """
 
     def __init__(self, work: Callable[[Sequence[Item]], Sequence[Result]], size: int, wait: float = 0.0) -> None:
@@ -33,7 +33,7 @@ class Batcher(Generic[Item, Result]):
         self._thread.start()
 
     async def submit(self, item: Item) -> Result:
-        """The result for one item, or what ``work`` raises for it alone."""
+        """Return the result for one item; raises what ``work`` raises for this item alone."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         with self._changed:
             if self._stopping:
@@ -43,7 +43,7 @@ class Batcher(Generic[Item, Result]):
         return await future
 
     def stop(self) -> None:
-        """Finish all that was submitted, then end the thread."""
+        """Process all submitted items, then end the thread."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -57,7 +57,7 @@ class Batcher(Generic[Item, Result]):
     def _do(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
             results = self._work([item for item, _ in batch])
-        except Exception as error:  # a bug that one item meets ends neither the thread nor its neighbors
+        except Exception as error:  # an error of one item must not end the thread or affect other items
             if len(batch) == 1:
                 _settle(batch, [error])
             else:
@@ -67,7 +67,7 @@ class Batcher(Generic[Item, Result]):
             _settle(batch, results)
 
     def _next(self) -> list[tuple[Item, asyncio.Future[Result]]]:
-        """The next batch; empty once stopped and done."""
+        """Return the next batch; empty when stopped and done."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopping)
             until = time.monotonic() + self._wait
@@ -80,10 +80,10 @@ class Batcher(Generic[Item, Result]):
 def _settle(
     batch: Sequence[tuple[Item, asyncio.Future[Result]]], outcomes: Sequence[Result] | Sequence[Exception]
 ) -> None:
-    """Hand outcomes to the event loops that wait for them; one that has closed waits no longer."""
+    """Pass outcomes to the event loops that wait for them, unless they are closed."""
 
     def put(future: asyncio.Future[Any], outcome: Any) -> None:
-        if future.done():  # the request gave up
+        if future.done():  # the request was cancelled
             return
         if isinstance(outcome, Exception):
             future.set_exception(outcome)

@@ -1,4 +1,4 @@
-"""A Prediction as JSON: images as base64, masks as run lengths."""
+"""Encode results as JSON schemas: images as base64, masks as run lengths."""
 
 from __future__ import annotations
 
@@ -16,25 +16,31 @@ from hilum.service.schemas import EvidenceSchema, FileResult, FindingSchema, Pre
 from hilum.types import Finding
 
 EXTRAS = ("mask", "rle", "evidence", "overlay")
-"""What may be asked for beside the prediction."""
+"""Values of ``include``: images to add to a prediction."""
 
 
 def file_result(result: Result, name: str, extras: Collection[str] = ()) -> FileResult:
-    """What became of one file, with the images of ``extras``, which are among EXTRAS."""
+    """Return the schema of one file's result.
+
+    Args:
+        result: The result.
+        name: Name of the file.
+        extras: Images to add, of EXTRAS.
+    """
     if not isinstance(result, Prediction):
         return FileResult(file=name, status=result.status, problem=refusal_problem(result, name))
     return FileResult(file=name, status=result.status, prediction=_prediction(result, extras))
 
 
 def refusal_problem(refusal: Result, name: str) -> Problem:
-    """A refusal as its problem."""
+    """Return the problem details of a refused or unreadable file."""
     return problem(
         refusal.status, 422, refusal.reason, file=name, findings=[_finding(found) for found in refusal.findings]
     )
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> RunLength:
-    """A mask (H, W) bool in COCO's uncompressed run-length encoding."""
+    """Return a mask (H, W) bool in COCO's uncompressed run-length encoding."""
     flat = mask.ravel(order="F")
     ends = np.flatnonzero(np.diff(flat)) + 1
     counts = np.diff(np.concatenate([[0], ends, [flat.size]])).tolist()

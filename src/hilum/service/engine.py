@@ -1,4 +1,4 @@
-"""The model behind the service: loaded once, decoding in threads, forward passes in micro-batches."""
+"""The model of the service: loaded once, decodes in threads, predicts in micro-batches."""
 
 from __future__ import annotations
 
@@ -21,17 +21,21 @@ from hilum.service.settings import ServeSettings
 
 
 class Waiting(NamedTuple):
-    """A file that is not in memory yet."""
+    """A file that is not read yet."""
 
     name: str
     read: Callable[[], Awaitable[bytes]]
 
 
 class Engine:
-    """Answers files; no more than ``settings.queue`` are under way at once, and of these two batches are in memory.
+    """Predicts on files of requests; limits the number of images in progress and in memory.
+
+    Args:
+        settings: Settings of the service.
+        metrics: Metrics to update.
 
     Raises:
-        BundleError: the bundle cannot be read.
+        BundleError: The bundle cannot be loaded.
     """
 
     def __init__(self, settings: ServeSettings, metrics: Metrics) -> None:
@@ -48,19 +52,19 @@ class Engine:
         self.stopping = False
 
     def turned_away(self, images: int = 1) -> ProblemError | None:
-        """Why so many images cannot be taken now; None where they can."""
+        """Return the problem if a number of images cannot be accepted now, else None."""
         if self.stopping:
-            return ProblemError.of("stopping", 503, "Ask another instance, or later.", headers=self._again)
+            return ProblemError.of("stopping", 503, "Try again later, or use another instance.", headers=self._again)
         if self._images + images > self._settings.queue:
-            detail = f"{self._images} of {self._settings.queue} images are under way; come again later."
+            detail = f"{self._images} of {self._settings.queue} images are in progress or waiting; try again later."
             return ProblemError.of("busy", 429, detail, headers=self._again)
         return None
 
     async def predict(self, files: Sequence[Waiting], extras: Collection[str]) -> list[FileResult]:
-        """The results of some files, in order.
+        """Return the results of files, in order.
 
         Raises:
-            ProblemError: there is no room for them, the service is stopping, or it took too long.
+            ProblemError: The queue is full, the service is stopping, or the request timed out.
         """
         if (refusal := self.turned_away(len(files))) is not None:
             raise refusal
@@ -70,7 +74,7 @@ class Engine:
             work = asyncio.gather(*(self._one(file, extras) for file in files))
             return await asyncio.wait_for(work, self._settings.timeout)
         except asyncio.TimeoutError as error:
-            detail = f"It was not done after {self._settings.timeout:g} s."
+            detail = f"Not finished after {self._settings.timeout:g} s."
             raise ProblemError.of("timeout", 503, detail, headers=self._again) from error
         finally:
             self._images -= len(files)
@@ -91,7 +95,7 @@ class Engine:
         return list(self._predictor.answer(items))
 
     def close(self) -> None:
-        """Finish what was accepted, then end the threads."""
+        """Finish accepted images, then end the threads."""
         self.stopping = True
         self._batcher.stop()
         self._pool.shutdown()

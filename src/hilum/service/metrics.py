@@ -1,4 +1,4 @@
-"""What Prometheus reads."""
+"""Prometheus metrics of the service."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
 class Metrics:
-    """The service's measurements, in a registry of its own, so that two applications in a process do not share them."""
+    """Metrics in a registry of their own, so that two applications in one process do not share them."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -14,7 +14,7 @@ class Metrics:
             "hilum_requests", "Requests answered.", ["method", "route", "status"], registry=self.registry
         )
         self.seconds = Histogram("hilum_request_seconds", "Time to answer.", ["route"], registry=self.registry)
-        self.images = Counter("hilum_images", "Images by what became of them.", ["status"], registry=self.registry)
+        self.images = Counter("hilum_images", "Images by status.", ["status"], registry=self.registry)
         self.batches = Histogram(
             "hilum_batch_images", "Images in a forward pass.", buckets=(1, 2, 4, 8, 16, 32), registry=self.registry
         )

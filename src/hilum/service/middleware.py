@@ -1,7 +1,6 @@
-"""Around every request: its id, its log line, its measurements, the bearer token, and the caps on its body.
+"""ASGI middleware for request IDs, logging, metrics, authentication and limits of the request body.
 
-Plain ASGI, so that a body is counted as it comes in and not once it is in memory, and is not read at all where there
-is no room for its images.
+As plain ASGI, it counts a body while it arrives, and rejects it unread if the queue is full.
 """
 
 from __future__ import annotations
@@ -29,19 +28,19 @@ REQUEST_ID = "X-Request-ID"
 PREDICT = "/v1/predict"
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_POLLED = ("/healthz", "/readyz", "/metrics")  # by machines, every few seconds
+_POLLED = ("/healthz", "/readyz", "/metrics")  # requested every few seconds, logged at DEBUG
 _PROTECTED = ("/v1/", "/metrics")
 _CLOSE = {"Connection": "close"}  # the rest of the body is not read
 
 
 class Envelope:
-    """See the module.
+    """Middleware around the application; see the module.
 
     Args:
-        app: what answers.
-        settings: of the service.
-        metrics: are told of every request.
-        turned_away: why no image can be taken now, or None.
+        app: The application.
+        settings: Settings of the service.
+        metrics: Metrics to update.
+        turned_away: Returns the problem if no image can be accepted now, else None.
     """
 
     def __init__(
@@ -54,6 +53,7 @@ class Envelope:
         self._app, self._settings, self._metrics, self._turned_away = app, settings, metrics, turned_away
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request; whatever is not HTTP passes unchanged."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -78,16 +78,16 @@ class Envelope:
                 await response(scope, receive, reply)
             else:
                 await self._app(scope, self._counted(receive), reply)
-        except Exception as error:  # a bug; the server would write its text into the log
+        except Exception as error:  # unexpected; the server would log its text
             LOGGER.error("failed", exc_info=error, extra={"facts": {"request_id": request_id}})
             if not status:
-                response = problem_response(problem("internal", 500, "See the service's log."), request_id)
+                response = problem_response(problem("internal", 500, "See the log of the service."), request_id)
                 await response(scope, receive, reply)
         finally:
             self._note(scope, request_id, status, time.perf_counter() - started)
 
     def _refusal(self, scope: Scope, headers: Headers) -> ProblemError | None:
-        """What is refused before the body is read."""
+        """Return the problem of a request that is rejected before its body is read, or None."""
         token = self._settings.token
         if token is not None and scope["path"].startswith(_PROTECTED):
             given = headers.get("Authorization", "")
@@ -103,7 +103,7 @@ class Envelope:
         return ProblemError.of("too-large", 413, detail, headers=_CLOSE)
 
     def _counted(self, receive: Receive) -> Receive:
-        """``receive`` that ends a body that grows beyond the cap, whatever its Content-Length said, or stops coming."""
+        """Return a ``receive`` that rejects a body that exceeds the limit or times out."""
         taken, whole, pause = 0, False, self._settings.timeout
 
         async def counted() -> Message:
@@ -113,7 +113,7 @@ class Envelope:
             try:
                 message = await asyncio.wait_for(receive(), pause)
             except asyncio.TimeoutError as error:
-                raise ProblemError.of("slow", 408, f"Nothing came for {pause:g} s.", headers=_CLOSE) from error
+                raise ProblemError.of("slow", 408, f"No data received for {pause:g} s.", headers=_CLOSE) from error
             taken, whole = taken + len(message.get("body", b"")), not message.get("more_body", False)
             if taken > self._settings.max_upload_bytes:
                 raise self._too_large()
@@ -122,20 +122,20 @@ class Envelope:
         return counted
 
     def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "other")  # never the path itself, which a client chooses
+        route = getattr(scope.get("route"), "path", "other")  # not the path itself, which the client chooses
         self._metrics.requests.labels(scope["method"], route, str(status)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
-        # No file names, no addresses, no bodies: nothing that may name a patient.
+        # No file names, addresses or bodies, which may contain patient data.
         facts = {"request_id": request_id, "method": scope["method"], "route": route, "status": status}
         level = logging.DEBUG if route in _POLLED and status < HTTPStatus.BAD_REQUEST else logging.INFO
         LOGGER.log(level, "request", extra={"facts": {**facts, "ms": round(1000 * seconds, 1)}})
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line."""
+    """Log formatter that writes one JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as JSON: time (UTC), level, event and its facts; of an error the type and place, not its text."""
+        """Return a record as JSON: time (UTC), level, event and facts; errors by type and location, without text."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         facts = {"time": f"{stamp}.{int(record.msecs):03d}Z", "level": record.levelname.lower()}
         facts |= {"event": record.getMessage(), **getattr(record, "facts", {})}

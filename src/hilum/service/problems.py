@@ -1,4 +1,4 @@
-"""Refusals as RFC 9457 problem details: what happened, why, and what to do."""
+"""Errors of the service as problem details (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -13,26 +13,30 @@ from hilum.service.schemas import Problem
 MEDIA_TYPE = "application/problem+json"
 
 TITLES = {
-    "refused": "The gate refuses this image",
-    "unreadable": "This file cannot be read",
+    "refused": "The input check refused the image",
+    "unreadable": "The file cannot be read",
     "too-many-files": "Too many files in the request",
     "too-large": "The request is too large",
-    "slow": "The request stopped coming",
-    "unauthorized": "A bearer token is needed",
+    "slow": "The request body timed out",
+    "unauthorized": "A valid bearer token is required",
     "busy": "The queue is full",
-    "timeout": "It took too long",
+    "timeout": "The request timed out",
     "stopping": "The service is stopping",
-    "bad-request": "The request cannot be understood",
-    "not-found": "There is nothing here",
-    "internal": "Something failed inside the service",
+    "bad-request": "The request is invalid",
+    "not-found": "Not found",
+    "internal": "Internal error",
 }
-"""Kind of problem to its title."""
+"""Title of each kind of problem."""
 
 
 class ProblemError(HTTPException):
-    """Raised anywhere in a request; answered as its problem.
+    """Exception that is returned to the client as problem details.
 
-    FastAPI lets an HTTPException through where it reads a body, and turns all others into a 400.
+    It is an HTTPException, since FastAPI converts other exceptions to status 400 while it reads a body.
+
+    Args:
+        found: The problem details.
+        headers: Further response headers.
     """
 
     def __init__(self, found: Problem, headers: Mapping[str, str] | None = None) -> None:
@@ -41,16 +45,16 @@ class ProblemError(HTTPException):
 
     @classmethod
     def of(cls, kind: str, status: int, detail: str = "", headers: Mapping[str, str] | None = None) -> ProblemError:
-        """That of a kind of TITLES."""
+        """Return the exception of a kind of TITLES."""
         return cls(problem(kind, status, detail), headers)
 
 
 def problem(kind: str, status: int, detail: str = "", **more: Any) -> Problem:
-    """The problem of a kind of TITLES."""
+    """Return the problem details of a kind of TITLES."""
     return Problem(type=f"urn:hilum:problem:{kind}", title=TITLES[kind], status=status, detail=detail, **more)
 
 
 def problem_response(found: Problem, request_id: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """A problem as an answer."""
+    """Return the response with problem details."""
     content = found.model_copy(update={"request_id": request_id}).model_dump(mode="json", exclude_none=True)
     return JSONResponse(content, found.status, headers=dict(headers or {}), media_type=MEDIA_TYPE)

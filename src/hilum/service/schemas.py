@@ -1,4 +1,4 @@
-"""What the service answers with, with units."""
+"""Schemas of the service's responses."""
 
 from __future__ import annotations
 
@@ -10,80 +10,82 @@ from hilum.types import Severity
 
 
 class FindingSchema(BaseModel):
-    """One thing that a check has to say."""
+    """One result of a check."""
 
-    check: str = Field(description="The name of the check.")
-    severity: Severity = Field(description="error refuses the file, warning lets it pass.")
-    message: str = Field(description="What was measured, against which bound.")
+    check: str = Field(description="Name of the check.")
+    severity: Severity = Field(description="error: the file is refused; warning: it is accepted.")
+    message: str = Field(description="The measured value and its threshold.")
 
 
 class RunLength(BaseModel):
-    """A mask as run lengths, as COCO tools read it (uncompressed)."""
+    """A mask in COCO's uncompressed run-length encoding."""
 
     size: tuple[int, int] = Field(description="Height and width, pixels.")
-    counts: list[int] = Field(description="Runs of 0 and 1 in turn, the first of 0, column by column, pixels.")
+    counts: list[int] = Field(
+        description="Lengths of alternating runs of 0 and 1, starting with 0, by columns, pixels."
+    )
 
 
 class EvidenceSchema(BaseModel):
-    """What each cell of the network's map adds to each class's logit."""
+    """Contribution of each cell of the network's evidence map to each class's logit."""
 
-    class_names: list[str] = Field(description="K names, in the order of `values`.")
+    class_names: list[str] = Field(description="K class names, in the order of `values`.")
     values: list[list[list[float]]] = Field(
-        description="(K, h, w) logits, over the square that the network saw; sums to the logit less its bias."
+        description="(K, h, w) logits over the network's square input; the sum is the logit minus its bias."
     )
     png: str = Field(
-        description="That of the predicted class at the file's size, 16-bit PNG, base64: (gray - 32768) x step logits."
+        description="Evidence for the predicted class at the image's size, 16-bit PNG, base64: (gray - 32768) x step."
     )
-    step: float = Field(description="Of the PNG: logits per gray level.")
+    step: float = Field(description="Logits per gray level of the PNG.")
 
 
 class PredictionSchema(BaseModel):
-    """The answer for one image."""
+    """The prediction for one image."""
 
-    predicted_label: str = Field(description="The class of the highest probability.")
+    predicted_label: str = Field(description="The class with the highest probability.")
     probabilities: dict[str, float] = Field(description="Class to calibrated probability, in [0, 1], summing to 1.")
-    prediction_set: list[str] = Field(description="The classes that are not ruled out, the most probable first.")
-    abstained: bool = Field(description="Whether the probability is below the bound for an answer: a person decides.")
-    lung_fraction: float = Field(description="Share of the image's pixels that is lung, in [0, 1].")
-    height: int = Field(description="Of the file, pixels.")
-    width: int = Field(description="Of the file, pixels.")
+    prediction_set: list[str] = Field(description="Conformal prediction set, most probable class first.")
+    abstained: bool = Field(description="Whether the probability is below the abstention threshold.")
+    lung_fraction: float = Field(description="Fraction of the image's pixels that is lung, in [0, 1].")
+    height: int = Field(description="Height of the image, pixels.")
+    width: int = Field(description="Width of the image, pixels.")
     findings: list[FindingSchema] = Field(description="Warnings.")
-    mask_png: str | None = Field(None, description="Lung mask at the file's size, 8-bit PNG, 255 is lung; base64.")
-    mask_rle: RunLength | None = Field(None, description="The same mask as run lengths.")
-    overlay_png: str | None = Field(None, description="Image, lung outline and evidence with its scale, PNG; base64.")
-    evidence: EvidenceSchema | None = Field(None, description="Where asked for and the network gives it.")
+    mask_png: str | None = Field(None, description="Lung mask at the image's size, 8-bit PNG, 255 is lung; base64.")
+    mask_rle: RunLength | None = Field(None, description="The lung mask as run lengths.")
+    overlay_png: str | None = Field(None, description="Image with lung outline, evidence and legend, PNG; base64.")
+    evidence: EvidenceSchema | None = Field(None, description="Evidence, if requested and available.")
 
 
 class Problem(BaseModel):
     """Problem details (RFC 9457)."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{
-        "type": "urn:hilum:problem:refused", "title": "The gate refuses this image", "status": 422,
+        "type": "urn:hilum:problem:refused", "title": "The input check refused the image", "status": 422,
         "detail": "lateral view: probability of a frontal chest radiograph 0.0004, expected at least 0.5",
         "request_id": "6f1c...", "file": "image.dcm",
         "findings": [{"check": "frontal", "severity": "error", "message": "lateral view: ..."}],
     }]})  # fmt: skip
 
     type: str = Field(description="urn:hilum:problem:KIND.")
-    title: str = Field(description="The kind in words, always the same for a kind.")
-    status: int = Field(description="The HTTP status that it is or would be.")
-    detail: str = Field("", description="What happened here.")
+    title: str = Field(description="Title of the kind of problem.")
+    status: int = Field(description="HTTP status.")
+    detail: str = Field("", description="Description of this occurrence.")
     request_id: str = Field("", description="As in the header X-Request-ID and in the service's log.")
-    file: str | None = Field(None, description="The name that the client gave the file.")
-    findings: list[FindingSchema] = Field([], description="All that speaks against the file.")
+    file: str | None = Field(None, description="Name of the file, given by the client.")
+    findings: list[FindingSchema] = Field([], description="Findings of the checks.")
 
 
 class FileResult(BaseModel):
-    """What became of one file."""
+    """The result of one file."""
 
-    file: str = Field(description="The name that the client gave it.")
+    file: str = Field(description="Name of the file, given by the client.")
     status: Literal["ok", "refused", "unreadable"]
     prediction: PredictionSchema | None = None
-    problem: Problem | None = Field(None, description="Why it got none.")
+    problem: Problem | None = Field(None, description="Reason why there is no prediction.")
 
 
 class PredictResponse(BaseModel):
-    """The answer to /v1/predict."""
+    """The response of /v1/predict."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{
         "bundle_id": "714db2278c40...", "model": "hilum default", "request_id": "6f1c...",
@@ -98,31 +100,31 @@ class PredictResponse(BaseModel):
         }],
     }]})  # fmt: skip
 
-    bundle_id: str = Field(description="SHA-256 of the bundle that answered.")
-    model: str = Field(description="Its name.")
+    bundle_id: str = Field(description="SHA-256 of the bundle.")
+    model: str = Field(description="Name of the bundle.")
     request_id: str
     notice: str = "A research tool, not a medical device."
     results: list[FileResult] = Field(description="One for each file, in the order of the request.")
 
 
 class BundleSchema(BaseModel):
-    """What the service answers with."""
+    """Description of the loaded bundle."""
 
     bundle_id: str
     name: str
     class_names: list[str]
     network: str
-    input_size: int = Field(description="Side of the square that the network sees, pixels.")
-    gate: str = Field(description="What refuses files: learned, classic or none.")
+    input_size: int = Field(description="Side of the network's square input, pixels.")
+    gate: str = Field(description="Input check: learned, classic or none.")
     temperature: float
     prediction_set_level: str
     abstention_threshold: float | None
-    sources: list[str] = Field(description="Of the training images; empty: not known.")
+    sources: list[str] = Field(description="Sources of the training images; empty: unknown.")
     hilum_version: str
-    outputs: dict[str, str] = Field(description="Of the ONNX graph.")
+    outputs: dict[str, str] = Field(description="Outputs of the ONNX graph.")
 
 
 class HealthSchema(BaseModel):
-    """Whether the service lives, or is ready."""
+    """Health of the service."""
 
     status: Literal["ok"]

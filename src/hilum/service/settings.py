@@ -1,4 +1,4 @@
-"""Every setting of the service, with its bounds, and those that the page shares with it."""
+"""Settings of the REST service, and those that it shares with the web app."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from hilum.bundle.gate import USUAL_GATE, GateName
 
 
 class ModelSettings(BaseModel):
-    """What answers, and where it listens."""
+    """Settings of model and address, shared by service and web app."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bundle: str | Path = Field(DEFAULT, description="A folder, a .hilum file, or default.")
-    gate: GateName = Field(USUAL_GATE, description="What refuses files.")
-    fix_orientation: bool = Field(False, description="Put turned and inverted images right.")
+    bundle: str | Path = Field(DEFAULT, description="A bundle (folder or .hilum file), a run's folder, or default.")
+    gate: GateName = Field(USUAL_GATE, description="Input check.")
+    fix_orientation: bool = Field(False, description="Undo rotations by 90° steps and inverted gray scale.")
     host: str = Field("127.0.0.1", description="Address to bind; 0.0.0.0 is reachable from other machines.")
     port: int = Field(8000, ge=0, le=65535)
-    max_upload: int = Field(256, ge=1, description="MiB of one request, or of one file in the web app.")
-    max_pixels: int = Field(64_000_000, ge=1, description="Pixels of one file, by its header, before decoding.")
+    max_upload: int = Field(256, ge=1, description="Maximum size of a request, or of a file in the web app, MiB.")
+    max_pixels: int = Field(64_000_000, ge=1, description="Maximum number of pixels of a file, by its header.")
 
     @property
     def max_upload_bytes(self) -> int:
@@ -30,14 +30,14 @@ class ModelSettings(BaseModel):
 
 
 class ServeSettings(ModelSettings):
-    """How the service runs. Times are in seconds."""
+    """Settings of the service. Times are in seconds."""
 
-    token: SecretStr | None = Field(None, description="Bearer token that /v1 and /metrics ask for; None: no token.")
-    max_files: int = Field(32, ge=1, description="Files in one request.")
-    queue: int = Field(128, ge=1, description="Images that may be under way or waiting.")
-    batch_size: int = Field(8, ge=1, description="Images in one forward pass at most.")
-    batch_wait: float = Field(0.0, ge=0, le=1, description="How long a batch waits for more images to come.")
+    token: SecretStr | None = Field(None, description="Bearer token for /v1 and /metrics; None: no authentication.")
+    max_files: int = Field(32, ge=1, description="Maximum number of files per request.")
+    queue: int = Field(128, ge=1, description="Maximum number of images in progress or waiting.")
+    batch_size: int = Field(8, ge=1, description="Maximum number of images per forward pass.")
+    batch_wait: float = Field(0.0, ge=0, le=1, description="Time that a batch waits for more images.")
     readers: int = Field(2, ge=1, description="Threads that decode files and encode images.")
-    timeout: float = Field(30.0, gt=0, description="A request that takes longer, or pauses for longer, is given up.")
-    retry_after: int = Field(1, ge=1, description="What Retry-After says to those who are turned away.")
-    shutdown: int = Field(30, ge=0, description="How long accepted requests have to finish when the service stops.")
+    timeout: float = Field(30.0, gt=0, description="Time limit of a request, and of pauses in its body.")
+    retry_after: int = Field(1, ge=1, description="Value of Retry-After when the queue is full.")
+    shutdown: int = Field(30, ge=0, description="Time for accepted requests to finish when the service stops.")

@@ -1,4 +1,4 @@
-"""Training: data sets, augmentation, the loop, its checkpoints and its journal.
+"""Training (PyTorch): datasets, augmentation, training loop, checkpoints and journal.
 
-The whole path from data to a bundle is hilum.pipeline.
+The whole pipeline from a dataset to a bundle is in hilum.pipeline.
 """

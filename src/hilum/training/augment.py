@@ -1,7 +1,7 @@
-"""Random changes to a training batch, on its device.
+"""Random augmentation of training batches, on their device.
 
-Each change is drawn from a seed per (run, epoch, row), then applied as a deterministic function of the drawn
-parameters: the same image gets the same change whatever batch, process or resumed run it comes in.
+Parameters are drawn from a seed per (run, epoch, row) and applied deterministically, so the augmentation of an image
+does not depend on its batch or process, or on whether the run was resumed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hilum.types import Batch
 
 @dataclass(frozen=True)
 class AugmentParameters:
-    """The changes drawn for N images; every tensor has length N."""
+    """Augmentation parameters of N images; every tensor has length N."""
 
     flip: torch.Tensor  # bool
     angle: torch.Tensor  # float32, degrees, clockwise
@@ -29,15 +29,22 @@ class AugmentParameters:
     shift: torch.Tensor  # (N, 2) float32, x and y, as fractions of the side
     gamma: torch.Tensor  # float32, exponent
     contrast: torch.Tensor  # float32, factor about the image's mean
-    noise_std: torch.Tensor  # float32, of [0, 1]
+    noise_std: torch.Tensor  # float32, for intensities in [0, 1]
     noise_seed: torch.Tensor  # int64
     blur: torch.Tensor  # float32, sigma as a fraction of the side
     coarsen: torch.Tensor  # float32, factor on the side
-    quality: torch.Tensor  # int64, of JPEG; 0 for none
+    quality: torch.Tensor  # int64, JPEG quality; 0 for none
 
 
 def draw_parameters(config: AugmentConfig, seed: int, epoch: int, rows: torch.Tensor) -> AugmentParameters:
-    """Draw the changes of the images ``rows`` (N,) in ``epoch``."""
+    """Draw the augmentation parameters of N images.
+
+    Args:
+        config: Probabilities and ranges.
+        seed: Random seed of the run.
+        epoch: The epoch.
+        rows: (N,) int64, Batch.row.
+    """
     drawn = [_draw_one(config, np.random.default_rng([seed, epoch, row])) for row in rows.tolist()]
     columns = list(zip(*drawn, strict=True))
     flip, angle, scale, x, y, gamma, contrast, noise_std, noise_seed, blur, coarsen, quality = (
@@ -60,7 +67,7 @@ def draw_parameters(config: AugmentConfig, seed: int, epoch: int, rows: torch.Te
 
 
 def _draw_one(config: AugmentConfig, random: np.random.Generator) -> tuple[bool | float | int, ...]:
-    # Every number is drawn whether it is used or not, so that one setting does not change another's draws.
+    # All numbers are always drawn, so that changing one setting does not change the draws of others.
     flip, rotate, move, tone, noise = random.random(5)
     angle, scale, x, y, gamma, contrast = random.uniform(-1, 1, 6)
     noise_seed = int(random.integers(2**62))
@@ -84,7 +91,7 @@ def _draw_one(config: AugmentConfig, random: np.random.Generator) -> tuple[bool 
 
 
 def augment(batch: Batch, parameters: AugmentParameters) -> Batch:
-    """Apply drawn changes to a batch on its own device; masks move with their images, nearest."""
+    """Return the augmented batch; masks are transformed with their images, by nearest neighbor."""
     image = batch.image
     flip = parameters.flip.to(image.device)
     image = torch.where(flip[:, None, None, None], image.flip(-1), image)
@@ -97,14 +104,14 @@ def augment(batch: Batch, parameters: AugmentParameters) -> Batch:
 def _warp(
     image: torch.Tensor, mask: torch.Tensor, mask_rows: torch.Tensor, parameters: AugmentParameters
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rotate, scale and shift about the center, black outside."""
+    """Rotate, scale and shift images and masks about the center, with black outside."""
     side = image.shape[-1]
     n = len(image)
     center = torch.full((n, 2), (side - 1) / 2)
     scale = parameters.scale[:, None].expand(-1, 2)
     matrix = get_affine_matrix2d(parameters.shift * side, center, scale, parameters.angle)[:, :2].to(image.device)
     still = (parameters.angle == 0) & (parameters.scale == 1) & (parameters.shift == 0).all(dim=1)
-    moved = (~still).to(image.device)  # (N,): the others stay as they are, to the bit
+    moved = (~still).to(image.device)  # (N,); other images stay bit-identical
     if bool(moved.any()):
         image = image.clone()
         image[moved] = warp_affine(image[moved], matrix[moved], (side, side), mode="bilinear")
@@ -117,11 +124,11 @@ def _warp(
 
 
 def _tone(image: torch.Tensor, parameters: AugmentParameters) -> torch.Tensor:
-    """Gamma, then contrast about the image's mean, clipped to [0, 1]."""
+    """Apply gamma, then contrast about the image's mean, and clip to [0, 1]."""
     toned = torch.nonzero((parameters.gamma != 1) | (parameters.contrast != 1)).flatten().tolist()
     image = image.clone() if toned else image
     for position in toned:
-        # One at a time: a mean over several images is summed in another order when threads share the work.
+        # One image at a time, since the summation order of a mean over several images depends on threads.
         own = slice(position, position + 1)
         gamma, contrast = parameters.gamma[own].to(image.device), parameters.contrast[own].to(image.device)
         image[own] = adjust_contrast_with_mean_subtraction(adjust_gamma(image[own], gamma), contrast)
@@ -129,7 +136,7 @@ def _tone(image: torch.Tensor, parameters: AugmentParameters) -> torch.Tensor:
 
 
 def _add_noise(image: torch.Tensor, parameters: AugmentParameters) -> torch.Tensor:
-    """Gaussian noise, the same on all channels of an image (gray stays gray), clipped to [0, 1]."""
+    """Add Gaussian noise, the same on all channels of an image, and clip to [0, 1]."""
     noise = torch.zeros_like(image[:, :1])
     for position in torch.nonzero(parameters.noise_std).flatten().tolist():
         generator = torch.Generator(image.device).manual_seed(int(parameters.noise_seed[position]))
@@ -139,15 +146,16 @@ def _add_noise(image: torch.Tensor, parameters: AugmentParameters) -> torch.Tens
 
 
 def degrade(image: torch.Tensor, blur: torch.Tensor, coarsen: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
-    """Blur, coarsen and JPEG-compress each image by its own numbers; one without stays as it is, to the bit.
+    """Blur, downsample and JPEG-compress each image by its parameters, and return the images.
 
-    Works image by image in 8 bits of gray on the CPU, where the codec is; a color input (C = 3) comes back gray.
+    Images without a degradation stay bit-identical. Others are processed on the CPU in 8-bit gray, which is repeated
+    over the channels.
 
     Args:
         image: (N, C, S, S) float32 in [0, 1].
-        blur: (N,) sigma of a Gaussian as a fraction of S; 0 for none.
-        coarsen: (N,) factor on S in (0, 1]: the image is made smaller by it (area), then restored (cubic).
-        quality: (N,) int64, of JPEG, 1 to 100; 0 for none.
+        blur: (N,) sigma of a Gaussian blur as a fraction of S; 0 for none.
+        coarsen: (N,) factor in (0, 1] by which the image is downsampled (area), then upsampled (cubic).
+        quality: (N,) int64, JPEG quality from 1 to 100; 0 for none.
     """
     rows = torch.nonzero((blur > 0) | (coarsen < 1) | (quality > 0)).flatten().tolist()
     if not rows:
@@ -161,7 +169,7 @@ def degrade(image: torch.Tensor, blur: torch.Tensor, coarsen: torch.Tensor, qual
 
 
 def _degraded(image: NDArray[np.uint8], blur: float, coarsen: float, quality: int) -> NDArray[np.uint8]:
-    """See degrade; (S, S)."""
+    """Degrade one image (S, S); see degrade."""
     side = image.shape[0]
     changed = image
     if blur > 0:

@@ -1,7 +1,4 @@
-"""The state of a run on the disk, from which it continues after being killed at any instant.
-
-Weights alone are safetensors: hilum.models.weights.
-"""
+"""Write and read the training state of a run, for resuming. Weights alone are in hilum.models.weights."""
 
 from __future__ import annotations
 
@@ -23,58 +20,60 @@ _READ_ERRORS = (
     OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError, AssertionError,
     ArithmeticError, MemoryError, struct.error, UnpicklingError,
 )  # fmt: skip
-"""What torch's reader of untrusted files raises on damaged ones."""
+"""Exceptions that torch.load raises on damaged files."""
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a run's state atomically: tensors, numbers, strings, lists and dicts only."""
+    """Write a training state of tensors, numbers, strings, lists and dicts, atomically."""
     with atomic_path(path) as temporary:
         torch.save({"format": _STATE_FORMAT, **state}, temporary)
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read a run's state; nothing in the file can execute.
+    """Read a training state, without executing code from the file.
 
     Raises:
-        CheckpointError: the file is damaged or of another version.
+        CheckpointError: The file is damaged or of another version.
     """
     state = read_torch_file(path)
     if state.get("format") != _STATE_FORMAT:
         raise CheckpointError(
-            f"The state in {path} has format {state.get('format')!r}, expected {_STATE_FORMAT}.",
-            hint="Train anew, or use the version of hilum that wrote it.",
+            f"Expected format {_STATE_FORMAT} of the state '{path}', got {state.get('format')!r}.",
+            hint="Start a new run, or use the version of hilum that wrote it.",
         )
     return state
 
 
 def read_torch_file(path: Path, safe_globals: Sequence[Any] = ()) -> dict[str, Any]:
-    """Read a dict that torch.save wrote, with ``weights_only=True``: nothing in the file can execute.
+    """Read a dict written by torch.save with ``weights_only=True``, without executing code from the file.
 
     Args:
-        path: the file.
-        safe_globals: what the file may name beside torch's own classes, see torch.serialization.safe_globals.
+        path: The file.
+        safe_globals: Further types that the file may use, see torch.serialization.safe_globals.
 
     Raises:
-        CheckpointError: there is no such file, it is not a checkpoint, it is damaged, or it needs code to be read.
+        CheckpointError: The file does not exist, is not a checkpoint, is damaged, or requires code to be read.
     """
     try:
         with torch.serialization.safe_globals(list(safe_globals)), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of what it then refuses
+            warnings.simplefilter("ignore")  # torch warns about files that it then rejects
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"No such file: {path}.") from error
+        raise CheckpointError(f"No such file: '{path}'.", hint="Check the path.") from error
     except _READ_ERRORS as error:
         reason, hint = _explain(error)
-        raise CheckpointError(f"Cannot read {path} as a PyTorch checkpoint: {reason}.", hint=hint) from error
+        raise CheckpointError(f"Cannot read '{path}' as a PyTorch checkpoint: {reason}.", hint=hint) from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"Expected a dict in {path}, got {type(content).__name__}.")
+        raise CheckpointError(
+            f"Expected a dict in '{path}', got {type(content).__name__}.", hint="Save the state_dict with torch.save."
+        )
     return content
 
 
 def _explain(error: Exception) -> tuple[str, str]:
-    """What is wrong, and the hint. torch's own words advise to execute the file."""
+    """Return reason and hint; torch's own message recommends executing the file."""
     if named := re.search(r"GLOBAL (\S+)", str(error)):
-        return f"it asks for the code {named[1]}", "Such a file is refused; save its state_dict alone."
+        return f"it would execute {named[1]}", "Save only the state_dict."
     if isinstance(error, OSError) and error.strerror:
         return error.strerror, "Check the path and its permissions."
-    return "it is something else or damaged", "Copy the file again, and check that torch.save wrote it."
+    return "it has another format or is damaged", "Copy the file again, and check that torch.save wrote it."

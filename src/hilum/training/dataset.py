@@ -1,4 +1,4 @@
-"""Batches from the cache: which rows, in which order, and how they become a Batch."""
+"""Dataset, samplers and loaders that read batches from a cache."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from hilum.types import UNKNOWN_LABEL, Batch, Record
 
 
 class CachedDataset(Dataset[Batch]):
-    """Rows of a cache, read a batch at a time.
+    """Dataset of the rows of a cache, read one batch at a time.
 
     Args:
-        cache: images and masks, already fitted into the square.
-        records: the records behind the cache's rows, in the same order.
-        class_names: K names; a label's place in them is its number.
-        spec: the spec the cache was built with.
+        cache: Fitted images and masks.
+        records: The records of the cache's rows, in the same order.
+        class_names: The K class names; the index of a label is its class number.
+        spec: The preprocessing of the cache.
     """
 
     def __init__(
@@ -45,19 +45,19 @@ class CachedDataset(Dataset[Batch]):
         return len(self.records)
 
     def subset(self, rows: Sequence[int]) -> CachedDataset:
-        """Return the data set of these rows alone, in their order, over the same cache."""
+        """Return the dataset of some rows, in the given order, over the same cache."""
         part = CachedDataset(self._cache, [self.records[row] for row in rows], self.class_names, self._spec)
         part._rows = self._rows[list(rows)]
         return part
 
     def decoded(self) -> Cache:
-        """Return decoded images and masks of its own rows, in order; those of a subset are copied into memory."""
+        """Return the decoded images and masks of the rows, in order; those of a subset are copied into memory."""
         if np.array_equal(self._rows, np.arange(len(self._cache.images))):
             return self._cache
         return replace(self._cache, images=self._cache.images[self._rows], mask_row=self._cache.mask_row[self._rows])
 
     def __getitems__(self, rows: list[int]) -> Batch:
-        """Return the Batch of ``rows``; row + a x N is the row's a-th repetition in an epoch, augmented anew."""
+        """Return the Batch of ``rows``; row + a x N is the a-th repetition of a row, with another augmentation."""
         places = np.asarray(rows) % len(self)
         own = self._rows[places]
         gray = torch.from_numpy(to_input(self._cache.images[own], self._gray))  # (N, 1, S, S)
@@ -74,16 +74,16 @@ class CachedDataset(Dataset[Batch]):
 
 
 class EpochSampler(Sampler[list[int]]):
-    """The rows of each training batch, a function of (seed, epoch) alone, so that a resumed run sees the same.
+    """Sampler of training batches as a function of (seed, epoch), so that a resumed run has the same batches.
 
-    An incomplete last batch is dropped, since batch normalization cannot take a batch of one; a data set
-    smaller than one batch is taken whole.
+    An incomplete last batch is dropped, since batch normalization needs at least two images; a dataset smaller than one
+    batch is one batch.
 
     Args:
-        labels: (N,) int64, -1 where unknown.
-        batch_size: rows in a batch.
-        seed: of the order.
-        shares: (N,) float64 summing to 1, the probability of each row, drawn with replacement; None takes each once.
+        labels: (N,) int64, -1 if unknown.
+        batch_size: Rows per batch.
+        seed: Random seed of the order.
+        shares: (N,) float64 with sum 1, probability of each row when drawn with replacement; None uses each row once.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class EpochSampler(Sampler[list[int]]):
 
 
 def _repetitions(drawn: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each place (N,), how often its value has come before."""
+    """Return the number of previous occurrences of each value, (N,)."""
     by_value = np.argsort(drawn, kind="stable")
     ordered = drawn[by_value]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
@@ -127,12 +127,12 @@ def _repetitions(drawn: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def sampling_shares(dataset: CachedDataset, by: str, power: float) -> NDArray[np.float64] | None:
-    """Return the probability (N,) of each row, None for ``natural``. Unlabeled rows keep their share.
+    """Return the sampling probability (N,) of each row, or None for ``natural``. Unlabeled rows keep theirs.
 
     Args:
-        dataset: N rows.
-        by: ``natural``; ``class``: cells are classes; ``class-source``: cells are a class's images from one source.
-        power: a cell is drawn in proportion to its size to the power of 1 - ``power``.
+        dataset: The dataset with N rows.
+        by: ``natural``; ``class``: balance classes; ``class-source``: balance classes within sources.
+        power: The probability of a class is proportional to its size to the power of 1 - ``power``.
     """
     if by == "natural":
         return None
@@ -147,15 +147,15 @@ def sampling_shares(dataset: CachedDataset, by: str, power: float) -> NDArray[np
 
 
 def training_loader(dataset: CachedDataset, sampler: EpochSampler, workers: int) -> DataLoader[Batch]:
-    """Return batches in the sampler's order."""
+    """Return a loader of batches in the sampler's order."""
     return DataLoader(dataset, batch_sampler=sampler, collate_fn=_as_it_is, num_workers=workers)
 
 
 def evaluation_loader(dataset: CachedDataset, batch_size: int, workers: int) -> DataLoader[Batch]:
-    """Return all rows once, in order; the last batch may be smaller."""
+    """Return a loader of all rows, in order; the last batch may be smaller."""
     return DataLoader(dataset, batch_size=batch_size, shuffle=False, collate_fn=_as_it_is, num_workers=workers)
 
 
 def _as_it_is(batch: Any) -> Any:
-    """The data set already gives whole batches, so there is nothing to collate."""
+    """Return the batch unchanged, since the dataset returns whole batches."""
     return batch

@@ -1,4 +1,4 @@
-"""Where a run computes: its device, its CPU threads, and what to say when they cannot do what is asked."""
+"""Device, CPU threads and precision of a run, and errors about them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from hilum.types import Finding
 
 
 def device_of(config: Config) -> torch.device:
-    """Return the device that ``config`` asks for; ``auto`` is CUDA where there is one.
+    """Return the device of the settings; ``auto`` is CUDA if available, else the CPU.
 
     Raises:
-        DeviceError: CUDA is asked for and absent, or has fewer devices.
-        ConfigError: the device's name is not known.
+        DeviceError: The CUDA device is not available.
+        ConfigError: The device is unknown.
     """
     name = config.training.device
     if name == "auto":
@@ -34,14 +34,14 @@ def device_of(config: Config) -> torch.device:
     available = torch.cuda.device_count()
     if int(number or 0) >= available:
         raise DeviceError(
-            f"No CUDA device {name}: PyTorch finds {available}.",
+            f"CUDA device {name} is not available: PyTorch finds {available}.",
             hint="Use --device cpu, or check the driver with nvidia-smi.",
         )
     return torch.device("cuda", int(number or 0))
 
 
 def open_fabric(config: Config) -> Fabric:
-    """Return Lightning Fabric on the device of ``config``, in its precision; errors as for device_of."""
+    """Return Lightning Fabric with the device and precision of the settings; raises as device_of."""
     device = device_of(config)
     devices = 1 if device.index is None else [device.index]
     with _without_announcements():
@@ -50,11 +50,11 @@ def open_fabric(config: Config) -> Fabric:
 
 @contextmanager
 def using_threads(threads: int) -> Iterator[int]:
-    """Let torch use so many CPU threads inside the block, and yield their number.
+    """Set the number of torch's CPU threads inside the block, and yield it.
 
     Args:
-        threads: 0 takes torch's own number (the physical cores, or ``OMP_NUM_THREADS``), at most what the affinity
-            mask and the cgroup's quota leave to this process.
+        threads: Number of threads; 0 uses torch's default (physical cores, or ``OMP_NUM_THREADS``), limited to the
+            processors available to this process (hilum.cpus).
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads or min(before, available_cpus()))
@@ -65,18 +65,18 @@ def using_threads(threads: int) -> Iterator[int]:
 
 
 def check_precision(config: Config) -> tuple[Finding, ...]:
-    """Warn where ``config`` computes in bfloat16 on a processor that has to emulate it."""
+    """Return a warning if the settings use bfloat16 on a processor without bfloat16 instructions."""
     training = config.training
     if training.precision != "bf16-mixed" or device_of(config).type != "cpu" or has_bfloat16() is not False:
         return ()
-    message = "This processor has no bfloat16 arithmetic; bf16-mixed is slower on it than --precision 32-true."
+    message = "This processor has no bfloat16 instructions; bf16-mixed is slower than --precision 32-true."
     return (Finding("precision", "warning", message),)
 
 
 @contextmanager
 def _without_announcements() -> Iterator[None]:
-    """Fabric logs the accelerators it found and the precision it was given."""
-    logger: logging.Logger = rank_zero.log  # whichever part of Lightning set it last
+    """Suppress Fabric's log messages about accelerators and precision."""
+    logger: logging.Logger = rank_zero.log
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
@@ -87,7 +87,7 @@ def _without_announcements() -> Iterator[None]:
 
 @contextmanager
 def explaining_out_of_memory(config: Config) -> Iterator[None]:
-    """Turn CUDA's out-of-memory error into one that says which options help."""
+    """Convert CUDA's out-of-memory error into a DeviceError with options that reduce memory."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -95,12 +95,12 @@ def explaining_out_of_memory(config: Config) -> Iterator[None]:
         hints = []
         if training.batch_size > 1:
             half, double = training.batch_size // 2, training.accumulate * 2
-            hints.append(f"--batch-size {half} --set training.accumulate={double} keeps the images per step")
+            hints.append(f"--batch-size {half} --set training.accumulate={double} (same images per step)")
         if training.precision == "32-true":
-            hints.append("--precision bf16-mixed needs about half")
+            hints.append("--precision bf16-mixed (about half the memory)")
         if size > 32:
-            hints.append(f"--size {max(32, size // 2 // 32 * 32)} needs about a quarter")
+            hints.append(f"--size {max(32, size // 2 // 32 * 32)} (about a quarter)")
         raise DeviceError(
-            f"Out of device memory with {training.batch_size} images of {size}x{size} per batch.",
-            hint=f"{'; '.join(hints) or 'Use --device cpu'}.",
+            f"Out of device memory with {training.batch_size} images of {size} x {size} pixels per batch.",
+            hint=f"Try {'; '.join(hints) or '--device cpu'}.",
         ) from error

@@ -1,4 +1,4 @@
-"""Estimate a run: counts, memory, and time from a few timed steps. Nothing is written."""
+"""Estimate image counts, memory and time of a run from a few timed steps. Nothing is written."""
 
 from __future__ import annotations
 
@@ -34,15 +34,16 @@ class Plan:
     """Result of a dry run.
 
     Attributes:
-        class_names: K names.
-        findings: missing files and an unsuitable precision; no file was decoded to find more.
-        images, masks: per split.
-        parameters: trainable ones.
-        cache_bytes: disk the decoded images take.
-        memory_bytes: peak of the process (CPU) or of the device's allocations (CUDA) in the timed steps.
-        device: where the steps ran.
-        seconds_per_step: median of the timed steps, a forward and backward pass of one batch.
-        seconds_total: all epochs, validation included.
+        class_names: The K class names.
+        findings: Findings about missing files and the precision; files are not decoded.
+        images: Number of images per split.
+        masks: Number of lung masks per split.
+        parameters: Number of trainable parameters.
+        cache_bytes: Disk space of the decoded images.
+        memory_bytes: Peak memory of the process (CPU) or of the device (CUDA) during the timed steps.
+        device: Device of the timed steps.
+        seconds_per_step: Median time of a forward and backward pass of one batch.
+        seconds_total: Estimated time of all epochs, including validation.
     """
 
     class_names: tuple[str, ...]
@@ -58,10 +59,10 @@ class Plan:
 
 
 def plan(config: Config) -> Plan:
-    """Index and split the data of ``config`` without decoding, then time a few steps on random images.
+    """Index and split the dataset without decoding, time a few steps on random images, and return the estimates.
 
     Raises:
-        HilumError: as ``train`` would.
+        HilumError: As for ``train``.
     """
     if config.data is None:
         raise ConfigError("No data to train on.", hint="Name a folder or a CSV file: hilum train DATA.")
@@ -95,7 +96,7 @@ def plan(config: Config) -> Plan:
 def _time_steps(
     model: nn.Module, config: Config, fabric: Fabric, mask_share: float, class_names: tuple[str, ...]
 ) -> tuple[float, float]:
-    """Median seconds of a training step and of a forward pass."""
+    """Return the median seconds of a training step and of a forward pass."""
     model.to(memory_format=torch.channels_last)  # as in the loop
     treatments = Treatments.of(config, class_names)
     optimizer = build_optimizer(model, config.training)
@@ -145,5 +146,5 @@ def _now(fabric: Fabric) -> float:
 def _peak_memory(fabric: Fabric) -> int:
     if fabric.device.type == "cuda":
         return torch.cuda.max_memory_allocated(fabric.device)
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

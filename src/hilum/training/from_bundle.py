@@ -1,7 +1,7 @@
-"""Fine-tuning: a run that starts from a bundle's network, preprocessing and weights, on classes of its own.
+"""Fine-tuning: start a run from a bundle's network, preprocessing and weights, with its own classes.
 
-Rows of the class layer are kept where a class has the same name in both, and drawn anew where it has not. All other
-weights are the bundle's. What the run started from is kept in its folder, so that it goes on without the bundle.
+Rows of the class layer are kept for classes of the same name and initialized randomly for others; all other weights
+are those of the bundle. The run's folder stores what it started from, so that resuming does not need the bundle.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from hilum.training.dataset import CachedDataset
 from hilum.types import Finding, SplitName
 
 FINETUNING: Mapping[str, Any] = {"training": {"epochs": 10, "learning_rate": 2e-4}}
-"""Settings of a run that starts from a bundle, where the user sets no others."""
+"""Default settings of a fine-tuning run."""
 
 _FREE = {"preprocess": {"size"}, "model": {"dropout"}}
-"""What may differ from the bundle: the networks are convolutional, and dropout has no weights."""
+"""Settings that may differ from the bundle, since they do not change the weights."""
 
 
 class ClassLayered(Protocol):
-    """A network that names its tensors with one row per class."""
+    """A network that names its class parameters."""
 
     class_parameters: ClassVar[tuple[str, ...]]
-    """The tensors of its state dict whose first axis is the class, and no others."""
+    """Names of the tensors in its state dict whose first axis is the class."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class Start:
     """The bundle that a run started from.
 
     Attributes:
-        bundle_id: of the bundle.
-        name: its name for people.
-        classes_kept: the run's classes whose rows are the bundle's.
-        classes_new: those whose rows were drawn.
-        sources: of the images that the bundle was trained on; empty: not known.
-        training: the settings that made it, see Manifest.
-        known_images: of how many of its training and validation images there is a hash, beside it in the run's folder.
+        bundle_id: bundle_id of the bundle.
+        name: Display name of the bundle.
+        classes_kept: Classes of the run whose rows are those of the bundle.
+        classes_new: Classes of the run whose rows were initialized randomly.
+        sources: Sources of the bundle's training images; empty if unknown.
+        training: Settings of the bundle's training runs, see Manifest.
+        known_images: Proportion of its training and validation images with a hash in the run's folder.
     """
 
     bundle_id: str
@@ -69,19 +69,19 @@ class Start:
 
 
 def settings_from_bundle(name: str, preset: PresetName, path: Path | None, overrides: Mapping[str, Any]) -> Config:
-    """Return the settings of a run that starts from the bundle ``name``.
+    """Return the settings of a run that starts from a bundle.
 
-    They are its network and preprocessing, then FINETUNING, changed by the user's TOML file and options as in
-    load_config.
+    They are the bundle's network and preprocessing and FINETUNING, overridden by the TOML file and the options.
 
     Args:
-        name: ``default``, or the path of a bundle, which the settings keep as an absolute one.
-        preset: must be ``default``.
-        path, overrides: see load_config.
+        name: ``default``, or the path of a bundle, which is stored as an absolute path.
+        preset: Must be ``default``.
+        path: TOML file, see load_config.
+        overrides: Options, see load_config.
 
     Raises:
-        ConfigError: see load_config; or the user's settings are of another network or preprocessing.
-        BundleError: the bundle cannot be opened.
+        ConfigError: As for load_config, or the settings contradict the network or preprocessing of the bundle.
+        BundleError: The bundle cannot be loaded.
     """
     if preset != "default":
         raise ConfigError(
@@ -98,24 +98,26 @@ def settings_from_bundle(name: str, preset: PresetName, path: Path | None, overr
 
 
 def starting_weights(model: nn.Module, config: Config, class_names: Sequence[str], run: RunFolder) -> str | None:
-    """Put the initial weights into ``model``: those of the bundle, or pretrained ones of the encoder.
+    """Load the initial weights into ``model``: those of the bundle, or pretrained ones of the encoder.
 
-    A run that has a state goes on with that, so its bundle is not read again.
+    The bundle is not read again if the run has a state to resume from.
 
     Args:
-        model: from build_model, whose own weights new classes keep.
-        config: all settings.
-        class_names: the run's K classes, in the order of the network's rows.
-        run: keeps what it started from.
+        model: Network from build_model; rows of new classes keep its weights.
+        config: All settings.
+        class_names: The run's K classes, in the order of the network's outputs.
+        run: The run's folder, which stores what the run started from.
 
     Returns:
-        The origin of the encoder's weights in words, None where they are random.
+        Description of the origin of the encoder's weights; None if they are random.
 
     Raises:
-        BundleError, CheckpointError, ConfigError: the bundle cannot be opened, or is of another network.
+        BundleError: The bundle cannot be loaded.
+        CheckpointError: The weights do not fit the network.
+        ConfigError: The settings contradict the bundle.
     """
     if config.training.from_bundle is None:
-        run.start.unlink(missing_ok=True)  # of an attempt that trained no epoch
+        run.start.unlink(missing_ok=True)  # of an attempt without a completed epoch
         run.start_hashes.unlink(missing_ok=True)
         return load_pretrained(model, config.model)
     start = read_start(run) if run.state.exists() else None
@@ -128,16 +130,16 @@ def starting_weights(model: nn.Module, config: Config, class_names: Sequence[str
 
 
 def load_from_bundle(model: nn.Module, config: Config, class_names: Sequence[str]) -> Start:
-    """Put the weights of the bundle ``config.training.from_bundle`` into ``model``; see starting_weights."""
+    """Load the weights of ``config.training.from_bundle`` into ``model``; see starting_weights. Return the Start."""
     bundle = load_bundle(resolve_bundle(config.training.from_bundle or DEFAULT))
     manifest = bundle.manifest
     _check(config, manifest)
-    state = load(bundle.read(WEIGHTS))  # float16 as stored; fit_state copies into the network's float32
+    state = load(bundle.read(WEIGHTS))  # may be float16; fit_state copies into float32
     row_of = {name: row for row, name in enumerate(manifest.class_names)}
     kept = [(row, row_of[name]) for row, name in enumerate(class_names) if name in row_of]
     own = model.state_dict()
     for name in cast(ClassLayered, model).class_parameters:
-        if name in state and state[name].shape[1:] == own[name].shape[1:]:  # else fit_state says what is wrong
+        if name in state and state[name].shape[1:] == own[name].shape[1:]:  # otherwise, fit_state reports the error
             state[name] = _with_rows(own[name], state[name], kept)
     fit_state(model, state, f"{bundle.path}/{WEIGHTS}")
     return Start(
@@ -152,7 +154,7 @@ def load_from_bundle(model: nn.Module, config: Config, class_names: Sequence[str
 
 
 def read_start(run: RunFolder) -> Start | None:
-    """Read which bundle a run started from; None where it started from none."""
+    """Return the bundle that a run started from, or None."""
     if not run.start.is_file():
         return None
     content: dict[str, Any] = json.loads(run.start.read_text(encoding="utf-8"))
@@ -161,10 +163,10 @@ def read_start(run: RunFolder) -> Start | None:
 
 
 def images_before(run: RunFolder) -> KnownImages:
-    """What is known of the images that a run's weights had seen before it began.
+    """Return the known training images of the bundle that a run started from.
 
     Raises:
-        DataError: the hashes in the run's folder cannot be read.
+        DataError: The hashes in the run's folder cannot be read.
     """
     start = read_start(run)
     if start is None:
@@ -175,23 +177,22 @@ def images_before(run: RunFolder) -> KnownImages:
 
 
 def seen_before(run: RunFolder, datasets: Mapping[SplitName, CachedDataset], step: Step) -> tuple[Finding, ...]:
-    """What to say before a run trains: how many images to be measured are in its bundle's training data.
+    """Check whether test and validation images of a run are training images of the bundle that it starts from.
 
     Args:
-        run: whose folder keeps what it starts from, see starting_weights.
-        datasets: of each split; ``test`` and ``val`` are looked at.
-        step: is told of the work.
+        run: The run's folder, which stores what the run starts from.
+        datasets: Dataset of each split; ``test`` and ``val`` are checked.
+        step: Progress callbacks.
 
     Returns:
-        A warning ``seen_before`` for each of the two splits that has such images; nothing for a run that starts from
-        no bundle, or from one without hashes.
+        A warning ``seen_before`` for each split with such images; nothing without a bundle, or without hashes in it.
     """
     before = images_before(run)
     if not len(before.hashes):
         return ()
     consequence = {
-        "test": "the report gives the figures on the others beside.",
-        "val": "the best epoch and the calibration are chosen on them.",
+        "test": "the report also gives the metrics on the other images.",
+        "val": "the best epoch and the calibration are selected on them.",
     }
     findings = []
     for name in ("test", "val"):
@@ -200,7 +201,7 @@ def seen_before(run: RunFolder, datasets: Mapping[SplitName, CachedDataset], ste
         if seen is not None and seen.any():
             message = (
                 f"{np.count_nonzero(seen):,} of {len(seen):,} {name} images are in the training data of the bundle "
-                f"that this run starts from: {consequence[name]}"
+                f"that is fine-tuned: {consequence[name]}"
             )
             images = tuple(str(own.records[row].image_path) for row in np.flatnonzero(seen))
             findings.append(Finding("seen_before", "warning", message, images))
@@ -208,7 +209,7 @@ def seen_before(run: RunFolder, datasets: Mapping[SplitName, CachedDataset], ste
 
 
 def _with_rows(own: torch.Tensor, other: torch.Tensor, rows: Sequence[tuple[int, int]]) -> torch.Tensor:
-    """``own`` (K, ...) with some rows of ``other`` (L, ...): pairs (row here, row there)."""
+    """Return ``own`` (K, ...) with rows replaced by those of ``other`` (L, ...), given as pairs (own, other)."""
     changed = own.clone()
     for here, there in rows:
         changed[here] = other[there]
@@ -216,16 +217,16 @@ def _with_rows(own: torch.Tensor, other: torch.Tensor, rows: Sequence[tuple[int,
 
 
 def _check(config: Config, manifest: Manifest) -> None:
-    """Raise ConfigError where the settings are of another network or preprocessing than the bundle's."""
+    """Raise ConfigError if the settings contradict the network or preprocessing of the bundle."""
     wrong = []
     for section, free in _FREE.items():
         ours, theirs = getattr(config, section), getattr(manifest, section)
         for field in type(ours).model_fields:
             if field not in free and getattr(ours, field) != getattr(theirs, field):
                 values = show_value(getattr(ours, field)), show_value(getattr(theirs, field))
-                wrong.append(f"{section}.{field} is {values[0]}, the bundle's {values[1]}")
+                wrong.append(f"{section}.{field} is {values[0]}, in the bundle {values[1]}")
     if wrong:
         raise ConfigError(
             f"Settings contradict the bundle {manifest.name}: {'; '.join(wrong)}.",
-            hint="Leave them out: with --from-bundle they come from the bundle. --size may be changed.",
+            hint="Omit them: with --from-bundle, they come from the bundle. Only --size and model.dropout may differ.",
         )

@@ -1,4 +1,4 @@
-"""The journal of a run, written after each epoch: ``metrics_epochwise.csv`` and TensorBoard's events."""
+"""Metrics per epoch, written to ``metrics_epochwise.csv`` and to TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hilum.storage import write_csv
 
 @dataclass(frozen=True)
 class EpochRow:
-    """Metrics of one epoch; NaN where the split has no label or no mask at all.
+    """Metrics of one epoch; NaN if the split has no labels or no masks.
 
-    Losses are means over the labels (``cls``) and the masks (``seg``) of the split, and their weighted sum. Those
-    of ``train``, its accuracy and its Dice are of the augmented images, with dropout, while the weights changed;
-    those of ``val`` are of the weights that would be kept. ``learning_rate`` is that of the next step.
+    Losses are means over the labels (``cls``) and masks (``seg``) of the split, and their weighted sum. Training
+    metrics are measured during the epoch on augmented images with dropout, validation metrics after it.
+    ``learning_rate`` is that of the next step.
     """
 
     epoch: int
@@ -37,7 +37,7 @@ class EpochRow:
     seconds: float
 
     def line(self) -> str:
-        """Return one line for people."""
+        """Return a one-line summary."""
         return (
             f"loss {self.train_loss:.4f} / {self.val_loss:.4f}  accuracy {self.train_accuracy:.3f} / "
             f"{self.val_accuracy:.3f}  Dice {self.train_dice:.3f} / {self.val_dice:.3f}  "
@@ -46,14 +46,19 @@ class EpochRow:
 
 
 def write_journal(run: RunFolder, rows: Sequence[EpochRow]) -> None:
-    """Write all rows so far; a few hundred short lines, so the whole file each time."""
+    """Write the rows of all epochs so far to the run's CSV file."""
     header = [field.name for field in fields(EpochRow)]
     cells = ([_cell(value) for value in asdict(row).values()] for row in rows)
     write_csv(run.metrics, header, cells)
 
 
 class TensorBoardJournal:
-    """Scalars per epoch for TensorBoard; a resumed run overwrites the epochs it repeats."""
+    """Writer of TensorBoard scalars per epoch; a resumed run overwrites repeated epochs.
+
+    Args:
+        run: The run's folder.
+        first_epoch: First epoch to write, counted from 1.
+    """
 
     def __init__(self, run: RunFolder, first_epoch: int) -> None:
         self._writer = SummaryWriter(str(run.tensorboard), purge_step=first_epoch)

@@ -1,4 +1,4 @@
-"""Synthetic lung opacities, of no disease in particular, whose region is known to the pixel."""
+"""Draw synthetic lung opacities with exact regions. They do not model a particular disease."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_VISIBLE = 0.25  # the region is where the opacity is at least this fraction of its own maximum
+_VISIBLE = 0.25  # the region contains pixels with at least this fraction of the maximum opacity
 
 
 def draw_lesion(random: np.random.Generator, lung: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Draw one to three ragged, soft-edged opacities inside a lung.
+    """Draw one to three irregular opacities with soft edges inside the lungs.
 
     Args:
-        random: draws number, places, sizes, density and texture.
+        random: Generator of number, positions, sizes, density and texture.
         lung: (S, S) bool, not empty.
 
     Returns:
-        The fraction of the image that the opacity replaces, (S, S) float32 in [0, 1], 0 outside the lung; and its
-        region, (S, S) bool.
+        The opacity, (S, S) float32 in [0, 1], 0 outside the lungs; and its region, (S, S) bool.
     """
     size = lung.shape[0]
     rows, columns = np.nonzero(lung)
@@ -44,7 +43,7 @@ def draw_lesion(random: np.random.Generator, lung: NDArray[np.bool_]) -> tuple[N
 
 
 def _texture(random: np.random.Generator, size: int) -> NDArray[np.float32]:
-    """(S, S) smooth noise of about unit variance, of a drawn coarseness."""
+    """Return smooth noise (S, S) of about unit variance and random coarseness."""
     cells = int(random.integers(6, 24))
     nodes = random.standard_normal((cells, cells), np.float32)
     return np.asarray(cv2.resize(nodes, (size, size), interpolation=cv2.INTER_CUBIC), np.float32)

@@ -1,7 +1,7 @@
-"""The training loop. Read it from top to bottom.
+"""The training loop.
 
-Everything random is a function of (seed, epoch, row), and the state is written whole after each epoch: a run
-that is killed at any instant and resumed ends, on a CPU, with the same weights to the bit as one that was not.
+All randomness is a function of (seed, epoch, row), and the state is written after each epoch. On a CPU, a run that is
+interrupted and resumed ends with bit-identical weights.
 """
 
 from __future__ import annotations
@@ -36,7 +36,15 @@ from hilum.types import Batch
 
 @dataclass
 class Progress:
-    """Progress of a run, from which a resumed run continues."""
+    """Progress of a run, stored for resuming.
+
+    Attributes:
+        epoch: Number of completed epochs.
+        steps: Number of optimizer steps.
+        best_epoch: Epoch with the lowest validation loss, counted from 1.
+        best_loss: Lowest validation loss.
+        rows: Metrics of each completed epoch.
+    """
 
     epoch: int = 0
     steps: int = 0
@@ -55,28 +63,28 @@ def fit(
     *,
     identity: str,
 ) -> Progress:
-    """Train ``model`` and leave the best weights in ``run.best``.
+    """Train a network, write its best weights to ``run.best``, and return the Progress.
 
     Args:
-        model: from build_model, with the weights it starts from; changed in place.
-        train: the training split.
-        val: the validation split; its loss chooses the best epoch.
-        config: all settings.
-        run: where everything is written; if it holds a state, the run goes on from there.
-        observer: progress callbacks.
-        identity: a hash of configuration, data and split, which a resumed run must share with its first part.
+        model: Network with its initial weights; trained in place.
+        train: The training split.
+        val: The validation split, whose loss selects the best epoch.
+        config: All settings.
+        run: Output folder; training continues from a state in it.
+        observer: Progress callbacks.
+        identity: Hash of settings, data and split, which must be the same when a run is resumed.
 
     Raises:
-        DataError: a split is empty, or the loss is no longer a number; what earlier epochs left is kept.
-        ConfigError: batches of one image, which batch normalization cannot take.
-        CheckpointError: the state in ``run`` is of another run.
-        DeviceError: the device is absent or out of memory; says which options help.
+        DataError: A split is empty, or the loss is not finite; files of earlier epochs are kept.
+        ConfigError: The batch size is 1, and batch normalization needs more images.
+        CheckpointError: The state in ``run`` belongs to another run.
+        DeviceError: The device is not available or out of memory.
     """
     settings = config.training
     for name, dataset in (("training", train), ("validation", val)):
         if len(dataset) == 0:
             raise DataError(
-                f"No images in the {name} split.", hint="Check the split; `hilum split DATA` prints its counts."
+                f"The {name} split has no images.", hint="Check the split; `hilum split DATA` prints its counts."
             )
     check_batch_size(config)
     fabric = open_fabric(config)
@@ -84,7 +92,7 @@ def fit(
     fabric.to_device(model).to(memory_format=torch.channels_last)  # faster on a CPU
     optimizer = build_optimizer(model, settings)
     ema = build_ema(model, settings)
-    judged = model if ema is None else ema.module  # the weights that are validated, kept and shipped
+    judged = model if ema is None else ema.module  # the weights that are validated and saved
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     shares = sampling_shares(train, settings.sampling, settings.sampling_power)
     treatments = Treatments.of(config, train.class_names)
@@ -103,7 +111,7 @@ def fit(
         while progress.epoch < settings.epochs and not _stalled(progress, settings.early_stopping):
             epoch, started = progress.epoch + 1, time.perf_counter()
             observer.epoch_started(epoch, settings.epochs, len(sampler))
-            torch.manual_seed(_seed_of_epoch(settings.seed, epoch))  # dropout; the rest has seeds of its own
+            torch.manual_seed(_seed_of_epoch(settings.seed, epoch))  # dropout; all else has its own seeds
             sampler.epoch = epoch
             tally = _Tally()
             wrapped.train()
@@ -112,7 +120,7 @@ def fit(
                     batch = fabric.to_device(batch)
                     batch = augment(batch, draw_parameters(config.augment, settings.seed, epoch, batch.row))
                     place = number % settings.accumulate
-                    group = min(settings.accumulate, len(sampler) - number + place)  # the epoch's last may be smaller
+                    group = min(settings.accumulate, len(sampler) - number + place)  # the last group may be smaller
                     if treatments:
                         treated = treatments.treat(batch, judged, epoch)
                         batch = treated.batch
@@ -120,7 +128,7 @@ def fit(
                     losses = loss(output, batch, treatments.loss(output, treated) if treatments else None)
                     fabric.backward(losses.total / group)
                     if place + 1 == group:
-                        # GradScaler (16-mixed) skips a step whose gradients overflow, so they are no error here
+                        # GradScaler (16-mixed) skips steps with overflowing gradients, so they are not an error
                         fabric.clip_gradients(
                             wrapped, wrapped_optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False
                         )
@@ -149,13 +157,13 @@ def fit(
                 save_weights(run.checkpoint(epoch), judged.state_dict(), {"epoch": str(epoch)})
             write_journal(run, progress.rows)
             tensorboard.add(row)
-            _save(run, parts, identity, progress)  # last: an epoch is done once all that it leaves is on the disk
+            _save(run, parts, identity, progress)  # last, so that an epoch counts only if all its files are written
             observer.epoch_done(row, best=best)
     return progress
 
 
 class _Tally:
-    """Sums over a training epoch, as the network was while it learned; a part that no batch had stays NaN."""
+    """Running sums of metrics over a training epoch; NaN without labels or masks."""
 
     def __init__(self) -> None:
         self._sums = dict.fromkeys(("classification", "segmentation", "correct"), 0.0)
@@ -202,7 +210,7 @@ def _row(
     known = [0.0 if np.isnan(part) else part for part in (tally.classification_loss, tally.segmentation_loss)]
     return EpochRow(
         epoch=epoch,
-        train_loss=loss.weigh(*known),  # as validation's: each part over the images that have it
+        train_loss=loss.weigh(*known),  # as for validation, each part averaged over the images that have it
         val_loss=measured.loss,
         train_cls_loss=tally.classification_loss,
         val_cls_loss=measured.classification_loss,
@@ -221,8 +229,8 @@ def _row(
 def _require_finite(loss: float, split: str, epoch: int) -> None:
     if not np.isfinite(loss):
         raise DataError(
-            f"The loss is {loss} in {split}, epoch {epoch}.",
-            hint="Start anew with a lower --learning-rate, or --precision 32-true; what earlier epochs left is kept.",
+            f"The {split} loss is {loss} in epoch {epoch}.",
+            hint="Start a new run with a lower --learning-rate, or --precision 32-true. Earlier epochs are kept.",
         )
 
 
@@ -232,15 +240,15 @@ def _save(run: RunFolder, parts: dict[str, object], identity: str, progress: Pro
 
 
 def _resume(run: RunFolder, parts: dict[str, object], identity: str) -> Progress:
-    """Load the state in ``run`` into ``parts``, if there is one."""
+    """Load the state in ``run`` into ``parts``, if there is one, and return the progress."""
     if not run.state.exists():
         return Progress()
     state = load_state(run.state)
     if state["identity"] != identity:
         raise CheckpointError(
-            f"The state in {run.state} is of another configuration, data or split.",
-            hint="Resume with the settings in the run's config.toml, or choose another --output. A run interrupted "
-            "under an earlier version of hilum can be evaluated and exported, but not resumed.",
+            f"The state '{run.state}' belongs to other settings, data or another split.",
+            hint="Resume with the settings in the run's config.toml, or choose another --output. Runs of an earlier "
+            "version of hilum can be evaluated and exported, but not resumed.",
         )
     for name, part in parts.items():
         if isinstance(part, nn.Module):
@@ -259,7 +267,7 @@ def _weights_of_classes(train: CachedDataset, config: Config) -> torch.Tensor | 
 def _shift_of_priors(
     train: CachedDataset, config: Config, shares: NDArray[np.float64] | None, treatments: Treatments | None
 ) -> torch.Tensor | None:
-    """The correction of the loss for sampling and for drawn opacities; None where there is nothing to correct."""
+    """Return the shift of the logits that corrects for sampling and synthetic opacities, or None."""
     known = train.labels >= 0
     moved = treatments is not None and treatments.lesion_share > 0
     if not (shares is not None or moved) or not config.loss.keep_prior or not known.any():

@@ -1,4 +1,4 @@
-"""Progress callbacks of the training loop: the command line draws bars with them, a library call is silent."""
+"""Progress callbacks of the training loop. The display is in hilum.cli.progress."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hilum.training.journal import EpochRow
 
 
 class TrainingObserver(Protocol):
-    """Callbacks of the loop, called in this order from its own thread."""
+    """Callbacks of the training loop, called in this order from its thread."""
 
     def epoch_started(self, epoch: int, epochs: int, batches: int) -> None:
         """Handle the start of epoch ``epoch`` of ``epochs``, counted from 1, with ``batches`` training batches."""
@@ -17,11 +17,11 @@ class TrainingObserver(Protocol):
         """Handle the end of a training batch."""
 
     def epoch_done(self, row: EpochRow, *, best: bool) -> None:
-        """Handle an epoch that is measured and stored; ``best``: it has the lowest validation loss so far."""
+        """Handle the end of an epoch; ``best`` if its validation loss is the lowest so far."""
 
 
 class Silent:
-    """An observer that does nothing."""
+    """Observer that does nothing."""
 
     def epoch_started(self, epoch: int, epochs: int, batches: int) -> None:
         """Do nothing."""

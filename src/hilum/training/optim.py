@@ -1,4 +1,4 @@
-"""Optimizer, learning-rate schedule and averaged weights, built from the configuration."""
+"""Optimizer, learning-rate schedule and weight averaging."""
 
 from __future__ import annotations
 
@@ -14,26 +14,32 @@ from hilum.errors import ConfigError
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Return AdamW (Loshchilov & Hutter 2019) over all parameters."""
+    """Return AdamW (Loshchilov & Hutter 2019) for all parameters."""
     return torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
 def check_batch_size(config: Config) -> None:
-    """Refuse batches of one image for networks whose batch normalization then sees one value per channel.
+    """Check that batch normalization has more than one value per channel.
 
     Raises:
-        ConfigError: batches of one image, for such a network.
+        ConfigError: The batch size is 1, and a layer has one value per channel and image.
     """
-    one_value = config.model.name == "unet" or config.preprocess.size == 32  # a perceptron; a bottleneck of 1x1
+    one_value = config.model.name == "unet" or config.preprocess.size == 32  # perceptron; bottleneck of 1 x 1
     if config.training.batch_size == 1 and one_value:
         raise ConfigError(
             f"{config.model.name} at {config.preprocess.size} pixels needs a batch size of at least 2, got 1.",
-            hint="Use --batch-size 2; --set training.accumulate=N sums the gradients of N batches.",
+            hint="Use --batch-size 2. --set training.accumulate=N sums the gradients of N batches.",
         )
 
 
 class Schedule:
-    """The learning rate: cosine with warm-up, stepped by optimizer step, or plateau, stepped by epoch."""
+    """Learning-rate schedule: cosine with warm-up (per optimizer step) or plateau (per epoch).
+
+    Args:
+        optimizer: The optimizer.
+        config: Schedule settings.
+        steps_per_epoch: Optimizer steps per epoch.
+    """
 
     def __init__(self, optimizer: torch.optim.Optimizer, config: TrainingConfig, steps_per_epoch: int) -> None:
         self._plateau: ReduceLROnPlateau | None = None
@@ -69,7 +75,7 @@ class Schedule:
             self._plateau.step(validation_loss)
 
     def state_dict(self) -> dict[str, object]:
-        """Return what load_state_dict needs to continue."""
+        """Return the state for load_state_dict."""
         state: dict[str, object] = (self._plateau or self._cosine).state_dict()  # type: ignore[union-attr]
         return {key: value for key, value in state.items() if key != "lr_lambdas"}
 
@@ -82,5 +88,5 @@ class Schedule:
 
 
 def build_ema(model: nn.Module, config: TrainingConfig) -> ModelEmaV3 | None:
-    """Return averaged weights with a warmed-up decay, None where ``ema_decay`` is 0."""
+    """Return an exponential moving average of the weights with decay warm-up, or None if ``ema_decay`` is 0."""
     return ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None

@@ -1,4 +1,4 @@
-"""From a folder of radiographs to the three data sets of a run: index, check, split, cache."""
+"""Prepare the datasets of a run: index, check, split and cache the images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hilum.types import SPLIT_NAMES, SplitName
 
 @dataclass(frozen=True)
 class PreparedData:
-    """An index, its split, and one data set per split."""
+    """Index, split and one dataset per split."""
 
     index: Index
     split: Split
@@ -27,13 +27,18 @@ class PreparedData:
 
 
 def index_and_split(config: Config, run: RunFolder, step: Step, *, anew: bool = False) -> tuple[Index, Split]:
-    """Return the run's index and split: those in its folder if it has them, else new ones, which it then keeps.
+    """Return the index and split of a run, from its folder if they exist, else newly created and saved.
 
-    With ``anew`` those in the folder, which an attempt that failed may have left, are replaced.
+    Args:
+        config: All settings.
+        run: The run's folder.
+        step: Progress callbacks.
+        anew: Replace an index and split in the folder.
 
     Raises:
         ConfigError: ``config.data`` is None.
-        DataError, SplitError: see build_index and make_split.
+        DataError: As for build_index.
+        SplitError: As for make_split.
     """
     if not anew and run.index.exists() and run.split.exists():
         index, split = load_index(run.index), load_split(run.split)
@@ -51,10 +56,10 @@ def index_and_split(config: Config, run: RunFolder, step: Step, *, anew: bool = 
 
 
 def choose_split(index: Index, config: Config) -> Split:
-    """Return the split of ``split.split_file`` where one is named, else the data's own, else a drawn one.
+    """Return the split in ``split.split_file`` if set, else the dataset's own or a drawn one.
 
     Raises:
-        SplitError: see load_split, check_split and make_split.
+        SplitError: As for load_split, check_split and make_split.
     """
     if config.split.split_file is None:
         return make_split(index, config.split)
@@ -64,12 +69,22 @@ def choose_split(index: Index, config: Config) -> Split:
 
 
 def prepare(config: Config, run: RunFolder, step: Step | None = None, *, anew: bool = False) -> PreparedData:
-    """Index, split and cache the data of ``config``; ``anew`` as in index_and_split."""
+    """Index, split and cache the dataset of the settings, and return the PreparedData.
+
+    Args:
+        config: All settings.
+        run: The run's folder.
+        step: Progress callbacks.
+        anew: Replace an index and split in the folder.
+
+    Raises:
+        DataError: There are fewer than two classes, or as for index_and_split and open_cache.
+    """
     step = step or Step()
     index, split = index_and_split(config, run, step, anew=anew)
     if len(index.class_names) < 2:
         raise DataError(
-            f"A classifier needs at least 2 classes, the data have {', '.join(index.class_names) or 'none'}.",
+            f"Expected at least 2 classes, got {', '.join(index.class_names) or 'none'}.",
             hint="Add class folders or a label column.",
         )
     datasets = {
@@ -82,7 +97,7 @@ def prepare(config: Config, run: RunFolder, step: Step | None = None, *, anew: b
 def open_dataset(
     index: Index, split: Split, name: SplitName, spec: PreprocessSpec, progress: Progress | None = None
 ) -> CachedDataset:
-    """Return the data set of one split, decoded into the cache if it is not there yet."""
+    """Return the dataset of one split, decoded into the cache if necessary."""
     records = records_of(index, split, name)
     cache = open_cache(records, spec, cache_folder(), progress=progress)
     return CachedDataset(cache, records, index.class_names, spec)

@@ -1,13 +1,12 @@
-"""Training images on which a shortcut earns nothing, and the loss of those that lose their label.
+"""Augmentation against shortcut learning, and the loss of images whose label it removes.
 
-Three changes, drawn per image, all of which need to know where the lungs are: from the mask, else from the network
-that is being trained.
+There are three kinds, drawn per image. They need the lungs, from the mask or else from the network in training:
 
-    BACKGROUND   the lungs are pasted over an image of another class: what lies around them no longer tells the class
-    ERASED       the lungs are filled: nothing is left to tell the class by, so the uniform answer is asked for
-    LESION       an image of the normal class gets a synthetic opacity: any class but normal, and evidence there
+    BACKGROUND  the lungs are pasted onto an image of another class, so the background does not indicate the class
+    ERASED      the lungs are filled, and the target is uniform over the classes
+    LESION      a normal image gets a synthetic opacity; the target is any other class, with evidence in the opacity
 
-Every draw is a function of (seed, epoch, row), as in hilum.training.augment.
+All draws are functions of (seed, epoch, row), as in hilum.training.augment.
 """
 
 from __future__ import annotations
@@ -32,30 +31,30 @@ from hilum.types import UNKNOWN_LABEL, Batch, ModelOutput
 PLAIN, BACKGROUND, ERASED, LESION = range(4)
 
 NORMAL_NAMES = ("normal", "no finding", "no findings", "healthy")
-"""What the class without findings may be called where ``shortcuts.normal_class`` does not name it."""
+"""Names by which the class without findings is recognized if ``shortcuts.normal_class`` is not set."""
 
-_STREAM = 7  # keeps these draws apart from those of the augmentation, which are seeded alike
-_SMALLEST, _LARGEST = 0.08, 0.6  # fraction of the square that a predicted mask must cover to pass for lungs
+_STREAM = 7  # distinguishes these draws from those of the augmentation, which have the same seeds
+_SMALLEST, _LARGEST = 0.08, 0.6  # plausible lung fraction of the square for a predicted mask
 _SURE = 0.8  # minimum mean of |2 p - 1| over the square for a predicted mask to be used
-_DILATION, _RING, _EDGE = 0.05, 0.05, 0.012  # of the side: margin of the lungs, ring around it, sigma of a soft edge
+_DILATION, _RING, _EDGE = 0.05, 0.05, 0.012  # fractions of the side: lung margin, ring around it, sigma of soft edges
 _TINY = 1e-6
 
 
 class Treated(NamedTuple):
-    """A batch after its changes.
+    """A batch after augmentation.
 
-    Images of kind ERASED and LESION have label -1 in ``batch``, and erased ones no mask, so that whatever sums over
-    labels and masks leaves them out.
+    Images of kind ERASED and LESION have label -1 in ``batch``, and erased images no mask, so that the ordinary loss
+    ignores them.
     """
 
     batch: Batch
     kind: torch.Tensor  # (N,) int64
-    region: torch.Tensor  # (N, 1, S, S) float32 in {0, 1}: the synthetic opacity; 0 for other kinds
+    region: torch.Tensor  # (N, 1, S, S) float32 in {0, 1}, region of the synthetic opacity
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What was drawn for N images, before it is known whether their lungs can be found."""
+    """Kinds and seeds drawn for N images; images without known lungs stay unchanged."""
 
     kind: NDArray[np.int64]  # (N,)
     seeds: NDArray[np.int64]  # (N,)
@@ -63,7 +62,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Treatments:
-    """The changes of a run: their settings, the run's seed, and the number of its normal class."""
+    """Augmentation against shortcuts in a run.
+
+    Attributes:
+        config: Probabilities and weights.
+        seed: Random seed of the run.
+        normal: Index of the normal class, or None.
+    """
 
     config: ShortcutConfig
     seed: int
@@ -71,7 +76,7 @@ class Treatments:
 
     @classmethod
     def of(cls, config: Config, class_names: Sequence[str]) -> Treatments | None:
-        """Return the changes that ``config`` asks for; None where all are disabled.
+        """Return the augmentation of the settings, or None if it is disabled.
 
         Raises:
             ConfigError: ``shortcuts.normal_class`` is not one of the classes.
@@ -86,13 +91,13 @@ class Treatments:
 
     @property
     def lesion_share(self) -> float:
-        """The fraction of normal images that lose their label to a synthetic opacity."""
+        """Fraction of normal images that get a synthetic opacity."""
         if self.normal is None:
             return 0.0
         return self.config.lesion_p * (1 - self.config.background_p - self.config.erase_p)
 
     def after_lesions(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return class frequencies (K,) with synthetic opacities counted as the other classes, in proportion."""
+        """Return class fractions (K,) with synthetic opacities counted proportionally as the other classes."""
         if self.normal is None or not self.lesion_share:
             return shares
         others = np.arange(len(shares)) != self.normal
@@ -101,18 +106,18 @@ class Treatments:
         return np.asarray(np.where(others, shares * scale, left), np.float64)
 
     def treat(self, batch: Batch, teacher: nn.Module, epoch: int) -> Treated:
-        """Draw and apply the changes of a batch; ``teacher`` finds the lungs of images without a mask."""
+        """Augment a batch; ``teacher`` predicts the lungs of images without a mask."""
         plan = draw_plan(self.config, self.seed, epoch, batch, self.normal)
         lungs, known = _find_lungs(batch, teacher, plan)
         return apply_plan(batch, lungs, known, plan)
 
     def loss(self, output: ModelOutput, treated: Treated) -> Extra:
-        """Return the loss of the images that lost their label; see shortcut_loss."""
+        """Return the loss of the images whose label was removed; see shortcut_loss."""
         return shortcut_loss(output, treated, self.normal, self.config.localization_weight)
 
 
 def draw_plan(config: ShortcutConfig, seed: int, epoch: int, batch: Batch, normal: int | None) -> Plan:
-    """Draw a kind for every image; LESION only where the label is ``normal``, others only where there is a label."""
+    """Draw a kind for every image: LESION only for the class ``normal``, others only for labeled images."""
     kinds, seeds = [], []
     for row, label in zip(batch.row.tolist(), batch.label.tolist(), strict=True):
         random = np.random.default_rng([seed, epoch, row, _STREAM])
@@ -130,13 +135,13 @@ def draw_plan(config: ShortcutConfig, seed: int, epoch: int, batch: Batch, norma
 
 
 def apply_plan(batch: Batch, lungs: torch.Tensor, known: torch.Tensor, plan: Plan) -> Treated:
-    """Apply ``plan`` where the lungs are known.
+    """Apply drawn kinds to the images with known lungs.
 
     Args:
-        batch: N images.
+        batch: The batch of N images.
         lungs: (N, 1, S, S) float32 in {0, 1}.
-        known: (N,) bool, which of them can be relied on; other images stay PLAIN.
-        plan: from draw_plan.
+        known: (N,) bool, True if the lungs are reliable; other images stay PLAIN.
+        plan: Kinds and seeds, from draw_plan.
     """
     image, label = batch.image.clone(), batch.label.clone()
     kind = torch.zeros_like(label)
@@ -164,17 +169,18 @@ def apply_plan(batch: Batch, lungs: torch.Tensor, known: torch.Tensor, plan: Pla
 
 
 def shortcut_loss(output: ModelOutput, treated: Treated, normal: int | None, localization_weight: float) -> Extra:
-    """Return the loss of the images that lost their label, summed over them.
+    """Return the summed loss of the images whose label was removed.
 
-    - ERASED: the Kullback-Leibler divergence of the answer from the uniform one, in nats;
-    - LESION: -log(1 - p(normal)), plus ``localization_weight`` times -log of the fraction that the region holds of
-      the positive evidence of all classes but ``normal``. A network without evidence has the first part alone.
+    - ERASED: Kullback-Leibler divergence of the prediction from the uniform distribution, in nats;
+    - LESION: -log(1 - p(normal)), plus ``localization_weight`` times -log of the fraction of the positive evidence of
+    all
+      other classes that is inside the region. The second term needs a network with evidence.
 
     Args:
-        output: of the treated images.
-        treated: from apply_plan.
-        normal: the number of the class without findings.
-        localization_weight: at least 0.
+        output: Output of the network for the augmented images.
+        treated: The augmented batch, from apply_plan.
+        normal: Index of the normal class, or None.
+        localization_weight: Weight of the localization term, at least 0.
     """
     logits = output.class_logits.float()
     kind = treated.kind.to(logits.device)
@@ -198,19 +204,19 @@ def shortcut_loss(output: ModelOutput, treated: Treated, normal: int | None, loc
 
 
 def usable(probability: torch.Tensor) -> torch.Tensor:
-    """Say which predicted masks (N, 1, S, S) in [0, 1] are sure, and of the size of lungs: (N,) bool."""
+    """Return which predicted masks (N, 1, S, S) in [0, 1] are confident and of plausible size, (N,) bool."""
     sure = (2 * probability - 1).abs().mean(dim=(1, 2, 3)) >= _SURE
     share = (probability > 0.5).float().mean(dim=(1, 2, 3))
     return sure & (share >= _SMALLEST) & (share <= _LARGEST)
 
 
 def _normal_class(name: str | None, class_names: Sequence[str]) -> int | None:
-    """The number of the class ``name``; for None, of the one class that is called as in NORMAL_NAMES, if any."""
+    """Return the index of the class ``name``, or if it is None, of the only class with one of NORMAL_NAMES."""
     if name is not None:
         if name not in class_names:
             raise ConfigError(
-                f"shortcuts.normal_class is {name!r}, the classes are {', '.join(class_names)}.",
-                hint="Name one of them by --set shortcuts.normal_class=..., or leave it out.",
+                f"shortcuts.normal_class {name!r} is not one of the classes {', '.join(class_names)}.",
+                hint="Set one of them with --set shortcuts.normal_class=NAME, or omit it.",
             )
         return list(class_names).index(name)
     found = [number for number, own in enumerate(class_names) if own.casefold().replace("_", " ") in NORMAL_NAMES]
@@ -218,14 +224,14 @@ def _normal_class(name: str | None, class_names: Sequence[str]) -> int | None:
 
 
 def _find_lungs(batch: Batch, teacher: nn.Module, plan: Plan) -> tuple[torch.Tensor, torch.Tensor]:
-    """Lungs (N, 1, S, S) float32 in {0, 1}, and which of them (N,) bool can be relied on."""
+    """Return the lungs (N, 1, S, S) float32 in {0, 1}, and which are reliable, (N,) bool."""
     n, _, height, width = batch.image.shape
     lungs = batch.image.new_zeros((n, 1, height, width))
     known = torch.zeros(n, dtype=torch.bool, device=batch.image.device)
     lungs[batch.mask_rows] = batch.mask
     known[batch.mask_rows] = batch.mask.mean(dim=(1, 2, 3)) > 0
     rows = torch.from_numpy(np.flatnonzero(plan.kind != PLAIN)).to(known.device)
-    rows = rows[~known[rows]]  # backgrounds come from these and from the images with a mask: no pass for the others
+    rows = rows[~known[rows]]  # other images need no lungs
     if len(rows):
         training = teacher.training
         teacher.eval()
@@ -238,7 +244,7 @@ def _find_lungs(batch: Batch, teacher: nn.Module, plan: Plan) -> tuple[torch.Ten
 
 
 def _without_lungs(image: torch.Tensor, lung: torch.Tensor, random: np.random.Generator | None) -> torch.Tensor:
-    """(C, S, S) with the dilated lungs filled: the mean of the ring around them, or a drawn gray with grain."""
+    """Return an image (C, S, S) with the dilated lungs filled by the mean of the surrounding ring or random gray."""
     wide = _dilated(lung, _DILATION)
     ring = (_dilated(wide, _RING) > 0) & (wide == 0) & (image[:1] > 0)
     level = float(image[:1][ring].mean()) if bool(ring.any()) else 0.5
@@ -252,7 +258,7 @@ def _without_lungs(image: torch.Tensor, lung: torch.Tensor, random: np.random.Ge
 
 
 def _over(image: torch.Tensor, lung: torch.Tensor, background: torch.Tensor) -> torch.Tensor:
-    """The lungs of ``image``, soft-edged, over ``background``."""
+    """Paste the lungs of ``image`` onto ``background`` with soft edges."""
     sigma = _EDGE * image.shape[-1]
     kernel = 2 * max(1, round(3 * sigma)) + 1
     weight = gaussian_blur2d(lung[None], (kernel, kernel), (sigma, sigma))[0]
@@ -262,7 +268,7 @@ def _over(image: torch.Tensor, lung: torch.Tensor, background: torch.Tensor) -> 
 def _with_lesion(
     image: torch.Tensor, lung: torch.Tensor, random: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """``image`` with a synthetic opacity in its lungs, and the opacity's region (1, S, S)."""
+    """Return an image with a synthetic opacity in its lungs, and the region of the opacity (1, S, S)."""
     inside = lung[0] > 0
     outside = image[0][~inside & (image[0] > 0.05)]
     tissue = float(outside.mean()) if outside.numel() else 0.6
@@ -274,6 +280,6 @@ def _with_lesion(
 
 
 def _dilated(mask: torch.Tensor, share: float) -> torch.Tensor:
-    """(1, S, S) grown by a square of ``share`` of the side on each side."""
+    """Dilate a mask (1, S, S) by ``share`` of its side in every direction."""
     radius = max(1, round(share * mask.shape[-1]))
     return functional.max_pool2d(mask[None], 2 * radius + 1, stride=1, padding=radius)[0]

@@ -1,4 +1,4 @@
-"""Validation after each epoch: run a network over a split, and measure losses and overlap."""
+"""Run a network over a split, and measure losses and mask overlap."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from hilum.types import Batch, ModelOutput
 
 @dataclass(frozen=True)
 class SplitOutput:
-    """Outputs on a split, N images in their order.
+    """Outputs for the N images of a split, in order.
 
     Attributes:
         logits: (N, K) float32.
-        labels: (N,) int64, -1 where unknown.
-        dice, iou: (N,) float64 at the network's size, NaN where there is no mask.
-        loss: the weighted sum of the two parts, without a part that has no data; NaN only if the network diverged.
-        classification_loss, segmentation_loss: means over the split's labels and masks, NaN where it has none.
+        labels: (N,) int64, -1 if unknown.
+        dice: (N,) float64 at the network's resolution, NaN without a mask.
+        iou: (N,) float64 at the network's resolution, NaN without a mask.
+        loss: Weighted sum of the two losses, without a part that has no data.
+        classification_loss: Mean over the labels, NaN if there are none.
+        segmentation_loss: Mean over the masks, NaN if there are none.
     """
 
     logits: NDArray[np.float32]
@@ -38,16 +40,22 @@ class SplitOutput:
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """Softmax of the logits, (N, K)."""
+        """Softmax of the logits, (N, K) float64."""
         return softmax(self.logits)
 
 
 @torch.inference_mode()
 def run_split(model: nn.Module, batches: Iterable[Batch], loss: MultiTaskLoss, device: torch.device) -> SplitOutput:
-    """Run every batch through ``model`` in evaluation mode.
+    """Run a network in evaluation mode over all batches of a split, and return its outputs and losses.
 
-    The losses are those of the whole split, not averages over batches: the classification loss is computed once
-    over all logits (class weights normalize by their sum), the segmentation loss is a mean over masks.
+    Losses are computed over the whole split, not averaged over batches: the classification loss over all logits, since
+    class weights are normalized by their sum, the segmentation loss over all masks.
+
+    Args:
+        model: The network, on ``device``; switched to evaluation mode.
+        batches: The batches of the split.
+        loss: The loss.
+        device: Device of the network.
     """
     model.eval()
     logits, labels, dice, iou = [], [], [], []
@@ -80,11 +88,11 @@ def run_split(model: nn.Module, batches: Iterable[Batch], loss: MultiTaskLoss, d
 
 
 def overlap_scores(mask_logits: torch.Tensor, batch: Batch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return Dice and IoU (N,) of a batch's masks, NaN for the images that have none."""
+    """Return Dice and IoU (N,) float64 of a batch, NaN for images without a mask."""
     rows = batch.mask_rows.cpu().numpy()
     dice, iou = np.full((2, len(mask_logits)), np.nan)
     if len(rows):
-        # a probability above 0.5 is a logit above 0
+        # logit > 0 corresponds to probability > 0.5
         predicted = (mask_logits.detach()[batch.mask_rows.to(mask_logits.device), 0] > 0).cpu().numpy()
         target = batch.mask[:, 0].cpu().numpy() > 0.5
         dice[rows], iou[rows] = dice_and_iou(predicted, target)

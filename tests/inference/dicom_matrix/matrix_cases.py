@@ -222,11 +222,11 @@ def table() -> str:
 
 
 def write_readme() -> str:
-    """README.md as it should be."""
+    """Return the content of README.md."""
     values = "\n".join(f"- {name}: {meaning}." for name, meaning in VALUES.items())
     return f"""# DICOM files that are read alike
 
-A phantom, stored in {len(CASES)} ways. `test_dicom_matrix.py` writes each file, and expects of it
+`test_dicom_matrix.py` writes a phantom as a DICOM file in {len(CASES)} ways and expects of each
 
 - the image of the phantom, bright where it is bright: no pixel further off than half a level of the file
   (sigmoid: 0.001 of the range);
@@ -239,14 +239,14 @@ probabilities must agree within 0.000001. One of 320 pixels is shrunk, after whi
 that a file of another depth may differ from the PNG by a level here and there. Of the phantoms tried, this is one whose
 answer does not hang on single levels; on others that alone moved a probability by up to 0.04.
 
-JPEG baseline loses something of the image: its two files are compared with the PNG of what Pillow decodes of them,
+JPEG baseline is lossy: its two files are compared with the PNG of what Pillow decodes of them,
 within two of 255 levels, for the second phantom alone.
 
-How values are shown:
+Conversion of values:
 
 {values}
 
-Who encodes: pydicom (RLE), pylibjpeg-openjpeg (JPEG 2000), pyjpegls, which highdicom brings (JPEG-LS), Pillow (JPEG
+Encoders: pydicom (RLE), pylibjpeg-openjpeg (JPEG 2000), pyjpegls, which highdicom brings (JPEG-LS), Pillow (JPEG
 baseline), and for JPEG lossless `dcmcjpeg` of dcmtk; without it those files are skipped. This file is written by
 `python tests/inference/dicom_matrix/matrix_cases.py`, and a test compares it with what is tested.
 
