@@ -112,7 +112,7 @@ SHARED = {
         "recalibrate", "predict", "gate", "info",
     },
     "--gate": {"predict", "gate", "serve", "app", "dicomweb"},
-    "--limit": {"audit", "predict", "dicomweb"},
+    "--limit": {"index", "audit", "predict", "dicomweb"},
 }  # fmt: skip
 
 

@@ -422,6 +422,17 @@ def test_the_real_radiographs() -> None:
     assert sum(split.counts["test"].values()) == 2_705
 
 
+def test_a_limit_draws_whole_groups(tmp_path: Path) -> None:
+    rows = [f"{draw(tmp_path / f'{row}.png', seed=row).name},{'AB'[row % 2]},patient-{row // 3}" for row in range(12)]
+    table = write_table(tmp_path / "table.csv", "image,label,group", *rows)
+    drawn = build_index(table, limit=7, seed=1)
+    groups = [record.group for record in drawn.records]
+    assert len(groups) == 6
+    assert {groups.count(name) for name in groups} == {3}
+    assert drawn.digest == build_index(table, limit=7, seed=1).digest
+    assert build_index(table, limit=99).records == build_index(table).records
+
+
 def test_folders_of_splits_are_no_classes(tmp_path: Path) -> None:
     for split in ("train", "Val", "test"):
         draw(tmp_path / split / "images" / "a.png")

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from hilum.cli.app import examples, new_typer
 from hilum.cli.console import console, say, show_findings
-from hilum.cli.inputs import ClassesOption, DataArgument
+from hilum.cli.inputs import ClassesOption, DataArgument, SeedOption
 from hilum.cli.progress import counting
 from hilum.config import SplitConfig
 from hilum.errors import ConfigError
@@ -30,6 +30,10 @@ def index(
     output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write.")] = Path("index.csv"),
     classes: ClassesOption = None,
     check: Annotated[bool, typer.Option(help="Decode every file to check it.")] = True,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Number of images to use, at most; whole groups are drawn at random.")
+    ] = None,
+    seed: SeedOption = 0,
 ) -> None:
     """Index a dataset and report problems with its files."""
     from hilum.data.index import build_index, save_index, table_of
@@ -38,7 +42,7 @@ def index(
     if table is not None and output.exists() and output.samefile(table):
         raise ConfigError(f"--output '{output}' is the dataset's own CSV.", hint="Choose another --output.")
     with counting("Checking files") as progress:
-        built = build_index(data, classes=classes, check=check, progress=progress)
+        built = build_index(data, classes=classes, check=check, limit=limit, seed=seed, progress=progress)
     save_index(built, output)
     console.print(_table(built))
     show_findings(built.findings)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ def build_index(
     *,
     classes: Sequence[str] | None = None,
     check: bool = True,
+    limit: int | None = None,
+    seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Index:
     """Index a folder of class folders, or a CSV file, and return its records and findings.
@@ -74,6 +77,8 @@ def build_index(
         data: Folder or CSV file.
         classes: Keep only these labels, and records without a label; all labels by default.
         check: Decode every file (hilum.data.integrity); False only checks that the files exist.
+        limit: Use at most this many images, whole groups drawn at random; all images by default.
+        seed: Random seed of the draw.
         progress: Called with (records checked, total records).
 
     Raises:
@@ -91,6 +96,8 @@ def build_index(
     except OSError as error:
         raise DataError(f"Cannot read '{data}': {error}.", hint="Check the permissions of its folders.") from error
     chosen, left_out = _select(records, classes)
+    if limit is not None:
+        chosen = _draw(chosen, limit, seed)
     root = _common_root(chosen)
     kept, absent = drop_absent(chosen, root=root)
     findings += absent
@@ -259,6 +266,20 @@ def _select(records: Sequence[Record], classes: Sequence[str] | None) -> tuple[l
     chosen = [record for record in records if record.label is None or record.label in classes]
     others = Counter(record.label for record in records if record.label is not None and record.label not in classes)
     return chosen, dict(sorted(others.items()))
+
+
+def _draw(records: Sequence[Record], limit: int, seed: int) -> list[Record]:
+    """Return at most ``limit`` records, whole groups in random order, in the order that they had."""
+    groups: dict[str | Path, list[int]] = defaultdict(list)
+    for position, record in enumerate(records):
+        groups[record.group or record.image_path].append(position)
+    names = list(groups)
+    random.Random(seed).shuffle(names)
+    drawn: list[int] = []
+    for name in names:
+        if len(drawn) + len(groups[name]) <= limit:
+            drawn += groups[name]
+    return [records[position] for position in sorted(drawn)]
 
 
 def _common_root(records: Sequence[Record]) -> Path:
