@@ -187,3 +187,8 @@ def test_is_lean(tmp_path: Path, option: str | None) -> None:
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, timeout=60)
     assert done.returncode == 0
     assert done.stderr.decode().strip() == "[]"
+
+
+def test_the_packaged_model_is_the_default() -> None:
+    assert "hilum default" in said()
+    assert "hilum default" in said("--card").splitlines()[0]

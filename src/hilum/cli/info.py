@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -32,9 +33,10 @@ class _Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         """Give a bare ``--card`` its value, ``bundle``."""
-        full: list[str] = []
-        for word, following in zip(args, [*args[1:], ""], strict=True):
-            full.append("--card=bundle" if word == "--card" and following not in _CARDS else word)
+        full = [
+            "--card=bundle" if word == "--card" and following not in _CARDS else word
+            for word, following in pairwise([*args, ""])
+        ]
         return super().parse_args(ctx, full)
 
 
