@@ -113,7 +113,7 @@ def test_outputs_are_those_that_the_commands_print(page: str) -> None:
 FOREIGN = {
     "Requires-Python >=3.10", "No matching distribution found", "DataLoader worker", "is killed by signal: Bus error",
     "A module that was compiled using NumPy 1.x cannot be run in NumPy 2", "No space left on device",
-    "got: Address already in use",
+    ": Address already in use",
 }  # fmt: skip
 """Messages of other programs that docs/troubleshooting.md explains."""
 
