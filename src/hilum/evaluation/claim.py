@@ -168,8 +168,8 @@ def claim_markdown(report: Report) -> str:
         f"# CLAIM 2024 checklist: {_cell(report.model.name)}, {split_title(report.split.name)}",
         "",
         f"Written by hilum {report.hilum_version}. *From this run* is what the evaluation knows; *for the author* is "
-        f"what it cannot know and does not claim. Items, abridged in hilum's own words, after {SOURCE} Check them against "
-        "the published table before you submit.",
+        f"what it cannot know and does not claim. Items, abridged in hilum's own words, after {SOURCE} Check them "
+        "against the published table before you submit.",
     ]
     for section in SECTIONS:
         lines += [
