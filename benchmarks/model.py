@@ -30,7 +30,8 @@ from hilum.bundle.prediction_sets import softmax
 from hilum.data.cache import cache_folder, open_cache
 from hilum.data.index import build_index
 from hilum.data.table import read_rows, read_table
-from hilum.evaluation.compare import aligned, compare
+from hilum.evaluation.alignment import aligned
+from hilum.evaluation.compare import compare
 from hilum.evaluation.localization import EVIDENCE, GRAD_CAM, RANDOM, localization_result
 from hilum.evaluation.localization_table import LocalizationTable
 from hilum.evaluation.measure import score_records

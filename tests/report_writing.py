@@ -8,8 +8,21 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hilum.audit.report import AuditFinding, AuditReport, DataFacts
-from hilum.evaluation.report import Contrast, Estimate, Failure, Figure, ModelRef, Report, Settings, SplitRef
+from hilum.audit.report import AuditFinding, AuditReport, Conclusion, DataFacts
+from hilum.config import load_config
+from hilum.evaluation.failure_images import FailureImages
+from hilum.evaluation.report import (
+    Contrast,
+    Estimate,
+    Failure,
+    Figure,
+    ModelRef,
+    Provenance,
+    Report,
+    Settings,
+    SplitFacts,
+    SplitRef,
+)
 from hilum.metrics.scores import Scores, confusion_counts
 from hilum.metrics.table import figures_of
 from hilum.phantoms.chest import draw_phantom
@@ -95,7 +108,8 @@ def trust_parts() -> dict[str, Any]:
     bins = [
         {"confidence": c, "accuracy": estimate(c - 0.1), "low": c - 0.1, "high": c + 0.05} for c in (0.4, 0.6, 0.8, 0.9)
     ]
-    state = {"ece": estimate(0.1), "brier": estimate(0.3), "nll": estimate(0.5), "bins": bins}
+    merged = [{**bins[0], "confidence": 0.5, "accuracy": estimate(0.4, n=80), "high": 0.65}, *bins[2:]]
+    state = {"ece": estimate(0.1), "brier": estimate(0.3), "nll": estimate(0.5), "bins": bins, "diagram": merged}
     levels = [
         {
             "level": level,
@@ -133,12 +147,38 @@ def trust_parts() -> dict[str, Any]:
     }
 
 
+def provenance(**parts: Any) -> Provenance:
+    """The provenance of a run of three epochs on two sources, the second of which is not in its training split."""
+    facts = {
+        name: SplitFacts(
+            images=n, groups=n // 2, labeled=n, with_masks=n // 4, classes={NAMES[0]: n // 3, NAMES[1]: n - n // 3},
+            sources={"north": n} if name == "train" else {"north": n - 10, "south": 10},
+        )
+        for name, n in (("train", 600), ("val", 130), ("test", 120))
+    }  # fmt: skip
+    config = load_config(overrides={"training": {"epochs": 3, "seed": 77}, "preprocess": {"size": 64}})
+    loss = {1: 2.0, 2: 1.0, 3: 1.5}
+    fields: dict[str, Any] = {
+        "data": facts, "partition": "drawn", "partition_seed": 42, "grouped": True, "left_out": {"unreadable": 4},
+        "trained_sources": ("north",), "training": (config.model_dump(mode="json", exclude={"data": True}),),
+        "initial_weights": "random", "parameters": 1_234_567,
+        "epochs": tuple({"epoch": e, "train_loss": v / 2, "val_loss": v, "val_auc": None} for e, v in loss.items()),
+        "software": {"hilum": "0.0.0", "torch": "2.0"}, "hardware": {"processor": "a <fast> one"},
+    }  # fmt: skip
+    return Provenance(**{**fields, **parts})
+
+
+def failure_drawings(seed: int = 0, *, has_evidence: bool | None = True) -> FailureImages:
+    """Two phantoms in place of a failure and its overlay."""
+    return FailureImages(plain=image_png(seed), overlay=image_png(seed + 1), has_evidence=has_evidence)
+
+
 def audit_report(**parts: Any) -> AuditReport:
     """An audit with something in every part; ``parts`` replaces some."""
     probes = [
         {"probe": name, "positive": "COVID", "negative": "Normal", "auc": estimate(value), "chance_low": 0.42}
-        | {"chance_high": 0.58, "p_value": 0.0004, "counts": [20, 20], "groups": [20, 20]}
-        for name, value in (("border", 0.93), ("histogram", 0.99), ("source", None))
+        | {"chance_high": 0.58, "p_value": 0.0004, "counts": [20, 20], "groups": [20, 20], "severity": severity}
+        for name, value, severity in (("border", 0.93, "error"), ("histogram", 0.99, "info"), ("source", None, "info"))
     ]
     score = {"accuracy": estimate(0.9), "balanced_accuracy": estimate(0.8), "auc": estimate(0.95)}
     plain = {"index": None, "balanced_index": None, "follows_background": None}
@@ -175,9 +215,13 @@ def audit_report(**parts: Any) -> AuditReport:
         name="images & more", images=42, readable=40, with_masks=10, groups=41, classes={"COVID": 20, "Normal": 22},
         sources={"north": {"COVID": 20}, "south": {"Normal": 15}}, splits={"train": 30, "test": 12},
     )  # fmt: skip
+    fact = {"value": "10 × 10", "share": 0.5}
+    files = dict.fromkeys(("COVID", "Normal"), dict.fromkeys(("size", "format", "mode", "bits"), fact))
+    conclusion = Conclusion(text="The data offer <shortcuts>.", data="shortcut", model="relies_on_them", leaks=0)
     every: dict[str, Any] = {
-        "hilum_version": "0.0.0", "data": data, "findings": findings, "duplicates": duplicates,
-        "probes": tuple(probes), "model": model, "robustness": tuple(robustness), "seconds": 12.3,
+        "hilum_version": "0.0.0", "conclusion": conclusion, "data": data, "files": files, "findings": findings,
+        "duplicates": duplicates, "probes": tuple(probes), "model": model, "robustness": tuple(robustness),
+        "seconds": 12.3,
     }  # fmt: skip
     return AuditReport(**{**every, **parts})
 

@@ -110,6 +110,11 @@ def p_value(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
+def split_title(name: str) -> str:
+    """Return ``test split``; ``all images`` for the split named ``all``."""
+    return "all images" if name == "all" else f"{name} split"
+
+
 def words(name: str) -> str:
     """Return a name in snake case with spaces for underscores."""
     return name.replace("_", " ")
@@ -124,6 +129,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "percent": percent,
     "p_value": p_value,
     "words": words,
+    "split_title": split_title,
 }
 """These functions as Jinja filters."""
 

@@ -13,12 +13,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Step:
-    """Callbacks for the steps of a long operation.
+    """Callbacks for the steps of a long command.
 
     Attributes:
-        begin: Called with the title of a step when it begins; returns the step's progress callback, or None.
+        begin: Called with the title of a step when it begins; returns its progress callback, or None.
         found: Called with the findings of a step, such as files that are left out.
+        expected: Called before the work with the estimated time in seconds and what it is spent on. None skips the
+            estimate, which takes a second or two.
     """
 
     begin: Callable[[str], Progress | None] = lambda title: None
     found: Callable[[Sequence[Finding]], None] = lambda findings: None
+    expected: Callable[[float, str], None] | None = None

@@ -9,7 +9,7 @@ import pytest
 from image_writing import color, encode, gray
 from PIL import Image
 
-from hilum.audit.features import IMAGE_PROBES, FileFacts, file_facts, image_features
+from hilum.audit.features import IMAGE_PROBES, FileFacts, commonest_file_facts, file_facts, image_features
 from hilum.phantoms.chest import draw_phantom
 from hilum.types import Radiograph
 
@@ -48,6 +48,19 @@ def test_the_header_tells_mode_density_and_a_jpegs_coarseness() -> None:
 def test_dicom_is_a_format_and_damage_has_no_facts() -> None:
     assert file_facts(b"\0" * 128 + b"DICM" + b"\0" * 20) == FileFacts("DICOM")
     assert file_facts(b"no image at all") == FileFacts()
+
+
+def test_the_commonest_file_facts_and_their_shares() -> None:
+    image = np.full((40, 60), 9, np.uint8)
+    table = [_features(image, None, FileFacts("JPEG", "RGB"))["file"] for _ in range(3)]
+    table.append(image_features(Radiograph(np.full((8, 9), 9, np.uint16), 12), FileFacts("DICOM"), None)["file"])
+    assert commonest_file_facts(np.stack(table)) == {
+        "size": {"value": "60 × 40", "share": 0.75},
+        "format": {"value": "JPEG", "share": 0.75},
+        "mode": {"value": "RGB", "share": 0.75},
+        "bits": {"value": "8", "share": 0.75},
+    }
+    assert commonest_file_facts(table[3][None])["mode"]["value"] == "–"
 
 
 def test_vectors_have_one_length_whatever_the_image() -> None:

@@ -255,7 +255,7 @@ def test_limit_draws_images_in_the_proportions_of_the_classes() -> None:
     points = _measure(backend, limit=20, progress=lambda done, total: calls.append((done, total)))
     assert backend.images == 20 * 41
     assert {point.accuracy.n for point in points} == {20}
-    assert calls == [(done, 41) for done in range(1, 42)]
+    assert calls == [(done, 20 * 41) for done in range(20, 20 * 41 + 1, 20)]
 
 
 def test_refusals_say_what_came() -> None:

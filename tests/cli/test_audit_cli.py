@@ -82,14 +82,14 @@ def test_clean_images_pass_and_notes_of_probes_are_one_line(hilum: Hilum, tmp_pa
     assert (report.data.images, report.data.readable, report.data.groups) == (24, 24, 24)
     assert report.data.splits == {"test": 6, "train": 18}
     assert len(report.probes) == 5
+    assert report.files["COVID"]["size"] == {"value": f"{SIDE} × {SIDE}", "share": 1.0}
+    assert report.conclusion is not None
+    assert (report.conclusion.data, report.conclusion.model, report.conclusion.leaks) == ("none_found", "no_model", 0)
     assert "24 of 24 images read, 24 groups" in printed
     notes = sum(finding.is_probe_note for finding in report.findings)
-    assert f"\n{notes} probes found nothing" in printed
+    assert f"\n{notes} probes " in printed
     assert "probe_histogram" not in printed
-    assert f"Report in {out / 'audit.html'}" in printed
-    html = (out / "audit.html").read_text(encoding="utf-8")
-    assert html.index("index source") < html.index(f"<summary>{notes} probes found nothing")
-    assert html.index(f"<summary>{notes} probes found nothing") < html.index("shortcut border")
+    assert str(out / "audit.html") in printed
 
 
 def test_copies_across_splits_are_errors(hilum: Hilum, tmp_path: Path) -> None:
@@ -118,7 +118,9 @@ def test_copies_across_splits_are_errors(hilum: Hilum, tmp_path: Path) -> None:
         ("0.png", "copy.png"), ("9.png", "near.jpg"),
     }  # fmt: skip
     assert (out / "audit.html").read_text(encoding="utf-8").count("data:image/png;base64") == 2
-    assert printed.index("error duplicate_across_splits") < printed.index("warning duplicate_across_groups")
+    assert printed.index("duplicate_across_splits") < printed.index("duplicate_across_groups")
+    assert report.conclusion is not None
+    assert report.conclusion.leaks == 2
 
 
 def test_splits_of_a_split_file(hilum: Hilum, tmp_path: Path) -> None:
@@ -136,10 +138,18 @@ def test_a_planted_marker_is_an_error(hilum: Hilum, tmp_path: Path) -> None:
     printed = hilum("audit", tmp_path / "data", "--output", tmp_path / "out", "--strict", *FEW, code=1)
     report = _report(tmp_path / "out")
     assert "shortcut_border" in _errors(report)
-    assert "error shortcut_border: COVID against Normal can be told from the border alone" in printed
+    assert report.conclusion is not None
+    assert report.conclusion.data == "shortcut"
+    lines = printed.splitlines()
+    first = lines.index(report.conclusion.text)  # after the estimate, before all else
+    assert all("60" not in line or "about" in line for line in lines[:first])
+    assert any("shortcut_border" in line for line in lines[first:])
+    html = (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
+    assert html.index(report.conclusion.text) < html.index('class="matrix"') < html.index('id="pictures"')
     (border,) = [probe for probe in report.probes if probe["probe"] == "border"]
     assert border["auc"]["value"] > 0.75
-    assert report.not_run == {"model": "No bundle was given: name one with --bundle."}
+    assert border["severity"] == "error"
+    assert list(report.not_run) == ["model"]
 
 
 @pytest.mark.slow
@@ -171,6 +181,36 @@ def test_a_model_is_audited_beside_its_data(
     assert report.model["images"] + report.model["left_out"] == 24
 
 
+def test_the_time_is_told_before_the_work(hilum: Hilum, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hilum.audit import run
+
+    told: list[float] = []
+    monkeypatch.setattr("hilum.cli.audit._expect", lambda seconds, work: told.append(seconds))
+    whole = run.scan
+    monkeypatch.setattr(run, "scan", lambda *args, **options: (told.append(0), whole(*args, **options))[1])
+    hilum("audit", _write(tmp_path, _table(tmp_path, 6)), "--output", tmp_path / "out", *FEW)
+    assert told[0] > 0
+    assert told[1] == 0
+
+
+def test_an_interrupted_audit_writes_no_report(hilum: Hilum, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hilum.audit.run.run_probes", stop)
+    hilum("audit", _write(tmp_path, _table(tmp_path, 6)), "--output", tmp_path / "out", *FEW, code=130)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_classes_that_the_model_does_not_know_are_refused_before_the_work(hilum: Hilum, tmp_path: Path) -> None:
+    rows = [{**row, "label": "Zebra"} if row["label"] == "COVID" else row for row in _table(tmp_path, 6)]
+    data = _write(tmp_path, rows)
+    printed = hilum("audit", data, "--bundle", "default", "--output", tmp_path / "out", code=2)
+    assert "Zebra" in printed
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_bad_files_do_not_stop_the_audit_of_a_model(hilum: Hilum, trained_run: RunFolder, tmp_path: Path) -> None:
     rows = [{**row, "mask": ""} for row in _table(tmp_path, 16)]
@@ -183,10 +223,10 @@ def test_bad_files_do_not_stop_the_audit_of_a_model(hilum: Hilum, trained_run: R
     report = _report(tmp_path / "out")
     assert {*_errors(report)} - {"background_swap"} == {"unreadable"}  # what so small a model reads is not asked here
     assert "unusable_mask" in [finding.check for finding in report.findings]
-    assert report.model is not None or "no lung" in report.not_run["model"]
+    assert report.model is not None or "no lungs" in report.not_run["model"]
 
 
-@pytest.mark.parametrize(("labels", "said"), [((), "the data have 0"), (("Normal",), "the data have 1")])
+@pytest.mark.parametrize(("labels", "said"), [((), "have 0"), (("Normal",), "have 1")])
 def test_without_two_classes_there_are_no_probes(
     hilum: Hilum, tmp_path: Path, labels: tuple[str, ...], said: str
 ) -> None:
@@ -198,6 +238,8 @@ def test_without_two_classes_there_are_no_probes(
     assert said in report.not_run["probes"]
     assert report.not_run["probes"] in printed
     assert report.not_run["probes"] in (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
+    assert report.conclusion is not None
+    assert report.conclusion.data == "not_measured"
     assert report.data.classes == {labels[0] if labels else "(none)": 6}
 
 
@@ -230,7 +272,8 @@ def test_a_split_of_other_data_is_refused(hilum: Hilum, tmp_path: Path) -> None:
     hilum("split", tmp_path / "one", "--output", tmp_path / "split.json")
     words = ("--split-file", tmp_path / "split.json", "--output", tmp_path / "out")
     printed = hilum("audit", tmp_path / "more", *words, code=2)
-    assert "got 2 that are not there (first: 12.png)" in printed
+    assert "2 images" in printed
+    assert "12.png" in printed
 
 
 def test_the_lean_install_finds_duplicates_and_says_what_it_lacks(tmp_path: Path) -> None:
@@ -245,6 +288,6 @@ def test_the_lean_install_finds_duplicates_and_says_what_it_lacks(tmp_path: Path
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("1 They need ")
+    assert done.stdout.startswith("1 ")
     assert done.stdout.strip().endswith('pip install ".[train]"')
     assert _errors(_report(tmp_path / "out"))[0] == "duplicate_across_splits"

@@ -78,7 +78,7 @@ REFUSALS: dict[str, tuple[Command, str]] = {
         lambda w, r: ["split", w / "data", "--test-fraction", "0.9", "--output", w / "split.json"],
         "split.val_fraction + split.test_fraction",
     ),
-    "phantom, folder in use": (lambda w, r: ["phantom", w / "notes"], "has something in it"),
+    "phantom, folder in use": (lambda w, r: ["phantom", w / "notes"], "not an empty folder"),
     "phantom, below a file": (lambda w, r: ["phantom", w / "file" / "x", "--count", "4"], "Cannot write"),
     "train, no data": (lambda w, r: ["train", "--output", w / "new"], "No data to train on"),
     "train, empty folder": (lambda w, r: ["train", w / "nothing", "--dry-run"], "class folders"),

@@ -93,6 +93,36 @@ def test_a_bundle_measures_as_the_run_that_it_came_from(results: Path, of_bundle
         assert "grad-cam" in report.localization["methods"]
 
 
+def test_a_report_knows_where_model_and_data_come_from(results: Path, of_bundle: Path, run: RunFolder) -> None:
+    mine, other = (load_report(folder / "report.json").provenance for folder in (results, of_bundle))
+    assert mine is not None
+    assert other is not None
+    index, split = load_index(run.index), load_split(run.split)
+    assert {name: facts.images for name, facts in mine.data.items()} == {
+        name: sum(counts.values()) for name, counts in split.counts.items()
+    }
+    assert {name: facts.classes for name, facts in mine.data.items()} == split.counts
+    assert other.data == {"test": mine.data["test"]}
+    assert (mine.partition, mine.partition_seed, other.partition) == ("drawn", 42, "given")
+    assert mine.grouped == other.grouped == any(record.group for record in index.records)
+    assert mine.trained_sources == other.trained_sources == ("phantom",)
+    assert mine.parameters == other.parameters
+    assert "ImageNet" in str(mine.initial_weights)
+    assert mine.training[-1]["training"]["epochs"] == other.training[-1]["training"]["epochs"] == 1
+    assert (len(mine.epochs), mine.best_epoch, other.epochs, other.best_epoch) == (1, 1, (), None)
+    assert "seconds" not in mine.epochs[0]
+    assert mine.software["hilum"]
+    for folder in (results, of_bundle):
+        text = (folder / "report.json").read_text(encoding="utf-8")
+        assert str(run.root.parent) not in text  # no path of this machine
+        html = (folder / "report.html").read_text(encoding="utf-8")
+        failures = load_report(folder / "report.json").failures
+        assert failures
+        assert html.count("data:image/jpeg") == 2 * len(failures)
+    assert "training_loss" not in {path.stem for path in (results / "plots").iterdir()}  # in the page alone
+    assert '<section id="curves">' in (results / "report.html").read_text(encoding="utf-8")
+
+
 def test_the_bundle_carries_the_runs_calibration(results: Path, of_bundle: Path, run: RunFolder) -> None:
     kept = json.loads(run.calibration.read_text(encoding="utf-8"))
     manifest = load_bundle(run.bundle).manifest
@@ -150,7 +180,7 @@ def test_another_tools_table_goes_into_the_folder_evaluation(
 def test_compare_tells_of_two_folders(hilum: Hilum, results: Path, of_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "comparison.json"
     printed = hilum("compare", results, of_bundle, "--output", out, *FEW)
-    assert "cannot tell A and B apart" in " ".join(printed.split())
+    assert "No significant difference between A and B" in " ".join(printed.split())
     assert f"A: {results}" in printed
     found = json.loads(out.read_text(encoding="utf-8"))
     assert (found["a"], found["b"]) == (str(results), str(of_bundle))
@@ -340,7 +370,7 @@ def test_a_source_that_cannot_be_left_out_is_named(
     source: str, words: str, hilum: Hilum, two_sources: RunFolder, tmp_path: Path
 ) -> None:
     output = refused(hilum, "evaluate", two_sources.root, "--leave-out", source, "--output", tmp_path / "out")
-    assert f"got {source}: " in output
+    assert f"source {source} cannot be left out" in output
     assert words in output
     assert not (tmp_path / "out").exists()
     assert not two_sources.held_out(source).exists()
@@ -372,13 +402,13 @@ def test_a_label_that_the_bundle_does_not_know_is_told_before_the_files_are_read
     monkeypatch.setattr("hilum.data.index.check_records", None)
     for command in (("evaluate",), ("recalibrate", "--output", tmp_path / "out")):
         output = refused(hilum, command[0], run.bundle, tmp_path, *command[1:])
-        assert "got Healthy" in output
+        assert "no class Healthy" in output
 
 
 def test_the_only_source_cannot_be_left_out(hilum: Hilum, run: RunFolder) -> None:
     output = refused(hilum, "evaluate", run.root, "--leave-out", "phantom")
     assert "without it COVID, Lung_Opacity, Normal, Viral Pneumonia has no image in the train split" in output
-    assert "got none" in refused(hilum, "evaluate", run.root, "--leave-one-source-out")
+    assert "No source can be left out" in refused(hilum, "evaluate", run.root, "--leave-one-source-out")
     assert not (run.root / "held_out").exists()
 
 

@@ -109,7 +109,7 @@ SHARED = {
     "--bundle": {"audit", "predict", "gate", "serve", "app", "dicomweb"},
     "--output": {
         "index", "split", "audit", "train", "train-gate", "export", "import-checkpoint", "evaluate", "compare",
-        "recalibrate", "predict", "gate",
+        "recalibrate", "predict", "gate", "info",
     },
     "--gate": {"predict", "gate", "serve", "app", "dicomweb"},
     "--limit": {"index", "audit", "predict", "dicomweb"},

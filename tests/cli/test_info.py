@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from huggingface_hub import ModelCard
 from typer.testing import CliRunner
 
 from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, Manifest, write_bundle
@@ -107,16 +109,73 @@ def test_the_manifest_and_the_card_come_whole(tmp_path: Path) -> None:
     assert said(tmp_path / "bundle", "--card") == CARD
 
 
+def test_the_card_for_the_hub_has_metadata_that_equal_the_bundle(tmp_path: Path) -> None:
+    sealed = make_bundle(tmp_path / "bundle", split_digest="d" * 64)
+    text = said(tmp_path / "bundle", "--card", "hf")
+    _, front, body = text.split("---\n", 2)
+    data = yaml.safe_load(front)
+    assert body.endswith(CARD)
+    assert {key: data[key] for key in ("license", "library_name", "pipeline_tag")} == {
+        "license": "unknown", "library_name": "hilum", "pipeline_tag": "image-classification",
+    }  # fmt: skip
+    assert "image-segmentation" in data["tags"]
+    assert data["metrics"] == ["accuracy", "recall", "precision"]  # Dice has no value
+    (model,) = data["model-index"]
+    (result,) = model["results"]
+    assert model["name"] == sealed.name
+    assert result["task"]["type"] == "image-classification"
+    assert {key: result["dataset"][key] for key in ("split", "args")} == {
+        "split": "test", "args": {"split_sha256": "d" * 64},
+    }  # fmt: skip
+    assert "kermany, nih" in result["dataset"]["name"]
+    known = [f for f in sealed.metrics["test"] if f["source"] is None and f["value"] is not None]
+    assert [metric["value"] for metric in result["metrics"]] == [f["value"] for f in known]
+    assert [metric["args"]["n"] for metric in result["metrics"]] == [f["n"] for f in known]
+    accuracy, recall, _ = result["metrics"]
+    assert accuracy["args"] == {"n": 1234, "confidence_level": 0.95, "low": 0.9, "high": 0.925}
+    assert recall["args"] == {"n": 7, "class": "[red]Opacity"}
+
+
+def test_the_card_for_the_hub_is_what_the_hub_parses(tmp_path: Path) -> None:
+    tiny = figure("iou", value=1e-07, low=0.0, high=1e-05)
+    make_bundle(tmp_path / "b.hilum", name='Röntgen: "a" # b', metrics={"test": [figure("mcc"), tiny]})
+    text = said(tmp_path / "b.hilum", "--card", "hf")
+    card = ModelCard(text)
+    found = [(r.task_type, r.metric_type, r.metric_value) for r in card.data.eval_results]
+    assert found == [
+        ("image-classification", "matthews_correlation", 0.9125), ("image-segmentation", "mean_iou", 1e-07),
+    ]  # fmt: skip
+    assert card.data.model_name == 'Röntgen: "a" # b'
+    said(tmp_path / "b.hilum", "--card", "hf", "--output", tmp_path / "README.md")
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == text
+
+
+def test_the_card_for_the_hub_of_a_bundle_without_metrics(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "bundle", metrics={})
+    data = yaml.safe_load(said(tmp_path / "bundle", "--card", "hf").split("---\n")[1])
+    assert not {"metrics", "model-index"} & data.keys()
+
+
+@pytest.mark.parametrize("words", [["--card"], ["--card", "bundle"], ["--card=bundle"]])
+def test_the_card_is_the_bundles_own_where_none_is_named(words: list[str], tmp_path: Path) -> None:
+    make_bundle(tmp_path / "bundle")
+    for order in ([str(tmp_path / "bundle"), *words], [*words, str(tmp_path / "bundle")]):
+        assert said(*order) == CARD
+
+
 def test_refusals(tmp_path: Path) -> None:
     make_bundle(tmp_path / "bundle", metrics={"test": {"accuracy": 0.9}})
     assert "--json" in said(tmp_path / "bundle", "--json", "--card", code=2)
-    assert "test metrics" in said(tmp_path / "bundle", code=2)
+    assert "--card" in said(tmp_path / "bundle", "--output", tmp_path / "out", code=2)
+    for option in ((), ("--card", "hf")):
+        assert "test metrics" in said(tmp_path / "bundle", *option, code=2)
+    assert not (tmp_path / "out").exists()
     assert "nothing" in said(tmp_path / "nothing", code=2)
     (tmp_path / "bundle" / MODEL_CARD).write_text("changed")
     assert "MODEL_CARD.md" in said(tmp_path / "bundle", "--card", code=2)
 
 
-@pytest.mark.parametrize("option", [None, "--json", "--card"])
+@pytest.mark.parametrize("option", [None, "--json", "--card", "--card=hf"])
 def test_is_lean(tmp_path: Path, option: str | None) -> None:
     make_bundle(tmp_path / "bundle")
     code = (
@@ -128,3 +187,8 @@ def test_is_lean(tmp_path: Path, option: str | None) -> None:
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, timeout=60)
     assert done.returncode == 0
     assert done.stderr.decode().strip() == "[]"
+
+
+def test_the_packaged_model_is_the_default() -> None:
+    assert "hilum default" in said()
+    assert said("--card").startswith("# Model card")

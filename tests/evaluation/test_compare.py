@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from html_references import external_references
 from score_making import scores_of
 from sklearn.metrics import accuracy_score, roc_auc_score
 from typer.testing import CliRunner
@@ -16,14 +18,24 @@ from typer.testing import CliRunner
 from hilum.bundle.prediction_sets import softmax
 from hilum.cli.compare import app
 from hilum.errors import DataError
-from hilum.evaluation.compare import Comparison, Difference, compare, figure_name, open_scores, verdict
+from hilum.evaluation.compare import (
+    Comparison,
+    Difference,
+    compare,
+    counts_of,
+    figure_name,
+    n_of,
+    open_scores,
+    verdict,
+)
+from hilum.evaluation.compare_page import write_comparison_page
 from hilum.evaluation.predictions import write_predictions
 from hilum.evaluation.report import ModelRef
 from hilum.evaluation.results import Evaluated, write_evaluation
 from hilum.metrics.bootstrap import resampled_weights
 from hilum.metrics.delong import delong_test, holm
 from hilum.metrics.scores import Scores
-from hilum.metrics.table import Key, statistics_of
+from hilum.metrics.table import Key, rests_on, statistics_of
 
 
 def _scores(signal: float = 1.0, seed: int = 0, count: int = 150) -> Scores:
@@ -131,6 +143,47 @@ def test_delongs_test_is_clustered_and_adjusted_by_holm() -> None:
     assert own[1].b == pytest.approx(roc_auc_score(a.labels[rows] == 1, b.probabilities[rows, 1]))
     contrasts = [d for d in found.values() if d.versus is not None and d.source is not None]
     assert [d.p_holm for d in contrasts] == holm([math.nan if d.p is None else d.p for d in contrasts])
+
+
+def test_every_difference_names_its_n() -> None:
+    a, b = _scores(seed=1), _scores(1.3, seed=2)
+    found = compare(a, b, resamples=10)
+    assert (found.images, found.labeled, found.with_masks) == (150, a.labeled.sum(), a.masked.sum())
+    own, other = rests_on(a), rests_on(b)
+    rests = {key: own[key] | other[key] for key in own}  # of precision: what either predicts as the class
+    for key, difference in _found(found).items():
+        assert difference.n == rests[key].sum(), key
+        if difference.method == "bootstrap":
+            assert (difference.n_positive, difference.n_negative) == (None, None)
+            assert n_of(difference) == f"{difference.n:,}"
+            continue
+        among = a.labeled if key.versus is None else rests[key]
+        positive = a.labels[among] == a.class_names.index(str(key.class_name))
+        assert (difference.n_positive, difference.n_negative) == (positive.sum(), (~positive).sum()), key
+        assert n_of(difference) == f"{positive.sum()} / {(~positive).sum()}"
+
+
+def test_the_page_has_every_figure_with_its_n(tmp_path: Path) -> None:
+    a, b = _scores(0.5, seed=1), _scores(2.5, seed=2)
+    rows = np.arange(150)
+    for found in (
+        compare(a, b, resamples=20),
+        compare(replace(a, seen=rows < 20), replace(b, seen=rows < 10), resamples=20),
+        compare(
+            replace(a, labels=np.where(a.labels == 2, -1, a.labels)),
+            replace(b, labels=np.where(a.labels == 2, -1, a.labels)),
+            resamples=20,
+        ),
+    ):
+        write_comparison_page(found, tmp_path / "ab.html", names=("<one>", "two"))
+        html = (tmp_path / "ab.html").read_text(encoding="utf-8")
+        assert external_references(html) == set()
+        assert verdict(found) in html
+        assert "&lt;one&gt;" in html
+        parts = [found] if found.unseen is None else [found.unseen, found]
+        cells = re.findall(r'</th><td class="num">([\d,/ ]+)</td>', html)
+        assert sorted(cells) == sorted(n_of(d) for part in parts for d in part.differences)
+        assert all(counts_of(part) in html for part in parts)
 
 
 def test_bootstrap_is_paired() -> None:
@@ -254,3 +307,10 @@ def test_command_prints_the_table_and_writes_json(tmp_path: Path) -> None:
     assert accuracy["difference"] == pytest.approx(accuracy["b"] - accuracy["a"])
     assert content["verdict"] in result.output.replace("\n", "")
     assert (content["images"], content["resamples"]) == (150, 100)
+    assert content["labeled"] == accuracy["n"]
+    area = next(d for d in content["differences"] if d["method"] == "delong" and d["versus"] is None)
+    assert area["n_positive"] + area["n_negative"] == content["labeled"]
+    assert f"{area['n_positive']} / {area['n_negative']}" in result.output
+    command[3] = str(tmp_path / "compared.html")
+    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
+    assert content["verdict"] in (tmp_path / "compared.html").read_text(encoding="utf-8")

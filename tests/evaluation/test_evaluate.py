@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sklearn.metrics
-from report_writing import NAMES, made_up_scores, trust_parts
+from report_writing import NAMES, made_up_scores, provenance, trust_parts
 
 from hilum.bundle.training_hashes import Extent
 from hilum.errors import ConfigError, DataError
@@ -33,7 +33,9 @@ from hilum.metrics.scores import Scores
 from hilum.metrics.table import figures_of
 
 MODEL = ModelRef(kind="run", name="one", id="f" * 64)
-FILES = {"report.json", "report.html", "predictions.csv", "evaluation.json", "plots", "classification_report.json"}
+FILES = {"report.json", "report.html", "claim.html", "claim.md", "predictions.csv", "evaluation.json", "plots"} | {
+    "classification_report.json"
+}
 Parts = dict[str, Any]
 
 
@@ -274,6 +276,7 @@ VARIANTS: dict[str, Callable[[], Evaluated]] = {
     "no groups or sources": lambda: _evaluated(replace(made_up_scores(), groups=("",) * 120, sources=(None,) * 120)),
     "some seen": lambda: _evaluated(_seen(made_up_scores()), training_images="all"),
     "part known": lambda: _evaluated(_seen(made_up_scores()), training_images="part"),
+    "provenance": lambda: _evaluated(provenance=provenance(), localization=None),
     "all seen": lambda: _evaluated(replace(made_up_scores(), seen=np.ones(120, np.bool_)), training_images="all"),
     "an absent class": lambda: _evaluated(replace(made_up_scores(), labels=np.arange(120) % 2)),
 }  # fmt: skip
@@ -431,6 +434,20 @@ def test_a_report_of_an_earlier_version_counts_films(written: tuple[Evaluated, P
     (tmp_path / "report.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"report\.json"):
         load_report(tmp_path / "report.json")
+
+
+def test_files_of_versions_without_provenance_and_diagram_are_read(
+    written: tuple[Evaluated, Path, Report], tmp_path: Path
+) -> None:
+    content = json.loads((written[1] / "report.json").read_text())
+    del content["provenance"], content["calibration"]["before"]["diagram"], content["calibration"]["after"]["diagram"]
+    (tmp_path / "report.json").write_text(json.dumps(content))
+    assert load_report(tmp_path / "report.json").figures == written[2].figures
+    (tmp_path / "predictions.csv").write_bytes((written[1] / "predictions.csv").read_bytes())
+    settings = json.loads((written[1] / "evaluation.json").read_text())
+    del settings["provenance"]
+    (tmp_path / "evaluation.json").write_text(json.dumps(settings))
+    assert read_evaluation(tmp_path)[0].provenance is None
 
 
 def test_a_report_of_another_form_is_named(written: tuple[Evaluated, Path, Report], tmp_path: Path) -> None:

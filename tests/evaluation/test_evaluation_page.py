@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from html_references import external_references
-from report_writing import estimate, image_png, made_up_scores, report_of, trust_parts
+from report_writing import (
+    estimate,
+    failure_drawings,
+    image_png,
+    made_up_scores,
+    provenance,
+    report_of,
+    trust_parts,
+)
 
 from hilum.errors import OutputError
 from hilum.evaluation.page import PAGE_FILE, write_page
@@ -83,6 +91,44 @@ def test_every_figure_of_the_classes_is_there_with_its_interval(report: Report, 
             assert f"<small>{bounds(figure, digits)}</small>" in html, figure
 
 
+def test_failures_without_images_are_a_table(report: Report, tmp_path: Path) -> None:
+    html = _page(report, tmp_path)
+    section = html[html.index('<section id="failures">') :]
+    assert [f"{failure.probability:.3f}" in section for failure in report.failures] == [True, True]
+    assert "<figure>" not in section
+
+
+def test_the_legend_of_the_evidence_is_there_where_the_network_gives_any(report: Report, tmp_path: Path) -> None:
+    for has_evidence, bands in ((True, 1), (False, 1), (None, 0)):
+        html = _page(report, tmp_path, images={"images/image-1.png": failure_drawings(has_evidence=has_evidence)})
+        assert html.count('class="swatch high"') == bands
+        assert html.count("No evidence drawn") == (has_evidence is False)
+
+
+def test_training_and_settings_come_from_the_run(report: Report, tmp_path: Path) -> None:
+    known = report.model_copy(update={"provenance": provenance()})
+    html = _page(known, tmp_path, plots={"training_loss": SVG})
+    assert _headings(html)[-4:] == ["failures", "curves", "settings", "method"]
+    assert html.count(base64.b64encode(SVG.encode()).decode()) == 1
+    assert provenance().best_epoch == 2
+    assert "epoch 2" in html
+    rows = dict(re.findall(r'<th scope="row"><code>(\w+)</code></th><td><code>([^<]*)</code>', html))
+    assert (rows["epochs"], rows["size"], rows["seed"]) == ("3", "64", "77")
+    changed = re.findall(r'<tr class="changed"><th scope="row"><code>(\w+)', html)
+    assert set(changed) == {"size", "epochs", "seed"}
+    assert html.count("<details") == len(provenance().training[0]) - 1  # but for the classes
+    assert "a &lt;fast&gt; one" in html
+    twice = known.model_copy(update={"provenance": provenance(training=provenance().training * 2)})
+    assert _page(twice, tmp_path).count("<details") == 2 * html.count("<details")
+
+
+def test_every_bin_of_the_reliability_diagram_has_its_n(report: Report, tmp_path: Path) -> None:
+    html = _page(report, tmp_path)
+    section = html[html.index('<section id="calibration">') : html.index('<section id="sets">')]
+    table = section[section.rindex("<table") :]
+    assert re.findall(r'<td class="num n">(\d+)</td>', table) == ["80", "40", "40"]
+
+
 def test_names_are_escaped(report: Report, tmp_path: Path) -> None:
     html = _page(report, tmp_path)
     assert "<script" not in html
@@ -93,10 +139,12 @@ def test_names_are_escaped(report: Report, tmp_path: Path) -> None:
 
 def test_it_is_self_contained_with_plots_and_images(report: Report, tmp_path: Path) -> None:
     png = image_png(0)
-    html = _page(report, tmp_path, plots={"reliability": SVG, "roc_curves": png}, images={"images/image-1.png": png})
-    assert external_references(html) == set()
+    drawn = failure_drawings(5)
+    html = _page(report, tmp_path, plots={"reliability": SVG, "roc_curves": png}, images={"images/image-1.png": drawn})
+    assert external_references(html) == {"href=claim.html"}
     assert html.count(base64.b64encode(SVG.encode()).decode()) == 1
-    assert html.count(base64.b64encode(png).decode()) == 2  # the curves and the failure
+    for image in (png, drawn.plain, drawn.overlay):
+        assert html.count(base64.b64encode(image).decode()) == 1
     assert html.count("no image") == 1  # the other failure
     assert all(re.search(r'alt="[^"]', tag) for tag in re.findall(r"<img[^>]*>", html))
     assert "http" not in re.sub(r"http-equiv", "", html)

@@ -14,7 +14,7 @@ from score_making import scores_of
 from sklearn.metrics import auc
 
 from hilum.errors import DataError, OutputError
-from hilum.evaluation.plots import overlays, sample_overlays, training, training_curves, write_plots
+from hilum.evaluation.plots import overlays, sample_overlays, training, training_curves, training_plots, write_plots
 from hilum.evaluation.plots.canvas import save_png
 from hilum.evaluation.plots.classes import confusion_matrix, precision_recall_curves, roc_curves
 from hilum.evaluation.plots.forest import Line, contrast_lines, forest, source_lines
@@ -71,6 +71,17 @@ def test_training_curves_are_the_columns(tmp_path: Path, epochs: int, figures: d
 def test_training_curves_without_masks_leave_dice_empty(tmp_path: Path, figures: dict[str, Figure]) -> None:
     training_curves(_rows(5, dice=math.nan), tmp_path)
     assert not figures["dice"].axes[0].lines
+
+
+def test_training_plots_leave_out_what_was_not_measured_and_mark_the_epoch() -> None:
+    rows: list[dict[str, float | None]] = [
+        {"epoch": e, "train_loss": 1 / e, "val_loss": None if e == 2 else 2 / e} for e in (1, 2, 3)
+    ]
+    plain, marked = training_plots(rows), training_plots(rows, best=3)
+    assert set(plain) == set(marked) == {"training_loss"}
+    assert ElementTree.fromstring(plain["training_loss"]).tag == "{http://www.w3.org/2000/svg}svg"
+    assert plain == training_plots(rows)
+    assert plain != marked
 
 
 def test_training_curves_refuse_no_epoch(tmp_path: Path) -> None:
@@ -152,14 +163,22 @@ def test_reliability_shows_both_states_and_their_intervals() -> None:
     calibration = trust_parts()["calibration"]
     figure = reliability(calibration, split="test")
     confidence, accuracy = _line(figure, "before: ECE 0.100")
-    assert confidence == [0.4, 0.6, 0.8, 0.9]
-    assert accuracy == pytest.approx([0.3, 0.5, 0.7, 0.8])
+    assert confidence == [0.5, 0.8, 0.9]  # the merged bins
+    assert accuracy == pytest.approx([0.4, 0.7, 0.8])
     assert _line(figure, "after: ECE 0.040")[0] == confidence
     upright = [line.get_ydata() for line in figure.axes[0].lines if len(set(np.asarray(line.get_xdata()))) == 1]
-    assert np.allclose(upright[0], (0.25, 0.35))
-    assert len(upright) == 8
+    assert np.allclose(upright[0], (0.35, 0.45))
+    assert len(upright) == 6
+    assert "40 to 80 images per dot" in figure.axes[0].get_title()
     alone = reliability({**calibration, "temperature": 1.0})
-    assert _line(alone, "as the network gives them: ECE 0.100")[0] == confidence
+    assert _line(alone, "not calibrated: ECE 0.100")[0] == confidence
+
+
+def test_reliability_of_an_earlier_report_has_the_bins_of_the_ece() -> None:
+    calibration = trust_parts()["calibration"]
+    for state in ("before", "after"):
+        calibration[state] = {key: value for key, value in calibration[state].items() if key != "diagram"}
+    assert _line(reliability(calibration), "after: ECE")[0] == [0.4, 0.6, 0.8, 0.9]
 
 
 def test_risk_coverage_marks_the_threshold() -> None:

@@ -177,7 +177,7 @@ def test_the_model_card_says_it_once(data: Path, done: tuple[Recalibration, Path
     card = load_bundle(done[1]).read(MODEL_CARD).decode()
     assert card.startswith(CARD)
     assert card.count("## Calibration") == 1
-    assert f"Temperature 1.250 before, {done[0].manifest.temperature:.3f} now" in card
+    assert f"Temperature 1.250 before, {done[0].manifest.temperature:.3f} after" in card
     again = recalibrate(done[1], data, tmp_path / "again", resamples=10)
     second = load_bundle(tmp_path / "again").read(MODEL_CARD).decode()
     assert second.startswith(CARD)

@@ -123,6 +123,26 @@ def test_figures_match_plain_loops() -> None:
         assert interval.n == 301
 
 
+@pytest.mark.parametrize("count", [10, 24, 60, 301, 374, 1000])
+def test_bins_of_the_diagram_are_those_of_the_ece_merged_to_25_images(count: int) -> None:
+    logits, labels = draw(count, seed=3, temperature=2.5)
+    figures = calibration_figures(logits, labels, np.arange(count), resamples=20)
+    sizes = [b.accuracy.n for b in figures.diagram]
+    assert sum(sizes) == sum(b.accuracy.n for b in figures.bins) == count
+    assert min(sizes) >= 25 or len(sizes) == 1
+    edges = {b.high for b in figures.bins}
+    confidence = softmax(logits).max(axis=1)
+    right = softmax(logits).argmax(axis=1) == labels
+    for b in figures.diagram:
+        inside = (confidence >= b.low) & (confidence <= b.high)
+        assert b.high in edges
+        assert b.accuracy.n == inside.sum()
+        assert b.accuracy.value == pytest.approx(right[inside].mean())
+        assert b.confidence == pytest.approx(confidence[inside].mean())
+    if count == 1000:
+        assert figures.diagram == figures.bins
+
+
 def test_equal_confidences_share_a_bin() -> None:
     confidence = np.repeat([0.6, 0.75, 0.9999], [100, 50, 250])
     logits = np.stack([np.log(confidence), np.log(1 - confidence)], axis=1)

@@ -1,1 +1,1 @@
-"""What a data set or a model gives away: duplicates, leaks and shortcuts."""
+"""Audit of a dataset and of a model: duplicates, leaks and shortcuts."""

@@ -1,4 +1,4 @@
-"""Which pairs of images may be copies: near neighbors under a projection learnt from the images themselves.
+"""Which pairs of images may be copies: near neighbors under a projection learned from the images themselves.
 
 The projection is Fisher's linear discriminant (Fisher 1936, Annals of Eugenics 7:179): it keeps the directions in
 which different images differ most, relative to how much one image differs from itself when it is turned, enlarged or
@@ -7,29 +7,31 @@ shifted a little. Neighbors then come from blocked matrix products.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.cpus import available_cpus
 from hilum.data.fingerprint import MINIATURE, Prints, signature
 
 NEIGHBORS = 5
-"""Neighbors of each image, and as many again of its enlarged center, that are compared by pixels."""
+"""Nearest images compared by pixels with each image, and as many again with its enlarged center."""
 
 COMPARE_ALL = 40
-"""Up to so many images, every pair is compared by pixels."""
+"""Up to this number of images, every pair is compared by pixels."""
 
 _DIMENSIONS = 128
-_SAMPLE, _MOVES = 1000, 6  # images from which the projection is learnt, and how often each is moved
+_SAMPLE, _MOVES = 1000, 6  # images from which the projection is learned, and how often each is moved
 _RIDGE = 0.1  # of the mean variance, added to the within-image scatter
 _BLOCK_CELLS = 1 << 24  # similarities held at once, 64 MiB
 _TURN, _STRETCH, _SQUEEZE, _SHIFT = 4.0, 0.12, 0.03, 0.05  # degrees, log scale, log aspect, share of the side
 
 
 class Candidates(NamedTuple):
-    """M pairs of rows to compare; one pair may stand there more than once, with another start."""
+    """M pairs of rows to compare; a pair may occur twice, with different starts."""
 
     first: NDArray[np.int64]  # (M,)
     second: NDArray[np.int64]  # (M,)
@@ -37,14 +39,14 @@ class Candidates(NamedTuple):
 
 
 def find_candidates(prints: Prints, rows: NDArray[np.int64] | None = None, *, seed: int = 0) -> Candidates:
-    """The pairs worth comparing by pixels, at most ``2 * NEIGHBORS`` per image; every pair of a small set.
+    """Return the pairs worth comparing by pixels, at most ``2 * NEIGHBORS`` per image; every pair of a small set.
 
     Work grows with the square of N (two products of N x 128 by 128 x N), memory with N.
 
     Args:
-        prints: of the images.
-        rows: (N,) those among which to look; all by default.
-        seed: of the sample and the moves that the projection is learnt from.
+        prints: The images' fingerprints.
+        rows: (N,) int64, the images to search; all by default.
+        seed: Seed of the sample and the moves that the projection is learned from.
     """
     rows = np.arange(len(prints)) if rows is None else rows
     count = rows.size
@@ -74,11 +76,16 @@ def _learn(
     images = _flat(prints.signatures[rows, 0])
     mean = images.mean(axis=0)
     within = np.zeros((images.shape[1], images.shape[1]))
-    times = max(_MOVES, min(24, 2000 // len(rows)))
-    for row, image in zip(rows, images, strict=True):
-        moved = np.stack([signature(_moved(prints.miniatures[row], random)) for _ in range(times)])
-        change = _flat(moved) - image
-        within += change.T @ change
+    times = learning_moves(len(rows)) // len(rows)
+    warps = [[_move(random) for _ in range(times)] for _ in rows]
+
+    def moved(place: int) -> NDArray[np.uint8]:
+        return np.stack([signature(_moved(prints.miniatures[rows[place]], warp)) for warp in warps[place]])
+
+    with ThreadPoolExecutor(available_cpus()) as pool:  # OpenCV releases the interpreter's lock
+        for image, signatures in zip(images, pool.map(moved, range(len(rows))), strict=True):
+            change = _flat(signatures) - image
+            within += change.T @ change
     within /= len(rows) * times
     within[np.diag_indices_from(within)] += _RIDGE * np.trace(within) / len(within) + 1e-6
     between = (images - mean).T @ (images - mean) / len(rows)
@@ -88,15 +95,25 @@ def _learn(
     return mean, (inverse.T @ vectors[:, best]).astype(np.float32)
 
 
-def _moved(miniature: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    """A miniature turned, enlarged, squeezed and shifted a little, its edge repeated outwards."""
+def learning_moves(count: int) -> int:
+    """Return how many moved miniatures the projection is learned from, of ``count`` images."""
+    used = min(count, _SAMPLE)
+    return used * max(_MOVES, min(24, 2000 // used))
+
+
+def _move(random: np.random.Generator) -> NDArray[np.float64]:
+    """A small turn, enlargement, squeeze and shift, (2, 3)."""
     turn = np.deg2rad(random.uniform(-_TURN, _TURN))
     scale = np.exp(random.uniform(-_STRETCH, _STRETCH))
     aspect = np.exp(random.uniform(-_SQUEEZE, _SQUEEZE))
     matrix = scale * np.array([[np.cos(turn) * aspect, -np.sin(turn)], [np.sin(turn), np.cos(turn) / aspect]])
     center = np.full(2, (MINIATURE - 1) / 2)
     shift = center - matrix @ center + random.uniform(-_SHIFT, _SHIFT, 2) * MINIATURE
-    warp = np.column_stack([matrix, shift])
+    return np.column_stack([matrix, shift])
+
+
+def _moved(miniature: NDArray[np.uint8], warp: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """A miniature after a move, its edge repeated outward."""
     return np.asarray(
         cv2.warpAffine(miniature, warp, (MINIATURE, MINIATURE), borderMode=cv2.BORDER_REPLICATE), np.uint8
     )

@@ -1,4 +1,4 @@
-"""Images that are there more than once: as equal bytes, or as copies that were resized, cropped, turned or re-encoded.
+"""Find images that occur more than once: equal files, and copies that were resized, cropped, rotated or re-encoded.
 
 Copies are common in public collections of chest radiographs and, across splits, make test results too good (Maguolo &
 Nanni 2021, Information Fusion 76:1; Roberts et al. 2021, Nature Machine Intelligence 3:199).
@@ -21,12 +21,12 @@ from hilum.types import NO_LABEL, SPLIT_NAMES, Record, SplitName
 
 @dataclass(frozen=True, order=True)
 class Pair:
-    """Two images of one image.
+    """Two files of one image.
 
     Attributes:
-        first: row of the image.
-        second: row of the other, greater than ``first``.
-        exact: the files have equal bytes.
+        first: Row of the image.
+        second: Row of the other, greater than ``first``.
+        exact: The files have equal bytes.
         similarity: 1 for equal bytes, else at least THRESHOLD, see verify.similarity.
     """
 
@@ -38,17 +38,17 @@ class Pair:
 
 @dataclass(frozen=True)
 class DuplicateSummary:
-    """How many, and between what. Two images are a pair here when ``joined`` puts them into one cluster.
+    """Counts of copies. Two files are a pair here when ``joined`` puts them into one cluster.
 
     Attributes:
-        exact_pairs: pairs found with equal bytes; n equal files give n - 1.
-        near_pairs: pairs found by pixels.
-        clusters: images that are there more than once.
-        images: images of those images.
-        surplus: images that could be left out: ``images`` less ``clusters``.
+        exact_pairs: Pairs found with equal bytes; n equal files give n - 1.
+        near_pairs: Pairs found by pixels.
+        clusters: Images that occur more than once.
+        images: Files of those images.
+        surplus: Files that can be left out: ``images`` less ``clusters``.
         class_names: K names, NO_LABEL last where an image of a pair has none.
         by_class: (K, K) int64, symmetric: pairs within a class on the diagonal, between two classes off it.
-        split_names: those of SPLIT_NAMES that have images.
+        split_names: Those of SPLIT_NAMES that have images.
         by_split: (S, S) int64, likewise; images without a split take no part.
     """
 
@@ -70,23 +70,23 @@ def find_duplicates(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Pair, ...]:
-    """The pairs of images that show one image, sorted.
+    """Return the pairs of files that show the same image, sorted.
 
-    Of equal files the first stands for all: each other is paired with it, and it alone is compared by pixels.
-    Enlargement or shrinking, cuts of 5% off every edge, monotone changes of gray, JPEG, turns of 3 degrees, borders
-    and two of these at once are looked through. Mirrored and inverted copies are not looked for.
+    Of equal files the first represents all: the others are paired with it, and it alone is compared by pixels.
+    Copies are found after resizing, cropping 5% off every edge, monotone changes of the gray scale, JPEG, rotation by
+    3 degrees, added borders, and two of these at once. Mirrored and inverted copies are not searched for.
 
     Args:
-        prints: of N images.
+        prints: Fingerprints of N images.
         sha256: N digests of the files' bytes.
         workers: threads; the number of processors by default.
-        progress: called with (pairs compared, pairs to compare).
+        progress: Called with (pairs compared, pairs to compare).
 
     Raises:
-        DataError: not one digest per image.
+        DataError: Not one digest per image.
     """
     if len(sha256) != len(prints):
-        raise DataError(f"Expected one digest for each of {len(prints)} prints, got {len(sha256)}.")
+        raise DataError(f"Expected one digest per fingerprint, {len(prints)}, got {len(sha256)}.")
     first_of: dict[str, int] = {}
     pairs = []
     for row, digest in enumerate(sha256):
@@ -106,7 +106,7 @@ def find_duplicates(
 
 
 def joined(pairs: Sequence[Pair], n: int) -> NDArray[np.int64]:
-    """The cluster of each image, (N,) int64: the least row that pairs, directly or through others, join it to."""
+    """Return the cluster of each image, (N,) int64: the lowest row that pairs join it to, directly or not."""
     root = list(range(n))
 
     def find(row: int) -> int:
@@ -122,18 +122,18 @@ def joined(pairs: Sequence[Pair], n: int) -> NDArray[np.int64]:
 
 
 def summarize(pairs: Sequence[Pair], records: Sequence[Record], splits: Sequence[SplitName | None]) -> DuplicateSummary:
-    """Count the pairs, per pair of classes and per pair of splits.
+    """Count the pairs per pair of classes and per pair of splits.
 
     Args:
-        pairs: as find_duplicates gives them.
+        pairs: The result of find_duplicates.
         records: N, in the order of the rows.
         splits: N names, None where there is none.
 
     Raises:
-        DataError: not one split per record.
+        DataError: Not one split per record.
     """
     if len(splits) != len(records):
-        raise DataError(f"Expected one split for each of {len(records)} records, got {len(splits)}.")
+        raise DataError(f"Expected one split per record, {len(records)}, got {len(splits)}.")
     clusters = joined(pairs, len(records))
     shared = np.flatnonzero(np.bincount(clusters, minlength=1)[clusters] > 1)
     labels = [record.label if record.label is not None else NO_LABEL for record in records]

@@ -1,10 +1,10 @@
-"""Images with their lungs taken away, or with nothing but their lungs: one pure function per treatment.
+"""Erase the lungs of an image, or all but the lungs: one pure function per treatment.
 
-Each takes a fitted image (S, S) uint8 and its lung mask (S, S) bool and returns a new (S, S) uint8, as DeGrave et al.
-(2021, Nat. Mach. Intell. 3:610) and Maguolo & Nanni (2021, Inf. Fusion 76:1) did to show that networks read hospitals.
-Lengths are shares of the side S. But for ``erase_blur``, what is erased has no say in what comes out, except by its
-outline. The padding of an image is never painted on, except by ``lungs_only``, which hides it too.
-An image whose mask is empty comes back unchanged: it must not be counted, see ``has_lungs``.
+Each takes a fitted image (S, S) uint8 and its lung mask (S, S) bool and returns a new (S, S) uint8, after DeGrave et
+al. (2021, Nat. Mach. Intell. 3:610) and Maguolo & Nanni (2021, Inf. Fusion 76:1), who showed that networks recognize
+hospitals. Lengths are shares of the side S. Except in ``erase_blur``, the erased pixels affect the result by their
+outline alone. The padding of an image is never painted on, except by ``lungs_only``, which hides it too. An image with
+an empty mask is returned unchanged and must not be counted, see ``has_lungs``.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ gray around it, which is likelier to be seen on an image, but carries what is ar
 
 
 def has_lungs(lungs: Mask) -> NDArray[np.bool_]:
-    """(N,) bool: which of N masks (N, S, S) cover at least MINIMUM_LUNG of the square."""
+    """Return which of N masks (N, S, S) cover at least MINIMUM_LUNG of the square, (N,) bool."""
     share = np.count_nonzero(lungs, axis=(1, 2)) / max(1, lungs.shape[1] * lungs.shape[2])
     return np.asarray(share >= MINIMUM_LUNG)
 
 
 def dilate(lung: Mask, share: float = DILATION) -> Mask:
-    """The mask grown by a disc of radius ``share`` of the side, at least one pixel."""
+    """Return the mask dilated by a disc of radius ``share`` of the side, at least one pixel."""
     radius = max(1, round(share * lung.shape[0]))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     return cv2.dilate(lung.astype(np.uint8), disc) > 0
 
 
 def erase_fill(image: Image, lung: Mask) -> Image:
-    """The dilated lungs filled with GRAY. No image looks so: a network may answer at random to it."""
+    """Fill the dilated lungs with GRAY. No radiograph looks like this, so a network may answer at random."""
     return _filled(image, _area(image, lung), GRAY)
 
 
 def erase_blur(image: Image, lung: Mask) -> Image:
-    """The dilated lungs blurred (BLUR), the image sharp around them, the edge soft.
+    """Blur the dilated lungs (BLUR) with a soft edge, and keep the rest of the image sharp.
 
-    Texture and outlines go; how dense the lung is on average stays.
+    Texture and outlines are removed; the mean density of the lungs remains.
     """
     if not lung.any():
         return np.array(image)
@@ -69,21 +69,21 @@ def erase_blur(image: Image, lung: Mask) -> Image:
 
 
 def erase_mean(image: Image, lung: Mask) -> Image:
-    """The dilated lungs filled with the mean of the ring around them (RING wide), black pixels left out."""
+    """Fill the dilated lungs with the mean of the ring around them (RING wide), leaving out black pixels."""
     area = _area(image, lung)
     ring = dilate(dilate(lung), RING) & ~dilate(lung) & (image > 0)
     return _filled(image, area, _mean(image, ring))
 
 
 def lungs_only(image: Image, lung: Mask) -> Image:
-    """All but the lungs filled with GRAY; the mask is not dilated, so that nothing else is seen."""
+    """Fill all but the lungs with GRAY; the mask is not dilated, so that nothing else is visible."""
     if not lung.any():
         return np.array(image)
     return _filled(image, ~lung, GRAY)
 
 
 def border_only(image: Image, lung: Mask) -> Image:
-    """All but the image's border (BORDER wide), less the dilated lungs, filled with GRAY."""
+    """Fill all but the border of the image (BORDER wide) with GRAY, and the dilated lungs too."""
     if not lung.any():
         return np.array(image)
     rows, columns = content_of(image)
@@ -94,7 +94,7 @@ def border_only(image: Image, lung: Mask) -> Image:
 
 
 def swap_background(image: Image, lung: Mask, other: Image, other_lung: Mask) -> Image:
-    """The lungs of ``image``, soft-edged (EDGE), at their own place over ``other`` with its own lungs erased.
+    """Place the lungs of ``image``, with a soft edge (EDGE), on ``other`` with its own lungs erased.
 
     The lungs of ``other`` are erased by ``erase_mean``. Gray levels are kept on both sides of the seam.
     """

@@ -1,14 +1,16 @@
-"""What an image shows beside the lung, as one short vector per probe. NumPy and OpenCV alone.
+"""Features of an image outside the lungs, one short vector per probe. Needs NumPy and OpenCV only.
 
-``file``, ``border`` and ``outside_lung`` hold nothing of the lung, so that a class that follows from them follows
-from a shortcut. ``thumbnail`` and ``histogram`` are of the whole image and can follow the disease itself. Noise and
-sharpness are measured at the file's own pixels, tones and shapes on a square of fixed size.
+``file``, ``border`` and ``outside_lung`` hold nothing of the lungs, so a class that they predict is predicted by a
+shortcut. ``thumbnail`` and ``histogram`` cover the whole image and may follow the disease itself. Noise and sharpness
+are measured on the file's own pixels, tones and shapes on a square of fixed size.
 """
 
 from __future__ import annotations
 
 import io
+from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -39,16 +41,16 @@ _FINEST = 0.1  # gray levels: below it noise is rounding
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What a file's header says.
+    """Facts in a file's header.
 
-    The size in bytes is not among them: it follows the image's content, and so the disease.
+    The size in bytes is not among them: it depends on the content of the image, and so on the disease.
 
     Attributes:
         format: ``PNG``, ``JPEG``, ``WEBP``, ``WEBP lossless``, ``DICOM``, ...; empty where it is not known.
         mode: Pillow's mode (``L``, ``RGB``, ``I;16``, ...); empty for DICOM.
-        quantization: the mean of a JPEG's luminance table, the coarser the higher; 0 for other formats.
-        density: dots per inch as declared; 0 where nothing is.
-        extras: how many further entries the header has (EXIF, color profile, software, progressive coding).
+        quantization: The mean of a JPEG's luminance table, the coarser the higher; 0 for other formats.
+        density: Dots per inch as declared; 0 where nothing is.
+        extras: How many further entries the header has (EXIF, color profile, software, progressive coding).
     """
 
     format: str = ""
@@ -59,7 +61,7 @@ class FileFacts:
 
 
 def file_facts(content: bytes) -> FileFacts:
-    """The facts in the header of a file's content; no pixel is decoded. What cannot be parsed has empty facts."""
+    """Read the facts in a file's header; no pixel is decoded. A header that cannot be parsed gives empty facts."""
     if content[128:132] == b"DICM":
         return FileFacts("DICOM")
     try:
@@ -75,16 +77,16 @@ def file_facts(content: bytes) -> FileFacts:
 
 
 def image_features(radiograph: Radiograph, facts: FileFacts, lung: NDArray[np.bool_] | None) -> dict[str, Features]:
-    """One vector per probe of IMAGE_PROBES.
+    """Return one vector per probe of IMAGE_PROBES.
 
     Args:
         radiograph: (H, W) pixels.
-        facts: of its file.
-        lung: (h, w) bool, the lungs, at any size of the same frame; None where no mask is known.
+        facts: Facts of its file.
+        lung: (h, w) bool, the lung mask of the same frame at any size; None without a mask.
 
     Returns:
-        Vectors float32; lengths are the same for every image. ``outside_lung`` is all NaN without a mask, or with one
-        that is empty or, dilated, covers the image.
+        Vectors of float32, of the same lengths for every image. ``outside_lung`` is all NaN without a mask, or with
+        one that is empty or, dilated, covers the image.
     """
     pixels = to_uint8(radiograph)
     square = np.asarray(_resize(pixels, _SIDE, _SIDE), np.float32)
@@ -105,6 +107,31 @@ def _file(radiograph: Radiograph, facts: FileFacts) -> Features:
     ]  # fmt: skip
     codes = [facts.format == name for name in _FORMATS] + [facts.mode == name for name in _MODES]
     return np.array([*numbers, *codes, radiograph.photometric_interpretation == "MONOCHROME1"], np.float32)
+
+
+def commonest_file_facts(features: Features) -> dict[str, dict[str, Any]]:
+    """Return the commonest size, format, color mode and bit depth of some files, each with its share.
+
+    Args:
+        features: (N, F) float32, rows of the probe ``file``; N at least 1.
+
+    Returns:
+        Fact to ``{"value": "1024 × 1024", "share": 0.97}``.
+    """
+    first = 9  # the numbers stand before the codes
+    formats = features[:, first : first + len(_FORMATS)]
+    modes = features[:, first + len(_FORMATS) : first + len(_FORMATS) + len(_MODES)]
+    columns = {
+        "size": [f"{width:.0f} × {height:.0f}" for width, height in features[:, :2]],
+        "format": [_FORMATS[int(row.argmax())] if row.any() else "other" for row in formats],
+        "mode": [_MODES[int(row.argmax())] if row.any() else "–" for row in modes],
+        "bits": [f"{bits:.0f}" for bits in features[:, 4]],
+    }
+    found = {}
+    for name, values in columns.items():
+        value, times = Counter(values).most_common(1)[0]
+        found[name] = {"value": value, "share": times / len(values)}
+    return found
 
 
 def _border(pixels: Features, square: Features) -> Features:

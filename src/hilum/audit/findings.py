@@ -1,55 +1,58 @@
-"""From measured shortcuts to findings: which probes and treatments say what, and how sure."""
+"""Turn measured shortcuts into findings. The statistics are computed in ``probes`` and ``model_shortcuts``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hilum.audit.model_shortcuts import CHECK, HEADLINE, SWAPPED, SWAPPED_SAME, ModelShortcuts
+from hilum.audit.probes import MIN_GROUPS, REST, ProbeResult
 from hilum.format import format_interval
 from hilum.types import Finding, Severity
 
-if TYPE_CHECKING:  # the probes belong to the train part, the words do not
-    from hilum.audit.probes import ProbeResult
-
-
 ALPHA = 0.025
-"""Highest family-wise p-value of a shortcut: the chance that a data set without any has one found. Half of the 5%
-that benchmarks/confounds.py allows, so that the bound holds with room."""
-
+"""Largest family-wise p-value of a shortcut: the probability that one is found in a dataset that has none. It is half
+of the 5% that benchmarks/confounds.py allows."""
 
 EFFECT = 0.60
-"""A shortcut is an error where its interval reaches this AUROC: an effect of 0.10 or more is not ruled out."""
+"""A shortcut is an error where the interval of its AUROC reaches this value."""
 
+ERROR_INDEX = 0.25
+"""A shortcut index whose lower bound is above this is an error."""
 
-_FROM = {
-    "file": "the file's size, format and depth alone",
+WARNING_INDEX = 0.10
+"""A shortcut index whose lower bound is above this is a warning."""
+
+WARNING_AUC = 0.60
+"""An AUROC without lungs whose lower bound is above this is a warning, whatever the index."""
+
+WARNING_SWAP = 0.05
+"""A loss of accuracy to another class's background whose lower bound is above this is a warning."""
+
+PROBE_INPUTS = {
+    "file": "file facts alone",
     "border": "the border alone",
     "outside_lung": "the image with the lungs erased",
     "source": "the source column alone",
     "thumbnail": "an 8×8 thumbnail",
-    "histogram": "the histogram",
+    "histogram": "the gray-level histogram",
 }
+"""What each probe sees, as inside a sentence."""
 
+_RANK: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 
 _share = partial(format_interval, digits=1, percent=True)
 _figure = partial(format_interval, digits=2)
 
-_RANK: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
-
 
 def verdicts(results: Iterable[ProbeResult]) -> tuple[Finding, ...]:
-    """One Finding per result, ``shortcut_<probe>`` or ``probe_<probe>``, the worst first, pairs of classes
-    before one against the rest, then by AUROC.
+    """Return one Finding per result, ``shortcut_<probe>`` or ``probe_<probe>``, each with severity_of the result.
 
-    ``error``: a shortcut probe beats chance over the whole family of tests (ALPHA), and its interval reaches EFFECT.
-    ``warning``: it beats chance, and the interval ends below. ``info``: all else. What sees the whole image
-    (thumbnail, histogram) may follow the disease itself, and is never more than ``info``.
+    The worst come first; among equals, pairs of classes before one class against the rest, then the higher AUROC.
     """
-    found = [(_severity(result), result) for result in results]
+    found = [(severity_of(result), result) for result in results]
     found.sort(key=_place)
     return tuple(Finding(_check(result), severity, sentence(result)) for severity, result in found)
 
@@ -63,7 +66,13 @@ def _check(result: ProbeResult) -> str:
     return f"shortcut_{result.probe}" if result.shortcut else f"probe_{result.probe}"
 
 
-def _severity(result: ProbeResult) -> Severity:
+def severity_of(result: ProbeResult) -> Severity:
+    """Return the severity of a probe's result.
+
+    ``error``: a shortcut probe beats chance over the whole family of tests (ALPHA), and its interval reaches EFFECT.
+    ``warning``: it beats chance, and the interval ends below EFFECT. ``info``: all else. Probes of the whole image
+    (thumbnail, histogram) may follow the disease itself and are never more than ``info``.
+    """
     if not (result.measurable and result.shortcut and result.p_value <= ALPHA):
         return "info"
     reaches = result.auc.high if result.auc.high == result.auc.high else result.auc.value  # NaN: one group
@@ -71,70 +80,75 @@ def _severity(result: ProbeResult) -> Severity:
 
 
 def sentence(result: ProbeResult) -> str:
-    """A result as one sentence."""
-    contrast = f"{result.positive} against {result.negative}"
-    source = _FROM.get(result.probe, result.probe)
+    """Return a result in words, with its figures."""
+    source = PROBE_INPUTS.get(result.probe, result.probe)
     if not result.measurable:
-        (more, groups), (fewer, rest) = zip(result.counts, result.groups, strict=True)
-        fewest = f"{more:,} in {groups:,} and {fewer:,} in {rest:,}"
-        return f"{contrast} from {source}: cannot be measured with {fewest} (images in groups)."
+        return f"{contrast_name(result.positive, result.negative)} by {source}: not measured, {too_few(result)}."
     figures = (
         f"AUROC {_figure(result.auc, with_n=True)}; chance {result.chance_low:.2f}–{result.chance_high:.2f}, "
         f"p = {result.p_value:.3f}"
     )
     if result.p_value > ALPHA:
-        return f"{contrast} cannot be told from {source}: {figures}."
-    whole = "" if result.shortcut else " The lung is in it, so that this may be the disease."
-    return f"{contrast} can be told from {source}: {figures}.{whole}"
+        return f"{told_apart(result, verb='were not')} by {source}: {figures}."
+    whole = "" if result.shortcut else " It sees the lungs, so this may be the disease itself."
+    return f"{told_apart(result)} by {source}: {figures}.{whole}"
 
 
-ERROR_INDEX = 0.25
-"""A headline index surely above this is an error."""
+def told_apart(result: ProbeResult, verb: str = "can be") -> str:
+    """Return ``COVID and Normal can be told apart``, or ``COVID can be told from the rest``."""
+    if result.negative == REST:
+        return f"{result.positive} {'was not' if verb == 'were not' else verb} told from {REST}"
+    return f"{result.positive} and {result.negative} {verb} told apart"
 
 
-WARNING_INDEX = 0.10
-"""A headline index surely above this is a warning."""
+def contrast_name(positive: str, negative: str) -> str:
+    """Return the name of a comparison of two classes, or of one class and the rest: ``COVID vs Normal``."""
+    return f"{positive} vs {negative}"
 
 
-WARNING_AUC = 0.60
-"""An AUROC without lungs surely above this is a warning, whatever the index."""
-
-
-WARNING_SWAP = 0.05
-"""A loss of accuracy to the background's class surely above this is a warning."""
+def too_few(result: ProbeResult) -> str:
+    """Return why a result could not be measured."""
+    if result.probe == "outside_lung" and not sum(result.counts):
+        return "no image has a lung mask"
+    (own, own_groups), (others, other_groups) = zip(result.counts, result.groups, strict=True)
+    return f"{MIN_GROUPS} groups of each are needed, got {own_groups} and {other_groups} ({own} and {others} images)"
 
 
 def model_findings(result: ModelShortcuts) -> tuple[Finding, ...]:
-    """What audit_model found, in words, errors first.
+    """Return what audit_model found as findings, errors first.
 
-    ``model_shortcut``: the headline index, or the balanced one where that is undefined. An error where it is surely
-    (lower bound) above ERROR_INDEX and both AUROCs without lungs, of HEADLINE and CHECK, surely above 0.5; a warning
-    where it is surely above WARNING_INDEX, both AUROCs above WARNING_AUC, or nothing can be said; else info.
-    ``border_alone`` and ``background_swap``: warnings, the latter an error where more images follow the background
-    than the lungs.
+    ``model_shortcut``: the headline index, or the balanced one where that is undefined. An error where its lower bound
+    is above ERROR_INDEX and those of both AUROCs without lungs, of HEADLINE and CHECK, are above 0.5; a warning where
+    it is above WARNING_INDEX, or both AUROCs above WARNING_AUC, or where the index cannot be measured; else info.
+    ``border_alone`` and ``background_swap``: warnings, the latter an error where more predictions follow the
+    background than the lungs.
     """
     findings = [_index_finding(result), *_border_finding(result), *_swap_finding(result)]
     if result.left_out:
         message = (
-            f"{result.left_out:,} labeled images have no lung mask to erase; the figures rest on {result.images:,}."
+            f"{result.left_out:,} labeled images have no lung mask to erase; the figures are of the other "
+            f"{result.images:,}."
         )
         findings.append(Finding("model_left_out", "info", message))
-    return tuple(sorted(findings, key=lambda finding: ("error", "warning", "info").index(finding.severity)))
+    return tuple(sorted(findings, key=lambda finding: _RANK[finding.severity]))
 
 
 def _index_finding(result: ModelShortcuts) -> Finding:
     score, images = result.score(HEADLINE), f"{result.images:,} images"
-    majority = f"the commonest class alone ({result.majority_class}) gives {result.majority_share:.0%}"
+    majority = f"always answering {result.majority_class} gives {result.majority_share:.0%}"
     index, word = result.shortcut_index, "Shortcut index"
     if np.isnan(index.value):
         index, word = result.balanced_index, "Balanced shortcut index"
     if np.isnan(index.value):
         accuracy = result.score("intact").accuracy
-        message = f"The model is right on {_share(accuracy)} of {images}; {majority}. There is no skill to explain."
+        message = (
+            f"The accuracy on {images} is {_share(accuracy)}; {majority}. The model does no better than a guess, so "
+            "its use of shortcuts cannot be measured."
+        )
         return Finding("model_shortcut", "warning", message)
-    erased = f"With the lungs erased the model is still right on {_share(score.accuracy)} of {images}; {majority}."
+    erased = f"With the lungs erased the accuracy on {images} is {_share(score.accuracy)}; {majority}."
     check = result.score(CHECK).auc
-    aucs = f"AUROC without lungs {_figure(score.auc)}, with a constant gray in their place {_figure(check)}."
+    aucs = f"AUROC without lungs {_figure(score.auc)}, with the lungs filled with one gray level {_figure(check)}."
     least = float(np.minimum(score.auc.low, check.low))
     severity: Severity = "warning"
     if np.isnan([index.low, least]).any():
@@ -142,11 +156,11 @@ def _index_finding(result: ModelShortcuts) -> Finding:
     elif index.low > ERROR_INDEX and least > 0.5:
         severity, meaning = "error", f"{min(index.value, 1):.0%} of its gain over a guess does not need the lungs."
     elif index.low > WARNING_INDEX and least <= 0.5:
-        meaning = "it may have read the gray that filled the lungs, since a constant one does not bear it out."
+        meaning = "it may come from the gray that filled the lungs, since filling with one gray level does not agree."
     elif index.low > WARNING_INDEX or least > WARNING_AUC:
-        meaning = "a part of what it knows does not come from the lungs."
+        meaning = "a part of its accuracy does not come from the lungs."
     else:
-        severity, meaning = "info", "little of what it knows is seen to come from elsewhere."
+        severity, meaning = "info", "no reliance on the rest of the image was found."
     return Finding("model_shortcut", severity, f"{erased} {word} {_figure(index)}: {meaning} {aucs}")
 
 
@@ -154,8 +168,8 @@ def _border_finding(result: ModelShortcuts) -> Iterator[Finding]:
     score = result.score("border_only")
     if score.auc.low > WARNING_AUC:
         message = (
-            f"From the border of the image alone the model tells the classes with AUROC {_figure(score.auc)} and is "
-            f"right on {_share(score.accuracy)} of {result.images:,} images."
+            f"Given the border of the image alone, the model tells the classes apart with AUROC {_figure(score.auc)} "
+            f"and accuracy {_share(score.accuracy)} on {result.images:,} images."
         )
         yield Finding("border_alone", "warning", message)
 
@@ -169,8 +183,8 @@ def _swap_finding(result: ModelShortcuts) -> Iterator[Finding]:
     if follows is None:
         return
     message = (
-        f"Over a background of another class the model is right on {_share(score.accuracy)} of {result.images:,} "
-        f"images, over one of the same class on {_share(same.accuracy)}; it names the background's class on "
-        f"{_share(follows)}."
+        f"With the lungs on the background of another class the accuracy on {result.images:,} images is "
+        f"{_share(score.accuracy)}, on another background of the same class {_share(same.accuracy)}; the prediction "
+        f"is the background's class in {_share(follows)}."
     )
     yield Finding("background_swap", "error" if follows.value > score.accuracy.value else "warning", message)

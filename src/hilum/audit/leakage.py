@@ -1,7 +1,7 @@
-"""What crosses where it must not: images between splits, patients between splits, one image under two labels.
+"""Find images and patients that are in more than one split, and copies of an image with different labels.
 
-A test image whose copy, or whose patient, was trained on is remembered, not recognized (Roberts et al. 2021, Nature
-Machine Intelligence 3:199).
+Test images whose copy or patient is in the training split make test results too good (Roberts et al. 2021, Nature
+Machine Intelligence 3:199). The pairs of copies come from ``duplicates``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from hilum.types import SPLIT_NAMES, Finding, Record, Severity, SplitName
 _SHOWN = 3
 
 
-_TESTED_TWICE = "a model is tested on what it was trained on. Give their images one `group` and draw the split again."
-_PATIENTS_TESTED = "patients are tested on whom the model was trained. Draw the split by group."
+_COPIES_CROSS = "Give the copies one `group` and split again."
+_GROUPS_CROSS = "Split again by group."
 
 
 class _Data(NamedTuple):
@@ -30,35 +30,37 @@ class _Data(NamedTuple):
 def leak_findings(
     records: Sequence[Record], names: Sequence[str], pairs: Sequence[Pair], splits: Sequence[SplitName | None]
 ) -> tuple[Finding, ...]:
-    """What the duplicates, groups, labels and splits say together, errors first; one Finding per check.
+    """Return what duplicates, groups, labels and splits show together, errors first; one Finding per check.
 
-    - ``duplicate_across_splits`` (error): images of one image are in two splits.
+    - ``duplicate_across_splits`` (error): copies of an image are in two splits.
     - ``group_across_splits`` (error): images of one group are in two splits.
-    - ``label_conflict`` (error): images of one image have different labels.
-    - ``duplicate_across_groups`` (warning): images of one image have no common group, so that a split may part them.
-    - ``duplicate_within_split`` (warning): images of one image are in one split; without splits, in the data.
+    - ``label_conflict`` (error): copies of an image have different labels.
+    - ``duplicate_across_groups`` (warning): copies of an image share no group, so that a split may separate them.
+    - ``duplicate_within_split`` (warning): copies of an image are in one split; without splits, in the data.
 
-    Images are of one image when pairs join them, directly or through others. The checks across splits are not run
-    where no image has a split; images without one take no part in them.
+    Images are copies when pairs join them, directly or through others. The checks across splits are not run where no
+    image has a split; images without one take no part in them.
 
     Args:
-        records: N, in the order of the pairs' rows.
-        names: N, what to call each in the findings.
-        pairs: as find_duplicates gives them.
-        splits: N names, None where there is none.
+        records: N records, in the order of the pairs' rows.
+        names: N names for the findings.
+        pairs: The result of find_duplicates.
+        splits: N split names, None where there is none.
 
     Raises:
-        DataError: the lengths differ.
+        DataError: The lengths differ.
     """
     if not len(records) == len(names) == len(splits):
-        lengths = f"{len(records)}, {len(names)} and {len(splits)}"
-        raise DataError(f"Expected as many names and splits as records, got {lengths}.")
+        lengths = f"{len(names)} names and {len(splits)} splits for {len(records)} records"
+        raise DataError(f"Names and splits must match the records in number, got {lengths}.")
     data = _Data(records, names, splits)
     copies = _copies(pairs, len(records))
     groups = _groups(records)
     found = (
-        _across_splits(data, copies, "duplicate_across_splits", "radiograph", _TESTED_TWICE),
-        _across_splits(data, groups, "group_across_splits", "group", _PATIENTS_TESTED),
+        _across_splits(
+            data, copies, "duplicate_across_splits", "image has copies", "images have copies", _COPIES_CROSS
+        ),
+        _across_splits(data, groups, "group_across_splits", "group has images", "groups have images", _GROUPS_CROSS),
         _conflict(data, copies),
         _across_groups(data, copies),
         _within(data, copies),
@@ -67,7 +69,7 @@ def leak_findings(
 
 
 def _copies(pairs: Sequence[Pair], count: int) -> list[list[int]]:
-    """The rows of each image that is there more than once."""
+    """The rows of each image that occurs more than once."""
     members: defaultdict[int, list[int]] = defaultdict(list)
     for row, cluster in enumerate(joined(pairs, count).tolist()):
         members[cluster].append(row)
@@ -83,10 +85,10 @@ def _groups(records: Sequence[Record]) -> list[list[int]]:
     return list(members.values())
 
 
-def _across_splits(data: _Data, sets: list[list[int]], check: str, what: str, consequence: str) -> Finding | None:
-    """Images or groups, given by their rows, of which a part is in one split and a part in another."""
+def _across_splits(data: _Data, sets: list[list[int]], check: str, one: str, more: str, remedy: str) -> Finding | None:
+    """Copies or groups, given by their rows, of which some are in one split and some in another."""
     hits = _crossing(data, sets)
-    text = f"{_standing(len(hits), what)} in more than one split ({_between(data, hits)}): {consequence}"
+    text = f"{_counted(len(hits), one, more)} in more than one split ({_between(data, hits)}). {remedy}"
     return _finding(check, "error", data, hits, text, lambda row: str(data.splits[row]))
 
 
@@ -94,8 +96,8 @@ def _conflict(data: _Data, copies: list[list[int]]) -> Finding | None:
     labels = [[data.records[row].label for row in rows] for rows in copies]
     hits = [rows for rows, own in zip(copies, labels, strict=True) if len({*own} - {None}) > 1]
     text = (
-        f"{_standing(len(hits), 'radiograph')} under more than one label: at most one of them is right. Keep the image "
-        "whose label is known to be true, or none."
+        f"{_counted(len(hits), 'image has copies', 'images have copies')} with different labels, of which at most one "
+        "is right. Keep the copy whose label is certain, or none."
     )
     return _finding("label_conflict", "error", data, hits, text, lambda row: str(data.records[row].label))
 
@@ -104,8 +106,8 @@ def _across_groups(data: _Data, copies: list[list[int]]) -> Finding | None:
     groups = [[data.records[row].group for row in rows] for rows in copies]
     hits = [rows for rows, own in zip(copies, groups, strict=True) if len({*own}) > 1 or own[0] is None]
     text = (
-        f"{_standing(len(hits), 'radiograph')} in images without a common group, which a split may part. Give them one "
-        "`group` before splitting."
+        f"{_counted(len(hits), 'image has copies', 'images have copies')} without a common group, which a split may "
+        "separate. Give the copies one `group` before splitting."
     )
     return _finding(
         "duplicate_across_groups", "warning", data, hits, text, lambda row: data.records[row].group or "no group"
@@ -124,10 +126,11 @@ def _within(data: _Data, copies: list[list[int]]) -> Finding | None:
         hits += kept.values()
         surplus.update({split or "": len(own) - 1 for split, own in kept.items()})
     more = ", ".join(f"{surplus[name]:,} in {name}" for name in SPLIT_NAMES if surplus[name])
-    where = "more than once in one split" if has_splits else "more than once in the data"
+    where = "the same split" if has_splits else "the data"
     text = (
-        f"{_standing(len(hits), 'radiograph')} {where}, {more or f'{surplus.total():,} images'} too many: they count "
-        "as often as they stand there, and n is smaller than it looks. Keep one image of each."
+        f"{_counted(len(hits), 'image has copies', 'images have copies')} in {where} "
+        f"(surplus: {more or f'{surplus.total():,} files'}), so n overstates the number of different images. Keep one "
+        "copy of each."
     )
     return _finding("duplicate_within_split", "warning", data, hits, text)
 
@@ -139,7 +142,7 @@ def _crossing(data: _Data, sets: Iterable[list[int]]) -> list[list[int]]:
 
 
 def _between(data: _Data, hits: list[list[int]]) -> str:
-    """Which splits share how many: ``train and test 12, train and val 3``."""
+    """How many each pair of splits shares: ``train and test 12, train and val 3``."""
     ways = Counter(tuple(name for name in SPLIT_NAMES if name in {data.splits[r] for r in rows}) for rows in hits)
     return ", ".join(f"{' and '.join(way)} {times:,}" for way, times in ways.most_common())
 
@@ -152,7 +155,7 @@ def _finding(
     text: str,
     detail: Callable[[int], str] | None = None,
 ) -> Finding | None:
-    """``text`` and the first sets, two images each; None without a hit."""
+    """A finding of ``text`` and the first sets, two images each; None without a hit."""
     if not hits:
         return None
     examples = []
@@ -167,5 +170,5 @@ def _finding(
     return Finding(check, severity, f"{text} First: {'; '.join(examples)}{more}.", named)
 
 
-def _standing(number: int, thing: str) -> str:
-    return f"{number:,} {thing} stands" if number == 1 else f"{number:,} {thing}s stand"
+def _counted(number: int, one: str, more: str) -> str:
+    return f"1 {one}" if number == 1 else f"{number:,} {more}"

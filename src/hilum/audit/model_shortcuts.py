@@ -1,18 +1,18 @@
-"""Does the network need the lungs? What it still gets right when they are erased, alone, or over another background.
+"""Measure whether a network needs the lungs: its scores with lungs erased, alone, or on another background.
 
 After DeGrave, Janizek & Lee (2021, Nat. Mach. Intell. 3:610) and Maguolo & Nanni (2021, Inf. Fusion 76:1).
 
 The **shortcut index** of a way of erasing is (e - m) / (a - m): a the accuracy on intact images, e on images without
 lungs, m the share of the commonest class. 0: without the lungs the network does no better than a guess; 1: it does not
-need them. The headline is that of ``erased_mean``. Blurring leaves the mean density of the lung, which an honest
-network may read, so the worst of the three would accuse it; a constant makes an image unlike any that the network has
-seen, so that it may call them all alike, and the index is low for no good reason. The mean of the surroundings does
-neither, but carries their gray to where a network looks for lungs. Hence the finding asks that ``erased_fill`` bears it
-out, by its AUROC, which is blind to calling them all alike. All three, and the index of their mean accuracy, are given.
+need them. The headline is that of ``erased_mean``. Blurring leaves the mean density of the lungs, which a network may
+rightly use, so the index of ``erased_blur`` can be too high. A constant gray makes an image unlike any in training, so
+that a network may give one answer to all, and the index of ``erased_fill`` can be too low. The mean of the surroundings
+does neither, but carries their gray to where a network looks for lungs. A finding therefore also requires the AUROC of
+``erased_fill``, which a common answer does not lower. All three, and the index of their mean accuracy, are reported.
 
-The **balanced index** is the same with balanced accuracy and a chance of 1/K: it also answers where the classes are so
-uneven that the commonest one leaves nothing to gain. A network that reads the heart, the bones or the age of the
-patient has an index above 0 too: it says that the lungs are not needed, not why.
+The **balanced index** is the same with balanced accuracy and a chance of 1/K. It is also defined where the classes are
+so uneven that the commonest one leaves nothing to gain. A network that uses the heart, the bones or the patient's age
+has an index above 0 too: the index says that the lungs are not needed, not why.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ TREATMENTS = ("intact", *ERASURES, *PARTS, SWAPPED, SWAPPED_SAME)
 
 @dataclass(frozen=True)
 class TreatedScore:
-    """What the network scores on the images after one treatment.
+    """A network's scores on the images after one treatment.
 
     Attributes:
-        treatment: one of TREATMENTS.
-        accuracy: against the image's label; with a swapped background, that of the lungs.
-        balanced_accuracy: mean recall over the classes.
-        auc: macro one-vs-rest AUROC.
-        index, balanced_index: the shortcut indices, for the ways of erasing alone; NaN where the network does no
+        treatment: One of TREATMENTS.
+        accuracy: Against the image's label; with a swapped background, that of the lungs.
+        balanced_accuracy: Mean recall over the classes.
+        auc: Macro one-vs-rest AUROC.
+        index, balanced_index: The shortcut indices, for the ways of erasing alone; NaN where the network does no
             better than the guess on intact images.
-        follows_background: share given the background's label, for swapped backgrounds alone.
+        follows_background: Share given the background's label, for swapped backgrounds alone.
     """
 
     treatment: str
@@ -73,18 +73,18 @@ class TreatedScore:
 
 @dataclass(frozen=True)
 class ModelShortcuts:
-    """What audit_model found. All intervals rest on the same images and the same resamples.
+    """The results of audit_model. All intervals rest on the same images and the same resamples.
 
     Attributes:
-        images: how many labeled images have lungs to erase.
-        left_out: how many labeled images have not, and were left out.
-        classes: how many classes have images.
-        majority_class: the commonest class of ``images``.
-        majority_share: its share, in [0, 1].
-        scores: one per treatment, in the order of TREATMENTS; without the swaps where there is one class alone.
-        shortcut_index, balanced_index: of HEADLINE.
-        mean_index: of the mean accuracy over the three ways of erasing.
-        background_effect: accuracy over a background of the same class less that over another class's, so that
+        images: How many labeled images have lungs to erase.
+        left_out: How many labeled images have not, and were left out.
+        classes: How many classes have images.
+        majority_class: The commonest class of ``images``.
+        majority_share: Its share, in [0, 1].
+        scores: One per treatment, in the order of TREATMENTS; without the swaps where there is one class alone.
+        shortcut_index, balanced_index: Of HEADLINE.
+        mean_index: Of the mean accuracy over the three ways of erasing.
+        background_effect: Accuracy over a background of the same class less that over another class's, so that
             what the cutting itself costs is not counted; None where there is one class alone.
     """
 
@@ -100,7 +100,7 @@ class ModelShortcuts:
     background_effect: Interval | None
 
     def score(self, treatment: str) -> TreatedScore:
-        """The score of one of TREATMENTS."""
+        """Return the score of one of TREATMENTS."""
         return next(score for score in self.scores if score.treatment == treatment)
 
 
@@ -149,37 +149,39 @@ def audit_model(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> ModelShortcuts:
-    """Score ``backend`` on the images after each of TREATMENTS.
+    """Score a network on the images after each of TREATMENTS.
 
     Every treatment is scored on the same images: labeled, with a mask of at least MINIMUM_LUNG of the square. Intervals
     are at 95%, clustered by group within classes; that a swapped image has two groups is not modeled. One batch of
     treated images is held at a time.
 
     Args:
-        backend: the engine.
+        backend: The inference engine.
         images: (N, S, S) uint8 fitted images, from fit_image with ``spec``; may be memory-mapped.
-        lungs: (N, S, S) bool: the reference mask where there is one, else the predicted one.
+        lungs: (N, S, S) bool, the reference mask where there is one, else the predicted one.
         labels: (N,) int64 in [-1, K); rows of -1 are left out.
         class_names: K names, the order of the logits.
         clusters: (N,) int64, the group of each image.
-        spec: the network's preprocessing.
-        temperature: logits are divided by it before softmax.
-        resamples, seed: of the bootstrap; the seed also draws the backgrounds.
-        progress: called with (images done, images in all), treatments together.
+        spec: The network's preprocessing.
+        temperature: Logits are divided by it before softmax.
+        batch_size: Images in one forward pass.
+        resamples: Bootstrap resamples.
+        seed: Seed of the bootstrap and of the choice of backgrounds.
+        progress: Called with (images done, images in all), all treatments together.
 
     Raises:
-        DataError: the lengths differ, no image is left, or the network's answer is not finite.
+        DataError: The lengths differ, no image is left, or the network's output is not finite.
     """
     if not len(images) == len(lungs) == labels.size == clusters.size:
         raise DataError(
-            f"Expected as many masks, labels and groups as images, got {len(images)} images, {len(lungs)} masks, "
-            f"{labels.size} labels and {clusters.size} groups."
+            f"Masks, labels and groups must match the images in number, got {len(lungs)}, {labels.size} and "
+            f"{clusters.size} for {len(images)} images."
         )
     rows: Rows = np.flatnonzero((labels >= 0) & has_lungs(lungs))
     if not rows.size:
         raise DataError(
-            "Expected labeled images with a lung mask to erase, got none.",
-            hint="Give masks, or a model that finds the lungs.",
+            "No labeled image has a lung mask, so there is nothing to erase.",
+            hint="Add lung masks, or use a model that segments the lungs.",
         )
     labeled = _Labeled(images, lungs, rows, labels[rows], _partners(labels[rows], np.random.default_rng(seed)))
     probabilities = {}
@@ -198,10 +200,10 @@ def audit_model(
 def run_changed(
     backend: Backend, count: int, change: Callable[[int], Image], spec: PreprocessSpec, classes: int, batch_size: int
 ) -> Iterator[tuple[slice, BackendOutput]]:
-    """The engine's output for ``change(0)``, ..., ``change(count - 1)``, images (S, S) uint8 that are made as needed.
+    """Yield the network's output for ``change(0)``, ..., ``change(count - 1)``, images (S, S) uint8 made as needed.
 
     Raises:
-        DataError: the logits are not (n, ``classes``) or not finite.
+        DataError: The logits are not (n, ``classes``) or not finite.
     """
     for start in range(0, count, batch_size):
         batch = slice(start, min(start + batch_size, count))
@@ -211,7 +213,7 @@ def run_changed(
             raise DataError(
                 f"Expected {classes} finite logits per image, got an array {logits.shape} with "
                 f"{np.count_nonzero(~np.isfinite(logits))} that are not finite.",
-                hint="Check that the model is the one of these classes.",
+                hint="Check that the model belongs to these classes.",
             )
         yield batch, output
 
@@ -268,7 +270,7 @@ def _intervals(
 
 
 def index_of(erased: FloatArray, intact: FloatArray, guess: FloatArray) -> FloatArray:
-    """The shortcut index: (erased - guess) / (intact - guess), NaN where intact images do no better than the guess."""
+    """Return the shortcut index (erased - guess) / (intact - guess); NaN where intact is no better than guess."""
     gain = intact - guess
     return divide(erased - guess, np.where(gain > 1e-9, gain, 0.0))
 

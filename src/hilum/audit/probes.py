@@ -1,17 +1,18 @@
-"""How well simple probes tell the classes from what is not the lung: cross-validated AUC against permuted labels.
+"""Probes for shortcuts: how well simple classifiers tell classes apart without seeing the lungs.
 
-A probe is linear in rank-normalized features. Per training fold it is fitted dense (ridge) and sparse (features
-whose correlation with the label is near the strongest one's, after Tibshirani et al. 2002, PNAS 99:6567), and an
-inner cross-validation chooses between them. Permuted labels are further columns of one matrix, so that a hundred
-refits cost little more than one. Groups are never split, and whole groups change labels when these are permuted.
+Their cross-validated AUROC is compared with that under permuted labels. A probe is linear in rank-normalized features.
+Per training fold it is fitted dense (ridge) and sparse (features whose correlation with the label is near the strongest
+one's, after Tibshirani et al. 2002, PNAS 99:6567), and an inner cross-validation chooses between them. Permuted labels
+are further columns of one matrix, so a hundred refits cost little more than one. Groups are never split, and whole
+groups change labels when these are permuted.
 
 A test by the out-of-fold AUC alone misses a weak shortcut that one feature shows, since the fit must find it among
 hundreds with four fifths of the images. The statistic is therefore the AUC plus the strongest single feature's
 product with the label, both in standard deviations of their permutations; the AUC is what is reported.
 
 The p-value is that of the largest statistic over the family of all shortcut probes and contrasts (Westfall & Young
-1993, Resampling-Based Multiple Testing): under no association whatever, one finding in the whole report has at
-most the probability that is asked for. Contrasts are permuted apart and combined as if independent, which is
+1993, Resampling-Based Multiple Testing): without any association, the probability of one finding in the whole report is
+at most the level asked for. Contrasts are permuted apart and combined as if independent, which is
 conservative where they share a class.
 """
 
@@ -30,16 +31,16 @@ from hilum.metrics.bootstrap import Interval, bootstrap
 from hilum.metrics.scores import FloatArray, divide, weighted_auc
 
 SHORTCUT_PROBES = ("file", "border", "outside_lung", "source")
-"""What holds nothing of the lung. Other probes are reported and stay out of the family of tests."""
+"""Probes that see nothing of the lungs. Other probes are reported and stay out of the family of tests."""
 
 REST = "the rest"
 """``negative`` of a contrast of one class against all others."""
 
 MIN_GROUPS = 10
-"""Fewest groups of each class for a contrast to be measurable."""
+"""Groups of each class that a contrast needs to be measurable."""
 
 MAX_IMAGES = 4000
-"""Most images of one contrast: of larger ones whole groups are drawn at random, as many images of each class."""
+"""Largest number of images of one contrast; of more, whole groups are drawn at random, balanced by class."""
 
 FOLDS = 5
 
@@ -51,19 +52,19 @@ _INDICATOR_VALUES = 8
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """One probe on one contrast.
+    """The result of one probe on one contrast.
 
     Attributes:
-        probe: the key of the features, or ``source``.
-        positive: the class that high scores mean.
-        negative: the other class, or REST.
-        auc: of the out-of-fold scores, with its interval clustered by group; NaN where it is not measurable.
+        probe: The key of the features, or ``source``.
+        positive: The class that high scores mean.
+        negative: The other class, or REST.
+        auc: Of the out-of-fold scores, with its interval clustered by group; NaN where it is not measurable.
         chance_low: 2.5th percentile of the AUC over permuted labels.
         chance_high: 97.5th percentile.
-        p_value: of the AUC and the strongest feature together (see the module); over the family of all shortcut
+        p_value: Of the AUC and the strongest feature together (see the module); over the family of all shortcut
             probes and contrasts for a shortcut probe, of its own for the others.
-        counts: images of the positive and of the negative class that were used.
-        groups: groups of each, likewise.
+        counts: Images of the positive and of the negative class that were used.
+        groups: Groups of each, likewise.
     """
 
     probe: str
@@ -78,17 +79,17 @@ class ProbeResult:
 
     @property
     def shortcut(self) -> bool:
-        """Whether what the probe sees holds nothing of the lung."""
+        """Whether the probe sees nothing of the lungs."""
         return self.probe in SHORTCUT_PROBES
 
     @property
     def pairwise(self) -> bool:
-        """Whether it is between two classes, and not against REST."""
+        """Whether the contrast is between two classes, not against REST."""
         return self.negative != REST
 
     @property
     def measurable(self) -> bool:
-        """Whether there were images enough."""
+        """Whether there were enough images."""
         return bool(np.isfinite(self.auc.value))
 
 
@@ -115,30 +116,30 @@ def run_probes(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[ProbeResult, ...]:
-    """Every probe on every pair of classes and, from three classes, on each against the rest.
+    """Run every probe on every pair of classes and, with three classes or more, on each class against the rest.
 
-    A row with a NaN is left out of that probe. ``source`` is added where two sources or more are named.
+    A row with a NaN is left out of that probe. ``source`` is added where two or more sources are named.
 
     Args:
-        features: per probe (N, F) float32.
+        features: Probe to (N, F) float32.
         labels: (N,) int64, index into ``class_names``, -1 where unknown.
         class_names: K names.
-        groups: N names; images of one group stay together. An empty name is a group of one.
-        sources: N names or None.
-        permutations: how many times labels are permuted.
-        seed: of folds, permutations and draws; equal seeds give equal results.
-        progress: called with (probes done, in all).
+        groups: N group names; images of one group stay together. An empty name is a group of one.
+        sources: N source names or None.
+        permutations: Number of label permutations.
+        seed: Seed of folds, permutations and draws; equal seeds give equal results.
+        progress: Called with (probes done, in all).
 
     Raises:
-        DataError: lengths differ.
-        ConfigError: fewer than 19 permutations, which cannot give p = 0.05.
+        DataError: Lengths differ.
+        ConfigError: Fewer than 19 permutations, which cannot give p = 0.05.
     """
     count = labels.size
     lengths = {"groups": len(groups), "sources": len(sources), **{name: len(rows) for name, rows in features.items()}}
     if wrong := {name: length for name, length in lengths.items() if length != count}:
         raise DataError(f"Expected {count} rows, one per label, got {wrong}.")
     if permutations < 19:
-        raise ConfigError(f"Expected at least 19 permutations, got {permutations}.", hint="199 is usual.")
+        raise ConfigError(f"Expected at least 19 permutations, got {permutations}.", hint="199 is the default.")
     names = [group or f"\0{row}" for row, group in enumerate(groups)]
     clusters = np.unique(names, return_inverse=True)[1].astype(np.int64)
     tables = {name: np.asarray(rows, np.float64) for name, rows in features.items()}
@@ -274,10 +275,10 @@ def _normalized(table: FloatArray) -> FloatArray:
 
 
 def out_of_fold(inputs: FloatArray, columns: FloatArray, folds: NDArray[np.int64]) -> FloatArray:
-    """Scores (n, T) of every image by models that have not seen its fold.
+    """Return scores (n, T) of every image by models that have not seen its fold.
 
-    Per column the kind of model is chosen by the correlation of its scores within the training folds: those of the
-    fold j by a model that has seen neither j nor the fold that is held out.
+    Per column the kind of model is chosen by the correlation of its scores within the training folds; the scores of
+    fold j come from a model that has seen neither j nor the held-out fold.
 
     Args:
         inputs: (n, M) float64.

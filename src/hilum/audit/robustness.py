@@ -1,7 +1,7 @@
-"""How far a network's answers move when images change as images do: eight changes at five strengths.
+"""Measure how a network's predictions change under eight common changes of the image, each at five strengths.
 
 After Hendrycks & Dietterich (2019, ICLR). Changes are made to the fitted image, inside its frame, so that padding stays
-black; rotation, scale and shift move the whole square, as training's augmentation does, and bring in black.
+black; rotation, scale and shift move the whole square, as the augmentation in training does, and fill it with black.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ Pass: TypeAlias = tuple[str, int]
 INTACT = "intact"
 LEVELS = 5
 STATISTICS = ("accuracy", "auc", "kept", "drop", "mask_dice")
+PASSES = 1 + LEVELS * 8
+"""The intact images, and each of CHANGES at each strength."""
 MILD = 2
-"""Up to this level an image is one that any reader would take."""
+"""Levels up to this one leave an image that a reader would accept."""
 WARNING_DROP = 0.05
-"""A loss of accuracy at a mild level that is surely above this is a warning."""
+"""A loss of accuracy at a mild level whose lower bound is above this is a warning."""
 
 
 class Scale(NamedTuple):
@@ -55,23 +57,23 @@ CHANGES = {
     "scale": Scale("factor, or its inverse", (1.05, 1.1, 1.2, 1.35, 1.5)),
     "shift": Scale("share of the side, one of four ways", (0.02, 0.05, 0.1, 0.15, 0.2)),
 }
-"""Where a change goes both ways, the way is drawn for each image, the same for all changes and strengths."""
+"""Where a change goes both ways, the direction is drawn per image, the same for all changes and strengths."""
 
 
 @dataclass(frozen=True)
 class RobustnessPoint:
-    """What the network scores on images changed in one way, at one strength.
+    """A network's scores on images after one change at one strength.
 
     Attributes:
-        change: one of CHANGES, or INTACT.
+        change: One of CHANGES, or INTACT.
         level: 1 (mildest) to 5; 0 for INTACT.
-        strength: in ``unit``.
-        unit: see CHANGES.
-        accuracy: against the image's label.
-        auc: macro one-vs-rest AUROC.
-        kept: share of images whose predicted label is that of the intact image.
-        drop: accuracy on the intact images less ``accuracy``, on the same resamples.
-        mask_dice: mean Dice of the predicted lungs with those of the intact image, moved alike.
+        strength: In ``unit``.
+        unit: See CHANGES.
+        accuracy: Share of images whose predicted label is the image's label.
+        auc: Macro one-vs-rest AUROC.
+        kept: Share of images whose predicted label is that of the intact image.
+        drop: Accuracy on the intact images less ``accuracy``, on the same resamples.
+        mask_dice: Mean Dice of the predicted lungs with those of the intact image, moved likewise.
     """
 
     change: str
@@ -101,29 +103,35 @@ def robustness(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[RobustnessPoint, ...]:
-    """Score ``backend`` on the same images intact and after each of CHANGES at each strength: 41 passes.
+    """Score a network on the same images intact and after each of CHANGES at each strength: 41 passes.
 
-    Intervals are at 95%, clustered by group within classes, their n is the number of images used.
+    Intervals are at 95%, clustered by group within classes; their n is the number of images used.
 
     Args:
-        backend: the engine.
-        images, labels, class_names, clusters, spec: as for hilum.audit.model_shortcuts.audit_model.
-        limit: use at most so many images, drawn at random in the proportions of the classes.
-        temperature: logits are divided by it before softmax.
-        mask_threshold: lung where the probability is above it.
-        resamples, seed: of the bootstrap; the seed also draws the images and the noise.
-        progress: called with (passes done, passes in all).
+        backend: The inference engine.
+        images: (N, S, S) uint8, fitted images.
+        labels: (N,) int64, -1 where unknown.
+        class_names: K names, the order of the logits.
+        clusters: (N,) int64, the group of each image.
+        spec: The network's preprocessing.
+        limit: Number of images to use, at most, drawn at random in the proportions of the classes.
+        temperature: Logits are divided by it before softmax.
+        mask_threshold: Pixels with a probability above it are lung.
+        batch_size: Images in one forward pass.
+        resamples: Bootstrap resamples.
+        seed: Seed of the bootstrap, of the choice of images and of the noise.
+        progress: Called with (images done, images in all), all passes together.
 
     Returns:
         INTACT, then CHANGES in their order, mildest first.
 
     Raises:
         ConfigError: ``limit`` is below 1.
-        DataError: the lengths differ, no image is labeled, or the network's answer is not finite.
+        DataError: The lengths differ, no image is labeled, or the network's output is not finite.
     """
     if not len(images) == labels.size == clusters.size:
         shapes = f"{len(images)} images, {labels.size} labels and {clusters.size} groups"
-        raise DataError(f"Expected as many labels and groups as images, got {shapes}.")
+        raise DataError(f"Labels and groups must match the images in number, got {shapes}.")
     rows = _chosen(labels, limit, seed)
     passes = [(INTACT, 0), *((change, level) for change in CHANGES for level in range(1, LEVELS + 1))]
     answers: dict[Pass, tuple[FloatArray, FloatArray]] = {}  # probabilities (N, K), mask Dice (N,)
@@ -137,18 +145,22 @@ def robustness(
                 lungs[batch] = found
             moved = [move_mask(lungs[rank], *key, int(rows[rank]), seed) for rank in range(batch.start, batch.stop)]
             agreement.append(dice_and_iou(found, np.stack(moved))[0])
+            if progress:
+                progress(step * rows.size + batch.stop, len(passes) * rows.size)
         answers[key] = softmax(np.concatenate(logits), temperature), np.concatenate(agreement)
-        if progress:
-            progress(step + 1, len(passes))
     intervals = _intervals(labels[rows], answers, clusters[rows], resamples, seed)
     return tuple(_point(key, intervals) for key in passes)
 
 
 def change_image(image: Image, change: str, level: int, row: int = 0, seed: int = 0) -> Image:
-    """One image (S, S) uint8 after one of CHANGES at ``level`` 0 (not at all) to 5; the same for the same arguments.
+    """Return an image (S, S) uint8 after one of CHANGES; the same arguments give the same image.
 
     Args:
-        row, seed: draw the noise, and which way a change goes that goes both ways.
+        image: (S, S) uint8, a fitted image.
+        change: One of CHANGES.
+        level: 0 (unchanged) to 5.
+        row: Row of the image, a seed of the noise and of the direction of a change that goes both ways.
+        seed: A second seed.
     """
     matrix = movement(change, level, image.shape[0], row, seed)
     if matrix is not None:
@@ -177,10 +189,10 @@ def change_image(image: Image, change: str, level: int, row: int = 0, seed: int 
 
 
 def movement(change: str, level: int, side: int, row: int = 0, seed: int = 0) -> NDArray[np.float64] | None:
-    """The (2, 3) affine matrix, from old to new pixel coordinates (x, y), of a change that moves the image, else None.
+    """Return the (2, 3) affine matrix from old to new pixel coordinates (x, y) of a change that moves the image.
 
     Rotation (anticlockwise or clockwise) and scale are about the center of the square; a shift goes right, left, down
-    or up.
+    or up. Other changes have none and give None.
     """
     if not level or change not in ("rotation", "scale", "shift"):
         return None
@@ -197,7 +209,7 @@ def movement(change: str, level: int, side: int, row: int = 0, seed: int = 0) ->
 
 
 def move_mask(mask: Mask, change: str, level: int, row: int = 0, seed: int = 0) -> Mask:
-    """A mask (S, S) bool moved as change_image moves the image, nearest; itself where the change moves nothing."""
+    """Return a mask (S, S) bool moved as change_image moves the image (nearest); itself where nothing moves."""
     matrix = movement(change, level, mask.shape[0], row, seed)
     if matrix is None:
         return mask
@@ -205,7 +217,7 @@ def move_mask(mask: Mask, change: str, level: int, row: int = 0, seed: int = 0) 
 
 
 def robustness_findings(points: tuple[RobustnessPoint, ...]) -> tuple[Finding, ...]:
-    """A warning for each change that costs more than WARNING_DROP (lower bound) at a mild level; info if none does."""
+    """Return a warning for each change that costs more than WARNING_DROP (lower bound) at a mild level, else info."""
     intact = next(point for point in points if point.change == INTACT)
     findings = []
     for change in CHANGES:
@@ -215,22 +227,23 @@ def robustness_findings(points: tuple[RobustnessPoint, ...]) -> tuple[Finding, .
             continue
         first, last = (format_interval(point.accuracy, 1, percent=True) for point in (intact, lost))
         message = (
-            f"The mild change {change}, {lost.strength:g} ({lost.unit}), takes the accuracy from {first} to {last}, a "
-            f"loss of {format_interval(lost.drop, 2)}, on {lost.accuracy.n:,} images."
+            f"A mild change ({change}, {lost.strength:g}; {lost.unit}) lowers the accuracy from {first} to {last}, by "
+            f"{format_interval(lost.drop, 2)}, on {lost.accuracy.n:,} images."
         )
         findings.append(Finding("robustness", "warning", message))
     if findings:
         return tuple(findings)
     worst = max((point for point in points if 0 < point.level <= MILD), key=lambda point: point.drop.value)
     message = (
-        f"No mild change surely costs more than {WARNING_DROP:.0%} of accuracy, on {intact.accuracy.n:,} images; the "
-        f"costliest is {worst.change}, {worst.strength:g} ({worst.unit}): {format_interval(worst.drop, 2)}."
+        f"No mild change was found to lower the accuracy by more than {WARNING_DROP:.0%}, on {intact.accuracy.n:,} "
+        f"images; the largest loss is {format_interval(worst.drop, 2)}, by {worst.change}, {worst.strength:g} "
+        f"({worst.unit})."
     )
     return (Finding("robustness", "info", message),)
 
 
 def _ways(row: int, seed: int) -> tuple[int, int]:
-    """Which way the changes go for an image, -1 or 1, and along which axis, 0 (x) or 1 (y)."""
+    """The direction of the changes of an image, -1 or 1, and their axis, 0 (x) or 1 (y)."""
     # Drawn, not alternating: the classes of a table's rows may alternate too.
     way, axis = np.random.default_rng([seed, row]).integers(2, size=2).tolist()
     return 2 * way - 1, axis
@@ -239,10 +252,10 @@ def _ways(row: int, seed: int) -> tuple[int, int]:
 def _chosen(labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:
     """At most ``limit`` labeled rows, ascending: every n-th of a list that is sorted by label, else shuffled."""
     if limit < 1:
-        raise ConfigError(f"Expected a limit of at least 1 image, got {limit}.", hint="500 is usual.")
+        raise ConfigError(f"Expected a limit of at least 1 image, got {limit}.", hint="500 is the default.")
     known = np.random.default_rng(seed).permutation(np.flatnonzero(labels >= 0))
     if not known.size:
-        raise DataError("Expected labeled images to measure robustness on, got none.")
+        raise DataError("No image has a label, so robustness cannot be measured.")
     ordered = known[np.argsort(labels[known], kind="stable")]
     count = min(limit, known.size)
     places = (np.arange(count) + 0.5) * known.size / count

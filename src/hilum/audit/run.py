@@ -1,4 +1,4 @@
-"""The audit: of the files, of what the data let a model cheat by, and of whether a model does."""
+"""Run an audit: duplicates, leaks, probes for shortcuts, and a model's use of them. The page is in ``page``."""
 
 from __future__ import annotations
 
@@ -15,26 +15,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum._version import __version__
+from hilum.audit.conclusion import conclude
+from hilum.audit.differences import Difference, difference_of
 from hilum.audit.duplicates import Pair, find_duplicates, summarize
 from hilum.audit.erasure import has_lungs
-from hilum.audit.findings import model_findings, verdicts
+from hilum.audit.estimate import estimate_seconds, workload
+from hilum.audit.features import commonest_file_facts
+from hilum.audit.findings import model_findings, severity_of, verdicts
 from hilum.audit.leakage import leak_findings
-from hilum.audit.model_shortcuts import audit_model
-from hilum.audit.probes import run_probes
+from hilum.audit.model_shortcuts import ModelShortcuts, audit_model
+from hilum.audit.probes import ProbeResult, run_probes
 from hilum.audit.report import AuditFinding, AuditReport, DataFacts
 from hilum.audit.robustness import robustness, robustness_findings
-from hilum.audit.scan import Scan, lung_finder, scan
+from hilum.audit.scan import LungFinder, Scan, lung_finder, scan
 from hilum.backends.base import Backend
 from hilum.backends.open import open_backend
 from hilum.bundle.bundle import Bundle, load_bundle
 from hilum.bundle.training_hashes import known_images
-from hilum.data.cache import cache_folder, open_cache
+from hilum.config import PreprocessSpec
+from hilum.data.cache import Cache, cache_folder, open_cache
 from hilum.data.index import Index, build_index
 from hilum.data.split import load_split
 from hilum.errors import DataError, OutputError, extra_hint
-from hilum.imaging.preprocess import to_uint8
+from hilum.imaging.preprocess import to_input, to_uint8
 from hilum.imaging.read import read_radiograph
-from hilum.progress import Step
+from hilum.progress import Progress, Step
 from hilum.storage import as_json, write_text
 from hilum.types import Finding, Record, SplitName
 
@@ -42,18 +47,22 @@ REPORT_FILE = "audit.json"
 PAGE_FILE = "audit.html"
 MOST_RECORDS = 100
 MOST_PAIRS = 12
+MOST_DIFFERENCES = 6
 _PAIR_SIDE = 256
+_BATCH = 32
 _RANK = {"error": 0, "warning": 1, "info": 2}
 
 
 @dataclass
 class _Parts:
-    """What the parts of an audit leave, as they are run."""
+    """The results of the parts of an audit, as they are run."""
 
     findings: list[Finding] = field(default_factory=list)
     sections: dict[str, Any] = field(default_factory=dict)
     not_run: dict[str, str] = field(default_factory=dict)
     images: dict[str, bytes] = field(default_factory=dict)
+    probes: tuple[ProbeResult, ...] = ()
+    shortcuts: ModelShortcuts | None = None
 
 
 def audit(
@@ -69,21 +78,24 @@ def audit(
     seed: int = 0,
     step: Step | None = None,
 ) -> AuditReport:
-    """Audit a data set, and a model on it; ``audit.json`` and ``audit.html`` go into ``out``.
+    """Audit a dataset, and a model on it; write ``audit.html`` and ``audit.json``.
 
     Args:
-        data, out: see build_index; a folder, made if absent.
-        model: a bundle, measured on the test split, or on all images where the data have none. Where any image lacks a
-            mask, the probes take all lungs from it.
-        classes: keep only these labels.
-        split_file: a split.json of ``hilum split``, where the data have no ``split`` column.
-        limit: images for the robustness to changes, at most; 0 leaves that part out.
-        permutations, resamples, seed: of the labels for the probes' chance bands; of the bootstrap; of both.
-        step: is told of the long parts.
+        data: A folder of class folders, or a CSV; see hilum.data.index.build_index.
+        out: Folder for the two files, made if absent.
+        model: A bundle. It is measured on the test split, or on all images where the data have none. Where any image
+            lacks a mask, the probes use the lungs that it segments in all images.
+        classes: Keep only these labels.
+        split_file: A split.json of ``hilum split``, for data without a ``split`` column.
+        limit: Images for the robustness to changes, at most; 0 leaves that part out.
+        permutations: Permutations of the labels, for the chance bands of the probes.
+        resamples: Bootstrap resamples of the model's figures.
+        seed: Seed of both.
+        step: Progress callbacks.
 
     Raises:
-        DataError: there is nothing to audit, or the model knows other classes.
-        BundleError: the model cannot be opened.
+        DataError: The data cannot be used, or have a class that the model does not know.
+        BundleError: The model cannot be opened.
         OutputError: ``out`` cannot be written.
     """
     started = time.monotonic()
@@ -92,17 +104,14 @@ def audit(
     backend = open_backend(bundle) if bundle is not None else None
     index = _index(data, classes, split_file)
     if bundle is not None:
-        from hilum.evaluation.measure import (
-            labels_of,  # here: it needs matplotlib, which is better missed now than last
-        )
-
-        labels_of(_measured(index.records)[1], bundle.manifest.class_names)
+        _labels(_measured(index.records)[1], bundle.manifest.class_names)  # raises now, not after minutes of reading
     _make_folder(out)
     step.found(index.findings)
     names = [index.key(record) for record in index.records]
     finder = None
     if bundle is not None and backend is not None and any(record.mask_path is None for record in index.records):
         finder = lung_finder(backend, bundle.manifest.preprocess, bundle.manifest.mask_threshold)
+    _estimate(index.records, names, finder, bundle, backend, limit, permutations, step)
     scanned = scan(index.records, names, find_lungs=finder, progress=step.begin("Reading images"))
     records = scanned.records
     parts = _Parts(findings=[*index.findings, *scanned.findings])
@@ -111,26 +120,54 @@ def audit(
     if bundle is not None and backend is not None:
         _model(parts, replace(index, records=records), bundle, backend, limit, resamples, seed, step)
     else:
-        parts.not_run["model"] = "No bundle was given: name one with --bundle."
+        parts.not_run["model"] = "No model was given; name one with --bundle."
+    step.begin("Writing the report")
+    findings = tuple(_ranked(parts.findings))
     report = AuditReport(
         hilum_version=__version__,
+        conclusion=conclude(parts.probes, parts.shortcuts, findings, parts.not_run, has_model=bundle is not None),
         data=_facts(data, index, scanned),
-        findings=tuple(_ranked(parts.findings)),
+        files=_files(scanned),
+        findings=findings,
         not_run=parts.not_run,
         seconds=round(time.monotonic() - started, 1),
         **parts.sections,
     )
-    _write(report, out, parts.images)
+    _write(report, out, parts.images, _differences(parts.probes, scanned))
     return report
 
 
+def _estimate(
+    records: Sequence[Record],
+    names: Sequence[str],
+    finder: LungFinder | None,
+    bundle: Bundle | None,
+    backend: Backend | None,
+    limit: int,
+    permutations: int,
+    step: Step,
+) -> None:
+    """Tell how long the audit will take, where anybody listens."""
+    if step.expected is None:
+        return
+    step.begin("Estimating the time")
+    measured = len(_measured(records)[1]) if bundle is not None else 0
+    work = workload(records, measured=measured, limit=limit, permutations=permutations)
+    spec = bundle.manifest.preprocess if bundle is not None else None
+    classes = len(bundle.manifest.class_names) if bundle is not None else 0
+    seconds = estimate_seconds(work, records, names, find_lungs=finder, backend=backend, spec=spec, classes=classes)
+    if seconds is not None:
+        step.expected(seconds, str(work))
+
+
 def _make_folder(out: Path) -> None:
-    """Before the work, not after it."""
+    """Make the output folder before the work, so that a path that cannot be used fails at once."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"Expected a folder at {out}, or none, got: {error.strerror or error}.", hint="Choose another folder."
+            f"'{out}' cannot be used as the output folder: {error.strerror or error}.",
+            hint="Choose another --output.",
         ) from error
 
 
@@ -142,8 +179,8 @@ def _index(data: Path, classes: Sequence[str] | None, split_file: Path | None) -
     keys = [index.key(record) for record in index.records]
     if missing := [key for key in keys if key not in assignment]:
         raise DataError(
-            f"Expected every image in {split_file}, got {len(missing)} that are not there (first: {missing[0]}).",
-            hint="Give the split of the same data.",
+            f"{len(missing):,} images are not in '{split_file}' (first: {missing[0]}).",
+            hint="Use the split file of the same data.",
         )
     return replace(
         index, records=tuple(replace(r, split=assignment[key]) for r, key in zip(index.records, keys, strict=True))
@@ -173,13 +210,13 @@ def _probes(
     step: Step,
 ) -> None:
     if len(class_names) < 2:
-        parts.not_run["probes"] = f"Probes tell classes apart, the data have {len(class_names)}."
+        parts.not_run["probes"] = f"Probes compare classes; the data have {len(class_names)}."
         return
     if find_spec("scipy") is None:
-        parts.not_run["probes"] = f"They need SciPy. {extra_hint('train')}"
+        parts.not_run["probes"] = f"Probes need SciPy. {extra_hint('train')}"
         return
     number = {name: place for place, name in enumerate(class_names)}
-    results = run_probes(
+    parts.probes = run_probes(
         scanned.features,
         np.array([-1 if record.label is None else number[record.label] for record in records], np.int64),
         class_names,
@@ -189,8 +226,8 @@ def _probes(
         seed=seed,
         progress=step.begin("Probing for shortcuts"),
     )
-    parts.findings += verdicts(results)
-    parts.sections["probes"] = as_json(results)
+    parts.findings += verdicts(parts.probes)
+    parts.sections["probes"] = [{**as_json(result), "severity": severity_of(result)} for result in parts.probes]
 
 
 def _model(
@@ -199,35 +236,30 @@ def _model(
     manifest = bundle.manifest
     name, records = _measured(index.records)
     if not records:
-        parts.not_run["model"] = "No image has a label, so that no answer can be right or wrong."
+        parts.not_run["model"] = "No image has a label, so no prediction can be right or wrong."
         return
-    spec = manifest.preprocess
-    cache = open_cache(records, spec, cache_folder(), progress=step.begin(f"Decoding {name}"))
-    from hilum.evaluation.measure import score_records
-
-    scored = score_records(
-        backend, cache, records, [index.key(r) for r in records], manifest.class_names, spec, split=name,
-        temperature=manifest.temperature, mask_threshold=manifest.mask_threshold, keep_lungs=True,
-        distances=False, progress=step.begin(f"Measuring {name}"),
-    )  # fmt: skip
-    parts.findings += _seen(bundle, index, records, cache.images)
-    labels, clusters = scored.scores.labels, scored.scores.clusters()
+    spec, class_names = manifest.preprocess, manifest.class_names
+    labels, clusters = _labels(records, class_names), _clusters(records)
+    cache = open_cache(records, spec, cache_folder(), progress=step.begin(f"Decoding {name} images"))
+    parts.findings += _seen(bundle, index, records, cache.images, step.begin("Looking for training images"))
+    lungs = _lungs(backend, cache, spec, manifest.mask_threshold, step.begin("Segmenting lungs"))
     settings: dict[str, Any] = {"temperature": manifest.temperature, "resamples": resamples, "seed": seed}
-    if scored.lungs is None or not has_lungs(scored.lungs).any():
-        parts.not_run["model"] = "The model finds no lung in any image, and there are no masks: nothing can be erased."
+    if not has_lungs(lungs).any():
+        parts.not_run["model"] = "No image has a mask, and the model finds no lungs: there is nothing to erase."
     else:
         shortcuts = audit_model(
-            backend, cache.images, scored.lungs, labels, manifest.class_names, clusters, spec,
-            progress=step.begin("Erasing lungs"), **settings,
+            backend, cache.images, lungs, labels, class_names, clusters, spec,
+            progress=step.begin("Testing the model without lungs"), **settings,
         )  # fmt: skip
+        parts.shortcuts = shortcuts
         parts.findings += model_findings(shortcuts)
         parts.sections["model"] = {**as_json(shortcuts), "name": manifest.name, "id": manifest.bundle_id, "split": name}
     if not limit:
         parts.not_run["robustness"] = "Left out by --limit 0."
         return
     points = robustness(
-        backend, cache.images, labels, manifest.class_names, clusters, spec, limit=limit,
-        mask_threshold=manifest.mask_threshold, progress=step.begin("Changing images"), **settings,
+        backend, cache.images, labels, class_names, clusters, spec, limit=limit,
+        mask_threshold=manifest.mask_threshold, progress=step.begin("Testing the model on changed images"), **settings,
     )  # fmt: skip
     parts.findings += robustness_findings(points)
     parts.sections["robustness"] = as_json(points)
@@ -239,17 +271,61 @@ def _measured(records: Sequence[Record]) -> tuple[SplitName | Literal["all"], li
     return ("test" if test else "all"), [r for r in records if r.label is not None and (r.split == "test" or not test)]
 
 
-def _seen(bundle: Bundle, index: Index, records: Sequence[Record], images: NDArray[np.uint8]) -> list[Finding]:
-    """A warning where images to measure the model on are in its training data."""
-    seen = known_images(bundle).find(images)
+def _labels(records: Sequence[Record], class_names: tuple[str, ...]) -> NDArray[np.int64]:
+    """The number of each label, (N,) int64."""
+    number = {name: place for place, name in enumerate(class_names)}
+    if unknown := sorted({record.label for record in records if record.label is not None} - number.keys()):
+        raise DataError(
+            f"The model does not know the class {', '.join(unknown)}; it knows {', '.join(class_names)}.",
+            hint="Name the classes to keep, each with --class, or audit the data without --bundle.",
+        )
+    return np.array([number[record.label] for record in records if record.label is not None], np.int64)
+
+
+def _clusters(records: Sequence[Record]) -> NDArray[np.int64]:
+    """The number of each image's group, (N,) int64."""
+    names = [record.group or f"\0{row}" for row, record in enumerate(records)]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+def _lungs(
+    backend: Backend, cache: Cache, spec: PreprocessSpec, threshold: float, progress: Progress | None
+) -> NDArray[np.bool_]:
+    """The reference mask of each image, or the predicted one where there is none: (N, S, S) bool."""
+    lungs = np.zeros(cache.images.shape, np.bool_)
+    known = cache.mask_row >= 0
+    lungs[known] = cache.masks[cache.mask_row[known]] > 0
+    rest = np.flatnonzero(~known)
+    for start in range(0, rest.size, _BATCH):
+        rows = rest[start : start + _BATCH]
+        lungs[rows] = backend.run(to_input(cache.images[rows], spec)).segmentation[:, 0] > threshold
+        if progress:
+            progress(start + rows.size, rest.size)
+    return lungs
+
+
+def _seen(
+    bundle: Bundle, index: Index, records: Sequence[Record], images: NDArray[np.uint8], progress: Progress | None
+) -> list[Finding]:
+    """A warning where images that the model is measured on are in its training data."""
+    seen = known_images(bundle).find(images, progress)
     if seen is None or not seen.any():
         return []
     names = tuple(index.key(record) for record, hit in zip(records, seen, strict=True) if hit)
     message = (
-        f"{len(names):,} of {len(records):,} images that the model is measured on are in its training data: what "
-        "follows is not of a test"
+        f"{len(names):,} of the {len(records):,} images that the model is measured on are in its training data, so "
+        "its figures are better than on new images."
     )
     return [Finding("model_seen", "warning", message, names)]
+
+
+def _differences(probes: Sequence[ProbeResult], scanned: Scan) -> list[Difference]:
+    """The mean images of the flagged pairs of classes, the most distinct first; of the rest only where no pair is."""
+    flagged = [result for result in probes if severity_of(result) != "info"]
+    flagged = [result for result in flagged if result.pairwise] or flagged
+    flagged.sort(key=lambda result: -result.auc.value)
+    pairs = list(dict.fromkeys((result.positive, result.negative) for result in flagged))
+    return [difference_of(scanned.means, *pair) for pair in pairs[:MOST_DIFFERENCES]]
 
 
 def _facts(data: Path, index: Index, scanned: Scan) -> DataFacts:
@@ -267,12 +343,19 @@ def _facts(data: Path, index: Index, scanned: Scan) -> DataFacts:
     )
 
 
+def _files(scanned: Scan) -> dict[str, dict[str, dict[str, Any]]]:
+    """The commonest file facts of each class."""
+    labels = np.array([record.label or "" for record in scanned.records])
+    table = scanned.features["file"]
+    return {str(label): commonest_file_facts(table[labels == label]) for label in np.unique(labels) if label}
+
+
 def _count(names: Any) -> dict[str, int]:
     return {name or "(none)": count for name, count in sorted(Counter(names).items(), key=lambda item: item[0] or "")}
 
 
 def _ranked(findings: Sequence[Finding]) -> list[AuditFinding]:
-    """Worst first; among equals the probes last, since there is one for every pair of classes."""
+    """The findings, worst first; among equals the probes last, since there is one per pair of classes."""
 
     def weight(finding: Finding) -> tuple[int, bool]:
         return _RANK[finding.severity], finding.check.startswith(("shortcut_", "probe_"))
@@ -294,7 +377,7 @@ def _pair(pair: Pair, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _telling(pairs: Sequence[Pair], records: Sequence[Record]) -> list[Pair]:
-    """Pairs worth looking at first: across splits, then across classes, then the near ones, the least alike first."""
+    """The pairs in the order to look at them: across splits, across classes, near ones, the least alike first."""
 
     def weight(pair: Pair) -> tuple[bool, bool, bool, float]:
         one, other = records[pair.first], records[pair.second]
@@ -317,8 +400,8 @@ def _side_by_side(*paths: Path) -> bytes:
     return cv2.imencode(".png", np.hstack(squares))[1].tobytes()
 
 
-def _write(report: AuditReport, out: Path, images: Mapping[str, bytes]) -> None:
+def _write(report: AuditReport, out: Path, images: Mapping[str, bytes], differences: Sequence[Difference]) -> None:
     from hilum.audit.page import write_page
 
-    write_page(report, out / PAGE_FILE, images=images)
+    write_page(report, out / PAGE_FILE, images=images, differences=differences)
     write_text(out / REPORT_FILE, report.model_dump_json(indent=2) + "\n")

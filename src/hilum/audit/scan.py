@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.audit.differences import MeanImages, view
 from hilum.audit.features import IMAGE_PROBES, FileFacts, file_facts, image_features
 from hilum.backends.base import Backend
 from hilum.config import PreprocessSpec
@@ -33,15 +34,16 @@ _READERS = 2
 
 @dataclass(frozen=True)
 class Scan:
-    """What was read of M readable images out of N records.
+    """The M readable images out of N records.
 
     Attributes:
         rows: (M,) int64, their places among the records.
-        records: those M, without the masks that cannot be used.
+        records: Those M, without the masks that cannot be used.
         sha256: M digests of the files' bytes.
-        prints: for finding duplicates.
-        features: probe to (M, F) float32; rows of NaN where an image has no lung mask.
-        findings: files that could not be read, and masks that were not used.
+        prints: Fingerprints, for finding duplicates.
+        features: Probe to (M, F) float32; rows of NaN where an image has no lung mask.
+        means: Sums of the images of each class.
+        findings: Files that could not be read, and masks that were not used.
     """
 
     rows: NDArray[np.int64]
@@ -49,6 +51,7 @@ class Scan:
     sha256: tuple[str, ...]
     prints: Prints
     features: dict[str, NDArray[np.float32]]
+    means: MeanImages
     findings: tuple[Finding, ...]
 
 
@@ -58,6 +61,7 @@ class _Image(NamedTuple):
     radiograph: Radiograph
     facts: FileFacts
     print: Fingerprint
+    view: NDArray[np.uint8]  # (SIDE, SIDE)
     lung: NDArray[np.bool_] | None
     no_lung: str = ""  # why a mask that is named is not used
 
@@ -69,17 +73,17 @@ def scan(
     find_lungs: LungFinder | None = None,
     progress: Progress | None = None,
 ) -> Scan:
-    """Read and measure every record; one that cannot be read becomes a finding, and so does a mask.
+    """Read every record and compute its features; images and masks that cannot be read become findings.
 
     Args:
         records: N records.
         names: N names for messages.
-        find_lungs: gives the lungs of all images; without it the reference masks are used, and an image without one has
-            no features outside the lung.
-        progress: called with (records done, records in all).
+        find_lungs: Finds the lungs of all images. Without it the reference masks are used, and an image without one
+            has no features outside the lung.
+        progress: Called with (records done, records in all).
 
     Raises:
-        DataError: no record can be read.
+        DataError: No record can be read.
     """
     rows: list[int] = []
     readable: list[Record] = []
@@ -88,6 +92,7 @@ def scan(
     features: dict[str, list[NDArray[np.float32]]] = {name: [] for name in IMAGE_PROBES}
     unreadable: list[tuple[str, str]] = []
     maskless: list[tuple[str, str]] = []
+    means = MeanImages()
     done = 0
     with ThreadPoolExecutor(_READERS) as pool:
         for chunk in _chunks(range(len(records))):
@@ -103,27 +108,29 @@ def scan(
                 rows.append(image.row)
                 digests.append(image.sha256)
                 prints.append(image.print)
+                label = records[image.row].label
+                if label is not None:
+                    means.add(label, image.view)
                 for name, vector in measured.items():
                     features[name].append(vector)
             done += len(chunk)
             if progress:
                 progress(done, len(records))
     if not rows:
-        raise DataError(
-            f"Expected images to audit, got none that can be read of {len(records)}.", hint=unreadable[0][1]
-        )
+        raise DataError(f"None of the {len(records):,} images can be read.", hint=unreadable[0][1])
     return Scan(
         np.array(rows, np.int64),
         tuple(readable),
         tuple(digests),
         stack(prints),
         {name: np.stack(vectors) for name, vectors in features.items()},
+        means,
         _findings(unreadable, maskless),
     )
 
 
 def lung_finder(backend: Backend, spec: PreprocessSpec, threshold: float) -> LungFinder:
-    """The lungs as a network sees them, at each image's own size."""
+    """Return a finder of the lungs as a network segments them, at each image's own size."""
 
     def find(images: Sequence[Radiograph]) -> list[NDArray[np.bool_]]:
         output = backend.run(to_input(np.stack([fit_image(image, spec) for image in images]), spec))
@@ -155,12 +162,14 @@ def _read(record: Record, row: int) -> _Image | ReadError:
     except ReadError as error:
         return error
     lung, problem = _lung(record.mask_path, radiograph.shape)
-    facts, seen = file_facts(content), fingerprint(to_uint8(radiograph))
-    return _Image(row, sha256_bytes(content), radiograph, facts, seen, lung, problem)
+    gray = to_uint8(radiograph)
+    return _Image(
+        row, sha256_bytes(content), radiograph, file_facts(content), fingerprint(gray), view(gray), lung, problem
+    )
 
 
 def _lung(path: Path | None, shape: tuple[int, int]) -> tuple[NDArray[np.bool_] | None, str]:
-    """The mask at its own size, which may be another than the image's; else None and, where one is named, why."""
+    """The mask at its own size, which may differ from the image's; else None and, where one is named, why."""
     if path is None:
         return None, ""
     try:
@@ -177,12 +186,11 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ReadError(f"Expected a readable image file at {path}, got: {error.strerror}.") from error
+        raise ReadError(f"'{path}' cannot be read: {error.strerror}.") from error
 
 
 def _with_lungs(images: Sequence[_Image], find_lungs: LungFinder | None) -> list[_Image]:
-    """One kind of mask for all images: were it the reference for some and the network's for others, it would tell them
-    apart."""
+    """Use one kind of mask for all images: reference masks for some and predicted ones for others would differ."""
     if find_lungs is None or not images:
         return list(images)
     found = find_lungs([image.radiograph for image in images])

@@ -1,8 +1,8 @@
-"""Whether two images are one, by their pixels: registered to each other, then compared part by part.
+"""Decide by their pixels whether two images are copies: register them, then compare them part by part.
 
-All chests look alike, and two images of one person even more so. What tells a copy is that after an affine
-registration (Evangelidis & Psarakis 2008, IEEE TPAMI 30:1858) the fine detail agrees everywhere: ribs alone
-would, but not ribs, heart, diaphragm and bowel gas at once. Three stages, each dearer and stricter than the last.
+All chests look alike, and two radiographs of one person even more so. In a copy, fine detail agrees everywhere after an
+affine registration (Evangelidis & Psarakis 2008, IEEE TPAMI 30:1858); in two radiographs ribs, heart, diaphragm and
+bowel gas do not agree at once. There are three stages, each more expensive and stricter than the one before.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hilum.cpus import available_cpus
 from hilum.data.fingerprint import MINIATURE, SIGNATURE, ZOOM, Prints, local_contrast
 
 THRESHOLD = 0.90
-"""Least similarity of a copy, set on real images; `benchmarks/duplicates.py` measures what it finds and misses."""
+"""Lowest similarity of a copy, set on real images; `benchmarks/duplicates.py` measures what it finds and misses."""
 
 _MIDDLE = 64  # side of the second stage
 _LEAST = {SIGNATURE: 0.85, _MIDDLE: 0.78}  # correlations that pass the first two stages
@@ -43,13 +43,13 @@ def similarities(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float64]:
-    """The similarity (M,) of each pair in [-1, 1]; 0 for those that an early stage dismisses.
+    """Return the similarity of each pair, (M,) in [-1, 1]; 0 for pairs that an early stage rejects.
 
     Args:
-        prints: of the images.
+        prints: Fingerprints of the images.
         candidates: M pairs of rows.
         workers: threads; the number of processors by default.
-        progress: called with (done, M).
+        progress: Called with (done, M).
     """
     count = candidates.first.size
     result = np.zeros(count)
@@ -71,16 +71,16 @@ def similarities(
 
 
 def similarity(prints: Prints, first: int, second: int, *, zoomed: bool = False) -> float:
-    """How well two images agree in [-1, 1]: the lower quartile of the correlation of their parts.
+    """Return the agreement of two images in [-1, 1]: the lower quartile of the correlation of their parts.
 
-    The lower quartile, since a copy agrees in all parts but those that carry a new label or border. 0 where the
-    images do not overlap enough, or an early stage finds them different.
+    The lower quartile, since a copy agrees in all parts except those with a new label or border. 0 where the images do
+    not overlap enough, or an early stage rejects them.
 
     Args:
-        prints: of the images.
-        first: row of one image.
-        second: row of the other.
-        zoomed: start from the first enlarged by ZOOM rather than as it is.
+        prints: Fingerprints of the images.
+        first: Row of one image.
+        second: Row of the other.
+        zoomed: Start from the first enlarged by ZOOM rather than as it is.
     """
     scale = ZOOM if zoomed else 1.0
     warp = np.array([[scale, 0, 0], [0, scale, 0]], np.float32)

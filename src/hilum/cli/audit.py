@@ -1,21 +1,27 @@
-"""``hilum audit``: duplicates, leaks and shortcuts, in the data and in a model."""
+"""``hilum audit``: duplicates, leaks and shortcuts, in a dataset and in a model."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from hilum.bundle.default import resolve_bundle
 from hilum.cli.app import examples, new_typer
-from hilum.cli.console import say, show_findings
+from hilum.cli.console import errors, say
 from hilum.cli.inputs import ClassesOption, DataArgument, ResamplesOption, SeedOption, SplitFileOption
 from hilum.cli.progress import StepBars
 
+if TYPE_CHECKING:
+    from hilum.audit.report import AuditReport
+
 app = new_typer()
+
+_COLORS = {"error": "red", "warning": "yellow", "info": "dim"}
+_MOST_SHOWN = 5
 
 
 @app.command(epilog=examples("hilum audit DATA", "hilum audit DATA --bundle default --limit 200 --strict"))
@@ -31,14 +37,17 @@ def audit(
     classes: ClassesOption = None,
     split_file: SplitFileOption = None,
     limit: Annotated[
-        int, typer.Option(min=0, help="Number of images for the bundle's robustness tests, at most; 0 disables them.")
+        int,
+        typer.Option(min=0, help="Images for the robustness test of the bundle, at most (41 passes each); 0 skips it."),
     ] = 500,
-    permutations: Annotated[int, typer.Option(min=39, help="Label permutations for the chance bands.")] = 199,
+    permutations: Annotated[
+        int, typer.Option(min=39, help="Label permutations for the p-values and chance bands of the probes.")
+    ] = 199,
     resamples: ResamplesOption = 1000,
     seed: SeedOption = 0,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Exit with code 1 on an error: a leak, a shortcut, an unreadable file."),
+        typer.Option("--strict", help="Exit with code 1 if the audit finds a leak, a shortcut or an unreadable file."),
     ] = False,
 ) -> None:
     """Audit a dataset for duplicates, leaks and shortcuts, and a model for shortcuts."""
@@ -46,27 +55,52 @@ def audit(
     from hilum.audit.run import PAGE_FILE
     from hilum.audit.run import audit as run_audit
     from hilum.progress import Step
-    from hilum.types import Finding
 
     try:
         report = run_audit(
             data, output, model=None if bundle is None else resolve_bundle(bundle), classes=classes,
             split_file=split_file, limit=limit, permutations=permutations, resamples=resamples, seed=seed,
-            step=Step(steps.begin),
+            step=Step(steps.begin, expected=_expect),
         )  # fmt: skip
+    except KeyboardInterrupt:
+        steps.close()
+        earlier = f" The report in '{output}' is of an earlier run." if (output / PAGE_FILE).exists() else ""
+        say(f"Interrupted. No report was written.{escape(earlier)}", errors)
+        sys.exit(130)
     finally:
         steps.close()
-    facts = report.data
-    say(f"{facts.readable:,} of {facts.images:,} images read, {facts.groups:,} groups, {report.seconds:.0f} s")
-    told = [found for found in report.findings if not found.is_probe_note]
-    show_findings(Finding(found.check, found.severity, found.message) for found in told)
-    if notes := len(report.findings) - len(told):
-        say(
-            f"[dim]{notes} {'probe' if notes == 1 else 'probes'} found nothing, could not be measured, or saw only "
-            "what may be the disease itself: see the report.[/]"
-        )
-    for part, reason in report.not_run.items():
-        say(f"[dim]not run: {escape(part)}: {escape(reason)}[/]")
-    say(f"Report in [bold]{escape(str(output / PAGE_FILE))}[/], figures in audit.json.")
+    _show(report, output)
     if strict and any(found.severity == "error" for found in report.findings):
         sys.exit(1)
+
+
+def _expect(seconds: float, work: str) -> None:
+    about = f"{max(10, round(seconds, -1)):.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    say(f"This will take about {about} on this machine: {escape(work)}.", errors)
+
+
+def _show(report: AuditReport, output: Path) -> None:
+    """Print the conclusion, then the findings by kind."""
+    from hilum.audit.report import KINDS, count_words
+    from hilum.audit.run import PAGE_FILE
+
+    if report.conclusion:
+        say(f"[bold]{escape(report.conclusion.text)}[/]")
+    facts = report.data
+    say(f"{facts.readable:,} of {facts.images:,} images read, {facts.groups:,} groups, {report.seconds:.0f} s")
+    for kind, heading in KINDS.items():
+        own = [found for found in report.findings if found.kind == kind and not found.is_probe_note]
+        if not own:
+            continue
+        say(f"\n[bold]{heading}[/]: {count_words(own)}")
+        for found in own[:_MOST_SHOWN]:
+            say(f"  [{_COLORS[found.severity]}]{found.word}[/] {found.check}: {escape(found.message)}")
+        if len(own) > _MOST_SHOWN:
+            say(f"  [dim]and {len(own) - _MOST_SHOWN} more in the report[/]")
+    say("")
+    if notes := sum(found.is_probe_note for found in report.findings):
+        probes = "1 probe" if notes == 1 else f"{notes} probes"
+        say(f"[dim]{probes} found no shortcut or could not be measured: see the report.[/]")
+    for part, reason in report.not_run.items():
+        say(f"[dim]not run: {escape(part)}: {escape(reason)}[/]")
+    say(f"Report: [bold]{escape(str(output / PAGE_FILE))}[/]; results: audit.json.")

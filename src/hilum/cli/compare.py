@@ -1,4 +1,4 @@
-"""``hilum compare``: two models on one test set."""
+"""``hilum compare``: compare two models on the same images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from hilum.cli.app import examples, new_typer
 from hilum.cli.console import console, say
 from hilum.cli.inputs import ResamplesOption
-from hilum.format import format_interval, number
+from hilum.format import format_interval, number, split_title
 from hilum.types import SplitName
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ app = new_typer()
 
 
 @app.command(
-    epilog=examples("hilum compare runs/a runs/b", "hilum compare a/predictions.csv b/predictions.csv -o ab.json")
+    epilog=examples("hilum compare runs/a runs/b", "hilum compare a/predictions.csv b/predictions.csv -o ab.html")
 )
 def compare(
     a: Annotated[
@@ -33,13 +33,16 @@ def compare(
     split: Annotated[SplitName, typer.Option(help="Split of the runs to compare on.")] = "test",
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="JSON file for all differences, per class and per source too."),
+        typer.Option(
+            "--output", "-o", help="File for all differences, also by class and source: a .html page, else JSON."
+        ),
     ] = None,
     resamples: ResamplesOption = 1000,
 ) -> None:
     """Compare two models on the same images with DeLong's test and the paired bootstrap."""
     from hilum.evaluation.compare import compare as run_comparison
-    from hilum.evaluation.compare import open_scores, seen_sentences, verdict, write_comparison
+    from hilum.evaluation.compare import counts_of, open_scores, seen_sentences, verdict, write_comparison
+    from hilum.evaluation.compare_page import write_comparison_page
 
     found = run_comparison(open_scores(a, split), open_scores(b, split), resamples=resamples)
     for sentence in seen_sentences(found):
@@ -48,26 +51,27 @@ def compare(
     say(f"B: {escape(str(b))}")
     for part, which in ((found, ""), (found.unseen, ", unseen by both")):
         if part is not None:
-            name = "all images" if part.split == "all" else f"{part.split} split"
-            title = f"{name}: {part.images:,} images in {part.groups:,} groups{which}; differences are B less A"
-            table = Table("figure", "n", "A", "B", "difference (95% CI)", "p", "p, Holm", title=title)
+            title = f"{split_title(part.split)}: {counts_of(part)}{which}"
+            table = Table("metric", "n", "A", "B", "B − A (95% CI)", "p", "p (Holm)", title=title)
             for difference in part.headline:
                 table.add_row(*_row(difference))
             console.print(table)
-    say("Figures with a p: DeLong's test, p by Holm for their number. The others: paired bootstrap, each on its own.")
+    say("n: images the metric is computed from; with a p value, images of the class / of the other classes.")
+    say("With a p value: DeLong's test, adjusted by Holm. Without: paired bootstrap, not adjusted.")
     say(escape(verdict(found)))
     if output is not None:
-        write_comparison(found, output, names=(str(a), str(b)))
+        write = write_comparison_page if output.suffix == ".html" else write_comparison
+        write(found, output, names=(str(a), str(b)))
         say(f"Wrote [bold]{escape(str(output))}[/].")
 
 
 def _row(difference: Difference) -> list[str]:
-    from hilum.evaluation.compare import figure_name
+    from hilum.evaluation.compare import figure_name, n_of
 
     estimate = {"value": difference.difference, "low": difference.low, "high": difference.high}
     return [
         escape(figure_name(difference)),
-        f"{difference.n:,}",
+        n_of(difference),
         number(difference.a),
         number(difference.b),
         format_interval(estimate, signed=True),

@@ -52,18 +52,25 @@ def evaluate(
     resamples: ResamplesOption = 1000,
     seed: SeedOption = 0,
     from_predictions: Annotated[
-        Path | None, typer.Option(help="Recompute the report from an evaluation's folder or a predictions.csv.")
+        Path | None,
+        typer.Option(help="Recompute the report from an evaluation's folder or a predictions.csv; needs no model."),
     ] = None,
     leave_one_source_out: Annotated[
-        bool, typer.Option("--leave-one-source-out", help="Retrain without each source in turn: one training each.")
+        bool,
+        typer.Option(
+            "--leave-one-source-out",
+            help="Train again without each source in turn, and measure the drop on its images.",
+        ),
     ] = False,
     leave_out: Annotated[
-        list[str] | None, typer.Option("--leave-out", help="Retrain without this source; repeat the option for more.")
+        list[str] | None,
+        typer.Option("--leave-out", help="Train again without this source only; repeat the option for more."),
     ] = None,
 ) -> None:
     """Evaluate a run or a bundle, with confidence intervals, and write a report.
 
     A run is evaluated on its own data. With DATA, the run's bundle is evaluated on DATA.
+    Writes report.html, claim.html (CLAIM 2024 checklist), report.json and predictions.csv.
     """
     from hilum.bundle.container import MANIFEST
 
@@ -90,7 +97,7 @@ def evaluate(
         _bundle(resolve_bundle(target), data, output or Path("evaluation"), split, classes, resamples, seed)
         return
     if target == DEFAULT or path.is_file() or (path / MANIFEST).is_file():
-        raise ConfigError(f"The bundle '{target}' needs data to evaluate on.", hint="hilum evaluate BUNDLE DATA")
+        raise ConfigError(f"The bundle '{target}' has no data of its own.", hint="hilum evaluate BUNDLE DATA")
     if classes:
         raise ConfigError(
             "--class needs DATA: a run is evaluated on its own classes.", hint="hilum evaluate RUN DATA --class NAME"
@@ -161,4 +168,7 @@ def show(report: Report, folder: Path) -> None:
 
     for line in summary_lines(report):
         say(escape(line))
-    say(f"Report in [bold]{escape(str(folder / PAGE_FILE))}[/], data in report.json and predictions.csv.")
+    say(
+        f"Report in [bold]{escape(str(folder / PAGE_FILE))}[/], with claim.html, report.json and predictions.csv "
+        "beside it."
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
+from typer.core import TyperCommand
 
 from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.cli.app import examples, new_typer
@@ -14,32 +16,74 @@ from hilum.cli.console import say
 from hilum.cli.inputs import BundleArgument
 from hilum.errors import BundleError, ConfigError
 from hilum.format import format_interval, metric_title
+from hilum.storage import write_bytes
 
 if TYPE_CHECKING:
-    from hilum.bundle.bundle import Manifest
+    from hilum.bundle.bundle import Bundle, Manifest
+    from hilum.evaluation.report import Figure
 
 app = new_typer()
 
+CardKind = Literal["bundle", "hf"]
+_CARDS = ("bundle", "hf")
 
-@app.command(epilog=examples("hilum info", "hilum info model.hilum --json"))
+
+class _Command(TyperCommand):
+    """Lets ``--card`` stand without a value, which Typer's options cannot."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Give a bare ``--card`` its value, ``bundle``."""
+        full = [
+            "--card=bundle" if word == "--card" and following not in _CARDS else word
+            for word, following in pairwise([*args, ""])
+        ]
+        return super().parse_args(ctx, full)
+
+
+@app.command(
+    cls=_Command,
+    epilog=examples("hilum info model.hilum --json", "hilum info model.hilum --card hf -o README.md"),
+)
 def info(
     bundle: BundleArgument = DEFAULT,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON instead.")] = False,
-    card: Annotated[bool, typer.Option("--card", help="Print the model card instead.")] = False,
+    card: Annotated[
+        CardKind | None,
+        typer.Option("--card", help="Print the model card instead; hf: with the metadata of the Hugging Face Hub."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File for the manifest or the card, instead of printing it.")
+    ] = None,
 ) -> None:
     """Show a bundle's classes, network, test metrics, calibration and size."""
     if as_json and card:
         raise ConfigError("--json and --card exclude each other.", hint="Leave one out.")
-    from hilum.bundle.bundle import MODEL_CARD, load_bundle
+    if output is not None and not (as_json or card):
+        raise ConfigError("--output needs --card or --json.", hint="hilum info BUNDLE --card hf --output README.md")
+    from hilum.bundle.bundle import load_bundle
 
     path = resolve_bundle(bundle)
     opened = load_bundle(path)
-    if as_json:
-        typer.echo(opened.manifest.content(), nl=False)
-    elif card:
-        typer.echo(opened.read(MODEL_CARD).decode(errors="replace"), nl=False)
-    else:
+    if not (as_json or card):
         _show(opened.manifest, path)
+        return
+    content = opened.manifest.content() if as_json else _card(opened, card or "bundle").encode()
+    if output is None:
+        typer.echo(content, nl=False)
+    else:
+        write_bytes(output, content)
+        say(f"Wrote [bold]{escape(str(output))}[/].")
+
+
+def _card(opened: Bundle, kind: CardKind) -> str:
+    if kind == "bundle":
+        from hilum.bundle.bundle import MODEL_CARD
+
+        return opened.read(MODEL_CARD).decode(errors="replace")
+    from hilum.bundle.hub_card import hub_card
+
+    read_test_figures(opened.manifest)  # raises where the figures have another form
+    return hub_card(opened)
 
 
 def _show(manifest: Manifest, path: Path) -> None:
@@ -65,7 +109,7 @@ def _show(manifest: Manifest, path: Path) -> None:
     width = max(map(len, figures), default=0)
     for name, text in figures.items():
         say(f"  {escape(f'{name:<{width}}')}  {text}")
-    say("Full model card: hilum info --card. Manifest: hilum info --json.")
+    say("Full model card: hilum info --card, or --card hf for the Hugging Face Hub. Manifest: hilum info --json.")
 
 
 def _network(manifest: Manifest) -> str:
@@ -102,22 +146,30 @@ def _gate(manifest: Manifest) -> str:
     return f"{own}; post-inference check of {measured or 'nothing'}"
 
 
-def _figures(manifest: Manifest) -> dict[str, str]:
-    """Return the test metrics over all sources: those over all classes, and the recall of each class."""
+def read_test_figures(manifest: Manifest) -> list[Figure]:
+    """Return the test metrics of a bundle.
+
+    Raises:
+        BundleError: They are in an unknown format.
+    """
     from pydantic import TypeAdapter, ValidationError
 
     from hilum.evaluation.report import Figure
 
     try:
-        figures = TypeAdapter(list[Figure]).validate_python(manifest.metrics.get("test", []))
+        return TypeAdapter(list[Figure]).validate_python(manifest.metrics.get("test", []))
     except ValidationError as error:
         raise BundleError(
             f"Bundle {manifest.bundle_id[:12]} has test metrics in an unknown format.",
             hint="Print them with: hilum info --json",
         ) from error
+
+
+def _figures(manifest: Manifest) -> dict[str, str]:
+    """The test metrics over all sources: those of all classes, and the recall of each."""
     return {
         ", ".join(filter(None, (metric_title(figure.metric), figure.class_name))): format_interval(figure, with_n=True)
-        for figure in figures
+        for figure in read_test_figures(manifest)
         if figure.source is None and (figure.class_name is None or figure.metric == "recall")
     }
 

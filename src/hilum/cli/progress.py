@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,12 +49,14 @@ class StepBars:
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
+        self._lines: _Lines | None = None
 
     def begin(self, title: str) -> Callable[[int, int], None]:
         """Close the previous bar, open one named ``title`` and return its callback, which takes (done, total)."""
-        self.close()
         if not errors.is_terminal:
-            return _lines(title)
+            self._lines = self._lines or _Lines()
+            return self._lines.begin(title)
+        self.close()
         self._bar = bar = new_bar()
         bar.start()
         task = bar.add_task(title, total=None, note="")
@@ -64,24 +67,44 @@ class StepBars:
         if self._bar:
             self._bar.stop()
             self._bar = None
+        if self._lines:
+            self._lines.stop()
+            self._lines = None
 
 
-def _lines(title: str) -> Callable[[int, int], None]:
-    """Return a callback that writes a line to stderr every LINE_SECONDS."""
-    began = last = time.monotonic()
+class _Lines:
+    """A line on stderr every LINE_SECONDS with the step under way, also while a step reports nothing."""
 
-    def update(done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last < LINE_SECONDS or not done:
-            return
-        last = now
-        rate = done / (now - began)
+    def __init__(self) -> None:
+        self._title, self._began, self._done, self._total = "", time.monotonic(), 0, 0
+        self._stopped = threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def begin(self, title: str) -> Callable[[int, int], None]:
+        """Begin a step and return its callback, which takes (done, total)."""
+        self._title, self._began, self._done, self._total = title, time.monotonic(), 0, 0
+
+        def update(done: int, total: int) -> None:
+            self._done, self._total = done, total
+
+        return update
+
+    def stop(self) -> None:
+        """Write no more lines."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(LINE_SECONDS):
+            sys.stderr.write(f"{time.strftime('%H:%M:%S')} {self._title}{self._state()}\n")
+            sys.stderr.flush()
+
+    def _state(self) -> str:
+        done, total, seconds = self._done, self._total, time.monotonic() - self._began
+        if not done:
+            return "" if seconds < LINE_SECONDS else f", for {seconds / 60:.0f} min"
+        rate = done / max(seconds, 1e-3)
         left = f", {(total - done) / rate / 60:.0f} min left" if total > done else ""
-        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {title}: {done:,} of {total:,} ({rate:.1f}/s{left})\n")
-        sys.stderr.flush()
-
-    return update
+        return f": {done:,} of {total:,} ({rate:.1f}/s{left})"
 
 
 class TrainingBars:

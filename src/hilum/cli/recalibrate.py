@@ -37,7 +37,7 @@ def recalibrate(
     split: Annotated[SplitName | None, typer.Option(help="Use only this split of the data.")] = None,
     target_accuracy: Annotated[
         float,
-        typer.Option(min=0.5, max=0.999, help="Accuracy to reach on images without abstention; sets the threshold."),
+        typer.Option(min=0.5, max=0.999, help="Target accuracy on images without abstention; sets the threshold."),
     ] = 0.95,
     resamples: ResamplesOption = 1000,
 ) -> None:
@@ -68,7 +68,7 @@ def recalibrate(
 
 def _show(result: Recalibration) -> None:
     calibration = result.calibration
-    table = Table("figure", "before", "after", title=f"{calibration.n:,} images, {calibration.groups:,} groups")
+    table = Table("metric", "before", "after", title=f"{calibration.n:,} images, {calibration.groups:,} groups")
     for name in ("ece", "brier", "nll"):
         table.add_row(
             metric_title(name, first=True), *(str(getattr(own, name)) for own in (result.before, result.after))
@@ -83,7 +83,7 @@ def _show(result: Recalibration) -> None:
             "these images."
         )
     else:
-        say(f"Abstains below a probability of {threshold:.3f}, to reach {calibration.target_accuracy:.0%} accuracy.")
+        say(f"Abstains below a probability of {threshold:.3f}; target accuracy {calibration.target_accuracy:.0%}.")
     for level, quantiles in calibration.quantiles.items():
         if unbounded := [n for n, q in zip(result.images, quantiles, strict=True) if q == 1]:
             say(f"Prediction sets at {float(level):.0%} always contain {escape(', '.join(unbounded))}: too few groups.")

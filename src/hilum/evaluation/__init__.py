@@ -1,1 +1,1 @@
-"""What a model scored on a whole split: metrics, their intervals, plots and the files of a report."""
+"""Evaluate models on a dataset: metrics with intervals, plots, reports, comparisons."""

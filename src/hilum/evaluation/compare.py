@@ -1,7 +1,7 @@
-"""Two models on the same images: DeLong's test for the AUCs, the paired bootstrap for the rest.
+"""Compare two models on the same images: DeLong's test for AUROCs, the paired bootstrap for all other metrics.
 
-Every difference is B less A. Groups are drawn once and count alike for both models, so that what the two have in
-common cancels out of the interval.
+Every difference is B minus A. The same resamples of groups are used for both models, so that variation they share
+cancels.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hilum.errors import DataError
+from hilum.evaluation.alignment import aligned
 from hilum.evaluation.predictions import PREDICTIONS_FILE
 from hilum.evaluation.results import read_evaluation
 from hilum.format import metric_title
@@ -32,17 +32,24 @@ _UNDEFINED = DeLongTest(*[math.nan] * 8)
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure of both models, and the difference with its 95% interval.
+    """One metric of both models, and the difference with its 95% interval.
 
     Attributes:
-        metric, class_name, source, versus: see hilum.metrics.table.Key.
-        a, b: the figure of either model; NaN where it is undefined.
+        metric: As in hilum.metrics.table.Key, with the three fields below.
+        class_name: The class; None for all.
+        source: The source; None for all.
+        versus: The other class of a contrast; None for one-vs-rest.
+        a: The metric of model A; NaN where it is undefined.
+        b: The metric of model B.
         difference: ``b - a``.
-        low, high: its 95% interval; NaN where fewer than two groups bear on it.
-        n: how many images it rests on.
+        low: Lower bound of its 95% interval; NaN where fewer than two groups bear on it.
+        high: Upper bound, likewise.
+        n: Number of images that the metric of either model is computed from, as in hilum.metrics.table.figures_of.
         method: ``delong`` or ``bootstrap``.
-        p: two-sided, of DeLong's test; None for the bootstrap.
+        p: Two-sided p value of DeLong's test; None for the bootstrap.
         p_holm: ``p`` adjusted for the number of tests of its kind: one-vs-rest AUROCs, or contrasts within sources.
+        n_positive: For an AUROC that was tested, the number of images of the class; else None.
+        n_negative: Likewise, the number of images of the other classes, or of ``versus``.
     """
 
     metric: str
@@ -58,10 +65,12 @@ class Difference:
     method: str
     p: float | None = None
     p_holm: float | None = None
+    n_positive: int | None = None
+    n_negative: int | None = None
 
     @property
     def better(self) -> str | None:
-        """``A`` or ``B`` where the data tell: the adjusted p is below 0.05, or the interval leaves out 0."""
+        """``A`` or ``B`` where the difference is significant: adjusted p below 0.05, or an interval without 0."""
         by_interval = self.low > 0 or self.high < 0
         if not (by_interval if self.p_holm is None else self.p_holm < 1 - LEVEL):
             return None
@@ -73,13 +82,17 @@ class Comparison:
     """Two models, A and B, on one set of images.
 
     Attributes:
-        split: the name of the split.
-        images, groups: their numbers.
-        resamples, seed: of the bootstrap.
-        differences: one per figure.
-        seen: how many of the images are in the training data of A and of B; None where that is not known.
-        unseen: the same over the images of groups of which neither model has seen one; None where that is all of
-            them, or no labeled image.
+        split: Name of the split.
+        images: Number of images, those without a label included.
+        groups: Number of groups.
+        resamples: Number of bootstrap resamples.
+        seed: Random seed of the bootstrap.
+        differences: One per metric.
+        seen: Number of images in the training data of A and of B; None where that is not known.
+        unseen: The same comparison over groups without an image in the training data of either model; None where that
+            is all images, or no labeled image.
+        labeled: Number of images with a label.
+        with_masks: Number of images on which both models have lung mask metrics.
     """
 
     split: str
@@ -90,10 +103,12 @@ class Comparison:
     differences: tuple[Difference, ...]
     seen: tuple[int | None, int | None] = (None, None)
     unseen: Comparison | None = None
+    labeled: int = 0
+    with_masks: int = 0
 
     @property
     def headline(self) -> tuple[Difference, ...]:
-        """The differences to show first: figures over all images, and every AUROC that was tested."""
+        """The differences to show first: metrics over all images, and every AUROC that was tested."""
         plain = {Key(metric) for metric in (*OVERALL, *OVERLAP)}
         return tuple(d for d in self.differences if d.p is not None or _key(d) in plain)
 
@@ -101,13 +116,19 @@ class Comparison:
 def compare(a: Scores, b: Scores, *, resamples: int = 1000, seed: int = 0) -> Comparison:
     """Compare two models on the same images, matched by file name; order, and the order of classes, may differ.
 
-    The one-vs-rest AUROC of each class, and of each pair of classes inside a source that has both, get DeLong's test
-    (hilum.metrics.delong), with p values adjusted by Holm's method. Every other figure of
-    hilum.metrics.table gets the paired bootstrap. Dice, IoU and the Hausdorff distance are compared over the
-    images where both have them. Groups and sources are those of either table, where just one gives them.
+    The one-vs-rest AUROC of each class, and the AUROC of each pair of classes within a source that has both, get
+    DeLong's test (hilum.metrics.delong), with p values adjusted by Holm's method. Every other metric of
+    hilum.metrics.table gets the paired bootstrap. Dice, IoU and the Hausdorff distance are compared over the images
+    where both models have them. Groups and sources are those of either table, where only one gives them.
+
+    Args:
+        a: Scores of model A.
+        b: Scores of model B.
+        resamples: Number of bootstrap resamples.
+        seed: Random seed of the bootstrap.
 
     Raises:
-        DataError: files, labels, classes, groups or sources of the two differ, or a file is there twice.
+        DataError: Files, labels, classes, groups or sources of the two differ, or a file is listed twice.
         ConfigError: ``resamples`` is below 2.
     """
     a, b = aligned(a, b)
@@ -128,7 +149,17 @@ def _compared(a: Scores, b: Scores, resamples: int, seed: int) -> Comparison:
     found.update(_tested(a, b, [key for key in tested if key.versus is not None]))
     differences = tuple(found[key] for key in keys)
     seen = (_seen(a), _seen(b))
-    return Comparison(a.split, len(a.files), int(a.clusters().max()) + 1, resamples, seed, differences, seen)
+    return Comparison(
+        split=a.split,
+        images=len(a.files),
+        groups=int(a.clusters().max()) + 1,
+        resamples=resamples,
+        seed=seed,
+        differences=differences,
+        seen=seen,
+        labeled=int(a.labeled.sum()),
+        with_masks=int((a.masked & b.masked).sum()),
+    )
 
 
 def _seen(scores: Scores) -> int | None:
@@ -136,61 +167,86 @@ def _seen(scores: Scores) -> int | None:
 
 
 def open_scores(path: Path, split: str = "test") -> Scores:
-    """Return the scores in a predictions.csv, in a folder that holds one, or in a run's folder, there of ``split``.
+    """Read the scores in a predictions.csv, in a folder that holds one, or of one split in a run's folder.
 
-    The name of their split is that of the evaluation.json beside the table, where there is one.
+    The name of the split is that in the evaluation.json beside the table, where there is one.
+
+    Args:
+        path: The table or folder.
+        split: The split of a run.
 
     Raises:
-        DataError: there is no such file, or it is not what hilum.evaluation.results reads.
+        DataError: There is no such file, or hilum.evaluation.results cannot read it.
     """
     places = (path, path / PREDICTIONS_FILE, RunFolder(path).results(split) / PREDICTIONS_FILE)
     for place in places:
         if place.is_file():
             return read_evaluation(place, split)[0].scores
     raise DataError(
-        f"Expected a {PREDICTIONS_FILE}, its folder or a run's folder with {split}/{PREDICTIONS_FILE}, got {path}.",
+        f"No {PREDICTIONS_FILE} found for '{path}', neither there nor in its folder {split}.",
         hint=f"Write it with: hilum evaluate {path} --split {split}",
     )
 
 
 def write_comparison(comparison: Comparison, path: Path, *, names: tuple[str, str]) -> None:
-    """Write all differences as JSON; what is undefined is null.
+    """Write all differences as JSON; an undefined number is null.
 
     Args:
-        comparison: from compare.
-        path: the file.
-        names: of A and B, for the reader.
+        comparison: The comparison.
+        path: The file.
+        names: Names of A and B.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: The file cannot be written.
     """
     write_json(path, as_json({"a": names[0], "b": names[1], "verdict": verdict(comparison), **asdict(comparison)}))
 
 
 def verdict(comparison: Comparison) -> str:
-    """The comparison in one sentence: which model is better in what, or that the data cannot tell.
+    """Return the comparison in one sentence: which model is better in what, each with its n, or that neither is.
 
-    Where a model was trained on some of the images, it is of those that neither has seen.
+    Where a model was trained on some of the images, the sentence is about those that neither has seen.
     """
     if any(comparison.seen):
         if comparison.unseen is None:
             return "No verdict: a model was trained on these images, and no labeled image is unseen by both."
-        return f"Unseen by both: {verdict(comparison.unseen)}"
-    told: dict[str, list[str]] = {"A": [], "B": []}
-    for difference in comparison.headline:
-        if difference.better is not None:
-            told[difference.better].append(figure_name(difference))
-    on = f"on these {comparison.images:,} images in {comparison.groups:,} groups"
-    if not told["A"] and not told["B"]:
-        return f"The data cannot tell A and B apart {on}: no difference is clear of 0."
-    parts = [f"{model} is better in {_listed(names)}" for model, names in told.items() if names]
-    rest = len(comparison.headline) - len(told["A"]) - len(told["B"])
-    tail = f"; in the other {rest} figures the data cannot tell them apart" if rest else ""
+        return f"Images unseen by both: {verdict(comparison.unseen)}"
+    better = {model: [d for d in comparison.headline if d.better == model] for model in "AB"}
+    on = f"on {counts_of(comparison)}"
+    if not better["A"] and not better["B"]:
+        return f"No significant difference between A and B {on}."
+    parts = [f"{model} is better in {_with_n(found)}" for model, found in better.items() if found]
+    rest = len(comparison.headline) - len(better["A"]) - len(better["B"])
+    tail = f"; no significant difference in the other {rest} metrics" if rest else ""
     return f"{', and '.join(parts)}, {on}{tail}."
 
 
+def _with_n(differences: Sequence[Difference]) -> str:
+    """The metrics in words, each with its n; neighbors of equal n share it."""
+    texts = []
+    for n, group in groupby(differences, key=n_of):
+        names = [figure_name(difference) for difference in group]
+        texts.append(f"{_listed(names)} (n = {n}{' each' if len(names) > 1 else ''})")
+    return "; ".join(texts)
+
+
+def counts_of(comparison: Comparison) -> str:
+    """Return ``150 images in 75 groups, 143 labeled, 70 with lung masks``."""
+    return (
+        f"{comparison.images:,} images in {comparison.groups:,} groups, {comparison.labeled:,} labeled, "
+        f"{comparison.with_masks:,} with lung masks"
+    )
+
+
+def n_of(difference: Difference) -> str:
+    """Return the images that a metric is computed from: ``143``, or ``50 / 93`` of an AUROC's two sides."""
+    if difference.n_positive is None or difference.n_negative is None:
+        return f"{difference.n:,}"
+    return f"{difference.n_positive:,} / {difference.n_negative:,}"
+
+
 def seen_sentences(comparison: Comparison) -> tuple[str, ...]:
-    """How many of the images are in the training data of A and of B, for each of which that is known."""
+    """Return how many of the images are in the training data of A and of B, where that is known."""
     total = comparison.images
     return tuple(
         f"{seen:,} of {total:,} images are in {name}'s training data."
@@ -200,7 +256,7 @@ def seen_sentences(comparison: Comparison) -> tuple[str, ...]:
 
 
 def figure_name(difference: Difference) -> str:
-    """A figure in words: ``AUROC of COVID against Normal within hospital-1``."""
+    """Return a metric in words: ``AUROC of COVID against Normal within hospital-1``."""
     words = metric_title(difference.metric)
     if difference.class_name is not None:
         words += f" of {difference.class_name}"
@@ -234,12 +290,14 @@ def _bootstrapped(a: Scores, b: Scores, keys: Sequence[Key], resamples: int, see
 
 
 def _tested(a: Scores, b: Scores, keys: Sequence[Key]) -> list[tuple[Key, Difference]]:
-    """DeLong's test of each AUROC, adjusted for their number; NaN where there are images of one kind only."""
+    """DeLong's test of each AUROC, adjusted for their number; NaN where all images are positive or all negative."""
     rows_of, clusters = rests_on(a), a.clusters()
     results: list[DeLongTest] = []
+    sides: list[tuple[int, int]] = []
     for key in keys:
         rows = a.labeled if key.versus is None else rows_of[key]
         positive = a.labels[rows] == a.class_names.index(str(key.class_name))
+        sides.append((int(positive.sum()), int((~positive).sum())))
         if positive.all() or not positive.any():
             results.append(_UNDEFINED)
         else:
@@ -251,9 +309,10 @@ def _tested(a: Scores, b: Scores, keys: Sequence[Key]) -> list[tuple[Key, Differ
             Difference(
                 *key, a=test.auc_a, b=test.auc_b, difference=test.difference, low=test.low, high=test.high,
                 n=int(rows_of[key].sum()), method="delong", p=test.p, p_holm=p_holm,
+                n_positive=side[0], n_negative=side[1],
             ),
         )
-        for key, test, p_holm in zip(keys, results, adjusted, strict=True)
+        for key, test, p_holm, side in zip(keys, results, adjusted, sides, strict=True)
     ]  # fmt: skip
 
 
@@ -263,85 +322,3 @@ def _listed(names: Sequence[str]) -> str:
 
 def _key(difference: Difference) -> Key:
     return Key(difference.metric, difference.class_name, difference.source, difference.versus)
-
-
-_NAMED = 3  # how many differing files an error names
-
-
-def aligned(a: Scores, b: Scores) -> tuple[Scores, Scores]:
-    """Both in A's order of files and classes, with the same groups and sources.
-
-    Groups and sources are those of either, where just one gives them. What was measured on a mask (``dice``, ``iou``,
-    ``hd95``) stays where both have it, and becomes NaN elsewhere.
-
-    Raises:
-        DataError: files, labels, classes, groups or sources of the two differ, or a file is there twice.
-    """
-    if set(a.class_names) != set(b.class_names):
-        raise DataError(
-            f"Expected two models of the same classes, got {', '.join(a.class_names)} and {', '.join(b.class_names)}."
-        )
-    _check_files(a.files, b.files)
-    place = {file: row for row, file in enumerate(b.files)}
-    order = np.array([place[file] for file in a.files])
-    columns = [b.class_names.index(name) for name in a.class_names]
-    renumbered = np.array([*(a.class_names.index(name) for name in b.class_names), -1])  # label -1 stays
-    labels = renumbered[b.labels[order]]
-    names = (*a.class_names, "no label")
-    _check_equal("labels", [names[k] for k in a.labels], [names[k] for k in labels], a.files)
-    groups = _merged("groups", a.groups, tuple(b.groups[row] for row in order), a.files)
-    sources = _merged("sources", a.sources, tuple(b.sources[row] for row in order), a.files)
-    both = a.masked & b.masked[order]
-    b = replace(
-        b, files=a.files, labels=labels, class_names=a.class_names, probabilities=b.probabilities[order][:, columns],
-        logits=None if b.logits is None else b.logits[order][:, columns], dice=b.dice[order], iou=b.iou[order],
-        hd95=None if b.hd95 is None else b.hd95[order], groups=groups, sources=sources,
-        seen=None if b.seen is None else b.seen[order],
-    )  # fmt: skip
-    return _restricted(replace(a, groups=groups, sources=sources), both), _restricted(b, both)
-
-
-def _restricted(scores: Scores, masked: NDArray[np.bool_]) -> Scores:
-    """Without what was measured on other masks than those of ``masked`` (N,)."""
-    distance = None if scores.hd95 is None else np.where(masked, scores.hd95, np.nan)
-    dice, iou = (np.where(masked, values, np.nan) for values in (scores.dice, scores.iou))
-    return replace(scores, dice=dice, iou=iou, hd95=distance)
-
-
-def _check_files(a: Sequence[str], b: Sequence[str]) -> None:
-    for model, files in (("A", a), ("B", b)):
-        if len(set(files)) < len(files):
-            twice = next(file for row, file in enumerate(files) if file in files[:row])
-            raise DataError(f"Expected every file once in {model}, got {twice} twice.")
-    only_a, only_b = sorted({*a} - {*b}), sorted({*b} - {*a})
-    if only_a or only_b:
-        parts = [
-            f"{len(files):,} of {model} alone ({_some(files)})"
-            for model, files in (("A", only_a), ("B", only_b))
-            if files
-        ]
-        raise DataError(
-            f"Expected two models on the same files, got {' and '.join(parts)}; {len({*a} & {*b}):,} are shared.",
-            hint="Evaluate both on one data set and split.",
-        )
-
-
-def _check_equal(what: str, a: Sequence[Any], b: Sequence[Any], files: Sequence[str]) -> None:
-    differing = [f"{file}: {x} and {y}" for file, x, y in zip(files, a, b, strict=True) if x != y]
-    if differing:
-        raise DataError(
-            f"Expected the same {what} for the same files, got {len(differing):,} that differ ({_some(differing)}).",
-            hint="Evaluate both on one data set and split.",
-        )
-
-
-def _merged(what: str, a: tuple[Any, ...], b: tuple[Any, ...], files: Sequence[str]) -> tuple[Any, ...]:
-    """A's, or B's where A's table has none at all."""
-    if not any(a) or not any(b):
-        return a if any(a) else b
-    _check_equal(what, a, b, files)
-    return a
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")

@@ -1,9 +1,8 @@
-"""Grad-CAM (Selvaraju et al. 2017, ICCV): the usual map of a classifier, to compare a network's own evidence with.
+"""Compute Grad-CAM (Selvaraju et al. 2017, ICCV), the baseline for a network's own evidence.
 
-The features are those that the classifier pools, the last before the map of places is lost: the neck's of
-``evidence``, the encoder's deepest of ``encoder-unet``, and the last of the whole backbone, at the size of the image,
-of ``unet``. Where one linear layer follows a plain mean (``encoder-unet``), the map is exactly the positive part of the
-evidence (ibid., section 3.1).
+The features are the last spatial ones before pooling: those of the neck for ``evidence``, the deepest of the encoder
+for ``encoder-unet``, and the last of the whole backbone, at the size of the image, for ``unet``. Where one linear layer
+follows a plain mean (``encoder-unet``), the map is exactly the positive part of the evidence (ibid., section 3.1).
 """
 
 from __future__ import annotations
@@ -24,26 +23,25 @@ _FEATURES = ("neck", "encoder", "backbone")
 def grad_cam(
     network: nn.Module, images: NDArray[np.float32], classes: NDArray[np.int64], *, batch_size: int = 16
 ) -> NDArray[np.float32]:
-    """The map of one class for each image: features weighted by the mean gradient of the class's logit, rectified.
+    """Return the map of one class for each image: features weighted by the mean gradient of the logit, rectified.
 
-    The network is put into evaluation mode, so that images of a batch do not touch each other; no gradient is left on
-    its parameters and no hook on its modules.
+    The network is put into evaluation mode. No gradient stays on its parameters, and no hook on its modules.
 
     Args:
-        network: one of hilum.models.
+        network: A network of hilum.models.
         images: (N, C, S, S) float32 in [0, 1], N at least 1.
         classes: (N,) int64 in [0, K).
-        batch_size: images in one pass.
+        batch_size: Images in one forward pass.
 
     Returns:
         (N, h, w) float32, not negative, on the grid of the features.
 
     Raises:
-        ConfigError: the network has no features that are known here.
+        ConfigError: The network has no module whose features are known here.
     """
     module = next((getattr(network, name) for name in _FEATURES if hasattr(network, name)), None)
     if module is None:
-        raise ConfigError(f"Expected a network with {' or '.join(_FEATURES)}, got {type(network).__name__}.")
+        raise ConfigError(f"Grad-CAM needs a network with {' or '.join(_FEATURES)}, got {type(network).__name__}.")
     network.eval()
     device = next(network.parameters()).device
     maps = []

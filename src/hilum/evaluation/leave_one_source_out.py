@@ -1,7 +1,7 @@
-"""Leave one source out: train again without it, and see how far the figures on its images fall.
+"""Hold out one source: train again without it, and measure the drop on its images.
 
-The network was trained on images of every source that it is tested on, so its figures say little of another hospital.
-Here each source in turn plays the other hospital (Zech et al. 2018, PLoS Med. 15:e1002683).
+A network that was trained on images of every test source says little about another hospital. Here each source in turn
+stands for the other hospital (Zech et al. 2018, PLoS Med. 15:e1002683).
 """
 
 from __future__ import annotations
@@ -43,14 +43,16 @@ _METRICS = ("accuracy", "balanced_accuracy")
 
 @dataclass(frozen=True)
 class HeldOut:
-    """One source left out of training, and both networks on its test images.
+    """Both networks on the test images of one source that was held out of training.
 
     Attributes:
-        source: its name.
-        trained_on: training images that were left.
-        accuracy, balanced_accuracy: of the network that never saw the source.
-        accuracy_with, balanced_accuracy_with: of the run's own network, which did.
-        fall: accuracy with less accuracy without, on the same images in the same resamples.
+        source: Name of the source.
+        trained_on: Number of training images without it.
+        accuracy: Accuracy of the network trained without the source.
+        balanced_accuracy: Balanced accuracy of that network.
+        accuracy_with: Accuracy of the run's own network, trained with the source.
+        balanced_accuracy_with: Balanced accuracy of the run's own network.
+        fall: ``accuracy_with`` minus ``accuracy``, on the same images and resamples.
     """
 
     source: str
@@ -71,20 +73,22 @@ def leave_sources_out(
     step: Step | None = None,
     observer: TrainingObserver | None = None,
 ) -> tuple[HeldOut, ...]:
-    """Train a run's settings again without each source, and measure on its test images.
+    """Train again without each source, with the run's settings, and evaluate on its test images.
 
-    Every such training is a run of its own in the folder ``held_out/``; a killed one goes on where it stopped, and a
-    finished one is not repeated.
+    Every such training is a run of its own in the folder ``held_out/``. An interrupted one resumes, and a finished one
+    is not repeated.
 
     Args:
-        root: the run's folder.
-        sources: those to leave out; by default all that have labeled test images, and can be left out.
-        resamples, seed: of the bootstrap.
-        step, observer: are told of the work.
+        root: The run's folder.
+        sources: The sources to hold out; by default all with labeled test images that can be held out.
+        resamples: Number of bootstrap resamples.
+        seed: Random seed of the bootstrap.
+        step: Progress callback of the steps.
+        observer: Progress callback of the training loop.
 
     Raises:
-        DataError: there is no such source; or without it a class would have no image to train or validate on; or the
-            run started from a bundle that has or may have seen it.
+        DataError: There is no such source; or without it a class has no image to train or validate on; or the run
+            started from a bundle that was, or may have been, trained on it.
     """
     run, config = open_run(root)
     step = step or Step()
@@ -93,13 +97,13 @@ def leave_sources_out(
     chosen = list(sources) or [name for name in _sources(data) if not _obstacle(data, name, start)]
     if not chosen:
         raise DataError(
-            "Expected a source that can be left out, got none: each has no labeled test image, or is all that some "
-            "class has, or may be known to the bundle that the run started from.",
+            "No source can be left out: each has no labeled test image, or is the only one of some class, or may be "
+            "known to the bundle that the run started from.",
             hint="Give a `source` column with several sources per class.",
         )
     for name in chosen:
         if obstacle := _obstacle(data, name, start):
-            raise DataError(f"Expected a source that can be left out, got {name}: {obstacle}", hint="Choose another.")
+            raise DataError(f"The source {name} cannot be left out: {obstacle}", hint="Choose another source.")
     usual = subject_of(run, config, data.index, data.split, step)
     return tuple(_leave_out(name, data, config, run, usual, resamples, seed, step, observer) for name in chosen)
 
@@ -138,17 +142,17 @@ def _leave_out(
 
 
 def _check_start(held_out: RunFolder, run: RunFolder) -> None:
-    """Raise DataError where the bundle that the run started from has become another one."""
+    """Raise DataError where the bundle that the run started from has changed."""
     now, then = read_start(held_out), read_start(run)
     if now and then and now.bundle_id != then.bundle_id:
         raise DataError(
-            f"Expected bundle {then.bundle_id[:12]}, which the run started from, got {now.bundle_id[:12]} there.",
-            hint="Put the first bundle back where it was, or fine-tune again.",
+            f"The run started from bundle {then.bundle_id[:12]}; its place now holds {now.bundle_id[:12]}.",
+            hint="Restore the first bundle, or fine-tune again.",
         )
 
 
 def _compare(source: str, trained_on: int, without: Scores, within: Scores, resamples: int, seed: int) -> HeldOut:
-    """Both networks on the same images, in the same resamples."""
+    """Compare both networks on the same images and resamples."""
     each = {"": statistics_of(without), "_with": statistics_of(within)}
 
     def statistics(weights: FloatArray) -> dict[str, FloatArray]:
@@ -178,7 +182,7 @@ def _sources(data: PreparedData) -> list[str]:
 
 
 def _obstacle(data: PreparedData, source: str, start: Start | None) -> str:
-    """Why a source cannot be left out; empty where it can."""
+    """Say why a source cannot be left out; empty where it can."""
     index: Index = data.index
     split: Split = data.split
     if source not in _sources(data):

@@ -1,4 +1,4 @@
-"""What an evaluated split cannot tell, in words: read off the split itself, before any figure is believed."""
+"""State the limitations of an evaluated split, as sentences derived from its labels, sources, groups and masks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hilum.bundle.training_hashes import Extent
 from hilum.metrics.scores import Scores
 
 FEW_IMAGES = 30
-"""Below so many images of a class, or of each class of a contrast, a figure is called thin."""
+"""With fewer images of a class, or of each class of a contrast, a metric is called imprecise."""
 _MOSTLY = 0.8
 _TRAINING_IMAGES: dict[Extent | None, str] = {
-    "none": "Whether the model was trained on some of these images is not known: its bundle carries no hashes of its "
-    "training images.",
-    "part": "Whether the bundle that the model was fine-tuned from was trained on some of these images is not known: "
-    "it carried no hashes of its training images.",
+    "none": "It is not known whether the model was trained on some of these images: its bundle carries no hashes of "
+    "its training images.",
+    "part": "The model was fine-tuned from a bundle without hashes of its training images: it is not known whether "
+    "that bundle was trained on some of these images.",
 }
 
 
@@ -29,27 +29,27 @@ def limits_of(
     calibrated: bool = True,
     training_images: Extent | None = "all",
 ) -> tuple[str, ...]:
-    """Sentences, the gravest first: confounding of class and source, thin classes, missing groups and masks.
+    """Return the limitations, the most serious first: confounding of class and source, small classes, missing data.
 
     Args:
-        scores: the evaluated split.
-        same_sources: whether the model was trained on images of the same sources.
-        calibrated: whether a temperature was fitted.
-        training_images: of how many of the model's training images it is known whether they are among these; None for
-            a model of which nothing is known.
+        scores: The evaluated split.
+        same_sources: Whether the model was trained on images of the same sources.
+        calibrated: Whether a temperature was fitted.
+        training_images: Whether hashes of all, a part or none of the model's training images are known; None for a
+            model of which nothing is known.
     """
     sentences = [_TRAINING_IMAGES[training_images]] if training_images in _TRAINING_IMAGES else []
     sentences += sorted(_confounding(scores), key=lambda sentence: not sentence.startswith("No source"))
     if same_sources:
         sentences.append(
-            "These images come from the sources that the model was trained on. On images of another hospital the "
-            "figures are likely to be lower; these data cannot say by how much."
+            "These images come from sources that the model was trained on. Performance at another hospital is likely "
+            "to be lower; these data cannot tell by how much."
         )
-    sentences += [*_thin_classes(scores), *_groups(scores), *_masks(scores)]
+    sentences += [*_small_classes(scores), *_groups(scores), *_masks(scores)]
     if not calibrated:
         sentences.append(
-            "The probabilities were not calibrated on other images of this kind: they rank the images, and are no "
-            "chances."
+            "The probabilities were not calibrated on other images of this kind: use them to rank images, not as "
+            "frequencies."
         )
     return tuple(sentences)
 
@@ -59,7 +59,7 @@ def _confounding(scores: Scores) -> Iterator[str]:
     known = scores.labeled & (sources != "")
     if not known.any():
         if scores.labeled.any():
-            yield "No source is given: nothing here tells how much of a class is its hospital, its year or its age."
+            yield "No source is given: the effect of hospital, year or patient age on the metrics cannot be separated."
         return
     labels = scores.labels
     for (a, first), (b, second) in combinations(enumerate(scores.class_names), 2):
@@ -70,52 +70,52 @@ def _confounding(scores: Scores) -> Iterator[str]:
         enough = [s for s in shared if min((of_a == s).sum(), (of_b == s).sum()) >= FEW_IMAGES]
         if not shared.size and len({*of_a, *of_b}) > 1:
             yield (
-                f"No source has both {first} and {second}: that the model tells them apart may be the source alone, "
-                "and these data cannot show that it is not."
+                f"No source has both {first} and {second}: the model may separate them by source alone, and these data "
+                "cannot show that it does not."
             )
         elif not enough and len({*of_a, *of_b}) > 1:
             most = max(int(min((of_a == s).sum(), (of_b == s).sum())) for s in shared)
             yield (
                 f"{first} and {second} share no source with {FEW_IMAGES} images of each (at most {most}): their "
-                "contrast within a source is thin."
+                "AUROC within a source is imprecise."
             )
         else:
             yield from _apart(first, second, of_a, of_b)
 
 
 def _apart(first: str, second: str, of_a: NDArray[np.str_], of_b: NDArray[np.str_]) -> Iterator[str]:
-    """A pair that shares sources, though most images of one class come from where the other has none."""
+    """Name a pair that shares sources, where most images of one class come from sources without the other."""
     for name, own, other_name, other in ((first, of_a, second, of_b), (second, of_b, first, of_a)):
         alone = float(np.mean(~np.isin(own, other)))
         if alone >= _MOSTLY:
             yield (
-                f"{alone:.0%} of the {name} images come from sources without {other_name}: read their contrast "
-                "within a source."
+                f"{alone:.0%} of the {name} images come from sources without {other_name}: use their AUROC within a "
+                "source."
             )
 
 
-def _thin_classes(scores: Scores) -> Iterator[str]:
+def _small_classes(scores: Scores) -> Iterator[str]:
     if not scores.labeled.any():
-        yield "No image has a label: nothing is said of the classes."
+        yield "No image has a label: classification is not measured."
         return
-    for k, name in enumerate(scores.class_names):
-        count = int((scores.labels == k).sum())
-        if count < FEW_IMAGES:
-            yield f"{name} has {count} images: its figures are thin, whatever their value."
+    counts = [int((scores.labels == k).sum()) for k in range(len(scores.class_names))]
+    few = [f"{name} ({n})" for name, n in zip(scores.class_names, counts, strict=True) if n < FEW_IMAGES]
+    if few:
+        yield f"Fewer than {FEW_IMAGES} images of {', '.join(few)}: the metrics of these classes are imprecise."
 
 
 def _groups(scores: Scores) -> Iterator[str]:
     if not any(scores.groups):
         yield (
-            "No groups (patients) are given: the intervals take every image for a patient of its own, and are too "
-            "narrow where that is not so."
+            "No groups (patients) are given: the intervals treat every image as a patient of its own, and are too "
+            "narrow where patients have several images."
         )
 
 
 def _masks(scores: Scores) -> Iterator[str]:
     masked = scores.masked
     if not masked.any():
-        yield "No image has a reference lung mask: nothing is said of the segmentation."
+        yield "No image has a reference lung mask: segmentation is not measured."
         return
     without = [
         name

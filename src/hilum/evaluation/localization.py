@@ -1,9 +1,9 @@
-"""Does the map point at the finding? Measured where people have marked regions or boxes.
+"""Measure how well evidence maps point at the regions or boxes that people marked.
 
 Each image gives one row per method: the network's own ``evidence``, ``grad-cam`` on the same network, and ``random in
-lung``, a map that is the same everywhere in the lung. Only the positive part of a map counts; it is taken first, then
-enlarged linearly to the network's square, for every method alike. Where one linear layer follows the pooling
-(``encoder-unet``), Grad-CAM is by construction the positive part of the evidence, so that the two differ by nothing.
+lung``, a map that is constant inside the lung. Only the positive part of a map counts; it is taken first, then
+enlarged linearly to the network's square input, in the same way for every method. Where one linear layer follows the
+pooling (``encoder-unet``), Grad-CAM is by construction the positive part of the evidence, and the two are equal.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 THRESHOLD = 0.5
-"""The region of a map is where it is at least this share of its peak."""
+"""The region of a map is where it reaches at least this share of its maximum."""
 EVIDENCE, GRAD_CAM, RANDOM = "evidence", "grad-cam", "random in lung"
 
 Mask = NDArray[np.bool_]
@@ -38,7 +38,7 @@ Map = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Difference:
-    """A measure of one method less that of another on the same images, in the same resamples."""
+    """A measure of one method minus that of another, on the same images and resamples."""
 
     measure: str
     method: str
@@ -51,12 +51,12 @@ class LocalizationResult:
     """Means over images, with intervals clustered by group.
 
     Attributes:
-        images: how many have a target.
-        kinds: ``region`` and ``boxes``, and the images of each.
-        methods: method to measure to its mean; the measures are those of ``measures_of``. One that no image defines is
-            left out: ``inside_lung`` of ``random in lung``, which is 1 by definition.
-        by_kind: the same within each kind, where there are two.
-        differences: evidence less each of the others, over the images on which both are defined.
+        images: Number of images with a target.
+        kinds: Number of images with each kind of target, ``region`` or ``boxes``.
+        methods: Method to measure (``measures_of``) to its mean. A measure that no image defines is left out, such as
+            ``inside_lung`` of ``random in lung``, which is 1 by definition.
+        by_kind: The same for each kind, where there are two.
+        differences: Evidence minus each other method, over the images on which both are defined.
     """
 
     images: int
@@ -77,22 +77,22 @@ def localize(
     network: nn.Module | None = None,
     of: Literal["label", "predicted"] = "label",
 ) -> LocalizationTable | None:
-    """Measure the maps on the labeled images that have a region or boxes; None where there is no such image.
+    """Measure the maps on labeled images with a region or boxes; None where there is no such image.
 
-    A region without a pixel in the network's square (too small for it, or empty) counts as none.
+    A region without a pixel in the network's square input (too small, or empty) is ignored.
 
     Args:
         records: N records.
         images: (N, S, S) uint8, fitted.
         lungs: (N, S, S) bool.
-        scores: of the same records.
-        spec: the network's preprocessing.
-        backend: gives the evidence, where the network has it.
-        network: the same in PyTorch, for Grad-CAM; None leaves that out.
-        of: whose map: that of the image's own label, which is what people marked, or of the most probable class.
+        scores: Scores of the same records.
+        spec: The network's preprocessing.
+        backend: The inference engine, which gives the evidence where the network has it.
+        network: The same network in PyTorch, for Grad-CAM; None skips Grad-CAM.
+        of: Class of the map: the image's ``label``, which is what people marked, or the ``predicted`` class.
 
     Raises:
-        ReadError: a region, or an image whose boxes are to be drawn, cannot be read.
+        ReadError: A region, or an image with boxes, cannot be read.
         ConfigError: Grad-CAM does not know the network.
     """
     targets = {
@@ -116,10 +116,10 @@ def localize(
 
 
 def target_of(record: Record, spec: PreprocessSpec) -> Mask | None:
-    """What people marked, (S, S) bool in the network's square: the region, else the union of the boxes, else None.
+    """Return what people marked, (S, S) bool: the region, else the union of the boxes, else None.
 
     Raises:
-        ReadError: the region, or the image whose size the boxes need, cannot be read.
+        ReadError: The region, or the image whose size the boxes need, cannot be read.
     """
     if record.region_path is not None:
         return fit_mask(read_mask(record.region_path), spec)
@@ -129,7 +129,7 @@ def target_of(record: Record, spec: PreprocessSpec) -> Mask | None:
 
 
 def drawn(boxes: Sequence[Box], shape: tuple[int, int]) -> Mask:
-    """Boxes as fractions of an image to the mask (H, W) of their union."""
+    """Return the union of boxes, given as fractions of an image, as a mask (H, W)."""
     mask = np.zeros(shape, np.bool_)
     for x, y, width, height in boxes:
         top, bottom = min(round(y * shape[0]), shape[0] - 1), round((y + height) * shape[0])
@@ -139,14 +139,14 @@ def drawn(boxes: Sequence[Box], shape: tuple[int, int]) -> Mask:
 
 
 def enlarged(saliency: Map, size: int) -> Map:
-    """The positive part of a map (h, w), enlarged linearly to (size, size) float32."""
+    """Return the positive part of a map (h, w), enlarged linearly to (size, size) float32."""
     # In this order for evidence as for Grad-CAM, whose maps come rectified: else the two differ by the resampling.
     positive = np.maximum(saliency, 0).astype(np.float32)
     return np.asarray(cv2.resize(positive, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def measures_of(saliency: Map, target: Mask, lung: Mask) -> dict[str, float]:
-    """How well one map points at one target; all in [0, 1].
+    """Return how well one map points at one target, as measures in [0, 1].
 
     ``hit``: the pointing game (Zhang et al. 2018, IJCV 126:1084) without tolerance: whether the maximum lies in the
     target; of several equal maxima, the share that does. ``dice`` and ``iou``: of the map's region (THRESHOLD) with
@@ -155,8 +155,9 @@ def measures_of(saliency: Map, target: Mask, lung: Mask) -> dict[str, float]:
     lung. A map without a positive value misses: hit, dice, iou and energy are 0, inside_lung is NaN.
 
     Args:
-        saliency: (S, S) float32; its negative part is left out.
-        target, lung: (S, S) bool.
+        saliency: (S, S) float32; its negative part is ignored.
+        target: (S, S) bool.
+        lung: (S, S) bool.
     """
     positive = np.maximum(saliency, 0).astype(np.float64)
     peak, total = positive.max(), positive.sum()
@@ -175,14 +176,15 @@ def measures_of(saliency: Map, target: Mask, lung: Mask) -> dict[str, float]:
 
 
 def random_in_lung(target: Mask, lung: Mask) -> dict[str, float]:
-    """``measures_of`` for a map that is the same everywhere in the lung and nothing outside.
+    """Return ``measures_of`` a map that is constant inside the lung and 0 outside.
 
-    ``hit`` and ``energy`` are then the share of the lung that is target: exactly the chance of a random point of the
-    lung. ``dice`` and ``iou`` are those of the whole lung. ``inside_lung`` is 1 by definition, hence no measurement:
+    ``hit`` and ``energy`` are then the share of the lung that is target, the probability that a random point of the
+    lung hits it. ``dice`` and ``iou`` are those of the whole lung. ``inside_lung`` is 1 by definition and therefore
     NaN. Without a lung all are NaN.
 
     Args:
-        target, lung: (S, S) bool.
+        target: (S, S) bool.
+        lung: (S, S) bool.
     """
     undefined = dict.fromkeys(MEASURES, float("nan"))
     if not lung.any():
@@ -191,7 +193,7 @@ def random_in_lung(target: Mask, lung: Mask) -> dict[str, float]:
 
 
 def localization_result(table: LocalizationTable, *, resamples: int = 1000, seed: int = 0) -> LocalizationResult:
-    """The means of a table with 95% intervals, groups resampled within labels; differences are paired.
+    """Compute the means of a table with 95% intervals; groups are resampled within labels, differences are paired.
 
     Raises:
         ConfigError: ``resamples`` is below 2.

@@ -1,4 +1,4 @@
-"""``localization.csv``: one row per image and method, from which the figures of localization are computed again."""
+"""Write and read ``localization.csv``, one row per image and method."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MEASURES = ("hit", "dice", "iou", "energy", "inside_lung")
 
 @dataclass(frozen=True)
 class LocalizationRow:
-    """One map against what people marked on one image; the measures are those of localization.measures_of."""
+    """The measures (localization.measures_of) of one map on one image."""
 
     file: str
     group: str
@@ -35,12 +35,12 @@ class LocalizationRow:
 
 @dataclass(frozen=True)
 class LocalizationTable:
-    """All rows, image by image; every image has every method."""
+    """The rows of all images; every image has every method."""
 
     rows: tuple[LocalizationRow, ...]
 
     def arrays(self) -> tuple[dict[str, FloatArray], NDArray[np.str_], NDArray[np.str_]]:
-        """Method to its measures (F, M) in the order of MEASURES; the group (F,) and the kind (F,) of each image."""
+        """Return method to measures (F, M) in the order of MEASURES, and the group (F,) and kind (F,) of each image."""
         methods = list(dict.fromkeys(row.method for row in self.rows))
         images = [row for row in self.rows if row.method == methods[0]]
         values = {
@@ -50,10 +50,10 @@ class LocalizationTable:
         return values, np.array([row.group for row in images]), np.array([row.kind for row in images])
 
     def write(self, path: Path) -> None:
-        """Write the table; a measure that is undefined is empty.
+        """Write the table; an undefined measure is an empty cell.
 
         Raises:
-            OutputError: the file cannot be written.
+            OutputError: The file cannot be written.
         """
         header = [field.name for field in fields(LocalizationRow)]
         write_csv(
@@ -64,16 +64,16 @@ class LocalizationTable:
 
     @classmethod
     def read(cls, path: Path) -> LocalizationTable:
-        """Read back what ``write`` wrote, equal to the bit.
+        """Read the table, equal bit for bit to what ``write`` wrote.
 
         Raises:
-            DataError: it is no such table.
+            DataError: The file does not hold such a table.
         """
         try:
             with path.open(newline="", encoding="utf-8") as stream:
                 return cls(tuple(_row(cells) for cells in csv.DictReader(stream, strict=True)))
         except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
-            raise DataError(f"Expected a table of localization in {path}, got: {error!r}.") from error
+            raise DataError(f"'{path}' is not a localization table of hilum: {error!r}.") from error
 
 
 def _row(cells: dict[str, str]) -> LocalizationRow:

@@ -1,4 +1,4 @@
-"""Measure a network on records: through its engine over every image, then the report and its files."""
+"""Evaluate a network on records: run its backend on every image, then write the report and its files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,9 +19,10 @@ from hilum.config import PreprocessSpec
 from hilum.data.cache import Cache, cache_folder, open_cache
 from hilum.data.index import Index
 from hilum.errors import DataError
+from hilum.evaluation.failure_images import failure_images
 from hilum.evaluation.localization import localize
 from hilum.evaluation.plots import sample_overlays
-from hilum.evaluation.report import ModelRef, Report
+from hilum.evaluation.report import ModelRef, Provenance, Report
 from hilum.evaluation.results import Evaluated, failures_of, write_evaluation
 from hilum.imaging.preprocess import to_input
 from hilum.metrics.scores import FloatArray, Scores, dice_and_iou
@@ -38,18 +38,18 @@ _SAMPLES = 8
 
 @dataclass(frozen=True)
 class Subject:
-    """A network to be measured, and what it carries.
+    """A network to evaluate, with its preprocessing and calibration.
 
     Attributes:
-        model: how it is called in the report.
-        backend: its engine.
-        class_names: K names, the order of its logits.
-        spec: its preprocessing.
-        network: the same network in PyTorch, for Grad-CAM; None leaves Grad-CAM out.
-        mask_threshold: lung where the probability is above it.
-        calibration: fitted on other images than those measured; None where there is none.
-        sources: the sources that it was trained on; None where that is unknown.
-        known: the images that it was trained on and validated with.
+        model: Its name in the report.
+        backend: Its inference engine.
+        class_names: K names, in the order of its logits.
+        spec: Its preprocessing.
+        network: The same network in PyTorch, for Grad-CAM; None skips Grad-CAM.
+        mask_threshold: A pixel is lung where its probability is above this.
+        calibration: Fitted on other images than those evaluated; None where there is none.
+        sources: The sources that it was trained on; None where they are unknown.
+        known: The images that it was trained on and validated with.
     """
 
     model: ModelRef
@@ -64,14 +64,14 @@ class Subject:
 
     @property
     def temperature(self) -> float:
-        """Logits are divided by it before softmax."""
+        """The divisor of the logits before softmax."""
         return 1.0 if self.calibration is None else self.calibration.temperature
 
 
 def score(
     subject: Subject, index: Index, records: Sequence[Record], split: str, step: Step, *, keep_lungs: bool = False
 ) -> tuple[Scores, NDArray[np.bool_] | None, Cache]:
-    """Decode the records, or find them decoded, and run the subject over them; see score_records."""
+    """Decode the records, or read them from the cache, and run the subject on them; see score_records."""
     cache = open_cache(records, subject.spec, cache_folder(), progress=step.begin(f"Decoding {split}"))
     scored = score_records(
         subject.backend,
@@ -102,14 +102,27 @@ def measure(
     resamples: int = 1000,
     seed: int = 0,
     step: Step | None = None,
+    provenance: Provenance | None = None,
 ) -> Report:
-    """Measure ``subject`` on ``records`` and write the files of hilum.evaluation.results into ``folder``.
+    """Evaluate ``subject`` on ``records`` and write the files of hilum.evaluation.results into ``folder``.
 
-    With ``trained_on`` all the records are known to be of its training or validation split.
+    Args:
+        subject: The network.
+        index: The index that the records are of.
+        records: N records.
+        folder: Folder for the files.
+        split: Name of the split.
+        digest: SHA-256 of the split.
+        trained_on: Whether all records are of the subject's own training or validation split.
+        held_out: Results of hilum.evaluation.leave_one_source_out, for the report.
+        resamples: Number of bootstrap resamples.
+        seed: Random seed of the bootstrap.
+        step: Progress callback.
+        provenance: Origin of model and data, for the report.
 
     Raises:
-        DataError: a label is none of the subject's classes, or there is no record.
-        OutputError: the folder cannot be written.
+        DataError: A label is none of the subject's classes, or there is no record.
+        OutputError: The folder cannot be written.
     """
     step = step or Step()
     has_targets = any(record.region_path or record.boxes for record in records)
@@ -133,23 +146,17 @@ def measure(
         same_sources=bool(own) and subject.sources is not None and own <= subject.sources,
         held_out=tuple(held_out),
         training_images="all" if trained_on else subject.known.extent,
+        provenance=provenance,
     )
     step.begin("Computing intervals")
-    report = write_evaluation(evaluated, folder, resamples=resamples, seed=seed, images=_images(scores, cache.images))
+    images = failure_images(subject, records, scores, cache.images, failures_of(scores))
+    report = write_evaluation(evaluated, folder, resamples=resamples, seed=seed, images=images)
     _draw_samples(subject, scores, cache, folder / OVERLAYS_FILE)
     return report
 
 
-def _images(scores: Scores, images: NDArray[np.uint8]) -> dict[str, bytes]:
-    """The failures as the network saw them, PNG by file name."""
-    row = {name: place for place, name in enumerate(scores.files)}
-    return {
-        failure.file: cv2.imencode(".png", images[row[failure.file]])[1].tobytes() for failure in failures_of(scores)
-    }
-
-
 def _draw_samples(subject: Subject, scores: Scores, cache: Cache, path: Path) -> None:
-    """Overlays of a few images, chosen by a fixed seed; half of them with a reference mask where there are any."""
+    """Draw overlays of a few images, chosen by a fixed seed; half of them with a reference mask where possible."""
     random = np.random.default_rng(0)
     masked = np.flatnonzero(scores.masked)
     first = random.choice(masked, min(_SAMPLES // 2, len(masked)), replace=False)
@@ -169,11 +176,11 @@ def _title(scores: Scores, row: int) -> str:
 
 
 class Scored(NamedTuple):
-    """What came of a split.
+    """Scores of a split, and its lung masks.
 
     Attributes:
-        scores: of every record, in order.
-        lungs: (N, S, S) bool: the reference mask where there is one, else the predicted one; None if not kept.
+        scores: Of every record, in order.
+        lungs: (N, S, S) bool, the reference mask where there is one, else the predicted one; None if not kept.
     """
 
     scores: Scores
@@ -196,21 +203,25 @@ def score_records(
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> Scored:
-    """Every record through ``backend``: class logits, probabilities, and the overlap with the reference masks.
+    """Run ``backend`` on every record: logits, probabilities, and the overlap with the reference masks.
 
     Args:
-        backend, spec: the engine and its preprocessing.
-        cache, records, names: N decoded records (open_cache), the records, and their names for the tables (Index.key).
-        class_names: K names, the order of the logits.
-        split: the name of the split.
-        temperature, mask_threshold: logits are divided by the one; lung is where the probability is above the other.
-        keep_lungs: whether to keep the masks, N x S x S bytes.
-        distances: whether to measure Hausdorff distances, which needs MONAI.
-        batch_size: images in one forward pass.
-        progress: called with (records done, records in all).
+        backend: The inference engine.
+        cache: N decoded images (open_cache).
+        records: The N records.
+        names: Their names in the tables (Index.key).
+        class_names: K names, in the order of the logits.
+        spec: The preprocessing.
+        split: Name of the split.
+        temperature: Divisor of the logits before softmax.
+        mask_threshold: A pixel is lung where its probability is above this.
+        keep_lungs: Whether to keep the masks, N x S x S bytes.
+        distances: Whether to measure Hausdorff distances, which needs MONAI.
+        batch_size: Images in one forward pass.
+        progress: Progress callback, called with (records done, all records).
 
     Raises:
-        DataError: a record has a label that the network does not know, or the network diverged.
+        DataError: A record has a label that the network does not know, or an output is not finite.
     """
     labels = labels_of(records, class_names)
     logits: list[FloatArray] = []
@@ -243,7 +254,7 @@ def score_records(
 
 
 def _overlap(predicted: NDArray[np.bool_], reference: NDArray[np.bool_], distances: bool) -> FloatArray:
-    """Dice, IoU and Hausdorff distance (3, m) of m mask pairs; NaN in the last row where it is not asked for."""
+    """Dice, IoU and Hausdorff distance (3, m) of m mask pairs; the last row is NaN without ``distances``."""
     dice, iou = dice_and_iou(predicted, reference)
     return np.stack([dice, iou, hausdorff_95(predicted, reference) if distances else np.full(len(dice), np.nan)])
 
@@ -255,7 +266,7 @@ def run_batches(
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> Iterator[tuple[slice, BackendOutput]]:
-    """The engine's output for (N, S, S) uint8 fitted images, a batch at a time, with the rows it is of."""
+    """Yield the engine's output for (N, S, S) uint8 fitted images, one batch at a time, with its rows."""
     for start in range(0, len(images), batch_size):
         rows = slice(start, min(start + batch_size, len(images)))
         yield rows, backend.run(to_input(images[rows], spec))
@@ -264,12 +275,13 @@ def run_batches(
 
 
 def hausdorff_95(predicted: NDArray[np.bool_], reference: NDArray[np.bool_]) -> FloatArray:
-    """The 95th percentile of the symmetric Hausdorff distance (Huttenlocher et al. 1993) of each mask pair, by MONAI.
+    """Return the 95th percentile of the symmetric Hausdorff distance (Huttenlocher et al. 1993), by MONAI.
 
-    Two empty masks are 0 apart; where one is empty the distance is the diagonal of the square.
+    Two empty masks have distance 0; where one is empty, the distance is the diagonal of the square.
 
     Args:
-        predicted, reference: (N, S, S) bool.
+        predicted: (N, S, S) bool.
+        reference: (N, S, S) bool.
 
     Returns:
         (N,) float64, pixels of the square.
@@ -290,15 +302,15 @@ def hausdorff_95(predicted: NDArray[np.bool_], reference: NDArray[np.bool_]) -> 
 
 
 def labels_of(records: Sequence[Record], class_names: tuple[str, ...]) -> NDArray[np.int64]:
-    """The number of each label, -1 where there is none: (N,) int64.
+    """Return the class number of each record, -1 where it has no label: (N,) int64.
 
     Raises:
-        DataError: a label is none of ``class_names``.
+        DataError: A label is none of ``class_names``.
     """
     number = {name: place for place, name in enumerate(class_names)}
     if unknown := sorted({record.label for record in records if record.label is not None} - number.keys()):
         raise DataError(
-            f"Expected labels among the model's classes {', '.join(class_names)}, got {', '.join(unknown)}.",
-            hint="Name the classes to keep, each with --class, or rename the folders.",
+            f"The model has no class {', '.join(unknown)}; its classes are {', '.join(class_names)}.",
+            hint="Select classes with --class, or rename the folders.",
         )
     return np.array([-1 if record.label is None else number[record.label] for record in records], np.int64)

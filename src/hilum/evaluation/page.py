@@ -1,4 +1,4 @@
-"""A report as a page that a person reads: the headline first, then what the data cannot tell, then the rest."""
+"""Write a report as ``report.html``: headline, limitations, metrics, failures, then training and settings."""
 
 from __future__ import annotations
 
@@ -6,13 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hilum.config import PRESETS, list_settings, show_value
 from hilum.document import data_uri, write_document
+from hilum.evaluation.failure_images import FailureImages
+from hilum.evaluation.plots.probabilities import diagram_bins
 from hilum.evaluation.report import Figure, Report
-from hilum.format import metric_title
+from hilum.format import metric_title, split_title
 
 PAGE_FILE = "report.html"
+CLAIM_PAGE = "claim.html"
 
 _OVERALL = ("balanced_accuracy", "accuracy", "macro_roc_auc", "macro_f1", "mcc", "dice")
+_DEFAULT_PRESET = next(iter(PRESETS))
+_CURVES = {
+    "training_loss": "Loss by epoch, training and validation",
+    "training_cls_loss": "Classification loss by epoch, training and validation",
+    "training_seg_loss": "Segmentation loss by epoch, training and validation",
+    "training_accuracy": "Accuracy by epoch, training and validation",
+    "training_dice": "Dice of the lung mask by epoch, training and validation",
+    "training_val_auc": "Macro AUROC by epoch, validation",
+}
 # metric of a class, the same over all classes, where its axis begins
 _COLUMNS = (
     ("recall", "balanced_accuracy", 0),
@@ -26,28 +39,32 @@ _COLUMNS = (
 )
 
 
-def write_page(report: Report, folder: Path, *, plots: Mapping[str, str | bytes], images: Mapping[str, bytes]) -> Path:
-    """Write ``report.html``: one file that needs no other, and asks for nothing over the network.
+def write_page(
+    report: Report, folder: Path, *, plots: Mapping[str, str | bytes], images: Mapping[str, FailureImages]
+) -> Path:
+    """Write ``report.html``, one self-contained file that makes no network request.
 
     Args:
-        report: what is told.
-        folder: made if absent.
-        plots: name (hilum.evaluation.plots) to SVG or PNG.
-        images: PNG by file name, shown beside the failures of these files.
+        report: The report.
+        folder: Folder for the page, created if absent.
+        plots: Name (hilum.evaluation.plots) to SVG or PNG.
+        images: File name to the drawings of a failure.
 
     Returns:
         The path of the page.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: The folder cannot be written.
     """
     path = folder / PAGE_FILE
     write_document(path, "evaluation.html.j2", page_context(report, plots, images))
     return path
 
 
-def page_context(report: Report, plots: Mapping[str, str | bytes], images: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return what the template names; see write_page."""
+def page_context(
+    report: Report, plots: Mapping[str, str | bytes], images: Mapping[str, FailureImages]
+) -> dict[str, Any]:
+    """Return the variables of the template; see write_page."""
     content = report.model_dump(mode="json")
     rows = {
         "classes": _class_rows(report),
@@ -55,10 +72,11 @@ def page_context(report: Report, plots: Mapping[str, str | bytes], images: Mappi
         "contrasts": _contrast_groups(content["contrasts"]),
         "segmentation": _overlap_rows(report),
         "seen": _seen_rows(report),
+        "settings": _settings(report),
     }
     return {
         "kind": "Evaluation",
-        "title": f"{report.model.name}, {report.split.name} split",
+        "title": f"{report.model.name}, {split_title(report.split.name)}",
         "report": content,
         "overlap": report.overlap_sentence,
         "headline": _headline(report),
@@ -67,10 +85,15 @@ def page_context(report: Report, plots: Mapping[str, str | bytes], images: Mappi
         "chance": 1 / max(1, len(report.class_names)),
         "hd95_end": _round_up(max((f.high or f.value or 0 for f in report.figures if f.metric == "hd95"), default=0)),
         "conformal": [_prediction_sets(result) for result in content["conformal"]],
-        "failures": [
-            {**failure, "image": data_uri(images[failure["file"]]) if failure["file"] in images else None}
-            for failure in content["failures"]
-        ],
+        "always": _always_in_a_set(content["conformal"]),
+        "ece_end": _ece_end(content["calibration"]),
+        "failures": [{**failure, **_drawings(images.get(failure["file"]))} for failure in content["failures"]],
+        "failures_drawn": bool(images),
+        "evidence_known": any(drawn.has_evidence is not None for drawn in images.values()),
+        "reliability_bins": None if report.calibration is None else diagram_bins(report.calibration["after"]),
+        "claim_page": CLAIM_PAGE,
+        "best_epoch": None if report.provenance is None else report.provenance.best_epoch,
+        "curves": {name: _CURVES.get(name, name) for name in plots if name.startswith("training_")},
         "localization": _localization(content["localization"]),
         "plots": {name: data_uri(image) for name, image in plots.items()},
         "sections": _sections(report, rows),
@@ -79,12 +102,12 @@ def page_context(report: Report, plots: Mapping[str, str | bytes], images: Mappi
 
 
 def _sections(report: Report, rows: Mapping[str, Any]) -> dict[str, str]:
-    """Anchor to heading, in reading order: only what the report has something to say of."""
+    """Anchor to heading, in reading order; only the sections that the report has data for."""
     known = report.confusion_matrix is not None
     every = {
         "training": ("Images of the training data", report.training_overlap is not None and bool(rows["seen"])),
         "result": ("Result", True),
-        "limits": ("What these data cannot tell", bool(report.limits)),
+        "limits": ("Limitations of these data", bool(report.limits)),
         "classes": ("Classes", known),
         "sources": ("Sources", bool(rows["sources"] or rows["contrasts"])),
         "calibration": ("Calibration", report.calibration is not None),
@@ -92,18 +115,20 @@ def _sections(report: Report, rows: Mapping[str, Any]) -> dict[str, str]:
         "abstention": ("Abstention", report.selective is not None),
         "segmentation": ("Lung masks", bool(rows["segmentation"])),
         "localization": ("Localization", report.localization is not None),
-        "held-out": ("Sources left out", bool(report.held_out_sources)),
+        "held-out": ("Sources held out", bool(report.held_out_sources)),
         "failures": ("Failures", known),
-        "method": ("How this was made", True),
+        "curves": ("Training", report.provenance is not None and bool(report.provenance.epochs)),
+        "settings": ("Settings", bool(rows["settings"])),
+        "method": ("Methods and versions", True),
     }
     return {anchor: heading for anchor, (heading, present) in every.items() if present}
 
 
 def _headline(report: Report) -> dict[str, Any] | None:
-    """Balanced accuracy, since accuracy follows the commonest class; the mean Dice where there is no label."""
+    """Balanced accuracy, which does not follow the most frequent class; the mean Dice where there is no label."""
     classes = len(report.class_names)
     if (figure := report.figure("balanced_accuracy")) is not None and figure.value is not None:
-        note = f"Mean of the recalls of {classes} classes. A guess would reach {1 / classes:.3f} (dashed)."
+        note = f"Mean recall of {classes} classes. Chance is {1 / classes:.3f} (dashed)."
         return {
             "name": metric_title("balanced_accuracy", first=True),
             "figure": figure.model_dump(),
@@ -111,7 +136,7 @@ def _headline(report: Report) -> dict[str, Any] | None:
             "chance": 1 / classes,
         }
     if (figure := report.figure("dice")) is not None and figure.value is not None:
-        note = "Mean Dice of the predicted with the reference lung masks."
+        note = "Mean Dice of the predicted and the reference lung masks."
         return {"name": metric_title("dice", first=True), "figure": figure.model_dump(), "note": note, "chance": None}
     return None
 
@@ -127,7 +152,7 @@ def _others(report: Report) -> list[dict[str, Any]]:
 
 
 def _seen_rows(report: Report) -> list[dict[str, Any]]:
-    """The headline figures over all images and over the unseen; empty where no image is in the training data."""
+    """The main metrics over all and over the unseen images; empty where no image is in the training data."""
     overlap = report.training_overlap
     if overlap is None or not overlap.seen:
         return []
@@ -153,7 +178,7 @@ def _class_rows(report: Report) -> list[dict[str, Any]]:
 
 
 def _source_rows(report: Report) -> list[dict[str, Any]]:
-    """All sources, then each; empty where nothing is known within a source."""
+    """All sources, then each; empty where all images come from one source."""
     names = list(dict.fromkeys(f.source for f in report.figures if f.source is not None and f.metric == "accuracy"))
     if not names:
         return []
@@ -170,7 +195,7 @@ def _source_rows(report: Report) -> list[dict[str, Any]]:
 
 
 def _contrast_groups(contrasts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The contrasts by pair of classes, over all sources first; a pair that shares no source is said to."""
+    """The contrasts by pair of classes, over all sources first; ``apart`` marks a pair that shares no source."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for contrast in contrasts:
         groups.setdefault((contrast["positive"], contrast["negative"]), []).append(contrast)
@@ -186,7 +211,7 @@ def _contrast_groups(contrasts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _overlap_rows(report: Report) -> list[dict[str, Any]]:
-    """Overall, per class, per source, of all that is measured on masks."""
+    """The metrics of lung masks: over all images, per class, per source."""
     places = list(dict.fromkeys((f.class_name, f.source) for f in report.figures if f.metric == "dice"))
     rows = []
     for class_name, source in sorted(places, key=lambda key: (key[1] is not None, key[0] is not None)):
@@ -197,13 +222,27 @@ def _overlap_rows(report: Report) -> list[dict[str, Any]]:
 
 
 def _prediction_sets(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A level, its title, and the classes that it never rules out: a quantile of 1 comes from too few groups."""
-    always = [name for name, quantile in result["quantiles"].items() if quantile is not None and quantile >= 1]
-    return {**result, "title": f"{float(result['level']):.0%}", "always": always}
+    return {**result, "title": f"{float(result['level']):.0%}"}
+
+
+def _always_in_a_set(results: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Class to the levels at which it is in every set: a quantile of 1 comes from too few groups."""
+    found: dict[str, list[str]] = {}
+    for result in results:
+        for name, quantile in result["quantiles"].items():
+            if quantile is not None and quantile >= 1:
+                found.setdefault(name, []).append(f"{float(result['level']):.0%}")
+    return found
+
+
+def _ece_end(calibration: Mapping[str, Any] | None) -> float:
+    """The end of the axis of the ECE: 0.25, or 1 where that is too short."""
+    estimates = [] if calibration is None else [calibration[state]["ece"] for state in ("before", "after")]
+    return 0.25 if all((e["high"] or e["value"] or 0) <= 0.25 for e in estimates) else 1
 
 
 def _localization(content: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """A table of methods by measures over all images, one for each kind of target, and the differences."""
+    """Tables of methods by measures, over all images and for each kind of target, and the differences."""
     if content is None:
         return None
     kinds = {"": content["methods"], **content["by_kind"]}
@@ -229,10 +268,57 @@ def _localization(content: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _identical(differences: list[dict[str, Any]]) -> list[str]:
-    """Return the methods whose map equals the evidence on every image, as Grad-CAM must for a linear classifier."""
+    """The methods whose map equals the evidence on every image, as Grad-CAM's does for a linear classifier."""
     others = dict.fromkeys(row["against"] for row in differences)
     values = {name: [row["difference"] for row in differences if row["against"] == name] for name in others}
     return [name for name, own in values.items() if all(v["value"] == v["low"] == 0 for v in own)]
+
+
+def _settings(report: Report) -> list[dict[str, Any]]:
+    """The trainings that made the weights, each with its sections of settings; the last is the model's own."""
+    trainings = () if report.provenance is None else report.provenance.training
+    found = []
+    for number, own in enumerate(trainings, start=1):
+        sections = [_section(name, values) for name, values in own.items() if isinstance(values, Mapping)]
+        changed = [
+            f"{section['name']}.{row['name']}={row['value']}"
+            for section in sections
+            for row in section["rows"]
+            if row["changed"]
+        ]
+        name = "" if len(trainings) == 1 else f"Training {number} of {len(trainings)}"
+        found.append({"name": name, "sections": sections, "changed": changed})
+    return found
+
+
+def _section(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A section of the settings: each with its value, its default and its description."""
+    known = list_settings()
+    rows: list[dict[str, Any]] = []
+    for key, value in values.items():
+        setting = known.get(f"{section}.{key}")
+        shown = show_value(value)
+        default = None if setting is None else show_value(setting.values[_DEFAULT_PRESET])
+        rows.append(
+            {
+                "name": key,
+                "value": shown,
+                "default": default,
+                "changed": default is not None and shown != default,
+                "meaning": "" if setting is None else setting.description,
+            }
+        )
+    return {"name": section, "rows": rows, "changed": sum(bool(row["changed"]) for row in rows)}
+
+
+def _drawings(images: FailureImages | None) -> dict[str, Any]:
+    if images is None:
+        return {"plain": None, "overlay": None, "has_evidence": None}
+    return {
+        "plain": data_uri(images.plain),
+        "overlay": data_uri(images.overlay),
+        "has_evidence": images.has_evidence,
+    }
 
 
 def _dump(figure: Figure | None) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""``predictions.csv``: one row per image, from which every figure of a report can be computed again."""
+"""Write and read ``predictions.csv``, one row per image, from which every metric can be computed again."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _PROBABILITY, _LOGIT = "prob_", "logit_"
 
 
 def write_predictions(scores: Scores, path: Path) -> None:
-    """Write one row per image; what is not known is empty.
+    """Write one row per image; unknown values are empty cells.
 
     The columns are ``file, label, predicted_label, group, source, prob_<class>..., logit_<class>..., dice, iou, hd95,
     in_training_data``. ``label`` is the truth, ``predicted_label`` the class of the highest probability. ``logit_``
-    columns are there where logits are known, ``hd95`` where it was measured, ``in_training_data`` (1 or 0) where the
-    model's training images are known. Numbers read back equal to the bit.
+    columns exist where logits are known, ``hd95`` where it was measured, ``in_training_data`` (1 or 0) where the
+    model's training images are known. Numbers are written so that they read back bit for bit.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: The file cannot be written.
     """
     logits = np.zeros((len(scores.files), 0)) if scores.logits is None else scores.logits
     overlap = [scores.dice, scores.iou] + ([] if scores.hd95 is None else [scores.hd95])
@@ -52,17 +52,16 @@ def write_predictions(scores: Scores, path: Path) -> None:
 
 
 def read_predictions(path: Path, split: str) -> Scores:
-    """Read ``predictions.csv`` back, equal to what was written; or another tool's, with fewer columns.
+    """Read ``predictions.csv``, or the table of another tool with fewer columns.
 
-    Only ``file``, ``label`` (the truth) and one ``prob_<class>`` column per class are compulsory, in any order.
+    Only ``file``, ``label`` (the truth) and one ``prob_<class>`` column per class are required, in any order.
 
     Args:
-        path: the file.
-        split: the name of the split that it is of; the file does not say.
+        path: The file.
+        split: Name of the split, which the file does not hold.
 
     Raises:
-        DataError: The file cannot be read, lacks columns, rows, truth or probabilities, or a cell is not what its
-            column holds.
+        DataError: The file cannot be read, lacks columns, rows, labels or probabilities, or a cell has the wrong type.
     """
     header, rows = _read_table(path)
     _check_truth(header, path)
@@ -70,9 +69,9 @@ def read_predictions(path: Path, split: str) -> Scores:
     place = {name: column for column, name in enumerate(header)}
     if not class_names or not {"file", "label"} <= place.keys() or len(place) < len(header):
         raise DataError(
-            f"Expected columns file, label and prob_<class>... (group, source, logit_<class>..., dice, iou, hd95 may "
-            f"be there), each once, in {path}, got {', '.join(header)}.",
-            hint="Give the predictions.csv that `hilum evaluate` wrote.",
+            f"'{path}' needs the columns file, label and prob_<class>..., each once; it has {', '.join(header)}.",
+            hint="Name the predictions.csv that `hilum evaluate` wrote. Optional columns: group, source, "
+            "logit_<class>..., dice, iou, hd95.",
         )
     _check_rows(rows, header, {*class_names, ""}, place["label"], path)
 
@@ -108,10 +107,10 @@ def read_predictions(path: Path, split: str) -> Scores:
 
 
 def _check_truth(header: Sequence[str], path: Path) -> None:
-    """Refuse a table of `hilum predict`, whose labels are predictions: the figures would be perfect.
+    """Refuse a table of `hilum predict`, whose labels are predictions: every metric would be perfect.
 
     Raises:
-        DataError: There is no truth.
+        DataError: There are no true labels.
     """
     of_predict = {"status", "label_set"} <= {*header}  # as written before `predicted_label` had its name
     if "label" not in header or of_predict:
@@ -127,9 +126,9 @@ def _read_table(path: Path) -> tuple[tuple[str, ...], list[list[str]]]:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             header, *rows = [[csv_text(cell) for cell in row] for row in csv.reader(stream)] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"Expected a table of predictions at {path}, got: {error}.") from error
+        raise DataError(f"Cannot read the table '{path}': {error}.") from error
     if not rows:
-        raise DataError(f"Expected a header and at least one row in {path}, got {len(header)} columns and no row.")
+        raise DataError(f"'{path}' has no row.")
     return tuple(header), rows
 
 
@@ -137,20 +136,20 @@ def _check_rows(rows: list[list[str]], header: tuple[str, ...], labels: set[str]
     for line, row in enumerate(rows, start=2):
         if len(row) != len(header) or row[column] not in labels:
             raise DataError(
-                f"Expected {len(header)} cells and a label of {sorted(labels - {''})} in row {line} of {path}, "
-                f"got {row}."
+                f"Row {line} of '{path}' needs {len(header)} cells and a label of {', '.join(sorted(labels - {''}))}: "
+                f"{row}."
             )
 
 
 def _flags(cells: Sequence[str], path: Path) -> NDArray[np.bool_]:
     if unknown := sorted({*cells} - {"0", "1"}):
-        raise DataError(f"The column {_SEEN} of {path} holds {unknown[0]!r}, neither 0 nor 1.")
+        raise DataError(f"The column {_SEEN} of '{path}' holds {unknown[0]!r}, neither 0 nor 1.")
     return np.array([cell == "1" for cell in cells], np.bool_)
 
 
 def _numbers(cells: Sequence[Sequence[str]], path: Path) -> FloatArray:
-    """Cells as float64, NaN where empty."""
+    """The cells as float64, NaN where empty."""
     try:
         return np.array([[float(cell or math.nan) for cell in row] for row in cells], dtype=np.float64)
     except ValueError as error:
-        raise DataError(f"Expected numbers in the columns of numbers of {path}: {error}.") from error
+        raise DataError(f"A numeric column of '{path}' holds no number: {error}.") from error

@@ -1,6 +1,7 @@
-"""The form of ``report.json``: what ``hilum evaluate`` says of a split, checked against this schema when written.
+"""The schema of ``report.json``, which ``hilum evaluate`` writes, and its summary in a few lines.
 
-A number that is undefined is null. ``Report.model_json_schema()`` is the JSON Schema.
+A number that is undefined is null. ``Report.model_json_schema()`` is the JSON Schema. The values are computed in
+hilum.evaluation.results and hilum.evaluation.provenance.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from hilum.format import format_interval, metric_title
+from hilum.format import format_interval, metric_title, split_title
 from hilum.metrics.table import OVERLAP
 
 
@@ -22,13 +23,13 @@ Number = Annotated[float | None, BeforeValidator(_none_if_nan)]
 
 
 class Part(BaseModel):
-    """A part of a report: frozen, and no key is unknown."""
+    """Base class of the parts of a report: frozen, unknown keys are an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class Estimate(Part):
-    """A value, its 95% interval, and how many images it rests on."""
+    """A value, its 95% interval, and the number of images it is computed from."""
 
     value: Number
     low: Number
@@ -37,7 +38,7 @@ class Estimate(Part):
 
 
 class Figure(Estimate):
-    """One figure of hilum.metrics.table: its Key and its interval."""
+    """One metric: its hilum.metrics.table.Key and its interval."""
 
     metric: str
     class_name: str | None = None
@@ -45,7 +46,7 @@ class Figure(Estimate):
 
 
 class Contrast(Part):
-    """AUROC of one class against one other, inside a source, or over all (source is null)."""
+    """AUROC of one class against another, within a source, or over all sources (source is null)."""
 
     source: str | None
     positive: str
@@ -56,7 +57,7 @@ class Contrast(Part):
 
 
 class ModelRef(Part):
-    """What was evaluated."""
+    """The model that was evaluated."""
 
     kind: Literal["run", "bundle", "predictions"]
     name: str
@@ -64,7 +65,7 @@ class ModelRef(Part):
 
 
 class SplitRef(Part):
-    """What it was evaluated on."""
+    """The images that it was evaluated on."""
 
     name: str
     digest: str | None
@@ -75,7 +76,7 @@ class SplitRef(Part):
 
 
 class Settings(Part):
-    """How the intervals were made."""
+    """Settings of the bootstrap behind the intervals."""
 
     resamples: int
     seed: int
@@ -83,7 +84,7 @@ class Settings(Part):
 
 
 class Failure(Part):
-    """An error of high confidence: what the reader should look at."""
+    """A wrong prediction of high probability."""
 
     file: str
     label: str
@@ -92,11 +93,14 @@ class Failure(Part):
 
 
 class TrainingOverlap(Part):
-    """How many of the images measured the model was trained on, and the figures on the others.
+    """Evaluated images that are in the model's training data, and the metrics on the others.
 
-    ``known`` says of how many of the model's training and validation images there is a hash. ``seen`` is null where
-    there is none. ``unseen`` counts the images of groups without a seen image, ``figures`` are on those; both stand
-    for the whole split where nothing is seen, and ``figures`` is then empty.
+    Attributes:
+        known: Whether hashes of all, a part or none of the model's training and validation images are known.
+        seen: The number of evaluated images among them; None where no hash is known.
+        unseen: The number of images in groups without a seen image; all images where none is seen.
+        unseen_groups: The number of those groups.
+        figures: The metrics on the unseen images; empty where no image, or every image, is seen.
     """
 
     known: Literal["all", "part", "none"]
@@ -106,17 +110,75 @@ class TrainingOverlap(Part):
     figures: tuple[Figure, ...] = ()
 
     def figure(self, like: Figure) -> Figure | None:
-        """The same figure on the unseen images; None where they do not have it."""
+        """Return the same metric on the unseen images; None where it does not exist."""
         wanted = (like.metric, like.class_name, like.source)
         return next((f for f in self.figures if (f.metric, f.class_name, f.source) == wanted), None)
 
 
-class Report(Part):
-    """All that is known of an evaluated split.
+class SplitFacts(Part):
+    """Counts of one split. A record without a group counts as a group of its own.
 
-    The parts without a schema of their own are dataclasses of the modules that compute them, as JSON:
-    ``calibration`` of hilum.metrics.calibration, ``conformal`` of .conformal, ``selective`` of .selective,
-    ``localization`` of .localization, ``held_out_sources`` of hilum.evaluation.leave_one_source_out.
+    Attributes:
+        images: All images.
+        groups: Patients, or clusters of near-duplicates.
+        labeled: Images with a label.
+        with_masks: Images with a reference lung mask.
+        classes: Label to its images.
+        sources: Source to its images.
+    """
+
+    images: int
+    groups: int
+    labeled: int
+    with_masks: int
+    classes: dict[str, int] = {}
+    sources: dict[str, int] = {}
+
+
+class Provenance(Part):
+    """Origin of the model and of the figures; what is not known is None or empty.
+
+    Attributes:
+        data: Name of a split to its counts; ``all`` where the data are not split.
+        partition: ``given`` by the data, or ``drawn`` by hilum.
+        partition_seed: Seed of a drawn split.
+        grouped: Whether the data name groups (patients).
+        left_out: Check to the number of files that it excluded.
+        trained_sources: Sources of the images that the model was trained on; None where they are not known.
+        training: Settings of every training that made the weights, in order.
+        initial_weights: Origin of the weights before the first epoch.
+        parameters: Number of parameters of the network.
+        epochs: Rows of metrics_epochwise.csv, without durations.
+        software: Package to version, in the process that evaluated.
+        hardware: Processor and device of the machine that evaluated.
+    """
+
+    data: dict[str, SplitFacts] = {}
+    partition: Literal["given", "drawn"] | None = None
+    partition_seed: int | None = None
+    grouped: bool = False
+    left_out: dict[str, int] = {}
+    trained_sources: tuple[str, ...] | None = None
+    training: tuple[dict[str, Any], ...] = ()
+    initial_weights: str | None = None
+    parameters: int | None = None
+    epochs: tuple[dict[str, Number], ...] = ()
+    software: dict[str, str] = {}
+    hardware: dict[str, str] = {}
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch of the lowest validation loss, whose weights are kept; None where no loss is known."""
+        known = [(loss, row["epoch"]) for row in self.epochs if (loss := row.get("val_loss")) is not None]
+        return int(min(known)[1] or 0) if known else None
+
+
+class Report(Part):
+    """The evaluation of one split.
+
+    The parts without a schema here are dataclasses of the modules that compute them, as JSON: ``calibration`` of
+    hilum.metrics.calibration, ``conformal`` of .conformal, ``selective`` of .selective, ``localization`` of
+    hilum.evaluation.localization, ``held_out_sources`` of hilum.evaluation.leave_one_source_out.
     """
 
     format: Literal["hilum-report-1"] = "hilum-report-1"
@@ -136,16 +198,17 @@ class Report(Part):
     held_out_sources: tuple[dict[str, Any], ...] = ()
     limits: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
+    provenance: Provenance | None = None
 
     @property
     def overlap_sentence(self) -> str | None:
-        """How many of the images are in the model's training data; None where nothing can be said of it."""
+        """How many of the images are in the model's training data; None where that is not known."""
         overlap, total = self.training_overlap, self.split.images
         if overlap is None or overlap.seen is None:
             return None
         images = "images" if self.split.name == "all" else f"{self.split.name} images"
         if overlap.seen == total:
-            return f"All {total:,} {images} are in this model's training data: no figure here is of a test."
+            return f"All {total:,} {images} are in this model's training data: these figures do not measure a test."
         if not overlap.seen and overlap.known == "part":
             return None
         if not overlap.seen:
@@ -154,19 +217,19 @@ class Report(Part):
         rest = (
             f"figures on the {overlap.unseen:,} unseen images are shown beside"
             if overlap.unseen
-            else "no group is unseen"
+            else "every group has a seen image"
         )
         least = "At least " if overlap.known == "part" else ""
         return f"{least}{overlap.seen:,} of {total:,} {images} {are} in this model's training data; {rest}."
 
     @property
     def unseen_figures(self) -> tuple[Figure, ...]:
-        """The figures on images that are not known to be in the model's training data."""
+        """The metrics on images that are not known to be in the model's training data."""
         overlap = self.training_overlap
         return overlap.figures if overlap is not None and overlap.seen else self.figures
 
     def figure(self, metric: str, class_name: str | None = None, source: str | None = None) -> Figure | None:
-        """Return one figure, or None where the split does not have it."""
+        """Return one metric, or None where the split does not have it."""
         wanted = (metric, class_name, source)
         return next((f for f in self.figures if (f.metric, f.class_name, f.source) == wanted), None)
 
@@ -177,7 +240,7 @@ _OVERALL = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc", "mcc")
 def summary_lines(report: Report) -> list[str]:
     """Return a report as a few lines, each number with its 95% CI and n.
 
-    Images that the model was trained on come first, what the data cannot tell comes last.
+    Overlap with the training data comes first, limitations come last.
     """
     keys: list[tuple[str, str | None]] = [(metric, None) for metric in _OVERALL]
     keys += [(metric, name) for name in report.class_names for metric in ("recall", "precision")]
@@ -199,20 +262,19 @@ def summary_lines(report: Report) -> list[str]:
     ]
     width = max((len(words) for words, _ in shown), default=0)
     split = report.split
-    name = "all images" if split.name == "all" else f"{split.name} split"
     head = (
-        f"{name}: {split.images:,} images in {split.groups:,} groups, {split.labeled:,} labeled, "
+        f"{split_title(split.name)}: {split.images:,} images in {split.groups:,} groups, {split.labeled:,} labeled, "
         f"{split.with_masks:,} with masks; 95% intervals"
     )
     first = [report.overlap_sentence] if report.overlap_sentence else []
     lines = [*first, head, *(f"  {words:<{width}}  {text}" for words, text in shown)]
     if report.limits:
-        lines += ["What these data cannot tell:", *(f"  - {sentence}" for sentence in report.limits)]
+        lines += ["Limitations of these data:", *(f"  - {sentence}" for sentence in report.limits)]
     return lines
 
 
 def _beside(report: Report, figure: Figure) -> str:
-    """Return the same figure on the unseen images, where there are some and others."""
+    """Return the same metric on the unseen images, where only some are unseen."""
     overlap = report.training_overlap
     unseen = overlap.figure(figure) if overlap is not None else None
     return "" if unseen is None else f"; unseen: {format_interval(unseen, with_n=True)}"

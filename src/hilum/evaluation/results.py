@@ -1,4 +1,4 @@
-"""From scores to a report and its files; and the same again from the files alone."""
+"""Compute a report from scores and write its files; read them back to compute it again."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hilum._version import __version__
 from hilum.bundle.calibration import Calibration
 from hilum.bundle.training_hashes import Extent
 from hilum.errors import DataError
+from hilum.evaluation.failure_images import FailureImages
 from hilum.evaluation.limits import limits_of
 from hilum.evaluation.localization import localization_result
 from hilum.evaluation.localization_table import LocalizationTable
@@ -26,6 +27,7 @@ from hilum.evaluation.report import (
     Figure,
     ModelRef,
     Part,
+    Provenance,
     Report,
     Settings,
     SplitRef,
@@ -49,17 +51,18 @@ MOST_FAILURES = 12
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Everything that a report is computed from; what stands in the files beside it, and nothing else.
+    """Input of a report: exactly what the files beside it hold.
 
     Attributes:
-        scores: the split, its probabilities after temperature.
-        model: what was evaluated.
-        digest: of the split; None where the data brought none.
-        calibration: what was fitted on other images; None where nothing was.
-        localization: per image and method, where regions or boxes are given.
-        same_sources: whether the model was trained on images of the same sources.
-        held_out: what leaving one source out gave, see hilum.evaluation.leave_one_source_out.
-        training_images: of how many of the model's training and validation images ``scores.seen`` knows.
+        scores: The split, with probabilities after temperature.
+        model: The model that was evaluated.
+        digest: SHA-256 of the split; None where there is none.
+        calibration: Fitted on other images; None where nothing was fitted.
+        localization: Measures per image and method, where the data have regions or boxes.
+        same_sources: Whether the model was trained on images of the same sources.
+        held_out: Results of hilum.evaluation.leave_one_source_out.
+        training_images: Whether ``scores.seen`` knows all, a part or none of the model's training images.
+        provenance: Origin of model and data; None for another tool's table.
     """
 
     scores: Scores
@@ -70,10 +73,11 @@ class Evaluated:
     same_sources: bool = False
     held_out: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
     training_images: Extent = "none"
+    provenance: Provenance | None = None
 
 
 class SettingsFile(Part):
-    """The form of ``evaluation.json``: what a report needs beside the tables."""
+    """The schema of ``evaluation.json``: what a report needs in addition to the tables."""
 
     model: ModelRef
     split: str
@@ -83,10 +87,11 @@ class SettingsFile(Part):
     same_sources: bool
     held_out: tuple[dict[str, Any], ...]
     training_images: Extent = "none"
+    provenance: Provenance | None = None
 
 
 def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) -> Report:
-    """All figures of an evaluated split, each with its interval and n.
+    """Compute every metric of an evaluated split, with its interval and n.
 
     Raises:
         ConfigError: ``resamples`` is below 2.
@@ -120,6 +125,7 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
             training_images=None if evaluated.model.kind == "predictions" else evaluated.training_images,
         ),
         failures=failures_of(scores),
+        provenance=evaluated.provenance,
     )
 
 
@@ -129,28 +135,30 @@ def write_evaluation(
     *,
     resamples: int = 1000,
     seed: int = 0,
-    images: Mapping[str, bytes] | None = None,
+    images: Mapping[str, FailureImages] | None = None,
 ) -> Report:
-    """Write all that is known of an evaluated split into ``folder``, and return the report.
+    """Write the files of an evaluation into ``folder``, and return the report.
 
-    ``report.json``, ``report.html``, ``predictions.csv``, ``evaluation.json`` (settings and calibration: with the
-    table it gives the same report again), ``localization.csv`` where there is any, ``plots/`` as PNG and SVG, and
-    ``classification_report.json`` in scikit-learn's form.
+    They are ``report.json``, ``report.html``, ``claim.html`` and ``claim.md`` (the CLAIM checklist),
+    ``predictions.csv``, ``evaluation.json`` (settings and calibration: with the table it gives the same report again),
+    ``localization.csv`` where the data have regions or boxes, ``plots/`` as PNG and SVG, and
+    ``classification_report.json`` as scikit-learn writes it.
 
     Args:
-        evaluated: what was measured.
-        folder: made if absent; files of an earlier evaluation in it are replaced.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
-        images: PNG by file name, shown beside the failures.
+        evaluated: Scores and what is known of model and data.
+        folder: Created if absent; files of an earlier evaluation in it are replaced.
+        resamples: Number of bootstrap resamples.
+        seed: Random seed of the bootstrap.
+        images: Images of the failures by file name.
 
     Raises:
-        DataError: a class has a name that classification_report.json uses itself.
+        DataError: A class has a name that classification_report.json reserves.
         ConfigError: ``resamples`` is below 2.
-        OutputError: the folder cannot be written.
+        OutputError: The folder cannot be written.
     """
+    from hilum.evaluation.claim import write_claim
     from hilum.evaluation.page import write_page
-    from hilum.evaluation.plots import write_plots
+    from hilum.evaluation.plots import training_plots, write_plots
 
     scores = evaluated.scores
     plain = None
@@ -166,18 +174,22 @@ def write_evaluation(
     for name in _left_over(evaluated):
         (folder / name).unlink(missing_ok=True)
     plots = write_plots(scores, report, folder / "plots")
+    if report.provenance is not None and report.provenance.epochs:
+        plots = plots | training_plots(report.provenance.epochs, report.provenance.best_epoch)
     write_page(report, folder, plots=plots, images=images or {})
+    write_claim(report, folder)
     write_text(folder / REPORT_FILE, report.model_dump_json(indent=2) + "\n")  # last: it stands for a whole evaluation
     return report
 
 
 def read_evaluation(path: Path, split: str = "test") -> tuple[Evaluated, Settings]:
-    """Read what an evaluation left: its folder, or its ``predictions.csv``, with ``evaluation.json`` beside it.
+    """Read an evaluation from its folder, or from its ``predictions.csv`` with ``evaluation.json`` beside it.
 
-    Another tool's table alone will do: it has no calibration, its model is the table, its split ``split``.
+    Another tool's table can stand alone. It has no calibration, its model is named after the file, and its split is
+    ``split``.
 
     Raises:
-        DataError: a file cannot be read, or is not what its name says.
+        DataError: A file cannot be read, or does not follow its schema.
     """
     table = path / PREDICTIONS_FILE if path.is_dir() else path
     beside = table.with_name(SETTINGS_FILE)
@@ -191,13 +203,13 @@ def read_evaluation(path: Path, split: str = "test") -> tuple[Evaluated, Setting
         content = SettingsFile.model_validate(with_current_keys(json.loads(beside.read_bytes())))
     except ValidationError as error:
         reason = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise DataError(f"Expected the settings of an evaluation in {beside}, got {reason}.", hint=hint) from error
+        raise DataError(f"'{beside}' does not hold the settings of an evaluation: {reason}.", hint=hint) from error
     except ValueError as error:
-        raise DataError(f"Expected JSON in {beside}, got: {error}.", hint=hint) from error
+        raise DataError(f"'{beside}' is not valid JSON: {error}.", hint=hint) from error
     scores = read_predictions(table, content.split)
     classes = len(scores.class_names)
     if content.calibration and any(len(of) != classes for of in content.calibration.quantiles.values()):
-        raise DataError(f"Expected a calibration of {classes} classes in {beside}, as in {table}.", hint=hint)
+        raise DataError(f"The calibration in '{beside}' is not for the {classes} classes of '{table.name}'.", hint=hint)
     localized = next((path for name in LOCALIZATION_FILES if (path := table.with_name(name)).is_file()), None)
     evaluated = Evaluated(
         scores=scores,
@@ -208,15 +220,16 @@ def read_evaluation(path: Path, split: str = "test") -> tuple[Evaluated, Setting
         same_sources=content.same_sources,
         held_out=content.held_out,
         training_images=content.training_images,
+        provenance=content.provenance,
     )
     return evaluated, content.settings
 
 
 def load_report(path: Path) -> Report:
-    """Read ``report.json`` and check it against its schema.
+    """Read ``report.json``, of this version or an earlier one, and check it against the schema.
 
     Raises:
-        DataError: it cannot be read or is of another form.
+        DataError: The file cannot be read or does not follow the schema.
     """
     try:
         content = with_current_keys(json.loads(path.read_text(encoding="utf-8")))
@@ -225,11 +238,11 @@ def load_report(path: Path) -> Report:
             content["localization"] = {"images" if key == "films" else key: item for key, item in localization.items()}
         return Report.model_validate(content)
     except (OSError, ValueError) as error:
-        raise DataError(f"Expected a report in {path}, got: {str(error).splitlines()[0]}.") from error
+        raise DataError(f"'{path}' is not a report of hilum: {str(error).splitlines()[0]}.") from error
 
 
 def failures_of(scores: Scores) -> tuple[Failure, ...]:
-    """The errors of highest probability, worst first, at most MOST_FAILURES."""
+    """Return the wrong predictions of highest probability, in descending order, at most MOST_FAILURES."""
     predicted = scores.predicted
     confidence = scores.probabilities.max(axis=1)
     wrong = np.flatnonzero(scores.labeled & (predicted != scores.labels))
@@ -258,7 +271,7 @@ def _split_ref(scores: Scores, digest: str | None) -> SplitRef:
 
 
 def _training_overlap(evaluated: Evaluated, resamples: int, seed: int) -> TrainingOverlap | None:
-    """None for another tool's table, whose model is not known either."""
+    """Count the overlap with the training data; None for another tool's table, whose model is not known."""
     scores = evaluated.scores
     if evaluated.model.kind == "predictions" and scores.seen is None:
         return None
@@ -314,11 +327,12 @@ def _settings(evaluated: Evaluated, resamples: int, seed: int) -> dict[str, Any]
         same_sources=evaluated.same_sources,
         held_out=tuple(as_json(evaluated.held_out)),
         training_images=evaluated.training_images,
+        provenance=evaluated.provenance,
     ).model_dump()
 
 
 def _left_over(evaluated: Evaluated) -> list[str]:
-    """What an earlier evaluation may have left that this one does not have."""
+    """Name the files of an earlier evaluation that this one does not write."""
     labeled = bool(evaluated.scores.labeled.any())
     absent = {LOCALIZATION_FILE: evaluated.localization is None, CLASSIFICATION_FILE: not labeled}
     return [name for name, gone in absent.items() if gone]

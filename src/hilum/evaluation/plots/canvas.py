@@ -1,4 +1,4 @@
-"""What all plots share: the size of a figure, its colors, how a title is worded, and how it is saved."""
+"""Size, colors, titles and file formats that all plots share."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from hilum.format import split_title
 from hilum.storage import atomic_path, write_text
 
 DPI = 150
@@ -26,7 +27,7 @@ _SVG: dict[Any, Any] = {"svg.hashsalt": "hilum", "svg.fonttype": "path"}
 
 
 def new_figure(width: float = SIDE, height: float = SIDE) -> Figure:
-    """An empty figure of this size in inches."""
+    """Return an empty figure of this size in inches."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -36,7 +37,7 @@ def save_png(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: The file cannot be written.
     """
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=DPI, format="png")
@@ -46,23 +47,28 @@ def save_both(figure: Figure, path: Path) -> str:
     """Write a figure as PNG and SVG beside each other, and return the SVG; equal figures give equal bytes.
 
     Args:
-        figure: what is drawn.
-        path: without a suffix.
+        figure: The figure.
+        path: Path of both files, without a suffix.
 
     Raises:
-        OutputError: a file cannot be written.
+        OutputError: A file cannot be written.
     """
     save_png(figure, path.with_name(f"{path.name}.png"))
-    stream = io.StringIO()
-    with rc_context(_SVG):
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = re.sub(r"<!DOCTYPE.*?>\n", "", stream.getvalue(), count=1, flags=re.DOTALL)  # names a file on a server
+    text = svg_of(figure)
     write_text(path.with_name(f"{path.name}.svg"), text)
     return text
 
 
+def svg_of(figure: Figure) -> str:
+    """Return a figure as SVG; equal figures give equal text."""
+    stream = io.StringIO()
+    with rc_context(_SVG):
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return re.sub(r"<!DOCTYPE.*?>\n", "", stream.getvalue(), count=1, flags=re.DOTALL)  # names a file on a server
+
+
 def line_style(position: int) -> dict[str, Any]:
-    """Color and dashes of the k-th curve."""
+    """Return color and dashes of the k-th curve."""
     return {
         "color": PALETTE[position % len(PALETTE)],
         "linestyle": DASHES[position % len(DASHES)],
@@ -71,7 +77,7 @@ def line_style(position: int) -> dict[str, Any]:
 
 
 def label_axes(axes: Axes, title: str, abscissa: str, ordinate: str) -> None:
-    """Title, axes and a light grid, in the sizes of a report."""
+    """Set title, axis labels and a light grid, in the sizes of a report."""
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(abscissa, fontsize=9)
     axes.set_ylabel(ordinate, fontsize=9)
@@ -81,16 +87,16 @@ def label_axes(axes: Axes, title: str, abscissa: str, ordinate: str) -> None:
 
 
 def title_of(subject: str, split: str, n: int) -> str:
-    """``Confusion matrix, test split, n = 2,777``."""
-    return f"{subject}, {literal(split)} split, n = {n:,}" if split else f"{subject}, n = {n:,}"
+    """Return a title such as ``Confusion matrix, test split, n = 2,777``."""
+    return f"{subject}, {literal(split_title(split))}, n = {n:,}" if split else f"{subject}, n = {n:,}"
 
 
 def literal(text: str) -> str:
-    """Text as it stands: a dollar sign would otherwise begin a formula."""
+    """Escape dollar signs, between which matplotlib would read a formula."""
     return text.replace("$", r"\$")
 
 
 def shorten(line: str, length: int) -> str:
-    """A line of at most ``length`` characters: the middle of a long name says least."""
+    """Shorten a line to at most ``length`` characters by leaving out its middle."""
     half = length // 2
     return line if len(line) <= length else f"{line[: half - 1]}…{line[-half:]}"

@@ -1,4 +1,4 @@
-"""Plots of the classes: confusion matrix, ROC and precision-recall curves."""
+"""Plot the classes: confusion matrix, ROC and precision-recall curves."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from hilum.metrics.scores import Scores
 
 
 def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str], *, split: str = "") -> Figure:
-    """Draw confusion counts, colored and annotated by their share of the true class.
+    """Plot confusion counts, colored and annotated by their share of the true class.
 
     Args:
         matrix: (K, K) counts of images, rows the true class, columns the predicted one.
         class_names: K names.
-        split: named in the title.
+        split: Name of the split, for the title.
 
     Raises:
-        DataError: the matrix is not (K, K).
+        DataError: The matrix is not (K, K).
     """
     counts, classes = np.asarray(matrix), len(class_names)
     if not classes or counts.shape != (classes, classes):
-        raise DataError(f"Expected a matrix {(classes, classes)} for {classes} classes, got {counts.shape}.")
+        raise DataError(f"The matrix must be {(classes, classes)} for {classes} classes, got {counts.shape}.")
     support = counts.sum(axis=1)
     shares = 100 * counts / np.maximum(support, 1)[:, None]
     figure = new_figure(max(SIDE, 0.85 * classes + 1.6), max(SIDE, 0.85 * classes + 1.4))
@@ -56,14 +56,14 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str]
 
 
 def roc_curves(scores: Scores, report: Report) -> Figure:
-    """Draw the one-vs-rest ROC curve of each class, with its AUROC, interval and number of images in the legend.
+    """Plot the one-vs-rest ROC curve of each class, with its AUROC, interval and number of images in the legend.
 
     Args:
-        scores: the evaluated split; images without a label are left out.
-        report: the figures of the same split.
+        scores: The evaluated split; images without a label are left out.
+        report: The report on the same split.
 
     Raises:
-        DataError: no image has a label.
+        DataError: No image has a label.
     """
     figure = new_figure(SIDE, SIDE + 0.6)
     axes = figure.subplots()
@@ -83,14 +83,14 @@ def roc_curves(scores: Scores, report: Report) -> Figure:
 
 
 def precision_recall_curves(scores: Scores, report: Report) -> Figure:
-    """Draw precision against recall of each class, with its AUPRC; a dot marks the class's share, which is chance.
+    """Plot precision against recall of each class, with its AUPRC; a dot marks the class's share (chance).
 
     Args:
-        scores: the evaluated split; images without a label are left out.
-        report: the figures of the same split.
+        scores: The evaluated split; images without a label are left out.
+        report: The report on the same split.
 
     Raises:
-        DataError: no image has a label.
+        DataError: No image has a label.
     """
     figure = new_figure(SIDE, SIDE + 0.6)
     axes = figure.subplots()
@@ -107,7 +107,7 @@ def precision_recall_curves(scores: Scores, report: Report) -> Figure:
         axes,
         title_of("Precision and recall", scores.split, int(scores.labeled.sum())),
         "recall (share of the class that is found)",
-        "precision (share of the found that are right)",
+        "precision (share of correct predictions of the class)",
     )
     _square(figure, axes, f"{metric_title('pr_auc')} (95% CI), share of the class")
     return figure
@@ -116,7 +116,7 @@ def precision_recall_curves(scores: Scores, report: Report) -> Figure:
 def _one_against_rest(scores: Scores) -> Iterator[tuple[int, str, NDArray[np.bool_], NDArray[np.float64]]]:
     known = scores.labeled
     if not known.any():
-        raise DataError("Expected at least one labeled image to draw curves, got none.")
+        raise DataError("No image has a label, so there is no curve to plot.")
     for k, name in enumerate(scores.class_names):
         yield k, name, scores.labels[known] == k, scores.probabilities[known, k]
 

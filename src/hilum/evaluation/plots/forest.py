@@ -1,4 +1,4 @@
-"""Forest plots: one line per figure, its value a dot, its 95% interval a bar."""
+"""Forest plots: one row per metric, its value a dot, its 95% interval a bar."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LONGEST_NAME = 44  # characters beside the axis
 
 
 class Line(NamedTuple):
-    """One line of a forest plot."""
+    """One row of a forest plot."""
 
     name: str
     estimate: Estimate
@@ -24,20 +24,20 @@ class Line(NamedTuple):
 def forest(
     lines: Sequence[Line], *, title: str, abscissa: str, reference: float | None = None, floor: float = 0.0
 ) -> Figure:
-    """Draw the lines from top to bottom.
+    """Plot the rows from top to bottom.
 
     Args:
-        lines: undefined estimates are named, without a dot.
-        title: of the plot.
-        abscissa: what is measured, with its unit.
-        reference: a dashed vertical line, such as chance.
-        floor: the axis runs from here to 1.
+        lines: The rows; an undefined estimate has its name and no dot.
+        title: Title of the plot.
+        abscissa: The quantity and its unit.
+        reference: Position of a dashed vertical line, such as chance.
+        floor: Start of the axis, which ends at 1.
 
     Raises:
-        DataError: there is no line.
+        DataError: There is no row.
     """
     if not lines:
-        raise DataError("Expected at least one line for a forest plot, got none.")
+        raise DataError("There is no row to plot.")
     figure = new_figure(SIDE + 1.2, 0.27 * len(lines) + 1.1)
     axes = figure.subplots()
     if reference is not None:
@@ -60,7 +60,7 @@ def forest(
 
 
 def contrast_lines(report: Report) -> list[Line]:
-    """Every pair of classes, over all sources and within each; over all first, for what changes is the message."""
+    """Return the AUROC of every pair of classes, over all sources and then within each."""
     lines: list[Line] = []
     for contrast in sorted(report.contrasts, key=lambda c: (c.positive, c.negative, c.source is not None)):
         place = "all sources" if contrast.source is None else f"within {contrast.source}"
@@ -69,7 +69,7 @@ def contrast_lines(report: Report) -> list[Line]:
 
 
 def source_lines(report: Report) -> list[Line]:
-    """Balanced accuracy over all images and within each source; none where all images come from one."""
+    """Return balanced accuracy over all images and within each source; empty where all come from one source."""
     own = [f for f in report.figures if f.metric == "balanced_accuracy" and f.class_name is None]
     within = [Line(f"within {f.source}", f) for f in own if f.source is not None]
     return [Line("all sources", f) for f in own if f.source is None] + within if within else []

@@ -1,4 +1,4 @@
-"""Radiographs with the outlines of their lung masks."""
+"""Plot radiographs with the outlines of their lung masks."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def sample_overlays(
     *,
     split: str = "",
 ) -> None:
-    """Draw a grid of radiographs with the outlines of the predicted and, where known, the reference mask.
+    """Plot a grid of radiographs with the outlines of the predicted and, where known, the reference mask.
 
     Args:
         images: (N, S, S) uint8, gray, as the network sees them.
         predicted: (N, S, S) bool, lung.
         targets: (N, S, S) bool, or N masks (S, S) of which some are None; None where there is none at all.
-        titles: N lines, one over each image.
-        path: the PNG to write.
-        split: named in the title.
+        titles: N titles, one over each image.
+        path: The PNG to write.
+        split: Name of the split, for the title.
 
     Raises:
-        DataError: there is no image, or the shapes differ.
-        OutputError: the file cannot be written.
+        DataError: There is no image, or the shapes differ.
+        OutputError: The file cannot be written.
     """
     count = len(images)
     targets = [None] * count if targets is None else targets
@@ -48,7 +48,7 @@ def sample_overlays(
     wrong = next((mask.shape for mask in masks if mask.shape != images.shape[1:]), None)
     if not count or images.ndim != 3 or wrong or {len(predicted), len(targets), len(titles)} != {count}:
         raise DataError(
-            f"Expected N > 0 images (N, S, S), masks of their shape and N titles, got images {images.shape}, "
+            f"Images, masks and titles do not match: images {images.shape}, "
             f"{len(predicted)} predicted masks, {len(targets)} references, {len(titles)} titles"
             + (f", a mask {wrong}." if wrong else ".")
         )

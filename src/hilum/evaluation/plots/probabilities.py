@@ -1,11 +1,10 @@
-"""Plots of what probabilities are worth: reliability, prediction sets, and answering only where confident."""
+"""Plot calibration: reliability diagram, risk and coverage, and coverage of the prediction sets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from hilum.errors import DataError
@@ -24,25 +23,28 @@ _MARKERS = "osD^vPX*"
 
 
 def reliability(calibration: Mapping[str, Any], *, split: str = "") -> Figure:
-    """The reliability diagram (Murphy & Winkler 1977) before and after temperature scaling.
+    """Plot the reliability diagram (Murphy & Winkler 1977) before and after temperature scaling.
+
+    Its bins are those of ``diagram_bins``. The ECE in the legend is that of the report, over its own 15 bins.
 
     Args:
-        calibration: a hilum.metrics.calibration.CalibrationResult as JSON.
-        split: named in the title.
+        calibration: A hilum.metrics.calibration.CalibrationResult as JSON.
+        split: Name of the split, for the title.
 
     Raises:
-        DataError: there is no bin.
+        DataError: There is no bin.
     """
     states = [("before", calibration["before"], VERMILION), ("after", calibration["after"], BLUE)]
     if calibration["temperature"] == 1:
-        states = [("as the network gives them", calibration["before"], BLUE)]
-    if not all(state["bins"] for _, state, _ in states):
-        raise DataError("Expected at least one bin for a reliability diagram, got none.")
+        states = [("not calibrated", calibration["before"], BLUE)]
+    if not all(diagram_bins(state) for _, state, _ in states):
+        raise DataError("There is no bin to plot.")
     figure = new_figure()
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=(0, (1, 3)), label="perfect")
     for (name, state, color), marker in zip(states, "so", strict=False):
-        accuracies = [(b["confidence"], b["accuracy"]) for b in state["bins"] if b["accuracy"]["value"] is not None]
+        bins = diagram_bins(state)
+        accuracies = [(b["confidence"], b["accuracy"]) for b in bins if b["accuracy"]["value"] is not None]
         label = f"{name}: ECE {_decimals(state['ece']['value'])}"
         axes.plot(
             [confidence for confidence, _ in accuracies],
@@ -57,28 +59,38 @@ def reliability(calibration: Mapping[str, Any], *, split: str = "") -> Figure:
         for confidence, accuracy in accuracies:
             if accuracy["low"] is not None:
                 axes.plot([confidence] * 2, [accuracy["low"], accuracy["high"]], color=color, linewidth=0.8)
-    counts = [b["accuracy"]["n"] for b in calibration["after"]["bins"]]
-    each = f"each dot is about {round(np.mean(counts)):,} images"
-    title = title_of("Reliability", split, sum(counts)) + f"\n{each}"
-    label_axes(axes, title, "confidence (highest probability)", "accuracy (share that is right)")
+    counts = [b["accuracy"]["n"] for b in diagram_bins(calibration["after"])]
+    spread = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
+    title = title_of("Reliability", split, sum(counts)) + f"\n{spread} images per dot, with 95% CI"
+    label_axes(axes, title, "confidence (highest probability)", "accuracy (share of correct predictions)")
     axes.set(xlim=(0, 1.01), ylim=(-0.01, 1.01))
     axes.legend(fontsize=8, loc="upper left")
     return figure
 
 
-def risk_coverage(selective: Mapping[str, Any], *, split: str = "") -> Figure:
-    """How the share of errors falls as the least confident images are left to a person; the threshold is marked.
+def diagram_bins(figures: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the bins of the reliability diagram, of at least 25 images; a report of earlier versions has the ECE's.
 
     Args:
-        selective: a hilum.metrics.selective.SelectiveResult as JSON.
-        split: named in the title.
+        figures: A hilum.metrics.calibration.CalibrationFigures as JSON.
+    """
+    bins: Sequence[Mapping[str, Any]] = figures.get("diagram", figures["bins"])
+    return bins
+
+
+def risk_coverage(selective: Mapping[str, Any], *, split: str = "") -> Figure:
+    """Plot the share of errors against the share of images that the model answers; the threshold is marked.
+
+    Args:
+        selective: A hilum.metrics.selective.SelectiveResult as JSON.
+        split: Name of the split, for the title.
 
     Raises:
-        DataError: the curve has no point.
+        DataError: The curve has no point.
     """
     coverage, risk, area = selective["coverage"], selective["risk"], selective["aurc"]
     if not coverage:
-        raise DataError("Expected at least one point of a risk-coverage curve, got none.")
+        raise DataError("The risk-coverage curve has no point.")
     figure = new_figure(SIDE, 0.8 * SIDE)
     axes = figure.subplots()
     axes.plot(coverage, risk, color=BLUE, linewidth=1.6, label=f"area {_decimals(area['value'])}")
@@ -91,7 +103,7 @@ def risk_coverage(selective: Mapping[str, Any], *, split: str = "") -> Figure:
         axes,
         title_of("Risk and coverage", split, area["n"]),
         "coverage (share of images answered)",
-        "risk (share of these that is wrong)",
+        "risk (share of errors among them)",
     )
     axes.set(xlim=(0, 1.01), ylim=(0, None))
     axes.set_ylim(top=max(0.02, 1.08 * axes.get_ylim()[1]))
@@ -100,17 +112,17 @@ def risk_coverage(selective: Mapping[str, Any], *, split: str = "") -> Figure:
 
 
 def conformal_coverage(conformal: Sequence[Mapping[str, Any]], *, split: str = "") -> Figure:
-    """Coverage of the prediction sets against the coverage asked for, over all images and per class, with intervals.
+    """Plot measured against requested coverage of the prediction sets, over all images and per class.
 
     Args:
         conformal: hilum.metrics.conformal.ConformalResult as JSON, one per level.
-        split: named in the title.
+        split: Name of the split, for the title.
 
     Raises:
-        DataError: there is no level.
+        DataError: There is no level.
     """
     if not conformal:
-        raise DataError("Expected at least one level of prediction sets, got none.")
+        raise DataError("There is no level of prediction sets to plot.")
     figure = new_figure(SIDE, SIDE)
     axes = figure.subplots()
     names = ["all classes", *conformal[0]["coverage_by_class"]]
@@ -132,8 +144,8 @@ def conformal_coverage(conformal: Sequence[Mapping[str, Any]], *, split: str = "
     label_axes(
         axes,
         title_of("Coverage of the prediction sets", split, conformal[0]["coverage"]["n"]),
-        "coverage asked for (dashed line)",
-        "coverage measured (95% CI)",
+        "requested coverage (dashed line)",
+        "measured coverage (95% CI)",
     )
     axes.set_xticks(range(len(conformal)), [f"{float(result['level']):.0%}" for result in conformal])
     axes.set_ylim(max(-0.01, least - 0.03), 1.005)

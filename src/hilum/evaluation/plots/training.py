@@ -1,4 +1,4 @@
-"""The training curves of a run."""
+"""Plot the training curves of a run: as PNG files of the run, and as SVG for its report."""
 
 from __future__ import annotations
 
@@ -12,19 +12,26 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from hilum.errors import DataError
-from hilum.evaluation.plots.canvas import BLUE, VERMILION, new_figure, save_png
+from hilum.evaluation.plots.canvas import BLUE, SIDE, VERMILION, new_figure, save_png, svg_of
 from hilum.format import metric_title
 
 _STYLES = {"training": (BLUE, "--"), "validation": (VERMILION, "-")}
 
 
 class _Panel(NamedTuple):
-    """One plot of the training curves."""
+    """One plot of the training curves.
+
+    Attributes:
+        file: Name of the PNG.
+        title: Title of the plot.
+        ordinate: Label of the y axis.
+        columns: Pairs of a split and its column in metrics_epochwise.csv.
+    """
 
     file: str
     title: str
     ordinate: str
-    columns: tuple[tuple[str, str], ...]  # (split, column of metrics_epochwise.csv)
+    columns: tuple[tuple[str, str], ...]
 
 
 def _pair(column: str) -> tuple[tuple[str, str], ...]:
@@ -47,18 +54,18 @@ _PANELS = (
 
 
 def training_curves(rows: Sequence[Mapping[str, float]], folder: Path) -> None:
-    """Draw the lines of metrics_epochwise.csv: ``training_curves.png`` with all, and each panel alone.
+    """Plot metrics_epochwise.csv: ``training_curves.png`` with all panels, and each panel in a file of its own.
 
     Args:
-        rows: one mapping per epoch, with the columns of metrics_epochwise.csv; NaN and absent columns are gaps.
-        folder: gets training_curves, loss, cls_loss, seg_loss, accuracy, dice and val_auc, each ``.png``.
+        rows: One mapping per epoch, with the columns of metrics_epochwise.csv; NaN and absent columns are gaps.
+        folder: Folder for training_curves, loss, cls_loss, seg_loss, accuracy, dice and val_auc, each ``.png``.
 
     Raises:
-        DataError: there is no row.
+        DataError: There is no row.
         OutputError: the folder cannot be written.
     """
     if not rows:
-        raise DataError("Expected at least one epoch to draw, got none.", hint="Train for an epoch first.")
+        raise DataError("There is no epoch to plot.", hint="Train for an epoch first.")
     epochs = "1 epoch" if len(rows) == 1 else f"{len(rows)} epochs"
     figure = new_figure(13.5, 7.5)
     for axes, panel in zip(figure.subplots(2, 3).ravel(), _PANELS, strict=True):
@@ -70,6 +77,30 @@ def training_curves(rows: Sequence[Mapping[str, float]], folder: Path) -> None:
         splits = " and ".join(split for split, _ in panel.columns)
         _draw_panel(figure.subplots(), panel, rows, f"{panel.title}, {splits}, {epochs}")
         save_png(figure, folder / panel.file)
+
+
+def training_plots(rows: Sequence[Mapping[str, float | None]], best: int | None = None) -> dict[str, str]:
+    """Plot the training curves for a report.
+
+    Args:
+        rows: As for training_curves; None is a gap, too.
+        best: The epoch whose weights were kept; a vertical line marks it.
+
+    Returns:
+        ``training_loss`` and so on to SVG; a panel without a value is left out.
+    """
+    plain = [{name: math.nan if value is None else value for name, value in row.items()} for row in rows]
+    found = {}
+    for panel in _PANELS:
+        if not any(math.isfinite(row.get(column, math.nan)) for row in plain for _, column in panel.columns):
+            continue
+        figure = new_figure(SIDE, 0.7 * SIDE)
+        axes = figure.subplots()
+        if best is not None:
+            axes.axvline(best, color="0.55", linewidth=1, linestyle=(0, (1, 2)), label="weights kept")
+        _draw_panel(axes, panel, plain, panel.title)
+        found[f"training_{Path(panel.file).stem}"] = svg_of(figure)
+    return found
 
 
 def _draw_panel(axes: Axes, panel: _Panel, rows: Sequence[Mapping[str, float]], title: str) -> None:

@@ -1,4 +1,4 @@
-"""All plots of an evaluated split."""
+"""Write all plots of an evaluated split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hilum.evaluation.plots.classes import confusion_matrix, precision_recall_cu
 from hilum.evaluation.plots.forest import contrast_lines, forest, source_lines
 from hilum.evaluation.plots.probabilities import conformal_coverage, reliability, risk_coverage
 from hilum.evaluation.report import Report
-from hilum.format import metric_title
+from hilum.format import metric_title, split_title
 from hilum.metrics.scores import Scores
 
 PLOTS = (
@@ -29,18 +29,18 @@ PLOTS = (
 
 
 def write_plots(scores: Scores, report: Report, folder: Path) -> dict[str, str]:
-    """Draw what the report has, each plot as PNG and SVG; plots of an earlier evaluation that it lacks are removed.
+    """Write the plots that the report has data for, as PNG and SVG, and remove others of an earlier evaluation.
 
     Args:
-        scores: the evaluated split.
-        report: the figures of the same split.
-        folder: made if absent.
+        scores: The evaluated split.
+        report: The report on the same split.
+        folder: Folder for the files, created if absent.
 
     Returns:
         Name of PLOTS to its SVG, in the order of PLOTS.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: The folder cannot be written.
     """
     drawing = _drawings(scores, report)
     drawn: dict[str, str] = {}
@@ -54,7 +54,7 @@ def write_plots(scores: Scores, report: Report, folder: Path) -> dict[str, str]:
 
 
 def _drawings(scores: Scores, report: Report) -> dict[str, Callable[[], Figure]]:
-    """What can be drawn, by name of PLOTS."""
+    """The functions that draw what the report has, by name of PLOTS."""
     split = report.split.name
     found: dict[str, Callable[[], Figure]] = {}
     if (matrix := report.confusion_matrix) is not None:
@@ -62,12 +62,12 @@ def _drawings(scores: Scores, report: Report) -> dict[str, Callable[[], Figure]]
         found["roc_curves"] = lambda: roc_curves(scores, report)
         found["precision_recall_curves"] = lambda: precision_recall_curves(scores, report)
     if contrasts := contrast_lines(report):
-        pairs = f"One class against one other, {split} split; dashed: a guess"
+        pairs = f"One class against another, {split_title(split)}; dashed: chance"
         found["contrasts"] = lambda: forest(
             contrasts, title=pairs, abscissa=f"{metric_title('roc_auc')} (95% CI)", reference=0.5
         )
     if sources := source_lines(report):
-        by_source = f"Balanced accuracy by source, {split} split"
+        by_source = f"Balanced accuracy by source, {split_title(split)}"
         found["sources"] = lambda: forest(sources, title=by_source, abscissa="mean recall (95% CI)")
     if (calibration := report.calibration) is not None:
         found["reliability"] = lambda: reliability(calibration, split=split)

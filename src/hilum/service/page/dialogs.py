@@ -102,9 +102,12 @@ def _phantoms(session: Session) -> None:
 def _findings(report: AuditReport) -> None:
     data = report.data
     st.caption(f"{data.name}: {data.images:,} images, {data.groups:,} groups, {len(data.sources)} sources")
+    if report.conclusion:
+        st.markdown("#### Conclusion")
+        st.text(report.conclusion.text)
     for finding in told_findings(report):
         with st.container(border=True):
-            st.markdown(f"{_SIGNS[finding.severity]} **{finding.severity}** · {finding.check.replace('_', ' ')}")
+            st.markdown(f"{_SIGNS[finding.severity]} **{finding.word}** · {finding.check.replace('_', ' ')}")
             st.text(finding.message)
             if finding.count:
                 st.caption(f"{finding.count:,} images")

@@ -1,0 +1,132 @@
+"""The audit's conclusion in words, derived from its results. No statistic is computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hilum.audit.findings import ERROR_INDEX, PROBE_INPUTS, model_findings, severity_of, told_apart
+from hilum.audit.model_shortcuts import HEADLINE, ModelShortcuts
+from hilum.audit.probes import MIN_GROUPS, ProbeResult
+from hilum.audit.report import AuditFinding, Conclusion
+from hilum.format import bounds, count, number
+from hilum.metrics.bootstrap import Interval
+
+
+def conclude(
+    probes: Sequence[ProbeResult],
+    model: ModelShortcuts | None,
+    findings: Sequence[AuditFinding],
+    not_run: Mapping[str, str],
+    *,
+    has_model: bool,
+) -> Conclusion:
+    """Return what the results come to, in one to three sentences and as keywords.
+
+    Args:
+        probes: The results of run_probes; none where the probes were not run.
+        model: The results of audit_model; None where they were not run.
+        findings: All findings of the audit.
+        not_run: Why a part was not run, as in AuditReport.
+        has_model: Whether a model was given.
+    """
+    data, said = _of_data(probes, not_run)
+    leaks, leaked = _of_leaks(findings)
+    use, used = _of_model(model, not_run, has_model=has_model, found=data in ("shortcut", "weak_shortcut"))
+    seen = next((finding.message for finding in findings if finding.check == "model_seen"), "")
+    text = " ".join(part for part in (said, leaked, used, seen) if part)
+    return Conclusion.model_validate({"text": text, "data": data, "model": use, "leaks": leaks})
+
+
+def _of_data(probes: Sequence[ProbeResult], not_run: Mapping[str, str]) -> tuple[str, str]:
+    """A value of Conclusion.data, and its sentence."""
+    tried = [result for result in probes if result.shortcut]
+    measured = [result for result in tried if result.measurable]
+    if not measured:
+        reason = not_run.get("probes", f"Each class needs images of at least {MIN_GROUPS} patients or groups.")
+        return "not_measured", f"Shortcuts in the data were not measured. {reason}"
+    for key, severity, words in (
+        ("shortcut", "error", "The data offer shortcuts"),
+        ("weak_shortcut", "warning", "The data offer weak shortcuts only"),
+    ):
+        if hits := [result for result in measured if severity_of(result) == severity]:
+            best = max(hits, key=lambda result: (result.pairwise, result.probe != "source", result.auc.value))
+            source = PROBE_INPUTS.get(best.probe, best.probe)
+            return (
+                key,
+                f"{words}: {told_apart(best)} by {source}, AUROC {_interval(best.auc)}{_of_pairs(hits, measured)}.",
+            )
+    best = max(measured, key=lambda result: result.auc.value)
+    inputs = [PROBE_INPUTS.get(name, name) for name in dict.fromkeys(result.probe for result in measured)]
+    left = len(tried) - len(measured)
+    missing = f" {count(left)} of {count(len(tried))} comparisons had too few images." if left else ""
+    return (
+        "none_found",
+        f"No shortcut was found: no class could be told from another by {_or(inputs)} better than chance; the largest "
+        f"AUROC {_interval(best.auc)}.{missing}",
+    )
+
+
+def _of_pairs(hits: Sequence[ProbeResult], measured: Sequence[ProbeResult]) -> str:
+    """How many pairs of classes are concerned, where there is more than one pair."""
+    own, every = ({(r.positive, r.negative) for r in results if r.pairwise} for results in (hits, measured))
+    return f"; {len(own)} of {len(every)} pairs of classes are affected" if len(every) > 1 and own else ""
+
+
+def _of_leaks(findings: Sequence[AuditFinding]) -> tuple[int, str]:
+    """How many leaks there are, and a sentence where there are any."""
+    leaks = [finding for finding in findings if finding.kind == "leak" and finding.severity == "error"]
+    names = {"duplicate_across_splits": "copies of an image", "group_across_splits": "images of one patient or group"}
+    what = [f"{names.get(leak.check, leak.check)} ({count(leak.count)} files)" for leak in leaks]
+    text = (
+        f"More than one split holds {' and '.join(what)}: test figures on these splits are too high." if leaks else ""
+    )
+    return len(leaks), text
+
+
+def _of_model(
+    model: ModelShortcuts | None, not_run: Mapping[str, str], *, has_model: bool, found: bool
+) -> tuple[str, str]:
+    """A value of Conclusion.model, and its sentence."""
+    them = "them" if found else "shortcuts"
+    if not has_model:
+        return "no_model", f"No model was given, so whether a model uses {them} was not tested."
+    if model is None:
+        return "not_measured", f"Whether the model uses {them} was not measured. {not_run.get('model', '')}".strip()
+    severities = {finding.check: finding.severity for finding in model_findings(model)}
+    index, gain = model.shortcut_index, f"accuracy over always answering {model.majority_class}"
+    if np.isnan(index.value):
+        index, gain = model.balanced_index, "balanced accuracy over a guess"
+    if np.isnan(index.value):
+        return "inconclusive", f"Whether the model uses {them} is open: it does no better than a guess."
+    if index.value > 0:
+        kept = f"with the lungs erased it keeps {_interval(index, percent=True)} of its gain in {gain}"
+    else:
+        kept = f"with the lungs erased it does no better than a guess, shortcut index {_interval(index)}"
+    effect, border = model.background_effect, model.score("border_only").auc
+    if "error" in severities.values():
+        return "relies_on_them", f"The model relies on what is outside the lungs: {kept}."
+    if "warning" in severities.values():
+        reasons = []
+        if severities["model_shortcut"] == "warning":
+            reasons.append(f"{kept}, and an AUROC of {_interval(model.score(HEADLINE).auc)}")
+        if "border_alone" in severities:
+            reasons.append(f"given the border alone its AUROC is {_interval(border)}")
+        if "background_swap" in severities and effect is not None:
+            reasons.append(f"the background of another class costs {_interval(effect, percent=True)} accuracy")
+        return "may_rely_on_them", f"The model may rely in part on what is outside the lungs: {'; '.join(reasons)}."
+    if index.high <= ERROR_INDEX:
+        return "no_reliance", f"The model makes little or no use of {them}: {kept}."
+    return "inconclusive", f"Whether the model uses {them} is open, since the interval is wide: {kept}."
+
+
+def _interval(auc: Interval, *, percent: bool = False) -> str:
+    digits = 0 if percent else 2
+    spread = bounds(auc, digits, percent=percent)
+    interval = f"95% CI {spread}, " if spread else ""
+    return f"{number(auc.value, digits, percent=percent)} ({interval}n = {count(auc.n)})"
+
+
+def _or(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
