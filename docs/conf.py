@@ -25,7 +25,7 @@ extensions = [
     "fields",
 ]
 templates_path = ["templates"]
-exclude_patterns = ["extensions", "templates", "radiographs.md", "serving.md"]
+exclude_patterns = ["extensions", "templates"]
 nitpicky = True
 
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -62,10 +62,3 @@ html_theme_options = {
     "footer_end": [],
 }
 copybutton_prompt_text = "$ "
-
-# Until every page of the toctrees is there.
-PAGES = "quickstart tutorial troubleshooting predict prepare_data train evaluate audit input_check deploy methods"
-PAGES += " model_card benchmarks glossary cli api migration contributing"
-if not all((HERE / f"{page}.md").exists() for page in PAGES.split()):
-    suppress_warnings = ["toc.not_readable", "myst.xref_missing"]
-    nitpick_ignore_regex.append(("std:doc", ".*"))

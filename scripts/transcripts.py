@@ -34,6 +34,9 @@ PAGES = (
     "docs/predict.md",
     "docs/prepare_data.md",
     "docs/train.md",
+    "docs/evaluate.md",
+    "docs/audit.md",
+    "docs/input_check.md",
     "docs/deploy.md",
     "docs/troubleshooting.md",
 )

@@ -83,13 +83,13 @@ def test_onnx_runtime_reports_to_nobody() -> None:
     assert environment()["ORT_DISABLE_TELEMETRY"] == "1"
 
 
-def test_its_installation_is_the_readmes() -> None:
+def test_its_installation_is_that_of_the_deploy_page() -> None:
     (install,) = re.findall(
         r'pip install --no-cache-dir (".*?" -c constraints.txt)', " ".join(r for _, r in DOCKERFILE)
     )
     extras = re.findall(r"\w+", install.partition("[")[2].partition("]")[0])
     assert set(extras) == {"serve", "dicomweb"} <= set(PROJECT["optional-dependencies"])
-    assert f"pip install {install}" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"pip install {install}" in (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 
 
 def test_what_is_copied_is_there_and_gets_past_the_ignored() -> None:

@@ -20,7 +20,7 @@ from hilum.storage import write_text
 CLAIM_TEXT = "claim.md"
 SOURCE = (
     "Tejani AS, Klontzas ME, Gatti AA, et al. Checklist for Artificial Intelligence in Medical Imaging (CLAIM): 2024 "
-    "Update. Radiology: Artificial Intelligence 2024;6(4):e240300. doi:10.1148/ryai.240300"
+    "Update. Radiology: Artificial Intelligence 2024;6(4):e240300. doi:10.1148/ryai.240300."
 )
 
 
@@ -168,7 +168,8 @@ def claim_markdown(report: Report) -> str:
         f"# CLAIM 2024 checklist: {_cell(report.model.name)}, {split_title(report.split.name)}",
         "",
         f"Written by hilum {report.hilum_version}. *From this run* is what the evaluation knows; *for the author* is "
-        f"what it cannot know and does not claim. Items after {SOURCE}.",
+        f"what it cannot know and does not claim. Items, abridged in hilum's own words, after {SOURCE} Check them against "
+        "the published table before you submit.",
     ]
     for section in SECTIONS:
         lines += [
