@@ -139,7 +139,7 @@ def _calibration(manifest: Manifest) -> str:
 
 
 def _gate(manifest: Manifest) -> str:
-    own = "trained for this bundle" if manifest.gate.learned else "packaged with hilum"
+    own = "in the bundle" if manifest.gate.learned else "packaged with hilum"
     answer = manifest.gate.answer
     parts = {"lung shape": answer.lung_least, "feature distance": answer.distance_warned}
     measured = " and ".join(name for name, bound in parts.items() if bound is not None)
