@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -209,14 +211,19 @@ def test_the_readmes_example_runs(png: Path, tmp_path: Path, monkeypatch: pytest
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     code = readme.partition("```python\n")[2].partition("```")[0]
     assert "hilum.load()" in code
+    (name,) = re.findall(r'predict\("(.*?)"\)', code)
     monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir(parents=True)
     noise = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE), np.uint8)
-    for content in (png.read_bytes(), None):
-        if content:
-            Path("radiograph.png").write_bytes(content)
+    for status in ("ok", "refused"):
+        if status == "ok":
+            Path(name).write_bytes(png.read_bytes())
         else:
-            Image.fromarray(noise).save("radiograph.png")
-        exec(compile(code, "README.md", "exec"), {})
+            Image.fromarray(noise).save(name)
+        names: dict[str, Any] = {}
+        exec(compile(code, "README.md", "exec"), names)
+        assert names["result"].status == status
+    assert Path("overlay.png").is_file()
 
 
 SCRIPT = """
