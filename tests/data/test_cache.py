@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
-import pickle
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -149,17 +150,20 @@ def test_an_interrupted_build_is_built_again(
 
 
 KILLED = """
-    import os, pickle, signal, sys
+    import json, os, signal, sys
     from pathlib import Path
+    from hilum.config import PreprocessSpec
     from hilum.data import cache_build
     from hilum.data.cache import open_cache
+    from hilum.types import Record
 
     cache_build._CHUNK = 4
     def stop(done, total):
         if done == 10:
             os.kill(os.getpid(), signal.SIGKILL)
-    records, spec = pickle.load(sys.stdin.buffer)
-    open_cache(records, spec, Path(sys.argv[1]), progress=stop)
+    rows, size = json.load(sys.stdin)
+    records = [Record(Path(image), Path(mask) if mask else None, label) for image, mask, label in rows]
+    open_cache(records, PreprocessSpec(size=size), Path(sys.argv[1]), progress=stop)
 """
 
 
@@ -169,7 +173,8 @@ def test_a_killed_build_leaves_nothing_whole_and_its_lock_dies_with_it(
 ) -> None:
     folder = tmp_path / "cache"
     command = [sys.executable, "-c", textwrap.dedent(KILLED), str(folder)]
-    ended = subprocess.run(command, input=pickle.dumps((records, SPEC)), timeout=60, check=False)
+    rows = [(str(r.image_path), str(r.mask_path) if r.mask_path else None, r.label) for r in records]
+    ended = subprocess.run(command, input=json.dumps((rows, SPEC.size)).encode(), timeout=60, check=False)
     assert ended.returncode == -signal.SIGKILL
     assert {path.suffix for path in folder.iterdir() if path.is_dir()} == {".partial"}
     cache = open_cache(records, SPEC, folder)
@@ -231,11 +236,19 @@ def test_of_two_processes_one_builds_and_both_read_the_same(records: list[Record
     assert pixels == others
 
 
-def test_a_cache_pickles_by_its_path(records: list[Record], tmp_path: Path) -> None:
+def _images_of(cache: Cache, results: Any) -> None:
+    results.put(cache.images.tobytes())
+
+
+def test_a_cache_goes_to_another_process_by_its_path(records: list[Record], tmp_path: Path) -> None:
     cache = open_cache(records, SPEC, tmp_path / "cache")
-    content = pickle.dumps(cache)
-    assert len(content) < 2000 < cache.images.nbytes
-    assert_right(pickle.loads(content), records)
+    assert len(ForkingPickler.dumps(cache)) < 2000 < cache.images.nbytes
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    process = context.Process(target=_images_of, args=(cache, results))
+    process.start()
+    assert results.get(timeout=60) == cache.images.tobytes()
+    process.join(timeout=60)
 
 
 def test_a_file_that_cannot_be_decoded_is_named(records: list[Record], tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import numpy as np
 
@@ -120,7 +119,7 @@ def estimate_seconds(
     except DataError:
         return None
     seconds += _comparing(scanned, work.images)
-    if work.contrasts and find_spec("scipy") is not None:
+    if work.contrasts:
         seconds += _probing(work)
     if work.passes and backend is not None and spec is not None:
         gray = np.random.default_rng(0).integers(0, 256, (2 * _IMAGES, spec.size, spec.size), np.uint8)

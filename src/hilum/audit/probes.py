@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from hilum.errors import ConfigError, DataError
 from hilum.metrics.bootstrap import Interval, bootstrap
-from hilum.metrics.scores import FloatArray, divide, weighted_auc
+from hilum.metrics.scores import FloatArray, clusters_of, divide, weighted_auc
 
 SHORTCUT_PROBES = ("file", "border", "outside_lung", "source")
 """Probes that see nothing of the lungs. Other probes are reported and stay out of the family of tests."""
@@ -140,8 +140,7 @@ def run_probes(
         raise DataError(f"Expected {count} rows, one per label, got {wrong}.")
     if permutations < 19:
         raise ConfigError(f"Expected at least 19 permutations, got {permutations}.", hint="199 is the default.")
-    names = [group or f"\0{row}" for row, group in enumerate(groups)]
-    clusters = np.unique(names, return_inverse=True)[1].astype(np.int64)
+    clusters = clusters_of(groups)
     tables = {name: np.asarray(rows, np.float64) for name, rows in features.items()}
     if len(set(sources) - {None}) > 1:
         tables["source"] = _one_hot(sources)

@@ -39,6 +39,7 @@ from hilum.data.split import load_split
 from hilum.errors import DataError, OutputError, extra_hint
 from hilum.imaging.preprocess import to_input, to_uint8
 from hilum.imaging.read import read_radiograph
+from hilum.metrics.scores import clusters_of, labels_of
 from hilum.progress import Progress, Step
 from hilum.storage import as_json, write_text
 from hilum.types import Finding, Record, SplitName
@@ -104,7 +105,7 @@ def audit(
     backend = open_backend(bundle) if bundle is not None else None
     index = _index(data, classes, split_file)
     if bundle is not None:
-        _labels(_measured(index.records)[1], bundle.manifest.class_names)  # raises now, not after minutes of reading
+        labels_of(_measured(index.records)[1], bundle.manifest.class_names)  # raises now, not after minutes of reading
     _make_folder(out)
     step.found(index.findings)
     names = [index.key(record) for record in index.records]
@@ -152,7 +153,7 @@ def _estimate(
         return
     step.begin("Estimating the time")
     measured = len(_measured(records)[1]) if bundle is not None else 0
-    work = workload(records, measured=measured, limit=limit, permutations=permutations)
+    work = workload(records, measured=measured, limit=limit, permutations=permutations, probes_run=_has_scipy())
     spec = bundle.manifest.preprocess if bundle is not None else None
     classes = len(bundle.manifest.class_names) if bundle is not None else 0
     seconds = estimate_seconds(work, records, names, find_lungs=finder, backend=backend, spec=spec, classes=classes)
@@ -200,6 +201,10 @@ def _duplicates(parts: _Parts, records: Sequence[Record], names: Sequence[str], 
         parts.images[f"{names[pair.first]}\n{names[pair.second]}"] = _side_by_side(one, other)
 
 
+def _has_scipy() -> bool:
+    return find_spec("scipy") is not None
+
+
 def _probes(
     parts: _Parts,
     records: Sequence[Record],
@@ -212,7 +217,7 @@ def _probes(
     if len(class_names) < 2:
         parts.not_run["probes"] = f"Probes compare classes; the data have {len(class_names)}."
         return
-    if find_spec("scipy") is None:
+    if not _has_scipy():
         parts.not_run["probes"] = f"Probes need SciPy. {extra_hint('train')}"
         return
     number = {name: place for place, name in enumerate(class_names)}
@@ -239,7 +244,7 @@ def _model(
         parts.not_run["model"] = "No image has a label, so no prediction can be right or wrong."
         return
     spec, class_names = manifest.preprocess, manifest.class_names
-    labels, clusters = _labels(records, class_names), _clusters(records)
+    labels, clusters = labels_of(records, class_names), clusters_of(record.group for record in records)
     cache = open_cache(records, spec, cache_folder(), progress=step.begin(f"Decoding {name} images"))
     parts.findings += _seen(bundle, index, records, cache.images, step.begin("Looking for training images"))
     lungs = _lungs(backend, cache, spec, manifest.mask_threshold, step.begin("Segmenting lungs"))
@@ -269,23 +274,6 @@ def _measured(records: Sequence[Record]) -> tuple[SplitName | Literal["all"], li
     """Return the labeled records that the model is measured on, and the name of their split."""
     test = any(record.split == "test" for record in records)
     return ("test" if test else "all"), [r for r in records if r.label is not None and (r.split == "test" or not test)]
-
-
-def _labels(records: Sequence[Record], class_names: tuple[str, ...]) -> NDArray[np.int64]:
-    """The number of each label, (N,) int64."""
-    number = {name: place for place, name in enumerate(class_names)}
-    if unknown := sorted({record.label for record in records if record.label is not None} - number.keys()):
-        raise DataError(
-            f"The model does not know the class {', '.join(unknown)}; it knows {', '.join(class_names)}.",
-            hint="Name the classes to keep, each with --class, or audit the data without --bundle.",
-        )
-    return np.array([number[record.label] for record in records if record.label is not None], np.int64)
-
-
-def _clusters(records: Sequence[Record]) -> NDArray[np.int64]:
-    """The number of each image's group, (N,) int64."""
-    names = [record.group or f"\0{row}" for row, record in enumerate(records)]
-    return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def _lungs(
@@ -336,7 +324,7 @@ def _facts(data: Path, index: Index, scanned: Scan) -> DataFacts:
         images=len(records),
         readable=len(scanned.rows),
         with_masks=sum(record.mask_path is not None for record in records),
-        groups=len({record.group or f"\0{row}" for row, record in enumerate(records)}),
+        groups=np.unique(clusters_of(record.group for record in records)).size,
         classes=_count(record.label for record in records),
         sources={name: _count(r.label for r in records if r.source == name) for name in sources},
         splits=_count(record.split for record in records),

@@ -18,14 +18,13 @@ from hilum.bundle.training_hashes import KnownImages
 from hilum.config import PreprocessSpec
 from hilum.data.cache import Cache, cache_folder, open_cache
 from hilum.data.index import Index
-from hilum.errors import DataError
 from hilum.evaluation.failure_images import failure_images
 from hilum.evaluation.localization import localize
 from hilum.evaluation.plots import sample_overlays
 from hilum.evaluation.report import ModelRef, Provenance, Report
 from hilum.evaluation.results import Evaluated, failures_of, write_evaluation
 from hilum.imaging.preprocess import to_input
-from hilum.metrics.scores import FloatArray, Scores, dice_and_iou
+from hilum.metrics.scores import FloatArray, Scores, dice_and_iou, labels_of
 from hilum.progress import Progress, Step
 from hilum.types import Record
 
@@ -299,18 +298,3 @@ def hausdorff_95(predicted: NDArray[np.bool_], reference: NDArray[np.bool_]) -> 
             measured = compute_hausdorff_distance(first, second, include_background=True, percentile=95)
         distances[both] = measured[:, 0].numpy()
     return distances
-
-
-def labels_of(records: Sequence[Record], class_names: tuple[str, ...]) -> NDArray[np.int64]:
-    """Return the class number of each record, -1 where it has no label: (N,) int64.
-
-    Raises:
-        DataError: A label is none of ``class_names``.
-    """
-    number = {name: place for place, name in enumerate(class_names)}
-    if unknown := sorted({record.label for record in records if record.label is not None} - number.keys()):
-        raise DataError(
-            f"The model has no class {', '.join(unknown)}; its classes are {', '.join(class_names)}.",
-            hint="Select classes with --class, or rename the folders.",
-        )
-    return np.array([-1 if record.label is None else number[record.label] for record in records], np.int64)

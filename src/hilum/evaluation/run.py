@@ -17,10 +17,11 @@ from hilum.config import Config
 from hilum.data.index import Index, build_index
 from hilum.data.split import Split, make_split, records_of
 from hilum.errors import DataError
-from hilum.evaluation.measure import Subject, labels_of, measure, score
+from hilum.evaluation.measure import Subject, measure, score
 from hilum.evaluation.provenance import provenance_of_bundle, provenance_of_run
 from hilum.evaluation.report import ModelRef, Report
 from hilum.metrics.calibration import fit_calibration
+from hilum.metrics.scores import labels_of
 from hilum.progress import Step
 from hilum.run_folder import RunFolder
 from hilum.storage import sha256_file, sha256_text, write_json

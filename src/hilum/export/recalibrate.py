@@ -18,7 +18,7 @@ from hilum.bundle.training_hashes import known_images
 from hilum.data.cache import cache_folder, open_cache
 from hilum.data.index import Index, build_index
 from hilum.errors import DataError
-from hilum.evaluation.measure import labels_of, score_records
+from hilum.evaluation.measure import score_records
 from hilum.metrics.calibration import (
     CalibrationFigures,
     calibration_figures,
@@ -26,7 +26,7 @@ from hilum.metrics.calibration import (
     fit_temperature,
     logits_of,
 )
-from hilum.metrics.scores import FloatArray, Scores
+from hilum.metrics.scores import FloatArray, Scores, labels_of
 from hilum.metrics.selective import TARGET_ACCURACY
 from hilum.progress import Step
 from hilum.types import Finding, Record, SplitName

@@ -6,6 +6,7 @@ JSON. It is left out of macro averages, as in scikit-learn with ``zero_division=
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.errors import DataError
+from hilum.types import Record
 
 FloatArray = NDArray[np.float64]
 
@@ -123,8 +125,28 @@ class Scores:
 
     def clusters(self) -> NDArray[np.int64]:
         """Return the group of each image, (N,) int64 from 0 to G - 1."""
-        names = [group or f"\0{row}" for row, group in enumerate(self.groups)]
-        return np.unique(names, return_inverse=True)[1].astype(np.int64)
+        return clusters_of(self.groups)
+
+
+def labels_of(records: Sequence[Record], class_names: tuple[str, ...]) -> NDArray[np.int64]:
+    """Return the class index of each record, (N,) int64; -1 where there is no label.
+
+    Raises:
+        DataError: A label is none of ``class_names``.
+    """
+    number = {name: place for place, name in enumerate(class_names)}
+    if unknown := sorted({record.label for record in records if record.label is not None} - number.keys()):
+        raise DataError(
+            f"The model does not know the class {', '.join(unknown)}; it knows {', '.join(class_names)}.",
+            hint="Select known classes with --class, or rename the class folders.",
+        )
+    return np.array([-1 if record.label is None else number[record.label] for record in records], np.int64)
+
+
+def clusters_of(groups: Iterable[str | None]) -> NDArray[np.int64]:
+    """Return the number of each image's group, (N,) int64 from 0 to G - 1; no group is a group of its own."""
+    names = [group or f"\0{row}" for row, group in enumerate(groups)]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 class Rates(NamedTuple):
