@@ -52,7 +52,7 @@ model: setup ## Set up, then train the packaged model: make model DATA=metadata.
 	else $(BIN)/hilum train '$(DATA)' --config configs/default-model.toml --output runs/default-model; fi
 	$(BIN)/hilum export runs/default-model --half-weights --output src/hilum/default_model --name 'hilum default'
 
-gate: setup ## Set up, then train the packaged input check: make gate DATA=metadata.csv OTHERS=DIR (40 minutes on 2 cores; resumes)
+gate: setup ## Set up, then train the packaged input check: make gate DATA=metadata.csv OTHERS=DIR (under an hour on 2 cores; resumes)
 	@test -n '$(DATA)' -a -n '$(OTHERS)' || { echo 'No radiographs or negative examples: make gate DATA=metadata.csv OTHERS=DIR' >&2; exit 2; }
 	$(BIN)/hilum train-gate '$(DATA)' --others benchmarks/gate_samples.csv --others-root '$(OTHERS)' --steps 5000 --output runs/gate
 

@@ -107,7 +107,8 @@ class Run:
 
         Args:
             split: ``train``, ``val`` or ``test``.
-            out: Folder for report.html, report.json and predictions.csv; ``<split>`` in the run's folder by default.
+            out: Folder for report.html, claim.html, report.json and predictions.csv; ``<split>`` in the run's folder
+                by default.
 
         Returns:
             The report, as written to report.json.
@@ -243,7 +244,7 @@ def evaluate(
     Args:
         model: A Model, a Run, or an argument of ``hilum.load``. The bundle of a Model is opened again, on the CPU.
         data: A folder of class folders, or a CSV. All labels must be classes of the model.
-        out: Folder for report.html, report.json and predictions.csv; not written by default.
+        out: Folder for report.html, claim.html, report.json and predictions.csv; not written by default.
         split: Evaluate only this split, if the dataset has a ``split`` column.
         classes: Keep only these classes.
         random_state: Random seed of the bootstrap.

@@ -139,7 +139,7 @@ REFUSALS: dict[str, tuple[Command, str]] = {
     ),
     "predict, no bundle": (
         lambda w, r: ["predict", w / "image.png", "--bundle", w / "notes", "--output", w / "results"],
-        "notes",
+        "is not a bundle",
     ),
     "predict, bundle is an image": (
         lambda w, r: ["predict", w / "image.png", "--bundle", w / "image.png", "--output", w / "results"],
@@ -147,7 +147,7 @@ REFUSALS: dict[str, tuple[Command, str]] = {
     ),
     "predict, changed byte": (
         lambda w, r: ["predict", w / "image.png", "--bundle", w / "damaged", "--output", w / "results"],
-        "model.onnx",
+        "was changed",
     ),
     "predict, unwritable": (
         lambda w, r: ["predict", w / "image.png", "--bundle", r.bundle, "--output", w / "file"],

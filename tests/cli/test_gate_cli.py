@@ -157,7 +157,7 @@ def test_a_gate_of_ones_own_goes_into_a_bundle(
     ("words", "said"),
     [
         (("--size", "80"), "multiple of 32"),
-        (("--others", "nowhere.csv"), "nowhere.csv"),
+        (("--others", "nowhere.csv"), "Cannot read"),
     ],
 )
 def test_what_is_wrong_with_a_training_is_said(

@@ -170,9 +170,10 @@ def test_refusals(tmp_path: Path) -> None:
     for option in ((), ("--card", "hf")):
         assert "test metrics" in said(tmp_path / "bundle", *option, code=2)
     assert not (tmp_path / "out").exists()
-    assert "nothing" in said(tmp_path / "nothing", code=2)
+    assert "is not a bundle" in said(tmp_path / "nothing", code=2)
     (tmp_path / "bundle" / MODEL_CARD).write_text("changed")
-    assert "MODEL_CARD.md" in said(tmp_path / "bundle", "--card", code=2)
+    assert "MODEL_CARD.md in" in (output := said(tmp_path / "bundle", "--card", code=2))
+    assert "was changed" in output
 
 
 @pytest.mark.parametrize("option", [None, "--json", "--card", "--card=hf"])

@@ -267,3 +267,11 @@ def test_a_pattern_accounts_for_folders_and_broken_links(tmp_path: Path) -> None
     found = find_images(str(tmp_path / "*"))
     assert list(found) == [tmp_path / "a" / "x.png", tmp_path / "b" / "x.png"]
     assert counts(found) == {"not_file": 1}
+
+
+def test_a_pattern_takes_no_masks_and_no_outputs(tmp_path: Path) -> None:
+    touch(*(tmp_path / "class" / folder / "x.png" for folder in ("images", "masks")))
+    touch(tmp_path / "out" / "overlays" / "x.png")
+    (tmp_path / "out" / TABLE).write_text("file\n")
+    assert list(find_images(str(tmp_path / "class" / "*"))) == [tmp_path / "class" / "images" / "x.png"]
+    assert list(find_images(str(tmp_path / "out" / "*"))) == [tmp_path / "out" / TABLE]  # a file that is named

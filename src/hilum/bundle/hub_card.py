@@ -27,8 +27,8 @@ _HUB_METRICS = {
 def hub_card(bundle: Bundle) -> str:
     """Return the content of ``README.md`` for a model repository on the Hub.
 
-    The metadata name every test metric over all sources, per class too, with its value; n and the 95% interval are in
-    its ``name`` and ``args``. The text is the bundle's own model card.
+    The metadata list every test metric over all sources, also per class, with its value; ``name`` and ``args`` of each
+    contain n and the 95% interval. The text is the bundle's own model card.
     """
     manifest = bundle.manifest
     lines = ["---", *_yaml(hub_metadata(manifest)), "---", ""]

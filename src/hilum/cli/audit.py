@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from hilum.bundle.default import resolve_bundle
 from hilum.cli.app import examples, new_typer
-from hilum.cli.console import errors, say
+from hilum.cli.console import COLORS, errors, say
 from hilum.cli.inputs import ClassesOption, DataArgument, ResamplesOption, SeedOption, SplitFileOption
 from hilum.cli.progress import StepBars
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 app = new_typer()
 
-_COLORS = {"error": "red", "warning": "yellow", "info": "dim"}
 _MOST_SHOWN = 5
 
 
@@ -38,7 +37,7 @@ def audit(
     split_file: SplitFileOption = None,
     limit: Annotated[
         int,
-        typer.Option(min=0, help="Images for the robustness test of the bundle, at most (41 passes each); 0 skips it."),
+        typer.Option(min=0, help="Maximum number of images for the robustness test (41 passes each); 0 skips it."),
     ] = 500,
     permutations: Annotated[
         int, typer.Option(min=39, help="Label permutations for the p-values and chance bands of the probes.")
@@ -64,7 +63,7 @@ def audit(
         )  # fmt: skip
     except KeyboardInterrupt:
         steps.close()
-        earlier = f" The report in '{output}' is of an earlier run." if (output / PAGE_FILE).exists() else ""
+        earlier = f" The report in '{output}' is from an earlier run." if (output / PAGE_FILE).exists() else ""
         say(f"Interrupted. No report was written.{escape(earlier)}", errors)
         sys.exit(130)
     finally:
@@ -94,7 +93,7 @@ def _show(report: AuditReport, output: Path) -> None:
             continue
         say(f"\n[bold]{heading}[/]: {count_words(own)}")
         for found in own[:_MOST_SHOWN]:
-            say(f"  [{_COLORS[found.severity]}]{found.word}[/] {found.check}: {escape(found.message)}")
+            say(f"  [{COLORS[found.severity]}]{found.word}[/] {found.check}: {escape(found.message)}")
         if len(own) > _MOST_SHOWN:
             say(f"  [dim]and {len(own) - _MOST_SHOWN} more in the report[/]")
     say("")

@@ -56,7 +56,7 @@ def compare(
             for difference in part.headline:
                 table.add_row(*_row(difference))
             console.print(table)
-    say("n: images the metric is computed from; with a p value, images of the class / of the other classes.")
+    say("n: number of images; in rows with a p value, images of the class / of all other classes.")
     say("With a p value: DeLong's test, adjusted by Holm. Without: paired bootstrap, not adjusted.")
     say(escape(verdict(found)))
     if output is not None:

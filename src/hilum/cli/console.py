@@ -27,11 +27,14 @@ def say(text: str, to: Console = console) -> None:
     to.print(text.encode("utf-8", "backslashreplace").decode(), highlight=False, soft_wrap=True)
 
 
+COLORS = {"error": "red", "warning": "yellow", "info": "dim"}
+"""Color of each severity."""
+
+
 def show_findings(findings: Iterable[Finding], to: Console = console) -> None:
     """Print findings, one per line; errors are red, warnings yellow."""
-    colors = {"error": "red", "warning": "yellow", "info": "dim"}
     for finding in findings:
-        color = colors[finding.severity]
+        color = COLORS[finding.severity]
         say(f"[{color}]{finding.severity}[/] {finding.check}: {escape(finding.message)}", to)
 
 

@@ -31,7 +31,7 @@ def index(
     classes: ClassesOption = None,
     check: Annotated[bool, typer.Option(help="Decode every file to check it.")] = True,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Number of images to use, at most; whole groups are drawn at random.")
+        int | None, typer.Option(min=1, help="Maximum number of images; whole groups are drawn at random.")
     ] = None,
     seed: SeedOption = 0,
 ) -> None:

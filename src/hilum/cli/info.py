@@ -34,7 +34,7 @@ class _Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         """Give a bare ``--card`` its value, ``bundle``."""
         full = [
-            "--card=bundle" if word == "--card" and following not in _CARDS else word
+            "--card=bundle" if word == "--card" and (following not in _CARDS or Path(following).exists()) else word
             for word, following in pairwise([*args, ""])
         ]
         return super().parse_args(ctx, full)

@@ -31,7 +31,7 @@ BackendOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="Device of the backend: cpu, cuda or cuda:N.")]
 BatchSizeOption = Annotated[int, typer.Option("--batch-size", min=1, help="Images per forward pass, at most.")]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Number of images to use, at most.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Maximum number of images.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Random seed.")]
 ClassesOption = Annotated[
     list[str] | None, typer.Option("--class", help="Keep only this class; repeat the option for more.")

@@ -155,7 +155,7 @@ def _show(done: FolderResult, listed: Sequence[tuple[Path, Result]], class_names
     if segs or reports:
         say(f"DICOM segmentations: {segs:,}, reports: {reports:,}.")
     if none:
-        say(f"Images without DICOM output: {none:,}. The `reason` column names the reason of each.")
+        say(f"Images without DICOM output: {none:,}. The `reason` column says why.")
 
 
 def _list(listed: Sequence[tuple[Path, Result]]) -> None:

@@ -157,7 +157,7 @@ def images_in(folder: Path, skipped: Skipped, known: Iterable[str] = ()) -> list
 
 
 def walk_images(root: Path, skipped: Skipped) -> Iterator[Path]:
-    """Yield the images in a folder and its subfolders, sorted by path.
+    """Iterate over the images in a folder and its subfolders, sorted by path.
 
     Args:
         root: The folder.
@@ -166,7 +166,11 @@ def walk_images(root: Path, skipped: Skipped) -> Iterator[Path]:
     Raises:
         OSError: The folder itself cannot be read.
     """
-    stack = [_open(root, None, False)]  # no recursion: paths may be deeper than Python's stack
+    return _walk(_open(root, None, False), skipped)
+
+
+def _walk(root: _Folder, skipped: Skipped) -> Iterator[Path]:
+    stack = [root]  # no recursion: paths may be deeper than Python's stack
     while stack:
         here = stack[-1]
         entry = next(here.entries, None)
@@ -225,14 +229,14 @@ def _open(folder: Path | str, reason: str | None, holds_objects: bool) -> _Folde
     return _Folder(iter(entries), reason, has_images, has_table, holds_objects)
 
 
-def _open_below(parent: _Folder, entry: os.DirEntry[str]) -> _Folder:
+def _open_below(parent: _Folder, entry: os.DirEntry[str] | Path) -> _Folder:
     reason = parent.reason
     if parent.has_table and entry.name in IMAGE_FOLDERS:
         reason = reason or "outputs"
     elif parent.has_images and entry.name.lower() in _MASK_FOLDERS:
         reason = reason or "masks"
     holds_objects = parent.holds_objects or (parent.has_table and entry.name == DICOM_FOLDER)
-    return _open(entry.path, reason, holds_objects)
+    return _open(os.fspath(entry), reason, holds_objects)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -278,7 +282,12 @@ def _expand(item: str | Path, skipped: Skipped) -> list[Path]:
     found: dict[Path, None] = {}
     for path in map(Path, matches):
         if path.is_dir():
-            found |= dict.fromkeys(walk_images(path, skipped))
+            try:
+                folder = _open_below(_open(path.parent, None, False), path)
+            except OSError:
+                skipped["unreadable"].append(str(path))
+            else:
+                found |= dict.fromkeys(_walk(folder, skipped))
         elif path.is_file():
             found[path] = None
         else:

@@ -109,7 +109,8 @@ def build_index(
     if not kept or lost:
         errors = " ".join(finding.message for finding in findings if finding.severity == "error")
         what = f"of class {', '.join(lost)}" if lost else f"in '{data}'"
-        raise DataError(f"No usable images {what}. {errors}".strip(), hint="Replace these files.")
+        hint = "Replace these files." if errors or limit is None else "Use a higher --limit."
+        raise DataError(f"No usable images {what}. {errors}".strip(), hint=hint)
     return Index(kept, class_names, tuple(findings), _common_root(kept), left_out)
 
 

@@ -34,7 +34,7 @@ def gate_statistics(
 ) -> tuple[AnswerThresholds, FeatureReference | None]:
     """Fit the thresholds of the post-inference check, and the feature statistics of the training images.
 
-    Warning thresholds are quantiles that one validation image in 200 exceeds. With fewer than 100 validation images,
+    One validation image in 200 lies beyond each warning threshold. With fewer than 100 validation images,
     there are neither thresholds nor statistics; without features, there are no statistics.
 
     Args:

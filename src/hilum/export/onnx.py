@@ -166,7 +166,8 @@ def export_graph(
                 _store_half(graph.graph)
             onnx.checker.check_model(graph, full_check=True)
         except (RuntimeError, ValueError, onnx.checker.ValidationError, torch.onnx.OnnxExporterError) as error:
-            raise BundleError(f"Cannot export {subject} at opset {opset}: {error}.", hint="Use --opset 17.") from error
+            hint = "" if opset == 17 else "Use --opset 17."
+            raise BundleError(f"Cannot export {subject} at opset {opset}: {error}.", hint=hint) from error
     _check_version(graph, opset)
     graph.producer_name, graph.producer_version = "hilum", __version__
     _strip_origin(graph)

@@ -39,5 +39,9 @@ class ServeSettings(ModelSettings):
     batch_wait: float = Field(0.0, ge=0, le=1, description="Time that a batch waits for more images.")
     readers: int = Field(2, ge=1, description="Threads that decode files and encode images.")
     timeout: float = Field(30.0, gt=0, description="Time limit of a request, and of pauses in its body.")
-    retry_after: int = Field(1, ge=1, description="Value of Retry-After when the queue is full.")
+    retry_after: int = Field(
+        1,
+        ge=1,
+        description="Value of Retry-After when a request cannot be served now.",
+    )
     shutdown: int = Field(30, ge=0, description="Time for accepted requests to finish when the service stops.")
