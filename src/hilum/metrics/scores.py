@@ -137,8 +137,8 @@ def labels_of(records: Sequence[Record], class_names: tuple[str, ...]) -> NDArra
     number = {name: place for place, name in enumerate(class_names)}
     if unknown := sorted({record.label for record in records if record.label is not None} - number.keys()):
         raise DataError(
-            f"The model does not know the class {', '.join(unknown)}; it knows {', '.join(class_names)}.",
-            hint="Select known classes with --class, or rename the class folders.",
+            f"The model has no class {', '.join(unknown)}; its classes are {', '.join(class_names)}.",
+            hint="Select classes with --class, or rename the folders.",
         )
     return np.array([-1 if record.label is None else number[record.label] for record in records], np.int64)
 
