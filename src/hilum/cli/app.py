@@ -57,8 +57,12 @@ COMMANDS = {
     ),
     "gate": Command("gate", "Inference", "Check whether images are upright frontal chest radiographs, with reasons."),
     "info": Command("info", "Inference", "Show a bundle's classes, network, test metrics, calibration and size."),
-    "serve": Command("serve", "Serving", "Serve a bundle over REST, with the API documentation at /docs."),
-    "app": Command("page", "Serving", "Serve the web app: predict in the browser; nothing is stored on the server."),
+    "serve": Command(
+        "serve", "Serving", "Serve a bundle over REST, with the web app at / and the API documentation at /docs."
+    ),
+    "app": Command(
+        "serve", "Serving", "Open the web app: predict and review in the browser; the server stores nothing."
+    ),
     "dicomweb": Command(
         "dicomweb", "Serving", "Predict on the chest radiographs of a PACS and store segmentations and reports there."
     ),

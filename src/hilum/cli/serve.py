@@ -1,9 +1,11 @@
-"""``hilum serve``: serve a bundle over REST."""
+"""``hilum serve`` and ``hilum app``: serve a bundle over REST, with the web app."""
 
 from __future__ import annotations
 
 import os
-from typing import Annotated
+import webbrowser
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -27,6 +29,10 @@ app = new_typer()
 TOKEN = "HILUM_TOKEN"  # the name of the variable, not a token
 """Environment variable with the bearer token; a command-line option would be visible in the process list."""
 
+Audit = Annotated[
+    Path | None, typer.Option(help="An audit's folder or its audit.json; the web app shows it beside the model card.")
+]
+
 
 @app.command(epilog=examples("hilum serve", "HILUM_TOKEN=secret hilum serve --host 0.0.0.0 --port 8080"))
 def serve(
@@ -35,6 +41,11 @@ def serve(
     port: Port = 8000,
     gate: GateOption = "learned",
     fix_orientation: FixOrientation = False,
+    audit: Audit = None,
+    cors: Annotated[
+        list[str] | None,
+        typer.Option(help="Origin of pages that may call the service, such as https://pacs.example; repeatable."),
+    ] = None,
     queue: Annotated[
         int, typer.Option(min=1, help="Images in progress or waiting, at most; further requests get status 429.")
     ] = 128,
@@ -43,11 +54,41 @@ def serve(
     max_upload: MaxUpload = 256,
     timeout: Annotated[float, typer.Option(min=0.1, help="Time limit of a request, seconds.")] = 30.0,
 ) -> None:
-    """Serve a bundle over REST, with the API documentation at /docs.
+    """Serve a bundle over REST, with the web app at / and the API documentation at /docs.
 
     Set the environment variable HILUM_TOKEN to require a bearer token.
     """
-    check_orientation(gate, fix_orientation)
+    _run(
+        "Serving on {0}: the web app, the REST API below /v1, its documentation at /docs.", opens=False,
+        bundle=bundle, host=host, port=port, gate=gate, fix_orientation=fix_orientation, audit=audit,
+        cors=tuple(cors or ()), queue=queue, batch_size=batch_size, max_files=max_files, max_upload=max_upload,
+        timeout=timeout,
+    )  # fmt: skip
+
+
+@app.command("app", epilog=examples("hilum app", "hilum app --bundle model.hilum --audit audit --port 9000"))
+def web_app(
+    bundle: BundleOption = DEFAULT,
+    gate: GateOption = "learned",
+    fix_orientation: FixOrientation = False,
+    audit: Audit = None,
+    port: Port = 8000,
+    max_upload: MaxUpload = 256,
+    browser: Annotated[bool, typer.Option(help="Open the web app in the browser.")] = True,
+) -> None:
+    """Open the web app: predict and review in the browser; the server stores nothing.
+
+    This is hilum serve on 127.0.0.1, which opens the browser.
+    """
+    _run(
+        "Serving the web app on {0}. Press Ctrl+C to stop.", opens=browser, bundle=bundle, host="127.0.0.1", port=port,
+        gate=gate, fix_orientation=fix_orientation, audit=audit, max_upload=max_upload,
+    )  # fmt: skip
+
+
+def _run(message: str, *, opens: bool, **options: Any) -> None:
+    """Serve with these settings, and open the browser if wanted."""
+    check_orientation(options["gate"], options["fix_orientation"])
     try:
         from hilum.service.address import LOOPBACK
         from hilum.service.api import run
@@ -56,11 +97,15 @@ def serve(
         raise MissingExtraError(
             f"The service needs {error.name}, which is not installed.", hint=extra_hint("serve")
         ) from error
-    settings = ServeSettings(
-        bundle=bundle, host=host, port=port, gate=gate, fix_orientation=fix_orientation, queue=queue,
-        batch_size=batch_size, max_files=max_files, max_upload=max_upload, timeout=timeout,
-        token=os.environ.get(TOKEN) or None,
-    )  # fmt: skip
-    if settings.token is None and host not in LOOPBACK:
-        say(f"[yellow]warning[/] {host} is reachable from other machines and no token is required: set {TOKEN}.")
-    run(settings, lambda address: say(f"Serving on {address}, documentation at /docs. Not a medical device."))
+    settings = ServeSettings(token=os.environ.get(TOKEN) or None, **options)
+    if settings.token is None and settings.host not in LOOPBACK:
+        say(
+            f"[yellow]warning[/] {settings.host} is reachable from other machines and no token is required: set {TOKEN}."
+        )
+
+    def announce(address: str) -> None:
+        say(f"{message.format(address)} Not a medical device.")
+        if opens:
+            webbrowser.open(address)
+
+    run(settings, announce)

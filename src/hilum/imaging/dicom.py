@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import get_frame
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
+from pydicom.multival import MultiValue
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
@@ -33,6 +34,7 @@ from pydicom.uid import (
 
 from hilum.errors import ReadError
 from hilum.imaging.decoding import check_pixel_count, decoding, rgb_to_gray
+from hilum.imaging.stored import Preset, StoredImage
 from hilum.types import Gray, Radiograph
 
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
@@ -74,6 +76,57 @@ def decode_dicom(content: bytes, origin: str, max_pixels: int) -> Radiograph:
             pixels, difference = rgb_to_gray(rgb, bits)
         view = str(dataset.get("ViewPosition") or "").strip()
         return Radiograph(pixels, bits, photometric, view or None, origin, difference)
+
+
+def decode_stored(content: bytes, origin: str, max_pixels: int) -> StoredImage:
+    """Decode the content of a single-frame DICOM file to its stored values, before any window; see decode_dicom.
+
+    Color images are converted to gray, so that they have no window.
+
+    Raises:
+        ReadError: As for ``decode_dicom``.
+    """
+    with decoding(origin, BytesLengthException, InvalidDicomError):
+        dataset = _parse(content, origin, max_pixels)
+        photometric = _complete(dataset, origin, max_pixels)
+        stored = _stored_pixels(dataset, origin)
+        if photometric not in _MONOCHROME:
+            rgb, bits = _rgb(stored, dataset, photometric)
+            return StoredImage.plain(Radiograph(rgb_to_gray(rgb, bits)[0], bits, origin=origin))
+        lowest, table = _display_table(dataset, photometric, origin)
+        values = np.clip(stored.astype(np.int32) - lowest, 0, table.size - 1)
+        has_lut = bool(dataset.get("ModalityLUTSequence"))
+        slope = None if has_lut else _decimal(dataset, "RescaleSlope")
+        intercept = None if has_lut else _decimal(dataset, "RescaleIntercept")
+        return StoredImage(
+            values.astype(np.uint8 if table.size <= 256 else np.uint16),
+            table,
+            lowest=lowest,
+            slope=1.0 if slope is None else slope,
+            intercept=intercept or 0.0,
+            inverted=photometric == "MONOCHROME1",
+            presets=() if has_lut else _presets(dataset),
+        )
+
+
+def _presets(dataset: Dataset) -> tuple[Preset, ...]:
+    """Return the windows of a file (PS3.3 C.11.2.1.2), in the units of its rescaled values."""
+    centers, widths, names = (
+        _texts(dataset, f"Window{part}") for part in ("Center", "Width", "CenterWidthExplanation")
+    )
+    function = str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper()
+    names += [f"Window {number}" for number in range(len(names) + 1, len(centers) + 1)]
+    windows = zip(names, centers, widths, strict=False)
+    found = (Preset(name, float(center), float(width), function) for name, center, width in windows)
+    return tuple(preset for preset in found if math.isfinite(preset.center) and preset.width >= 1)
+
+
+def _texts(dataset: Dataset, keyword: str) -> list[str]:
+    """Return the values of an element of one or more values."""
+    value = dataset.get(keyword)
+    if value is None or value == "":
+        return []
+    return [str(one).strip() for one in (value if isinstance(value, (list, MultiValue)) else [value])]
 
 
 def read_header(content: bytes, origin: str, max_pixels: int) -> FileDataset:
@@ -208,6 +261,12 @@ def _codestream_size(frame: bytes) -> tuple[int, int]:
 
 def _gray(stored: NDArray[Any], dataset: Dataset, photometric: str, origin: str) -> NDArray[np.uint16]:
     """Convert stored values to display values by a lookup table over all possible stored values."""
+    lowest, table = _display_table(dataset, photometric, origin)
+    return np.take(table, stored.astype(np.intp) - lowest, mode="clip")
+
+
+def _display_table(dataset: Dataset, photometric: str, origin: str) -> tuple[int, NDArray[np.uint16]]:
+    """Return the lowest possible stored value, and the display value of it and of all that follow."""
     bits = dataset.BitsStored
     lowest = -(2 ** (bits - 1)) if dataset.PixelRepresentation == 1 else 0
     levels = np.arange(lowest, lowest + 2**bits, dtype=np.float64)
@@ -216,8 +275,7 @@ def _gray(stored: NDArray[Any], dataset: Dataset, photometric: str, origin: str)
     if photometric == "MONOCHROME1":
         shown = 1 - shown
     shown[_is_padding(levels, dataset)] = 0
-    table = np.rint(shown * 65535).astype(np.uint16)
-    return np.take(table, stored.astype(np.intp) - lowest, mode="clip")
+    return lowest, np.rint(shown * 65535).astype(np.uint16)
 
 
 def _modality(levels: NDArray[np.float64], dataset: Dataset, origin: str) -> tuple[NDArray[np.float64], float, float]:

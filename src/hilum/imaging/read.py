@@ -29,6 +29,7 @@ from PIL import (
 from hilum.errors import ReadError
 from hilum.imaging.decoding import DECODE_ERRORS, check_pixel_count, decoding, rgb_to_gray
 from hilum.imaging.preprocess import MASK_THRESHOLD, to_uint8
+from hilum.imaging.stored import StoredImage
 from hilum.types import Gray, Radiograph
 
 if TYPE_CHECKING:
@@ -99,6 +100,24 @@ def read_radiograph(
     with decoding(name):
         image = _open(content, name, max_pixels)
     return decode_pil(image, name, max_pixels=max_pixels)
+
+
+def read_stored(content: bytes, *, origin: str = "image in memory", max_pixels: int = MAX_PIXELS) -> StoredImage:
+    """Decode the content of a file to the gray values that it stores, before the window of a DICOM file.
+
+    Args:
+        content: Content of the file.
+        origin: Name in messages.
+        max_pixels: Maximum number of pixels.
+
+    Raises:
+        ReadError: As for ``read_radiograph``.
+    """
+    if content and _is_dicom(content, origin, content):
+        from hilum.imaging.dicom import decode_stored
+
+        return decode_stored(content, origin, max_pixels)
+    return StoredImage.plain(read_radiograph(content, origin=origin, max_pixels=max_pixels))
 
 
 def read_dicom_header(source: Path | bytes, *, origin: str | None = None) -> Dataset | None:

@@ -128,7 +128,8 @@ class Predictor:
             orientation_fix, upright = verdict.orientation_fix, verdict.orientation_fix.apply(radiograph)
             verdict = _after_fix(self.gate(upright), orientation_fix, radiograph.origin)
         if not verdict.accepted:
-            return self._without_prediction(radiograph.origin, "refused", verdict.findings, radiograph)
+            fix = None if orientation_fix else verdict.orientation_fix
+            return self._without_prediction(radiograph.origin, "refused", verdict.findings, radiograph, fix)
         return Ready(radiograph, upright, preprocess(upright, self.manifest.preprocess), verdict, orientation_fix)
 
     def answer(self, chunk: Sequence[Ready | Result]) -> Iterator[Result]:
@@ -170,6 +171,7 @@ class Predictor:
             findings=verdict.findings + doubt,
             abstained=bool(doubt),
             preprocess=manifest.preprocess,
+            orientation_fix=item.orientation_fix,
         )
 
     def _without_prediction(
@@ -178,6 +180,7 @@ class Predictor:
         status: Literal["refused", "unreadable"],
         findings: tuple[Finding, ...],
         radiograph: Radiograph | None = None,
+        orientation_fix: OrientationFix | None = None,
     ) -> Result:
         return Result(
             origin=origin,
@@ -187,6 +190,7 @@ class Predictor:
             class_names=self.manifest.class_names,
             bundle_id=self.manifest.bundle_id,
             preprocess=self.manifest.preprocess,
+            orientation_fix=orientation_fix,
         )
 
     def _post_check(self, upright: Radiograph, output: BackendOutput, row: int) -> tuple[Reading, ...]:

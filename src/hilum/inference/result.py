@@ -14,6 +14,7 @@ from PIL import Image
 
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError, OutputError
+from hilum.gate.verdict import OrientationFix
 from hilum.inference.render import class_evidence, overlay, png_bytes
 from hilum.storage import atomic_path, write_text
 from hilum.types import Finding, Radiograph
@@ -44,6 +45,8 @@ class Result:
         evidence: (K, h, w) float32, contribution of each cell of the network's square input to each class's logit; see
             ``evidence_map``. None if the network has no evidence.
         preprocess: Preprocessing of the image.
+        orientation_fix: Correction that was applied before the prediction; of a refused image, the correction that
+            would make it acceptable, or None if none would.
     """
 
     origin: str
@@ -60,6 +63,7 @@ class Result:
     lung_fraction: float | None = None
     evidence: NDArray[np.float32] | None = None
     preprocess: PreprocessSpec = field(default_factory=PreprocessSpec)
+    orientation_fix: OrientationFix | None = None
 
     def __repr__(self) -> str:
         if not isinstance(self, Prediction):

@@ -1,4 +1,4 @@
-"""The REST application: ``create_app`` for any ASGI server, and ``run``, which serves it with uvicorn."""
+"""The REST application and web app: ``create_app`` for any ASGI server, and ``run``, which serves it with uvicorn."""
 
 from __future__ import annotations
 
@@ -8,47 +8,37 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Annotated, Any
 
 import uvicorn
-from fastapi import Depends, FastAPI, File, Query, Request, UploadFile
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import PlainTextResponse, RedirectResponse, Response
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import Response
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from hilum._version import __version__
-from hilum.bundle.bundle import MODEL_CARD
 from hilum.service.address import bind, url_of
-from hilum.service.encode import EXTRAS
-from hilum.service.engine import Engine, Waiting
+from hilum.service.documents import read_audit
+from hilum.service.engine import Engine
 from hilum.service.metrics import Metrics
-from hilum.service.middleware import LOGGER, PREDICT, Envelope, JsonLines
-from hilum.service.problems import MEDIA_TYPE, ProblemError, problem, problem_response
-from hilum.service.schemas import BundleSchema, HealthSchema, PredictResponse, Problem
+from hilum.service.middleware import LOGGER, REQUEST_ID, Envelope, JsonLines
+from hilum.service.model_routes import add_model_routes, add_operation_routes
+from hilum.service.predict_routes import STORED_HEADER, add_predict_routes
+from hilum.service.problems import ProblemError, problem, problem_response
 from hilum.service.settings import ServeSettings
-
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    code: {"model": Problem, "description": words, "content": {MEDIA_TYPE: {}}}
-    for code, words in {
-        401: "Missing or wrong bearer token.",
-        408: "The request body timed out.",
-        413: "The body is larger than allowed.",
-        422: "The only file is refused by the input check or cannot be read, or the request is invalid.",
-        429: "The queue is full; see Retry-After.",
-        503: "The service is stopping, or the request timed out; see Retry-After.",
-    }.items()
-}
+from hilum.service.static import add_web_app
 
 
 def create_app(settings: ServeSettings) -> FastAPI:
-    """Return the REST application, with its bundle loaded.
+    """Return the REST application with the web app, its bundle loaded.
 
     Raises:
         BundleError: The bundle cannot be loaded.
+        DataError: The audit report cannot be read.
     """
+    audit = None if settings.audit is None else read_audit(settings.audit)
     metrics = Metrics()
     engine = Engine(settings, metrics)
 
@@ -70,83 +60,20 @@ def create_app(settings: ServeSettings) -> FastAPI:
     )
     app.state.engine = engine
     _add_handlers(app)
-    _add_predict(app, engine, settings)
-    _add_facts(app, engine, metrics)
+    add_predict_routes(app, engine, settings)
+    add_model_routes(app, engine, settings, audit)
+    add_operation_routes(app, engine, metrics)
+    add_web_app(app)
     app.add_middleware(Envelope, settings=settings, metrics=metrics, turned_away=engine.turned_away)
+    if settings.cors:  # outermost, since a preflight request carries no token and problems need its headers too
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", REQUEST_ID],
+            expose_headers=[REQUEST_ID, "Retry-After", STORED_HEADER],
+        )
     return app
-
-
-def _add_predict(app: FastAPI, engine: Engine, settings: ServeSettings) -> None:
-    @app.post(PREDICT, response_model_exclude_none=True, responses=_PROBLEMS, tags=["predict"])
-    async def predict(
-        request: Request,
-        files: Annotated[list[UploadFile], File(description="PNG, JPEG, WebP, BMP, TIFF or DICOM; one or many.")],
-        include: Annotated[
-            list[str] | None, Query(description=f"Images to add to each prediction, repeatable: {', '.join(EXTRAS)}.")
-        ] = None,
-    ) -> PredictResponse:
-        """Predict on one or several images.
-
-        A single file that is refused or cannot be read gives status 422 and a problem. Several files give status 200
-        and a result for each.
-        """
-        extras = tuple(include or ())
-        if unknown := set(extras) - set(EXTRAS):
-            detail = f"Expected include among {', '.join(EXTRAS)}, got {', '.join(sorted(unknown))}."
-            raise ProblemError.of("bad-request", 422, detail)
-        if len(files) > settings.max_files:
-            raise ProblemError.of(
-                "too-many-files", 422, f"Expected at most {settings.max_files} files, got {len(files)}."
-            )
-        waiting = [Waiting(file.filename or f"file {n}", file.read) for n, file in enumerate(files, start=1)]
-        results = await engine.predict(waiting, extras)
-        if len(results) == 1 and (found := results[0].problem) is not None:
-            raise ProblemError(found)
-        return PredictResponse(
-            bundle_id=engine.manifest.bundle_id,
-            model=engine.manifest.name,
-            request_id=request.state.request_id,
-            results=results,
-        )
-
-
-def _add_facts(app: FastAPI, engine: Engine, metrics: Metrics) -> None:
-    @app.get("/", include_in_schema=False)
-    async def root() -> Response:
-        return RedirectResponse("/docs")
-
-    @app.get("/v1/bundle", tags=["model"])
-    async def bundle() -> BundleSchema:
-        """Describe the loaded bundle: classes, network, calibration."""
-        manifest = engine.manifest
-        return BundleSchema(
-            **manifest.model_dump(include=set(BundleSchema.model_fields) - {"network", "input_size", "gate"}),
-            network=manifest.model.name,
-            input_size=manifest.preprocess.size,
-            gate=engine.gate,
-        )
-
-    @app.get("/v1/bundle/card", response_class=PlainTextResponse, tags=["model"])
-    async def card() -> Response:
-        """Return the model card, Markdown."""
-        return Response(engine.bundle.read(MODEL_CARD), media_type="text/markdown; charset=utf-8")
-
-    @app.get("/healthz", tags=["operation"])
-    async def healthz() -> HealthSchema:
-        """Return whether the process is alive."""
-        return HealthSchema(status="ok")
-
-    @app.get("/readyz", tags=["operation"], responses={503: _PROBLEMS[503]})
-    async def readyz() -> HealthSchema:
-        """Return whether the service accepts requests."""
-        if engine.stopping:
-            raise ProblemError.of("stopping", 503)
-        return HealthSchema(status="ok")
-
-    @app.get("/metrics", response_class=PlainTextResponse, tags=["operation"])
-    async def measurements() -> Response:
-        """Return metrics in the Prometheus format."""
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_handlers(app: FastAPI) -> None:
@@ -160,7 +87,8 @@ def _add_handlers(app: FastAPI) -> None:
     async def on_invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        return problem_response(problem("bad-request", 422, f"{place}: {first['msg']}"), request.state.request_id)
+        detail = f"{place}: {first['msg']}, got {first.get('input')!r:.80}"
+        return problem_response(problem("bad-request", 422, detail), request.state.request_id)
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:
@@ -178,6 +106,7 @@ def run(settings: ServeSettings, announce: Callable[[str], None] = lambda addres
 
     Raises:
         BundleError: The bundle cannot be loaded.
+        DataError: The audit report cannot be read.
         ConfigError: The address cannot be bound.
     """
     handler = logging.StreamHandler(sys.stderr)

@@ -4,39 +4,92 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection
+from dataclasses import replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.imaging.preprocess import placement, to_uint8
 from hilum.inference.evidence_file import encode_evidence, step_of
 from hilum.inference.render import mask_png, overlay, png_bytes
 from hilum.inference.result import Prediction, Result
-from hilum.service.problems import problem
-from hilum.service.schemas import EvidenceSchema, FileResult, FindingSchema, PredictionSchema, Problem, RunLength
-from hilum.types import Finding
+from hilum.service.problems import ProblemError, problem
+from hilum.service.schemas import (
+    EvidenceSchema,
+    FileResult,
+    FindingSchema,
+    Include,
+    OrientationSchema,
+    PredictionSchema,
+    Problem,
+    RunLength,
+)
+from hilum.types import Finding, Gray, Radiograph
 
-EXTRAS = ("mask", "rle", "evidence", "overlay")
-"""Values of ``include``: images to add to a prediction."""
+_THUMBNAIL_SIDE = 112
 
 
-def file_result(result: Result, name: str, extras: Collection[str] = ()) -> FileResult:
+def file_result(result: Result, name: str, extras: Collection[Include] = ()) -> FileResult:
     """Return the schema of one file's result.
 
     Args:
         result: The result.
         name: Name of the file.
-        extras: Images to add, of EXTRAS.
+        extras: What to add to it.
     """
     if not isinstance(result, Prediction):
-        return FileResult(file=name, status=result.status, problem=refusal_problem(result, name))
+        return FileResult(file=name, status=result.status, problem=_refusal(result, name, extras))
     return FileResult(file=name, status=result.status, prediction=_prediction(result, extras))
 
 
-def refusal_problem(refusal: Result, name: str) -> Problem:
-    """Return the problem details of a refused or unreadable file."""
+def result_png(result: Result, name: str, image: Include) -> bytes:
+    """Return the PNG of a prediction's ``mask``, ``overlay`` or ``evidence``.
+
+    Raises:
+        ProblemError: There is no prediction, or the network has no evidence.
+    """
+    if not isinstance(result, Prediction):
+        raise ProblemError(_refusal(result, name))
+    if image == "mask":
+        return png_bytes(mask_png(result.mask))
+    evidence = result.evidence_map()
+    if image == "overlay":
+        return png_bytes(overlay(result.radiograph, result, evidence=evidence))
+    if evidence is None:
+        raise ProblemError.of("not-acceptable", 406, "The network of this bundle has no evidence.")
+    return encode_evidence(evidence, result)
+
+
+def thumbnail(radiograph: Radiograph) -> bytes:
+    """Return a small JPEG of an image, its longer side at most 112 pixels."""
+    height, width = radiograph.shape
+    factor = min(1.0, _THUMBNAIL_SIDE / max(height, width))
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    small: Gray = cv2.resize(radiograph.pixels, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    pixels = to_uint8(replace(radiograph, pixels=small))
+    return bytes(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
+
+
+def _refusal(refusal: Result, name: str, extras: Collection[Include] = ()) -> Problem:
+    radiograph = refusal.radiograph if "thumbnail" in extras else None
     return problem(
-        refusal.status, 422, refusal.reason, file=name, findings=[_finding(found) for found in refusal.findings]
+        refusal.status,
+        422,
+        refusal.reason,
+        file=name,
+        findings=[_finding(found) for found in refusal.findings],
+        thumbnail=None if radiograph is None else _base64(thumbnail(radiograph)),
+        orientation_fix=_orientation(refusal),
     )
+
+
+def _orientation(result: Result) -> OrientationSchema | None:
+    fix = result.orientation_fix
+    if fix is None:
+        return None
+    # The fix counts the quarter turns by which the image is rotated; it is rotated back by the rest.
+    return OrientationSchema.model_validate({"rotate": 90 * (-fix.turn % 4), "invert": fix.inverted})
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> RunLength:
@@ -47,7 +100,7 @@ def run_lengths(mask: NDArray[np.bool_]) -> RunLength:
     return RunLength(size=(mask.shape[0], mask.shape[1]), counts=([0] if flat.size and flat[0] else []) + counts)
 
 
-def _prediction(prediction: Prediction, extras: Collection[str]) -> PredictionSchema:
+def _prediction(prediction: Prediction, extras: Collection[Include]) -> PredictionSchema:
     height, width = prediction.mask.shape
     evidence = prediction.evidence_map() if {"overlay", "evidence"} & set(extras) else None
     drawn = None
@@ -65,19 +118,28 @@ def _prediction(prediction: Prediction, extras: Collection[str]) -> PredictionSc
         mask_png=_base64(png_bytes(mask_png(prediction.mask))) if "mask" in extras else None,
         mask_rle=run_lengths(prediction.mask) if "rle" in extras else None,
         overlay_png=drawn,
-        evidence=_evidence(prediction, evidence) if "evidence" in extras else None,
+        evidence=_evidence(prediction, evidence, extras),
+        thumbnail=_base64(thumbnail(prediction.radiograph)) if "thumbnail" in extras else None,
+        orientation_fix=_orientation(prediction),
     )
 
 
-def _evidence(prediction: Prediction, evidence: NDArray[np.float32] | None) -> EvidenceSchema | None:
-    if prediction.evidence is None or evidence is None:
+def _evidence(
+    prediction: Prediction, evidence: NDArray[np.float32] | None, extras: Collection[Include]
+) -> EvidenceSchema | None:
+    if prediction.evidence is None or not {"evidence", "cells"} & set(extras):
         return None
-    return EvidenceSchema(
+    side = prediction.preprocess.size
+    top, left, height, width = placement(prediction.radiograph.shape, prediction.preprocess)
+    schema = EvidenceSchema(
         class_names=list(prediction.class_names),
-        values=prediction.evidence.tolist(),
-        png=_base64(encode_evidence(evidence, prediction)),
-        step=step_of(evidence),
+        values=np.round(prediction.evidence.astype(np.float64), 5).tolist(),
+        placement=(top / side, left / side, height / side, width / side),
     )
+    if evidence is None or "evidence" not in extras:
+        return schema
+    png = _base64(encode_evidence(evidence, prediction))
+    return schema.model_copy(update={"png": png, "step": step_of(evidence)})
 
 
 def _finding(finding: Finding) -> FindingSchema:

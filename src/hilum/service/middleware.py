@@ -26,6 +26,9 @@ from hilum.service.settings import ServeSettings
 LOGGER = logging.getLogger("hilum.service")
 REQUEST_ID = "X-Request-ID"
 PREDICT = "/v1/predict"
+IMAGE = "/v1/image"
+IMAGE_PATHS = (PREDICT, IMAGE)
+"""Routes that take images; they are rejected unread while the queue is full."""
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _POLLED = ("/healthz", "/readyz", "/metrics")  # requested every few seconds, logged at DEBUG
@@ -69,7 +72,7 @@ class Envelope:
                 out = MutableHeaders(scope=message)
                 out[REQUEST_ID] = request_id
                 out["X-Content-Type-Options"] = "nosniff"
-                out["Cache-Control"] = "no-store"
+                out.setdefault("Cache-Control", "no-store")
             await send(message)
 
         try:
@@ -90,13 +93,14 @@ class Envelope:
         """Return the problem of a request that is rejected before its body is read, or None."""
         token = self._settings.token
         if token is not None and scope["path"].startswith(_PROTECTED):
-            given = headers.get("Authorization", "")
-            if not hmac.compare_digest(given.encode(), f"Bearer {token.get_secret_value()}".encode()):
+            scheme, _, given = headers.get("Authorization", "").partition(" ")
+            known = hmac.compare_digest(given.strip().encode(), token.get_secret_value().encode())
+            if scheme.lower() != "bearer" or not known:  # RFC 9110, 11.1: the scheme is case-insensitive
                 return ProblemError.of("unauthorized", 401, headers={"WWW-Authenticate": "Bearer"})
         length = headers.get("Content-Length", "")
         if length.isdigit() and int(length) > self._settings.max_upload_bytes:
             return self._too_large()
-        return self._turned_away() if scope["path"] == PREDICT else None
+        return self._turned_away() if scope["method"] == "POST" and scope["path"] in IMAGE_PATHS else None
 
     def _too_large(self) -> ProblemError:
         detail = f"Expected at most {self._settings.max_upload_bytes:,} bytes in one request."

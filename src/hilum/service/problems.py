@@ -24,6 +24,8 @@ TITLES = {
     "stopping": "The service is stopping",
     "bad-request": "The request is invalid",
     "not-found": "Not found",
+    "not-acceptable": "The requested media type is not available",
+    "media-type": "The media type of the body is not supported",
     "internal": "Internal error",
 }
 """Title of each kind of problem."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from hilum.types import Severity
+
+Include: TypeAlias = Literal["mask", "rle", "evidence", "cells", "overlay", "thumbnail"]
+"""What a request may add to each prediction."""
 
 
 class FindingSchema(BaseModel):
@@ -33,10 +36,21 @@ class EvidenceSchema(BaseModel):
     values: list[list[list[float]]] = Field(
         description="(K, h, w) logits over the network's square input; the sum is the logit minus its bias."
     )
-    png: str = Field(
-        description="Evidence for the predicted class at the image's size, 16-bit PNG, base64: (gray - 32768) x step."
+    placement: tuple[float, float, float, float] = Field(
+        description="Top, left, height and width of the image inside that square, in fractions of its side."
     )
-    step: float = Field(description="Logits per gray level of the PNG.")
+    png: str | None = Field(
+        None,
+        description="Evidence for the predicted class at the image's size, 16-bit PNG, base64: (gray - 32768) x step.",
+    )
+    step: float | None = Field(None, description="Logits per gray level of the PNG.")
+
+
+class OrientationSchema(BaseModel):
+    """A correction of an image that lies on a side or has an inverted gray scale."""
+
+    rotate: Literal[0, 90, 180, 270] = Field(description="Degrees clockwise by which to rotate the image.")
+    invert: bool = Field(description="Whether to invert its gray scale.")
 
 
 class PredictionSchema(BaseModel):
@@ -54,6 +68,8 @@ class PredictionSchema(BaseModel):
     mask_rle: RunLength | None = Field(None, description="The lung mask as run lengths.")
     overlay_png: str | None = Field(None, description="Image with lung outline, evidence and legend, PNG; base64.")
     evidence: EvidenceSchema | None = Field(None, description="Evidence, if requested and available.")
+    thumbnail: str | None = Field(None, description="Small JPEG, longer side 112 pixels; base64.")
+    orientation_fix: OrientationSchema | None = Field(None, description="Correction made before the prediction.")
 
 
 class Problem(BaseModel):
@@ -73,6 +89,10 @@ class Problem(BaseModel):
     request_id: str = Field("", description="As in the header X-Request-ID and in the service's log.")
     file: str | None = Field(None, description="Name of the file, given by the client.")
     findings: list[FindingSchema] = Field([], description="Findings of the checks.")
+    thumbnail: str | None = Field(None, description="Small JPEG of a readable image, if requested; base64.")
+    orientation_fix: OrientationSchema | None = Field(
+        None, description="Correction with which the image would be accepted: send it again with fix_orientation=true."
+    )
 
 
 class FileResult(BaseModel):
@@ -119,9 +139,36 @@ class BundleSchema(BaseModel):
     temperature: float
     prediction_set_level: str
     abstention_threshold: float | None
+    has_prediction_sets: bool = Field(
+        description="Whether prediction sets hold their level; if not, they are the label."
+    )
+    max_upload_bytes: int = Field(description="Maximum size of a request.")
+    notice: str = "A research tool, not a medical device."
     sources: list[str] = Field(description="Sources of the training images; empty: unknown.")
     hilum_version: str
     outputs: dict[str, str] = Field(description="Outputs of the ONNX graph.")
+
+
+class AuditFindingSchema(BaseModel):
+    """A finding of an audit of a dataset."""
+
+    word: str = Field(description="Shortcut, leak, problem, note and so on.")
+    check: str
+    severity: Literal["info", "warning", "error"]
+    message: str
+    count: int = Field(description="Number of images concerned.")
+
+
+class AuditSchema(BaseModel):
+    """Summary of the audit that the service was started with."""
+
+    name: str
+    images: int
+    groups: int
+    sources: int
+    conclusion: str = Field(description="The conclusion in words; empty in reports of earlier versions.")
+    findings: list[AuditFindingSchema] = Field(description="Worst first.")
+    not_run: dict[str, str] = Field(description="Parts that were not run, and why.")
 
 
 class HealthSchema(BaseModel):

@@ -1,4 +1,4 @@
-"""Settings of the REST service, and those that it shares with the web app."""
+"""Settings of the REST service, which also serves the web app."""
 
 from __future__ import annotations
 
@@ -10,28 +10,20 @@ from hilum.bundle.default import DEFAULT
 from hilum.bundle.gate import USUAL_GATE, GateName
 
 
-class ModelSettings(BaseModel):
-    """Settings of model and address, shared by service and web app."""
+class ServeSettings(BaseModel):
+    """Settings of the service. Times are in seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bundle: str | Path = Field(DEFAULT, description="A bundle (folder or .hilum file), a run's folder, or default.")
     gate: GateName = Field(USUAL_GATE, description="Input check.")
     fix_orientation: bool = Field(False, description="Undo rotations by 90° steps and inverted gray scale.")
+    audit: Path | None = Field(None, description="An audit's folder or its audit.json, served with the model card.")
     host: str = Field("127.0.0.1", description="Address to bind; 0.0.0.0 is reachable from other machines.")
     port: int = Field(8000, ge=0, le=65535)
-    max_upload: int = Field(256, ge=1, description="Maximum size of a request, or of a file in the web app, MiB.")
+    cors: tuple[str, ...] = Field((), description="Origins whose pages may call the service; empty: none but its own.")
+    max_upload: int = Field(256, ge=1, description="Maximum size of a request, MiB.")
     max_pixels: int = Field(64_000_000, ge=1, description="Maximum number of pixels of a file, by its header.")
-
-    @property
-    def max_upload_bytes(self) -> int:
-        """``max_upload`` in bytes."""
-        return self.max_upload << 20
-
-
-class ServeSettings(ModelSettings):
-    """Settings of the service. Times are in seconds."""
-
     token: SecretStr | None = Field(None, description="Bearer token for /v1 and /metrics; None: no authentication.")
     max_files: int = Field(32, ge=1, description="Maximum number of files per request.")
     queue: int = Field(128, ge=1, description="Maximum number of images in progress or waiting.")
@@ -39,9 +31,10 @@ class ServeSettings(ModelSettings):
     batch_wait: float = Field(0.0, ge=0, le=1, description="Time that a batch waits for more images.")
     readers: int = Field(2, ge=1, description="Threads that decode files and encode images.")
     timeout: float = Field(30.0, gt=0, description="Time limit of a request, and of pauses in its body.")
-    retry_after: int = Field(
-        1,
-        ge=1,
-        description="Value of Retry-After when a request cannot be served now.",
-    )
+    retry_after: int = Field(1, ge=1, description="Value of Retry-After when a request cannot be served now.")
     shutdown: int = Field(30, ge=0, description="Time for accepted requests to finish when the service stops.")
+
+    @property
+    def max_upload_bytes(self) -> int:
+        """``max_upload`` in bytes."""
+        return self.max_upload << 20

@@ -1,0 +1,75 @@
+"""Read the images of a request: a multipart form, or a body that is one image."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+
+from hilum.service.engine import Waiting
+from hilum.service.problems import ProblemError
+
+FORM = "multipart/form-data"
+FIELD = "files"
+RAW_TYPES = (
+    "image/png", "image/jpeg", "image/webp", "image/bmp", "image/tiff", "application/dicom",
+    "application/octet-stream",
+)  # fmt: skip
+"""Media types of a body that is one file. Its format is recognized by its content."""
+
+_FILE = {"type": "string", "format": "binary"}
+_RAW_CONTENT = {name: {"schema": _FILE} for name in RAW_TYPES}
+ONE_FILE: dict[str, Any] = {"requestBody": {"required": True, "content": _RAW_CONTENT}}
+"""OpenAPI of a request whose body is one file."""
+FILES: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            FORM: {
+                "schema": {
+                    "type": "object",
+                    "required": [FIELD],
+                    "properties": {
+                        FIELD: {
+                            "type": "array",
+                            "items": _FILE,
+                            "description": "PNG, JPEG, WebP, BMP, TIFF or DICOM; one or many.",
+                        }
+                    },
+                }
+            },
+            **_RAW_CONTENT,
+        },
+    }
+}
+"""OpenAPI of a request with a form of files, or one file as its body."""
+
+
+@asynccontextmanager
+async def request_files(request: Request, limit: int) -> AsyncIterator[list[Waiting]]:
+    """Yield the files of a request, which are read when needed; those of a form are deleted at the end.
+
+    Args:
+        request: The request.
+        limit: Maximum number of files.
+
+    Raises:
+        ProblemError: The body has another media type, or too many files or none.
+    """
+    media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type in RAW_TYPES:
+        yield [Waiting("image", request.body)]
+        return
+    if media_type != FORM:
+        expected = ", ".join((FORM, *RAW_TYPES))
+        raise ProblemError.of("media-type", 415, f"Expected Content-Type {expected}, got {media_type or 'none'}.")
+    async with request.form(max_files=limit + 1) as form:
+        files = [file for file in form.getlist(FIELD) if isinstance(file, UploadFile)]
+        if not files:
+            raise ProblemError.of("bad-request", 422, f"The form has no file named {FIELD!r}.")
+        if len(files) > limit:
+            raise ProblemError.of("too-many-files", 422, f"Expected at most {limit} files, got more.")
+        yield [Waiting(file.filename or f"file {n}", file.read) for n, file in enumerate(files, start=1)]
