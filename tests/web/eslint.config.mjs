@@ -2,19 +2,16 @@ import js from "@eslint/js";
 import globals from "globals";
 
 export default [
-  { basePath: "../..", files: ["**/*.mjs"], ...js.configs.recommended },
+  { files: ["**/*.mjs"], ...js.configs.recommended },
   {
-    basePath: "../..",
     files: ["**/*.mjs"],
     languageOptions: { ecmaVersion: 2024, sourceType: "module" },
     rules: { eqeqeq: "error", "no-var": "error", "prefer-const": "error", "no-implied-eval": "error" },
   },
   {
-    basePath: "../..",
     files: ["src/hilum/service/web/js/*.mjs"],
     languageOptions: { globals: globals.browser },
     rules: {
-      complexity: ["error", 16],
       "max-lines": ["error", 400],
       "max-lines-per-function": ["error", { max: 60, skipComments: true, skipBlankLines: true }],
       "no-restricted-properties": [
@@ -25,5 +22,5 @@ export default [
       ],
     },
   },
-  { basePath: "../..", files: ["tests/web/**/*.mjs"], languageOptions: { globals: globals.nodeBuiltin } },
+  { files: ["tests/web/**/*.mjs"], languageOptions: { globals: globals.nodeBuiltin } },
 ];

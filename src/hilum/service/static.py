@@ -19,7 +19,7 @@ POLICY = (
 )
 """Content-Security-Policy of the web app: no inline script or style, no other host."""
 _HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
-_TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
+_TYPES = {".mjs": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
 
 
 def add_web_app(app: FastAPI) -> None:

@@ -58,9 +58,7 @@
  * @property {string} notice
  */
 
-const INCLUDE = ["rle", "cells", "thumbnail"]
-  .map((name) => `include=${name}`)
-  .join("&");
+const INCLUDE = ["rle", "cells", "thumbnail"].map((name) => `include=${name}`).join("&");
 const KINDS = {
   unauthorized: "urn:hilum:problem:unauthorized",
   refused: "urn:hilum:problem:refused",
@@ -80,10 +78,7 @@ export class ProblemError extends Error {
 
   /** Whether the service judged the image itself. */
   get isAnswer() {
-    return (
-      this.problem.type === KINDS.refused ||
-      this.problem.type === "urn:hilum:problem:unreadable"
-    );
+    return this.problem.type === KINDS.refused || this.problem.type === "urn:hilum:problem:unreadable";
   }
 
   get isUnauthorized() {
@@ -109,11 +104,7 @@ export class Api {
    */
   async predict(content, type, corrects) {
     const fix = corrects ? "&fix_orientation=true" : "";
-    const response = await this.send(
-      `/v1/predict?${INCLUDE}${fix}`,
-      content,
-      type,
-    );
+    const response = await this.send(`/v1/predict?${INCLUDE}${fix}`, content, type);
     const { results } = await response.json();
     return results[0].prediction;
   }
@@ -165,8 +156,7 @@ export class Api {
     try {
       return await (await this.request("/v1/audit")).json();
     } catch (error) {
-      if (error instanceof ProblemError && error.problem.status === 404)
-        return null;
+      if (error instanceof ProblemError && error.problem.status === 404) return null;
       throw error;
     }
   }
@@ -212,11 +202,7 @@ async function problemOf(response) {
     title: response.statusText || `Status ${response.status}`,
     status: response.status,
   };
-  if (
-    (response.headers.get("Content-Type") ?? "").includes(
-      "application/problem+json",
-    )
-  )
+  if ((response.headers.get("Content-Type") ?? "").includes("application/problem+json"))
     problem = await response.json();
   const after = Number(response.headers.get("Retry-After"));
   const again = response.status === 429 || response.status === 503;

@@ -40,8 +40,7 @@ export function contour({ width, height, values }, level) {
   /** @type {number[]} */
   const lines = [];
   /** @type {(x: number, y: number) => number} */
-  const value = (x, y) =>
-    x < 0 || y < 0 || x >= width || y >= height ? 0 : values[y * width + x];
+  const value = (x, y) => (x < 0 || y < 0 || x >= width || y >= height ? 0 : values[y * width + x]);
   /** @type {(one: number, other: number) => number} */
   const between = (one, other) => (level - one) / (other - one);
   for (let y = -1; y < height; y += 1) {
@@ -50,10 +49,7 @@ export function contour({ width, height, values }, level) {
       const b = value(x + 1, y);
       const c = value(x + 1, y + 1);
       const kind =
-        Number(a >= level) |
-        (Number(b >= level) << 1) |
-        (Number(c >= level) << 2) |
-        (Number(d >= level) << 3);
+        Number(a >= level) | (Number(b >= level) << 1) | (Number(c >= level) << 2) | (Number(d >= level) << 3);
       if (kind !== 0 && kind !== 15) {
         for (const sides of CROSSINGS[kind]) {
           for (const side of sides) {
@@ -70,10 +66,7 @@ export function contour({ width, height, values }, level) {
   const placed = new Float32Array(lines.length);
   for (let place = 0; place < lines.length; place += 2) {
     placed[place] = Math.min(1, Math.max(0, (lines[place] + 0.5) / width));
-    placed[place + 1] = Math.min(
-      1,
-      Math.max(0, (lines[place + 1] + 0.5) / height),
-    );
+    placed[place + 1] = Math.min(1, Math.max(0, (lines[place + 1] + 0.5) / height));
   }
   return placed;
 }

@@ -1,20 +1,12 @@
 /** What is one click away: downloads, the export of reviews, the model card, the audit, the keys. */
 
-import { button, download, element } from "./dom.mjs";
+import { button, element } from "./dom.mjs";
 import { KEYS } from "./keys.mjs";
-import { mediaType } from "./intake.mjs";
 import { firstSentences, rendered, sections } from "./markdown.mjs";
-import { selectedRecord } from "./records.mjs";
-import {
-  predictedMaskPng,
-  predictionFiles,
-  predictionsCsv,
-} from "./results.mjs";
-import { TABLE, reviewCounts, reviewFiles } from "./review.mjs";
-import { zip } from "./zip.mjs";
+import { downloads, reviews } from "./save_dialogs.mjs";
 
 /** @import { App } from "./app.mjs" */
-/** @import { ImageRecord, State } from "./records.mjs" */
+/** @import { State } from "./records.mjs" */
 
 export class Dialogs {
   /**
@@ -36,10 +28,7 @@ export class Dialogs {
       this.body,
     );
     this.dialog.addEventListener("close", () => app.closeDialog());
-    this.dialog.addEventListener(
-      "click",
-      (event) => event.target === this.dialog && app.closeDialog(),
-    );
+    this.dialog.addEventListener("click", (event) => event.target === this.dialog && app.closeDialog());
     root.append(this.dialog);
     /** @type {string | null} */
     this.shown = null;
@@ -48,8 +37,8 @@ export class Dialogs {
       help: ["Help", () => this.help()],
       card: ["Model card", () => this.card()],
       audit: ["Audit", () => this.audit()],
-      download: ["Download", () => this.downloads()],
-      export: ["Export review", () => this.reviews()],
+      download: ["Download", async () => downloads(app)],
+      export: ["Export review", async () => reviews(app)],
       clear: ["Remove all images?", () => this.clear()],
       token: ["Access token", () => this.token()],
     };
@@ -70,18 +59,10 @@ export class Dialogs {
     if (!this.dialog.open) this.dialog.showModal();
     make()
       .then(
-        (parts) =>
-          this.shown === state.dialog &&
-          this.body.replaceChildren(...parts.filter((part) => part !== false)),
+        (parts) => this.shown === state.dialog && this.body.replaceChildren(...parts.filter((part) => part !== false)),
       )
       .catch((error) =>
-        this.body.replaceChildren(
-          element(
-            "p",
-            {},
-            error instanceof Error ? error.message : String(error),
-          ),
-        ),
+        this.body.replaceChildren(element("p", {}, error instanceof Error ? error.message : String(error))),
       );
   }
 
@@ -95,12 +76,7 @@ export class Dialogs {
           "tbody",
           {},
           ...keys.map(([name, does]) =>
-            element(
-              "tr",
-              {},
-              element("th", { scope: "row" }, name),
-              element("td", {}, does),
-            ),
+            element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, does)),
           ),
         ),
       ),
@@ -123,87 +99,42 @@ export class Dialogs {
         "div",
         { class: "row" },
         button("Forget all reviews", () => this.app.forgetReviews()),
-        element(
-          "a",
-          { href: "/docs", target: "_blank", rel: "noreferrer" },
-          "REST API",
-        ),
+        element("a", { href: "/docs", target: "_blank", rel: "noreferrer" }, "REST API"),
       ),
     ];
   }
 
   async card() {
     const text = await this.app.api.card();
-    const parts = new Map(
-      sections(text).map((part) => [part.title, part.text]),
-    );
+    const parts = new Map(sections(text).map((part) => [part.title, part.text]));
     const items = [
-      [
-        "What it is",
-        firstSentences((parts.get("") ?? text).replace(/^#.*\n/, ""), 1),
-      ],
+      ["What it is", firstSentences((parts.get("") ?? text).replace(/^#.*\n/, ""), 1)],
       ["For", firstItem(parts.get("Intended use"))],
       ["Not for", firstItem(parts.get("Out-of-scope use"))],
       ["Trained on", firstItem(parts.get("Training and evaluation data"))],
-      [
-        "Beware",
-        firstItem(parts.get("Confounding")) ||
-          firstItem(parts.get("Limitations")),
-      ],
+      ["Beware", firstItem(parts.get("Confounding")) || firstItem(parts.get("Limitations"))],
     ].filter(([, words]) => words);
-    const list = items.flatMap(([name, words]) => [
-      element("dt", {}, name),
-      element("dd", {}, words),
-    ]);
-    const full = element(
-      "details",
-      { class: "full" },
-      element("summary", {}, "Full model card"),
-      ...rendered(text),
-    );
+    const list = items.flatMap(([name, words]) => [element("dt", {}, name), element("dd", {}, words)]);
+    const full = element("details", { class: "full" }, element("summary", {}, "Full model card"), ...rendered(text));
     return [element("dl", { class: "summary" }, ...list), full];
   }
 
   async audit() {
     const audit = await this.app.api.audit();
     if (!audit) {
-      const parts = new Map(
-        sections(await this.app.api.card()).map((part) => [
-          part.title,
-          part.text,
-        ]),
-      );
+      const parts = new Map(sections(await this.app.api.card()).map((part) => [part.title, part.text]));
       return [
-        element(
-          "p",
-          {},
-          "The service was started without an audit. The model card says of the data:",
-        ),
+        element("p", {}, "The service was started without an audit. The model card says of the data:"),
         ...rendered(parts.get("Confounding") ?? "Nothing."),
-        element(
-          "p",
-          { class: "muted" },
-          "hilum audit DATA --output audit, then hilum app --audit audit, shows yours.",
-        ),
+        element("p", { class: "muted" }, "hilum audit DATA --output audit, then hilum app --audit audit, shows yours."),
       ];
     }
-    const worst = audit.findings.filter(
-      (/** @type {any} */ found) => found.severity !== "info",
-    );
+    const worst = audit.findings.filter((/** @type {any} */ found) => found.severity !== "info");
     /** @type {(found: any) => HTMLElement} */
     const item = (found) =>
-      element(
-        "li",
-        { class: found.severity },
-        element("b", {}, `${found.word}: `),
-        found.message,
-      );
+      element("li", { class: found.severity }, element("b", {}, `${found.word}: `), found.message);
     return [
-      element(
-        "p",
-        { class: "large" },
-        audit.conclusion || "No conclusion is in this report.",
-      ),
+      element("p", { class: "large" }, audit.conclusion || "No conclusion is in this report."),
       element(
         "p",
         { class: "muted" },
@@ -222,141 +153,13 @@ export class Dialogs {
     ];
   }
 
-  async downloads() {
-    const state = this.app.store.get();
-    const record = selectedRecord(state);
-    const records = [...state.records.values()];
-    const names = state.bundle?.class_names ?? [];
-    const words = element("p", { role: "status", class: "muted" });
-    const everything = async () => {
-      const files = predictionFiles(
-        records,
-        names,
-        this.app.api,
-        typeOf,
-        (done, all) => (words.textContent = `${done} of ${all} overlays`),
-      );
-      download(await zip(files), "hilum-predictions.zip");
-      words.textContent = "Done.";
-    };
-    const one = record?.prediction && [
-      element("h3", {}, record.name),
-      element(
-        "div",
-        { class: "row" },
-        this.saving("Overlay, PNG", words, async () =>
-          download(
-            await this.app.api.png(
-              record.file,
-              typeOf(record),
-              "overlay",
-              record.corrects,
-            ),
-            fileName(record, "overlay"),
-          ),
-        ),
-        this.saving("Lung mask, PNG", words, async () =>
-          download(
-            new Blob([await predictedMaskPng(record)], { type: "image/png" }),
-            fileName(record, "mask"),
-          ),
-        ),
-        this.saving("View as shown, PNG", words, async () =>
-          download(await canvasPng(), fileName(record, "view")),
-        ),
-      ),
-    ];
-    return [
-      ...(one || []),
-      element(
-        "h3",
-        {},
-        records.length === 1 ? "The one image" : `All ${records.length} images`,
-      ),
-      element(
-        "div",
-        { class: "row" },
-        this.saving("Table, CSV", words, async () =>
-          download(
-            new Blob([predictionsCsv(records, names)], { type: "text/csv" }),
-            "predictions.csv",
-          ),
-        ),
-        this.saving("Overlays, masks and table, ZIP", words, everything),
-        button("Review…", () => this.app.openDialog("export")),
-      ),
-      words,
-    ];
-  }
-
-  async reviews() {
-    const records = [...this.app.store.get().records.values()];
-    const found = reviewCounts(records);
-    const withImages = element("input", {
-      type: "checkbox",
-      id: "with-images",
-    });
-    const words = element("p", { role: "status", class: "muted" });
-    const save = async () => {
-      download(
-        await zip(reviewFiles(records, withImages.checked)),
-        "hilum-review.zip",
-      );
-      this.app.saved = true;
-    };
-    return [
-      element(
-        "p",
-        {},
-        `${found.all} of ${records.length} images reviewed: ${found.agree} agreed, ${found.other} of another class, ` +
-          `${found.not_assessable} not assessable; ${found.outlines} lung outlines.`,
-      ),
-      element(
-        "p",
-        {},
-        "The ZIP holds ",
-        element("code", {}, TABLE),
-        " and the lung masks that were accepted or corrected. Unzip it into the folder of the " +
-          "images; the table is then a dataset:",
-      ),
-      element(
-        "pre",
-        {},
-        element(
-          "code",
-          {},
-          `hilum evaluate default ${TABLE}\nhilum train ${TABLE} --from-bundle default`,
-        ),
-      ),
-      element(
-        "label",
-        { for: "with-images", class: "row" },
-        withImages,
-        "With the images (DICOM files hold patient data)",
-      ),
-      element(
-        "div",
-        { class: "row" },
-        this.saving("Export", words, save, {
-          class: "primary",
-          disabled: !found.all,
-        }),
-      ),
-      words,
-    ];
-  }
-
   async clear() {
-    const count = [...this.app.store.get().records.values()].filter(
-      (record) => record.review,
-    ).length;
+    const count = [...this.app.store.get().records.values()].filter((record) => record.review).length;
     return [
       element(
         "p",
         {},
-        count
-          ? `Reviews of ${count} images stay in this browser until they are forgotten.`
-          : "Nothing else is kept.",
+        count ? `Reviews of ${count} images stay in this browser until they are forgotten.` : "Nothing else is kept.",
       ),
       element(
         "div",
@@ -385,68 +188,8 @@ export class Dialogs {
       input,
       element("button", { type: "submit", class: "primary" }, "Continue"),
     );
-    return [
-      element(
-        "p",
-        {},
-        "This service requires a token. It is kept until the page is closed.",
-      ),
-      form,
-    ];
+    return [element("p", {}, "This service requires a token. It is kept until the page is closed."), form];
   }
-
-  /**
-   * Return a button that saves a file, and says why if it cannot.
-   *
-   * @param {string} label
-   * @param {HTMLElement} words
-   * @param {() => Promise<void>} save
-   * @param {Record<string, unknown>} [attributes]
-   */
-  saving(label, words, save, attributes = {}) {
-    const made = button(
-      label,
-      () => {
-        made.disabled = true;
-        save()
-          .catch(
-            (error) =>
-              (words.textContent =
-                error instanceof Error ? error.message : String(error)),
-          )
-          .finally(() => (made.disabled = false));
-      },
-      attributes,
-    );
-    return made;
-  }
-}
-
-/** @param {ImageRecord} record */
-function typeOf(record) {
-  return record.dicom
-    ? "application/dicom"
-    : mediaType(record.path, new Uint8Array());
-}
-
-/**
- * @param {ImageRecord} record
- * @param {string} what
- */
-function fileName(record, what) {
-  return `${record.name.replace(/\.[^.]*$/, "")}-${what}.png`;
-}
-
-/** @returns {Promise<Blob>} */
-function canvasPng() {
-  const canvas = /** @type {HTMLCanvasElement} */ (
-    document.querySelector("canvas.main")
-  );
-  return new Promise((resolve, reject) =>
-    canvas.toBlob((blob) =>
-      blob ? resolve(blob) : reject(new Error("The view cannot be saved.")),
-    ),
-  );
 }
 
 /**

@@ -13,21 +13,7 @@
  *   between columns, mm.
  */
 
-const LONG = new Set([
-  "OB",
-  "OD",
-  "OF",
-  "OL",
-  "OV",
-  "OW",
-  "SQ",
-  "SV",
-  "UC",
-  "UN",
-  "UR",
-  "UT",
-  "UV",
-]);
+const LONG = new Set(["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"]);
 const UNDEFINED = 0xffffffff;
 const DEFLATED = "1.2.840.10008.1.2.1.99";
 const IMPLICIT = "1.2.840.10008.1.2";
@@ -77,11 +63,7 @@ const CHARSETS = new Map([
  */
 export function isDicom(bytes) {
   return (
-    bytes.length >= 132 &&
-    bytes[128] === 0x44 &&
-    bytes[129] === 0x49 &&
-    bytes[130] === 0x43 &&
-    bytes[131] === 0x4d
+    bytes.length >= 132 && bytes[128] === 0x44 && bytes[129] === 0x49 && bytes[130] === 0x43 && bytes[131] === 0x4d
   );
 }
 
@@ -97,28 +79,21 @@ export async function readHeader(bytes) {
   try {
     await collect(bytes, found);
   } catch (error) {
-    if (!(error instanceof RangeError) && !(error instanceof TypeError))
-      throw error; // reads beyond the end; bad deflate
+    if (!(error instanceof RangeError) && !(error instanceof TypeError)) throw error; // reads beyond the end; bad deflate
   }
   const charsets = plain(found.get("charset"))
     .split("\\")
     .map((name) => CHARSETS.get(name.trim()))
     .filter(Boolean);
   const charset = charsets.at(-1) ?? "iso-8859-1";
-  const patient = new TextDecoder(charset).decode(
-    found.get("patient") ?? new Uint8Array(),
-  );
+  const patient = new TextDecoder(charset).decode(found.get("patient") ?? new Uint8Array());
   const date = plain(found.get("studyDate"));
   return {
     patient: patientName(patient),
-    date: /^\d{8}$/.test(date)
-      ? `${date.slice(0, 4)}-${date.slice(4, 6)}-${date.slice(6)}`
-      : date,
+    date: /^\d{8}$/.test(date) ? `${date.slice(0, 4)}-${date.slice(4, 6)}-${date.slice(6)}` : date,
     modality: plain(found.get("modality")),
     view: plain(found.get("view")),
-    spacing:
-      spacingOf(found, "spacing", "PixelSpacing") ??
-      spacingOf(found, "imagerSpacing", "ImagerPixelSpacing"),
+    spacing: spacingOf(found, "spacing", "PixelSpacing") ?? spacingOf(found, "imagerSpacing", "ImagerPixelSpacing"),
   };
 }
 
@@ -128,23 +103,14 @@ export async function readHeader(bytes) {
  */
 async function collect(bytes, found) {
   let start = 0;
-  let syntax = "";
+  let syntax = IMPLICIT;
   if (isDicom(bytes)) {
-    start = elements(
-      bytes,
-      132,
-      { explicit: true, little: true, meta: true },
-      found,
-    );
+    start = elements(bytes, 132, { explicit: true, little: true, meta: true }, found);
     syntax = plain(found.get("syntax"));
-  } else if (/^[A-Z]{2}$/.test(String.fromCharCode(bytes[4], bytes[5])))
-    syntax = "explicit";
-  else syntax = IMPLICIT;
+  } else if (/^[A-Z]{2}$/.test(String.fromCharCode(bytes[4], bytes[5]))) syntax = "explicit";
   let rest = bytes.subarray(start);
   if (syntax === DEFLATED) {
-    const stream = new Blob([Uint8Array.from(rest)])
-      .stream()
-      .pipeThrough(new DecompressionStream("deflate-raw"));
+    const stream = new Blob([Uint8Array.from(rest)]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
     rest = new Uint8Array(await new Response(stream).arrayBuffer());
   }
   elements(
@@ -177,8 +143,7 @@ function elements(bytes, place, syntax, found) {
       continue;
     }
     const name = NAMES.get(tag);
-    if (name && !found.has(name))
-      found.set(name, bytes.subarray(body, body + length));
+    if (name && !found.has(name)) found.set(name, bytes.subarray(body, body + length));
     place = body + length;
   }
   return place;
@@ -191,16 +156,10 @@ function elements(bytes, place, syntax, found) {
  */
 function elementAt(bytes, place, { explicit, little }) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const tag =
-    view.getUint16(place, little) * 0x10000 + view.getUint16(place + 2, little);
-  if (!explicit || tag >>> 16 === 0xfffe)
-    return { tag, length: view.getUint32(place + 4, little), body: place + 8 };
-  const representation = String.fromCharCode(
-    bytes[place + 4],
-    bytes[place + 5],
-  );
-  if (LONG.has(representation))
-    return { tag, length: view.getUint32(place + 8, little), body: place + 12 };
+  const tag = view.getUint16(place, little) * 0x10000 + view.getUint16(place + 2, little);
+  if (!explicit || tag >>> 16 === 0xfffe) return { tag, length: view.getUint32(place + 4, little), body: place + 8 };
+  const representation = String.fromCharCode(bytes[place + 4], bytes[place + 5]);
+  if (LONG.has(representation)) return { tag, length: view.getUint32(place + 8, little), body: place + 12 };
   return { tag, length: view.getUint16(place + 6, little), body: place + 8 };
 }
 
@@ -218,10 +177,7 @@ function endOfSequence(bytes, place, syntax, depth) {
   while (place + 8 <= bytes.length) {
     const { tag, length, body } = elementAt(bytes, place, syntax);
     if (tag === 0xfffee0dd || tag === 0xfffee00d) return body;
-    place =
-      length === UNDEFINED
-        ? endOfSequence(bytes, body, syntax, depth + 1)
-        : body + length;
+    place = length === UNDEFINED ? endOfSequence(bytes, body, syntax, depth + 1) : body + length;
   }
   return place;
 }

@@ -14,15 +14,12 @@ export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (value === undefined || value === null) continue;
-    if (name.startsWith("on"))
-      made.addEventListener(name.slice(2).toLowerCase(), value);
-    else if (/^(class$|data-|aria-|role$|for$)/.test(name))
-      made.setAttribute(name, String(value));
+    if (name.startsWith("on")) made.addEventListener(name.slice(2).toLowerCase(), value);
+    else if (/^(class$|data-|aria-|role$|for$)/.test(name)) made.setAttribute(name, String(value));
     else Reflect.set(made, name, value);
   }
   for (const child of children) {
-    if (child instanceof Node || (typeof child === "string" && child))
-      made.append(child);
+    if (child instanceof Node || (typeof child === "string" && child)) made.append(child);
   }
   return made;
 }
@@ -47,11 +44,7 @@ export function byId(id) {
  * @param {Record<string, any>} [attributes]
  */
 export function button(label, onClick, attributes = {}) {
-  return element(
-    "button",
-    { type: "button", onclick: onClick, ...attributes },
-    label,
-  );
+  return element("button", { type: "button", onclick: onClick, ...attributes }, label);
 }
 
 /**

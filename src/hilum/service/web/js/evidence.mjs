@@ -48,10 +48,8 @@ export function evidencePicture(evidence, className, size) {
   const map = enlarged(cells, evidence.placement, size);
   let peak = 0;
   for (const value of map.values) peak = Math.max(peak, value);
-  if (favor < LEAST_SUM || peak <= 0)
-    return { favor, against, peak, grid: null, lines: [] };
-  for (let place = 0; place < map.values.length; place += 1)
-    map.values[place] /= peak;
+  if (favor < LEAST_SUM || peak <= 0) return { favor, against, peak, grid: null, lines: [] };
+  for (let place = 0; place < map.values.length; place += 1) map.values[place] /= peak;
   return {
     favor,
     against,
@@ -74,20 +72,13 @@ function enlarged(cells, [top, left, tall, wide], size) {
   const height = Math.max(1, Math.round(size.height * factor));
   const [rows, columns] = [cells.length, cells[0].length];
   const values = new Float32Array(width * height);
-  const across = Array.from({ length: width }, (_, x) =>
-    axis((left + ((x + 0.5) / width) * wide) * columns, columns),
-  );
+  const across = Array.from({ length: width }, (_, x) => axis((left + ((x + 0.5) / width) * wide) * columns, columns));
   for (let y = 0; y < height; y += 1) {
-    const [upper, lower, down] = axis(
-      (top + ((y + 0.5) / height) * tall) * rows,
-      rows,
-    );
+    const [upper, lower, down] = axis((top + ((y + 0.5) / height) * tall) * rows, rows);
     for (let x = 0; x < width; x += 1) {
       const [near, far, right] = across[x];
-      const above =
-        cells[upper][near] + (cells[upper][far] - cells[upper][near]) * right;
-      const below =
-        cells[lower][near] + (cells[lower][far] - cells[lower][near]) * right;
+      const above = cells[upper][near] + (cells[upper][far] - cells[upper][near]) * right;
+      const below = cells[lower][near] + (cells[lower][far] - cells[lower][near]) * right;
       values[y * width + x] = above + (below - above) * down;
     }
   }
@@ -115,17 +106,11 @@ function axis(place, count) {
 export function bandsRgba({ width, height, values }) {
   const out = new Uint32Array(width * height);
   const colors = BANDS.map(
-    ([red, green, blue], band) =>
-      ((Math.round(255 * OPACITY[band]) << 24) |
-        (blue << 16) |
-        (green << 8) |
-        red) >>>
-      0,
+    ([red, green, blue], band) => ((Math.round(255 * OPACITY[band]) << 24) | (blue << 16) | (green << 8) | red) >>> 0,
   );
   for (let place = 0; place < out.length; place += 1) {
     const value = values[place];
-    if (value >= LEVELS[0])
-      out[place] = colors[value >= LEVELS[2] ? 2 : value >= LEVELS[1] ? 1 : 0];
+    if (value >= LEVELS[0]) out[place] = colors[value >= LEVELS[2] ? 2 : value >= LEVELS[1] ? 1 : 0];
   }
   return new Uint8ClampedArray(out.buffer);
 }

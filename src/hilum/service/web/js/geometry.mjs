@@ -23,14 +23,7 @@ export const MOST_ZOOM = 40;
 export function after(outer, inner) {
   const [a, b, c, d, e, f] = outer;
   const [g, h, i, j, k, l] = inner;
-  return [
-    a * g + c * h,
-    b * g + d * h,
-    a * i + c * j,
-    b * i + d * j,
-    a * k + c * l + e,
-    b * k + d * l + f,
-  ];
+  return [a * g + c * h, b * g + d * h, a * i + c * j, b * i + d * j, a * k + c * l + e, b * k + d * l + f];
 }
 
 /**
@@ -39,14 +32,7 @@ export function after(outer, inner) {
  */
 export function inverse([a, b, c, d, e, f]) {
   const area = a * d - b * c;
-  return [
-    d / area,
-    -b / area,
-    -c / area,
-    a / area,
-    (c * f - d * e) / area,
-    (b * e - a * f) / area,
-  ];
+  return [d / area, -b / area, -c / area, a / area, (c * f - d * e) / area, (b * e - a * f) / area];
 }
 
 /**
@@ -107,14 +93,7 @@ export function imageToScreen(size, display, view, box) {
   /** @type {Affine} */
   const flipped = [display.flip ? -1 : 1, 0, 0, 1, 0, 0];
   /** @type {Affine} */
-  const placed = [
-    scale,
-    0,
-    0,
-    scale,
-    box.width / 2 - view.x * width * scale,
-    box.height / 2 - view.y * height * scale,
-  ];
+  const placed = [scale, 0, 0, scale, box.width / 2 - view.x * width * scale, box.height / 2 - view.y * height * scale];
   return after(placed, after(flipped, after(turned, centered)));
 }
 

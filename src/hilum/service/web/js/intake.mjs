@@ -40,8 +40,8 @@ export async function droppedFiles(transfer) {
   /** @type {Incoming[]} */
   const found = [];
   for (const entry of entries) await collect(entry, found);
-  if (entries.length !== 1 || !entries[0].isDirectory) return found;
-  return found.map(({ file, path }) => ({ file, path: below(path) }));
+  if (entries.length !== 1 || !entries[0].isDirectory) return sorted(found);
+  return sorted(found.map(({ file, path }) => ({ file, path: below(path) })));
 }
 
 /**
@@ -59,12 +59,15 @@ async function collect(entry, found) {
   const reader = /** @type {FileSystemDirectoryEntry} */ (entry).createReader();
   for (;;) {
     /** @type {FileSystemEntry[]} */
-    const some = await new Promise((resolve, reject) =>
-      reader.readEntries(resolve, reject),
-    ); // at most 100 at a time
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject)); // at most 100 at a time
     if (!some.length) return;
     for (const one of some) await collect(one, found);
   }
+}
+
+/** @param {Incoming[]} incoming */
+function sorted(incoming) {
+  return incoming.sort((one, other) => one.path.localeCompare(other.path, "en", { numeric: true }));
 }
 
 /** @param {string} path */
@@ -73,22 +76,15 @@ function below(path) {
 }
 
 /**
- * Return the files that may be images, in the order of their paths, and how many others there are.
+ * Return the files that may be images, and how many others there are.
  *
  * @param {readonly Incoming[]} incoming
  * @returns {Promise<{images: Incoming[], others: number}>}
  */
 export async function imagesOf(incoming) {
-  const visible = incoming.filter(
-    ({ path }) => !path.split("/").some((part) => part.startsWith(".")),
-  );
-  const judged = await Promise.all(
-    visible.map(async (one) => ((await mayBeImage(one)) ? one : null)),
-  );
+  const visible = incoming.filter(({ path }) => !path.split("/").some((part) => part.startsWith(".")));
+  const judged = await Promise.all(visible.map(async (one) => ((await mayBeImage(one)) ? one : null)));
   const images = judged.filter((one) => one !== null);
-  images.sort((one, other) =>
-    one.path.localeCompare(other.path, "en", { numeric: true }),
-  );
   return { images, others: incoming.length - images.length };
 }
 
@@ -97,12 +93,7 @@ async function mayBeImage({ file, path }) {
   if (SUFFIXES.test(path)) return true;
   if (/(^|\/)DICOMDIR$/i.test(path)) return false;
   const head = new Uint8Array(await file.slice(0, HEAD).arrayBuffer());
-  return (
-    isDicom(head) ||
-    SIGNATURES.some((signature) =>
-      signature.every((byte, place) => head[place] === byte),
-    )
-  );
+  return isDicom(head) || SIGNATURES.some((signature) => signature.every((byte, place) => head[place] === byte));
 }
 
 /**
@@ -112,9 +103,7 @@ async function mayBeImage({ file, path }) {
  * @param {Uint8Array} head The first bytes.
  */
 export function mediaType(path, head) {
-  return isDicom(head) || /\.(dcm|dicom)$/i.test(path)
-    ? "application/dicom"
-    : "application/octet-stream";
+  return isDicom(head) || /\.(dcm|dicom)$/i.test(path) ? "application/dicom" : "application/octet-stream";
 }
 
 /**
@@ -125,7 +114,5 @@ export function mediaType(path, head) {
 export async function sha256(bytes) {
   if (!globalThis.crypto?.subtle) return "";
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join(
-    "",
-  );
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -39,10 +39,7 @@ export const KEYS = [
       ["Shift + 1 to 9", "another class"],
       ["x", "not assessable"],
       ["n", "write a note"],
-      [
-        "b",
-        "correct the lung outline; [ and ] change the brush, Ctrl + z takes a stroke back",
-      ],
+      ["b", "correct the lung outline; [ and ] change the brush, Ctrl + z takes a stroke back"],
     ],
   ],
 ];
@@ -58,11 +55,8 @@ export function listenToKeys(app, stage, panel) {
   const actions = actionsOf(app, stage, panel);
   addEventListener("keydown", (event) => {
     const { dialog, records } = app.store.get();
-    const target =
-      event.target instanceof HTMLElement ? event.target : document.body;
-    const isTyping = target.closest(
-      "input:not([type=range]), textarea, select",
-    );
+    const target = event.target instanceof HTMLElement ? event.target : document.body;
+    const isTyping = target.closest("input:not([type=range]), textarea, select");
     if (isTyping || dialog || event.metaKey) {
       if (event.key === "Escape" && isTyping) target.blur();
       return;
@@ -91,10 +85,7 @@ export function listenToKeys(app, stage, panel) {
     stage.space = false;
     stage.show({ bare: false });
   };
-  addEventListener(
-    "keyup",
-    (event) => (event.key === " " || event.key === "o") && release(),
-  );
+  addEventListener("keyup", (event) => (event.key === " " || event.key === "o") && release());
   addEventListener("blur", release);
 }
 
@@ -108,9 +99,7 @@ function actionsOf(app, stage, panel) {
   const { store } = app;
   const display = () => {
     const { records, selected } = store.get();
-    return (
-      records.get(selected ?? "")?.display ?? { invert: false, flip: false }
-    );
+    return records.get(selected ?? "")?.display ?? { invert: false, flip: false };
   };
   const next = () => app.step(1);
   const previous = () => app.step(-1);

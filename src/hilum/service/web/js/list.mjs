@@ -1,8 +1,8 @@
 /** The list of images: only the rows in view are in the page, so that a thousand images cost no more than twenty. */
 
 import { button, element } from "./dom.mjs";
-import { counts, isUncertain, listed } from "./records.mjs";
-import { className, explained, percent, summary } from "./words.mjs";
+import { counts, listed } from "./records.mjs";
+import { rowOf } from "./row.mjs";
 
 /** @import { App } from "./app.mjs" */
 /** @import { Filter, ImageRecord, Order, State } from "./records.mjs" */
@@ -38,36 +38,22 @@ export class List {
     const { store } = app;
     this.filter = element("select", {
       "aria-label": "Filter",
-      onchange: () =>
-        store.set({ filter: /** @type {Filter} */ (this.filter.value) }),
+      onchange: () => store.set({ filter: /** @type {Filter} */ (this.filter.value) }),
     });
     this.order = element("select", {
       "aria-label": "Order",
-      onchange: () =>
-        store.set({ order: /** @type {Order} */ (this.order.value) }),
+      onchange: () => store.set({ order: /** @type {Order} */ (this.order.value) }),
     });
-    this.filter.append(
-      ...FILTERS.map(([value]) => element("option", { value })),
-    );
-    this.order.append(
-      ...ORDERS.map(([value, label]) => element("option", { value }, label)),
-    );
+    this.filter.append(...FILTERS.map(([value]) => element("option", { value })));
+    this.order.append(...ORDERS.map(([value, label]) => element("option", { value }, label)));
     this.words = element("span", { role: "status" });
-    this.pause = button("Pause", () =>
-      store.get().paused ? app.queue.resume() : app.queue.pause(),
-    );
+    this.pause = button("Pause", () => (store.get().paused ? app.queue.resume() : app.queue.pause()));
     this.retry = button("Retry", () => app.queue.retry());
     this.bar = element("progress", { max: 1, "aria-label": "Analyzed" });
     this.progress = element(
       "div",
       { class: "queue" },
-      element(
-        "div",
-        { class: "row between" },
-        this.words,
-        this.pause,
-        this.retry,
-      ),
+      element("div", { class: "row between" }, this.words, this.pause, this.retry),
       this.bar,
     );
     this.rows = element("div", { class: "rows", role: "presentation" });
@@ -90,12 +76,7 @@ export class List {
       button("Remove", () => this.removeSelected(), { title: "Delete" }),
       button("Clear", () => app.openDialog("clear")),
     );
-    root.append(
-      element("div", { class: "row selects" }, this.filter, this.order),
-      this.progress,
-      this.box,
-      foot,
-    );
+    root.append(element("div", { class: "row selects" }, this.filter, this.order), this.progress, this.box, foot);
     /** @type {Map<string, {row: HTMLElement, record: ImageRecord}>} */
     this.made = new Map();
     /** @type {ImageRecord[]} */
@@ -127,14 +108,12 @@ export class List {
     const found = counts(state);
     FILTERS.forEach(([name, label], place) => {
       const text = `${label} (${found[name]})`;
-      if (this.filter.options[place].textContent !== text)
-        this.filter.options[place].textContent = text;
+      if (this.filter.options[place].textContent !== text) this.filter.options[place].textContent = text;
     });
     this.filter.value = state.filter;
     this.order.value = state.order;
     const open = { waiting: 0, working: 0, failed: 0 };
-    for (const { status } of state.records.values())
-      if (status in open) open[/** @type {"failed"} */ (status)] += 1;
+    for (const { status } of state.records.values()) if (status in open) open[/** @type {"failed"} */ (status)] += 1;
     const all = state.records.size;
     const done = all - open.waiting - open.working - open.failed;
     this.bar.value = all ? done / all : 1;
@@ -154,20 +133,14 @@ export class List {
     if (place < 0) return;
     const { scrollTop, clientHeight } = this.box;
     if (place * ROW < scrollTop) this.box.scrollTop = place * ROW;
-    else if ((place + 1) * ROW > scrollTop + clientHeight)
-      this.box.scrollTop = (place + 1) * ROW - clientHeight;
+    else if ((place + 1) * ROW > scrollTop + clientHeight) this.box.scrollTop = (place + 1) * ROW - clientHeight;
   }
 
   /** Make the rows in view, and drop the others. @param {boolean} moves Whether rows may have another place. */
   fill(moves) {
     const first = Math.max(0, Math.floor(this.box.scrollTop / ROW) - BEYOND);
-    const last = Math.min(
-      this.shown.length,
-      Math.ceil((this.box.scrollTop + this.box.clientHeight) / ROW) + BEYOND,
-    );
-    const wanted = new Set(
-      this.shown.slice(first, last).map((record) => record.key),
-    );
+    const last = Math.min(this.shown.length, Math.ceil((this.box.scrollTop + this.box.clientHeight) / ROW) + BEYOND);
+    const wanted = new Set(this.shown.slice(first, last).map((record) => record.key));
     for (const [key, { row }] of this.made) {
       if (!wanted.has(key)) {
         row.remove();
@@ -179,7 +152,7 @@ export class List {
       const made = this.made.get(record.key);
       let row = made?.row;
       if (!row || made?.record !== record) {
-        const fresh = this.rowOf(record);
+        const fresh = rowOf(record, () => this.app.select(record.key));
         if (row) row.replaceWith(fresh);
         else this.rows.append(fresh);
         row = fresh;
@@ -199,91 +172,4 @@ export class List {
     if (active) this.box.setAttribute("aria-activedescendant", active.row.id);
     else this.box.removeAttribute("aria-activedescendant");
   }
-
-  /** @param {ImageRecord} record */
-  rowOf(record) {
-    const { prediction } = record;
-    const picture = record.thumbnail
-      ? element("img", {
-          src: record.thumbnail,
-          alt: "",
-          width: 56,
-          height: 56,
-        })
-      : element("span", { class: "none" });
-    const text = element("div", { class: "text" });
-    if (prediction) {
-      const probability = prediction.probabilities[prediction.predicted_label];
-      const fill = element("i", {
-        class: isUncertain(record) ? "uncertain" : "",
-      });
-      fill.style.width = `${100 * probability}%`;
-      text.append(
-        element(
-          "div",
-          { class: "line" },
-          element("b", {}, className(prediction.predicted_label)),
-          element("b", { class: "number" }, percent(probability)),
-        ),
-        element("div", { class: "meter" }, fill),
-        element(
-          "div",
-          { class: "line small" },
-          isUncertain(record) &&
-            element("span", { class: "tag uncertain" }, "Uncertain"),
-          element("span", { class: "name", title: record.path }, record.name),
-        ),
-      );
-    } else {
-      const isOpen = record.status === "waiting" || record.status === "working";
-      text.append(
-        element(
-          "div",
-          { class: `line ${isOpen ? "muted" : "refused"}` },
-          element("b", {}, isOpen ? summary(record) : statusWord(record)),
-        ),
-        element(
-          "div",
-          { class: "small clip" },
-          isOpen ? "" : explained(record).title,
-        ),
-        element(
-          "div",
-          { class: "line small" },
-          element("span", { class: "name", title: record.path }, record.name),
-        ),
-      );
-    }
-    const mark =
-      record.review?.decision &&
-      { agree: "✓", other: "✎", not_assessable: "–" }[record.review.decision];
-    const words = `${summary(record)}, ${record.name}${record.review ? ", reviewed" : ""}`;
-    return element(
-      "div",
-      {
-        class: `item ${record.status}`,
-        role: "option",
-        id: `row-${record.key}`,
-        "data-key": record.key,
-        "aria-label": words,
-        onclick: () => this.app.select(record.key),
-      },
-      picture,
-      text,
-      element(
-        "span",
-        { class: "mark", title: record.review ? "Reviewed" : "" },
-        mark || "",
-      ),
-    );
-  }
-}
-
-/** @param {ImageRecord} record */
-function statusWord({ status }) {
-  return status === "refused"
-    ? "Refused"
-    : status === "unreadable"
-      ? "Cannot be read"
-      : "Not analyzed";
 }

@@ -32,13 +32,9 @@ byId("actions").append(
   button("Help", () => app.openDialog("help"), { title: "?" }),
 );
 const tabs = ["list", "image"].map((page) =>
-  button(
-    page === "list" ? "Images" : "Viewer",
-    () => store.set({ page: /** @type {"list" | "image"} */ (page) }),
-    {
-      "data-page": page,
-    },
-  ),
+  button(page === "list" ? "Images" : "Viewer", () => store.set({ page: /** @type {"list" | "image"} */ (page) }), {
+    "data-page": page,
+  }),
 );
 byId("tabs").append(...tabs);
 
@@ -50,8 +46,7 @@ store.subscribe((state) => {
   byId("welcome").hidden = !empty;
   byId("room").hidden = empty;
   byId("model").textContent = state.bundle ? `model: ${state.bundle.name}` : "";
-  for (const tab of tabs)
-    tab.setAttribute("aria-pressed", String(tab.dataset.page === state.page));
+  for (const tab of tabs) tab.setAttribute("aria-pressed", String(tab.dataset.page === state.page));
   const notice = byId("notice");
   if (notice.textContent !== state.notice) notice.textContent = state.notice;
   if (!empty) {
@@ -75,20 +70,13 @@ function listenToDrops() {
     depth = Math.max(0, depth + by);
     veil.classList.toggle("shown", depth > 0);
   };
-  addEventListener(
-    "dragenter",
-    (event) => event.dataTransfer?.types.includes("Files") && show(1),
-  );
-  addEventListener(
-    "dragleave",
-    (event) => event.dataTransfer?.types.includes("Files") && show(-1),
-  );
+  addEventListener("dragenter", (event) => event.dataTransfer?.types.includes("Files") && show(1));
+  addEventListener("dragleave", (event) => event.dataTransfer?.types.includes("Files") && show(-1));
   addEventListener("dragover", (event) => event.preventDefault());
   addEventListener("drop", (event) => {
     event.preventDefault();
     show(-depth);
-    if (event.dataTransfer)
-      void droppedFiles(event.dataTransfer).then((files) => app.add(files));
+    if (event.dataTransfer) void droppedFiles(event.dataTransfer).then((files) => app.add(files));
   });
   addEventListener("beforeunload", (event) => {
     if (app.hasUnsaved()) event.preventDefault();

@@ -25,18 +25,13 @@ export function sections(text) {
  * @param {number} count
  */
 export function firstSentences(text, count) {
-  const paragraph =
-    text.split(/\n\s*\n/).find((part) => /^[A-Za-z0-9*_[]/.test(part.trim())) ??
-    "";
+  const paragraph = text.split(/\n\s*\n/).find((part) => /^[A-Za-z0-9*_[]/.test(part.trim())) ?? "";
   const words = paragraph
     .replace(/\s+/g, " ")
     .replace(/\[([^\]]*)\]\([^)]*\)/g, "$1")
     .replace(/[*_`]/g, "")
     .trim();
-  return (words.match(/.*?[.!?](?=\s|$)/g) ?? [words])
-    .slice(0, count)
-    .join("")
-    .trim();
+  return (words.match(/.*?[.!?](?=\s|$)/g) ?? [words]).slice(0, count).join("").trim();
 }
 
 /**
@@ -55,32 +50,14 @@ export function rendered(text) {
     let block = blocks[place].replace(/^\n+|\s+$/g, "");
     if (!block) continue;
     if (block.startsWith("```")) {
-      while (!/\n```\s*$/.test(block) && place + 1 < blocks.length)
-        block += `\n\n${blocks[(place += 1)]}`;
-      made.push(
-        element(
-          "pre",
-          {},
-          element(
-            "code",
-            {},
-            block.replace(/^```.*\n/, "").replace(/\n?```\s*$/, ""),
-          ),
-        ),
-      );
+      while (!/\n```\s*$/.test(block) && place + 1 < blocks.length) block += `\n\n${blocks[(place += 1)]}`;
+      made.push(element("pre", {}, element("code", {}, block.replace(/^```.*\n/, "").replace(/\n?```\s*$/, ""))));
     } else if (/^#{1,6} /.test(block)) {
       const [line, ...rest] = block.split("\n");
       const level = Math.min(6, line.search(/[^#]/) + 1);
-      made.push(
-        element(
-          /** @type {"h3"} */ (`h${level}`),
-          {},
-          ...inline(line.replace(/^#+\s*/, "")),
-        ),
-      );
+      made.push(element(/** @type {"h3"} */ (`h${level}`), {}, ...inline(line.replace(/^#+\s*/, ""))));
       if (rest.length) made.push(...rendered(rest.join("\n")));
-    } else if (/^\|.*\|\s*\n\|[\s:|-]+\|/.test(block))
-      made.push(tableOf(block));
+    } else if (/^\|.*\|\s*\n\|[\s:|-]+\|/.test(block)) made.push(tableOf(block));
     else if (/^([-*]|\d+\.) /.test(block)) made.push(listOf(block));
     else made.push(element("p", {}, ...inline(block.replace(/\n/g, " "))));
   }
@@ -89,16 +66,9 @@ export function rendered(text) {
 
 /** @param {string} block */
 function tableOf(block) {
-  const [head, , ...rows] = block
-    .split("\n")
-    .map((line) => line.replace(/^\||\|\s*$/g, "").split(/(?<!\\)\|/));
+  const [head, , ...rows] = block.split("\n").map((line) => line.replace(/^\||\|\s*$/g, "").split(/(?<!\\)\|/));
   /** @type {(cells: string[], tag: "th" | "td") => HTMLElement} */
-  const row = (cells, tag) =>
-    element(
-      "tr",
-      {},
-      ...cells.map((cell) => element(tag, {}, ...inline(cell.trim()))),
-    );
+  const row = (cells, tag) => element("tr", {}, ...cells.map((cell) => element(tag, {}, ...inline(cell.trim()))));
   const made = element("table", {}, element("thead", {}, row(head, "th")));
   made.append(element("tbody", {}, ...rows.map((cells) => row(cells, "td"))));
   return element("div", { class: "table" }, made);
@@ -109,11 +79,7 @@ function listOf(block) {
   const items = block
     .split(/\n(?=(?:[-*]|\d+\.) )/)
     .map((item) => item.replace(/^([-*]|\d+\.) /, "").replace(/\n\s*/g, " "));
-  return element(
-    /^\d/.test(block) ? "ol" : "ul",
-    {},
-    ...items.map((item) => element("li", {}, ...inline(item))),
-  );
+  return element(/^\d/.test(block) ? "ol" : "ul", {}, ...items.map((item) => element("li", {}, ...inline(item))));
 }
 
 /**
@@ -121,8 +87,7 @@ function listOf(block) {
  * @returns {(HTMLElement | string)[]}
  */
 function inline(text) {
-  const marks =
-    /`([^`]+)`|\*\*([^*]+)\*\*|\*([^*]+)\*|\[([^\]]+)\]\(([^)\s]+)\)/g;
+  const marks = /`([^`]+)`|\*\*([^*]+)\*\*|\*([^*]+)\*|\[([^\]]+)\]\(([^)\s]+)\)/g;
   const made = [];
   let place = 0;
   for (const found of text.matchAll(marks)) {
@@ -132,13 +97,7 @@ function inline(text) {
     else if (found[2]) made.push(element("strong", {}, ...inline(found[2])));
     else if (found[3]) made.push(element("em", {}, found[3]));
     else if (/^https:\/\//.test(found[5])) {
-      made.push(
-        element(
-          "a",
-          { href: found[5], rel: "noreferrer noopener", target: "_blank" },
-          found[4],
-        ),
-      );
+      made.push(element("a", { href: found[5], rel: "noreferrer noopener", target: "_blank" }, found[4]));
     } else made.push(found[4]);
   }
   made.push(text.slice(place));

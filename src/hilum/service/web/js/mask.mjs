@@ -84,28 +84,20 @@ function eachRun(counts, height, part) {
  * @param {number} [side] Longer side of the grid, about.
  * @returns {Grid}
  */
-export function coverage(
-  { size: [height, width], counts },
-  side = OUTLINE_SIDE,
-) {
+export function coverage({ size: [height, width], counts }, side = OUTLINE_SIDE) {
   const factor = Math.max(1, Math.ceil(Math.max(width, height) / side));
-  const [columns, rows] = [
-    Math.ceil(width / factor),
-    Math.ceil(height / factor),
-  ];
+  const [columns, rows] = [Math.ceil(width / factor), Math.ceil(height / factor)];
   const values = new Float32Array(columns * rows);
   eachRun(counts, height, (column, from, to) => {
     const left = Math.floor(column / factor);
     for (let row = Math.floor(from / factor); row * factor < to; row += 1) {
-      values[row * columns + left] +=
-        Math.min(to, (row + 1) * factor) - Math.max(from, row * factor);
+      values[row * columns + left] += Math.min(to, (row + 1) * factor) - Math.max(from, row * factor);
     }
   });
   for (let row = 0; row < rows; row += 1) {
     const tall = Math.min(factor, height - row * factor);
     for (let column = 0; column < columns; column += 1) {
-      values[row * columns + column] /=
-        tall * Math.min(factor, width - column * factor);
+      values[row * columns + column] /= tall * Math.min(factor, width - column * factor);
     }
   }
   return { width: columns, height: rows, values };
@@ -124,21 +116,14 @@ export function smoothed({ width, height, values }, reach = 1) {
   for (let row = 0; row < height; row += 1) {
     for (let column = 0; column < width; column += 1) {
       let [sum, n] = [0, 0];
-      for (
-        let at = Math.max(0, column - reach);
-        at <= Math.min(width - 1, column + reach);
-        at += 1, n += 1
-      ) {
+      for (let at = Math.max(0, column - reach); at <= Math.min(width - 1, column + reach); at += 1, n += 1) {
         sum += values[row * width + at];
       }
       across[row * width + column] = sum / n;
     }
   }
   for (let row = 0; row < height; row += 1) {
-    const [from, to] = [
-      Math.max(0, row - reach),
-      Math.min(height - 1, row + reach),
-    ];
+    const [from, to] = [Math.max(0, row - reach), Math.min(height - 1, row + reach)];
     for (let column = 0; column < width; column += 1) {
       let sum = 0;
       for (let at = from; at <= to; at += 1) sum += across[at * width + column];
@@ -178,40 +163,16 @@ export function maskGrid(runs) {
 export function painted(grid, from, to, radius, erase) {
   const { factor, width, height } = grid;
   const values = grid.values.slice();
-  const [ax, ay, bx, by] = [from[0], from[1], to[0], to[1]].map(
-    (value) => value / factor,
-  );
+  const [ax, ay, bx, by] = [from[0], from[1], to[0], to[1]].map((value) => value / factor);
   const reach = Math.max(0.5, radius / factor);
   const long = (bx - ax) ** 2 + (by - ay) ** 2;
-  const [top, bottom] = [
-    Math.floor(Math.min(ay, by) - reach),
-    Math.ceil(Math.max(ay, by) + reach),
-  ];
-  const [left, right] = [
-    Math.floor(Math.min(ax, bx) - reach),
-    Math.ceil(Math.max(ax, bx) + reach),
-  ];
-  for (
-    let row = Math.max(0, top);
-    row <= Math.min(height - 1, bottom);
-    row += 1
-  ) {
-    for (
-      let column = Math.max(0, left);
-      column <= Math.min(width - 1, right);
-      column += 1
-    ) {
+  const [top, bottom] = [Math.floor(Math.min(ay, by) - reach), Math.ceil(Math.max(ay, by) + reach)];
+  const [left, right] = [Math.floor(Math.min(ax, bx) - reach), Math.ceil(Math.max(ax, bx) + reach)];
+  for (let row = Math.max(0, top); row <= Math.min(height - 1, bottom); row += 1) {
+    for (let column = Math.max(0, left); column <= Math.min(width - 1, right); column += 1) {
       const [x, y] = [column + 0.5, row + 0.5];
-      const along = long
-        ? Math.min(
-            1,
-            Math.max(0, ((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / long),
-          )
-        : 0;
-      const distance = Math.hypot(
-        x - ax - along * (bx - ax),
-        y - ay - along * (by - ay),
-      );
+      const along = long ? Math.min(1, Math.max(0, ((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / long)) : 0;
+      const distance = Math.hypot(x - ax - along * (bx - ax), y - ay - along * (by - ay));
       if (distance <= reach) values[row * width + column] = erase ? 0 : 1;
     }
   }
@@ -233,8 +194,7 @@ export function correctedMask(runs, grid) {
     const line = Math.floor(row / grid.factor) * grid.width;
     for (let column = 0; column < width; column += 1) {
       const cell = line + Math.floor(column / grid.factor);
-      if (grid.values[cell] !== before[cell])
-        mask[row * width + column] = grid.values[cell];
+      if (grid.values[cell] !== before[cell]) mask[row * width + column] = grid.values[cell];
     }
   }
   return mask;

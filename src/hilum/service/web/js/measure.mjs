@@ -25,12 +25,7 @@ export function lengthOf({ from, to }, dicom) {
  */
 export function rulerText(ruler, dicom) {
   const { value, unit } = lengthOf(ruler, dicom);
-  const name =
-    ruler.kind === "length"
-      ? ""
-      : ruler.kind === "heart"
-        ? "Heart "
-        : "Thorax ";
+  const name = ruler.kind === "length" ? "" : ruler.kind === "heart" ? "Heart " : "Thorax ";
   return `${name}${value < 10 && unit === "mm" ? value.toFixed(1) : Math.round(value)} ${unit}`;
 }
 
@@ -56,10 +51,7 @@ export function heartRatio(rulers, dicom) {
  * @returns {readonly Ruler[]}
  */
 export function withRuler(rulers, ruler) {
-  const rest =
-    ruler.kind === "length"
-      ? rulers
-      : rulers.filter((other) => other.kind !== ruler.kind);
+  const rest = ruler.kind === "length" ? rulers : rulers.filter((other) => other.kind !== ruler.kind);
   return [...rest, Object.freeze(ruler)];
 }
 
@@ -80,8 +72,7 @@ export function nextOfRatio(rulers) {
  * @param {DicomHeader | null} dicom
  */
 export function scaleText(dicom) {
-  if (!dicom?.spacing)
-    return "No pixel spacing in the file: lengths are in pixels.";
+  if (!dicom?.spacing) return "No pixel spacing in the file: lengths are in pixels.";
   return dicom.spacing.element === "PixelSpacing"
     ? "Lengths by PixelSpacing."
     : "Lengths by ImagerPixelSpacing, at the detector: in the patient they are smaller.";

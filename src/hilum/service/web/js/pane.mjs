@@ -25,9 +25,7 @@ export class Pane {
   /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
     this.canvas = canvas;
-    this.pen = /** @type {CanvasRenderingContext2D} */ (
-      canvas.getContext("2d")
-    );
+    this.pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     this.base = document.createElement("canvas");
     this.heat = document.createElement("canvas");
     /** @type {unknown[]} */
@@ -70,10 +68,7 @@ export class Pane {
   draw(state, record, momentary) {
     const ratio = window.devicePixelRatio || 1;
     const { width, height } = this.box;
-    const [wide, high] = [
-      Math.round(width * ratio),
-      Math.round(height * ratio),
-    ];
+    const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
     if (this.canvas.width !== wide || this.canvas.height !== high)
       Object.assign(this.canvas, { width: wide, height: high });
     this.pen.setTransform(1, 0, 0, 1, 0, 0);
@@ -94,18 +89,13 @@ export class Pane {
       ratio * map[4],
       ratio * map[5],
     );
-    const scale =
-      ratio * fitScale(this.size, record.display, this.box) * state.view.zoom;
+    const scale = ratio * fitScale(this.size, record.display, this.box) * state.view.zoom;
     if (decoded) this.drawImage(decoded, record, scale, momentary.bare);
     else this.drawThumbnail(record);
-    if (record.prediction && !momentary.bare)
-      this.drawAnswer(state, record, record.prediction, ratio / scale);
-    for (const ruler of momentary.draft
-      ? [...record.rulers, momentary.draft]
-      : record.rulers)
+    if (record.prediction && !momentary.bare) this.drawAnswer(state, record, record.prediction, ratio / scale);
+    for (const ruler of momentary.draft ? [...record.rulers, momentary.draft] : record.rulers)
       this.drawRuler(ruler, record, map, ratio, scale);
-    if (momentary.brush && state.tool === "brush")
-      this.drawBrush(momentary.brush, state.brush.radius, ratio / scale);
+    if (momentary.brush && state.tool === "brush") this.drawBrush(momentary.brush, state.brush.radius, ratio / scale);
   }
 
   /**
@@ -115,43 +105,27 @@ export class Pane {
    * @param {boolean} bare As the model reads it.
    */
   drawImage(image, record, scale, bare) {
-    const number = Math.min(
-      image.levels.length - 1,
-      Math.max(0, Math.floor(-Math.log2(scale))),
-    );
+    const number = Math.min(image.levels.length - 1, Math.max(0, Math.floor(-Math.log2(scale))));
     const level = image.levels[number];
-    const display = bare
-      ? { window: null, invert: record.display.invert }
-      : record.display;
+    const display = bare ? { window: null, invert: record.display.invert } : record.display;
     const wanted = [image, number, display.window, display.invert];
     if (wanted.some((part, place) => part !== this.baseOf[place])) {
       this.base.width = level.width;
       this.base.height = level.height;
-      const pixels = new ImageData(
-        rgba(level, grayTable(image, display)),
-        level.width,
-        level.height,
-      );
+      const pixels = new ImageData(rgba(level, grayTable(image, display)), level.width, level.height);
       this.base.getContext("2d")?.putImageData(pixels, 0, 0);
       this.baseOf = wanted;
     }
     this.pen.imageSmoothingEnabled = scale * 2 ** number < 4;
     this.pen.imageSmoothingQuality = "high";
-    this.pen.drawImage(
-      this.base,
-      0,
-      0,
-      level.width * 2 ** number,
-      level.height * 2 ** number,
-    );
+    this.pen.drawImage(this.base, 0, 0, level.width * 2 ** number, level.height * 2 ** number);
     this.canvas.dataset.content = "image";
   }
 
   /** @param {ImageRecord} record */
   drawThumbnail(record) {
     if (!record.thumbnail) return;
-    if (this.thumbnail.src !== record.thumbnail)
-      this.thumbnail.src = record.thumbnail;
+    if (this.thumbnail.src !== record.thumbnail) this.thumbnail.src = record.thumbnail;
     if (!this.thumbnail.complete || !this.thumbnail.naturalWidth) return;
     this.pen.imageSmoothingEnabled = true;
     this.pen.filter = record.display.invert ? "invert(1)" : "none";
@@ -169,39 +143,26 @@ export class Pane {
   drawAnswer(state, record, prediction, unit) {
     const { outline, evidence, opacity } = state.overlays;
     const name = state.evidenceClass ?? prediction.predicted_label;
-    const picture =
-      evidence && state.tool !== "brush" ? pictureOf(prediction, name) : null;
+    const picture = evidence && state.tool !== "brush" ? pictureOf(prediction, name) : null;
     if (picture?.grid) {
       if (this.heatOf !== picture) {
         Object.assign(this.heat, {
           width: picture.grid.width,
           height: picture.grid.height,
         });
-        const pixels = new ImageData(
-          bandsRgba(picture.grid),
-          picture.grid.width,
-          picture.grid.height,
-        );
+        const pixels = new ImageData(bandsRgba(picture.grid), picture.grid.width, picture.grid.height);
         this.heat.getContext("2d")?.putImageData(pixels, 0, 0);
         this.heatOf = picture;
       }
       this.pen.imageSmoothingEnabled = true;
       this.pen.globalAlpha = Math.min(1, opacity);
       this.pen.drawImage(this.heat, 0, 0, this.size.width, this.size.height);
-      picture.lines.forEach((line, band) =>
-        this.stroke(line, `rgb(${BANDS[band].join(",")})`, 1.4 * unit, 0),
-      );
+      picture.lines.forEach((line, band) => this.stroke(line, `rgb(${BANDS[band].join(",")})`, 1.4 * unit, 0));
       this.pen.globalAlpha = 1;
     }
     if (outline) {
       const lines = outlineOf(prediction, record.review?.grid ?? null);
-      if (lines)
-        this.stroke(
-          lines,
-          record.review?.grid ? "#7ddf9a" : OUTLINE,
-          1.8 * unit,
-          2.2 * unit,
-        );
+      if (lines) this.stroke(lines, record.review?.grid ? "#7ddf9a" : OUTLINE, 1.8 * unit, 2.2 * unit);
     }
   }
 
@@ -214,14 +175,8 @@ export class Pane {
   stroke(lines, color, width, halo) {
     const path = new Path2D();
     for (let place = 0; place < lines.length; place += 4) {
-      path.moveTo(
-        lines[place] * this.size.width,
-        lines[place + 1] * this.size.height,
-      );
-      path.lineTo(
-        lines[place + 2] * this.size.width,
-        lines[place + 3] * this.size.height,
-      );
+      path.moveTo(lines[place] * this.size.width, lines[place + 1] * this.size.height);
+      path.lineTo(lines[place + 2] * this.size.width, lines[place + 3] * this.size.height);
     }
     this.pen.lineCap = "round";
     for (const [style, wide] of halo
@@ -297,8 +252,7 @@ export function currentWindow(image, record) {
  */
 function sizeOf(record, image, thumbnail) {
   if (image) return { width: image.width, height: image.height };
-  if (record.prediction)
-    return { width: record.prediction.width, height: record.prediction.height };
+  if (record.prediction) return { width: record.prediction.width, height: record.prediction.height };
   return {
     width: thumbnail.naturalWidth || 1,
     height: thumbnail.naturalHeight || 1,
@@ -338,12 +292,7 @@ function outlineOf(prediction, grid) {
   let lines = outlines.get(key);
   if (!lines) {
     if (!grid && !prediction.mask_rle) return null;
-    lines = grid
-      ? contour(grid, 0.5)
-      : contour(
-          smoothed(coverage(/** @type {any} */ (prediction.mask_rle))),
-          0.5,
-        );
+    lines = grid ? contour(grid, 0.5) : contour(smoothed(coverage(/** @type {any} */ (prediction.mask_rle)), 2), 0.5);
     outlines.set(key, lines);
   }
   return lines;

@@ -51,9 +51,7 @@ export class Panel {
     if (parts.some((part, place) => part !== this.drawn[place])) {
       this.drawn = parts;
       const open = this.answer.querySelector("details")?.open ?? false;
-      this.answer.replaceChildren(
-        ...(record ? this.answered(state, record) : []),
-      );
+      this.answer.replaceChildren(...(record ? this.answered(state, record) : []));
       const details = this.answer.querySelector("details");
       if (details) details.open = open;
     }
@@ -66,18 +64,13 @@ export class Panel {
    */
   answered(state, record) {
     const { prediction } = record;
-    if (prediction && record.status === "ok")
-      return this.predicted(state, record, prediction);
+    if (prediction && record.status === "ok") return this.predicted(state, record, prediction);
     if (record.status === "waiting" || record.status === "working")
       return [element("h2", { class: "muted" }, summary(record))];
     const { title, advice, action } = explained(record);
     const fix = record.problem?.orientation_fix;
     const heading =
-      record.status === "refused"
-        ? "Not analyzed"
-        : record.status === "unreadable"
-          ? "Cannot be read"
-          : "No answer";
+      record.status === "refused" ? "Not analyzed" : record.status === "unreadable" ? "Cannot be read" : "No answer";
     return [
       element("p", { class: "tag refused" }, heading),
       element("h2", {}, title),
@@ -87,8 +80,7 @@ export class Panel {
         button(correctionLabel(fix), () => this.app.correct(), {
           class: "primary",
         }),
-      record.status === "failed" &&
-        button("Retry", () => this.app.queue.retry(), { class: "primary" }),
+      record.status === "failed" && button("Retry", () => this.app.queue.retry(), { class: "primary" }),
       details(facts(record, state)),
     ].filter((part) => part instanceof HTMLElement);
   }
@@ -107,29 +99,15 @@ export class Panel {
         "div",
         { class: "verdict" },
         element("h2", {}, className(label)),
-        element(
-          "span",
-          { class: "probability" },
-          percent(prediction.probabilities[label]),
-        ),
+        element("span", { class: "probability" }, percent(prediction.probabilities[label])),
       ),
       prediction.abstained &&
-        element(
-          "p",
-          { class: "uncertain" },
-          element("b", {}, "Uncertain"),
-          ": a person should decide",
-        ),
+        element("p", { class: "uncertain" }, element("b", {}, "Uncertain"), ": a person should decide"),
       element("p", { class: "muted" }, setSentence(prediction, state.bundle)),
       this.bars(state, prediction),
       zones && element("p", { class: "zones" }, zones),
       this.legend(state, prediction),
-      told.length > 0 &&
-        element(
-          "ul",
-          { class: "warnings" },
-          ...told.map((text) => element("li", {}, text)),
-        ),
+      told.length > 0 && element("ul", { class: "warnings" }, ...told.map((text) => element("li", {}, text))),
       details(facts(record, state)),
     ].filter((part) => part instanceof HTMLElement);
   }
@@ -140,27 +118,25 @@ export class Panel {
    */
   bars(state, prediction) {
     const shown = state.evidenceClass ?? prediction.predicted_label;
-    const rows = Object.entries(prediction.probabilities).map(
-      ([name, probability]) => {
-        const fill = element("i", {
-          class: name === prediction.predicted_label ? "chosen" : "",
-        });
-        fill.style.width = `${100 * probability}%`;
-        return element(
-          "button",
-          {
-            type: "button",
-            "aria-pressed": String(name === shown),
-            disabled: !prediction.evidence,
-            title: `Show the evidence for ${className(name)}`,
-            onclick: () => this.app.store.set({ evidenceClass: name }),
-          },
-          element("span", { class: "who" }, className(name)),
-          element("span", { class: "number" }, percent(probability)),
-          element("span", { class: "meter" }, fill),
-        );
-      },
-    );
+    const rows = Object.entries(prediction.probabilities).map(([name, probability]) => {
+      const fill = element("i", {
+        class: name === prediction.predicted_label ? "chosen" : "",
+      });
+      fill.style.width = `${100 * probability}%`;
+      return element(
+        "button",
+        {
+          type: "button",
+          "aria-pressed": String(name === shown),
+          disabled: !prediction.evidence,
+          title: `Show the evidence for ${className(name)}`,
+          onclick: () => this.app.store.set({ evidenceClass: name }),
+        },
+        element("span", { class: "who" }, className(name)),
+        element("span", { class: "number" }, percent(probability)),
+        element("span", { class: "meter" }, fill),
+      );
+    });
     return element("div", { class: "classes" }, ...rows);
   }
 
@@ -172,18 +148,9 @@ export class Panel {
     const name = state.evidenceClass ?? prediction.predicted_label;
     const picture = pictureOf(prediction, name);
     const parts = [key("line", "lung outline")];
-    if (!picture)
-      parts.push(
-        element("span", { class: "muted" }, "This model gives no evidence."),
-      );
+    if (!picture) parts.push(element("span", { class: "muted" }, "This model gives no evidence."));
     else if (!picture.grid)
-      parts.push(
-        element(
-          "span",
-          { class: "muted" },
-          `Too little evidence for ${className(name)} to draw.`,
-        ),
-      );
+      parts.push(element("span", { class: "muted" }, `Too little evidence for ${className(name)} to draw.`));
     else {
       const scale = element("span", {
         class: "scale",
@@ -195,14 +162,7 @@ export class Panel {
         swatch.style.background = `rgba(${color.join(",")},${OPACITY[band] + 0.45})`;
         scale.append(swatch);
       });
-      parts.push(
-        element(
-          "span",
-          { class: "key" },
-          scale,
-          `evidence for ${className(name)}, weaker to stronger`,
-        ),
-      );
+      parts.push(element("span", { class: "key" }, scale, `evidence for ${className(name)}, weaker to stronger`));
     }
     return element("div", { class: "legend" }, ...parts);
   }
@@ -218,16 +178,8 @@ function key(kind, text) {
 
 /** @param {[string, string][]} rows */
 function details(rows) {
-  const list = rows.flatMap(([name, value]) => [
-    element("dt", {}, name),
-    element("dd", {}, value),
-  ]);
-  return element(
-    "details",
-    {},
-    element("summary", {}, "Details"),
-    element("dl", {}, ...list),
-  );
+  const list = rows.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]);
+  return element("details", {}, element("summary", {}, "Details"), element("dl", {}, ...list));
 }
 
 /**
@@ -250,12 +202,8 @@ function facts(record, state) {
         `Prediction set, ${Math.round(100 * Number(bundle.prediction_set_level))}%`,
         prediction.prediction_set.join(", "),
       ]);
-    if (bundle?.abstention_threshold)
-      rows.push(["Certain from", percent(bundle.abstention_threshold)]);
-    const picture = pictureOf(
-      prediction,
-      state.evidenceClass ?? prediction.predicted_label,
-    );
+    if (bundle?.abstention_threshold) rows.push(["Certain from", percent(bundle.abstention_threshold)]);
+    const picture = pictureOf(prediction, state.evidenceClass ?? prediction.predicted_label);
     if (picture) {
       rows.push([
         "Evidence, logits",
@@ -264,23 +212,14 @@ function facts(record, state) {
       if (picture.grid)
         rows.push([
           "Colors from, logits per cell",
-          [...LEVELS, 1]
-            .map((share) => (share * picture.peak).toFixed(2))
-            .join(", "),
+          [...LEVELS, 1].map((share) => (share * picture.peak).toFixed(2)).join(", "),
         ]);
     }
   }
-  if (dicom?.spacing)
-    rows.push([
-      dicom.spacing.element,
-      `${dicom.spacing.spacing.join(" × ")} mm`,
-    ]);
-  for (const finding of /** @type {Finding[]} */ (
-    prediction?.findings ?? problem?.findings ?? []
-  ))
+  if (dicom?.spacing) rows.push([dicom.spacing.element, `${dicom.spacing.spacing.join(" × ")} mm`]);
+  for (const finding of /** @type {Finding[]} */ (prediction?.findings ?? problem?.findings ?? []))
     rows.push([`Check: ${finding.check}`, finding.message]);
-  if (problem && !problem.findings?.length && problem.detail)
-    rows.push(["Problem", problem.detail]);
+  if (problem && !problem.findings?.length && problem.detail) rows.push(["Problem", problem.detail]);
   if (problem?.request_id) rows.push(["Request", problem.request_id]);
   if (record.hash) rows.push(["SHA-256", record.hash]);
   if (state.bundle) rows.push(["Bundle", state.bundle.bundle_id.slice(0, 16)]);

@@ -2,8 +2,7 @@
 
 const TABLE = Uint32Array.from({ length: 256 }, (_, number) => {
   let value = number;
-  for (let bit = 0; bit < 8; bit += 1)
-    value = value & 1 ? 0xedb88320 ^ (value >>> 1) : value >>> 1;
+  for (let bit = 0; bit < 8; bit += 1) value = value & 1 ? 0xedb88320 ^ (value >>> 1) : value >>> 1;
   return value;
 });
 
@@ -30,35 +29,18 @@ export async function maskPng(mask, width, height) {
   const lines = new Uint8Array(height * (width + 1)); // each starts with the filter type, 0: none
   for (let row = 0; row < height; row += 1) {
     for (let column = 0; column < width; column += 1) {
-      if (mask[row * width + column])
-        lines[row * (width + 1) + 1 + column] = 255;
+      if (mask[row * width + column]) lines[row * (width + 1) + 1 + column] = 255;
     }
   }
-  const stream = new Blob([lines])
-    .stream()
-    .pipeThrough(new CompressionStream("deflate"));
+  const stream = new Blob([lines]).stream().pipeThrough(new CompressionStream("deflate"));
   const data = new Uint8Array(await new Response(stream).arrayBuffer());
   const header = new Uint8Array(13);
   const view = new DataView(header.buffer);
   view.setUint32(0, width);
   view.setUint32(4, height);
   header[8] = 8; // bits; color type, compression, filter and interlace are 0
-  const signature = Uint8Array.of(
-    0x89,
-    0x50,
-    0x4e,
-    0x47,
-    0x0d,
-    0x0a,
-    0x1a,
-    0x0a,
-  );
-  const parts = [
-    signature,
-    chunk("IHDR", header),
-    chunk("IDAT", data),
-    chunk("IEND", new Uint8Array()),
-  ];
+  const signature = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
+  const parts = [signature, chunk("IHDR", header), chunk("IDAT", data), chunk("IEND", new Uint8Array())];
   return new Uint8Array(await new Blob(parts).arrayBuffer());
 }
 
@@ -73,9 +55,6 @@ function chunk(name, content) {
   view.setUint32(0, content.length);
   whole.set(new TextEncoder().encode(name), 4);
   whole.set(content, 8);
-  view.setUint32(
-    content.length + 8,
-    crc32(whole.subarray(4, content.length + 8)),
-  );
+  view.setUint32(content.length + 8, crc32(whole.subarray(4, content.length + 8)));
   return whole;
 }

@@ -27,10 +27,7 @@ export class Queue {
     this.store = store;
     this.work = work;
     this.parallel = options.parallel ?? 4;
-    this.sleep =
-      options.sleep ??
-      ((milliseconds) =>
-        new Promise((resolve) => setTimeout(resolve, milliseconds)));
+    this.sleep = options.sleep ?? ((milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds)));
     this.onUnauthorized = options.onUnauthorized ?? (() => undefined);
     this.running = 0;
     this.restUntil = 0;
@@ -67,10 +64,7 @@ export class Queue {
       const records = new Map(state.records);
       for (const [key, record] of records) {
         if (record.status === "failed")
-          records.set(
-            key,
-            Object.freeze({ ...record, status: "waiting", problem: null }),
-          );
+          records.set(key, Object.freeze({ ...record, status: "waiting", problem: null }));
       }
       return { records };
     });
@@ -95,12 +89,7 @@ export class Queue {
           this.onUnauthorized();
           return;
         }
-        const rest =
-          error instanceof ProblemError
-            ? error.retryAfter
-            : tries < TRIES
-              ? 2 ** (tries - 1)
-              : 0;
+        const rest = error instanceof ProblemError ? error.retryAfter : tries < TRIES ? 2 ** (tries - 1) : 0;
         if (!rest) {
           this.store.set((state) => changed(state, key, failure(error)));
           return;

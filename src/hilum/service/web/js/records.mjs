@@ -168,8 +168,7 @@ const FILTERS = {
   all: () => true,
   ok: (record) => record.status === "ok" && !isUncertain(record),
   uncertain: isUncertain,
-  refused: (record) =>
-    ["refused", "unreadable", "failed"].includes(record.status),
+  refused: (record) => ["refused", "unreadable", "failed"].includes(record.status),
   open: (record) => record.review === null,
   reviewed: (record) => record.review !== null,
 };
@@ -190,33 +189,26 @@ export function counts(state) {
     reviewed: 0,
   };
   for (const record of state.records.values()) {
-    for (const name of /** @type {Filter[]} */ (Object.keys(found)))
-      if (FILTERS[name](record)) found[name] += 1;
+    for (const name of /** @type {Filter[]} */ (Object.keys(found))) if (FILTERS[name](record)) found[name] += 1;
   }
   return found;
 }
 
 /** @param {ImageRecord} record */
 function probability(record) {
-  return record.prediction
-    ? record.prediction.probabilities[record.prediction.predicted_label]
-    : -1;
+  return record.prediction ? record.prediction.probabilities[record.prediction.predicted_label] : -1;
 }
 
 /** @type {Record<Order, ((one: ImageRecord, other: ImageRecord) => number) | null>} */
 const ORDERS = {
   added: null,
-  name: (one, other) =>
-    one.path.localeCompare(other.path, "en", { numeric: true }),
+  name: (one, other) => one.path.localeCompare(other.path, "en", { numeric: true }),
   surest: (one, other) => probability(other) - probability(one),
   least: (one, other) =>
-    (probability(one) < 0 ? 2 : probability(one)) -
-    (probability(other) < 0 ? 2 : probability(other)),
+    (probability(one) < 0 ? 2 : probability(one)) - (probability(other) < 0 ? 2 : probability(other)),
   class: (one, other) =>
-    (one.prediction?.predicted_label ?? "\uffff").localeCompare(
-      other.prediction?.predicted_label ?? "\uffff",
-      "en",
-    ) || probability(other) - probability(one),
+    (one.prediction?.predicted_label ?? "\uffff").localeCompare(other.prediction?.predicted_label ?? "\uffff", "en") ||
+    probability(other) - probability(one),
 };
 
 /** @type {{state: Pick<State, "records" | "filter" | "order">, list: ImageRecord[]} | null} */
@@ -230,12 +222,7 @@ let last = null;
  */
 export function listed(state) {
   const { records, filter, order } = state;
-  if (
-    last &&
-    last.state.records === records &&
-    last.state.filter === filter &&
-    last.state.order === order
-  )
+  if (last && last.state.records === records && last.state.filter === filter && last.state.order === order)
     return last.list;
   const list = [...records.values()].filter(FILTERS[filter]);
   const compare = ORDERS[order];
@@ -255,8 +242,7 @@ export function stepped(state, step) {
   const list = listed(state);
   if (!list.length) return {};
   const place = list.findIndex((record) => record.key === state.selected);
-  const next =
-    place < 0 ? 0 : Math.min(list.length - 1, Math.max(0, place + step));
+  const next = place < 0 ? 0 : Math.min(list.length - 1, Math.max(0, place + step));
   return selecting(state, list[next].key);
 }
 
@@ -289,19 +275,11 @@ export function removed(state, keys) {
   const gone = new Set(keys);
   const list = listed(state);
   const place = list.findIndex((record) => record.key === state.selected);
-  const rest = [
-    ...list.slice(Math.max(0, place)),
-    ...list.slice(0, Math.max(0, place)).reverse(),
-  ];
+  const rest = [...list.slice(Math.max(0, place)), ...list.slice(0, Math.max(0, place)).reverse()];
   const records = new Map([...state.records].filter(([key]) => !gone.has(key)));
   const images = new Map([...state.images].filter(([key]) => !gone.has(key)));
-  const compared =
-    state.compared && gone.has(state.compared) ? null : state.compared;
-  if (!state.selected || !gone.has(state.selected))
-    return { records, images, compared };
-  const next =
-    rest.find((record) => !gone.has(record.key))?.key ??
-    records.keys().next().value ??
-    null;
+  const compared = state.compared && gone.has(state.compared) ? null : state.compared;
+  if (!state.selected || !gone.has(state.selected)) return { records, images, compared };
+  const next = rest.find((record) => !gone.has(record.key))?.key ?? records.keys().next().value ?? null;
   return { records, images, compared, ...selecting(state, next) };
 }

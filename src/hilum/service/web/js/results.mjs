@@ -16,54 +16,20 @@ import { distinct } from "./review.mjs";
  * @param {readonly string[]} classNames
  */
 export function predictionsCsv(records, classNames) {
-  const header = [
-    "file",
-    "status",
-    "predicted_label",
-    "prediction_set",
-    "abstained",
-  ];
-  const rows = [
-    [
-      ...header,
-      ...classNames.map((name) => `prob_${name}`),
-      "lung_fraction",
-      "reason",
-    ],
-  ];
+  const header = ["file", "status", "predicted_label", "prediction_set", "abstained"];
+  const rows = [[...header, ...classNames.map((name) => `prob_${name}`), "lung_fraction", "reason"]];
   for (const { path, status, prediction, problem } of records) {
     if (!["ok", "refused", "unreadable"].includes(status)) continue;
-    const reason = (prediction?.findings ?? problem?.findings ?? [])
-      .map((finding) => finding.message)
-      .join("; ");
+    const reason = (prediction?.findings ?? problem?.findings ?? []).map((finding) => finding.message).join("; ");
     if (prediction) {
-      const probabilities = classNames.map((name) =>
-        prediction.probabilities[name].toFixed(6),
-      );
+      const probabilities = classNames.map((name) => prediction.probabilities[name].toFixed(6));
       const answer = [
         prediction.predicted_label,
         prediction.prediction_set.join(";"),
         String(Number(prediction.abstained)),
       ];
-      rows.push([
-        path,
-        status,
-        ...answer,
-        ...probabilities,
-        prediction.lung_fraction.toFixed(4),
-        reason,
-      ]);
-    } else
-      rows.push([
-        path,
-        status,
-        "",
-        "",
-        "",
-        ...classNames.map(() => ""),
-        "",
-        reason || (problem?.detail ?? ""),
-      ]);
+      rows.push([path, status, ...answer, ...probabilities, prediction.lung_fraction.toFixed(4), reason]);
+    } else rows.push([path, status, "", "", "", ...classNames.map(() => ""), "", reason || (problem?.detail ?? "")]);
   }
   return table(rows);
 }
@@ -75,11 +41,7 @@ export function predictionsCsv(records, classNames) {
  */
 export async function predictedMaskPng({ prediction }) {
   if (!prediction?.mask_rle) throw new Error("no mask");
-  return maskPng(
-    decodeRuns(prediction.mask_rle),
-    prediction.width,
-    prediction.height,
-  );
+  return maskPng(decodeRuns(prediction.mask_rle), prediction.width, prediction.height);
 }
 
 /**
@@ -92,33 +54,20 @@ export async function predictedMaskPng({ prediction }) {
  * @param {(done: number, all: number) => void} progress
  * @returns {AsyncGenerator<Entry>}
  */
-export async function* predictionFiles(
-  records,
-  classNames,
-  api,
-  typeOf,
-  progress,
-) {
+export async function* predictionFiles(records, classNames, api, typeOf, progress) {
   yield {
     name: "predictions.csv",
     content: new TextEncoder().encode(predictionsCsv(records, classNames)),
   };
   const predicted = records.filter((record) => record.prediction);
-  const names = distinct(predicted.map((record) => record.path)).map(
-    (name) => `${name.replace(/\.[^./]*$/, "")}.png`,
-  );
+  const names = distinct(predicted.map((record) => record.path)).map((name) => `${name.replace(/\.[^./]*$/, "")}.png`);
   for (const [place, record] of predicted.entries()) {
     progress(place, predicted.length);
     yield {
       name: `masks/${names[place]}`,
       content: await predictedMaskPng(record),
     };
-    const overlay = await api.png(
-      record.file,
-      typeOf(record),
-      "overlay",
-      record.corrects,
-    );
+    const overlay = await api.png(record.file, typeOf(record), "overlay", record.corrects);
     yield { name: `overlays/${names[place]}`, content: overlay };
   }
 }

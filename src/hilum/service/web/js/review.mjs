@@ -30,17 +30,7 @@ const PREFIX = "hilum-review:";
 export const TABLE = "review.csv";
 const MASKS = "review-masks";
 const IMAGES = "review-images";
-const COLUMNS = [
-  "image",
-  "mask",
-  "label",
-  "decision",
-  "predicted_label",
-  "probability",
-  "outline",
-  "note",
-  "sha256",
-];
+const COLUMNS = ["image", "mask", "label", "decision", "predicted_label", "probability", "outline", "note", "sha256"];
 
 /**
  * Return a review with some changes, or null if nothing is left of it.
@@ -52,9 +42,7 @@ const COLUMNS = [
 export function revised(review, changes) {
   const next = { ...(review ?? NO_REVIEW), ...changes };
   if (next.outline !== "corrected") next.grid = null;
-  return next.decision || next.note || next.outline
-    ? Object.freeze(next)
-    : null;
+  return next.decision || next.note || next.outline ? Object.freeze(next) : null;
 }
 
 /**
@@ -90,9 +78,7 @@ export function keptReview(storage, hash) {
   if (!text) return null;
   try {
     const { grid, ...rest } = JSON.parse(text);
-    const values =
-      grid &&
-      decodeRuns({ size: [grid.height, grid.width], counts: grid.values });
+    const values = grid && decodeRuns({ size: [grid.height, grid.width], counts: grid.values });
     return Object.freeze({
       ...NO_REVIEW,
       ...rest,
@@ -109,9 +95,7 @@ export function keptReview(storage, hash) {
  * @param {Storage} storage
  */
 export function forgetReviews(storage) {
-  const keys = Array.from({ length: storage.length }, (_, place) =>
-    storage.key(place),
-  );
+  const keys = Array.from({ length: storage.length }, (_, place) => storage.key(place));
   for (const key of keys) if (key?.startsWith(PREFIX)) storage.removeItem(key);
 }
 
@@ -153,14 +137,9 @@ export async function* reviewFiles(records, withImages) {
     }
     const imageName = withImages ? `${IMAGES}/${names[place]}` : record.path;
     if (withImages) yield { name: imageName, content: record.file };
-    const label =
-      review.decision === "agree" || review.decision === "other"
-        ? review.label
-        : "";
+    const label = review.decision === "agree" || review.decision === "other" ? review.label : "";
     const predicted = prediction?.predicted_label ?? "";
-    const probability = prediction
-      ? prediction.probabilities[predicted].toFixed(6)
-      : "";
+    const probability = prediction ? prediction.probabilities[predicted].toFixed(6) : "";
     rows.push([
       imageName,
       maskName,
@@ -184,12 +163,9 @@ export async function* reviewFiles(records, withImages) {
 export function distinct(paths) {
   const taken = new Set();
   return paths.map((path) => {
-    const [, stem, suffix] = /** @type {RegExpMatchArray} */ (
-      path.match(/^(.*?)(\.[^./]*)?$/s)
-    );
+    const [, stem, suffix] = /** @type {RegExpMatchArray} */ (path.match(/^(.*?)(\.[^./]*)?$/s));
     let name = stem;
-    for (let number = 2; taken.has(name); number += 1)
-      name = `${stem} (${number})`;
+    for (let number = 2; taken.has(name); number += 1) name = `${stem} (${number})`;
     taken.add(name);
     return name + (suffix ?? "");
   });

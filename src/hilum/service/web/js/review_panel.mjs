@@ -14,14 +14,9 @@ export class ReviewPanel {
     this.agreeing = button("Agree", () => app.agree(), { title: "a" });
     this.classes = element("select", {
       "aria-label": "Class by review",
-      onchange: () =>
-        this.classes.value && app.correctLabel(this.classes.value),
+      onchange: () => this.classes.value && app.correctLabel(this.classes.value),
     });
-    this.open = button(
-      "Not assessable",
-      () => app.review({ decision: "not_assessable", label: "" }),
-      { title: "x" },
-    );
+    this.open = button("Not assessable", () => app.review({ decision: "not_assessable", label: "" }), { title: "x" });
     this.note = element("textarea", {
       rows: 2,
       placeholder: "Note",
@@ -40,11 +35,9 @@ export class ReviewPanel {
         brush: { ...brush, erase: !brush.erase },
       })),
     );
-    this.undone = button(
-      "Reset",
-      () => app.review({ outline: "", grid: null }),
-      { title: "The model's outline again" },
-    );
+    this.undone = button("Reset", () => app.review({ outline: "", grid: null }), {
+      title: "The model's outline again",
+    });
     this.withdraw = button(
       "Withdraw",
       () =>
@@ -63,27 +56,9 @@ export class ReviewPanel {
     this.root = element(
       "section",
       { class: "review", "aria-label": "Review" },
-      element(
-        "div",
-        { class: "row between" },
-        element("h3", {}, "Your review"),
-        this.withdraw,
-      ),
-      element(
-        "div",
-        { class: "row choices" },
-        this.agreeing,
-        this.classes,
-        this.open,
-      ),
-      element(
-        "div",
-        { class: "row choices outline" },
-        this.accept,
-        this.brush,
-        this.erase,
-        this.undone,
-      ),
+      element("div", { class: "row between" }, element("h3", {}, "Your review"), this.withdraw),
+      element("div", { class: "row choices" }, this.agreeing, this.classes, this.open),
+      element("div", { class: "row choices outline" }, this.accept, this.brush, this.erase, this.undone),
       this.note,
       this.exporting,
     );
@@ -100,47 +75,27 @@ export class ReviewPanel {
     if (!isJudged) return;
     const names = state.bundle?.class_names ?? [];
     if (this.classes.options.length !== names.length + 1) {
-      const options = names.map((name) =>
-        element("option", { value: name }, className(name)),
-      );
-      this.classes.replaceChildren(
-        element("option", { value: "" }, "Other class"),
-        ...options,
-      );
+      const options = names.map((name) => element("option", { value: name }, className(name)));
+      this.classes.replaceChildren(element("option", { value: "" }, "Other class"), ...options);
     }
     this.agreeing.hidden = !record.prediction;
-    this.agreeing.setAttribute(
-      "aria-pressed",
-      String(review?.decision === "agree"),
-    );
-    this.open.setAttribute(
-      "aria-pressed",
-      String(review?.decision === "not_assessable"),
-    );
+    this.agreeing.setAttribute("aria-pressed", String(review?.decision === "agree"));
+    this.open.setAttribute("aria-pressed", String(review?.decision === "not_assessable"));
     this.classes.value = review?.decision === "other" ? review.label : "";
     this.classes.classList.toggle("set", review?.decision === "other");
-    if (this.note.value !== (review?.note ?? ""))
-      this.note.value = review?.note ?? "";
+    if (this.note.value !== (review?.note ?? "")) this.note.value = review?.note ?? "";
     const hasMask = Boolean(record.prediction?.mask_rle);
     const brushing = state.tool === "brush";
     this.accept.hidden = !hasMask || brushing;
     this.brush.hidden = !hasMask;
     this.brush.textContent = brushing ? "Done" : "Correct outline";
-    this.accept.setAttribute(
-      "aria-pressed",
-      String(review?.outline === "accepted"),
-    );
-    this.brush.setAttribute(
-      "aria-pressed",
-      String(brushing || review?.outline === "corrected"),
-    );
+    this.accept.setAttribute("aria-pressed", String(review?.outline === "accepted"));
+    this.brush.setAttribute("aria-pressed", String(brushing || review?.outline === "corrected"));
     this.erase.hidden = !brushing;
     this.erase.setAttribute("aria-pressed", String(state.brush.erase));
     this.undone.hidden = review?.outline !== "corrected";
     this.withdraw.hidden = !review;
-    this.exporting.hidden = ![...state.records.values()].some(
-      (one) => one.review,
-    );
+    this.exporting.hidden = ![...state.records.values()].some((one) => one.review);
   }
 
   toggleAccepted() {

@@ -40,11 +40,7 @@ export class Stage {
     this.other = this.frame("other");
     this.tools = toolbar(app, this);
     this.status = element("p", { class: "status muted", role: "status" });
-    root.append(
-      element("div", { class: "frames" }, this.other.frame, this.main.frame),
-      this.tools.root,
-      this.status,
-    );
+    root.append(element("div", { class: "frames" }, this.other.frame, this.main.frame), this.tools.root, this.status);
     for (const { pane } of [this.main, this.other]) {
       pane.redraw = () => this.refresh();
       new ResizeObserver(() => this.refresh()).observe(pane.canvas);
@@ -55,21 +51,13 @@ export class Stage {
   /** @param {string} name @returns {Frame} */
   frame(name) {
     const canvas = element("canvas", { tabIndex: 0, role: "img", class: name });
-    const corners = ["tl", "tr", "bl", "br"].map((place) =>
-      element("div", { class: `corner ${place}` }),
-    );
+    const corners = ["tl", "tr", "bl", "br"].map((place) => element("div", { class: `corner ${place}` }));
     const message = element("p", { class: "message", hidden: true });
     return {
       pane: new Pane(canvas),
       corners,
       message,
-      frame: element(
-        "div",
-        { class: `frame ${name}` },
-        canvas,
-        ...corners,
-        message,
-      ),
+      frame: element("div", { class: `frame ${name}` }, canvas, ...corners, message),
     };
   }
 
@@ -86,9 +74,7 @@ export class Stage {
   /** @param {State} state */
   draw(state) {
     const record = selectedRecord(state);
-    const compared = state.compared
-      ? (state.records.get(state.compared) ?? null)
-      : null;
+    const compared = state.compared ? (state.records.get(state.compared) ?? null) : null;
     this.other.frame.hidden = !compared;
     if (record?.key !== this.shownKey) this.undone = [];
     this.shownKey = record?.key;
@@ -105,23 +91,13 @@ export class Stage {
     const ratio = record && heartRatio(record.rulers, record.dicom);
     const words = [];
     if (ratio) words.push(`Cardiothoracic ratio ${ratio.toFixed(2)}.`);
-    if (
-      record &&
-      (record.rulers.length || state.tool === "ruler" || state.tool === "ratio")
-    )
+    if (record && (record.rulers.length || state.tool === "ruler" || state.tool === "ratio"))
       words.push(scaleText(record.dicom));
     if (record && state.tool === "ratio" && !ratio) {
       const next = nextOfRatio(record.rulers);
-      words.unshift(
-        next === "heart"
-          ? "Draw the greatest width of the heart."
-          : "Draw the inner width of the thorax.",
-      );
+      words.unshift(next === "heart" ? "Draw the greatest width of the heart." : "Draw the inner width of the thorax.");
     }
-    if (state.tool === "brush")
-      words.push(
-        "Drag to add lung; Alt or Erase removes it. [ and ] change the brush.",
-      );
+    if (state.tool === "brush") words.push("Drag to add lung; Alt or Erase removes it. [ and ] change the brush.");
     const text = words.join(" ");
     if (this.status.textContent !== text) this.status.textContent = text;
   }
@@ -138,44 +114,26 @@ export class Stage {
     const decoded = typeof image === "object" ? image : null;
     const dicom = record?.dicom;
     const person = [dicom?.patient, dicom?.date].filter(Boolean).join(" · ");
-    const scale = record
-      ? fitScale(pane.size, record.display, pane.box) * state.view.zoom
-      : 1;
+    const scale = record ? fitScale(pane.size, record.display, pane.box) * state.view.zoom : 1;
     const window = decoded && record?.display.window;
     const lines = [
       [record?.name ?? "", person],
-      decoded
-        ? [
-            `${decoded.width} × ${decoded.height}`,
-            [dicom?.modality, dicom?.view].filter(Boolean).join(" "),
-          ]
-        : [],
-      [
-        window ? `C ${format(window.center)}  W ${format(window.width)}` : "",
-        record?.display.invert ? "inverted" : "",
-      ],
-      record
-        ? [`${Math.round(100 * scale * (globalThis.devicePixelRatio || 1))}%`]
-        : [],
+      decoded ? [`${decoded.width} × ${decoded.height}`, [dicom?.modality, dicom?.view].filter(Boolean).join(" ")] : [],
+      [window ? `C ${format(window.center)}  W ${format(window.width)}` : "", record?.display.invert ? "inverted" : ""],
+      record ? [`${Math.round(100 * scale * (globalThis.devicePixelRatio || 1))}%`] : [],
     ];
     lines.forEach((parts, place) => {
       const text = parts.filter(Boolean).join("\n");
-      if (corners[place].textContent !== text)
-        corners[place].textContent = text;
+      if (corners[place].textContent !== text) corners[place].textContent = text;
     });
     let words = "";
-    if (record?.status === "unreadable" || record?.status === "failed")
-      words = explained(record).title;
+    if (record?.status === "unreadable" || record?.status === "failed") words = explained(record).title;
     else if (typeof image === "string") words = image;
     else if (record && !record.thumbnail && !decoded)
-      words =
-        record.status === "working" ? "Analyzing…" : "Waiting for its turn";
+      words = record.status === "working" ? "Analyzing…" : "Waiting for its turn";
     message.hidden = !words;
     message.textContent = words;
-    pane.canvas.setAttribute(
-      "aria-label",
-      record ? `Radiograph ${record.name}` : "No image",
-    );
+    pane.canvas.setAttribute("aria-label", record ? `Radiograph ${record.name}` : "No image");
     pane.canvas.dataset.tool = this.space ? "pan" : state.tool;
   }
 
@@ -186,28 +144,17 @@ export class Stage {
       "wheel",
       (event) => {
         event.preventDefault();
-        this.zoom(
-          Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0018)),
-          pane,
-          at(event, canvas),
-        );
+        this.zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0018)), pane, at(event, canvas));
       },
       { passive: false },
     );
-    canvas.addEventListener("dblclick", () =>
-      this.app.store.set({ view: WHOLE }),
-    );
+    canvas.addEventListener("dblclick", () => this.app.store.set({ view: WHOLE }));
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("pointerdown", (event) => this.press(event, pane));
     canvas.addEventListener("pointermove", (event) => this.move(event, pane));
-    canvas.addEventListener(
-      "pointerleave",
-      () => this.momentary.brush && this.show({ brush: null }),
-    );
+    canvas.addEventListener("pointerleave", () => this.momentary.brush && this.show({ brush: null }));
     for (const name of ["pointerup", "pointercancel"]) {
-      canvas.addEventListener(name, (event) =>
-        this.release(/** @type {PointerEvent} */ (event)),
-      );
+      canvas.addEventListener(name, (event) => this.release(/** @type {PointerEvent} */ (event)));
     }
   }
 
@@ -216,22 +163,11 @@ export class Stage {
    * @param {Pane} [pane]
    * @param {Point} [point] In CSS pixels of the canvas; its middle by default.
    */
-  zoom(
-    factor,
-    pane = this.main.pane,
-    point = [pane.box.width / 2, pane.box.height / 2],
-  ) {
+  zoom(factor, pane = this.main.pane, point = [pane.box.width / 2, pane.box.height / 2]) {
     const record = this.recordOf(pane);
     if (!record) return;
     this.app.store.set((state) => ({
-      view: zoomed(
-        state.view,
-        factor,
-        point,
-        pane.size,
-        record.display,
-        pane.box,
-      ),
+      view: zoomed(state.view, factor, point, pane.size, record.display, pane.box),
     }));
   }
 
@@ -239,9 +175,7 @@ export class Stage {
   oneToOne() {
     const record = this.recordOf(this.main.pane);
     if (!record) return;
-    const fit =
-      fitScale(this.main.pane.size, record.display, this.main.pane.box) *
-      (window.devicePixelRatio || 1);
+    const fit = fitScale(this.main.pane.size, record.display, this.main.pane.box) * (window.devicePixelRatio || 1);
     this.zoom(1 / fit / this.app.store.get().view.zoom);
   }
 
@@ -264,18 +198,10 @@ export class Stage {
     this.pointers.set(event.pointerId, event);
     const record = this.recordOf(pane);
     const { tool } = this.app.store.get();
-    if (
-      !record ||
-      this.pointers.size > 1 ||
-      this.pans(event) ||
-      pane !== this.main.pane
-    )
-      return;
+    if (!record || this.pointers.size > 1 || this.pans(event) || pane !== this.main.pane) return;
     const place = this.imagePoint(event, pane, record);
     if (tool === "brush") {
-      this.undone = [...this.undone, record.review?.grid ?? null].slice(
-        -UNDONE,
-      );
+      this.undone = [...this.undone, record.review?.grid ?? null].slice(-UNDONE);
       this.paint(record, place, place, event.altKey);
     } else if (tool === "ruler" || tool === "ratio") {
       this.show({
@@ -297,32 +223,17 @@ export class Stage {
     const record = this.recordOf(pane);
     const state = this.app.store.get();
     if (!record) return;
-    if (state.tool === "brush")
-      this.show({ brush: this.imagePoint(event, pane, record) });
+    if (state.tool === "brush") this.show({ brush: this.imagePoint(event, pane, record) });
     if (!before) return;
-    const [across, down] = [
-      event.clientX - before.clientX,
-      event.clientY - before.clientY,
-    ];
+    const [across, down] = [event.clientX - before.clientX, event.clientY - before.clientY];
     this.pointers.set(event.pointerId, event);
     if (this.pointers.size === 2) this.pinch(event, before, pane);
     else if (this.pans(before))
       this.app.store.set({
-        view: panned(
-          state.view,
-          [across, down],
-          pane.size,
-          record.display,
-          pane.box,
-        ),
+        view: panned(state.view, [across, down], pane.size, record.display, pane.box),
       });
     else if (state.tool === "brush")
-      this.paint(
-        record,
-        this.imagePoint(before, pane, record),
-        this.imagePoint(event, pane, record),
-        event.altKey,
-      );
+      this.paint(record, this.imagePoint(before, pane, record), this.imagePoint(event, pane, record), event.altKey);
     else if (this.momentary.draft)
       this.show({
         draft: {
@@ -333,12 +244,7 @@ export class Stage {
     else if (state.tool === "window") {
       const image = state.images.get(record.key);
       if (typeof image !== "object") return;
-      const window = draggedWindow(
-        image,
-        currentWindow(image, record),
-        across,
-        down,
-      );
+      const window = draggedWindow(image, currentWindow(image, record), across, down);
       this.app.store.set((now) =>
         changed(now, record.key, {
           display: Object.freeze({ ...record.display, window }),
@@ -352,15 +258,10 @@ export class Stage {
     this.pointers.delete(event.pointerId);
     const { draft } = this.momentary;
     if (!draft) return;
-    const [across, down] = [
-      draft.to[0] - draft.from[0],
-      draft.to[1] - draft.from[1],
-    ];
+    const [across, down] = [draft.to[0] - draft.from[0], draft.to[1] - draft.from[1]];
     const record = selectedRecord(this.app.store.get());
     if (record && Math.hypot(across, down) > 2) {
-      this.app.store.set((state) =>
-        changed(state, record.key, { rulers: withRuler(record.rulers, draft) }),
-      );
+      this.app.store.set((state) => changed(state, record.key, { rulers: withRuler(record.rulers, draft) }));
     }
     this.show({ draft: null });
   }
@@ -371,22 +272,13 @@ export class Stage {
    * @param {Pane} pane
    */
   pinch(event, before, pane) {
-    const other = [...this.pointers.values()].find(
-      ({ pointerId }) => pointerId !== event.pointerId,
-    );
+    const other = [...this.pointers.values()].find(({ pointerId }) => pointerId !== event.pointerId);
     const record = this.recordOf(pane);
     if (!other || !record) return;
     const distance = (/** @type {PointerEvent} */ one) =>
       Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY);
-    this.zoom(
-      distance(event) / Math.max(1, distance(before)),
-      pane,
-      at(other, pane.canvas),
-    );
-    const by = /** @type {Point} */ ([
-      (event.clientX - before.clientX) / 2,
-      (event.clientY - before.clientY) / 2,
-    ]);
+    this.zoom(distance(event) / Math.max(1, distance(before)), pane, at(other, pane.canvas));
+    const by = /** @type {Point} */ ([(event.clientX - before.clientX) / 2, (event.clientY - before.clientY) / 2]);
     this.app.store.set((state) => ({
       view: panned(state.view, by, pane.size, record.display, pane.box),
     }));
@@ -395,11 +287,7 @@ export class Stage {
   /** Whether a drag moves the image, whatever the tool. @param {PointerEvent} event */
   pans(event) {
     return (
-      event.button === 1 ||
-      event.buttons === 4 ||
-      event.shiftKey ||
-      this.space ||
-      this.app.store.get().tool === "pan"
+      event.button === 1 || event.buttons === 4 || event.shiftKey || this.space || this.app.store.get().tool === "pan"
     );
   }
 
@@ -424,9 +312,7 @@ export class Stage {
     if (!this.undone.length) return;
     const grid = this.undone.at(-1) ?? null;
     this.undone = this.undone.slice(0, -1);
-    this.app.review(
-      grid ? { outline: "corrected", grid } : { outline: "", grid: null },
-    );
+    this.app.review(grid ? { outline: "corrected", grid } : { outline: "", grid: null });
   }
 
   /**
@@ -435,16 +321,12 @@ export class Stage {
    * @param {ImageRecord} record
    */
   imagePoint(event, pane, record) {
-    return apply(
-      inverse(pane.map(record, this.app.store.get().view)),
-      at(event, pane.canvas),
-    );
+    return apply(inverse(pane.map(record, this.app.store.get().view)), at(event, pane.canvas));
   }
 
   clearRulers() {
     const record = selectedRecord(this.app.store.get());
-    if (record)
-      this.app.store.set((state) => changed(state, record.key, { rulers: [] }));
+    if (record) this.app.store.set((state) => changed(state, record.key, { rulers: [] }));
   }
 }
 

@@ -16,10 +16,7 @@
  * @param {(run: () => void) => void} [schedule] When listeners run; in the next animation frame by default.
  * @returns {Store<State>}
  */
-export function createStore(
-  initial,
-  schedule = (run) => void requestAnimationFrame(run),
-) {
+export function createStore(initial, schedule = (run) => void requestAnimationFrame(run)) {
   let state = Object.freeze(initial);
   let waiting = false;
   /** @type {Set<(state: State) => void>} */

@@ -11,19 +11,9 @@ import { fullWindow } from "./values.mjs";
 /** @type {[Tool, string, string, string][]} */
 const TOOLS = [
   ["window", "Window", "w", "Drag: window and level"],
-  [
-    "pan",
-    "Pan",
-    "p",
-    "Drag: move the image (also Shift, Space or the middle button)",
-  ],
+  ["pan", "Pan", "p", "Drag: move the image (also Shift, Space or the middle button)"],
   ["ruler", "Ruler", "m", "Drag: measure a length"],
-  [
-    "ratio",
-    "CTR",
-    "t",
-    "Cardiothoracic ratio: drag across the heart, then across the thorax",
-  ],
+  ["ratio", "CTR", "t", "Cardiothoracic ratio: drag across the heart, then across the thorax"],
 ];
 
 /**
@@ -35,89 +25,66 @@ const TOOLS = [
 export function toolbar(app, stage) {
   const { store } = app;
   const tools = TOOLS.map(([tool, label, key, title]) =>
-    button(label, () => store.set({ tool }), {
-      title: `${title} (${key})`,
-      "data-tool": tool,
-    }),
+    button(label, () => store.set({ tool }), { title: `${title} (${key})`, "data-tool": tool }),
   );
-  const preset = element("select", {
-    "aria-label": "Window preset",
-    onchange: () => choosePreset(app, preset.value),
-  });
-  const invert = button(
-    "Invert",
-    () => app.display({ invert: !displayOf(app).invert }),
-    { title: "i" },
-  );
-  const outline = button(
-    "Outline",
-    () => app.overlay({ outline: !store.get().overlays.outline }),
-    { title: "l" },
-  );
-  const evidence = button(
-    "Evidence",
-    () => app.overlay({ evidence: !store.get().overlays.evidence }),
-    { title: "e" },
-  );
+  const preset = element("select", { "aria-label": "Window preset" });
+  preset.addEventListener("change", () => choosePreset(app, preset.value));
+  const invert = button("Invert", () => app.display({ invert: !displayOf(app).invert }), { title: "i" });
+  const compare = button("Compare", () => app.compare(), { title: "Two images side by side (c)" });
+  const clear = button("Clear rulers", () => stage.clearRulers());
+  const overlays = overlayGroup(app);
+  const groups = [tools, [preset, invert], viewButtons(app, stage), overlays.parts, [compare, clear]];
+  const root = element("div", { class: "tools", role: "toolbar", "aria-label": "Tools" });
+  root.append(...groups.map((group) => element("div", { class: "group" }, ...group)));
+  return {
+    root,
+    /** @param {State} state @param {ImageRecord | null} record */
+    draw(state, record) {
+      for (const tool of tools) tool.setAttribute("aria-pressed", String(tool.dataset.tool === state.tool));
+      invert.setAttribute("aria-pressed", String(Boolean(record?.display.invert)));
+      compare.setAttribute("aria-pressed", String(Boolean(state.compared)));
+      clear.hidden = !record?.rulers.length;
+      overlays.draw(state, record);
+      drawPresets(preset, state, record);
+    },
+  };
+}
+
+/**
+ * @param {App} app
+ * @param {Stage} stage
+ */
+function viewButtons(app, stage) {
+  return [
+    button("Fit", () => app.store.set({ view: WHOLE }), { title: "Whole image (f)" }),
+    button("1:1", () => stage.oneToOne(), { title: "One pixel of the image on one of the screen (z)" }),
+    button("⟳", () => app.turn(1), { title: "Rotate clockwise (r)", "aria-label": "Rotate clockwise" }),
+    button("⇋", () => app.display({ flip: !displayOf(app).flip }), { title: "Flip (h)", "aria-label": "Flip" }),
+  ];
+}
+
+/** @param {App} app */
+function overlayGroup(app) {
+  const { store } = app;
+  const outline = button("Outline", () => app.overlay({ outline: !store.get().overlays.outline }), { title: "l" });
+  const evidence = button("Evidence", () => app.overlay({ evidence: !store.get().overlays.evidence }), { title: "e" });
   const opacity = element("input", {
     type: "range",
     min: 0,
     max: 100,
     step: 5,
     "aria-label": "Opacity of the evidence",
-    oninput: () => app.overlay({ opacity: Number(opacity.value) / 100 }),
   });
-  const compare = button("Compare", () => app.compare(), {
-    title: "Two images side by side (c)",
-  });
-  const clear = button("Clear rulers", () => stage.clearRulers());
-  const root = element(
-    "div",
-    { class: "tools", role: "toolbar", "aria-label": "Tools" },
-    element("div", { class: "group" }, ...tools),
-    element("div", { class: "group" }, preset, invert),
-    element(
-      "div",
-      { class: "group" },
-      button("Fit", () => store.set({ view: WHOLE }), {
-        title: "Whole image (f)",
-      }),
-      button("1:1", () => stage.oneToOne(), {
-        title: "One pixel of the image on one of the screen (z)",
-      }),
-      button("⟳", () => app.turn(1), {
-        title: "Rotate clockwise (r)",
-        "aria-label": "Rotate clockwise",
-      }),
-      button("⇋", () => app.display({ flip: !displayOf(app).flip }), {
-        title: "Flip (h)",
-        "aria-label": "Flip",
-      }),
-    ),
-    element("div", { class: "group" }, outline, evidence, opacity),
-    element("div", { class: "group" }, compare, clear),
-  );
+  opacity.addEventListener("input", () => app.overlay({ opacity: Number(opacity.value) / 100 }));
   return {
-    root,
+    parts: [outline, evidence, opacity],
     /** @param {State} state @param {ImageRecord | null} record */
     draw(state, record) {
-      for (const tool of tools)
-        tool.setAttribute(
-          "aria-pressed",
-          String(tool.dataset.tool === state.tool),
-        );
-      invert.setAttribute(
-        "aria-pressed",
-        String(Boolean(record?.display.invert)),
-      );
       outline.setAttribute("aria-pressed", String(state.overlays.outline));
       evidence.setAttribute("aria-pressed", String(state.overlays.evidence));
-      compare.setAttribute("aria-pressed", String(Boolean(state.compared)));
       outline.disabled = !record?.prediction;
       evidence.disabled = opacity.disabled = !record?.prediction?.evidence;
       opacity.value = String(Math.round(100 * state.overlays.opacity));
-      clear.hidden = !record?.rulers.length;
-      drawPresets(preset, state, record);
     },
   };
 }
@@ -136,25 +103,15 @@ function displayOf(app) {
 function drawPresets(select, state, record) {
   const image = record && state.images.get(record.key);
   const presets = typeof image === "object" ? (image?.presets ?? []) : [];
-  const names = [
-    "As the model reads it",
-    ...presets.map((window) => window.name),
-    "Full range",
-  ];
+  const names = ["As the model reads it", ...presets.map((window) => window.name), "Full range"];
   const window = record?.display.window;
   if (window?.name === "Manual") names.push("Manual");
   const key = names.join("\n");
   if (select.dataset.names !== key) {
     select.dataset.names = key;
-    select.replaceChildren(
-      ...names.map((name, place) =>
-        element("option", { value: String(place) }, name),
-      ),
-    );
+    select.replaceChildren(...names.map((name, place) => element("option", { value: String(place) }, name)));
   }
-  select.selectedIndex = window
-    ? Math.max(0, names.indexOf(window.name, 1))
-    : 0;
+  select.selectedIndex = window ? Math.max(0, names.indexOf(window.name, 1)) : 0;
   select.disabled = typeof image !== "object";
 }
 

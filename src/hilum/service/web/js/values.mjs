@@ -29,34 +29,20 @@ const HALVED_ABOVE = 1_000_000; // pixels
  * @returns {StoredImage}
  */
 export function storedImage(facts, buffer) {
-  const {
-    width,
-    height,
-    levels: count,
-    lowest,
-    slope,
-    intercept,
-    inverted,
-    presets,
-  } = facts;
+  const { width, height, levels: count, lowest, slope, intercept, inverted, presets } = facts;
   const wide = count > 256;
   const size = width * height * (wide ? 2 : 1);
-  const pixels = wide
-    ? new Uint16Array(buffer, 0, width * height)
-    : new Uint8Array(buffer, 0, width * height);
+  const pixels = wide ? new Uint16Array(buffer, 0, width * height) : new Uint8Array(buffer, 0, width * height);
   const table = new Uint16Array(buffer.slice(size, size + 2 * count));
   let [least, most] = [count, 0];
   for (const value of pixels) {
     if (value < least) least = value;
     if (value > most) most = value;
   }
-  const ends = [least, most].map(
-    (index) => (index + lowest) * slope + intercept,
-  );
+  const ends = [least, most].map((index) => (index + lowest) * slope + intercept);
   /** @type {Level[]} */
   const levels = [{ width, height, pixels }];
-  while (levels[levels.length - 1].pixels.length > HALVED_ABOVE)
-    levels.push(halved(levels[levels.length - 1]));
+  while (levels[levels.length - 1].pixels.length > HALVED_ABOVE) levels.push(halved(levels[levels.length - 1]));
   return {
     width,
     height,
@@ -83,18 +69,8 @@ export function halved({ width, height, pixels }) {
   const small = new Values(columns * rows);
   for (let row = 0; row < rows; row += 1) {
     let at = 2 * row * width;
-    for (
-      let place = row * columns;
-      place < (row + 1) * columns;
-      place += 1, at += 2
-    ) {
-      small[place] =
-        (pixels[at] +
-          pixels[at + 1] +
-          pixels[at + width] +
-          pixels[at + width + 1] +
-          2) >>
-        2;
+    for (let place = row * columns; place < (row + 1) * columns; place += 1, at += 2) {
+      small[place] = (pixels[at] + pixels[at + 1] + pixels[at + width] + pixels[at + width + 1] + 2) >> 2;
     }
   }
   return { width: columns, height: rows, pixels: small };
@@ -127,9 +103,7 @@ export function grayTable(image, { window, invert }) {
   const { table, lowest, slope, intercept, inverted } = image;
   const grays = new Uint8Array(table.length);
   for (let index = 0; index < table.length; index += 1) {
-    let share = window
-      ? shown((index + lowest) * slope + intercept, window)
-      : table[index] / 65535;
+    let share = window ? shown((index + lowest) * slope + intercept, window) : table[index] / 65535;
     if (window && inverted) share = 1 - share;
     grays[index] = Math.round(255 * (invert ? 1 - share : share));
   }
@@ -143,8 +117,7 @@ export function grayTable(image, { window, invert }) {
  * @param {Window} window
  */
 function shown(value, { center, width, function: kind }) {
-  if (kind === "SIGMOID")
-    return 1 / (1 + Math.exp((-4 * (value - center)) / width));
+  if (kind === "SIGMOID") return 1 / (1 + Math.exp((-4 * (value - center)) / width));
   const linear = kind === "LINEAR";
   const span = linear ? width - 1 : width;
   const from = linear ? center - 0.5 : center;
@@ -161,10 +134,8 @@ function shown(value, { center, width, function: kind }) {
 export function rgba({ pixels }, grays) {
   const out = new Uint32Array(pixels.length);
   const colors = new Uint32Array(grays.length);
-  for (let index = 0; index < grays.length; index += 1)
-    colors[index] = 0xff000000 | (grays[index] * 0x010101);
-  for (let place = 0; place < pixels.length; place += 1)
-    out[place] = colors[pixels[place]];
+  for (let index = 0; index < grays.length; index += 1) colors[index] = 0xff000000 | (grays[index] * 0x010101);
+  for (let place = 0; place < pixels.length; place += 1) out[place] = colors[pixels[place]];
   return new Uint8ClampedArray(out.buffer);
 }
 

@@ -16,16 +16,8 @@ export class Welcome {
     /** @type {{name: string, caption: string}[]} */
     this.found = [];
     root.append(
-      element(
-        "h2",
-        {},
-        "Class, lung outline and evidence of chest radiographs",
-      ),
-      element(
-        "p",
-        {},
-        "Images stay in this browser and on the machine that runs hilum. Nothing is stored there.",
-      ),
+      element("h2", {}, "Class, lung outline and evidence of chest radiographs"),
+      element("p", {}, "Images stay in this browser and on the machine that runs hilum. Nothing is stored there."),
       element(
         "div",
         { class: "dropzone" },
@@ -36,18 +28,9 @@ export class Welcome {
           button("Open files", () => app.chooseFiles(), { class: "primary" }),
           button("Open folder", () => app.chooseFolder()),
         ),
-        element(
-          "p",
-          { class: "muted" },
-          "PNG, JPEG, WebP, BMP, TIFF and DICOM; frontal views",
-        ),
+        element("p", { class: "muted" }, "PNG, JPEG, WebP, BMP, TIFF and DICOM; frontal views"),
       ),
-      element(
-        "div",
-        { class: "row between" },
-        element("h3", {}, "Or try it with synthetic images"),
-        this.all,
-      ),
+      element("div", { class: "row between" }, element("h3", {}, "Or try it with synthetic images"), this.all),
       this.examples,
     );
     this.all.hidden = true;
@@ -77,9 +60,7 @@ export class Welcome {
   async take(examples) {
     const files = await Promise.all(
       examples.map(async ({ name }) => {
-        const blob = await (
-          await this.app.api.request(`/web/examples/${name}`)
-        ).blob();
+        const blob = await (await this.app.api.request(`/web/examples/${name}`)).blob();
         return { file: new File([blob], name), path: name };
       }),
     );

@@ -11,14 +11,8 @@ const EXPORT_AGAIN = "Export the image again, with its window applied.";
 /** Why an image was refused, by check. @type {Record<string, [title: string, advice: string]>} */
 const REFUSALS = {
   frontal: ["This does not look like a frontal chest radiograph.", NOT_FRONTAL],
-  cropped: [
-    "Part of the lungs is cut off.",
-    "Use an image that shows both lungs whole.",
-  ],
-  too_small: [
-    "This image is too small to analyze.",
-    "Use the original image, not a preview.",
-  ],
+  cropped: ["Part of the lungs is cut off.", "Use an image that shows both lungs whole."],
+  too_small: ["This image is too small to analyze.", "Use the original image, not a preview."],
   too_dark: ["This image is almost black.", EXPORT_AGAIN],
   too_bright: ["This image is almost white.", EXPORT_AGAIN],
   too_flat: ["This image has hardly any contrast.", EXPORT_AGAIN],
@@ -32,8 +26,7 @@ const REFUSALS = {
 /** What to know about an accepted image, by check. @type {Record<string, string>} */
 const WARNINGS = {
   mirrored: "The image may be mirrored: left and right may be swapped.",
-  annotated:
-    "There may be writing or arrows on the image, which the model may react to.",
+  annotated: "There may be writing or arrows on the image, which the model may react to.",
   burned_in_color: "The image has colored parts.",
   declared_view: "The file declares another view than PA or AP.",
   lung_least: "The lung outline is unusually small.",
@@ -41,10 +34,8 @@ const WARNINGS = {
   lung_parts: "The lung outline is in several pieces.",
   lung_symmetry: "One lung is outlined much smaller than the other.",
   lung_border: "The lungs reach the edge of the image.",
-  far_from_training:
-    "The image differs from those that the model was trained on.",
-  orientation_fixed:
-    "The image was rotated or inverted before it was analyzed.",
+  far_from_training: "The image differs from those that the model was trained on.",
+  orientation_fixed: "The image was rotated or inverted before it was analyzed.",
 };
 
 /** What the kinds of images other than frontal radiographs look like. @type {[RegExp, string][]} */
@@ -65,9 +56,7 @@ export function explained(record) {
   const { status, problem } = record;
   if (status === "failed") {
     return {
-      title: problem?.title
-        ? `${problem.title}.`
-        : "The image was not analyzed.",
+      title: problem?.title ? `${problem.title}.` : "The image was not analyzed.",
       advice: "Retry when the service is back.",
     };
   }
@@ -79,11 +68,8 @@ export function explained(record) {
   }
   const fix = problem?.orientation_fix;
   if (fix) return { ...turnedWords(fix), action: "correct" };
-  const finding = (problem?.findings ?? []).find(
-    (found) => found.severity === "error",
-  );
-  if (!finding)
-    return { title: problem?.detail ?? "The image was refused.", advice: "" };
+  const finding = (problem?.findings ?? []).find((found) => found.severity === "error");
+  if (!finding) return { title: problem?.detail ?? "The image was refused.", advice: "" };
   if (finding.check === "rotated" || finding.check === "inverted") {
     return {
       ...turnedWords({
@@ -92,14 +78,9 @@ export function explained(record) {
       }),
     };
   }
-  const kind = KINDS.find(
-    ([pattern]) => finding.check === "frontal" && pattern.test(finding.message),
-  );
+  const kind = KINDS.find(([pattern]) => finding.check === "frontal" && pattern.test(finding.message));
   if (kind) return { title: kind[1], advice: NOT_FRONTAL };
-  const [title, advice] = REFUSALS[finding.check] ?? [
-    sentence(finding.message),
-    "The input check refused this image.",
-  ];
+  const [title, advice] = REFUSALS[finding.check] ?? [sentence(finding.message), "The input check refused this image."];
   return { title, advice };
 }
 
@@ -108,8 +89,7 @@ export function explained(record) {
  * @returns {Explanation}
  */
 function turnedWords({ rotate, invert }) {
-  const turned =
-    rotate === 180 ? "is upside down" : rotate ? "lies on its side" : "";
+  const turned = rotate === 180 ? "is upside down" : rotate ? "lies on its side" : "";
   const swapped = invert ? "has black and white swapped" : "";
   return {
     title: `This image ${[turned, swapped].filter(Boolean).join(" and ")}.`,
@@ -123,11 +103,7 @@ function turnedWords({ rotate, invert }) {
  * @param {{rotate: number, invert: boolean}} fix
  */
 export function correctionLabel({ rotate, invert }) {
-  return rotate
-    ? "Rotate and analyze"
-    : invert
-      ? "Invert and analyze"
-      : "Correct and analyze";
+  return rotate ? "Rotate and analyze" : invert ? "Invert and analyze" : "Correct and analyze";
 }
 
 /**
@@ -178,15 +154,10 @@ export function className(name) {
  * @param {Prediction} prediction
  */
 export function zonesSentence(prediction) {
-  const zones = Object.entries(prediction.evidence_zones ?? {}).sort(
-    (one, other) => other[1] - one[1],
-  );
+  const zones = Object.entries(prediction.evidence_zones ?? {}).sort((one, other) => other[1] - one[1]);
   const told = zones.filter(([, share]) => share >= 0.1).slice(0, 3);
   if (!told.length) return "";
-  const parts = told.map(
-    ([zone, share]) =>
-      `${Math.round(100 * share)}% ${zone.replaceAll("_", " ")}`,
-  );
+  const parts = told.map(([zone, share]) => `${Math.round(100 * share)}% ${zone.replaceAll("_", " ")}`);
   return `Evidence for ${className(prediction.predicted_label)}: ${parts.join(", ")}.`;
 }
 
@@ -199,9 +170,7 @@ export function zonesSentence(prediction) {
 export function setSentence(prediction, bundle) {
   if (!bundle?.has_prediction_sets) return "";
   const level = `${Math.round(100 * Number(bundle.prediction_set_level))}%`;
-  const others = prediction.prediction_set
-    .filter((name) => name !== prediction.predicted_label)
-    .map(className);
+  const others = prediction.prediction_set.filter((name) => name !== prediction.predicted_label).map(className);
   if (others.length) return `Not ruled out at ${level}: ${others.join(", ")}.`;
   return `All other classes are ruled out at ${level}.`;
 }

@@ -20,29 +20,11 @@ export async function zip(entries) {
   const directory = [];
   let place = 0;
   for await (const { name, content } of entries) {
-    const bytes =
-      content instanceof Blob
-        ? new Uint8Array(await content.arrayBuffer())
-        : Uint8Array.from(content);
+    const bytes = content instanceof Blob ? new Uint8Array(await content.arrayBuffer()) : Uint8Array.from(content);
     const path = new TextEncoder().encode(name);
     const sum = crc32(bytes);
-    const common = [
-      u16(20),
-      u16(UTF8),
-      u16(0),
-      u16(0),
-      u16(DAY_ONE),
-      u32(sum),
-      u32(bytes.length),
-      u32(bytes.length),
-    ];
-    const local = joined([
-      u32(0x04034b50),
-      ...common,
-      u16(path.length),
-      u16(0),
-      path,
-    ]);
+    const common = [u16(20), u16(UTF8), u16(0), u16(0), u16(DAY_ONE), u32(sum), u32(bytes.length), u32(bytes.length)];
+    const local = joined([u32(0x04034b50), ...common, u16(path.length), u16(0), path]);
     directory.push(
       joined([
         u32(0x02014b50),
@@ -64,16 +46,7 @@ export async function zip(entries) {
   }
   const size = directory.reduce((sum, entry) => sum + entry.length, 0);
   const count = u16(directory.length);
-  const end = joined([
-    u32(0x06054b50),
-    u16(0),
-    u16(0),
-    count,
-    count,
-    u32(size),
-    u32(place),
-    u16(0),
-  ]);
+  const end = joined([u32(0x06054b50), u16(0), u16(0), count, count, u32(size), u32(place), u16(0)]);
   return new Blob([...parts, ...directory, end], { type: "application/zip" });
 }
 
@@ -84,12 +57,7 @@ function u16(value) {
 
 /** @param {number} value */
 function u32(value) {
-  return Uint8Array.of(
-    value & 255,
-    (value >>> 8) & 255,
-    (value >>> 16) & 255,
-    (value >>> 24) & 255,
-  );
+  return Uint8Array.of(value & 255, (value >>> 8) & 255, (value >>> 16) & 255, (value >>> 24) & 255);
 }
 
 /**
