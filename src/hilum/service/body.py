@@ -14,9 +14,9 @@ from hilum.service.problems import ProblemError
 
 FORM = "multipart/form-data"
 FIELD = "files"
+DICOM = "application/dicom"
 RAW_TYPES = (
-    "image/png", "image/jpeg", "image/webp", "image/bmp", "image/tiff", "application/dicom",
-    "application/octet-stream",
+    "image/png", "image/jpeg", "image/webp", "image/bmp", "image/tiff", DICOM, "application/octet-stream",
 )  # fmt: skip
 """Media types of a body that is one file. Its format is recognized by its content."""
 
@@ -61,7 +61,8 @@ async def request_files(request: Request, limit: int) -> AsyncIterator[list[Wait
     """
     media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type in RAW_TYPES:
-        yield [Waiting("image", request.body)]
+        # DICOM without the preamble of PS3.10 is recognized by its suffix alone.
+        yield [Waiting("image.dcm" if media_type == DICOM else "image", request.body)]
         return
     if media_type != FORM:
         expected = ", ".join((FORM, *RAW_TYPES))

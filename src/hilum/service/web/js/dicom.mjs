@@ -143,7 +143,7 @@ function elements(bytes, place, syntax, found) {
       continue;
     }
     const name = NAMES.get(tag);
-    if (name && !found.has(name)) found.set(name, bytes.subarray(body, body + length));
+    if (name && !found.has(name) && body + length <= bytes.length) found.set(name, bytes.subarray(body, body + length));
     place = body + length;
   }
   return place;

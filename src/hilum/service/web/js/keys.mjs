@@ -25,7 +25,7 @@ export const KEYS = [
       ["Shift, Space or middle button + drag", "move the image"],
       ["f, z, + and −", "whole image, one to one, zoom"],
       ["i, r, h", "invert, rotate, flip"],
-      ["0", "window as the model reads it"],
+      ["0", "window as analyzed"],
       ["o, held", "the image alone"],
       ["l, e", "lung outline, evidence"],
       ["1 to 9", "evidence for another class"],

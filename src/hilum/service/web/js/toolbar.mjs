@@ -103,7 +103,7 @@ function displayOf(app) {
 function drawPresets(select, state, record) {
   const image = record && state.images.get(record.key);
   const presets = typeof image === "object" ? (image?.presets ?? []) : [];
-  const names = ["As the model reads it", ...presets.map((window) => window.name), "Full range"];
+  const names = ["As analyzed", ...presets.map((window) => window.name), "Full range"];
   const window = record?.display.window;
   if (window?.name === "Manual") names.push("Manual");
   const key = names.join("\n");
