@@ -5,8 +5,11 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 
 BIN := $(VENV)/bin
+WEB := tests/web
+NPM := cd $(WEB) && PATH="$(abspath $(BIN)):$$PATH" npm
 UV := $(BIN)/uv
 STAMP := $(VENV)/.hilum-setup
+WEB_STAMP := $(WEB)/node_modules/.hilum-setup
 SPELLED := src tests docs benchmarks scripts examples configs Makefile $(wildcard *.md)
 PINNED := --constraint constraints.txt --editable '.[train,serve,dicomweb,parquet,docs,dev]'
 
@@ -29,16 +32,18 @@ docs: setup ## Set up, then build the documentation into build/docs; a warning i
 	@echo 'Wrote build/docs/index.html.'
 
 test: lint ## Set up, lint and run all tests
+	$(NPM) test --silent
 	$(BIN)/python -m pytest
 
 # mypy checks for Python 3.10 from any newer version; on 3.10 itself, NumPy is limited to 2.2, whose stubs are incomplete.
-lint: setup ## Set up, then ruff, codespell and mypy
+lint: setup $(WEB_STAMP) ## Set up, then ruff, codespell and mypy; for the web app tsc, eslint and prettier
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell $(SPELLED)
 	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; \
 	then echo $(BIN)/mypy; $(BIN)/mypy; \
 	else echo 'mypy: left to Python 3.11 and newer'; fi
+	$(NPM) run --silent lint
 
 demo: setup ## Set up, then generate phantoms, train, evaluate, export and predict
 	$(BIN)/python scripts/demo.py
@@ -61,7 +66,7 @@ lock: | $(UV) ## Update constraints.txt to the newest versions allowed by pyproj
 		--annotation-style line --custom-compile-command 'make lock' --quiet --output-file constraints.txt
 
 clean: ## Delete caches and build output; VENV, runs/, demo/ and audit-demo/ are kept
-	rm -rf build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache $(WEB)/node_modules
 	find src tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(UV):
@@ -75,4 +80,8 @@ $(UV):
 $(STAMP): pyproject.toml constraints.txt | $(UV)
 	$(UV) pip install --python $(BIN)/python --build-constraint constraints.txt $(PINNED) || \
 		$(BIN)/python -m pip install --disable-pip-version-check $(PINNED)
+	@touch $@
+
+$(WEB_STAMP): $(WEB)/package-lock.json $(STAMP)
+	$(NPM) ci --no-audit --no-fund --loglevel error
 	@touch $@
