@@ -190,7 +190,9 @@ def test_no_patient_comes_back(client: TestClient, caplog: pytest.LogCaptureFixt
 def test_other_origins_are_allowed_by_name_alone() -> None:
     preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
     with TestClient(create_app(ServeSettings())) as closed:
-        assert "access-control-allow-origin" not in closed.get("/healthz", headers={"Origin": "https://a.example"}).headers
+        assert (
+            "access-control-allow-origin" not in closed.get("/healthz", headers={"Origin": "https://a.example"}).headers
+        )
         assert closed.options("/v1/predict", headers={"Origin": "https://a.example", **preflight}).status_code == 405
     with TestClient(create_app(ServeSettings(cors=("https://a.example",), token="secret"))) as client:
         allowed = client.options("/v1/predict", headers={"Origin": "https://a.example", **preflight})
@@ -236,7 +238,17 @@ def test_the_files_of_the_web_app_name_no_other_host() -> None:
     assert len(texts) >= 30
     for path, text in texts.items():
         text = text.replace('xmlns="http://www.w3.org/2000/svg"', "").replace("^https:\\/\\/", "")
-        for word in ("http:", "https:", "//cdn", "XMLHttpRequest", "import(", "@import url", "url(", "innerHTML", "eval("):
+        for word in (
+            "http:",
+            "https:",
+            "//cdn",
+            "XMLHttpRequest",
+            "import(",
+            "@import url",
+            "url(",
+            "innerHTML",
+            "eval(",
+        ):
             found = re.sub(r'import\("\./\w+\.mjs"\)', "", text)  # of a type, in a comment
             assert word not in found, (path.name, word)
 

@@ -12,7 +12,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from page_driving import chromium, opened, serving, settled, shown, take  # noqa: E402
+from web_driving import chromium, drawn, opened, serving, settled, take  # noqa: E402
 
 _MOST_BYTES = 400_000
 
