@@ -396,9 +396,10 @@ def test_a_token_is_asked_for(browser: Any, tmp_path: Path) -> None:
         context = browser.new_context()
         page = context.new_page()
         page.goto(address)
-        page.get_by_label("Access token").fill("wrong")
+        page.locator("input[type=password]").fill("wrong")
         page.get_by_role("button", name="Continue").click()
-        page.get_by_label("Access token").fill("secret")
+        page.get_by_role("dialog").get_by_role("status").filter(has_text="token").wait_for()
+        page.locator("input[type=password]").fill("secret")
         page.get_by_role("button", name="Continue").click()
         page.get_by_role("button", name="All examples").wait_for()
         take(page, "COVID")
@@ -421,7 +422,7 @@ def test_nothing_runs_over_the_side_of_a_phone(browser: Any, address: str, dark:
                    .filter(one => !one.closest(".tools") && one.getBoundingClientRect().right > 391).length"""
             )
             assert wide == 0
-        page.get_by_role("option").first.click()
+        page.locator("[role=option]").first.click()
         painted(page)
         canvas = page.locator("canvas.main").bounding_box()
         assert canvas["width"] >= 360

@@ -27,6 +27,8 @@ export class App {
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.noticeTimer = undefined;
     this.saved = true;
+    /** Runs once the service has answered. */
+    this.onStart = () => {};
     this.analysis = new Analysis(store, api, (text) => this.notify(text));
     this.queue = new Queue(store, (record) => this.analysis.predict(record), {
       onUnauthorized: () => this.askToken(),
@@ -35,17 +37,19 @@ export class App {
   }
 
   /**
-   * Ask the service what it is; `then` runs once it has answered.
+   * Ask the service what it is; return whether it answered.
    *
-   * @param {() => void} then
+   * @returns {Promise<boolean>}
    */
-  async start(then) {
+  async start() {
     try {
       this.store.set({ bundle: await this.api.bundle() });
-      then();
+      this.onStart();
+      return true;
     } catch (error) {
       if (error instanceof ProblemError && error.isUnauthorized) this.askToken();
       else this.notify("The service cannot be reached.");
+      return false;
     }
   }
 
@@ -53,11 +57,17 @@ export class App {
     this.openDialog("token");
   }
 
-  /** @param {string} token */
+  /**
+   * Use a token from now on; return whether the service accepts it.
+   *
+   * @param {string} token
+   */
   async useToken(token) {
     this.api.token = token;
+    if (!(await this.start())) return false;
     this.closeDialog();
-    await this.start(() => this.queue.resume());
+    this.queue.resume();
+    return true;
   }
 
   /** @param {string} text */

@@ -171,24 +171,16 @@ export class Dialogs {
   }
 
   async token() {
-    const input = element("input", {
-      type: "password",
-      autocomplete: "off",
-      "aria-label": "Access token",
-    });
-    const form = element(
-      "form",
-      {
-        class: "row",
-        onsubmit: (/** @type {Event} */ event) => {
-          event.preventDefault();
-          void this.app.useToken(input.value.trim());
-        },
-      },
-      input,
-      element("button", { type: "submit", class: "primary" }, "Continue"),
-    );
-    return [element("p", {}, "This service requires a token. It is kept until the page is closed."), form];
+    const input = element("input", { type: "password", autocomplete: "off", "aria-label": "Access token" });
+    const words = element("p", { role: "status", class: "muted" });
+    const send = async (/** @type {Event} */ event) => {
+      event.preventDefault();
+      words.textContent = "";
+      if (!(await this.app.useToken(input.value.trim()))) words.textContent = "The service does not accept this token.";
+    };
+    const go = element("button", { type: "submit", class: "primary" }, "Continue");
+    const form = element("form", { class: "row", onsubmit: send }, input, go);
+    return [element("p", {}, "This service requires a token. It is kept until the page is closed."), form, words];
   }
 }
 

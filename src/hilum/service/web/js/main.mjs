@@ -59,7 +59,8 @@ store.subscribe((state) => {
 
 listenToKeys(app, stage, panel.review);
 listenToDrops();
-void app.start(() => welcome.start());
+app.onStart = () => void welcome.start();
+void app.start();
 store.set({});
 Object.assign(window, { hilum: { store } }); // for the console and the tests
 
