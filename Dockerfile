@@ -1,4 +1,4 @@
-# The lean install with the service, the page and DICOMweb: no PyTorch, no compiler, no shell script.
+# The lean install with the service, its web app and DICOMweb: no PyTorch, no compiler, no shell script.
 # docker build -t hilum . && docker run --rm --init -p 127.0.0.1:8000:8000 -e HILUM_TOKEN=... hilum
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /source

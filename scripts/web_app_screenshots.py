@@ -1,4 +1,4 @@
-"""Take the screenshots of the web app for the documentation, with phantoms: ``python scripts/page_screenshots.py``."""
+"""Take the screenshots of the web app for the documentation, with phantoms: ``python scripts/web_app_screenshots.py``."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _MOST_BYTES = 400_000
 
 
 def main() -> None:
-    """Write docs/page.png and docs/page-phone.png."""
+    """Write docs/web_app.png and docs/web_app-phone.png."""
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder) / "log") as address, chromium() as browser:
-        for name, phone in (("page.png", False), ("page-phone.png", True)):
+        for name, phone in (("web_app.png", False), ("web_app-phone.png", True)):
             with opened(browser, address, phone=phone) as page:
-                take(page, "Take all 8")
-                shown(page, "phantom-lung-opacity.png")
-                settled(page)
+                take(page, "All examples")
+                settled(page, 8)
+                page.locator("[role=option]").first.click()
+                drawn(page)
                 page.mouse.move(1, 1)
-                page.wait_for_timeout(1000)  # until the progress bar has disappeared
                 out = ROOT / "docs" / name
                 page.screenshot(path=out)
                 _shrink(out, 0.75 if phone else 1)  # the phone screenshot has twice the resolution

@@ -70,7 +70,7 @@ def test_every_command_is_in_a_group_with_its_whole_line(helps: dict[str, str]) 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_commands_line_is_its_docstrings_first(name: str) -> None:
     functions = vars(import_module(f"hilum.cli.{COMMANDS[name].module}"))
-    called = {"app": "page"}.get(name, name.replace("-", "_"))  # a module's `app` is its Typer
+    called = {"app": "web_app"}.get(name, name.replace("-", "_"))  # a module's `app` is its Typer
     assert (inspect.getdoc(functions[called]) or "").splitlines()[0] == COMMANDS[name].line
 
 

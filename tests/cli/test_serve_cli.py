@@ -1,28 +1,69 @@
-"""``hilum app`` says what is wrong before it serves anything."""
+"""``hilum serve`` and ``hilum app`` report what is wrong before they serve anything."""
 
 from __future__ import annotations
 
 import socket
 import sys
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hilum.cli.serve import TOKEN
+from hilum.service import api
+from hilum.service.settings import ServeSettings
 
-def test_a_bundle_or_an_audit_that_is_none_is_told(hilum: Callable[..., str], tmp_path: Path) -> None:
-    assert "bundle.json" in hilum("app", "--bundle", tmp_path, "--port", "0", code=2)
-    assert "audit report" in hilum("app", "--audit", tmp_path / "audit.json", "--port", "0", code=2)
+COMMANDS = ("serve", "app")
 
 
-def test_a_port_that_is_taken_is_told(hilum: Callable[..., str]) -> None:
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_bundle_or_an_audit_that_is_none_is_reported(
+    hilum: Callable[..., str], tmp_path: Path, command: str
+) -> None:
+    assert "bundle.json" in hilum(command, "--bundle", tmp_path, "--port", "0", code=2)
+    assert "audit report" in hilum(command, "--audit", tmp_path / "audit.json", "--port", "0", code=2)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_port_that_is_taken_is_reported(hilum: Callable[..., str], command: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert f"port {port}" in hilum("app", "--port", port, code=2)
+        assert f"port {port}" in hilum(command, "--port", port, code=2)
 
 
-def test_without_the_extra_it_says_what_to_install(hilum: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "streamlit", None)
-    told = hilum("app", "--port", "0", code=2)
-    assert "streamlit" in told
-    assert 'pip install ".[serve]"' in told
+@pytest.mark.parametrize("command", COMMANDS)
+def test_without_the_extra_it_says_what_to_install(
+    hilum: Callable[..., str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "hilum.service.api", None)
+    assert 'pip install ".[serve]"' in hilum(command, "--port", "0", code=2)
+
+
+def test_the_app_is_the_service_on_this_machine_in_the_browser(
+    hilum: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[ServeSettings] = []
+    opened: list[str] = []
+
+    def run(settings: ServeSettings, announce: Callable[[str], None]) -> None:
+        served.append(settings)
+        announce("http://127.0.0.1:8000")
+
+    def remember(address: str, *more: Any) -> bool:
+        opened.append(address)
+        return True
+
+    monkeypatch.setattr(api, "run", run)
+    monkeypatch.setattr(webbrowser, "open", remember)
+    monkeypatch.setenv(TOKEN, "secret")
+    assert "http://127.0.0.1:8000" in hilum("app", "--max-upload", "7")
+    assert opened == ["http://127.0.0.1:8000"]
+    hilum("app", "--no-browser")
+    hilum("serve", "--cors", "https://a.example", "--cors", "https://b.example", "--host", "0.0.0.0")
+    assert len(opened) == 1
+    assert [settings.host for settings in served] == ["127.0.0.1", "127.0.0.1", "0.0.0.0"]
+    assert served[0].max_upload == 7
+    assert served[0].token is not None
+    assert served[2].cors == ("https://a.example", "https://b.example")

@@ -10,15 +10,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("src", "tests", "docs", "benchmarks", "scripts", "examples", "configs", ".github")
-SUFFIXES = {".py", ".md", ".toml", ".yml", ".yaml", ".j2", ".html", ".js", ".css", ".ipynb"}
+SUFFIXES = {".py", ".md", ".toml", ".yml", ".yaml", ".j2", ".html", ".js", ".mjs", ".css", ".ipynb"}
 FILES = ("Makefile", "Dockerfile", "compose.yaml", "pyproject.toml", ".pre-commit-config.yaml", "CITATION.cff")
 LEFT_OUT = (
     "tests/repository/test_words.py",
     "CHANGELOG.md",  # says what words were replaced
     "src/hilum/default_model",  # written when the packaged model was exported
-    "src/hilum/service/page",  # until the web app is made anew
-    "tests/service/test_page",
-    "tests/page_driving.py",
 )
 
 INSTEAD = {
@@ -62,7 +59,7 @@ def _texts() -> Iterator[tuple[str, str]]:
     found = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.suffix in SUFFIXES]
     for path in sorted({*found, *ROOT.glob("*.md"), *(ROOT / name for name in FILES if (ROOT / name).exists())}):
         name = path.relative_to(ROOT).as_posix()
-        if not name.startswith(LEFT_OUT) and ".egg-info" not in name:
+        if not name.startswith(LEFT_OUT) and ".egg-info" not in name and "node_modules" not in name:
             yield name, path.read_text(encoding="utf-8")
 
 

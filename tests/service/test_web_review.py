@@ -147,7 +147,7 @@ def test_the_export_is_a_dataset_to_evaluate_and_to_train_on(
 
     monkeypatch.chdir(tmp_path)
     hilum("evaluate", "default", data / "review.csv", "--output", "evaluation", "--resamples", "100")
-    predictions = list(csv.DictReader((tmp_path / "evaluation" / "predictions.csv").open()))
+    predictions = list(csv.DictReader(io.StringIO((tmp_path / "evaluation" / "predictions.csv").read_text())))
     assert len(predictions) == 40
     hilum("train", data / "review.csv", "--from-bundle", "default", "--epochs", "1", "--output", "run")
     assert (tmp_path / "run" / "bundle").exists()

@@ -132,7 +132,7 @@ test("the service is called as any client does, with its problems as errors", as
   api.token = "secret";
   const found = await api.predict("x", "application/dicom", true);
   assert.equal(found.predicted_label, "Normal");
-  assert.equal(calls[0][0], "/v1/predict?include=rle&include=cells&include=thumbnail&fix_orientation=true");
+  assert.equal(calls[0][0], "v1/predict?include=rle&include=cells&include=thumbnail&fix_orientation=true");
   const headers = /** @type {Headers} */ (calls[0][1]?.headers);
   assert.equal(headers.get("Content-Type"), "application/dicom");
   assert.equal(headers.get("Authorization"), "Bearer secret");

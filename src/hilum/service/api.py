@@ -114,15 +114,14 @@ def run(settings: ServeSettings, announce: Callable[[str], None] = lambda addres
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
-    bound = bind(settings.host, settings.port)
-    config = uvicorn.Config(
-        create_app(settings),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=settings.shutdown,
-    )
-    host, port = bound.getsockname()[:2]
-    announce(url_of(host, port))
-    with bound:
+    with bind(settings.host, settings.port) as bound:
+        config = uvicorn.Config(
+            create_app(settings),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=settings.shutdown,
+        )
+        host, port = bound.getsockname()[:2]
+        announce(url_of(host, port))
         uvicorn.Server(config).run(sockets=[bound])

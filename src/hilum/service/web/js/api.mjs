@@ -104,7 +104,7 @@ export class Api {
    */
   async predict(content, type, corrects) {
     const fix = corrects ? "&fix_orientation=true" : "";
-    const response = await this.send(`/v1/predict?${INCLUDE}${fix}`, content, type);
+    const response = await this.send(`v1/predict?${INCLUDE}${fix}`, content, type);
     const { results } = await response.json();
     return results[0].prediction;
   }
@@ -121,7 +121,7 @@ export class Api {
   async png(content, type, image, corrects) {
     const fix = corrects ? "&fix_orientation=true" : "";
     return (
-      await this.send(`/v1/predict?include=${image}${fix}`, content, type, {
+      await this.send(`v1/predict?include=${image}${fix}`, content, type, {
         Accept: "image/png",
       })
     ).blob();
@@ -134,7 +134,7 @@ export class Api {
    * @param {string} type
    */
   async image(content, type) {
-    const response = await this.send("/v1/image", content, type);
+    const response = await this.send("v1/image", content, type);
     return {
       facts: JSON.parse(response.headers.get("X-Hilum-Image") ?? "{}"),
       buffer: await response.arrayBuffer(),
@@ -143,18 +143,18 @@ export class Api {
 
   /** @returns {Promise<Bundle>} */
   async bundle() {
-    return (await this.request("/v1/bundle")).json();
+    return (await this.request("v1/bundle")).json();
   }
 
   /** @returns {Promise<string>} */
   async card() {
-    return (await this.request("/v1/bundle/card")).text();
+    return (await this.request("v1/bundle/card")).text();
   }
 
   /** @returns {Promise<any | null>} The audit's summary, or null without one. */
   async audit() {
     try {
-      return await (await this.request("/v1/audit")).json();
+      return await (await this.request("v1/audit")).json();
     } catch (error) {
       if (error instanceof ProblemError && error.problem.status === 404) return null;
       throw error;
@@ -163,7 +163,7 @@ export class Api {
 
   /** @returns {Promise<{name: string, caption: string}[]>} */
   async examples() {
-    return (await this.request("/web/examples")).json();
+    return (await this.request("web/examples")).json();
   }
 
   /**

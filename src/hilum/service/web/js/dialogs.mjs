@@ -99,7 +99,7 @@ export class Dialogs {
         "div",
         { class: "row" },
         button("Forget all reviews", () => this.app.forgetReviews()),
-        element("a", { href: "/docs", target: "_blank", rel: "noreferrer" }, "REST API"),
+        element("a", { href: "docs", target: "_blank", rel: "noreferrer" }, "REST API"),
       ),
     ];
   }

@@ -99,7 +99,7 @@ function axis(place, count) {
 }
 
 /**
- * Return the picture of a map: its bands as RGBA, clear below the first level.
+ * Return a map as RGBA: its bands, clear below the first level.
  *
  * @param {Grid} grid In fractions of the peak.
  */

@@ -46,7 +46,7 @@ export class Welcome {
           "button",
           { type: "button", onclick: () => void this.take([example]) },
           element("img", {
-            src: `/web/examples/${example.name}`,
+            src: `web/examples/${example.name}`,
             alt: "",
             loading: "lazy",
           }),
@@ -60,7 +60,7 @@ export class Welcome {
   async take(examples) {
     const files = await Promise.all(
       examples.map(async ({ name }) => {
-        const blob = await (await this.app.api.request(`/web/examples/${name}`)).blob();
+        const blob = await (await this.app.api.request(`web/examples/${name}`)).blob();
         return { file: new File([blob], name), path: name };
       }),
     );

@@ -47,7 +47,7 @@ const KINDS = [
 ];
 
 /**
- * Return what to say of a file without a prediction.
+ * Return why a file has no prediction, and what to do.
  *
  * @param {ImageRecord} record
  * @returns {Explanation}
