@@ -163,13 +163,17 @@ test("files that are no images are left out, whatever their names", async () => 
     [".hidden/b.png", "x"],
     ["notes.txt", "text"],
     ["scan", Uint8Array.of(0xff, 0xd8, 0xff, 0xe0)],
+    ["Normal/images/c.png", "x"],
+    ["Normal/masks/c.png", "x"],
+    ["review-masks/a.png", "x"],
+    ["masks/only.png", "x"],
   ];
   const { images, others } = await imagesOf(given.map(([path, part]) => ({ file: new File([part], path), path })));
   assert.deepEqual(
     images.map(({ path }) => path),
-    ["a.png", "sub/IM0001", "scan"],
+    ["a.png", "sub/IM0001", "scan", "Normal/images/c.png", "masks/only.png"],
   );
-  assert.equal(others, 3);
+  assert.equal(others, 5);
   assert.equal(mediaType("x", preamble), "application/dicom");
   assert.equal(mediaType("x.DCM", new Uint8Array()), "application/dicom");
   assert.equal(mediaType("x.png", new Uint8Array()), "application/octet-stream");

@@ -111,7 +111,7 @@ export class Dialogs {
       ["What it is", firstSentences((parts.get("") ?? text).replace(/^#.*\n/, ""), 1)],
       ["For", firstItem(parts.get("Intended use"))],
       ["Not for", firstItem(parts.get("Out-of-scope use"))],
-      ["Trained on", firstItem(parts.get("Training and evaluation data"))],
+      ["Trained on", firstItem(parts.get("Training and evaluation data"), 1)],
       ["Beware", firstItem(parts.get("Confounding")) || firstItem(parts.get("Limitations"))],
     ].filter(([, words]) => words);
     const list = items.flatMap(([name, words]) => [element("dt", {}, name), element("dd", {}, words)]);
@@ -185,12 +185,13 @@ export class Dialogs {
 }
 
 /**
- * The first item of a list, or the first two sentences of a text.
+ * The first sentences of a text or of its first list.
  *
  * @param {string | undefined} text
+ * @param {number} [count]
  */
-function firstItem(text) {
+function firstItem(text, count = 2) {
   if (!text) return "";
   const item = text.match(/^[-*] ([\s\S]*?)(?=\n[-*] |\n\n|$)/)?.[1];
-  return firstSentences(item ?? text, 2);
+  return firstSentences(item ?? text, count);
 }

@@ -76,16 +76,30 @@ function below(path) {
 }
 
 /**
- * Return the files that may be images, and how many others there are.
+ * Return the files that may be images, and how many others there are: hidden files, other formats, and lung masks beside
+ * their images.
  *
  * @param {readonly Incoming[]} incoming
  * @returns {Promise<{images: Incoming[], others: number}>}
  */
 export async function imagesOf(incoming) {
-  const visible = incoming.filter(({ path }) => !path.split("/").some((part) => part.startsWith(".")));
+  const folders = new Set(incoming.map(({ path }) => path.slice(0, path.lastIndexOf("/") + 1)));
+  const visible = incoming.filter(({ path }) => !/(^|\/)\./.test(path) && !isMask(path, folders));
   const judged = await Promise.all(visible.map(async (one) => ((await mayBeImage(one)) ? one : null)));
   const images = judged.filter((one) => one !== null);
   return { images, others: incoming.length - images.length };
+}
+
+/**
+ * Whether a file is a mask by its folder: of a review, or `masks/` beside `images/`.
+ *
+ * @param {string} path
+ * @param {Set<string>} folders
+ */
+function isMask(path, folders) {
+  if (/(^|\/)review-masks\//.test(path)) return true;
+  const parent = path.match(/^(.*\/)?masks\/[^/]*$/);
+  return parent !== null && folders.has(`${parent[1] ?? ""}images/`);
 }
 
 /** @param {Incoming} incoming */

@@ -29,7 +29,7 @@ export function firstSentences(text, count) {
   const words = paragraph
     .replace(/\s+/g, " ")
     .replace(/\[([^\]]*)\]\([^)]*\)/g, "$1")
-    .replace(/[*_`]/g, "")
+    .replace(/[*`]/g, "")
     .trim();
   return (words.match(/.*?[.!?](?=\s|$)/g) ?? [words]).slice(0, count).join("").trim();
 }

@@ -292,7 +292,9 @@ function outlineOf(prediction, grid) {
   let lines = outlines.get(key);
   if (!lines) {
     if (!grid && !prediction.mask_rle) return null;
-    lines = grid ? contour(grid, 0.5) : contour(smoothed(coverage(/** @type {any} */ (prediction.mask_rle)), 2), 0.5);
+    lines = grid
+      ? contour(smoothed(grid), 0.5)
+      : contour(smoothed(coverage(/** @type {any} */ (prediction.mask_rle)), 2), 0.5);
     outlines.set(key, lines);
   }
   return lines;

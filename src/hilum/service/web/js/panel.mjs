@@ -45,6 +45,7 @@ export class Panel {
       record?.prediction,
       record?.problem,
       record?.dicom,
+      record?.review?.outline,
       state.evidenceClass,
       state.bundle,
     ];
@@ -106,7 +107,7 @@ export class Panel {
       element("p", { class: "muted" }, setSentence(prediction, state.bundle)),
       this.bars(state, prediction),
       zones && element("p", { class: "zones" }, zones),
-      this.legend(state, prediction),
+      this.legend(state, record, prediction),
       told.length > 0 && element("ul", { class: "warnings" }, ...told.map((text) => element("li", {}, text))),
       details(facts(record, state)),
     ].filter((part) => part instanceof HTMLElement);
@@ -142,12 +143,14 @@ export class Panel {
 
   /**
    * @param {State} state
+   * @param {ImageRecord} record
    * @param {Prediction} prediction
    */
-  legend(state, prediction) {
+  legend(state, record, prediction) {
     const name = state.evidenceClass ?? prediction.predicted_label;
     const picture = pictureOf(prediction, name);
-    const parts = [key("line", "lung outline")];
+    const corrected = record.review?.outline === "corrected";
+    const parts = [key(corrected ? "line corrected" : "line", corrected ? "lung outline, corrected" : "lung outline")];
     if (!picture) parts.push(element("span", { class: "muted" }, "This model gives no evidence."));
     else if (!picture.grid)
       parts.push(element("span", { class: "muted" }, `Too little evidence for ${className(name)} to draw.`));

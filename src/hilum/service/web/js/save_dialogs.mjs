@@ -87,7 +87,7 @@ export function reviews(app) {
       "p",
       {},
       `${found.all} of ${records.length} images reviewed: ${found.agree} agreed, ${found.other} of another class, ` +
-        `${found.not_assessable} not assessable; ${found.outlines} lung outlines.`,
+        `${found.not_assessable} not assessable; lung outlines: ${found.outlines}.`,
     ),
     element(
       "p",
