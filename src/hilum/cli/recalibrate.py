@@ -12,7 +12,7 @@ from rich.table import Table
 from hilum.bundle.default import resolve_bundle
 from hilum.cli.app import examples, new_typer
 from hilum.cli.console import console, say, show_findings
-from hilum.cli.inputs import BundleArgument, ClassesOption, DataArgument, ResamplesOption
+from hilum.cli.inputs import BundleArgument, ClassesOption, DataArgument, ResamplesOption, SeedOption
 from hilum.cli.progress import StepBars
 from hilum.format import metric_title
 from hilum.types import SplitName
@@ -40,6 +40,7 @@ def recalibrate(
         typer.Option(min=0.5, max=0.999, help="Target accuracy on images without abstention; sets the threshold."),
     ] = 0.95,
     resamples: ResamplesOption = 1000,
+    seed: SeedOption = 0,
 ) -> None:
     """Recalibrate a bundle on 100 or more local labeled images, without training.
 
@@ -58,6 +59,7 @@ def recalibrate(
             split=split,
             target_accuracy=target_accuracy,
             resamples=resamples,
+            seed=seed,
             step=Step(steps.begin, show_findings),
         )
     finally:

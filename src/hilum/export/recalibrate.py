@@ -67,6 +67,7 @@ def recalibrate(
     min_images: int = MIN_IMAGES,
     target_accuracy: float = TARGET_ACCURACY,
     resamples: int = 1000,
+    seed: int = 0,
     step: Step | None = None,
 ) -> Recalibration:
     """Refit temperature, quantiles and abstention threshold of a bundle on labeled images, and write a new bundle.
@@ -83,6 +84,7 @@ def recalibrate(
         min_images: Minimum number of labeled images.
         target_accuracy: Target accuracy on the images without abstention, in (0, 1).
         resamples: Bootstrap resamples.
+        seed: Random seed of the folds and of the bootstrap.
         step: Progress callbacks, and callback for findings.
 
     Returns:
@@ -105,18 +107,21 @@ def recalibrate(
     images = {name: int((scores.labels == k).sum()) for k, name in enumerate(scores.class_names)}
     step.found((*_absent_classes(images), *_seen(scores)))
     step.begin("Fitting")
-    return _refit(bundle, scores, index.digest, images, out, target_accuracy, resamples)
+    return _refit(bundle, scores, index.digest, images, out, target_accuracy, resamples, seed)
 
 
-def cross_fitted(logits: FloatArray, labels: NDArray[np.int64], clusters: NDArray[np.int64]) -> FloatArray:
+def cross_fitted(
+    logits: FloatArray, labels: NDArray[np.int64], clusters: NDArray[np.int64], seed: int = 0
+) -> FloatArray:
     """Return logits (N, K), each divided by the temperature fitted on the four folds without its group.
 
-    Groups are assigned to folds by the class of their first image, in a random order (seed 0).
+    Groups are assigned to folds by the class of their first image, in a random order.
 
     Args:
         logits: (N, K) float64.
         labels: (N,) int64.
         clusters: (N,) int64, the group of each image.
+        seed: Random seed of the order.
 
     Raises:
         DataError: There are fewer than 5 groups, or four folds have labels of a single class.
@@ -127,7 +132,7 @@ def cross_fitted(logits: FloatArray, labels: NDArray[np.int64], clusters: NDArra
             f"Expected at least {FOLDS} groups for cross-validation, got {groups.size}.",
             hint="Use images of more patients, or correct the `group` column.",
         )
-    shuffled = np.random.default_rng(0).permutation(groups.size)
+    shuffled = np.random.default_rng(seed).permutation(groups.size)
     order = shuffled[np.argsort(labels[first][shuffled], kind="stable")]
     fold_of_group = np.empty(groups.size, np.int64)
     fold_of_group[order] = np.arange(groups.size) % FOLDS
@@ -203,10 +208,12 @@ def _refit(
     out: Path,
     target_accuracy: float,
     resamples: int,
+    seed: int,
 ) -> Recalibration:
     manifest, logits, labels, clusters = bundle.manifest, logits_of(scores), scores.labels, scores.clusters()
-    before = calibration_figures(logits / manifest.temperature, labels, clusters, resamples=resamples)
-    after = calibration_figures(cross_fitted(logits, labels, clusters), labels, clusters, resamples=resamples)
+    again = {"resamples": resamples, "seed": seed}
+    before = calibration_figures(logits / manifest.temperature, labels, clusters, **again)
+    after = calibration_figures(cross_fitted(logits, labels, clusters, seed), labels, clusters, **again)
     calibration = fit_calibration(scores, digest=digest, target_accuracy=target_accuracy)
     facts: dict[str, Any] = {
         "classes": dict(images),
