@@ -81,6 +81,7 @@ def page_context(
         "overlap": report.overlap_sentence,
         "headline": _headline(report),
         "others": _others(report),
+        "macro_notes": _macro_notes(report),
         "columns_of": [(metric_title(metric, first=True), start) for metric, _, start in _COLUMNS],
         "chance": 1 / max(1, len(report.class_names)),
         "hd95_end": _round_up(max((f.high or f.value or 0 for f in report.figures if f.metric == "hd95"), default=0)),
@@ -128,7 +129,8 @@ def _headline(report: Report) -> dict[str, Any] | None:
     """Balanced accuracy, which does not follow the most frequent class; the mean Dice where there is no label."""
     classes = len(report.class_names)
     if (figure := report.figure("balanced_accuracy")) is not None and figure.value is not None:
-        note = f"Mean recall of {classes} classes. Chance is {1 / classes:.3f} (dashed)."
+        averaged = f"{classes - len(figure.left_out)} of {classes}" if figure.left_out else f"{classes}"
+        note = f"Mean recall of {averaged} classes. Chance is {1 / classes:.3f} (dashed)."
         return {
             "name": metric_title("balanced_accuracy", first=True),
             "figure": figure.model_dump(),
@@ -145,7 +147,7 @@ def _others(report: Report) -> list[dict[str, Any]]:
     head = _headline(report)
     found = [(metric_title(metric, first=True), report.figure(metric)) for metric in _OVERALL]
     return [
-        {"name": name, "figure": figure.model_dump()}
+        {"name": name, "figure": figure.model_dump(), "note": figure.note}
         for name, figure in found
         if figure is not None and head is not None and name != head["name"]
     ]
@@ -175,6 +177,15 @@ def _class_rows(report: Report) -> list[dict[str, Any]]:
         figure = report.figure("recall", name)
         row["n"] = None if figure is None else figure.n
     return [*rows, {"name": "All classes", "total": True, "cells": overall, "n": report.split.labeled}]
+
+
+def _macro_notes(report: Report) -> list[str]:
+    """Name the macro averages that leave classes out or count them as 0, by what they do."""
+    notes: dict[str, list[str]] = {}
+    for figure in report.figures:
+        if figure.source is None and figure.note:
+            notes.setdefault(figure.note, []).append(metric_title(figure.metric))
+    return [f"{', '.join(names)}: {note}." for note, names in notes.items()]
 
 
 def _source_rows(report: Report) -> list[dict[str, Any]]:

@@ -18,9 +18,9 @@ from hilum.metrics.scores import (
     confusion_counts,
     confusion_rates,
     divide,
+    macro_average,
     matthews,
     matthews_by_class,
-    nan_mean,
     one_vs_rest_auc,
     specificity,
     weighted_auc,
@@ -148,14 +148,16 @@ def _classification(scores: Scores, weights: FloatArray) -> Iterator[tuple[Key, 
     rates, spared = confusion_rates(confusion), specificity(confusion)
     areas = one_vs_rest_auc(labels, probabilities, own)  # (R, K)
     ranked = np.stack([average_precision(labels == k, probabilities[:, k], own) for k in range(len(names))], axis=1)
+    present = _present(labels, len(names))
     yield Key("accuracy"), rates.accuracy
-    yield Key("balanced_accuracy"), nan_mean(rates.recall)
+    yield Key("balanced_accuracy"), macro_average(rates.recall, rates.recall, present)
     yield Key("mcc"), matthews(confusion)
     columns = {
         "precision": rates.precision, "specificity": spared, "f1": rates.f1, "roc_auc": areas, "pr_auc": ranked,
     }  # fmt: skip
     for metric, column in columns.items():
-        yield Key(f"macro_{metric}"), nan_mean(column)
+        counted = np.nan_to_num(column) if metric == "precision" else column  # 0 where a class is never predicted
+        yield Key(f"macro_{metric}"), macro_average(counted, rates.recall, present)
     columns |= {
         "recall": rates.recall,
         "balanced_accuracy": (rates.recall + spared) / 2,
@@ -173,10 +175,40 @@ def _within(scores: Scores, weights: FloatArray, source: str, rows: Rows) -> Ite
     confusion = confusion_counts(scores.labels[rows], scores.predicted[rows], len(scores.class_names), weights[:, rows])
     rates = confusion_rates(confusion)
     yield Key("accuracy", None, source), rates.accuracy
-    yield Key("balanced_accuracy", None, source), nan_mean(rates.recall)
+    present = _present(scores.labels[rows], len(scores.class_names))
+    yield Key("balanced_accuracy", None, source), macro_average(rates.recall, rates.recall, present)
     for k, name in enumerate(scores.class_names):
-        if (scores.labels[rows] == k).any():
+        if present[k]:
             yield Key("recall", name, source), rates.recall[:, k]
+
+
+def _present(labels: NDArray[np.int64], classes: int) -> Rows:
+    """Return which of the K classes have an image, (K,) bool."""
+    return np.bincount(labels, minlength=classes) > 0
+
+
+def classes_left_out(scores: Scores, key: Key) -> tuple[str, ...]:
+    """Name the classes without images, which a macro average leaves out; empty for other metrics."""
+    if not _is_macro(key):
+        return ()
+    rows = scores.labeled if key.source is None else scores.labeled & _sources(scores)[key.source]
+    return _named(scores, ~_present(scores.labels[rows], len(scores.class_names)))
+
+
+def classes_as_zero(scores: Scores, key: Key) -> tuple[str, ...]:
+    """Name the classes with images that are never predicted, whose precision the macro precision counts as 0."""
+    if key.metric != "macro_precision":
+        return ()
+    known, classes = scores.labeled, len(scores.class_names)
+    return _named(scores, _present(scores.labels[known], classes) & ~_present(scores.predicted[known], classes))
+
+
+def _is_macro(key: Key) -> bool:
+    return key.class_name is None and (key.metric.startswith("macro_") or key.metric == "balanced_accuracy")
+
+
+def _named(scores: Scores, chosen: Rows) -> tuple[str, ...]:
+    return tuple(name for name, own in zip(scores.class_names, chosen, strict=True) if own)
 
 
 def _contrasts(scores: Scores) -> Iterator[tuple[Key, Rows]]:
