@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from hilum.audit import erasure
 from hilum.audit.erasure import Image, Mask, has_lungs
 from hilum.backends.base import Backend, BackendOutput
-from hilum.bundle.prediction_sets import softmax
+from hilum.bundle.prediction_sets import Temperature, softmax
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError
 from hilum.imaging.preprocess import to_input
@@ -143,7 +143,7 @@ def audit_model(
     clusters: NDArray[np.int64],
     spec: PreprocessSpec,
     *,
-    temperature: float = 1.0,
+    temperature: Temperature = 1.0,
     batch_size: int = 32,
     resamples: int = 1000,
     seed: int = 0,
@@ -163,7 +163,7 @@ def audit_model(
         class_names: K names, the order of the logits.
         clusters: (N,) int64, the group of each image.
         spec: The network's preprocessing.
-        temperature: Logits are divided by it before softmax.
+        temperature: Divisor of the logits before softmax, see hilum.bundle.prediction_sets.softmax.
         batch_size: Images in one forward pass.
         resamples: Bootstrap resamples.
         seed: Seed of the bootstrap and of the choice of backgrounds.

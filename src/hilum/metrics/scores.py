@@ -313,16 +313,10 @@ def nan_mean(values: FloatArray, weights: FloatArray | None = None) -> FloatArra
 
 
 def macro_average(values: FloatArray, recall: FloatArray, present: NDArray[np.bool_]) -> FloatArray:
-    """Return the mean of a metric (..., K) over the classes that are present, (...,).
+    """Return the mean of a metric (..., K) over the classes ``present`` (K,) bool, as (...,).
 
-    The classes do not depend on the weighting, so that all resamples of a split average the same ones. The average is
-    undefined, NaN, where one of them is without weight or undefined. For the macro precision, pass 0 for classes that
-    are never predicted.
-
-    Args:
-        values: (..., K) the metric of each class, NaN if undefined.
-        recall: (..., K) the recall of each class, NaN if the class has no weight.
-        present: (K,) bool, True for classes with an image; at least one.
+    All resamples of a split average the same classes: the mean is NaN where one of them has no weight (its ``recall``
+    (..., K) is NaN) or an undefined value. For the macro precision, pass 0 for classes that are never predicted.
     """
     return np.asarray(np.where(np.isnan(recall), np.nan, values)[..., present].mean(axis=-1))
 

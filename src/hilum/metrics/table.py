@@ -100,7 +100,7 @@ def bounds_of(keys: Iterable[Key]) -> dict[Key, tuple[float, float]]:
 def statistics_of(scores: Scores) -> Callable[[FloatArray], dict[Key, FloatArray]]:
     """Return a function from weights (R, N) to every metric as (R,) float64, with the keys of rests_on."""
     pairs = list(_contrasts(scores))
-    sources = _sources(scores)
+    sources = sources_of(scores)
 
     def statistics(weights: FloatArray) -> dict[Key, FloatArray]:
         found: dict[Key, FloatArray] = {}
@@ -121,7 +121,7 @@ def statistics_of(scores: Scores) -> Callable[[FloatArray], dict[Key, FloatArray
 def rests_on(scores: Scores) -> dict[Key, Rows]:
     """Return the images (N,) bool that each metric depends on."""
     rows: dict[Key, Rows] = {}
-    known, sources = scores.labeled, _sources(scores)
+    known, sources = scores.labeled, sources_of(scores)
     if known.any():
         rows.update({Key(metric): known for metric in OVERALL})
         for k, name in enumerate(scores.class_names):
@@ -191,7 +191,7 @@ def classes_left_out(scores: Scores, key: Key) -> tuple[str, ...]:
     """Name the classes without images, which a macro average leaves out; empty for other metrics."""
     if not _is_macro(key):
         return ()
-    rows = scores.labeled if key.source is None else scores.labeled & _sources(scores)[key.source]
+    rows = scores.labeled if key.source is None else scores.labeled & sources_of(scores)[key.source]
     return _named(scores, ~_present(scores.labels[rows], len(scores.class_names)))
 
 
@@ -216,7 +216,7 @@ def _contrasts(scores: Scores) -> Iterator[tuple[Key, Rows]]:
     for (a, first), (b, second) in combinations(enumerate(scores.class_names), 2):
         both = [scores.labels == a, scores.labels == b]
         everywhere = np.ones(len(scores.files), np.bool_)
-        for source, inside in [(None, everywhere), *_sources(scores).items()]:
+        for source, inside in [(None, everywhere), *sources_of(scores).items()]:
             if all((inside & own).any() for own in both):
                 yield Key("roc_auc", first, source, second), inside & (both[0] | both[1])
 
@@ -256,7 +256,7 @@ def _overlap_rows(scores: Scores, sources: Mapping[str, Rows]) -> Iterator[tuple
                 yield Key(metric, None, source), rows
 
 
-def _sources(scores: Scores) -> dict[str, Rows]:
+def sources_of(scores: Scores) -> dict[str, Rows]:
     """Return the images (N,) of each source; empty if all images come from one source."""
     if len({*scores.sources}) < 2:
         return {}
