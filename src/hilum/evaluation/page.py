@@ -8,6 +8,7 @@ from typing import Any
 
 from hilum.config import PRESETS, list_settings, show_value
 from hilum.document import data_uri, write_document
+from hilum.evaluation.calibration_page import calibration_groups, difference_end
 from hilum.evaluation.failure_images import FailureImages
 from hilum.evaluation.plots.probabilities import diagram_bins
 from hilum.evaluation.report import Figure, Report
@@ -87,6 +88,8 @@ def page_context(
         "hd95_end": _round_up(max((f.high or f.value or 0 for f in report.figures if f.metric == "hd95"), default=0)),
         "conformal": [_prediction_sets(result) for result in content["conformal"]],
         "always": _always_in_a_set(content["conformal"]),
+        "calibration_groups": calibration_groups(content["calibration_within"]),
+        "difference_end": difference_end(content["calibration_within"]),
         "ece_end": _ece_end(content["calibration"]),
         "failures": [{**failure, **_drawings(images.get(failure["file"]))} for failure in content["failures"]],
         "failures_drawn": bool(images),

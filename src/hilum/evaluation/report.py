@@ -194,8 +194,9 @@ class Report(Part):
     """The evaluation of one split.
 
     The parts without a schema here are dataclasses of the modules that compute them, as JSON: ``calibration`` of
-    hilum.metrics.calibration, ``conformal`` of .conformal, ``selective`` of .selective, ``localization`` of
-    hilum.evaluation.localization, ``held_out_sources`` of hilum.evaluation.leave_one_source_out.
+    hilum.metrics.calibration, ``calibration_within`` of .calibration_within, ``conformal`` of .conformal,
+    ``selective`` of .selective, ``localization`` of hilum.evaluation.localization, ``held_out_sources`` of
+    hilum.evaluation.leave_one_source_out.
     """
 
     format: Literal["hilum-report-1"] = "hilum-report-1"
@@ -209,6 +210,7 @@ class Report(Part):
     confusion_matrix: tuple[tuple[int, ...], ...] | None
     contrasts: tuple[Contrast, ...] = ()
     calibration: dict[str, Any] | None = None
+    calibration_within: dict[str, Any] | None = None
     conformal: tuple[dict[str, Any], ...] = ()
     selective: dict[str, Any] | None = None
     localization: dict[str, Any] | None = None

@@ -35,6 +35,7 @@ from hilum.evaluation.report import (
 )
 from hilum.metrics.bootstrap import LEVEL, Interval
 from hilum.metrics.calibration import calibration_result
+from hilum.metrics.calibration_within import calibration_within
 from hilum.metrics.conformal import conformal_results
 from hilum.metrics.scores import Scores, class_metrics, confusion_counts
 from hilum.metrics.selective import selective_result
@@ -101,6 +102,7 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
     again = {"resamples": resamples, "seed": seed}
     known = scores.labeled
     known_logits = scores.logits is not None and bool(known.any())
+    within = calibration_within(scores, calibration, **again) if known_logits else None
     return Report(
         hilum_version=__version__,
         model=evaluated.model,
@@ -112,6 +114,7 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
         confusion_matrix=_confusion_matrix(scores),
         contrasts=tuple(_contrast(scores, key, interval) for key, interval in figures.items() if key.versus),
         calibration=as_json(calibration_result(scores, calibration, **again)) if known_logits else None,
+        calibration_within=None if within is None else as_json(within),
         conformal=tuple(as_json(conformal_results(scores, calibration, **again)))
         if calibration and known.any()
         else (),
@@ -122,6 +125,7 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
             scores,
             same_sources=evaluated.same_sources,
             calibrated=calibration is not None,
+            within=within,
             training_images=None if evaluated.model.kind == "predictions" else evaluated.training_images,
         ),
         failures=failures_of(scores),
