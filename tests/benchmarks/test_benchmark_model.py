@@ -197,10 +197,12 @@ def test_a_model_that_reads_lungs_beside_one_that_reads_the_border(benchmark: Op
     same = shortcuts.differences(a, a, 100)
     assert (same["erased_mean index"].value, same["erased_mean index"].low) == (0, 0)
     lines = shortcuts.rows_of((one, two), apart)
-    assert lines[0]["figure"] == "erased mean"
+    assert lines[0]["figure"] == "erased inpaint"
     assert (lines[0]["baseline"]["value"], lines[0]["model"]["value"]) == (1, 0)
     assert lines[0]["model"]["n"] == 59
-    assert {line["section"] for line in lines} == {"shortcut index", "AUROC", "accuracy"}
+    assert {line["section"] for line in lines} == {"shortcut index", "AUROC", "AUROC, refitted", "accuracy"}
+    (border,) = (one for one in lines if one["section"] == "AUROC, refitted" and one["figure"] == "border only")
+    assert (border["baseline"]["value"], border["model"]["value"], border["difference"]["value"]) == (1, 0.5, -0.5)
 
 
 def test_lungs_stand_in_the_square_of_each_model(benchmark: Open, tmp_path: Path) -> None:
