@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from hilum.audit.model_shortcuts import CHECK, HEADLINE, SWAPPED, audit_model
 from hilum.backends.pytorch import PyTorchBackend
 from hilum.config import Config, load_config
-from hilum.evaluation.localization import EVIDENCE, GRAD_CAM, RANDOM, localization_result, localize
+from hilum.evaluation.localization import EVIDENCE, PRIOR, localization_result, localize
 from hilum.evaluation.localization_table import LocalizationTable
 from hilum.evaluation.measure import Scored, score_records
 from hilum.metrics.table import Key, figures_of
@@ -121,8 +121,13 @@ def pointing(model: torch.nn.Module, data: PreparedData, config: Config, splits:
         )  # fmt: skip
         rows += list(table.rows) if table else []
     found = localization_result(LocalizationTable(tuple(rows)))
-    hits = {method: found.methods[method]["hit"] for method in (EVIDENCE, GRAD_CAM, RANDOM) if method in found.methods}
-    return {"images": found.images, **hits}
+    hits = {method: own["hit"] for method, own in found.methods.items() if "hit" in own}
+    less = {
+        f"{each.method} less {each.against}": each.difference
+        for each in found.differences
+        if each.measure == "hit" and (each.method, each.against) == (EVIDENCE, PRIOR)
+    }
+    return {"images": found.images, **hits, **less}
 
 
 def measured(config: Config, data: PreparedData, train: CachedDataset, limit: int) -> dict[str, Any]:

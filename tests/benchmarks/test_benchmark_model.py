@@ -99,7 +99,15 @@ def _table(hits: dict[str, list[float]]) -> LocalizationTable:
 
 def test_the_pointing_game_is_paired_also_with_the_baseline(benchmark: Open) -> None:
     a = _table({"grad-cam": [0, 0, 1, 0], "random in lung": [0.3] * 4})
-    b = _table({"evidence": [1, 1, 1, 0], "grad-cam": [1, 0, 0, 0], "random in lung": [0.4] * 4})
+    b = _table(
+        {
+            "evidence, predicted class": [0, 1, 1, 0],
+            "evidence": [1, 1, 1, 0],
+            "grad-cam": [1, 0, 0, 0],
+            "location prior": [1, 0, 1, 0],
+            "random in lung": [0.4] * 4,
+        }
+    )
     lines = benchmark("model").pointing_rows(a, b, 100)
     found = {(line["section"], line["figure"]): line for line in lines}
     every = "pointing game, regions and boxes"
@@ -108,6 +116,10 @@ def test_the_pointing_game_is_paired_also_with_the_baseline(benchmark: Open) -> 
     assert found[every, "evidence less grad-cam"]["model"]["value"] == 0.5
     assert found[every, "evidence less random in lung"]["model"]["value"] == pytest.approx(0.35)
     assert found[every, "evidence less grad-cam of the baseline"]["model"]["value"] == 0.5
+    assert found[every, "location prior"]["model"]["value"] == 0.5
+    assert found[every, "evidence less location prior"]["model"]["value"] == 0.25
+    assert found[every, "evidence, predicted class less location prior"]["model"]["value"] == 0
+    assert (every, "evidence, predicted class less random in lung") not in found
     assert found["pointing game, boxes", "evidence"]["model"]["value"] == 0.5
     assert found["pointing game, region", "evidence less grad-cam of the baseline"]["model"]["n"] == 2
     with pytest.raises(SystemExit):

@@ -121,27 +121,29 @@ def _without_lungs(model: ModelShortcuts, treatment: str) -> str:
     if score.index is None or np.isnan(score.index.value):
         measure = "balanced accuracy"
     if index.value > 0:
-        kept = f"keeps {_interval(index, percent=True)} of its gain in {measure} over a guess"
+        kept = f"keeps {_interval(index, percent=True, with_n=False)} of its gain in {measure} over a guess"
     else:
-        kept = f"has no more {measure} than a guess, shortcut index {_interval(index)},"
-    return f"with the lungs {ERASED[treatment]} it {kept} and {_told(score)}"
+        kept = f"has no more {measure} than a guess, shortcut index {_interval(index, with_n=False)},"
+    told = _told(score)
+    if score.information_kept is not None:
+        share = _interval(score.information_kept, percent=True, with_n=False)
+        told += f", which keep {share} of what they tell of the class"
+    return f"with the lungs {ERASED[treatment]} it {kept} and {told}"
 
 
 def _told(score: TreatedScore) -> str:
     """How well the classes can be told apart by the model, and by its outputs."""
-    told = f"an AUROC of {_interval(score.auc)}"
-    if score.refitted_auc is not None:
-        told += f", refitted to its outputs {_interval(score.refitted_auc)}"
-    if score.information_kept is not None:
-        told += f", which keep {_interval(score.information_kept, percent=True)} of what they tell of the class"
-    return told
+    refit = "" if score.refitted_auc is None else f", refitted to its outputs {_interval(score.refitted_auc)}"
+    return f"an AUROC of {_interval(score.auc, with_n=score.refitted_auc is None)}{refit}"
 
 
-def _interval(auc: Interval, *, percent: bool = False) -> str:
+def _interval(auc: Interval, *, percent: bool = False, with_n: bool = True) -> str:
     digits = 0 if percent else 2
     spread = bounds(auc, digits, percent=percent)
-    interval = f"95% CI {spread}, " if spread else ""
-    return f"{number(auc.value, digits, percent=percent)} ({interval}n = {count(auc.n)})"
+    parts = [f"95% CI {spread}"] if spread else []
+    parts += [f"n = {count(auc.n)}"] if with_n else []
+    value = number(auc.value, digits, percent=percent)
+    return f"{value} ({', '.join(parts)})" if parts else value
 
 
 def _or(words: Sequence[str]) -> str:

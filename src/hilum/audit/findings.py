@@ -177,8 +177,9 @@ def judge(result: ModelShortcuts) -> Judgment:
 
     An error where the headline's lower bound is above ERROR_INDEX and CHECK confirms it, by an AUROC above 0.5 or a
     refitted one above WARNING_AUC, or where the outputs keep ERROR_INFORMATION by every way that leaves nothing of the
-    lungs. A warning where one of these ways shows an index above WARNING_INDEX or an AUROC above WARNING_AUC, the
-    refitted one included. Blurred lungs keep their density, so that what they show is no finding, but excludes nothing.
+    lungs. A warning where one of these ways shows an index, balanced or not, above WARNING_INDEX, or an AUROC, refitted
+    or not, above WARNING_AUC. Blurred lungs keep their density, so that what they show is no finding, but excludes
+    nothing.
     """
     bare = [result.score(name) for name in ERASURES if name != BLURRED]
     check, index = result.score(CHECK), best_index(result.score(HEADLINE))
@@ -223,7 +224,8 @@ def refitted_low(score: TreatedScore) -> float:
 
 
 def _knows(score: TreatedScore) -> bool:
-    return best_index(score).low > WARNING_INDEX or max(score.auc.low, refitted_low(score)) > WARNING_AUC
+    indices = [index.low for index in (score.index, score.balanced_index) if index is not None]
+    return any(low > WARNING_INDEX for low in indices) or max(score.auc.low, refitted_low(score)) > WARNING_AUC
 
 
 def _index_finding(result: ModelShortcuts) -> Finding:
@@ -241,11 +243,9 @@ def _index_finding(result: ModelShortcuts) -> Finding:
         return Finding("model_shortcut", "warning", message)
     found = judge(result)
     erased = f"With the lungs in-painted the accuracy on {images} is {_share(score.accuracy)}; {majority}."
-    figures = [f"{ERASED[name]} {_figure(result.score(name).auc)}" for name in ERASURES]
-    sentences = [erased, f"{word} {_figure(index)}: {found.meaning}", f"AUROC with the lungs {', '.join(figures)}."]
-    refits = {name: result.score(name).refitted_auc for name in ERASURES}
-    if told := [f"{ERASED[name]} {_figure(auc)}" for name, auc in refits.items() if auc is not None]:
-        sentences.append(f"AUROC of a classifier refitted to its outputs: {', '.join(told)}.")
+    ways = "; ".join(f"{ERASED[name]} {_aucs(result.score(name))}" for name in ERASURES)
+    refit = ", and of a classifier refitted to the outputs" if score.refitted_auc is not None else ""
+    sentences = [erased, f"{word} {_figure(index)}: {found.meaning}", f"AUROC without lungs{refit}: {ways}."]
     intact = result.score("intact").information
     if score.information is not None and intact is not None:
         sentences.append(
@@ -255,15 +255,19 @@ def _index_finding(result: ModelShortcuts) -> Finding:
     return Finding("model_shortcut", found.severity, " ".join(sentences))
 
 
+def _aucs(score: TreatedScore) -> str:
+    return ", ".join(_figure(auc) for auc in (score.auc, score.refitted_auc) if auc is not None)
+
+
 def _border_finding(result: ModelShortcuts) -> Iterator[Finding]:
     score = result.score("border_only")
     if max(score.auc.low, refitted_low(score)) > WARNING_AUC:
         message = (
-            f"Given the border of the image alone, the model tells the classes apart with AUROC {_figure(score.auc)} "
-            f"and accuracy {_share(score.accuracy)} on {result.images:,} images"
+            f"Given the border of the image alone, the model has AUROC {_figure(score.auc)} and accuracy "
+            f"{_share(score.accuracy)} on {result.images:,} images"
         )
         if score.refitted_auc is not None:
-            message += f", a classifier refitted to its outputs with AUROC {_figure(score.refitted_auc)}"
+            message += f"; a classifier refitted to its outputs has AUROC {_figure(score.refitted_auc)}"
         yield Finding("border_alone", "warning", f"{message}.")
 
 
