@@ -32,6 +32,7 @@ TITLES = {
     "nll": "negative log-likelihood (nats)",
     "hit": "pointing game",
     "energy": "share in the target",
+    "iou_area": "IoU at the target's area",
     "inside_lung": "share inside the lung",
 }
 """Metric key, as in ``report.json``, to its title within a sentence."""

@@ -10,6 +10,7 @@ from hilum.config import PRESETS, list_settings, show_value
 from hilum.document import data_uri, write_document
 from hilum.evaluation.calibration_page import calibration_groups, difference_end
 from hilum.evaluation.failure_images import FailureImages
+from hilum.evaluation.localization_table import MEASURES
 from hilum.evaluation.plots.probabilities import diagram_bins
 from hilum.evaluation.report import Figure, Report
 from hilum.format import metric_title, split_title
@@ -277,15 +278,27 @@ def _localization(content: Mapping[str, Any] | None) -> dict[str, Any] | None:
             for kind, rows in kinds.items()
         ],
         "identical": _identical(content["differences"]),
-        "differences": [{**row, "name": metric_title(row["measure"], first=True)} for row in content["differences"]],
+        "differences": _differences(content),
     }
+
+
+def _differences(content: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The differences ``shown``, those of the headline in the measures without a threshold, and the ``folded`` rest."""
+    parts: dict[str, list[dict[str, Any]]] = {"shown": [], "folded": []}
+    headline = content.get("headline")  # absent from the files of earlier versions
+    for row in content["differences"]:
+        shown = headline is None or (row["method"] == headline and row["measure"] in ("hit", "energy", "iou_area"))
+        parts["shown" if shown else "folded"].append({**row, "name": metric_title(row["measure"], first=True)})
+    return {key: sorted(rows, key=lambda row: MEASURES.index(row["measure"])) for key, rows in parts.items()}
 
 
 def _identical(differences: list[dict[str, Any]]) -> list[str]:
     """The methods whose map equals the evidence on every image, as Grad-CAM's does for a linear classifier."""
-    others = dict.fromkeys(row["against"] for row in differences)
-    values = {name: [row["difference"] for row in differences if row["against"] == name] for name in others}
-    return [name for name, own in values.items() if all(v["value"] == v["low"] == 0 for v in own)]
+    pairs = dict.fromkeys((row["method"], row["against"]) for row in differences)
+    values = {
+        pair: [row["difference"] for row in differences if (row["method"], row["against"]) == pair] for pair in pairs
+    }
+    return [pair[1] for pair, own in values.items() if all(v["value"] == v["low"] == 0 for v in own)]
 
 
 def _settings(report: Report) -> list[dict[str, Any]]:
