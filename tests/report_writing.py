@@ -51,7 +51,7 @@ def made_up_scores(count: int = 120, class_names: tuple[str, ...] = NAMES, *, se
         iou=dice / (2 - dice),
         split="test",
         logits=logits,
-        hd95=10 * (1 - dice),
+        hd95_share=10 * (1 - dice),
     )
 
 
