@@ -90,9 +90,7 @@ class MultiTaskLoss:
         """
         return self._cross_entropy(logits, label, None if self._config.keep_prior else self._class_weights)
 
-    def _cross_entropy(
-        self, logits: torch.Tensor, label: torch.Tensor, weights: torch.Tensor | None
-    ) -> torch.Tensor:
+    def _cross_entropy(self, logits: torch.Tensor, label: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
         """Return the weighted sum over the labeled examples divided by their number, not by the sum of their weights.
 
         The sum of weights differs from batch to batch, so that dividing by it would weight rare classes less.
