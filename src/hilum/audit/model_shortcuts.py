@@ -282,7 +282,7 @@ class _Answers(NamedTuple):
     folds: refit.Folds | None
 
 
-def _answers(logits: dict[str, FloatArray], temperature: float, folds: refit.Folds | None) -> _Answers:
+def _answers(logits: dict[str, FloatArray], temperature: Temperature, folds: refit.Folds | None) -> _Answers:
     own = {name: softmax(values, temperature) for name, values in logits.items()}
     names = [name for name in logits if name not in (SWAPPED, SWAPPED_SAME)]
     refitted = {} if folds is None else {name: refit.refitted(logits[name], folds) for name in names}

@@ -21,6 +21,7 @@ from hilum.metrics.scores import (
     macro_average,
     matthews,
     matthews_by_class,
+    nan_mean,
     one_vs_rest_auc,
     specificity,
     weighted_auc,
