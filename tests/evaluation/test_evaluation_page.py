@@ -212,6 +212,25 @@ def test_localization_shows_each_measure_of_each_method(report: Report, tmp_path
     assert "evidence less grad-cam 0.140 0.090–0.190" in text
 
 
+def test_differences_of_the_headline_are_shown_and_the_others_folded(report: Report, tmp_path: Path) -> None:
+    names = ("evidence, predicted class", "evidence")
+    rows = [
+        {"measure": measure, "method": name, "against": "location prior", "difference": estimate(value)}
+        for name, value in zip(names, (0.07, 0.21), strict=True)
+        for measure in ("dice", "hit")
+    ]
+    found = {
+        "images": 40, "headline": names[0], "kinds": {"region": 40}, "by_kind": {}, "differences": rows,
+        "methods": {name: {"hit": estimate(0.6)} for name in names},
+    }  # fmt: skip
+    html = _page(report.model_copy(update={"localization": found}), tmp_path)
+    section = html[html.index('<section id="localization">') :]
+    folded = section[section.index("<details>") : section.index("</details>")]
+    assert section.count("<b>0.070</b>") == section.count("<b>0.210</b>") == 2
+    assert folded.count("<b>0.070</b>") == 1  # Dice
+    assert folded.count("<b>0.210</b>") == 2
+
+
 def test_figures_stand_below_their_headings(report: Report, tmp_path: Path) -> None:
     html = _page(report, tmp_path)
     table = html[html.index("<table") : html.index("</table>")]

@@ -47,7 +47,9 @@ COMMANDS = {
         "evaluate", "Evaluation", "Evaluate a run or a bundle, with confidence intervals, and write a report."
     ),
     "compare": Command(
-        "compare", "Evaluation", "Compare two models on the same images by one primary metric; the others are adjusted for their number."
+        "compare",
+        "Evaluation",
+        "Compare two models on the same images by one primary metric; the others are adjusted for their number.",
     ),
     "recalibrate": Command(
         "recalibrate", "Evaluation", "Recalibrate a bundle on 100 or more local labeled images, without training."

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hilum.backends.base import Backend, BackendOutput
 from hilum.bundle.calibration import Calibration
-from hilum.bundle.prediction_sets import softmax
+from hilum.bundle.prediction_sets import Temperature, softmax
 from hilum.bundle.training_hashes import KnownImages
 from hilum.config import PreprocessSpec
 from hilum.data.cache import Cache, cache_folder, open_cache
@@ -62,9 +62,9 @@ class Subject:
     known: KnownImages = field(default_factory=KnownImages)
 
     @property
-    def temperature(self) -> float:
+    def temperature(self) -> Temperature:
         """The divisor of the logits before softmax."""
-        return 1.0 if self.calibration is None else self.calibration.temperature
+        return 1.0 if self.calibration is None else self.calibration.applied_temperature
 
 
 def score(
@@ -195,7 +195,7 @@ def score_records(
     spec: PreprocessSpec,
     *,
     split: str,
-    temperature: float = 1.0,
+    temperature: Temperature = 1.0,
     mask_threshold: float = 0.5,
     keep_lungs: bool = False,
     distances: bool = True,
@@ -212,7 +212,7 @@ def score_records(
         class_names: K names, in the order of the logits.
         spec: The preprocessing.
         split: Name of the split.
-        temperature: Divisor of the logits before softmax.
+        temperature: Divisor of the logits before softmax, see hilum.bundle.prediction_sets.softmax.
         mask_threshold: A pixel is lung where its probability is above this.
         keep_lungs: Whether to keep the masks, N x S x S bytes.
         distances: Whether to measure Hausdorff distances, which needs MONAI.

@@ -18,6 +18,7 @@ from hilum.metrics.scores import (
     confusion_counts,
     confusion_rates,
     divide,
+    macro_average,
     matthews,
     matthews_by_class,
     nan_mean,
@@ -103,8 +104,8 @@ def bounds_of(keys: Iterable[Key]) -> dict[Key, tuple[float, float]]:
 def statistics_of(scores: Scores) -> Callable[[FloatArray], dict[Key, FloatArray]]:
     """Return a function from weights (R, N) to every metric as (R,) float64, with the keys of rests_on."""
     pairs = list(_contrasts(scores))
+    sources = sources_of(scores)
     averaged = within_sources(scores)
-    sources = _sources(scores)
 
     def statistics(weights: FloatArray) -> dict[Key, FloatArray]:
         found: dict[Key, FloatArray] = {}
@@ -127,7 +128,7 @@ def statistics_of(scores: Scores) -> Callable[[FloatArray], dict[Key, FloatArray
 def rests_on(scores: Scores) -> dict[Key, Rows]:
     """Return the images (N,) bool that each metric depends on."""
     rows: dict[Key, Rows] = {}
-    known, sources = scores.labeled, _sources(scores)
+    known, sources = scores.labeled, sources_of(scores)
     if known.any():
         rows.update({Key(metric): known for metric in OVERALL})
         for k, name in enumerate(scores.class_names):
@@ -156,14 +157,16 @@ def _classification(scores: Scores, weights: FloatArray) -> Iterator[tuple[Key, 
     rates, spared = confusion_rates(confusion), specificity(confusion)
     areas = one_vs_rest_auc(labels, probabilities, own)  # (R, K)
     ranked = np.stack([average_precision(labels == k, probabilities[:, k], own) for k in range(len(names))], axis=1)
+    present = _present(labels, len(names))
     yield Key("accuracy"), rates.accuracy
-    yield Key("balanced_accuracy"), nan_mean(rates.recall)
+    yield Key("balanced_accuracy"), macro_average(rates.recall, rates.recall, present)
     yield Key("mcc"), matthews(confusion)
     columns = {
         "precision": rates.precision, "specificity": spared, "f1": rates.f1, "roc_auc": areas, "pr_auc": ranked,
     }  # fmt: skip
     for metric, column in columns.items():
-        yield Key(f"macro_{metric}"), nan_mean(column)
+        counted = np.nan_to_num(column) if metric == "precision" else column  # 0 where a class is never predicted
+        yield Key(f"macro_{metric}"), macro_average(counted, rates.recall, present)
     columns |= {
         "recall": rates.recall,
         "balanced_accuracy": (rates.recall + spared) / 2,
@@ -181,10 +184,40 @@ def _within(scores: Scores, weights: FloatArray, source: str, rows: Rows) -> Ite
     confusion = confusion_counts(scores.labels[rows], scores.predicted[rows], len(scores.class_names), weights[:, rows])
     rates = confusion_rates(confusion)
     yield Key("accuracy", None, source), rates.accuracy
-    yield Key("balanced_accuracy", None, source), nan_mean(rates.recall)
+    present = _present(scores.labels[rows], len(scores.class_names))
+    yield Key("balanced_accuracy", None, source), macro_average(rates.recall, rates.recall, present)
     for k, name in enumerate(scores.class_names):
-        if (scores.labels[rows] == k).any():
+        if present[k]:
             yield Key("recall", name, source), rates.recall[:, k]
+
+
+def _present(labels: NDArray[np.int64], classes: int) -> Rows:
+    """Return which of the K classes have an image, (K,) bool."""
+    return np.bincount(labels, minlength=classes) > 0
+
+
+def classes_left_out(scores: Scores, key: Key) -> tuple[str, ...]:
+    """Name the classes without images, which a macro average leaves out; empty for other metrics."""
+    if not _is_macro(key):
+        return ()
+    rows = scores.labeled if key.source is None else scores.labeled & sources_of(scores)[key.source]
+    return _named(scores, ~_present(scores.labels[rows], len(scores.class_names)))
+
+
+def classes_as_zero(scores: Scores, key: Key) -> tuple[str, ...]:
+    """Name the classes with images that are never predicted, whose precision the macro precision counts as 0."""
+    if key.metric != "macro_precision":
+        return ()
+    known, classes = scores.labeled, len(scores.class_names)
+    return _named(scores, _present(scores.labels[known], classes) & ~_present(scores.predicted[known], classes))
+
+
+def _is_macro(key: Key) -> bool:
+    return key.class_name is None and (key.metric.startswith("macro_") or key.metric == "balanced_accuracy")
+
+
+def _named(scores: Scores, chosen: Rows) -> tuple[str, ...]:
+    return tuple(name for name, own in zip(scores.class_names, chosen, strict=True) if own)
 
 
 def _contrasts(scores: Scores) -> Iterator[tuple[Key, Rows]]:
@@ -192,7 +225,7 @@ def _contrasts(scores: Scores) -> Iterator[tuple[Key, Rows]]:
     for (a, first), (b, second) in combinations(enumerate(scores.class_names), 2):
         both = [scores.labels == a, scores.labels == b]
         everywhere = np.ones(len(scores.files), np.bool_)
-        for source, inside in [(None, everywhere), *_sources(scores).items()]:
+        for source, inside in [(None, everywhere), *sources_of(scores).items()]:
             if all((inside & own).any() for own in both):
                 yield Key("roc_auc", first, source, second), inside & (both[0] | both[1])
 
@@ -242,7 +275,7 @@ def _overlap_rows(scores: Scores, sources: Mapping[str, Rows]) -> Iterator[tuple
                 yield Key(metric, None, source), rows
 
 
-def _sources(scores: Scores) -> dict[str, Rows]:
+def sources_of(scores: Scores) -> dict[str, Rows]:
     """Return the images (N,) of each source; empty if all images come from one source."""
     if len({*scores.sources}) < 2:
         return {}
