@@ -1,6 +1,6 @@
 """Measure how often `hilum compare` calls one of two equally good models better, and how often the better of two.
 
-    python benchmarks/winners.py                     1,000 pairs of models of each kind, 1,000 resamples each
+    python benchmarks/winners.py                     1,000 equal and 300 different pairs of models, 1,000 resamples each
     python benchmarks/winners.py --processes 2 --json benchmarks/results/winners.json
 
 A test set has 240 patients with 1 to 5 images (about 560 images) of four uneven classes, the rarest with 24 patients,
@@ -138,10 +138,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def run(kind: Kind, pairs: int, resamples: int, processes: int) -> dict[str, Any]:
+def run(kind: Kind, pairs: int, margin: float, resamples: int, processes: int) -> dict[str, Any]:
     """All pairs of a kind."""
-    difference = true_difference(kind) if kind.signal != 1 else 0.0
-    work = partial(simulate, kind=kind, margin=difference or 0.02, resamples=resamples)
+    work = partial(simulate, kind=kind, margin=margin, resamples=resamples)
     if processes > 1:
         with get_context("spawn").Pool(processes) as pool:
             found = list(pool.imap_unordered(work, range(pairs), chunksize=5))
@@ -153,7 +152,7 @@ def run(kind: Kind, pairs: int, resamples: int, processes: int) -> dict[str, Any
 
     return {
         "kind": kind.name,
-        "true_difference": difference,
+        "pairs": pairs,
         "figures": max(one["figures"] for one in found),
         "primary": share(*(one["primary"] is not None for one in found)),
         "primary_wrong": share(*(one["primary"] == "A" for one in found)),
@@ -169,15 +168,17 @@ def run(kind: Kind, pairs: int, resamples: int, processes: int) -> dict[str, Any
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=1000, help="simulated pairs of models of each kind")
+    parser.add_argument("--pairs", type=int, default=1000, help="simulated pairs of equally good models")
+    parser.add_argument("--different", type=int, default=300, metavar="N", help="simulated pairs of different models")
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the shares: benchmarks/results/winners.json")
     arguments = parser.parse_args()
-    results = [run(kind, arguments.pairs, arguments.resamples, arguments.processes) for kind in KINDS]
-    settings = {"pairs": arguments.pairs, "resamples": arguments.resamples, "patients": int(PATIENTS.sum())}
-    publish("winners", settings | {"level": ALPHA, "kinds": results}, arguments.json)
-    equal, different = results
+    margin = true_difference(KINDS[1])
+    again = {"margin": margin, "resamples": arguments.resamples, "processes": arguments.processes}
+    equal, different = run(KINDS[0], arguments.pairs, **again), run(KINDS[1], arguments.different, **again)
+    settings = {"resamples": arguments.resamples, "patients": int(PATIENTS.sum()), "margin": margin, "level": ALPHA}
+    publish("winners", settings | {"kinds": [equal, different]}, arguments.json)
     claimed = {
         "primary": equal["primary"],
         "any": equal["any"],
