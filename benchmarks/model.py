@@ -104,7 +104,7 @@ def subset(scores: Scores, rows: NDArray[np.bool_]) -> Scores:
     return replace(
         scores, files=names(scores.files), groups=names(scores.groups), sources=names(scores.sources),
         labels=numbers(scores.labels), probabilities=numbers(scores.probabilities), logits=numbers(scores.logits),
-        dice=numbers(scores.dice), iou=numbers(scores.iou), hd95=numbers(scores.hd95),
+        dice=numbers(scores.dice), iou=numbers(scores.iou), hd95_share=numbers(scores.hd95_share),
     )  # fmt: skip
 
 

@@ -222,7 +222,7 @@ def _scores_of(scores: Scores, rows: NDArray[np.int64], logits: FloatArray, temp
     return replace(
         scores, files=tuple(scores.files[row] for row in rows), labels=scores.labels[rows], logits=logits,
         probabilities=softmax(logits, temperature), groups=tuple(scores.groups[row] for row in rows),
-        sources=(None,) * rows.size, dice=nothing, iou=nothing, hd95=None,
+        sources=(None,) * rows.size, dice=nothing, iou=nothing, hd95_share=None,
     )  # fmt: skip
 
 

@@ -23,9 +23,11 @@ from hilum.evaluation.report import (
     SplitFacts,
     SplitRef,
 )
+from hilum.metrics.calibration_within import calibration_within
 from hilum.metrics.scores import Scores, confusion_counts
 from hilum.metrics.table import figures_of
 from hilum.phantoms.chest import draw_phantom
+from hilum.storage import as_json
 
 NAMES = ("COVID", "Normal & well", "Viral Pneumonia")
 
@@ -49,7 +51,7 @@ def made_up_scores(count: int = 120, class_names: tuple[str, ...] = NAMES, *, se
         iou=dice / (2 - dice),
         split="test",
         logits=logits,
-        hd95=10 * (1 - dice),
+        hd95_share=10 * (1 - dice),
     )
 
 
@@ -123,6 +125,7 @@ def trust_parts() -> dict[str, Any]:
     ]
     return {
         "calibration": {"temperature": 1.37, "before": state, "after": {**state, "ece": estimate(0.04, 0.03)}},
+        "calibration_within": as_json(calibration_within(made_up_scores(), None, resamples=20)),
         "conformal": levels,
         "selective": {
             "coverage": [0.25, 0.5, 0.75, 1.0],

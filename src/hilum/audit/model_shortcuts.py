@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from hilum.audit import erasure, refit
 from hilum.audit.erasure import Image, Mask, has_lungs
 from hilum.backends.base import Backend, BackendOutput
-from hilum.bundle.prediction_sets import softmax
+from hilum.bundle.prediction_sets import Temperature, softmax
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError
 from hilum.imaging.preprocess import to_input
@@ -165,7 +165,7 @@ def audit_model(
     clusters: NDArray[np.int64],
     spec: PreprocessSpec,
     *,
-    temperature: float = 1.0,
+    temperature: Temperature = 1.0,
     trained_on: tuple[str, ...] | None = None,
     batch_size: int = 32,
     resamples: int = 1000,
@@ -186,7 +186,7 @@ def audit_model(
         class_names: K names, the order of the logits.
         clusters: (N,) int64, the group of each image.
         spec: The network's preprocessing.
-        temperature: Logits are divided by it before softmax.
+        temperature: Divisor of the logits before softmax, see hilum.bundle.prediction_sets.softmax.
         trained_on: The result of trained_treatments.
         batch_size: Images in one forward pass.
         resamples: Bootstrap resamples.
@@ -282,7 +282,7 @@ class _Answers(NamedTuple):
     folds: refit.Folds | None
 
 
-def _answers(logits: dict[str, FloatArray], temperature: float, folds: refit.Folds | None) -> _Answers:
+def _answers(logits: dict[str, FloatArray], temperature: Temperature, folds: refit.Folds | None) -> _Answers:
     own = {name: softmax(values, temperature) for name, values in logits.items()}
     names = [name for name in logits if name not in (SWAPPED, SWAPPED_SAME)]
     refitted = {} if folds is None else {name: refit.refitted(logits[name], folds) for name in names}

@@ -248,7 +248,7 @@ def _model(
     cache = open_cache(records, spec, cache_folder(), progress=step.begin(f"Decoding {name} images"))
     parts.findings += _seen(bundle, index, records, cache.images, step.begin("Looking for training images"))
     lungs = _lungs(backend, cache, spec, manifest.mask_threshold, step.begin("Segmenting lungs"))
-    settings: dict[str, Any] = {"temperature": manifest.temperature, "resamples": resamples, "seed": seed}
+    settings: dict[str, Any] = {"temperature": manifest.applied_temperature, "resamples": resamples, "seed": seed}
     if not has_lungs(lungs).any():
         parts.not_run["model"] = "No image has a mask, and the model finds no lungs: there is nothing to erase."
     else:
