@@ -37,7 +37,7 @@ from hilum.evaluation.compare import compare
 from hilum.evaluation.measure import score_records
 from hilum.format import metric_title
 from hilum.imaging.preprocess import fit_mask
-from hilum.metrics.bootstrap import Interval, bootstrap
+from hilum.metrics.bootstrap import bootstrap
 from hilum.metrics.scores import FloatArray, Scores, divide
 from hilum.storage import as_json
 from hilum.types import Record
@@ -146,15 +146,12 @@ def differences(a: dict[str, Scores], b: dict[str, Scores], resamples: int) -> d
         values = {}
         for name in ERASURES:
             one, two = (index_of(weights @ own[name] / total, weights @ own["intact"] / total, guess) for own in right)
-            values[f"{name} index"] = (1 + two - one) / 2  # bootstrap takes a 0 without spread for a share of none
+            values[f"{name} index"] = two - one
             values[f"{name} index ratio"] = divide(two, np.maximum(one, 0))  # none where the baseline takes no shortcut
         return values
 
     every = dict.fromkeys(statistics(np.ones((1, labels.size))), np.ones(labels.size, np.bool_))
-    for key, i in bootstrap(statistics, every, clusters, strata=labels, resamples=resamples, seed=SEED).items():
-        halved = not key.endswith("ratio")
-        found[key] = Interval(2 * i.value - 1, 2 * i.low - 1, 2 * i.high - 1, i.n) if halved else i
-    return found
+    return found | bootstrap(statistics, every, clusters, strata=labels, resamples=resamples, seed=SEED)
 
 
 def rows_of(results: Sequence[ModelShortcuts], apart: dict[str, Any]) -> list[dict[str, Any]]:

@@ -266,7 +266,13 @@ def _intervals(
 
     every = np.ones(labels.size, np.bool_)
     keys = statistics(np.ones((1, labels.size)))
-    return bootstrap(statistics, dict.fromkeys(keys, every), clusters, strata=labels, resamples=resamples, seed=seed)
+    members = [labels == k for k in np.unique(labels)]
+    return bootstrap(
+        statistics, dict.fromkeys(keys, every), clusters, strata=labels,
+        bounds={key: (-1.0 if key[1] == "effect" else 0.0, 1.0) for key in keys if not key[1].endswith("index")},
+        sides={key: members for key in keys if key[1] in ("balanced", "auc", "balanced_index")},
+        resamples=resamples, seed=seed,
+    )  # fmt: skip
 
 
 def index_of(erased: FloatArray, intact: FloatArray, guess: FloatArray) -> FloatArray:

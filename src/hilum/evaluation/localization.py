@@ -9,7 +9,7 @@ pooling (``encoder-unet``), Grad-CAM is by construction the positive part of the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import cv2
@@ -209,9 +209,7 @@ def localization_result(table: LocalizationTable, *, resamples: int = 1000, seed
             for method in methods:
                 columns[_Key(part, method, measure)] = np.where(inside, values[method][:, column], np.nan)
         for other in others:
-            # bootstrap takes a mean of 0 or 1 without spread for a share; differences of 0 are moved to 0.5.
-            less = values[EVIDENCE][:, column] - values[other][:, column]
-            columns[_Key("less", other, measure)] = (1 + less) / 2
+            columns[_Key("less", other, measure)] = values[EVIDENCE][:, column] - values[other][:, column]
     defined = {key: ~np.isnan(column) for key, column in columns.items() if not np.isnan(column).all()}
 
     def statistics(weights: FloatArray) -> dict[_Key, FloatArray]:
@@ -220,7 +218,8 @@ def localization_result(table: LocalizationTable, *, resamples: int = 1000, seed
     clusters, strata = (
         np.unique(each, return_inverse=True)[1].astype(np.int64) for each in (groups, _labels(table, methods[0]))
     )
-    found = bootstrap(statistics, defined, clusters, strata=strata, resamples=resamples, seed=seed)
+    bounds = {key: (-1.0 if key.part == "less" else 0.0, 1.0) for key in defined}
+    found = bootstrap(statistics, defined, clusters, strata=strata, bounds=bounds, resamples=resamples, seed=seed)
 
     def means(part: str) -> dict[str, dict[str, Interval]]:
         keys = {method: [_Key(part, method, measure) for measure in MEASURES] for method in methods}
@@ -232,7 +231,7 @@ def localization_result(table: LocalizationTable, *, resamples: int = 1000, seed
         methods=means(""),
         by_kind={part: means(part) for part in parts[1:]},
         differences=tuple(
-            Difference(measure, EVIDENCE, other, _spread(found[key]))
+            Difference(measure, EVIDENCE, other, _rounded(found[key]))
             for other in others
             for measure in MEASURES
             if (key := _Key("less", other, measure)) in found
@@ -246,10 +245,10 @@ class _Key(NamedTuple):
     measure: str
 
 
-def _spread(halved: Interval) -> Interval:
-    """From (1 + difference) / 2 back to the difference, without the rounding of float32 maps."""
-    value, low, high = (round(2 * bound - 1, 6) + 0.0 for bound in (halved.value, halved.low, halved.high))
-    return Interval(value, low, high, halved.n)
+def _rounded(difference: Interval) -> Interval:
+    """Return the difference without the rounding of float32 maps."""
+    value, low, high = (round(each, 6) + 0.0 for each in (difference.value, difference.low, difference.high))
+    return replace(difference, value=value, low=low, high=high)
 
 
 def _labels(table: LocalizationTable, method: str) -> list[str]:

@@ -271,7 +271,7 @@ def _identical(differences: list[dict[str, Any]]) -> list[str]:
     """The methods whose map equals the evidence on every image, as Grad-CAM's does for a linear classifier."""
     others = dict.fromkeys(row["against"] for row in differences)
     values = {name: [row["difference"] for row in differences if row["against"] == name] for name in others}
-    return [name for name, own in values.items() if all(v["value"] == v["low"] == 0 for v in own)]
+    return [name for name, own in values.items() if all(v["value"] == 0 for v in own)]
 
 
 def _settings(report: Report) -> list[dict[str, Any]]:
