@@ -44,7 +44,10 @@ def macro_of_scikit_learn(scores: Scores, weights: NDArray[np.float64]) -> dict[
     own = {"labels": present, "average": "macro", "zero_division": 0, "sample_weight": weights}
     one_vs_rest = [(scores.labels == k, scores.probabilities[:, k]) for k in present]
     negatives = [scores.labels != k for k in present]
-    spared = [weights[no & (scores.predicted != k)].sum() / weights[no].sum() for k, no in zip(present, negatives, strict=True)]
+    spared = [
+        weights[no & (scores.predicted != k)].sum() / weights[no].sum()
+        for k, no in zip(present, negatives, strict=True)
+    ]
     return {
         "macro_f1": f1_score(scores.labels, scores.predicted, **own),
         "macro_precision": precision_score(scores.labels, scores.predicted, **own),

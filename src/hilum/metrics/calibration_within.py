@@ -33,6 +33,7 @@ CURVE_BINS = 10
 
 _DIFFERENCE = (-1.0, 1.0)
 _SHARE = (0.0, 1.0)
+_RATIO = (0.0, np.inf)
 _COMPARED = ("in_the_large", "accuracy")
 
 
@@ -121,7 +122,7 @@ def calibration_within(
 ) -> CalibrationWithin:
     """Return calibration and abstention by source and by predicted class, and the calibration curve of each class.
 
-    Intervals are at 95%, clustered by group, with groups resampled within classes.
+    Intervals are at 95%, clustered by group.
 
     Args:
         scores: Scores of a split with logits; the probabilities are not used.
@@ -138,7 +139,7 @@ def calibration_within(
     logits = scale(logits_of(scores)[known], 1.0 if calibration is None else calibration.applied_temperature)
     labels = scores.labels[known]
     clusters = np.unique(scores.clusters()[known], return_inverse=True)[1].astype(np.int64)
-    drawing = _Drawing(clusters, labels, resamples, seed)
+    drawing = _Drawing(clusters, resamples, seed)
     probabilities = softmax(logits)
     answered = ~abstains(probabilities, None if calibration is None else calibration.applied_threshold)
     parts = _parts(scores, known, logits.argmax(axis=1))
@@ -156,10 +157,14 @@ def calibration_within(
 
 
 class _Drawing:
-    """The bootstrap of a split: groups and strata of the labeled images, and its settings."""
+    """The bootstrap of a split: the groups of the labeled images, and its settings.
 
-    def __init__(self, clusters: NDArray[np.int64], strata: NDArray[np.int64], resamples: int, seed: int) -> None:
-        self.clusters, self.strata, self.resamples, self.seed = clusters, strata, resamples, seed
+    There are no strata: calibration concerns the class of an image given its probability, and with the classes' shares
+    fixed the intervals of predicted classes were too narrow.
+    """
+
+    def __init__(self, clusters: NDArray[np.int64], resamples: int, seed: int) -> None:
+        self.clusters, self.resamples, self.seed = clusters, resamples, seed
 
     def intervals(
         self,
@@ -167,15 +172,22 @@ class _Drawing:
         rests_on: dict[str, Rows],
         bounds: dict[str, tuple[float, float]],
     ) -> dict[str, Interval]:
-        return bootstrap(
+        """Return the intervals of statistics; ``intercept`` is given as odds ratio, ``slope`` and it within (0, ∞).
+
+        Student's t on the log scale covers slope and intercept more often than percentiles, which are too narrow for
+        few errors.
+        """
+        found = bootstrap(
             statistics,
             rests_on,
             self.clusters,
-            strata=self.strata,
-            bounds=bounds,
+            bounds={**bounds, "slope": _RATIO, "intercept": _RATIO},
             resamples=self.resamples,
             seed=self.seed,
         )
+        ratio = found["intercept"]
+        value, low, high = (float(np.log(own)) for own in (ratio.value, ratio.low, ratio.high))
+        return {**found, "intercept": Interval(value, low, high, ratio.n)}
 
     def least_outcomes(self, rows: Rows, right: FloatArray) -> int:
         """Return the smaller number of groups with a right and with a wrong prediction in ``rows``."""
@@ -217,7 +229,7 @@ def _measure(kind: Kind, name: str, rows: Rows, data: _Confidence, drawing: _Dra
         return {
             "in_the_large": divide(own @ (confidence - right), total),
             "slope": slope,
-            "intercept": intercept,
+            "intercept": np.exp(intercept),
             "ece": np.abs(gaps).sum(axis=1),
             "deviation": np.abs(gaps - sample).sum(axis=1),
             "answered": divide(taken, total),
@@ -250,7 +262,7 @@ def _differing(
     """Return the figures of each part that differ from those of all images, at a family-wise level of 5%.
 
     The statistic is the difference from all images in standard errors of the resamples, its critical value the 95th
-    percentile of the largest one over all parts and figures (max-T: Westfall & Young 1993). Parts with fewer than 5
+    percentile of the largest one over all parts and figures (max-T: Westfall & Young 1993). Parts with fewer than 10
     groups of right or of wrong predictions are not tested, nor the accuracy if no image abstains.
     """
     every = parts["all", ""]
@@ -262,7 +274,7 @@ def _differing(
         for part, rows in parts.items()
         if not (figure == "accuracy" and data.answered.all())
         and (rows != every).any()
-        and drawing.least_outcomes(rows & rows_of[figure], data.right) >= LEAST_GROUPS
+        and drawing.least_outcomes(rows & rows_of[figure], data.right) >= LEAST_OUTCOMES
     ]
     if not tests:
         return {}
@@ -275,7 +287,7 @@ def _differing(
         return np.stack([mean(weights, parts[part] & rows_of[f], f) - whole[f] for part, f in tests], axis=1)
 
     value = differences(np.ones((1, every.size)))[0]
-    chunks = resampled_weights(drawing.clusters, drawing.resamples, drawing.seed, strata=drawing.strata)
+    chunks = resampled_weights(drawing.clusters, drawing.resamples, drawing.seed)
     draws = np.concatenate([differences(weights) for weights in chunks])  # (R, tests)
     error = np.nanstd(draws, axis=0)
     critical = np.quantile(np.nanmax(np.abs(draws - value) / error, axis=1), LEVEL)
@@ -302,7 +314,7 @@ def _curve(name: str, probability: FloatArray, odds: FloatArray, own: Rows, draw
         return {
             "in_the_large": weights @ (probability - outcome) / weights.sum(axis=1),
             "slope": slope,
-            "intercept": intercept,
+            "intercept": np.exp(intercept),
             **{str(b): shares[:, b] for b in range(count)},
         }
 
