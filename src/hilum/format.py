@@ -14,6 +14,7 @@ TITLES = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
     "macro_roc_auc": "macro AUROC",
+    "macro_roc_auc_within_sources": "macro AUROC within sources",
     "macro_pr_auc": "macro AUPRC",
     "macro_precision": "macro precision",
     "macro_specificity": "macro specificity",
@@ -26,12 +27,14 @@ TITLES = {
     "pr_auc": "AUPRC",
     "dice": "Dice",
     "iou": "IoU",
-    "hd95": "95% Hausdorff distance (pixels)",
+    "hd95_share": "95% Hausdorff distance (share of lung height)",
+    "hd95": "95% Hausdorff distance (pixels)",  # in reports and bundles of earlier versions
     "ece": "expected calibration error (ECE)",
     "brier": "Brier score",
     "nll": "negative log-likelihood (nats)",
     "hit": "pointing game",
     "energy": "share in the target",
+    "iou_area": "IoU at the target's area",
     "inside_lung": "share inside the lung",
 }
 """Metric key, as in ``report.json``, to its title within a sentence."""

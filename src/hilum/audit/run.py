@@ -23,7 +23,7 @@ from hilum.audit.estimate import estimate_seconds, workload
 from hilum.audit.features import commonest_file_facts
 from hilum.audit.findings import model_findings, severity_of, verdicts
 from hilum.audit.leakage import leak_findings
-from hilum.audit.model_shortcuts import ModelShortcuts, audit_model
+from hilum.audit.model_shortcuts import ModelShortcuts, audit_model, trained_treatments
 from hilum.audit.probes import ProbeResult, run_probes
 from hilum.audit.report import AuditFinding, AuditReport, DataFacts
 from hilum.audit.robustness import robustness, robustness_findings
@@ -254,7 +254,8 @@ def _model(
     else:
         shortcuts = audit_model(
             backend, cache.images, lungs, labels, class_names, clusters, spec,
-            progress=step.begin("Testing the model without lungs"), **settings,
+            trained_on=trained_treatments(manifest.training), progress=step.begin("Testing the model without lungs"),
+            **settings,
         )  # fmt: skip
         parts.shortcuts = shortcuts
         parts.findings += model_findings(shortcuts)

@@ -10,14 +10,16 @@ from hilum.config import PRESETS, list_settings, show_value
 from hilum.document import data_uri, write_document
 from hilum.evaluation.calibration_page import calibration_groups, difference_end
 from hilum.evaluation.failure_images import FailureImages
+from hilum.evaluation.localization_table import MEASURES
 from hilum.evaluation.plots.probabilities import diagram_bins
 from hilum.evaluation.report import Figure, Report
 from hilum.format import metric_title, split_title
+from hilum.metrics.table import WITHIN_SOURCES
 
 PAGE_FILE = "report.html"
 CLAIM_PAGE = "claim.html"
 
-_OVERALL = ("balanced_accuracy", "accuracy", "macro_roc_auc", "macro_f1", "mcc", "dice")
+_OVERALL = ("balanced_accuracy", "accuracy", "macro_roc_auc", WITHIN_SOURCES, "macro_f1", "mcc", "dice")
 _DEFAULT_PRESET = next(iter(PRESETS))
 _CURVES = {
     "training_loss": "Loss by epoch, training and validation",
@@ -85,7 +87,9 @@ def page_context(
         "macro_notes": _macro_notes(report),
         "columns_of": [(metric_title(metric, first=True), start) for metric, _, start in _COLUMNS],
         "chance": 1 / max(1, len(report.class_names)),
-        "hd95_end": _round_up(max((f.high or f.value or 0 for f in report.figures if f.metric == "hd95"), default=0)),
+        "distance_end": _round_up(
+            max((f.high or f.value or 0 for f in report.figures if f.metric == "hd95_share"), default=0)
+        ),
         "conformal": [_prediction_sets(result) for result in content["conformal"]],
         "always": _always_in_a_set(content["conformal"]),
         "calibration_groups": calibration_groups(content["calibration_within"]),
@@ -230,7 +234,7 @@ def _overlap_rows(report: Report) -> list[dict[str, Any]]:
     rows = []
     for class_name, source in sorted(places, key=lambda key: (key[1] is not None, key[0] is not None)):
         name = class_name or (f"within {source}" if source is not None else "All images")
-        found = {metric: _dump(report.figure(metric, class_name, source)) for metric in ("dice", "iou", "hd95")}
+        found = {metric: _dump(report.figure(metric, class_name, source)) for metric in ("dice", "iou", "hd95_share")}
         rows.append({"name": name, **found})
     return rows
 
@@ -277,15 +281,27 @@ def _localization(content: Mapping[str, Any] | None) -> dict[str, Any] | None:
             for kind, rows in kinds.items()
         ],
         "identical": _identical(content["differences"]),
-        "differences": [{**row, "name": metric_title(row["measure"], first=True)} for row in content["differences"]],
+        "differences": _differences(content),
     }
+
+
+def _differences(content: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The differences ``shown``, those of the headline in the measures without a threshold, and the ``folded`` rest."""
+    parts: dict[str, list[dict[str, Any]]] = {"shown": [], "folded": []}
+    headline = content.get("headline")  # absent from the files of earlier versions
+    for row in content["differences"]:
+        shown = headline is None or (row["method"] == headline and row["measure"] in ("hit", "energy", "iou_area"))
+        parts["shown" if shown else "folded"].append({**row, "name": metric_title(row["measure"], first=True)})
+    return {key: sorted(rows, key=lambda row: MEASURES.index(row["measure"])) for key, rows in parts.items()}
 
 
 def _identical(differences: list[dict[str, Any]]) -> list[str]:
     """The methods whose map equals the evidence on every image, as Grad-CAM's does for a linear classifier."""
-    others = dict.fromkeys(row["against"] for row in differences)
-    values = {name: [row["difference"] for row in differences if row["against"] == name] for name in others}
-    return [name for name, own in values.items() if all(v["value"] == v["low"] == 0 for v in own)]
+    pairs = dict.fromkeys((row["method"], row["against"]) for row in differences)
+    values = {
+        pair: [row["difference"] for row in differences if (row["method"], row["against"]) == pair] for pair in pairs
+    }
+    return [pair[1] for pair, own in values.items() if all(v["value"] == v["low"] == 0 for v in own)]
 
 
 def _settings(report: Report) -> list[dict[str, Any]]:
@@ -339,9 +355,9 @@ def _dump(figure: Figure | None) -> dict[str, Any] | None:
     return None if figure is None else figure.model_dump()
 
 
-def _round_up(value: float) -> int:
-    """The end of an axis: the next 1, 2 or 5 times a power of ten."""
-    step = 1
+def _round_up(value: float) -> float:
+    """The end of an axis: the next 1, 2 or 5 times a power of ten, at least 0.1."""
+    step = 0.1
     while True:
         for factor in (1, 2, 5):
             if value <= factor * step:

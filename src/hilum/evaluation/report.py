@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from hilum.format import format_interval, metric_title, split_title
-from hilum.metrics.table import OVERLAP
+from hilum.metrics.table import OVERLAP, WITHIN_SOURCES
 
 
 def _none_if_nan(value: Any) -> Any:
@@ -253,7 +253,7 @@ class Report(Part):
         return next((f for f in self.figures if (f.metric, f.class_name, f.source) == wanted), None)
 
 
-_OVERALL = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc", "mcc")
+_OVERALL = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc", WITHIN_SOURCES, "mcc")
 
 
 def summary_lines(report: Report) -> list[str]:

@@ -41,8 +41,8 @@ class Scores:
         iou: (N,) float64 in [0, 1], NaN without a reference mask.
         split: Name of the split.
         logits: (N, K) float64 before temperature and softmax, or None if unknown.
-        hd95: (N,) float64, 95th percentile of the Hausdorff distance in pixels of the network's input, NaN without a
-            reference mask; None if not measured.
+        hd95_share: (N,) float64, 95th percentile of the Hausdorff distance by the height of the reference lungs, NaN
+            without a reference mask; None if not measured.
         seen: (N,) bool, True if the image is known to be a training or validation image of the model; None if these
             images are unknown.
 
@@ -60,7 +60,7 @@ class Scores:
     iou: FloatArray
     split: str
     logits: FloatArray | None = None
-    hd95: FloatArray | None = None
+    hd95_share: FloatArray | None = None
     seen: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
@@ -75,8 +75,8 @@ class Scores:
         _check_shape("iou", self.iou, (count,))
         if self.logits is not None:
             _check_shape("logits", self.logits, (count, classes))
-        if self.hd95 is not None:
-            _check_shape("hd95", self.hd95, (count,))
+        if self.hd95_share is not None:
+            _check_shape("hd95_share", self.hd95_share, (count,))
         if self.seen is not None:
             _check_shape("seen", self.seen, (count,))
         _check_labels_and_probabilities(self.labels, self.probabilities, classes)
@@ -121,7 +121,7 @@ class Scores:
         return replace(
             self, files=listed(self.files), labels=self.labels[rows], probabilities=self.probabilities[rows],
             groups=listed(self.groups), sources=listed(self.sources), dice=self.dice[rows], iou=self.iou[rows],
-            logits=kept(self.logits), hd95=kept(self.hd95), seen=kept(self.seen),
+            logits=kept(self.logits), hd95_share=kept(self.hd95_share), seen=kept(self.seen),
         )  # fmt: skip
 
     def clusters(self) -> NDArray[np.int64]:

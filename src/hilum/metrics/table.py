@@ -21,6 +21,7 @@ from hilum.metrics.scores import (
     macro_average,
     matthews,
     matthews_by_class,
+    nan_mean,
     one_vs_rest_auc,
     specificity,
     weighted_auc,
@@ -31,12 +32,15 @@ OVERALL = (
     "macro_specificity", "mcc",
 )  # fmt: skip
 """Metrics over all labeled images; balanced accuracy is the macro recall, mcc the multiclass R_K."""
+WITHIN_SOURCES = "macro_roc_auc_within_sources"
+"""Mean AUROC of two classes within one source, over all pairs and sources with GROUPS_WITHIN groups of either class."""
+GROUPS_WITHIN = 10
 BY_CLASS = ("recall", "precision", "specificity", "f1", "roc_auc", "pr_auc", "balanced_accuracy", "mcc")
 """Metrics of one class, one-vs-rest; balanced accuracy is the mean of recall and specificity."""
-OVERLAP = ("dice", "iou", "hd95")
+OVERLAP = ("dice", "iou", "hd95_share")
 """Metrics of lung masks, averaged over the images with a reference mask."""
 
-_BOUNDS = {"mcc": (-1.0, 1.0), "hd95": (0.0, np.inf)}
+_BOUNDS = {"mcc": (-1.0, 1.0), "hd95_share": (0.0, np.inf)}
 
 Rows = NDArray[np.bool_]
 
@@ -45,7 +49,7 @@ class Key(NamedTuple):
     """Name of a metric.
 
     Attributes:
-        metric: One of OVERALL, BY_CLASS or OVERLAP.
+        metric: One of OVERALL, BY_CLASS or OVERLAP, or WITHIN_SOURCES.
         class_name: The class; None for all classes.
         source: The source that the images are restricted to; None for all sources.
         versus: The other class of a pairwise AUROC, of ``class_name`` against ``versus`` only.
@@ -101,6 +105,7 @@ def statistics_of(scores: Scores) -> Callable[[FloatArray], dict[Key, FloatArray
     """Return a function from weights (R, N) to every metric as (R,) float64, with the keys of rests_on."""
     pairs = list(_contrasts(scores))
     sources = sources_of(scores)
+    averaged = within_sources(scores)
 
     def statistics(weights: FloatArray) -> dict[Key, FloatArray]:
         found: dict[Key, FloatArray] = {}
@@ -110,6 +115,8 @@ def statistics_of(scores: Scores) -> Callable[[FloatArray], dict[Key, FloatArray
                 found.update(_within(scores, weights, source, rows & scores.labeled))
             for key, rows in pairs:
                 found[key] = _contrast(scores, weights, key, rows)
+            if averaged:
+                found[Key(WITHIN_SOURCES)] = nan_mean(np.stack([found[key] for key in averaged], axis=1))
         for key, rows in _overlap_rows(scores, sources):
             values = getattr(scores, key.metric)[rows]
             found[key] = divide(weights[:, rows] @ values, weights[:, rows].sum(axis=1))
@@ -137,6 +144,8 @@ def rests_on(scores: Scores) -> dict[Key, Rows]:
                 if (inside & (scores.labels == k)).any():
                     rows[Key("recall", name, source)] = inside & (scores.labels == k)
         rows.update(_contrasts(scores))
+        if averaged := within_sources(scores):
+            rows[Key(WITHIN_SOURCES)] = np.logical_or.reduce([rows[key] for key in averaged])
     rows.update(_overlap_rows(scores, sources))
     return rows
 
@@ -219,6 +228,16 @@ def _contrasts(scores: Scores) -> Iterator[tuple[Key, Rows]]:
         for source, inside in [(None, everywhere), *sources_of(scores).items()]:
             if all((inside & own).any() for own in both):
                 yield Key("roc_auc", first, source, second), inside & (both[0] | both[1])
+
+
+def within_sources(scores: Scores) -> list[Key]:
+    """Return the pairwise AUROCs within one source that WITHIN_SOURCES averages; they depend on the labels alone."""
+    clusters = scores.clusters()
+
+    def fewest(rows: Rows) -> int:
+        return min(np.unique(clusters[rows & (scores.labels == k)]).size for k in np.unique(scores.labels[rows]))
+
+    return [key for key, rows in _contrasts(scores) if key.source is not None and fewest(rows) >= GROUPS_WITHIN]
 
 
 def ranking(scores: Scores, key: Key, rows: Rows) -> FloatArray:
