@@ -20,6 +20,7 @@ from hilum.errors import DataError
 from hilum.metrics.bootstrap import LEVEL, Interval, bootstrap, resampled_weights
 from hilum.metrics.calibration import LEAST_OUTCOMES, equal_mass_bins, logits_of, merged_bins
 from hilum.metrics.logistic import Recalibration, log_odds
+from hilum.metrics.paired import max_t
 from hilum.metrics.scores import FloatArray, Scores, divide
 from hilum.metrics.table import sources_of
 
@@ -261,9 +262,9 @@ def _differing(
 ) -> dict[tuple[Kind, str], tuple[str, ...]]:
     """Return the figures of each part that differ from those of all images, at a family-wise level of 5%.
 
-    The statistic is the difference from all images in standard errors of the resamples, its critical value the 95th
-    percentile of the largest one over all parts and figures (max-T: Westfall & Young 1993). Parts with fewer than 10
-    groups of right or of wrong predictions are not tested, nor the accuracy if no image abstains.
+    The statistic is the difference from all images in standard errors of the resamples; its p value is adjusted for all
+    parts and figures (hilum.metrics.paired.max_t). Parts with fewer than 10 groups of right or of wrong predictions are
+    not tested, nor the accuracy if no image abstains.
     """
     every = parts["all", ""]
     rows_of = {"in_the_large": every, "accuracy": data.answered}
@@ -290,9 +291,9 @@ def _differing(
     chunks = resampled_weights(drawing.clusters, drawing.resamples, drawing.seed)
     draws = np.concatenate([differences(weights) for weights in chunks])  # (R, tests)
     error = np.nanstd(draws, axis=0)
-    critical = np.quantile(np.nanmax(np.abs(draws - value) / error, axis=1), LEVEL)
+    p = max_t(np.abs(value) / error, np.nan_to_num(np.abs(draws - value) / error))
     found: dict[tuple[Kind, str], tuple[str, ...]] = {}
-    for (part, figure), far in zip(tests, np.abs(value) > critical * error, strict=True):
+    for (part, figure), far in zip(tests, p < 1 - LEVEL, strict=True):
         if far:
             found[part] = (*found.get(part, ()), figure)
     return found
