@@ -6,8 +6,8 @@ JSON. It is left out of macro averages, as in scikit-learn with ``zero_division=
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,6 +44,7 @@ class Scores:
             reference mask; None if not measured.
         seen: (N,) bool, True if the image is known to be a training or validation image of the model; None if these
             images are unknown.
+        columns: Other columns of the table, such as age, to N texts; empty where the value is unknown.
 
     Raises:
         DataError: Lengths differ, a value is out of range, or there is no image.
@@ -61,12 +62,14 @@ class Scores:
     logits: FloatArray | None = None
     hd95: FloatArray | None = None
     seen: NDArray[np.bool_] | None = None
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count, classes = len(self.files), len(self.class_names)
         if not count:
             raise DataError("There are no images to evaluate.", hint="Check the size of the split.")
-        for name, length in (("groups", len(self.groups)), ("sources", len(self.sources))):
+        every = {"groups": self.groups, "sources": self.sources, **self.columns}
+        for name, length in {name: len(values) for name, values in every.items()}.items():
             if length != count:
                 raise DataError(f"Expected {count} {name}, one per file, got {length}.")
         _check_shape("labels", self.labels, (count,))
@@ -121,6 +124,7 @@ class Scores:
             self, files=listed(self.files), labels=self.labels[rows], probabilities=self.probabilities[rows],
             groups=listed(self.groups), sources=listed(self.sources), dice=self.dice[rows], iou=self.iou[rows],
             logits=kept(self.logits), hd95=kept(self.hd95), seen=kept(self.seen),
+            columns={name: listed(values) for name, values in self.columns.items()},
         )  # fmt: skip
 
     def clusters(self) -> NDArray[np.int64]:
