@@ -147,7 +147,8 @@ class _Chosen(NamedTuple):
 
 
 def _again(table: Path, folder: Path, chosen: _Chosen) -> None:
-    from hilum.evaluation.results import read_evaluation, with_options, write_evaluation
+    from hilum.evaluation.requested import with_options
+    from hilum.evaluation.results import read_evaluation, write_evaluation
 
     evaluated, settings = read_evaluation(table)
     evaluated = with_options(evaluated, chosen.options(evaluated.options), chosen.thresholds_from)

@@ -77,7 +77,7 @@ def flow_of(report: Report) -> Flow | None:
         Step("With a lung mask", (count(split.with_masks),)),
         Step("Finding marked", (NOT_RECORDED if targets is None else count(targets),)),
     )
-    return Flow(found, Step("Excluded", tuple(_exclusions(origin))), partitions, evaluated, measured)
+    return Flow(found, Step("Left out", tuple(_exclusions(origin))), partitions, evaluated, measured)
 
 
 def _exclusions(origin: Provenance) -> Iterator[str]:

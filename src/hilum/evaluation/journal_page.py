@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hilum.evaluation.flow import flow_of, flow_svg
+from hilum.evaluation.limits import FEW_IMAGES
 from hilum.evaluation.report import Provenance, Report
 from hilum.evaluation.subgroups import DEMOGRAPHICS, FEW_GROUPS, NOT_RECORDED
 from hilum.format import count, format_interval, number, percent, split_title, words
 from hilum.metrics.agreement import PAIRS
 from hilum.metrics.net_benefit import SHOWN
+from hilum.metrics.operating_points import groups_needed
 
 
 def journal_context(report: Report) -> dict[str, Any]:
@@ -22,6 +24,7 @@ def journal_context(report: Report) -> dict[str, Any]:
         "decisions": [_decision(curve) for curve in report.decision_curves],
         "readers": _readers(report.agreement),
         "few_groups": FEW_GROUPS,
+        "few_images": FEW_IMAGES,
     }
 
 
@@ -89,7 +92,8 @@ def _subgroup(column: Mapping[str, Any], class_names: Iterable[str]) -> dict[str
     """A table of one column, and a sentence on its lowest and highest balanced accuracy."""
     rows = [{**row, "recall_cells": [row["recalls"].get(name) for name in class_names]} for row in column["rows"]]
     metric = "balanced_accuracy"
-    solid = [row for row in rows if not row["thin"] and (row["metrics"].get(metric) or {}).get("value") is not None]
+    known = [row for row in rows if not row["thin"] and row["name"] != NOT_RECORDED]
+    solid = [row for row in known if (row["metrics"].get(metric) or {}).get("value") is not None]
     solid.sort(key=lambda row: float(row["metrics"][metric]["value"]))
     return {
         "column": words(str(column["column"])),
@@ -110,11 +114,21 @@ def _operating(report: Report) -> dict[str, Any] | None:
     content = report.operating_points
     if content is None:
         return None
-    classes: dict[str, dict[str, Any]] = {}
+    classes: dict[str, dict[str, Any]] = {}  # class to predicted, specificity, sensitivity to point or None
     for point in content["points"]:
-        classes.setdefault(point["class_name"], {})[point["fixed"] or "predicted"] = point
+        own = classes.setdefault(point["class_name"], dict.fromkeys(("predicted", "specificity", "sensitivity")))
+        own[point["fixed"] or "predicted"] = point
     targets = {point["fixed"]: point["target"] for point in content["points"] if point["fixed"]}
-    return {**content, "classes": classes, "targets": {name: f"{target:g}" for name, target in targets.items()}}
+    unbounded = any(
+        point["fixed"] and point["sensitivity"]["low"] is None and point["specificity"]["low"] is None
+        for point in content["points"]
+    )
+    return {
+        **content,
+        "classes": classes,
+        "targets": {name: f"{target:g}" for name, target in targets.items()},
+        "needed": max(map(groups_needed, targets.values()), default=0) if unbounded else None,
+    }
 
 
 def _decision(curve: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,11 @@ from hilum.evaluation.report import (
     SplitRef,
     TrainingOverlap,
 )
-from hilum.evaluation.subgroups import DEMOGRAPHICS, SOURCE, require_columns, subgroup_results
-from hilum.evaluation.thresholds import require_other_images, thresholds_from
-from hilum.metrics.agreement import READER_COLUMNS, agreement_result
+from hilum.evaluation.requested import requested_parts
 from hilum.metrics.bootstrap import LEVEL, Interval
 from hilum.metrics.calibration import calibration_result
 from hilum.metrics.conformal import conformal_results
-from hilum.metrics.net_benefit import decision_curves
-from hilum.metrics.operating_points import Thresholds, operating_points
+from hilum.metrics.operating_points import Thresholds
 from hilum.metrics.scores import Scores, class_metrics, confusion_counts
 from hilum.metrics.selective import selective_result
 from hilum.metrics.table import Key, figures_of
@@ -130,7 +127,7 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
         selective=as_json(selective_result(scores, calibration, **again)) if known.any() else None,
         localization=as_json(localization_result(evaluated.localization, **again)) if evaluated.localization else None,
         held_out_sources=tuple(as_json(evaluated.held_out)),
-        **_on_request(evaluated, resamples, seed),
+        **requested_parts(scores, evaluated.options, evaluated.thresholds, **again),
         limits=limits_of(
             scores,
             same_sources=evaluated.same_sources,
@@ -140,21 +137,6 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
         failures=failures_of(scores),
         provenance=evaluated.provenance,
     )
-
-
-def _on_request(evaluated: Evaluated, resamples: int, seed: int) -> dict[str, Any]:
-    """Compute the parts that ReportOptions and a second reader add."""
-    scores, options = evaluated.scores, evaluated.options
-    again = {"resamples": resamples, "seed": seed}
-    points = operating_points(
-        scores, options.at, thresholds=evaluated.thresholds, prevalence=options.prevalence, **again
-    )
-    return {
-        "subgroups": tuple(as_json(subgroup_results(scores, options.subgroups, **again))),
-        "operating_points": as_json(points),
-        "decision_curves": tuple(as_json(decision_curves(scores, prevalence=options.prevalence, **again))),
-        "agreement": as_json(agreement_result(scores, **again)),
-    }
 
 
 def write_evaluation(
@@ -253,28 +235,6 @@ def read_evaluation(path: Path, split: str = "test") -> tuple[Evaluated, Setting
         thresholds=content.thresholds,
     )
     return evaluated, content.settings
-
-
-def with_options(evaluated: Evaluated, options: ReportOptions, thresholds: Path | None = None) -> Evaluated:
-    """Return an evaluation that was read, with other options, and with only the columns that they need.
-
-    Args:
-        evaluated: As read_evaluation returns it.
-        options: Parts of the report that are chosen by the user.
-        thresholds: Predictions of other images on which the thresholds are chosen; None keeps those of the evaluation.
-
-    Raises:
-        DataError: A subgroup has no column, or the thresholds cannot be chosen.
-    """
-    scores = evaluated.scores
-    wanted = [spec.column for spec in options.subgroups]
-    require_columns(wanted, [*scores.columns, *([SOURCE] if any(scores.sources) else [])])
-    kept = {name: cells for name, cells in scores.columns.items() if name in (*DEMOGRAPHICS, *READER_COLUMNS, *wanted)}
-    chosen = evaluated.thresholds
-    if thresholds is not None:
-        chosen, others = thresholds_from(thresholds, scores.class_names, options.at)
-        require_other_images(scores, others)
-    return replace(evaluated, scores=replace(scores, columns=kept), options=options, thresholds=chosen)
 
 
 def load_report(path: Path) -> Report:

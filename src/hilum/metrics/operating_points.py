@@ -22,6 +22,7 @@ Fixed: TypeAlias = Literal["specificity", "sensitivity"]
 _MEASURES: tuple[Fixed, Fixed] = ("sensitivity", "specificity")
 _TOLERANCE = 1e-9
 """Of a share of the weights, against rounding: 19 of 20 reach a target of 0.95."""
+_BEYOND = 2
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,12 @@ class OperatingPoint:
         fixed: What the threshold was chosen for; None for the predicted class, which has no threshold.
         target: The least value of what is fixed; None for the predicted class.
         threshold: Images are positive where the probability is at least this.
-        sensitivity: Share of the class that is called positive. Without bounds where it is fixed on these images.
-        specificity: Share of the rest that is not. Without bounds where it is fixed on these images.
-        ppv: Positive predictive value at the stated prevalence; None where none is stated.
-        npv: Negative predictive value at the stated prevalence; None where none is stated.
+        sensitivity: Share of the class that is called positive. Without bounds where it is fixed on these images, or
+            where the specificity is and the rest has fewer groups than ``groups_needed``.
+        specificity: Share of the rest that is not called positive. Without bounds like the sensitivity.
+        ppv: Positive predictive value at the stated prevalence; None where none is stated, or where the threshold was
+            chosen on these images.
+        npv: Negative predictive value, like ``ppv``.
     """
 
     class_name: str
@@ -75,6 +78,7 @@ class OperatingPoints:
         n_origin: Their number; None for the evaluated ones.
         prevalence: Class to its stated prevalence, in (0, 1).
         points: For each class the predicted class, then the points at a fixed specificity and a fixed sensitivity.
+            Points for which the other images gave no threshold are left out.
     """
 
     origin: str | None
@@ -171,14 +175,27 @@ def operating_points(
         statistics, rests_on, np.unique(scores.clusters()[known], return_inverse=True)[1].astype(np.int64),
         strata=labels, bounds=dict.fromkeys(rests_on, (0.0, 1.0)), resamples=resamples, seed=seed,
     )  # fmt: skip
+    clusters = scores.clusters()[known]
     points = []
     for k, name in names:
-        points.append(_point(name, None, None, None, intervals, stated.get(name), free=True))
+        points.append(_point(name, None, None, None, intervals, stated.get(name)))
         for fixed, target in at.items():
-            cut = cuts[name, fixed]
-            own = _threshold(labels == k, probabilities[:, k], fixed, target) if cut is None else cut
-            points.append(_point(name, fixed, target, own, intervals, stated.get(name), free=cut is not None))
+            if outside is None:
+                own = labels == k if fixed == "sensitivity" else labels != k
+                enough = np.unique(clusters[own]).size >= groups_needed(target)
+                threshold = _threshold(labels == k, probabilities[:, k], fixed, target)
+                points.append(_chosen_here(name, fixed, target, threshold, intervals, enough=enough))
+            elif (cut := cuts[name, fixed]) is not None:
+                points.append(_point(name, fixed, target, cut, intervals, stated.get(name)))
     return OperatingPoints(outside.origin if outside else None, outside.n if outside else None, stated, tuple(points))
+
+
+def groups_needed(target: float) -> int:
+    """Return the least number of groups among which a threshold can be chosen with an interval: 40 for 0.95.
+
+    With fewer, less than two are expected beyond the target, and simulated intervals covered the truth too seldom.
+    """
+    return int(np.ceil(_BEYOND / (1 - target) - _TOLERANCE))
 
 
 def _point(
@@ -188,20 +205,23 @@ def _point(
     threshold: float | None,
     intervals: Mapping[_Key, Interval],
     prevalence: float | None,
-    *,
-    free: bool,
 ) -> OperatingPoint:
-    """Return one point; without ``free``, what is fixed holds by construction and has no bounds."""
-    rates = {measure: intervals[_Key(name, fixed, measure)] for measure in _MEASURES}
-    if not free and fixed is not None:
-        rates[fixed] = Interval(rates[fixed].value, np.nan, np.nan, rates[fixed].n)
-    found = sensitivity, spared = rates["sensitivity"], rates["specificity"]
-    if prevalence is None:
-        return OperatingPoint(name, fixed, target, threshold, *found)
-    if not free and fixed is not None:  # held constant
-        rates[fixed] = Interval(rates[fixed].value, rates[fixed].value, rates[fixed].value, rates[fixed].n)
-        sensitivity, spared = rates["sensitivity"], rates["specificity"]
-    return OperatingPoint(name, fixed, target, threshold, *found, *predictive_values(sensitivity, spared, prevalence))
+    """Return a point whose threshold was not chosen on the evaluated images."""
+    rates = [intervals[_Key(name, fixed, measure)] for measure in _MEASURES]
+    values = (None, None) if prevalence is None else predictive_values(rates[0], rates[1], prevalence)
+    return OperatingPoint(name, fixed, target, threshold, rates[0], rates[1], *values)
+
+
+def _chosen_here(
+    name: str, fixed: Fixed, target: float, threshold: float, intervals: Mapping[_Key, Interval], *, enough: bool
+) -> OperatingPoint:
+    """Return a point whose threshold was chosen on the evaluated images: what is fixed has no bounds."""
+    rates = []
+    for measure in _MEASURES:
+        rate = intervals[_Key(name, fixed, measure)]
+        bounded = enough and measure != fixed
+        rates.append(rate if bounded else Interval(rate.value, np.nan, np.nan, rate.n))
+    return OperatingPoint(name, fixed, target, threshold, rates[0], rates[1])
 
 
 def predictive_values(sensitivity: Interval, specificity: Interval, prevalence: float) -> tuple[Interval, Interval]:
