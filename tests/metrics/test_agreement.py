@@ -11,7 +11,17 @@ from score_making import scores_of
 from sklearn.metrics import accuracy_score, cohen_kappa_score
 
 from hilum.errors import DataError
-from hilum.metrics.agreement import BETWEEN, DICE, FIRST, LABEL, READERS, SECOND, agreement_result, cohen_kappa, gwet_ac1
+from hilum.metrics.agreement import (
+    BETWEEN,
+    DICE,
+    FIRST,
+    LABEL,
+    READERS,
+    SECOND,
+    agreement_result,
+    cohen_kappa,
+    gwet_ac1,
+)
 from hilum.metrics.scores import Scores
 
 

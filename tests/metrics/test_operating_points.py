@@ -161,7 +161,11 @@ def test_the_intervals_cover() -> None:
         labels = np.repeat([0, 1], [50, 150])
         chance = 1 / (1 + np.exp(-2 * (random.normal(size=200) + np.where(labels, -1, 1))))
         found = operating_points(
-            scores_of(labels, np.column_stack([chance, 1 - chance])), at, prevalence={"a": 0.1}, resamples=200, seed=seed
+            scores_of(labels, np.column_stack([chance, 1 - chance])),
+            at,
+            prevalence={"a": 0.1},
+            resamples=200,
+            seed=seed,
         )
         assert found is not None
         own = {point.fixed: point for point in found.points if point.class_name == "a"}
