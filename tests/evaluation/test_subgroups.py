@@ -143,6 +143,12 @@ def test_options_come_from_text_or_from_python() -> None:
     assert ReportOptions.model_validate(given.model_dump()) == given
 
 
+def test_a_prevalence_of_no_class_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        options_of(prevalence={"c": 0.2}).require_classes(("a", "b"))
+    assert "a, b" in str(caught.value.hint)
+
+
 @pytest.mark.parametrize(
     "given",
     [

@@ -11,7 +11,6 @@ import pytest
 from score_making import scores_of
 from sklearn.metrics import roc_curve
 
-from hilum.errors import ConfigError
 from hilum.metrics.bootstrap import Interval
 from hilum.metrics.operating_points import (
     Fixed,
@@ -113,8 +112,6 @@ def test_predictive_values_follow_bayes() -> None:
     assert point.ppv.value == pytest.approx(found * 0.07 / (found * 0.07 + (1 - spared) * 0.93))
     assert point.npv.value == pytest.approx(spared * 0.93 / (spared * 0.93 + (1 - found) * 0.07))
     assert point.ppv.low < point.ppv.value < point.ppv.high
-    with pytest.raises(ConfigError):
-        points_of(drawn(60, 90), prevalence={"c": 0.1})
 
 
 def test_the_bounds_of_a_predictive_value_are_those_of_the_likelihood_ratio() -> None:

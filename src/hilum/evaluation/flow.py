@@ -42,6 +42,7 @@ class Flow:
         partitions: The splits; empty where the data are not split.
         evaluated: The images that the figures rest on.
         measured: Those with a label, a lung mask, and a marked finding.
+        place: Which of the partitions is evaluated.
     """
 
     found: Step
@@ -49,6 +50,7 @@ class Flow:
     partitions: tuple[Step, ...]
     evaluated: Step
     measured: tuple[Step, ...]
+    place: int = 0
 
 
 def flow_of(report: Report) -> Flow | None:
@@ -77,7 +79,8 @@ def flow_of(report: Report) -> Flow | None:
         Step("With a lung mask", (count(split.with_masks),)),
         Step("Finding marked", (NOT_RECORDED if targets is None else count(targets),)),
     )
-    return Flow(found, Step("Left out", tuple(_exclusions(origin))), partitions, evaluated, measured)
+    place = list(origin.data).index(split.name) if split.name in origin.data else 0
+    return Flow(found, Step("Left out", tuple(_exclusions(origin))), partitions, evaluated, measured, place)
 
 
 def _exclusions(origin: Provenance) -> Iterator[str]:
@@ -115,12 +118,13 @@ def flow_svg(flow: Flow) -> str:
     end = _draw(parts, excluded, _WIDTH - _SIDE - right, top, right)
     branch = top + (end - top) / 2
     parts.append(_line(middle, branch, _WIDTH - _SIDE - right, branch))
-    start, y = bottom, end + _GAP
+    start, y, across = bottom, end + _GAP, middle
     if flow.partitions:
         parts.append(_line(middle, start, middle, y))
         start = _row(parts, flow.partitions, y, full)
         y = start + _GAP
-    parts.append(_line(middle, start, middle, y))
+        across = _SIDE + (flow.place + 0.5) * (full + _SIDE) / len(flow.partitions) - _SIDE / 2
+    parts.append(_line(across, start, across, y))
     bottom = _draw(parts, flow.evaluated, _SIDE, y, full)
     parts.append(_line(middle, bottom, middle, bottom + _GAP))
     height = _row(parts, flow.measured, bottom + _GAP, full) + _SIDE

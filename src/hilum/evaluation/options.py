@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
@@ -57,6 +57,18 @@ class ReportOptions(BaseModel):
     def at(self) -> dict[Fixed, float]:
         """What is fixed to its target."""
         return {"specificity": self.at_specificity, "sensitivity": self.at_sensitivity}
+
+    def require_classes(self, class_names: Collection[str]) -> None:
+        """Check that prevalences are of the model's classes.
+
+        Raises:
+            ConfigError: One is of another class.
+        """
+        if unknown := [name for name in self.prevalence if name not in class_names]:
+            raise ConfigError(
+                f"A prevalence is given for {', '.join(unknown)}, which is not a class of the model.",
+                hint=f"Its classes are {', '.join(class_names)}.",
+            )
 
 
 def options_of(

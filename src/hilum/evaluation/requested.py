@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hilum.evaluation.limits import FEW_IMAGES
 from hilum.evaluation.options import ReportOptions
-from hilum.evaluation.subgroups import DEMOGRAPHICS, SOURCE, require_columns, subgroup_results
+from hilum.evaluation.subgroups import DEMOGRAPHICS, FEW_GROUPS, SOURCE, require_columns, subgroup_results
 from hilum.evaluation.thresholds import require_other_images, thresholds_from
+from hilum.format import words
 from hilum.metrics.agreement import READER_COLUMNS, agreement_result
 from hilum.metrics.net_benefit import decision_curves
 from hilum.metrics.operating_points import Thresholds, operating_points
@@ -35,6 +38,7 @@ def requested_parts(
         ConfigError: A prevalence is of an unknown class.
         DataError: A column is missing or has values that cannot be used.
     """
+    options.require_classes(scores.class_names)
     again = {"resamples": resamples, "seed": seed}
     stated = options.prevalence
     points = operating_points(scores, options.at, thresholds=thresholds, prevalence=stated, **again)
@@ -44,6 +48,20 @@ def requested_parts(
         "decision_curves": tuple(as_json(decision_curves(scores, prevalence=stated, **again))),
         "agreement": as_json(agreement_result(scores, **again)),
     }
+
+
+def thin_subgroups(parts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a limitation that names the subgroups with few images or groups; empty where there are none."""
+    thin = [
+        f"{words(column['column'])} {row['name']} ({row['images']})"
+        for column in parts["subgroups"]
+        for row in column["rows"]
+        if row["thin"]
+    ]
+    if not thin:
+        return ()
+    few = f"Fewer than {FEW_IMAGES} images or {FEW_GROUPS} groups in the subgroups"
+    return (f"{few} {', '.join(thin)}: their metrics are imprecise.",)
 
 
 def with_options(evaluated: Evaluated, options: ReportOptions, thresholds: Path | None = None) -> Evaluated:

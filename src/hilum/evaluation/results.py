@@ -34,7 +34,7 @@ from hilum.evaluation.report import (
     SplitRef,
     TrainingOverlap,
 )
-from hilum.evaluation.requested import requested_parts
+from hilum.evaluation.requested import requested_parts, thin_subgroups
 from hilum.metrics.bootstrap import LEVEL, Interval
 from hilum.metrics.calibration import calibration_result
 from hilum.metrics.conformal import conformal_results
@@ -108,6 +108,7 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
     scores, calibration = evaluated.scores, evaluated.calibration
     figures = figures_of(scores, resamples=resamples, seed=seed)
     again = {"resamples": resamples, "seed": seed}
+    parts = requested_parts(scores, evaluated.options, evaluated.thresholds, **again)
     known = scores.labeled
     known_logits = scores.logits is not None and bool(known.any())
     return Report(
@@ -127,13 +128,14 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
         selective=as_json(selective_result(scores, calibration, **again)) if known.any() else None,
         localization=as_json(localization_result(evaluated.localization, **again)) if evaluated.localization else None,
         held_out_sources=tuple(as_json(evaluated.held_out)),
-        **requested_parts(scores, evaluated.options, evaluated.thresholds, **again),
+        **parts,
         limits=limits_of(
             scores,
             same_sources=evaluated.same_sources,
             calibrated=calibration is not None,
             training_images=None if evaluated.model.kind == "predictions" else evaluated.training_images,
-        ),
+        )
+        + thin_subgroups(parts),
         failures=failures_of(scores),
         provenance=evaluated.provenance,
     )

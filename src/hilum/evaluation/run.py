@@ -74,7 +74,8 @@ def evaluate_run(
     index, split = index_and_split(config, run, step)
     options = options or ReportOptions()
     records = records_of(index, split, split_name)
-    columns_of(records, options.subgroups)  # raises now, not after minutes
+    options.require_classes(index.class_names)  # raises now, not after minutes
+    columns_of(records, options.subgroups)
     subject = subject_of(run, config, index, split, step)
     chosen = _thresholds(thresholds, subject, options)
     if chosen is None and split_name != "val":
@@ -141,6 +142,7 @@ def evaluate_bundle(
     listed, _ = _records(build_index(data, classes=classes, check=False), split_name)
     labels_of(listed, bundle.manifest.class_names)  # raises now, not after minutes of reading files
     options = options or ReportOptions()
+    options.require_classes(bundle.manifest.class_names)
     columns_of(listed, options.subgroups)
     index = build_index(data, classes=classes, progress=step.begin("Checking files"))
     step.found(index.findings)

@@ -5,10 +5,11 @@ The reference strategies are to act on every image and to act on none, whose net
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hilum.metrics.bootstrap import Interval, bootstrap
 from hilum.metrics.scores import FloatArray, Scores, divide
@@ -66,18 +67,10 @@ def decision_curves(
         if clusters is None or not own.any() or own.all():
             continue
         share = stated.get(name, float(own.mean()))
-        called = (probabilities[:, k, None] >= np.array(THRESHOLDS)).astype(np.float64)  # (N, T)
-
-        def statistics(weights: FloatArray) -> dict[float, FloatArray]:
-            found, alarms = (
-                divide(weights[:, rows] @ called[rows], weights[:, rows].sum(axis=1)[:, None])  # noqa: B023
-                for rows in (own, ~own)  # noqa: B023
-            )
-            values = share * found - (1 - share) * cost * alarms  # noqa: B023
-            return {t: values[:, column] for column, t in enumerate(THRESHOLDS)}
-
+        called = probabilities[:, k, None] >= np.array(THRESHOLDS)  # (N, T)
         intervals = bootstrap(
-            statistics, dict.fromkeys(THRESHOLDS, np.ones(own.size, np.bool_)), clusters, strata=labels,
+            _benefits(own, called.astype(np.float64), share, cost),
+            dict.fromkeys(THRESHOLDS, np.ones(own.size, np.bool_)), clusters, strata=labels,
             bounds={t: (-(1 - share) * c, share) for t, c in zip(THRESHOLDS, cost.tolist(), strict=True)},
             resamples=resamples, seed=seed,
         )  # fmt: skip
@@ -88,3 +81,18 @@ def decision_curves(
             )
         )  # fmt: skip
     return tuple(curves)
+
+
+def _benefits(
+    own: NDArray[np.bool_], called: FloatArray, share: float, cost: FloatArray
+) -> Callable[[FloatArray], dict[float, FloatArray]]:
+    """Return a function from weights (R, N) to the net benefit (R,) at each of THRESHOLDS, for calls (N, T)."""
+
+    def statistics(weights: FloatArray) -> dict[float, FloatArray]:
+        found, alarms = (
+            divide(weights[:, rows] @ called[rows], weights[:, rows].sum(axis=1)[:, None]) for rows in (own, ~own)
+        )
+        values = share * found - (1 - share) * cost * alarms  # (R, T)
+        return {t: values[:, column] for column, t in enumerate(THRESHOLDS)}
+
+    return statistics

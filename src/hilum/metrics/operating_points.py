@@ -7,14 +7,13 @@ choice is repeated in every bootstrap resample (Platt, Hanley & Yang 2000, Stat.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.errors import ConfigError
 from hilum.metrics.bootstrap import Interval, bootstrap
 from hilum.metrics.scores import FloatArray, Scores, confusion_counts, confusion_rates, divide, specificity
 
@@ -133,16 +132,8 @@ def operating_points(
         prevalence: Class to a prevalence in (0, 1), for predictive values.
         resamples: Number of bootstrap resamples.
         seed: Random seed of the bootstrap.
-
-    Raises:
-        ConfigError: A prevalence is of an unknown class.
     """
     stated = dict(prevalence or {})
-    if unknown := sorted(set(stated) - set(scores.class_names)):
-        raise ConfigError(
-            f"A prevalence is given for {', '.join(unknown)}, which is not a class.",
-            hint=f"The classes are {', '.join(scores.class_names)}.",
-        )
     known = scores.labeled
     labels, probabilities = scores.labels[known], scores.probabilities[known]
     names = [(k, name) for k, name in enumerate(scores.class_names) if (labels == k).any() and not (labels == k).all()]
@@ -152,19 +143,6 @@ def operating_points(
     cuts = {
         (name, fixed): None if outside is None else outside.values[fixed].get(name) for _, name in names for fixed in at
     }
-
-    def statistics(weights: FloatArray) -> dict[_Key, FloatArray]:
-        found: dict[_Key, FloatArray] = {}
-        confusion = confusion_counts(labels, probabilities.argmax(axis=1), len(scores.class_names), weights)
-        recall, spared = confusion_rates(confusion).recall, specificity(confusion)
-        for k, name in names:
-            found[_Key(name, None, "sensitivity")] = recall[:, k]
-            found[_Key(name, None, "specificity")] = spared[:, k]
-            for fixed, target in at.items():
-                pair = _rates(labels == k, probabilities[:, k], weights, fixed, target, cuts[name, fixed])
-                found[_Key(name, fixed, "sensitivity")], found[_Key(name, fixed, "specificity")] = pair
-        return found
-
     rests_on = {
         _Key(name, fixed, measure): (labels == k) == (measure == "sensitivity")
         for k, name in names
@@ -172,7 +150,8 @@ def operating_points(
         for measure in _MEASURES
     }
     intervals = bootstrap(
-        statistics, rests_on, np.unique(scores.clusters()[known], return_inverse=True)[1].astype(np.int64),
+        _statistics(labels, probabilities, names, at, cuts), rests_on,
+        np.unique(scores.clusters()[known], return_inverse=True)[1].astype(np.int64),
         strata=labels, bounds=dict.fromkeys(rests_on, (0.0, 1.0)), resamples=resamples, seed=seed,
     )  # fmt: skip
     clusters = scores.clusters()[known]
@@ -188,6 +167,30 @@ def operating_points(
             elif (cut := cuts[name, fixed]) is not None:
                 points.append(_point(name, fixed, target, cut, intervals, stated.get(name)))
     return OperatingPoints(outside.origin if outside else None, outside.n if outside else None, stated, tuple(points))
+
+
+def _statistics(
+    labels: NDArray[np.int64],
+    probabilities: FloatArray,
+    names: Sequence[tuple[int, str]],
+    at: Mapping[Fixed, float],
+    cuts: Mapping[tuple[str, Fixed], float | None],
+) -> Callable[[FloatArray], dict[_Key, FloatArray]]:
+    """Return a function from weights (R, N) to all rates (R,); a cut of None is chosen anew for each weighting."""
+
+    def statistics(weights: FloatArray) -> dict[_Key, FloatArray]:
+        found: dict[_Key, FloatArray] = {}
+        confusion = confusion_counts(labels, probabilities.argmax(axis=1), probabilities.shape[1], weights)
+        recall, spared = confusion_rates(confusion).recall, specificity(confusion)
+        for k, name in names:
+            found[_Key(name, None, "sensitivity")] = recall[:, k]
+            found[_Key(name, None, "specificity")] = spared[:, k]
+            for fixed, target in at.items():
+                pair = _rates(labels == k, probabilities[:, k], weights, fixed, target, cuts[name, fixed])
+                found[_Key(name, fixed, "sensitivity")], found[_Key(name, fixed, "specificity")] = pair
+        return found
+
+    return statistics
 
 
 def groups_needed(target: float) -> int:
