@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hilum.bundle.prediction_sets import softmax
+from hilum.bundle.prediction_sets import Temperature, softmax
 from hilum.data.index import Index
 from hilum.evaluation.measure import Subject, score
 from hilum.evaluation.options import ReportOptions
@@ -41,7 +41,7 @@ def validation_scores(run: RunFolder, subject: Subject, index: Index, records: S
     return scores
 
 
-def thresholds_on_validation(scores: Scores, temperature: float, options: ReportOptions) -> Thresholds | None:
+def thresholds_on_validation(scores: Scores, temperature: Temperature, options: ReportOptions) -> Thresholds | None:
     """Return the thresholds of the probabilities at a temperature, chosen on a validation split at temperature 1."""
     assert scores.logits is not None
     calibrated = replace(scores, probabilities=softmax(scores.logits, temperature))
