@@ -120,18 +120,34 @@ def flow_svg(flow: Flow) -> str:
     parts.append(_line(middle, branch, _WIDTH - _SIDE - right, branch))
     start, y, across = bottom, end + _GAP, middle
     if flow.partitions:
-        parts.append(_line(middle, start, middle, y))
-        start = _row(parts, flow.partitions, y, full)
+        centers = _centers(len(flow.partitions), full)
+        parts += _fan(middle, start, centers, y)
+        start, across = _row(parts, flow.partitions, y, full), centers[flow.place]
         y = start + _GAP
-        across = _SIDE + (flow.place + 0.5) * (full + _SIDE) / len(flow.partitions) - _SIDE / 2
     parts.append(_line(across, start, across, y))
     bottom = _draw(parts, flow.evaluated, _SIDE, y, full)
-    parts.append(_line(middle, bottom, middle, bottom + _GAP))
+    centers = _centers(len(flow.measured), full)
+    parts += _fan(_WIDTH / 2, bottom, centers, bottom + _GAP)
     height = _row(parts, flow.measured, bottom + _GAP, full) + _SIDE
     steps = [flow.found, flow.excluded, *flow.partitions, flow.evaluated, *flow.measured]
     label = "; ".join(f"{step.title}: {', '.join(step.lines)}" for step in steps)
     head = f'<svg class="flow" viewBox="0 0 {_WIDTH} {height:g}" role="img" aria-label="{escape(label)}">'
     return "\n".join([head, *parts, "</svg>"])
+
+
+def _centers(count: int, width: float) -> list[float]:
+    """Return the middle of each box of a row."""
+    each = (width - (count - 1) * _SIDE) / count
+    return [_SIDE + place * (each + _SIDE) + each / 2 for place in range(count)]
+
+
+def _fan(x: float, top: float, centers: Sequence[float], bottom: float) -> Iterator[str]:
+    """Yield a line down from (x, top) that branches to an arrow at each of the centers."""
+    branch = bottom - _GAP / 2
+    ends = (min(x, *centers), max(x, *centers))
+    yield f'<path d="M{x:g} {top:g}L{x:g} {branch:g}M{ends[0]:g} {branch:g}L{ends[1]:g} {branch:g}"/>'
+    for center in centers:
+        yield _line(center, branch, center, bottom)
 
 
 def _row(parts: list[str], steps: Sequence[Step], y: float, width: float) -> float:
