@@ -13,7 +13,6 @@ from hilum.errors import ConfigError
 from hilum.metrics.bootstrap import bootstrap
 from hilum.metrics.sample_size import (
     Design,
-    _student,
     auroc_variance,
     expected_interval,
     plan_margin,
@@ -32,11 +31,6 @@ def test_a_share_needs_the_images_of_the_logit_interval() -> None:
     assert (plan.low, plan.high) == pytest.approx(expected_interval(Design("accuracy", 0.85), plan.images))
     fewer = expected_interval(Design("accuracy", 0.85), plan.images - 1)
     assert fewer[1] - fewer[0] > 0.05  # the smallest that reaches it
-
-
-def test_the_quantile_of_student_is_scipys() -> None:
-    for freedom in (4, 10, 30, 1000):
-        assert _student(freedom) == pytest.approx(t.ppf(0.975, freedom), rel=5e-3)
 
 
 def test_rare_classes_and_several_images_per_group_need_more() -> None:

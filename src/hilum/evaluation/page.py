@@ -308,7 +308,7 @@ def _identical(differences: list[dict[str, Any]]) -> list[str]:
     values = {
         pair: [row["difference"] for row in differences if (row["method"], row["against"]) == pair] for pair in pairs
     }
-    return [pair[1] for pair, own in values.items() if all(v["value"] == v["low"] == 0 for v in own)]
+    return [pair[1] for pair, own in values.items() if all(v["value"] == 0 for v in own)]
 
 
 def _settings(report: Report) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from hilum.format import format_interval, metric_title, split_title
+from hilum.metrics.bootstrap import NoInterval
 from hilum.metrics.table import OVERLAP, WITHIN_SOURCES
 
 
@@ -30,12 +31,13 @@ class Part(BaseModel):
 
 
 class Estimate(Part):
-    """A value, its 95% interval, and the number of images it is computed from."""
+    """A value, its 95% interval or why there is none, and the number of images it is computed from."""
 
     value: Number
     low: Number
     high: Number
     n: int
+    no_interval: NoInterval | None = None
 
 
 class Figure(Estimate):

@@ -71,6 +71,7 @@ def decision_curves(
         intervals = bootstrap(
             _benefits(own, called.astype(np.float64), share, cost),
             dict.fromkeys(THRESHOLDS, np.ones(own.size, np.bool_)), clusters, strata=labels,
+            sides=dict.fromkeys(THRESHOLDS, (own, ~own)),
             bounds={t: (-(1 - share) * c, share) for t, c in zip(THRESHOLDS, cost.tolist(), strict=True)},
             resamples=resamples, seed=seed,
         )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.metrics.bootstrap import Interval, bootstrap
+from hilum.metrics.bootstrap import Interval, NoInterval, bootstrap
 from hilum.metrics.scores import FloatArray, Scores, confusion_counts, confusion_rates, divide, specificity
 
 Fixed: TypeAlias = Literal["specificity", "sensitivity"]
@@ -223,7 +223,8 @@ def _chosen_here(
     for measure in _MEASURES:
         rate = intervals[_Key(name, fixed, measure)]
         bounded = enough and measure != fixed
-        rates.append(rate if bounded else Interval(rate.value, np.nan, np.nan, rate.n))
+        reason: NoInterval | None = None if measure == fixed else "few_groups"
+        rates.append(rate if bounded else Interval(rate.value, np.nan, np.nan, rate.n, reason))
     return OperatingPoint(name, fixed, target, threshold, rates[0], rates[1])
 
 

@@ -154,7 +154,7 @@ def paired_figures(
             error, skew = _auroc_error(a, b, averaged.get(key, [key]), rows_a, clusters)
         elif groups > 1 and (defined := drawn[np.isfinite(drawn)]).size:
             spread = float(defined.std())
-            error = spread * math.sqrt(groups / (groups - 1))  # the variance of n drawn from n is (n - 1) / n of it
+            error = spread
             skew = float(np.mean(((defined - defined.mean()) / spread) ** 3)) if spread > _ROUNDING else 0.0
         found[key] = Paired(difference, error, groups, _SPANS.get(key.metric, 1.0), skew)
     return found

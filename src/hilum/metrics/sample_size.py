@@ -13,7 +13,7 @@ from statistics import NormalDist
 from typing import Literal, TypeAlias
 
 from hilum.errors import ConfigError
-from hilum.metrics.bootstrap import LEVEL
+from hilum.metrics.bootstrap import LEVEL, t_quantile
 
 Metric: TypeAlias = Literal["accuracy", "sensitivity", "specificity", "auroc"]
 _MOST = 10**9
@@ -138,7 +138,7 @@ def expected_interval(design: Design, images: int) -> tuple[float, float]:
     value = design.value
     error = math.sqrt(_variance(design, value, images)) / (value * (1 - value))
     groups = _counted(design, images) / design.images_per_group
-    reach = _student(max(1.0, groups - 1)) * error
+    reach = t_quantile(max(1.0, groups - 1)) * error
     center = math.log(value / (1 - value))
     low, high = (1 / (1 + math.exp(-(center + step))) for step in (-reach, reach))
     return low, high
@@ -187,14 +187,3 @@ def _least(reached: Callable[[int], bool]) -> int:
         middle = (low + high) // 2
         low, high = (low, middle) if reached(middle) else (middle, high)
     return high
-
-
-def _student(freedom: float) -> float:
-    """Return Student's quantile at 0.975 by the expansion in 1 / freedom (Abramowitz & Stegun 1964, 26.7.5)."""
-    z = NormalDist().inv_cdf(0.5 * (1 + LEVEL))
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-    )
-    return z + sum(term / freedom ** (power + 1) for power, term in enumerate(terms))
