@@ -46,6 +46,11 @@ COMMANDS = {
     "evaluate": Command(
         "evaluate", "Evaluation", "Evaluate a run or a bundle, with confidence intervals, and write a report."
     ),
+    "plan": Command(
+        "plan",
+        "Evaluation",
+        "Plan an evaluation: images and groups for an interval width or a non-inferiority margin.",
+    ),
     "compare": Command(
         "compare",
         "Evaluation",
