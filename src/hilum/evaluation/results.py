@@ -212,7 +212,7 @@ def read_evaluation(path: Path, split: str = "test") -> tuple[Evaluated, Setting
         raise DataError(f"'{beside}' is not valid JSON: {error}.", hint=hint) from error
     scores = read_predictions(table, content.split)
     classes = len(scores.class_names)
-    if content.calibration and any(len(of) != classes for of in content.calibration.quantiles.values()):
+    if content.calibration and any(len(own) != classes for own in content.calibration.by_class):
         raise DataError(f"The calibration in '{beside}' is not for the {classes} classes of '{table.name}'.", hint=hint)
     localized = next((path for name in LOCALIZATION_FILES if (path := table.with_name(name)).is_file()), None)
     evaluated = Evaluated(
