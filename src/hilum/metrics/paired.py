@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtr, stdtrit
 
 from hilum.metrics.bootstrap import LEVEL, resampled_weights
 from hilum.metrics.delong import Ranked, delong_error
@@ -76,6 +75,8 @@ class Paired:
         if self.constant:
             reach = self.span * (1 - tail ** (1 / self.groups))
             return -reach, reach
+        from scipy.special import stdtrit  # late: the lean install has no SciPy
+
         t = float(stdtrit(self.groups - 1, 1 - tail))
         down, up = (self.error * max(t, _from_symmetric(t, skew)) for skew in (self.skew, -self.skew))
         return max(self.difference - down, -self.span), min(self.difference + up, self.span)
@@ -92,6 +93,8 @@ class Paired:
             return 1.0 if bound >= 0 else max(0.0, 1 + bound / self.span) ** self.groups
         if not self.error:  # the same difference on every group
             return float(self.difference <= bound)
+        from scipy.special import stdtr
+
         t = (self.difference - bound) / self.error
         return float(stdtr(self.groups - 1, -min(t, _to_symmetric(t, self.skew))))
 
@@ -101,6 +104,8 @@ class Paired:
 
     def z(self) -> float:
         """Return the normal quantile of ``p``, at least 0, which is smaller than |t| where the groups are few."""
+        from scipy.special import ndtri
+
         return float(-ndtri(self.p() / 2))
 
 
