@@ -3,12 +3,12 @@
     python benchmarks/ablation.py ../shared/data/metadata.csv --json benchmarks/results/ablation.json
 
 Every variant is trained from ImageNet weights with the settings of configs/default-model.toml, on the same images,
-drawn once from the training split, for the same number of image passes. It is measured without calibration: classes, AUROCs
-within a source and Dice on the whole validation split; the shortcut audit on images drawn from it; the pointing game on
-all images with a marked finding, those of the test split apart (the others were trained on, without their marks). One
-seed: the intervals are of the images, not of training again. Variants that the result file already has are skipped, so
-that it can be made in pieces. With --weights, variants that were trained before are measured without training, such as
-into a new result file.
+drawn once from the training split, for the same number of image passes. It is measured without calibration: classes,
+AUROCs within a source and Dice on the whole validation split; the shortcut audit on images drawn from it; the pointing
+game on all images with a marked finding, those of the test split apart (the others were trained on, without their
+marks). One seed: the intervals are of the images, not of training again. Variants that the result file already has are
+skipped, so that it can be made in pieces. With --weights, variants that were trained before are measured without
+training, such as into a new result file.
 """
 
 from __future__ import annotations

@@ -49,9 +49,9 @@ class Treated(NamedTuple):
     """
 
     batch: Batch
-    kind: torch.Tensor  # (N,) int64, what the images are
-    drawn: torch.Tensor  # (N,) int64, the kinds of the plan
+    kind: torch.Tensor  # (N,) int64
     region: torch.Tensor  # (N, 1, S, S) float32 in {0, 1}, region of the synthetic opacity
+    drawn: torch.Tensor  # (N,) int64, the kind of the plan, which differs where the lungs are not known
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def apply_plan(batch: Batch, lungs: torch.Tensor, known: torch.Tensor, plan: Pla
         kind[row] = wanted
     kept = kind[batch.mask_rows] != ERASED
     treated = batch._replace(image=image, label=label, mask=batch.mask[kept], mask_rows=batch.mask_rows[kept])
-    return Treated(treated, kind, drawn, region)
+    return Treated(treated, kind, region, drawn)
 
 
 def shortcut_loss(output: ModelOutput, treated: Treated, normal: int | None, localization_weight: float) -> Extra:
