@@ -80,7 +80,7 @@ def sentence_of_hashes(facts: TrainingHashes | None) -> str:
             "The bundle carries no hashes of its training images, so hilum cannot tell whether the model was trained "
             "on an image."
         )
-    part = "" if facts.complete else " Those of the bundle that it was fine-tuned from are not known."
+    part = "" if facts.complete else " Those of an earlier training or calibration are not known."
     return (
         f"The bundle carries a perceptual hash (32 bytes, {facts.method}) of {facts.images:,} training and validation "
         "images, by which `hilum evaluate`, `compare` and `audit` recognize them, also resized or re-encoded."

@@ -39,6 +39,10 @@ def recalibrate(
         float,
         typer.Option(min=0.5, max=0.999, help="Target accuracy on images without abstention; sets the threshold."),
     ] = 0.95,
+    no_training_hashes: Annotated[
+        bool,
+        typer.Option("--no-training-hashes", help="Do not add hashes by which these images are recognized later."),
+    ] = False,
     resamples: ResamplesOption = 1000,
 ) -> None:
     """Recalibrate a bundle on 100 or more local labeled images, without training.
@@ -57,6 +61,7 @@ def recalibrate(
             classes=classes,
             split=split,
             target_accuracy=target_accuracy,
+            training_hashes=not no_training_hashes,
             resamples=resamples,
             step=Step(steps.begin, show_findings),
         )

@@ -11,7 +11,7 @@ from hilum.document import data_uri, write_document
 from hilum.evaluation.failure_images import FailureImages
 from hilum.evaluation.plots.probabilities import diagram_bins
 from hilum.evaluation.report import Figure, Report
-from hilum.format import metric_title, split_title
+from hilum.format import metric_title
 
 PAGE_FILE = "report.html"
 CLAIM_PAGE = "claim.html"
@@ -76,8 +76,9 @@ def page_context(
     }
     return {
         "kind": "Evaluation",
-        "title": f"{report.model.name}, {split_title(report.split.name)}",
+        "title": f"{report.model.name}, {report.title}",
         "report": content,
+        "subset": report.title,
         "overlap": report.overlap_sentence,
         "headline": _headline(report),
         "others": _others(report),

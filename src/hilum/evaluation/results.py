@@ -101,7 +101,7 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
     again = {"resamples": resamples, "seed": seed}
     known = scores.labeled
     known_logits = scores.logits is not None and bool(known.any())
-    return Report(
+    report = Report(
         hilum_version=__version__,
         model=evaluated.model,
         split=_split_ref(scores, evaluated.digest),
@@ -118,15 +118,17 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
         selective=as_json(selective_result(scores, calibration, **again)) if known.any() else None,
         localization=as_json(localization_result(evaluated.localization, **again)) if evaluated.localization else None,
         held_out_sources=tuple(as_json(evaluated.held_out)),
-        limits=limits_of(
-            scores,
-            same_sources=evaluated.same_sources,
-            calibrated=calibration is not None,
-            training_images=None if evaluated.model.kind == "predictions" else evaluated.training_images,
-        ),
         failures=failures_of(scores),
         provenance=evaluated.provenance,
     )
+    limits = limits_of(
+        scores,
+        same_sources=evaluated.same_sources,
+        calibrated=calibration is not None,
+        training_images=None if evaluated.model.kind == "predictions" else evaluated.training_images,
+        overlap=report.overlap_sentence if report.training_overlap and report.training_overlap.seen else None,
+    )
+    return report.model_copy(update={"limits": limits})
 
 
 def write_evaluation(

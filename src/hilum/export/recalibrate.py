@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from hilum.backends.onnxruntime import OnnxRuntimeBackend
 from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, Bundle, Manifest, load_bundle, write_bundle
 from hilum.bundle.calibration import Calibration, with_calibration
-from hilum.bundle.training_hashes import known_images
-from hilum.data.cache import cache_folder, open_cache
+from hilum.bundle.training_hashes import KnownImages, known_images, no_hashes, united
+from hilum.data.cache import Cache, cache_folder, open_cache
+from hilum.data.image_hash import image_hashes
 from hilum.data.index import Index, build_index
 from hilum.errors import DataError
 from hilum.evaluation.measure import score_records
@@ -66,13 +67,14 @@ def recalibrate(
     split: SplitName | None = None,
     min_images: int = MIN_IMAGES,
     target_accuracy: float = TARGET_ACCURACY,
+    training_hashes: bool = True,
     resamples: int = 1000,
     step: Step | None = None,
 ) -> Recalibration:
     """Refit temperature, quantiles and abstention threshold of a bundle on labeled images, and write a new bundle.
 
-    The network's files are copied unchanged; the manifest and the model card change. The effect of the new temperature
-    is measured by five-fold cross-validation over groups.
+    The network's files are copied unchanged; the manifest, the model card and the hashes of training images change.
+    The effect of the new temperature is measured by five-fold cross-validation over groups.
 
     Args:
         path: The bundle.
@@ -82,6 +84,8 @@ def recalibrate(
         split: Use only the images of this split.
         min_images: Minimum number of labeled images.
         target_accuracy: Target accuracy on the images without abstention, in (0, 1).
+        training_hashes: Whether to add perceptual hashes of the images to those of the bundle, so that hilum warns
+            when one of them is used for evaluation.
         resamples: Bootstrap resamples.
         step: Progress callbacks, and callback for findings.
 
@@ -101,11 +105,14 @@ def recalibrate(
     step.found(index.findings)
     _refuse_training_data(bundle.manifest, index, split)
     records = _labeled(index, split, min_images)
-    scores = _score(bundle, index, records, split, step)
+    cache = open_cache(records, bundle.manifest.preprocess, cache_folder(), progress=step.begin("Decoding"))
+    scores = _score(bundle, index, records, cache, split, step)
+    own = image_hashes(cache.images) if training_hashes else no_hashes()
+    known = united([known_images(bundle), KnownImages("all" if training_hashes else "none", own)])
     images = {name: int((scores.labels == k).sum()) for k, name in enumerate(scores.class_names)}
     step.found((*_absent_classes(images), *_seen(scores)))
     step.begin("Fitting")
-    return _refit(bundle, scores, index.digest, images, out, target_accuracy, resamples)
+    return _refit(bundle, scores, known, index.digest, images, out, target_accuracy, resamples)
 
 
 def cross_fitted(logits: FloatArray, labels: NDArray[np.int64], clusters: NDArray[np.int64]) -> FloatArray:
@@ -159,9 +166,10 @@ def _labeled(index: Index, split: SplitName | None, min_images: int) -> tuple[Re
     return records
 
 
-def _score(bundle: Bundle, index: Index, records: tuple[Record, ...], split: SplitName | None, step: Step) -> Scores:
+def _score(
+    bundle: Bundle, index: Index, records: tuple[Record, ...], cache: Cache, split: SplitName | None, step: Step
+) -> Scores:
     manifest = bundle.manifest
-    cache = open_cache(records, manifest.preprocess, cache_folder(), progress=step.begin("Decoding"))
     scores = score_records(
         OnnxRuntimeBackend(bundle.read(ONNX_MODEL)),
         cache,
@@ -198,6 +206,7 @@ def _absent_classes(images: Mapping[str, int]) -> tuple[Finding, ...]:
 def _refit(
     bundle: Bundle,
     scores: Scores,
+    known: KnownImages,
     digest: str,
     images: Mapping[str, int],
     out: Path,
@@ -213,10 +222,12 @@ def _refit(
         "recalibrated_from": manifest.bundle_id,
         "before": _figures(before),
         "after_cross_fitted": _figures(after),
+        "in_training_data": None if scores.seen is None else int(np.count_nonzero(scores.seen)),
     }
-    described = with_calibration(manifest, calibration, **facts)
-    files = {name: bundle.read(name) for name in manifest.files}
-    card = _card(files.get(MODEL_CARD, b"").decode(errors="replace"), manifest, calibration, before, after)
+    hashes, hash_file = known.files("" if manifest.training_hashes is None else manifest.training_hashes.note)
+    described = with_calibration(manifest, calibration, **facts).model_copy(update=hashes)
+    files = {name: bundle.read(name) for name in manifest.files} | hash_file
+    card = _card(files.get(MODEL_CARD, b"").decode(errors="replace"), manifest, described, calibration, (before, after))
     sealed = write_bundle(out, described, {**files, MODEL_CARD: card.encode()})
     return Recalibration(sealed, calibration, before, after, images)
 
@@ -231,23 +242,33 @@ def _figures(figures: CalibrationFigures) -> dict[str, Any]:
 
 
 def _card(
-    old: str, manifest: Manifest, calibration: Calibration, before: CalibrationFigures, after: CalibrationFigures
+    old: str,
+    manifest: Manifest,
+    described: Manifest,
+    calibration: Calibration,
+    errors: tuple[CalibrationFigures, CalibrationFigures],
 ) -> str:
     """Return the old model card with its section on calibration replaced or added."""
+    before, after = errors
     threshold = calibration.abstention_threshold
     abstains = "never" if threshold is None else f"below a probability of {threshold:.3f}"
+    seen = described.calibration["in_training_data"]
+    among = "" if seen is None else f" {seen:,} of them were in the model's training data before."
+    hashes = described.training_hashes
+    kept = "carries no hashes of the images" if hashes is None else f"carries hashes of {hashes.images:,} images"
+    part = "" if hashes is None or hashes.complete else ", a part of those"
     lines = [
         _HEADING,
         "",
         f"Refitted on {calibration.n:,} images of {calibration.groups:,} groups (split {calibration.split}, index "
         f"SHA-256 {calibration.digest}), from bundle {manifest.bundle_id[:12]}. Temperature {manifest.temperature:.3f} "
         f"before, {calibration.temperature:.3f} after; it abstains {abstains}. Other metrics in this card use the "
-        "previous temperature.",
+        f"previous temperature.{among} The bundle now {kept}{part} that it was trained or calibrated on.",
         "",
         "| figure | before | after, five-fold cross-validation over groups |",
         "|---|---|---|",
         *[f"| {name} | {getattr(before, name)} | {getattr(after, name)} |" for name in _FIGURES],
         "",
     ]
-    kept = re.sub(rf"^{_HEADING}\n.*?(?=^## |\Z)", "", old, flags=re.MULTILINE | re.DOTALL)
-    return kept.rstrip("\n") + "\n\n" + "\n".join(lines)
+    rest = re.sub(rf"^{_HEADING}\n.*?(?=^## |\Z)", "", old, flags=re.MULTILINE | re.DOTALL)
+    return rest.rstrip("\n") + "\n\n" + "\n".join(lines)
