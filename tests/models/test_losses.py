@@ -259,6 +259,10 @@ def test_each_image_can_have_a_shift_of_its_own() -> None:
     assert extra.shift is not None
     moved = functional.cross_entropy(output.class_logits + extra.shift, batch.label)
     torch.testing.assert_close(MultiTaskLoss(LossConfig())(output, batch, extra).classification, moved)
+    weighted = extra._replace(shift=None, weight=torch.tensor([0.5, 2.0]))
+    losses = functional.cross_entropy(output.class_logits, batch.label, reduction="none")
+    found = MultiTaskLoss(LossConfig())(output, batch, weighted).classification
+    torch.testing.assert_close(found, (0.5 * losses[0] + 2 * losses[1]) / 2)
     plain = MultiTaskLoss(LossConfig(keep_prior=False))(output, batch, extra).classification
     torch.testing.assert_close(plain, functional.cross_entropy(output.class_logits, batch.label))
 

@@ -108,7 +108,7 @@ RECIPE = {"background_p": 0.25, "erase_p": 0.15, "lesion_p": 0.5}
                 "loss": {"class_weights": "effective"},
                 "training": {"sampling": "class", "sampling_power": 0.5},
             },
-            ("Normal", "Viral Pneumonia"),
+            CLASSES,
         ),
     ],
     ids=["weights", "weights and sampling", "opacities", "recipe", "lungs of one class", "no lungs", "all at once"],

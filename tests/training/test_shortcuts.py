@@ -21,6 +21,7 @@ from hilum.training.shortcuts import (
     Treatments,
     apply_plan,
     draw_plan,
+    label_weights,
     shortcut_loss,
     usable,
 )
@@ -103,7 +104,7 @@ def test_where_the_lungs_are_not_known_an_image_stays_and_leaves_the_loss_if_it_
     assert torch.equal(result.batch.image, batch.image)
     assert result.kind.tolist() == [PLAIN] * 4
     assert result.drawn.tolist() == [ERASED, BACKGROUND, LESION, PLAIN]
-    assert result.batch.label.tolist() == [-1, -1, -1, NORMAL]
+    assert result.batch.label.tolist() == [0, 2, -1, NORMAL]
     assert result.batch.mask_rows.tolist() == [0, 1, 2, 3]
 
 
@@ -250,6 +251,21 @@ def test_normal_images_that_keep_their_label_are_shifted_by_the_share_that_does(
     expected[[0, 3], NORMAL] = float(np.log(0.6))
     torch.testing.assert_close(shift, expected)
     assert Treatments(config.model_copy(update={"lesion_p": 0.0}), 0, NORMAL).loss(output, result).shift is None
+
+
+def test_labels_weigh_by_how_rarely_an_image_stays_as_it_is() -> None:
+    """Of four images without a mask, the lungs of one of the two that were drawn are found."""
+    config = ShortcutConfig(background_p=0.3, erase_p=0.1)
+    batch = make_batch([0, 2, 0, 2, 0, 2])
+    batch = batch._replace(mask=batch.mask[:2], mask_rows=torch.tensor([0, 1]))
+    known = torch.tensor([True, True, True, False, False, False])
+    plan = Plan(np.array([PLAIN, ERASED, BACKGROUND, ERASED, PLAIN, PLAIN]), np.arange(6))
+    result = apply_plan(batch, lung().repeat(6, 1, 1, 1), known, plan)
+    weights = label_weights(result, batch, known, config)
+    assert weights is not None
+    rest = 0.6 / (1 - 0.4 * 0.5)
+    assert weights.tolist() == pytest.approx([1, 1, 1, rest, rest, rest])
+    assert label_weights(result, batch, known, ShortcutConfig(lesion_p=0.5)) is None
 
 
 def test_without_a_mask_to_learn_from_there_are_no_treatments() -> None:
