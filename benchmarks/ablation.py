@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from hilum.audit.model_shortcuts import SWAPPED, audit_model
+from hilum.audit.model_shortcuts import CHECK, HEADLINE, SWAPPED, audit_model
 from hilum.backends.pytorch import PyTorchBackend
 from hilum.config import Config, load_config, merge
-from hilum.evaluation.localization import EVIDENCE, GRAD_CAM, RANDOM, localization_result, localize
+from hilum.evaluation.localization import EVIDENCE, PRIOR, localization_result, localize
 from hilum.evaluation.localization_table import LocalizationTable
 from hilum.evaluation.measure import Scored, score_records
 from hilum.metrics.table import Key, figures_of
@@ -141,8 +141,13 @@ def pointing(model: torch.nn.Module, data: PreparedData, config: Config, splits:
         )  # fmt: skip
         rows += list(table.rows) if table else []
     found = localization_result(LocalizationTable(tuple(rows)))
-    hits = {method: found.methods[method]["hit"] for method in (EVIDENCE, GRAD_CAM, RANDOM) if method in found.methods}
-    return {"images": found.images, **hits}
+    hits = {method: own["hit"] for method, own in found.methods.items() if "hit" in own}
+    less = {
+        f"{each.method} less {each.against}": each.difference
+        for each in found.differences
+        if each.measure == "hit" and (each.method, each.against) == (EVIDENCE, PRIOR)
+    }
+    return {"images": found.images, **hits, **less}
 
 
 def measured(model: torch.nn.Module, config: Config, data: PreparedData, limit: int) -> dict[str, Any]:
@@ -159,8 +164,10 @@ def measured(model: torch.nn.Module, config: Config, data: PreparedData, limit: 
     return {
         "figures": {name: figures[key] for name, key in FIGURES.items()},
         "shortcut_index": audit.shortcut_index,
-        "auc_without_lungs": audit.score("erased_mean").auc,
-        "auc_without_lungs_gray": audit.score("erased_fill").auc,
+        "auc_without_lungs": audit.score(HEADLINE).auc,
+        "auc_without_lungs_gray": audit.score(CHECK).auc,
+        "refitted_auc_without_lungs": audit.score(HEADLINE).refitted_auc,
+        "information_kept": audit.score(HEADLINE).information_kept,
         "accuracy_other_background": audit.score(SWAPPED).accuracy,
         "pointing_test": pointing(model, data, config, ("test",)),
         "pointing_train_val": pointing(model, data, config, ("train", "val")),
@@ -187,7 +194,7 @@ def main() -> None:
         data = prepare(base, RunFolder(Path(folder)))
         rows = np.random.default_rng(0).permutation(len(data.datasets["train"]))[: arguments.passes]
         train = data.datasets["train"].subset(sorted(rows.tolist()))
-        header = {"passes": len(train), "size": base.preprocess.size, "images": arguments.limit,
+        header = {"passes": len(train), "size": base.preprocess.size, "images": arguments.limit, "erased": HEADLINE,
                   "split_digest": data.split.digest,
                   "settings": base.model_dump(mode="json", exclude={"data"})}  # fmt: skip
         if result["variants"] and {key: result.get(key) for key in header} != header:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from hilum.backends.onnxruntime import OnnxRuntimeBackend
 from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, Bundle, Manifest, load_bundle, write_bundle
-from hilum.bundle.calibration import Calibration, with_calibration
+from hilum.bundle.calibration import Calibration, temperature_text, threshold_text, with_calibration
+from hilum.bundle.prediction_sets import scale
 from hilum.bundle.training_hashes import KnownImages, known_images, no_hashes, united
 from hilum.data.cache import Cache, cache_folder, open_cache
 from hilum.data.image_hash import image_hashes
@@ -24,13 +25,14 @@ from hilum.metrics.calibration import (
     CalibrationFigures,
     calibration_figures,
     fit_calibration,
+    fit_class_temperatures,
     fit_temperature,
     logits_of,
 )
 from hilum.metrics.scores import FloatArray, Scores, labels_of
 from hilum.metrics.selective import TARGET_ACCURACY
 from hilum.progress import Step
-from hilum.types import Finding, Record, SplitName
+from hilum.types import CalibratedPer, Finding, Record, SplitName
 
 MIN_IMAGES = 100
 FOLDS = 5
@@ -68,6 +70,7 @@ def recalibrate(
     min_images: int = MIN_IMAGES,
     target_accuracy: float = TARGET_ACCURACY,
     training_hashes: bool = True,
+    per: CalibratedPer = "all",
     resamples: int = 1000,
     step: Step | None = None,
 ) -> Recalibration:
@@ -86,6 +89,7 @@ def recalibrate(
         target_accuracy: Target accuracy on the images without abstention, in (0, 1).
         training_hashes: Whether to add perceptual hashes of the images to those of the bundle, so that hilum warns
             when one of them is used for evaluation.
+        per: Fit temperature and threshold over all images, or for each predicted class.
         resamples: Bootstrap resamples.
         step: Progress callbacks, and callback for findings.
 
@@ -112,10 +116,13 @@ def recalibrate(
     images = {name: int((scores.labels == k).sum()) for k, name in enumerate(scores.class_names)}
     step.found((*_absent_classes(images), *_seen(scores)))
     step.begin("Fitting")
-    return _refit(bundle, scores, known, index.digest, images, out, target_accuracy, resamples)
+    calibration = fit_calibration(scores, digest=index.digest, target_accuracy=target_accuracy, per=per)
+    return _refit(bundle, scores, calibration, known, images, out, resamples)
 
 
-def cross_fitted(logits: FloatArray, labels: NDArray[np.int64], clusters: NDArray[np.int64]) -> FloatArray:
+def cross_fitted(
+    logits: FloatArray, labels: NDArray[np.int64], clusters: NDArray[np.int64], per: CalibratedPer = "all"
+) -> FloatArray:
     """Return logits (N, K), each divided by the temperature fitted on the four folds without its group.
 
     Groups are assigned to folds by the class of their first image, in a random order (seed 0).
@@ -124,6 +131,7 @@ def cross_fitted(logits: FloatArray, labels: NDArray[np.int64], clusters: NDArra
         logits: (N, K) float64.
         labels: (N,) int64.
         clusters: (N,) int64, the group of each image.
+        per: Fit one temperature, or one for each predicted class.
 
     Raises:
         DataError: There are fewer than 5 groups, or four folds have labels of a single class.
@@ -142,7 +150,9 @@ def cross_fitted(logits: FloatArray, labels: NDArray[np.int64], clusters: NDArra
     divided = np.empty_like(logits)
     for held_out in range(FOLDS):
         rows = fold == held_out
-        divided[rows] = logits[rows] / fit_temperature(logits[~rows], labels[~rows])
+        others = logits[~rows], labels[~rows]
+        fitted = fit_temperature(*others) if per == "all" else fit_class_temperatures(*others, clusters[~rows])
+        divided[rows] = scale(logits[rows], fitted)
     return divided
 
 
@@ -178,7 +188,7 @@ def _score(
         manifest.class_names,
         manifest.preprocess,
         split=split or "all",
-        temperature=manifest.temperature,
+        temperature=manifest.applied_temperature,
         mask_threshold=manifest.mask_threshold,
         progress=step.begin("Scoring"),
     ).scores
@@ -206,17 +216,16 @@ def _absent_classes(images: Mapping[str, int]) -> tuple[Finding, ...]:
 def _refit(
     bundle: Bundle,
     scores: Scores,
+    calibration: Calibration,
     known: KnownImages,
-    digest: str,
     images: Mapping[str, int],
     out: Path,
-    target_accuracy: float,
     resamples: int,
 ) -> Recalibration:
     manifest, logits, labels, clusters = bundle.manifest, logits_of(scores), scores.labels, scores.clusters()
-    before = calibration_figures(logits / manifest.temperature, labels, clusters, resamples=resamples)
-    after = calibration_figures(cross_fitted(logits, labels, clusters), labels, clusters, resamples=resamples)
-    calibration = fit_calibration(scores, digest=digest, target_accuracy=target_accuracy)
+    before = calibration_figures(scale(logits, manifest.applied_temperature), labels, clusters, resamples=resamples)
+    divided = cross_fitted(logits, labels, clusters, calibration.per)
+    after = calibration_figures(divided, labels, clusters, resamples=resamples)
     facts: dict[str, Any] = {
         "classes": dict(images),
         "recalibrated_from": manifest.bundle_id,
@@ -250,8 +259,7 @@ def _card(
 ) -> str:
     """Return the old model card with its section on calibration replaced or added."""
     before, after = errors
-    threshold = calibration.abstention_threshold
-    abstains = "never" if threshold is None else f"below a probability of {threshold:.3f}"
+    names = manifest.class_names
     seen = described.calibration["in_training_data"]
     among = "" if seen is None else f" {seen:,} of them were in the model's training data before."
     hashes = described.training_hashes
@@ -261,9 +269,10 @@ def _card(
         _HEADING,
         "",
         f"Refitted on {calibration.n:,} images of {calibration.groups:,} groups (split {calibration.split}, index "
-        f"SHA-256 {calibration.digest}), from bundle {manifest.bundle_id[:12]}. Temperature {manifest.temperature:.3f} "
-        f"before, {calibration.temperature:.3f} after; it abstains {abstains}. Other metrics in this card use the "
-        f"previous temperature.{among} The bundle now {kept}{part} that it was trained or calibrated on.",
+        f"SHA-256 {calibration.digest}), from bundle {manifest.bundle_id[:12]}. Before: "
+        f"{temperature_text(manifest, names)}; after: {temperature_text(calibration, names)}; it abstains "
+        f"{threshold_text(calibration, names)}. Other metrics in this card use the previous temperature.{among} "
+        f"The bundle now {kept}{part} that it was trained or calibrated on.",
         "",
         "| figure | before | after, five-fold cross-validation over groups |",
         "|---|---|---|",
