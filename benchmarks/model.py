@@ -32,16 +32,15 @@ from hilum.data.index import build_index
 from hilum.data.table import read_rows, read_table
 from hilum.evaluation.alignment import aligned
 from hilum.evaluation.compare import compare
-from hilum.evaluation.localization import EVIDENCE, GRAD_CAM, RANDOM, localization_result
+from hilum.evaluation.localization import EVIDENCE, GRAD_CAM, OTHER, PREDICTED, PRIOR, RANDOM, localization_result
 from hilum.evaluation.localization_table import LocalizationTable
 from hilum.evaluation.measure import score_records
 from hilum.evaluation.results import Evaluated, read_evaluation
 from hilum.format import metric_title
 from hilum.metrics.bootstrap import Interval
 from hilum.metrics.calibration import calibration_result
-from hilum.metrics.delong import delong_test
 from hilum.metrics.scores import Scores
-from hilum.metrics.table import Key, figures_of, ranking
+from hilum.metrics.table import Key, figures_of
 from hilum.models.build import count_parameters
 from hilum.run_folder import RunFolder
 from hilum.storage import as_json
@@ -104,7 +103,7 @@ def subset(scores: Scores, rows: NDArray[np.bool_]) -> Scores:
     return replace(
         scores, files=names(scores.files), groups=names(scores.groups), sources=names(scores.sources),
         labels=numbers(scores.labels), probabilities=numbers(scores.probabilities), logits=numbers(scores.logits),
-        dice=numbers(scores.dice), iou=numbers(scores.iou), hd95=numbers(scores.hd95),
+        dice=numbers(scores.dice), iou=numbers(scores.iou), hd95_share=numbers(scores.hd95_share),
     )  # fmt: skip
 
 
@@ -131,8 +130,7 @@ def within_source_rows(a: Scores, b: Scores, metas: Sequence[Meta], resamples: i
         two = [_two_kinds(scores, *own, pair) for scores in (a, b)]
         key = Key("roc_auc", pair.positive, None, pair.negative)
         values = [figures_of(scores, resamples=resamples)[key] for scores in two]
-        every = np.ones(len(two[0].files), np.bool_)
-        test = delong_test(two[0].labels == 0, *(ranking(s, key, every) for s in two), two[0].clusters())
+        test = next(d for d in compare(two[0], two[1], resamples=resamples).differences if d.key == key)
         difference = {"value": test.difference, "low": test.low, "high": test.high, "p": test.p}
         found.append(row("inside one source", name, *values, difference))
     return found
@@ -162,7 +160,7 @@ def dice_rows(a: Scores, b: Scores, metas: Sequence[Meta], resamples: int) -> li
 
 
 def pointing_rows(a: LocalizationTable | None, b: LocalizationTable | None, resamples: int) -> list[dict[str, Any]]:
-    """The pointing game on regions and boxes, and the evidence less each of the others on the same images."""
+    """The pointing game on regions and boxes, and the evidence less the others on the same images."""
     if a is None or b is None:
         return []
     found = []
@@ -171,12 +169,14 @@ def pointing_rows(a: LocalizationTable | None, b: LocalizationTable | None, resa
         section = f"pointing game, {'regions and boxes' if part == 'all' else part}"
         tables = [_of_kind(table, part) for table in (a, joined)]
         one, both = (localization_result(table, resamples=resamples) for table in tables)
-        hits = [{method: own["hit"] for method, own in result.methods.items()} for result in (one, both)]
+        hits = [{method: own["hit"] for method, own in r.methods.items() if "hit" in own} for r in (one, both)]
         found += [
-            row(section, method, hits[0].get(method), hits[1].get(method)) for method in (EVIDENCE, GRAD_CAM, RANDOM)
+            row(section, method, hits[0].get(method), hits[1].get(method))
+            for method in (PREDICTED, EVIDENCE, GRAD_CAM, PRIOR, OTHER, RANDOM)
+            if method in hits[1]
         ]
         for difference in both.differences:
-            if difference.measure == "hit":
+            if difference.measure == "hit" and (difference.method == EVIDENCE or difference.against == PRIOR):
                 name = f"{difference.method} less {difference.against}"
                 found.append(row(section, name, None, difference.difference))
     return found

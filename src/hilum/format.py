@@ -14,6 +14,7 @@ TITLES = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
     "macro_roc_auc": "macro AUROC",
+    "macro_roc_auc_within_sources": "macro AUROC within sources",
     "macro_pr_auc": "macro AUPRC",
     "macro_precision": "macro precision",
     "macro_specificity": "macro specificity",
@@ -26,15 +27,20 @@ TITLES = {
     "pr_auc": "AUPRC",
     "dice": "Dice",
     "iou": "IoU",
-    "hd95": "95% Hausdorff distance (pixels)",
+    "hd95_share": "95% Hausdorff distance (share of lung height)",
+    "hd95": "95% Hausdorff distance (pixels)",  # in reports and bundles of earlier versions
     "ece": "expected calibration error (ECE)",
     "brier": "Brier score",
     "nll": "negative log-likelihood (nats)",
     "hit": "pointing game",
     "energy": "share in the target",
+    "iou_area": "IoU at the target's area",
     "inside_lung": "share inside the lung",
 }
 """Metric key, as in ``report.json``, to its title within a sentence."""
+
+NO_INTERVAL = {"undefined": "undefined", "few_groups": "too few groups", "no_spread": "no spread"}
+"""Why there is no interval (hilum.metrics.bootstrap.NoInterval), in words."""
 
 
 def metric_title(metric: str, *, first: bool = False) -> str:
@@ -45,7 +51,7 @@ def metric_title(metric: str, *, first: bool = False) -> str:
         first: Capitalize the title, for the start of a cell or sentence.
     """
     text = TITLES.get(metric, words(metric))
-    return text[:1].upper() + text[1:] if first else text
+    return capital(text) if first else text
 
 
 def number(value: float | None, digits: int = 3, *, signed: bool = False, percent: bool = False) -> str:
@@ -74,6 +80,20 @@ def bounds(estimate: Any, digits: int = 3, *, signed: bool = False, percent: boo
     return f"{first.removesuffix('%')}–{last}"
 
 
+def bounds_or_reason(estimate: Any, digits: int = 3, *, signed: bool = False, percent: bool = False) -> str:
+    """Return the bounds, or ``no interval: too few groups``.
+
+    Args:
+        estimate: As for ``bounds``, with ``no_interval`` where the reason is known.
+        digits: Number of decimals.
+        signed: Prefix positive numbers with a plus sign.
+        percent: Write fractions as percentages.
+    """
+    reason = estimate.get("no_interval") if isinstance(estimate, Mapping) else getattr(estimate, "no_interval", None)
+    text = f"no interval: {NO_INTERVAL[reason]}" if reason else "no interval"
+    return bounds(estimate, digits, signed=signed, percent=percent) or text
+
+
 def format_interval(
     estimate: Any, digits: int = 3, *, signed: bool = False, percent: bool = False, with_n: bool = False
 ) -> str:
@@ -90,8 +110,8 @@ def format_interval(
     if value is None:
         text = "undefined"
     else:
-        spread = bounds(estimate, digits, signed=signed, percent=percent) or "no interval"
-        text = f"{number(value, digits, signed=signed, percent=percent)} ({spread})"
+        own = number(value, digits, signed=signed, percent=percent)
+        text = f"{own} ({bounds_or_reason(estimate, digits, signed=signed, percent=percent)})"
     return f"{text}, n = {count(_part(estimate, 'n'))}" if with_n else text
 
 
@@ -115,6 +135,11 @@ def split_title(name: str) -> str:
     return "all images" if name == "all" else f"{name} split"
 
 
+def capital(text: str) -> str:
+    """Return a text with its first letter in upper case."""
+    return text[:1].upper() + text[1:]
+
+
 def words(name: str) -> str:
     """Return a name in snake case with spaces for underscores."""
     return name.replace("_", " ")
@@ -124,6 +149,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "title": metric_title,
     "number": number,
     "bounds": bounds,
+    "bounds_or_reason": bounds_or_reason,
     "interval": format_interval,
     "count": count,
     "percent": percent,

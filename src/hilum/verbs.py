@@ -20,7 +20,7 @@ from hilum.errors import ConfigError, DataError, missing_from_train
 from hilum.model import Model, bundle_path
 from hilum.model import load as load_model
 from hilum.progress import Step
-from hilum.run_folder import RunFolder
+from hilum.run_folder import RunFolder, read_seeds
 from hilum.types import Finding, SplitName
 
 if TYPE_CHECKING:
@@ -102,24 +102,40 @@ class Run:
         return load_report(path)
 
     @_needs_train
-    def evaluate(self, split: SplitName = "test", *, out: str | os.PathLike[str] | None = None) -> Report:
+    def evaluate(
+        self,
+        split: SplitName = "test",
+        *,
+        out: str | os.PathLike[str] | None = None,
+        subgroups: Sequence[str] | None = None,
+        at_specificity: float = 0.95,
+        at_sensitivity: float = 0.95,
+        prevalence: Mapping[str, float] | None = None,
+    ) -> Report:
         """Evaluate the run's best weights on one of its splits, with 95% confidence intervals.
 
         Args:
             split: ``train``, ``val`` or ``test``.
             out: Folder for report.html, claim.html, report.json and predictions.csv; ``<split>`` in the run's folder
                 by default.
+            subgroups: Columns of the data whose subgroups are measured, such as ``sex`` or ``age:18,65``.
+            at_specificity: Specificity at which sensitivity is measured.
+            at_sensitivity: Sensitivity at which specificity is measured.
+            prevalence: Class to its prevalence, for predictive values and decision curves.
 
         Returns:
             The report, as written to report.json.
 
         Raises:
             CheckpointError: The folder contains no run, or a run without weights.
+            DataError: A subgroup names no column of the data.
             MissingExtraError: The extra ``train`` is not installed.
         """
+        from hilum.evaluation.options import options_of
         from hilum.evaluation.run import evaluate_run
 
-        return evaluate_run(self.path, split, out=None if out is None else Path(out), step=_LOGGED)
+        options = options_of(subgroups, at_specificity, at_sensitivity, prevalence)
+        return evaluate_run(self.path, split, out=None if out is None else Path(out), step=_LOGGED, options=options)
 
     @_needs_train
     def export(
@@ -166,6 +182,7 @@ def train(
     size: int | None = None,
     device: str | None = None,
     random_state: int | None = None,
+    seeds: int | None = None,
     settings: Mapping[str, Any] | None = None,
     resume: bool = False,
 ) -> Run:
@@ -183,6 +200,9 @@ def train(
         size: Side of the square network input in pixels; the preset's by default.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         random_state: Random seed of split, weights, order and augmentation.
+        seeds: Train from this many random seeds, ``random_state`` and the following, on one split. Each is a run in
+            ``out``, with the spread of the metrics in ``seeds.json``. The run with the lowest validation loss is
+            returned.
         settings: Other settings by name, such as ``{"shortcuts.lesion_p": 0.2}``; listed by
             ``hilum train --help-settings``.
         resume: Continue the run in ``out`` on its own data and with its own settings; ``data`` is ignored, and only
@@ -201,12 +221,16 @@ def train(
     from hilum.training.from_bundle import settings_from_bundle
     from hilum.training.runs import open_run
 
-    given = (from_bundle, classes, epochs, batch_size, learning_rate, size, random_state, settings or None)
+    given = (from_bundle, classes, epochs, batch_size, learning_rate, size, random_state, seeds, settings or None)
     if resume:
         if out is None:
             raise ConfigError("resume=True needs the run's folder.", hint="Pass the run's folder as `out`.")
         if preset != "default" or any(value is not None for value in given):
             raise ConfigError("A run is resumed with its own settings.", hint="Pass only `out`, `resume` and `device`.")
+        if read_seeds(Path(out)) is not None:
+            from hilum.seeds import resume_seeds
+
+            return Run(resume_seeds(Path(out), observer=_EpochLog(), step=_LOGGED).run.root)
         run, config = open_run(Path(out))
         if device is not None:
             config = load_config("original", run.config, nest({"training.device": device}))
@@ -225,6 +249,10 @@ def train(
         start = from_bundle if isinstance(from_bundle, str) else str(Path(from_bundle).resolve())
         config = settings_from_bundle(start, preset, None, overrides)
     folder = Path(out) if out is not None else Path("runs") / time.strftime("%Y%m%d-%H%M%S")
+    if seeds is not None:
+        from hilum.seeds import train_seeds
+
+        return Run(train_seeds(config, folder, seeds, observer=_EpochLog(), step=_LOGGED).run.root)
     run_training(config, RunFolder(folder), observer=_EpochLog(), step=_LOGGED)
     return Run(folder)
 
@@ -238,6 +266,11 @@ def evaluate(
     split: SplitName | None = None,
     classes: Sequence[str] | None = None,
     random_state: int = 0,
+    subgroups: Sequence[str] | None = None,
+    at_specificity: float = 0.95,
+    at_sensitivity: float = 0.95,
+    prevalence: Mapping[str, float] | None = None,
+    thresholds_from: str | os.PathLike[str] | None = None,
 ) -> Report:
     """Evaluate a model on a labeled dataset and return a report with 95% confidence intervals.
 
@@ -248,20 +281,28 @@ def evaluate(
         split: Evaluate only this split, if the dataset has a ``split`` column.
         classes: Keep only these classes.
         random_state: Random seed of the bootstrap.
+        subgroups: Columns of the data whose subgroups are measured, such as ``sex`` or ``age:18,65``.
+        at_specificity: Specificity at which sensitivity is measured.
+        at_sensitivity: Sensitivity at which specificity is measured.
+        prevalence: Class to its prevalence, for predictive values and decision curves.
+        thresholds_from: Evaluation of other images, to choose thresholds on; the evaluated images by default.
 
     Returns:
         The report, as written to report.json.
 
     Raises:
-        DataError: No image is left, or a label is not a class of the model.
+        DataError: No image is left, a label is not a class of the model, or a subgroup names no column.
         MissingExtraError: The extra ``train`` is not installed.
     """
+    from hilum.evaluation.options import options_of
     from hilum.evaluation.run import evaluate_bundle
 
     with _folder(out) as folder:
         return evaluate_bundle(
-            _place(model), _data(data), Path(folder), split_name=split, classes=classes, seed=random_state, step=_LOGGED
-        )
+            _place(model), _data(data), Path(folder), split_name=split, classes=classes, seed=random_state,
+            step=_LOGGED, options=options_of(subgroups, at_specificity, at_sensitivity, prevalence),
+            thresholds=None if thresholds_from is None else Path(thresholds_from),
+        )  # fmt: skip
 
 
 @_needs_train

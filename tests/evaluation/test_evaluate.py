@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 import sklearn.metrics
 from report_writing import NAMES, made_up_scores, provenance, trust_parts
 
+from hilum.bundle.prediction_sets import softmax
 from hilum.bundle.training_hashes import Extent
 from hilum.errors import ConfigError, DataError
 from hilum.evaluation.limits import limits_of
@@ -28,10 +31,12 @@ from hilum.evaluation.results import (
     read_evaluation,
     write_evaluation,
 )
+from hilum.format import format_interval, metric_title
 from hilum.metrics.calibration import fit_calibration
 from hilum.metrics.scores import Scores
 from hilum.metrics.table import figures_of
 
+MACRO = ("precision", "specificity", "f1", "roc_auc", "pr_auc")
 MODEL = ModelRef(kind="run", name="one", id="f" * 64)
 FILES = {"report.json", "report.html", "claim.html", "claim.md", "predictions.csv", "evaluation.json", "plots"} | {
     "classification_report.json"
@@ -67,7 +72,7 @@ def _unlabeled(scores: Scores) -> Scores:
 
 def _unmasked(scores: Scores) -> Scores:
     nothing = np.full(len(scores.files), np.nan)
-    return replace(scores, dice=nothing, iou=nothing, hd95=nothing)
+    return replace(scores, dice=nothing, iou=nothing, hd95_share=nothing)
 
 
 def _seen(scores: Scores) -> Scores:
@@ -218,9 +223,11 @@ def test_images_that_the_model_was_trained_on_are_counted_and_the_rest_is_measur
     assert report.figure("accuracy") == build_report(_evaluated(localization=None), resamples=30, seed=2).figure(
         "accuracy"
     )
-    first, second, *_ = summary_lines(report)
-    assert first.startswith("40 of 120 test images are in this model's training data")
-    assert second.startswith("test split: 120 images")
+    first, second, *rest = summary_lines(report)
+    assert first == report.overlap_sentence == report.limits[0]
+    assert first.startswith("40 of 120 images are in this model's training data")
+    assert second.startswith("partly training data: 120 images")
+    assert first not in " ".join(rest)  # said once
 
 
 def test_a_model_measured_on_its_own_training_images_alone_is_not_tested() -> None:
@@ -229,7 +236,25 @@ def test_a_model_measured_on_its_own_training_images_alone_is_not_tested() -> No
     overlap = report.training_overlap
     assert overlap is not None
     assert (overlap.seen, overlap.unseen, overlap.figures, report.unseen_figures) == (120, 0, (), ())
-    assert summary_lines(report)[0].startswith("All 120 test images are in this model's training data")
+    first, *rest = summary_lines(report)
+    assert first == report.overlap_sentence == report.limits[0]
+    assert not any("test" in line for line in [first, *rest, report.title])
+
+
+@pytest.mark.usefixtures("no_plots")
+@pytest.mark.parametrize("share", ["all", "half"])
+def test_report_and_checklist_begin_with_the_training_images_and_name_no_test(share: str, tmp_path: Path) -> None:
+    seen = np.arange(120) < (120 if share == "all" else 60)
+    model = ModelRef(kind="bundle", name="one", id="f" * 64)
+    evaluated = _evaluated(replace(made_up_scores(), seen=seen), localization=None, training_images="all")
+    report = write_evaluation(replace(evaluated, model=model, held_out=()), tmp_path, resamples=20)
+    sentence = str(report.overlap_sentence)
+    for name in ("report.html", "claim.html"):
+        page = (tmp_path / name).read_text(encoding="utf-8")
+        text = html.unescape(re.sub(r"<style>.*?</style>|<script.*?</script>|<[^>]+>", "", page, flags=re.DOTALL))
+        assert 0 < text.index(sentence) < text.rindex("Result" if name == "report.html" else "Abstract")
+        assert "test split" not in text.lower()
+    assert (tmp_path / "claim.md").read_text().splitlines()[2] == f"**{sentence}**"
 
 
 @pytest.mark.parametrize("extent", ["none", "part"])
@@ -271,7 +296,7 @@ VARIANTS: dict[str, Callable[[], Evaluated]] = {
     "no lung found": lambda: _evaluated(localization=_localization(made_up_scores(), lungs=False)),
     "no labels": lambda: _evaluated(_unlabeled(made_up_scores()), localization=None),
     "no masks": lambda: _evaluated(_unmasked(made_up_scores())),
-    "no distance": lambda: _evaluated(replace(made_up_scores(), hd95=np.full(120, np.nan))),
+    "no distance": lambda: _evaluated(replace(made_up_scores(), hd95_share=np.full(120, np.nan))),
     "no logits": lambda: _evaluated(replace(made_up_scores(), logits=None), calibration=None),
     "no groups or sources": lambda: _evaluated(replace(made_up_scores(), groups=("",) * 120, sources=(None,) * 120)),
     "some seen": lambda: _evaluated(_seen(made_up_scores()), training_images="all"),
@@ -311,7 +336,7 @@ def test_another_seed_gives_other_intervals_and_the_same_values() -> None:
 def test_without_labels_the_lungs_alone_are_measured(tmp_path: Path) -> None:
     report = write_evaluation(_evaluated(_unlabeled(made_up_scores()), localization=None), tmp_path, resamples=20)
     assert {path.name for path in tmp_path.iterdir()} == FILES - {"classification_report.json", "plots"}
-    assert {figure.metric for figure in report.figures} == {"dice", "iou", "hd95"}
+    assert {figure.metric for figure in report.figures} == {"dice", "iou", "hd95_share"}
     assert report.confusion_matrix is report.calibration is report.selective is None
     assert report.contrasts == report.conformal == report.failures == ()
     assert report.split.labeled == 0
@@ -320,20 +345,61 @@ def test_without_labels_the_lungs_alone_are_measured(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_plots")
 def test_without_masks_the_classes_alone_are_measured(tmp_path: Path) -> None:
     report = write_evaluation(_evaluated(_unmasked(made_up_scores())), tmp_path, resamples=20)
-    assert not {"dice", "iou", "hd95"} & {figure.metric for figure in report.figures}
+    assert not {"dice", "iou", "hd95_share"} & {figure.metric for figure in report.figures}
     assert report.figure("accuracy") is not None
     assert report.split.with_masks == 0
 
 
 @pytest.mark.usefixtures("no_plots")
-def test_an_absent_class_is_null(tmp_path: Path) -> None:
+def test_an_absent_class_is_null_and_named_beside_macro_averages(tmp_path: Path) -> None:
     labels = np.arange(120) % 2
     report = write_evaluation(_evaluated(replace(made_up_scores(), labels=labels)), tmp_path, resamples=20)
     recall = report.figure("recall", NAMES[2])
     assert recall is not None
     assert (recall.value, recall.low, recall.high, recall.n) == (None, None, None, 0)
     text = (tmp_path / "report.json").read_text(encoding="utf-8")
-    json.loads(text, parse_constant=_no_constant)
+    content = json.loads(text, parse_constant=_no_constant)
+    left_out = {figure["metric"]: figure["left_out"] for figure in content["figures"] if figure["left_out"]}
+    assert set(left_out) == {"balanced_accuracy", *(f"macro_{of}" for of in MACRO)}
+    assert all(names == [NAMES[2]] for names in left_out.values())
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for metric in left_out:
+        figure = report.figure(metric)
+        assert figure is not None
+        assert f"without {NAMES[2]}" in figure.note
+        assert metric_title(metric) in page
+    lines = [line for line in summary_lines(report) if line.endswith(f"; {figure.note}")]
+    assert len(lines) == 3  # balanced accuracy, macro F1 and macro AUROC
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_a_class_that_is_never_predicted_is_named_beside_macro_precision(tmp_path: Path) -> None:
+    scores = made_up_scores()
+    probabilities = scores.probabilities.copy()
+    probabilities[:, 0] = 0
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    report = build_report(_evaluated(replace(scores, probabilities=probabilities)), resamples=20)
+    zero = {figure.metric: figure.as_zero for figure in report.figures if figure.as_zero}
+    assert zero == {"macro_precision": (NAMES[0],)}
+
+
+def test_parts_that_differ_are_limitations(tmp_path: Path) -> None:
+    """Far too sure in the south: its confidence less accuracy is named, with its n."""
+    scores = made_up_scores(600)
+    south = np.array(scores.sources) == "south"
+    assert scores.logits is not None
+    random = np.random.default_rng(0)
+    labels = np.where(south, random.integers(0, 3, 600), scores.labels)
+    logits = np.where(south[:, None], 4 * scores.logits, scores.logits)
+    changed = replace(scores, labels=labels, logits=logits, probabilities=softmax(logits))
+    report = build_report(Evaluated(changed, MODEL), resamples=100)
+    assert report.calibration_within is not None
+    parts = {part["name"]: part for part in report.calibration_within["parts"]}
+    assert parts["south"]["differs"] == ["in_the_large"]
+    assert parts["south"]["in_the_large"]["value"] > 0.3
+    (sentence,) = [own for own in report.limits if "within the source south" in own]
+    assert format_interval(parts["south"]["in_the_large"], signed=True, with_n=True) in sentence
+    assert [curve["class_name"] for curve in report.calibration_within["curves"]] == list(NAMES)
 
 
 @pytest.mark.usefixtures("no_plots")

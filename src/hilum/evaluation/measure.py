@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,17 +13,21 @@ from numpy.typing import NDArray
 
 from hilum.backends.base import Backend, BackendOutput
 from hilum.bundle.calibration import Calibration
-from hilum.bundle.prediction_sets import softmax
+from hilum.bundle.prediction_sets import Temperature, softmax
 from hilum.bundle.training_hashes import KnownImages
 from hilum.config import PreprocessSpec
 from hilum.data.cache import Cache, cache_folder, open_cache
 from hilum.data.index import Index
 from hilum.evaluation.failure_images import failure_images
 from hilum.evaluation.localization import localize
+from hilum.evaluation.options import ReportOptions
 from hilum.evaluation.plots import sample_overlays
+from hilum.evaluation.readers import second_reader_columns
 from hilum.evaluation.report import ModelRef, Provenance, Report
 from hilum.evaluation.results import Evaluated, failures_of, write_evaluation
+from hilum.evaluation.subgroups import columns_of
 from hilum.imaging.preprocess import to_input
+from hilum.metrics.operating_points import Thresholds
 from hilum.metrics.scores import FloatArray, Scores, dice_and_iou, labels_of
 from hilum.progress import Progress, Step
 from hilum.types import Record
@@ -62,9 +66,9 @@ class Subject:
     known: KnownImages = field(default_factory=KnownImages)
 
     @property
-    def temperature(self) -> float:
+    def temperature(self) -> Temperature:
         """The divisor of the logits before softmax."""
-        return 1.0 if self.calibration is None else self.calibration.temperature
+        return 1.0 if self.calibration is None else self.calibration.applied_temperature
 
 
 def score(
@@ -102,6 +106,8 @@ def measure(
     seed: int = 0,
     step: Step | None = None,
     provenance: Provenance | None = None,
+    options: ReportOptions | None = None,
+    thresholds: Callable[[Scores], Thresholds | None] | None = None,
 ) -> Report:
     """Evaluate ``subject`` on ``records`` and write the files of hilum.evaluation.results into ``folder``.
 
@@ -118,12 +124,17 @@ def measure(
         seed: Random seed of the bootstrap.
         step: Progress callback.
         provenance: Origin of model and data, for the report.
+        options: Parts of the report that are chosen by the user.
+        thresholds: Returns the thresholds of the operating points, chosen on other images than those of its argument.
 
     Raises:
-        DataError: A label is none of the subject's classes, or there is no record.
+        DataError: A label is none of the subject's classes, there is no record, or a subgroup has no column.
         OutputError: The folder cannot be written.
     """
     step = step or Step()
+    options = options or ReportOptions()
+    columns = columns_of(records, options.subgroups)
+    labels_of([replace(record, label=record.second_label) for record in records], subject.class_names)
     has_targets = any(record.region_path or record.boxes for record in records)
     scores, lungs, cache = score(subject, index, records, split, step, keep_lungs=has_targets)
     localization = None
@@ -133,11 +144,12 @@ def measure(
             records, cache.images, lungs, scores, subject.spec, backend=subject.backend, network=subject.network
         )
     seen = subject.known.find(cache.images, step.begin("Looking for training images"))
+    columns |= second_reader_columns(records, cache, subject.backend, subject.spec, subject.mask_threshold)
     if trained_on:
         seen = np.ones(len(records), np.bool_)
     own = {record.source for record in records if record.source is not None}
     evaluated = Evaluated(
-        scores=replace(scores, seen=seen),
+        scores=replace(scores, seen=seen, columns=columns),
         model=subject.model,
         digest=digest,
         calibration=subject.calibration,
@@ -146,15 +158,17 @@ def measure(
         held_out=tuple(held_out),
         training_images="all" if trained_on else subject.known.extent,
         provenance=provenance,
+        options=options,
+        thresholds=None if thresholds is None else thresholds(scores),
     )
     step.begin("Computing intervals")
     images = failure_images(subject, records, scores, cache.images, failures_of(scores))
     report = write_evaluation(evaluated, folder, resamples=resamples, seed=seed, images=images)
-    _draw_samples(subject, scores, cache, folder / OVERLAYS_FILE)
+    _draw_samples(subject, scores, cache, folder / OVERLAYS_FILE, report.title)
     return report
 
 
-def _draw_samples(subject: Subject, scores: Scores, cache: Cache, path: Path) -> None:
+def _draw_samples(subject: Subject, scores: Scores, cache: Cache, path: Path, subset: str) -> None:
     """Draw overlays of a few images, chosen by a fixed seed; half of them with a reference mask where possible."""
     random = np.random.default_rng(0)
     masked = np.flatnonzero(scores.masked)
@@ -165,7 +179,7 @@ def _draw_samples(subject: Subject, scores: Scores, cache: Cache, path: Path) ->
     predicted = subject.backend.run(to_input(images, subject.spec)).segmentation[:, 0] > subject.mask_threshold
     of_mask = [int(cache.mask_row[row]) for row in rows]
     targets = [cache.masks[place] > 0 if place >= 0 else None for place in of_mask]
-    sample_overlays(images, predicted, targets, [_title(scores, row) for row in rows], path, split=scores.split)
+    sample_overlays(images, predicted, targets, [_title(scores, row) for row in rows], path, subset=subset)
 
 
 def _title(scores: Scores, row: int) -> str:
@@ -195,7 +209,7 @@ def score_records(
     spec: PreprocessSpec,
     *,
     split: str,
-    temperature: float = 1.0,
+    temperature: Temperature = 1.0,
     mask_threshold: float = 0.5,
     keep_lungs: bool = False,
     distances: bool = True,
@@ -212,7 +226,7 @@ def score_records(
         class_names: K names, in the order of the logits.
         spec: The preprocessing.
         split: Name of the split.
-        temperature: Divisor of the logits before softmax.
+        temperature: Divisor of the logits before softmax, see hilum.bundle.prediction_sets.softmax.
         mask_threshold: A pixel is lung where its probability is above this.
         keep_lungs: Whether to keep the masks, N x S x S bytes.
         distances: Whether to measure Hausdorff distances, which needs MONAI.
@@ -224,7 +238,7 @@ def score_records(
     """
     labels = labels_of(records, class_names)
     logits: list[FloatArray] = []
-    overlap = np.full((3, len(records)), np.nan)  # dice, iou, hd95
+    overlap = np.full((3, len(records)), np.nan)  # dice, iou, hd95_share
     lungs = np.zeros((len(records), spec.size, spec.size), np.bool_) if keep_lungs else None
     for rows, output in run_batches(backend, cache.images, spec, batch_size, progress):
         logits.append(output.classification.astype(np.float64))
@@ -247,7 +261,7 @@ def score_records(
         iou=overlap[1],
         split=split,
         logits=all_logits,
-        hd95=overlap[2] if distances else None,
+        hd95_share=overlap[2] if distances else None,
     )
     return Scored(scores, lungs)
 
@@ -255,7 +269,7 @@ def score_records(
 def _overlap(predicted: NDArray[np.bool_], reference: NDArray[np.bool_], distances: bool) -> FloatArray:
     """Dice, IoU and Hausdorff distance (3, m) of m mask pairs; the last row is NaN without ``distances``."""
     dice, iou = dice_and_iou(predicted, reference)
-    return np.stack([dice, iou, hausdorff_95(predicted, reference) if distances else np.full(len(dice), np.nan)])
+    return np.stack([dice, iou, hausdorff_share(predicted, reference) if distances else np.full(len(dice), np.nan)])
 
 
 def run_batches(
@@ -273,17 +287,19 @@ def run_batches(
             progress(rows.stop, len(images))
 
 
-def hausdorff_95(predicted: NDArray[np.bool_], reference: NDArray[np.bool_]) -> FloatArray:
-    """Return the 95th percentile of the symmetric Hausdorff distance (Huttenlocher et al. 1993), by MONAI.
+def hausdorff_share(predicted: NDArray[np.bool_], reference: NDArray[np.bool_]) -> FloatArray:
+    """Return the 95% Hausdorff distance as a share of the height of the reference lungs, so that sizes do not matter.
 
-    Two empty masks have distance 0; where one is empty, the distance is the diagonal of the square.
+    The 95th percentile of the symmetric surface distance (Huttenlocher et al. 1993, by MONAI), in pixels, is divided
+    by the number of rows from the first to the last of the reference mask. Two empty masks have distance 0. Where one
+    is empty, the distance is the diagonal of the square; an empty reference is as high as the square.
 
     Args:
         predicted: (N, S, S) bool.
         reference: (N, S, S) bool.
 
     Returns:
-        (N,) float64, pixels of the square.
+        (N,) float64, at least 0, without a unit.
     """
     import torch
     from monai.metrics.hausdorff_distance import compute_hausdorff_distance
@@ -297,4 +313,6 @@ def hausdorff_95(predicted: NDArray[np.bool_], reference: NDArray[np.bool_]) -> 
             warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
             measured = compute_hausdorff_distance(first, second, include_background=True, percentile=95)
         distances[both] = measured[:, 0].numpy()
-    return distances
+    lines = np.asarray(reference.any(axis=2))  # (N, S, S) -> (N, S), whether a row of pixels has lung
+    heights = lines.shape[1] - lines.argmax(axis=1) - lines[:, ::-1].argmax(axis=1)  # S where there is none
+    return np.asarray(distances / heights, np.float64)

@@ -7,12 +7,14 @@ hilum.evaluation.results and hilum.evaluation.provenance.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from hilum.format import format_interval, metric_title, split_title
-from hilum.metrics.table import OVERLAP
+from hilum.metrics.bootstrap import NoInterval
+from hilum.metrics.table import OVERLAP, WITHIN_SOURCES
 
 
 def _none_if_nan(value: Any) -> Any:
@@ -29,20 +31,38 @@ class Part(BaseModel):
 
 
 class Estimate(Part):
-    """A value, its 95% interval, and the number of images it is computed from."""
+    """A value, its 95% interval or why there is none, and the number of images it is computed from."""
 
     value: Number
     low: Number
     high: Number
     n: int
+    no_interval: NoInterval | None = None
 
 
 class Figure(Estimate):
-    """One metric: its hilum.metrics.table.Key and its interval."""
+    """One metric: its hilum.metrics.table.Key and its interval.
+
+    Attributes:
+        metric: See Key.
+        class_name: See Key.
+        source: See Key.
+        left_out: Of a macro average: the classes without images, over which it is not averaged.
+        as_zero: Of the macro precision: the classes that are never predicted, whose precision counts as 0.
+    """
 
     metric: str
     class_name: str | None = None
     source: str | None = None
+    left_out: tuple[str, ...] = ()
+    as_zero: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """The classes that a macro average leaves out or counts as 0; empty for other metrics."""
+        parts = [f"without {', '.join(self.left_out)} (no images)"] if self.left_out else []
+        parts += [f"{', '.join(self.as_zero)} as 0 (never predicted)"] if self.as_zero else []
+        return "; ".join(parts)
 
 
 class Contrast(Part):
@@ -125,6 +145,8 @@ class SplitFacts(Part):
         with_masks: Images with a reference lung mask.
         classes: Label to its images.
         sources: Source to its images.
+        columns: Name of a column, such as age, to its hilum.evaluation.subgroups.ColumnFacts as JSON.
+        with_targets: Images with a region or boxes; None where it was not counted.
     """
 
     images: int
@@ -133,6 +155,8 @@ class SplitFacts(Part):
     with_masks: int
     classes: dict[str, int] = {}
     sources: dict[str, int] = {}
+    columns: dict[str, dict[str, Any]] = {}
+    with_targets: int | None = None
 
 
 class Provenance(Part):
@@ -144,6 +168,9 @@ class Provenance(Part):
         partition_seed: Seed of a drawn split.
         grouped: Whether the data name groups (patients).
         left_out: Check to the number of files that it excluded.
+        other_classes: Class to its images, which were not asked for; None where it was not counted.
+        other_splits: Split of the data that was not evaluated to its images; None where all splits are in ``data``.
+        unused_masks: Check to the number of masks that it excluded; None where it was not counted.
         trained_sources: Sources of the images that the model was trained on; None where they are not known.
         training: Settings of every training that made the weights, in order.
         initial_weights: Origin of the weights before the first epoch.
@@ -158,6 +185,9 @@ class Provenance(Part):
     partition_seed: int | None = None
     grouped: bool = False
     left_out: dict[str, int] = {}
+    other_classes: dict[str, int] | None = None
+    other_splits: dict[str, int] | None = None
+    unused_masks: dict[str, int] | None = None
     trained_sources: tuple[str, ...] | None = None
     training: tuple[dict[str, Any], ...] = ()
     initial_weights: str | None = None
@@ -177,8 +207,11 @@ class Report(Part):
     """The evaluation of one split.
 
     The parts without a schema here are dataclasses of the modules that compute them, as JSON: ``calibration`` of
-    hilum.metrics.calibration, ``conformal`` of .conformal, ``selective`` of .selective, ``localization`` of
-    hilum.evaluation.localization, ``held_out_sources`` of hilum.evaluation.leave_one_source_out.
+    hilum.metrics.calibration, ``calibration_within`` of .calibration_within, ``conformal`` of .conformal,
+    ``selective`` of .selective, ``localization`` of hilum.evaluation.localization, ``held_out_sources`` of
+    hilum.evaluation.leave_one_source_out, ``subgroups`` of
+    hilum.evaluation.subgroups, ``operating_points`` of hilum.metrics.operating_points, ``decision_curves`` of
+    hilum.metrics.net_benefit, ``agreement`` of hilum.metrics.agreement.
     """
 
     format: Literal["hilum-report-1"] = "hilum-report-1"
@@ -192,10 +225,15 @@ class Report(Part):
     confusion_matrix: tuple[tuple[int, ...], ...] | None
     contrasts: tuple[Contrast, ...] = ()
     calibration: dict[str, Any] | None = None
+    calibration_within: dict[str, Any] | None = None
     conformal: tuple[dict[str, Any], ...] = ()
     selective: dict[str, Any] | None = None
     localization: dict[str, Any] | None = None
     held_out_sources: tuple[dict[str, Any], ...] = ()
+    subgroups: tuple[dict[str, Any], ...] = ()
+    operating_points: dict[str, Any] | None = None
+    decision_curves: tuple[dict[str, Any], ...] = ()
+    agreement: dict[str, Any] | None = None
     limits: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
     provenance: Provenance | None = None
@@ -208,12 +246,15 @@ class Report(Part):
             return None
         images = "images" if self.split.name == "all" else f"{self.split.name} images"
         if overlap.seen == total:
-            return f"All {total:,} {images} are in this model's training data: these figures do not measure a test."
+            return (
+                f"All {total:,} images are in this model's training data: these figures do not say how it does on "
+                "others."
+            )
         if not overlap.seen and overlap.known == "part":
             return None
         if not overlap.seen:
             return f"None of {total:,} {images} is in this model's training data."
-        are = "is" if overlap.seen == 1 else "are"
+        are, images = "is" if overlap.seen == 1 else "are", "images"
         rest = (
             f"figures on the {overlap.unseen:,} unseen images are shown beside"
             if overlap.unseen
@@ -221,6 +262,14 @@ class Report(Part):
         )
         least = "At least " if overlap.known == "part" else ""
         return f"{least}{overlap.seen:,} of {total:,} {images} {are} in this model's training data; {rest}."
+
+    @property
+    def title(self) -> str:
+        """The evaluated images in words: ``test split``, or that they, or some of them, are training data."""
+        overlap = self.training_overlap
+        if overlap is None or not overlap.seen or self.split.name in ("train", "val"):
+            return split_title(self.split.name)
+        return "training data" if overlap.seen == self.split.images else "partly training data"
 
     @property
     def unseen_figures(self) -> tuple[Figure, ...]:
@@ -234,13 +283,17 @@ class Report(Part):
         return next((f for f in self.figures if (f.metric, f.class_name, f.source) == wanted), None)
 
 
-_OVERALL = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc", "mcc")
+_OVERALL = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc", WITHIN_SOURCES, "mcc")
 
 
-def summary_lines(report: Report) -> list[str]:
+def summary_lines(report: Report, further: Iterable[tuple[str, str]] = ()) -> list[str]:
     """Return a report as a few lines, each number with its 95% CI and n.
 
     Overlap with the training data comes first, limitations come last.
+
+    Args:
+        report: The report.
+        further: Names and texts of lines after the metrics.
     """
     keys: list[tuple[str, str | None]] = [(metric, None) for metric in _OVERALL]
     keys += [(metric, name) for name in report.class_names for metric in ("recall", "precision")]
@@ -248,7 +301,7 @@ def summary_lines(report: Report) -> list[str]:
     shown = [
         (
             " ".join(filter(None, (name, metric_title(metric)))),
-            format_interval(figure, with_n=True) + _beside(report, figure),
+            format_interval(figure, with_n=True) + _beside(report, figure) + (figure.note and f"; {figure.note}"),
         )
         for metric, name in keys
         if (figure := report.figure(metric, name)) is not None
@@ -260,16 +313,17 @@ def summary_lines(report: Report) -> list[str]:
         for pair in report.contrasts
         if pair.source is not None
     ]
+    shown += further
     width = max((len(words) for words, _ in shown), default=0)
     split = report.split
     head = (
-        f"{split_title(split.name)}: {split.images:,} images in {split.groups:,} groups, {split.labeled:,} labeled, "
+        f"{report.title}: {split.images:,} images in {split.groups:,} groups, {split.labeled:,} labeled, "
         f"{split.with_masks:,} with masks; 95% intervals"
     )
     first = [report.overlap_sentence] if report.overlap_sentence else []
     lines = [*first, head, *(f"  {words:<{width}}  {text}" for words, text in shown)]
-    if report.limits:
-        lines += ["Limitations of these data:", *(f"  - {sentence}" for sentence in report.limits)]
+    if limits := [sentence for sentence in report.limits if sentence not in first]:
+        lines += ["Limitations of these data:", *(f"  - {sentence}" for sentence in limits)]
     return lines
 
 

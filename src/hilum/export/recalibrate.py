@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from hilum.backends.onnxruntime import OnnxRuntimeBackend
 from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, Bundle, Manifest, load_bundle, write_bundle
-from hilum.bundle.calibration import Calibration, with_calibration
-from hilum.bundle.training_hashes import known_images
-from hilum.data.cache import cache_folder, open_cache
+from hilum.bundle.calibration import Calibration, temperature_text, threshold_text, with_calibration
+from hilum.bundle.prediction_sets import scale
+from hilum.bundle.training_hashes import KnownImages, known_images, no_hashes, united
+from hilum.data.cache import Cache, cache_folder, open_cache
+from hilum.data.image_hash import image_hashes
 from hilum.data.index import Index, build_index
 from hilum.errors import DataError
 from hilum.evaluation.measure import score_records
@@ -23,13 +25,14 @@ from hilum.metrics.calibration import (
     CalibrationFigures,
     calibration_figures,
     fit_calibration,
+    fit_class_temperatures,
     fit_temperature,
     logits_of,
 )
 from hilum.metrics.scores import FloatArray, Scores, labels_of
 from hilum.metrics.selective import TARGET_ACCURACY
 from hilum.progress import Step
-from hilum.types import Finding, Record, SplitName
+from hilum.types import CalibratedPer, Finding, Record, SplitName
 
 MIN_IMAGES = 100
 FOLDS = 5
@@ -66,13 +69,16 @@ def recalibrate(
     split: SplitName | None = None,
     min_images: int = MIN_IMAGES,
     target_accuracy: float = TARGET_ACCURACY,
+    training_hashes: bool = True,
+    per: CalibratedPer = "all",
     resamples: int = 1000,
+    seed: int = 0,
     step: Step | None = None,
 ) -> Recalibration:
     """Refit temperature, quantiles and abstention threshold of a bundle on labeled images, and write a new bundle.
 
-    The network's files are copied unchanged; the manifest and the model card change. The effect of the new temperature
-    is measured by five-fold cross-validation over groups.
+    The network's files are copied unchanged; the manifest, the model card and the hashes of training images change.
+    The effect of the new temperature is measured by five-fold cross-validation over groups.
 
     Args:
         path: The bundle.
@@ -82,7 +88,11 @@ def recalibrate(
         split: Use only the images of this split.
         min_images: Minimum number of labeled images.
         target_accuracy: Target accuracy on the images without abstention, in (0, 1).
+        training_hashes: Whether to add perceptual hashes of the images to those of the bundle, so that hilum warns
+            when one of them is used for evaluation.
+        per: Fit temperature and threshold over all images, or for each predicted class.
         resamples: Bootstrap resamples.
+        seed: Random seed of the folds and of the bootstrap.
         step: Progress callbacks, and callback for findings.
 
     Returns:
@@ -101,22 +111,34 @@ def recalibrate(
     step.found(index.findings)
     _refuse_training_data(bundle.manifest, index, split)
     records = _labeled(index, split, min_images)
-    scores = _score(bundle, index, records, split, step)
+    cache = open_cache(records, bundle.manifest.preprocess, cache_folder(), progress=step.begin("Decoding"))
+    scores = _score(bundle, index, records, cache, split, step)
+    own = image_hashes(cache.images) if training_hashes else no_hashes()
+    known = united([known_images(bundle), KnownImages("all" if training_hashes else "none", own)])
     images = {name: int((scores.labels == k).sum()) for k, name in enumerate(scores.class_names)}
     step.found((*_absent_classes(images), *_seen(scores)))
     step.begin("Fitting")
-    return _refit(bundle, scores, index.digest, images, out, target_accuracy, resamples)
+    calibration = fit_calibration(scores, digest=index.digest, target_accuracy=target_accuracy, per=per)
+    return _refit(bundle, scores, calibration, known, images, out, resamples, seed)
 
 
-def cross_fitted(logits: FloatArray, labels: NDArray[np.int64], clusters: NDArray[np.int64]) -> FloatArray:
+def cross_fitted(
+    logits: FloatArray,
+    labels: NDArray[np.int64],
+    clusters: NDArray[np.int64],
+    per: CalibratedPer = "all",
+    seed: int = 0,
+) -> FloatArray:
     """Return logits (N, K), each divided by the temperature fitted on the four folds without its group.
 
-    Groups are assigned to folds by the class of their first image, in a random order (seed 0).
+    Groups are assigned to folds by the class of their first image, in a random order.
 
     Args:
         logits: (N, K) float64.
         labels: (N,) int64.
         clusters: (N,) int64, the group of each image.
+        per: Fit one temperature, or one for each predicted class.
+        seed: Random seed of the order.
 
     Raises:
         DataError: There are fewer than 5 groups, or four folds have labels of a single class.
@@ -127,7 +149,7 @@ def cross_fitted(logits: FloatArray, labels: NDArray[np.int64], clusters: NDArra
             f"Expected at least {FOLDS} groups for cross-validation, got {groups.size}.",
             hint="Use images of more patients, or correct the `group` column.",
         )
-    shuffled = np.random.default_rng(0).permutation(groups.size)
+    shuffled = np.random.default_rng(seed).permutation(groups.size)
     order = shuffled[np.argsort(labels[first][shuffled], kind="stable")]
     fold_of_group = np.empty(groups.size, np.int64)
     fold_of_group[order] = np.arange(groups.size) % FOLDS
@@ -135,7 +157,9 @@ def cross_fitted(logits: FloatArray, labels: NDArray[np.int64], clusters: NDArra
     divided = np.empty_like(logits)
     for held_out in range(FOLDS):
         rows = fold == held_out
-        divided[rows] = logits[rows] / fit_temperature(logits[~rows], labels[~rows])
+        others = logits[~rows], labels[~rows]
+        fitted = fit_temperature(*others) if per == "all" else fit_class_temperatures(*others, clusters[~rows])
+        divided[rows] = scale(logits[rows], fitted)
     return divided
 
 
@@ -159,9 +183,10 @@ def _labeled(index: Index, split: SplitName | None, min_images: int) -> tuple[Re
     return records
 
 
-def _score(bundle: Bundle, index: Index, records: tuple[Record, ...], split: SplitName | None, step: Step) -> Scores:
+def _score(
+    bundle: Bundle, index: Index, records: tuple[Record, ...], cache: Cache, split: SplitName | None, step: Step
+) -> Scores:
     manifest = bundle.manifest
-    cache = open_cache(records, manifest.preprocess, cache_folder(), progress=step.begin("Decoding"))
     scores = score_records(
         OnnxRuntimeBackend(bundle.read(ONNX_MODEL)),
         cache,
@@ -170,7 +195,7 @@ def _score(bundle: Bundle, index: Index, records: tuple[Record, ...], split: Spl
         manifest.class_names,
         manifest.preprocess,
         split=split or "all",
-        temperature=manifest.temperature,
+        temperature=manifest.applied_temperature,
         mask_threshold=manifest.mask_threshold,
         progress=step.begin("Scoring"),
     ).scores
@@ -198,25 +223,29 @@ def _absent_classes(images: Mapping[str, int]) -> tuple[Finding, ...]:
 def _refit(
     bundle: Bundle,
     scores: Scores,
-    digest: str,
+    calibration: Calibration,
+    known: KnownImages,
     images: Mapping[str, int],
     out: Path,
-    target_accuracy: float,
     resamples: int,
+    seed: int,
 ) -> Recalibration:
     manifest, logits, labels, clusters = bundle.manifest, logits_of(scores), scores.labels, scores.clusters()
-    before = calibration_figures(logits / manifest.temperature, labels, clusters, resamples=resamples)
-    after = calibration_figures(cross_fitted(logits, labels, clusters), labels, clusters, resamples=resamples)
-    calibration = fit_calibration(scores, digest=digest, target_accuracy=target_accuracy)
+    again = {"resamples": resamples, "seed": seed}
+    before = calibration_figures(scale(logits, manifest.applied_temperature), labels, clusters, **again)
+    divided = cross_fitted(logits, labels, clusters, calibration.per, seed)
+    after = calibration_figures(divided, labels, clusters, **again)
     facts: dict[str, Any] = {
         "classes": dict(images),
         "recalibrated_from": manifest.bundle_id,
         "before": _figures(before),
         "after_cross_fitted": _figures(after),
+        "in_training_data": None if scores.seen is None else int(np.count_nonzero(scores.seen)),
     }
-    described = with_calibration(manifest, calibration, **facts)
-    files = {name: bundle.read(name) for name in manifest.files}
-    card = _card(files.get(MODEL_CARD, b"").decode(errors="replace"), manifest, calibration, before, after)
+    hashes, hash_file = known.files("" if manifest.training_hashes is None else manifest.training_hashes.note)
+    described = with_calibration(manifest, calibration, **facts).model_copy(update=hashes)
+    files = {name: bundle.read(name) for name in manifest.files} | hash_file
+    card = _card(files.get(MODEL_CARD, b"").decode(errors="replace"), manifest, described, calibration, (before, after))
     sealed = write_bundle(out, described, {**files, MODEL_CARD: card.encode()})
     return Recalibration(sealed, calibration, before, after, images)
 
@@ -231,23 +260,33 @@ def _figures(figures: CalibrationFigures) -> dict[str, Any]:
 
 
 def _card(
-    old: str, manifest: Manifest, calibration: Calibration, before: CalibrationFigures, after: CalibrationFigures
+    old: str,
+    manifest: Manifest,
+    described: Manifest,
+    calibration: Calibration,
+    errors: tuple[CalibrationFigures, CalibrationFigures],
 ) -> str:
     """Return the old model card with its section on calibration replaced or added."""
-    threshold = calibration.abstention_threshold
-    abstains = "never" if threshold is None else f"below a probability of {threshold:.3f}"
+    before, after = errors
+    names = manifest.class_names
+    seen = described.calibration["in_training_data"]
+    among = "" if seen is None else f" {seen:,} of them were in the model's training data before."
+    hashes = described.training_hashes
+    kept = "carries no hashes of the images" if hashes is None else f"carries hashes of {hashes.images:,} images"
+    part = "" if hashes is None or hashes.complete else ", a part of those"
     lines = [
         _HEADING,
         "",
         f"Refitted on {calibration.n:,} images of {calibration.groups:,} groups (split {calibration.split}, index "
-        f"SHA-256 {calibration.digest}), from bundle {manifest.bundle_id[:12]}. Temperature {manifest.temperature:.3f} "
-        f"before, {calibration.temperature:.3f} after; it abstains {abstains}. Other metrics in this card use the "
-        "previous temperature.",
+        f"SHA-256 {calibration.digest}), from bundle {manifest.bundle_id[:12]}. Before: "
+        f"{temperature_text(manifest, names)}; after: {temperature_text(calibration, names)}; it abstains "
+        f"{threshold_text(calibration, names)}. Other metrics in this card use the previous temperature.{among} "
+        f"The bundle now {kept}{part} that it was trained or calibrated on.",
         "",
         "| figure | before | after, five-fold cross-validation over groups |",
         "|---|---|---|",
         *[f"| {name} | {getattr(before, name)} | {getattr(after, name)} |" for name in _FIGURES],
         "",
     ]
-    kept = re.sub(rf"^{_HEADING}\n.*?(?=^## |\Z)", "", old, flags=re.MULTILINE | re.DOTALL)
-    return kept.rstrip("\n") + "\n\n" + "\n".join(lines)
+    rest = re.sub(rf"^{_HEADING}\n.*?(?=^## |\Z)", "", old, flags=re.MULTILINE | re.DOTALL)
+    return rest.rstrip("\n") + "\n\n" + "\n".join(lines)

@@ -9,7 +9,7 @@ from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from hilum.audit.report import AuditReport
-from hilum.bundle.bundle import MODEL_CARD
+from hilum.bundle.bundle import MODEL_CARD, Manifest
 from hilum.service.engine import Engine
 from hilum.service.metrics import Metrics
 from hilum.service.predict_routes import PROBLEMS
@@ -31,14 +31,13 @@ def add_model_routes(app: FastAPI, engine: Engine, settings: ServeSettings, audi
         """Describe the loaded bundle: classes, network, calibration."""
         manifest = engine.manifest
         return BundleSchema(
-            **manifest.model_dump(include={"bundle_id", "name", "class_names", "temperature", "prediction_set_level",
-                                           "abstention_threshold", "sources", "hilum_version", "outputs"}),
+            **manifest.model_dump(include=BundleSchema.model_fields.keys() & Manifest.model_fields.keys()),
             network=manifest.model.name,
             input_size=manifest.preprocess.size,
             gate=engine.gate,
             has_prediction_sets=bool(manifest.prediction_set_quantiles),
             max_upload_bytes=settings.max_upload_bytes,
-        )  # fmt: skip
+        )
 
     @app.get(
         "/v1/bundle/card", operation_id="card", summary="Get the model card", tags=["model"],

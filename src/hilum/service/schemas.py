@@ -137,8 +137,12 @@ class BundleSchema(BaseModel):
     input_size: int = Field(description="Side of the network's square input, pixels.")
     gate: str = Field(description="Input check: learned, classic or none.")
     temperature: float
+    class_temperatures: tuple[float, ...] | None = Field(None, description="One for each predicted class, if fitted.")
     prediction_set_level: str
     abstention_threshold: float | None
+    class_thresholds: tuple[float | None, ...] | None = Field(
+        None, description="One for each predicted class, if fitted; null: every prediction of the class abstains."
+    )
     has_prediction_sets: bool = Field(
         description="Whether prediction sets hold their level; if not, they are the label."
     )

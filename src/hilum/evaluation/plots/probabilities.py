@@ -1,8 +1,9 @@
-"""Plot calibration: reliability diagram, risk and coverage, and coverage of the prediction sets."""
+"""Plot calibration: reliability diagram, calibration curves, risk and coverage, coverage of the prediction sets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -18,18 +19,19 @@ from hilum.evaluation.plots.canvas import (
     new_figure,
     title_of,
 )
+from hilum.format import number
 
 _MARKERS = "osD^vPX*"
 
 
-def reliability(calibration: Mapping[str, Any], *, split: str = "") -> Figure:
+def reliability(calibration: Mapping[str, Any], *, subset: str = "") -> Figure:
     """Plot the reliability diagram (Murphy & Winkler 1977) before and after temperature scaling.
 
     Its bins are those of ``diagram_bins``. The ECE in the legend is that of the report, over its own 15 bins.
 
     Args:
         calibration: A hilum.metrics.calibration.CalibrationResult as JSON.
-        split: Name of the split, for the title.
+        subset: The images in words, such as ``test split`` (Report.title), for the title.
 
     Raises:
         DataError: There is no bin.
@@ -61,10 +63,45 @@ def reliability(calibration: Mapping[str, Any], *, split: str = "") -> Figure:
                 axes.plot([confidence] * 2, [accuracy["low"], accuracy["high"]], color=color, linewidth=0.8)
     counts = [b["accuracy"]["n"] for b in diagram_bins(calibration["after"])]
     spread = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
-    title = title_of("Reliability", split, sum(counts)) + f"\n{spread} images per dot, with 95% CI"
+    title = title_of("Reliability", subset, sum(counts)) + f"\n{spread} images per dot, with 95% CI"
     label_axes(axes, title, "confidence (highest probability)", "accuracy (share of correct predictions)")
     axes.set(xlim=(0, 1.01), ylim=(-0.01, 1.01))
     axes.legend(fontsize=8, loc="upper left")
+    return figure
+
+
+def calibration_curves(curves: Sequence[Mapping[str, Any]], *, subset: str = "") -> Figure:
+    """Plot the calibration curve of each class against all others, one panel per class.
+
+    Args:
+        curves: hilum.metrics.calibration_within.ClassCurve as JSON, one per class.
+        subset: The images in words, such as ``test split`` (Report.title), for the title.
+
+    Raises:
+        DataError: There is no curve.
+    """
+    if not curves:
+        raise DataError("There is no calibration curve to plot.")
+    rows = -(-len(curves) // 2)
+    figure = new_figure(SIDE, 0.55 * SIDE * rows + 0.3)
+    panels = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, curve, color in zip(panels, curves, cycle(PALETTE), strict=False):
+        axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=(0, (1, 3)))
+        bins = curve["bins"]
+        axes.plot([b["probability"] for b in bins], [b["share"]["value"] for b in bins], color=color, linewidth=1.2)
+        for b in bins:
+            axes.plot([b["probability"]], [b["share"]["value"]], "o", color=color, markersize=3.5)
+            if b["share"]["low"] is not None:
+                axes.plot([b["probability"]] * 2, [b["share"]["low"], b["share"]["high"]], color=color, linewidth=0.8)
+        slope, intercept = (number(curve[name]["value"], 2) for name in ("slope", "intercept"))
+        label_axes(axes, f"{literal(curve['class_name'])}\nslope {slope}, intercept {intercept}", "", "")
+        axes.title.set_fontsize(8)
+        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+    for axes in panels[len(curves) :]:
+        axes.set_axis_off()
+    figure.suptitle(title_of("Calibration of each class", subset, curves[0]["slope"]["n"]), fontsize=10)
+    figure.supxlabel("probability of the class", fontsize=9)
+    figure.supylabel("share of images of the class (95% CI)", fontsize=9)
     return figure
 
 
@@ -78,12 +115,12 @@ def diagram_bins(figures: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return bins
 
 
-def risk_coverage(selective: Mapping[str, Any], *, split: str = "") -> Figure:
+def risk_coverage(selective: Mapping[str, Any], *, subset: str = "") -> Figure:
     """Plot the share of errors against the share of images that the model answers; the threshold is marked.
 
     Args:
         selective: A hilum.metrics.selective.SelectiveResult as JSON.
-        split: Name of the split, for the title.
+        subset: The images in words, such as ``test split`` (Report.title), for the title.
 
     Raises:
         DataError: The curve has no point.
@@ -95,13 +132,14 @@ def risk_coverage(selective: Mapping[str, Any], *, split: str = "") -> Figure:
     axes = figure.subplots()
     axes.plot(coverage, risk, color=BLUE, linewidth=1.6, label=f"area {_decimals(area['value'])}")
     answered, accuracy = selective["answered"]["value"], selective["accuracy"]["value"]
-    threshold = selective["threshold"]
-    if threshold is not None and answered is not None and accuracy is not None:
-        label = f"confidence ≥ {threshold:.2f}:\n{answered:.0%} answered, {1 - accuracy:.1%} wrong"
+    threshold, by_class = selective["threshold"], selective.get("class_thresholds")
+    if (threshold is not None or by_class) and answered is not None and accuracy is not None:
+        rule = "threshold by class" if by_class else f"confidence ≥ {threshold:.2f}"
+        label = f"{rule}:\n{answered:.0%} answered, {1 - accuracy:.1%} wrong"
         axes.plot([answered], [1 - accuracy], "D", color=VERMILION, markersize=6, clip_on=False, label=label)
     label_axes(
         axes,
-        title_of("Risk and coverage", split, area["n"]),
+        title_of("Risk and coverage", subset, area["n"]),
         "coverage (share of images answered)",
         "risk (share of errors among them)",
     )
@@ -111,12 +149,12 @@ def risk_coverage(selective: Mapping[str, Any], *, split: str = "") -> Figure:
     return figure
 
 
-def conformal_coverage(conformal: Sequence[Mapping[str, Any]], *, split: str = "") -> Figure:
+def conformal_coverage(conformal: Sequence[Mapping[str, Any]], *, subset: str = "") -> Figure:
     """Plot measured against requested coverage of the prediction sets, over all images and per class.
 
     Args:
         conformal: hilum.metrics.conformal.ConformalResult as JSON, one per level.
-        split: Name of the split, for the title.
+        subset: The images in words, such as ``test split`` (Report.title), for the title.
 
     Raises:
         DataError: There is no level.
@@ -143,7 +181,7 @@ def conformal_coverage(conformal: Sequence[Mapping[str, Any]], *, split: str = "
             least = min(least, estimate["value"] if estimate["low"] is None else estimate["low"])
     label_axes(
         axes,
-        title_of("Coverage of the prediction sets", split, conformal[0]["coverage"]["n"]),
+        title_of("Coverage of the prediction sets", subset, conformal[0]["coverage"]["n"]),
         "requested coverage (dashed line)",
         "measured coverage (95% CI)",
     )

@@ -52,6 +52,7 @@
  * @property {string} prediction_set_level
  * @property {boolean} has_prediction_sets
  * @property {number | null} abstention_threshold
+ * @property {(number | null)[] | null} [class_thresholds] By predicted class, if fitted; null: always uncertain.
  * @property {string[]} sources
  * @property {string} hilum_version
  * @property {number} max_upload_bytes

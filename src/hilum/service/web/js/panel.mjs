@@ -205,7 +205,9 @@ function facts(record, state) {
         `Prediction set, ${Math.round(100 * Number(bundle.prediction_set_level))}%`,
         prediction.prediction_set.join(", "),
       ]);
-    if (bundle?.abstention_threshold) rows.push(["Certain from", percent(bundle.abstention_threshold)]);
+    const place = bundle?.class_names.indexOf(prediction.predicted_label) ?? 0;
+    const threshold = bundle?.class_thresholds ? bundle.class_thresholds[place] : bundle?.abstention_threshold;
+    if (threshold) rows.push(["Certain from", percent(threshold)]);
     const picture = pictureOf(prediction, state.evidenceClass ?? prediction.predicted_label);
     if (picture) {
       rows.push([
