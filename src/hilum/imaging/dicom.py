@@ -11,6 +11,7 @@ import io
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,10 @@ from hilum.types import Gray, Radiograph
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 _RGB = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _JPEG_NOT_A_FRAME = (0xC4, 0xC8, 0xCC)
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+_SQUARE = 0.005
+_EXTREME = 10.0
+"""Bound of the pixel aspect ratio, so that a damaged header does not make an image of one row."""
 _HEADER_BYTES = 1 << 26  # allowance for the header of a deflated dataset
 
 
@@ -50,6 +55,7 @@ def decode_dicom(content: bytes, origin: str, max_pixels: int) -> Radiograph:
     of 257 and are recovered exactly. A window with an invalid width is ignored. Color images: converted to RGB and to
     ITU-R BT.601 luma at the file's ``bits_stored``.
 
+    Pixels that are not square stay on the file's grid; ``pixel_aspect`` says so, and preprocessing makes them square.
     Missing elements default to one sample, all allocated bits stored, unsigned, and MONOCHROME2 (RGB for three
     samples). Without file meta information, the encoding is inferred from the first element, usually implicit VR.
 
@@ -60,7 +66,7 @@ def decode_dicom(content: bytes, origin: str, max_pixels: int) -> Radiograph:
 
     Raises:
         ReadError: There are no pixel data, or several frames; the compression, color model or bit depth is not
-            supported; the image is too large; or the file is damaged.
+            supported; High Bit contradicts Bits Stored; the image is too large; or the file is damaged.
     """
     with decoding(origin, BytesLengthException, InvalidDicomError):
         dataset = _parse(content, origin, max_pixels)
@@ -72,8 +78,14 @@ def decode_dicom(content: bytes, origin: str, max_pixels: int) -> Radiograph:
         else:
             rgb, bits = _rgb(stored, dataset, photometric)
             pixels, difference = rgb_to_gray(rgb, bits)
-        view = str(dataset.get("ViewPosition") or "").strip()
-        return Radiograph(pixels, bits, photometric, view or None, origin, difference)
+        return Radiograph(
+            pixels, bits, photometric, _text(dataset, "ViewPosition"), origin, difference,
+            pixel_aspect=_pixel_aspect(dataset),
+            patient_left="left" if (_text(dataset, "PatientOrientation") or "").startswith("R") else "right",
+            modality=_text(dataset, "Modality"),
+            body_part=_text(dataset, "BodyPartExamined"),
+            burned_in_annotation=_text(dataset, "BurnedInAnnotation"),
+        )  # fmt: skip
 
 
 def read_header(content: bytes, origin: str, max_pixels: int) -> FileDataset:
@@ -139,7 +151,13 @@ def _complete(dataset: Dataset, origin: str, max_pixels: int) -> str:
             f"Expected 1 to 16 bits stored in {origin}, got {bits} of {allocated} allocated.",
             hint="Export it as an ordinary radiograph (CR, DX).",
         )
-    photometric = str(dataset.get("PhotometricInterpretation") or "").strip().upper()
+    high = _whole(dataset, "HighBit", bits - 1)
+    if high != bits - 1:  # PS3.5 8.1.1; the decoders ignore it, and would shift the gray levels
+        raise ReadError(
+            f"{origin} stores {bits} bits with high bit {high}, expected high bit {bits - 1}.",
+            hint="Export it again, as an ordinary radiograph (CR, DX).",
+        )
+    photometric = (_text(dataset, "PhotometricInterpretation") or "").upper()
     photometric = photometric or ("MONOCHROME2" if samples == 1 else "RGB")
     known = (*_MONOCHROME, "PALETTE COLOR") if samples == 1 else _RGB
     if photometric not in known or samples not in (1, 3):
@@ -296,6 +314,29 @@ def _rgb(stored: NDArray[Any], dataset: Dataset, photometric: str) -> tuple[NDAr
         bits = int(dataset.RedPaletteColorLookupTableDescriptor[2])
     # A codec or a palette may contain more than the declared bits.
     return np.ascontiguousarray(np.minimum(stored, 2**bits - 1), np.uint8 if bits <= 8 else np.uint16), bits
+
+
+def _pixel_aspect(dataset: Dataset) -> float:
+    """Return height over width of a pixel, from its spacing, else Pixel Aspect Ratio (PS3.3 C.7.6.3.1.7), else 1.
+
+    Both are (vertical, horizontal). Ratios within 0.5% of 1 are rounding; impossible values count as absent.
+    """
+    for keyword in (*_SPACINGS, "PixelAspectRatio"):
+        value = dataset.get(keyword)
+        if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and len(value) == 2:
+            vertical, horizontal = (float(part) for part in value)
+            if 0 < vertical < math.inf and 0 < horizontal < math.inf:
+                aspect = vertical / horizontal
+                return 1.0 if abs(aspect - 1) < _SQUARE else min(max(aspect, 1 / _EXTREME), _EXTREME)
+    return 1.0
+
+
+def _text(dataset: Dataset, keyword: str) -> str | None:
+    """Return the element's first value as text without surrounding spaces; None if it is missing or empty."""
+    value = dataset.get(keyword)
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        value = value[0] if value else None
+    return str(value or "").strip() or None
 
 
 def _whole(dataset: Dataset, keyword: str, default: int) -> int:

@@ -147,7 +147,9 @@ class Predictor:
         if not verdict.accepted:
             return self._without_prediction(origin, "refused", verdict.findings, item.radiograph)
         probabilities = softmax(output.classification[row : row + 1], manifest.temperature)[0]
-        lung = restore_probability(output.segmentation[row, 0], item.upright.shape, manifest.preprocess)
+        lung = restore_probability(
+            output.segmentation[row, 0], item.upright.square_shape, manifest.preprocess, size=item.upright.shape
+        )
         mask = np.asarray(lung > manifest.mask_threshold)
         evidence = None if output.evidence is None else output.evidence[row]
         if item.orientation_fix is not None:
@@ -191,7 +193,7 @@ class Predictor:
 
     def _post_check(self, upright: Radiograph, output: BackendOutput, row: int) -> tuple[Reading, ...]:
         """Run the post-inference check on one row of the network's output."""
-        top, left, height, width = placement(upright.shape, self.manifest.preprocess)
+        top, left, height, width = placement(upright.square_shape, self.manifest.preprocess)
         lung = output.segmentation[row, 0, top : top + height, left : left + width] > self.manifest.mask_threshold
         return self.gate.check_output(lung, None if output.features is None else output.features[row])
 
