@@ -159,16 +159,22 @@ def _show(done: FolderResult, listed: Sequence[tuple[Path, Result]], class_names
 
 
 def _list(listed: Sequence[tuple[Path, Result]]) -> None:
-    """Print one line per image: its prediction, or the reason why there is none."""
-    rows = [("image", "prediction", "prob.", "prediction set")]
+    """Print one line per image: its prediction and where its evidence is, or the reason why there is none."""
+    from hilum.inference.zones import brief
+
+    rows = [("image", "prediction", "prob.", "prediction set", "evidence")]
     for file, result in listed:
         if result.probability is None:
-            rows.append((file.name, result.status, "", result.reason))
+            rows.append((file.name, result.status, "", result.reason, ""))
         else:
             uncertain = "  uncertain" if result.abstained else ""
             sets = ", ".join(result.prediction_set or ())
-            rows.append((file.name, result.label or "", f"{result.probability:.3f}", f"{sets}{uncertain}"))
+            where = brief(result.evidence_zones) if result.evidence_zones else ""
+            rows.append((file.name, result.label or "", f"{result.probability:.3f}", f"{sets}{uncertain}", where))
+    if not any(row[4] for row in rows[1:]):
+        rows[0] = (*rows[0][:4], "")
     name, label = (max(len(row[column]) for row in rows) for column in (0, 1))
+    sets_width = max(len(row[3]) for row in rows if row[2])
     for number, row in enumerate(rows):
-        line = escape(f"{row[0]:<{name}}  {row[1]:<{label}}  {row[2]:<5}  {row[3]}".rstrip())
+        line = escape(f"{row[0]:<{name}}  {row[1]:<{label}}  {row[2]:<5}  {row[3]:<{sets_width}}  {row[4]}".rstrip())
         say(f"[dim]{line}[/]" if number == 0 else line)

@@ -22,18 +22,18 @@ def is_chest(body_part: str) -> bool:
 def declared_readings(radiograph: Radiograph) -> tuple[Reading, ...]:
     """Return a measurement for each declaration of the header; those that fail are warnings.
 
-    The checks are ``declared_view`` (View Position), ``declared_modality`` (Modality), ``declared_body_part`` (Body Part
-    Examined) and ``declared_annotation`` (Burned In Annotation).
+    The checks are ``declared_view`` (View Position), ``declared_modality`` (Modality), ``declared_body_part`` (Body
+    Part Examined) and ``declared_annotation`` (Burned In Annotation).
     """
     view, modality, part = radiograph.view_position, radiograph.modality, radiograph.body_part
     burned = radiograph.burned_in_annotation
     readings = (
-        view and _reading("view", f"view position {view}", _FRONTAL_VIEWS, view.upper() in _FRONTAL_VIEWS, "another view"),
+        view
+        and _reading("view", f"view position {view}", _FRONTAL_VIEWS, view.upper() in _FRONTAL_VIEWS, "another view"),
         modality
         and _reading("modality", f"modality {modality}", _MODALITIES, modality in _MODALITIES, "another modality"),
         part and _reading("body_part", f"body part {part}", _CHEST, is_chest(part), "another body part"),
-        burned
-        and _reading("annotation", f"burned-in annotation {burned}", ("NO",), burned != "YES", "having burned-in text"),
+        burned and _reading("annotation", f"burned-in annotation {burned}", ("NO",), burned != "YES", "annotated"),
     )
     return tuple(reading for reading in readings if reading)
 

@@ -15,6 +15,7 @@ from PIL import Image
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError, OutputError
 from hilum.inference.render import class_evidence, overlay, png_bytes
+from hilum.inference.zones import summary
 from hilum.storage import atomic_path, write_text
 from hilum.types import Finding, Radiograph
 
@@ -43,6 +44,9 @@ class Result:
         lung_fraction: Fraction of the image's pixels in ``mask``, in [0, 1].
         evidence: (K, h, w) float32, contribution of each cell of the network's square input to each class's logit; see
             ``evidence_map``. None if the network has no evidence.
+        evidence_zones: Share in [0, 1] of the evidence in favor of ``label`` in each zone of the patient's lungs
+            (``right_upper``, ..., ``left_lower``) and ``outside_lungs``, summing to 1 (hilum.inference.zones). None if
+            the network has no evidence, or less than 0.1 logits are in favor.
         preprocess: Preprocessing of the image.
     """
 
@@ -59,6 +63,7 @@ class Result:
     mask: NDArray[np.bool_] | None = None
     lung_fraction: float | None = None
     evidence: NDArray[np.float32] | None = None
+    evidence_zones: Mapping[str, float] | None = None
     preprocess: PreprocessSpec = field(default_factory=PreprocessSpec)
 
     def __repr__(self) -> str:
@@ -82,6 +87,13 @@ class Result:
         """The messages of all findings in one line; empty where there are none."""
         return "; ".join(finding.message for finding in self.findings)
 
+    @property
+    def evidence_summary(self) -> str | None:
+        """``evidence_zones`` in words; None without a prediction, or if the network has no evidence."""
+        if self.label is None or self.evidence is None:
+            return None
+        return summary(self.label, self.evidence_zones)
+
     def to_dict(self) -> dict[str, Any]:
         """Return all attributes except arrays as JSON types, as printed by ``hilum predict --json``."""
         return {
@@ -92,6 +104,8 @@ class Result:
             "prediction_set": None if self.prediction_set is None else list(self.prediction_set),
             "abstained": self.abstained,
             "lung_fraction": self.lung_fraction,
+            "evidence_zones": None if self.evidence_zones is None else dict(self.evidence_zones),
+            "evidence_summary": self.evidence_summary,
             "findings": [
                 {"check": found.check, "severity": found.severity, "message": found.message} for found in self.findings
             ],
@@ -162,7 +176,10 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Prediction(Result):
-    """A Result with status ``ok``, in which only ``evidence`` may be None. See Result for the attributes."""
+    """A Result with status ``ok``, in which only ``evidence`` and ``evidence_zones`` may be None.
+
+    See Result for the attributes.
+    """
 
     status: Literal["ok"] = "ok"
     radiograph: Radiograph
