@@ -12,7 +12,7 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +80,7 @@ def decode_dicom(content: bytes, origin: str, max_pixels: int) -> Radiograph:
             pixels, difference = rgb_to_gray(rgb, bits)
         return Radiograph(
             pixels, bits, photometric, _text(dataset, "ViewPosition"), origin, difference,
-            pixel_aspect=_pixel_aspect(dataset),
+            pixel_aspect=pixel_aspect(dataset),
             patient_left="left" if (_text(dataset, "PatientOrientation") or "").startswith("R") else "right",
             modality=_text(dataset, "Modality"),
             body_part=_text(dataset, "BodyPartExamined"),
@@ -243,11 +243,17 @@ def _modality(levels: NDArray[np.float64], dataset: Dataset, origin: str) -> tup
     if dataset.get("ModalityLUTSequence"):
         values, top = _look_up(levels, dataset.ModalityLUTSequence[0], dataset)
         return values, 0.0, top
-    slope, intercept = _decimal(dataset, "RescaleSlope"), _decimal(dataset, "RescaleIntercept")
+    slope, intercept = rescale(dataset)
     if slope == 0:
         raise ReadError(f"The rescale slope in {origin} is 0.", hint="Export the file again.")
-    values = levels * (1.0 if slope is None else slope) + (intercept or 0.0)
+    values = levels * slope + intercept
     return values, float(values.min()), float(values.max())
+
+
+def rescale(dataset: Dataset) -> tuple[float, float]:
+    """Return rescale slope and intercept; (1, 0) where they are missing."""
+    slope, intercept = _decimal(dataset, "RescaleSlope"), _decimal(dataset, "RescaleIntercept")
+    return 1.0 if slope is None else slope, intercept or 0.0
 
 
 def _value_of_interest(
@@ -258,15 +264,9 @@ def _value_of_interest(
     if luts and luts[0].get("LUTDescriptor") and luts[0].get("LUTData"):
         shown, top = _look_up(np.rint(values), luts[0], dataset)
         return shown / top
-    center, width = _decimal(dataset, "WindowCenter"), _decimal(dataset, "WindowWidth")
-    function = str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper()
-    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        raise ReadError(
-            f"Expected the VOI LUT function LINEAR, LINEAR_EXACT or SIGMOID in {origin}, got {function}.",
-            hint="Export the file again.",
-        )
-    if center is None or width is None or width < (1 if function == "LINEAR" else 1e-9):
+    if (found := window(dataset, origin)) is None:
         return (values - low) / (high - low)
+    center, width, function = found
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -500, 500)))
     if function == "LINEAR":
@@ -276,23 +276,63 @@ def _value_of_interest(
     return (values - center) / width + 0.5
 
 
+def window(dataset: Dataset, origin: str = "the image") -> tuple[float, float, str] | None:
+    """Return center, width and VOI LUT function of the first window; None if it is missing or its width invalid.
+
+    Raises:
+        ReadError: The VOI LUT function is unknown.
+    """
+    center, width = _decimal(dataset, "WindowCenter"), _decimal(dataset, "WindowWidth")
+    function = str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper()
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        raise ReadError(
+            f"Expected the VOI LUT function LINEAR, LINEAR_EXACT or SIGMOID in {origin}, got {function}.",
+            hint="Export the file again.",
+        )
+    if center is None or width is None or width < (1 if function == "LINEAR" else 1e-9):
+        return None
+    return center, width, function
+
+
+class LookUp(NamedTuple):
+    """Content of a modality or VOI LUT."""
+
+    table: NDArray[np.int64]  # (entries,)
+    first: int  # the input value of the first entry
+    bits: int  # of the entries, 1 to 16
+
+
+def read_lut(item: Dataset, *, little_endian: bool = True) -> LookUp:
+    """Return the content of an item of a Modality or VOI LUT Sequence (PS3.3 C.11.1.1.1, C.11.2.1.1).
+
+    Args:
+        item: The item.
+        little_endian: Byte order of the file.
+
+    Raises:
+        ValueError: The bit depth is impossible, or there are no entries.
+    """
+    entries, first, bits = (int(number) for number in item.LUTDescriptor)
+    entries = entries & 0xFFFF or 0x10000  # 0 means 65,536; a signed VR shows large counts as negative
+    data = item.LUTData
+    if isinstance(data, bytes):
+        wide = "<u2" if little_endian else ">u2"
+        table = np.frombuffer(data, np.uint8 if len(data) < 2 * entries else wide).astype(np.int64)
+    else:
+        table = np.atleast_1d(np.asarray(data, np.int64)) & 0xFFFF
+    if not 1 <= bits <= 16 or not table.size:
+        raise ValueError(f"a LUT of {table.size} entries of {bits} bits")
+    return LookUp(table[:entries], first, bits)
+
+
 def _look_up(levels: NDArray[np.float64], item: Dataset, dataset: Dataset) -> tuple[NDArray[np.float64], float]:
     """Apply a LUT (PS3.3 C.11.1.1.1, C.11.2.1.1) to levels; return the result and the LUT's maximum value.
 
     pydicom's ``apply_voi`` is not used: it stores the index in the dtype of the entries, which overflows for an 8-bit
     LUT of 4,096 entries.
     """
-    entries, first, bits = (int(number) for number in item.LUTDescriptor)
-    entries = entries & 0xFFFF or 0x10000  # 0 means 65,536; a signed VR shows large counts as negative
-    data = item.LUTData
-    if isinstance(data, bytes):
-        wide = "<u2" if dataset.original_encoding[1] else ">u2"
-        table = np.frombuffer(data, np.uint8 if len(data) < 2 * entries else wide)
-    else:
-        table = np.atleast_1d(np.asarray(data, np.int64)) & 0xFFFF
-    if not 1 <= bits <= 16:
-        raise ValueError(f"a LUT of {bits} bits")
-    index = np.clip(levels - first, 0, min(entries, table.size) - 1).astype(np.intp)
+    table, first, bits = read_lut(item, little_endian=bool(dataset.original_encoding[1]))
+    index = np.clip(levels - first, 0, table.size - 1).astype(np.intp)
     return table[index].astype(np.float64), float(2**bits - 1)
 
 
@@ -316,7 +356,7 @@ def _rgb(stored: NDArray[Any], dataset: Dataset, photometric: str) -> tuple[NDAr
     return np.ascontiguousarray(np.minimum(stored, 2**bits - 1), np.uint8 if bits <= 8 else np.uint16), bits
 
 
-def _pixel_aspect(dataset: Dataset) -> float:
+def pixel_aspect(dataset: Dataset) -> float:
     """Return height over width of a pixel, from its spacing, else Pixel Aspect Ratio (PS3.3 C.7.6.3.1.7), else 1.
 
     Both are (vertical, horizontal). Ratios within 0.5% of 1 are rounding; impossible values count as absent.

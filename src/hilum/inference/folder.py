@@ -38,8 +38,8 @@ class FolderResult:
         statuses: Number of images by ``Result.status``.
         labels: Number of predictions by predicted label.
         uncertain: Number of predictions that abstained.
-        objects: Number of DICOM objects written by kind, and under ``none`` the number of images for which none could
-            be created, such as PNG files.
+        objects: Number of DICOM objects written by kind (hilum.inference.saving.KIND_NAMES), and under ``none`` the
+            number of images that lack a requested one, such as PNG files.
     """
 
     table: Path
@@ -108,7 +108,7 @@ def predict_folder(
             if result.label is not None:
                 labels[result.label] += 1
             uncertain += bool(result.abstained)
-            objects.update(["none"] if extras.remark else list(extras.objects))
+            objects.update([*extras.objects, *(["none"] if extras.remark else [])])
             if on_result:
                 on_result(file, result)
             if progress:

@@ -32,6 +32,8 @@ OUTLINE: Rgb = (86, 180, 233)
 CHOSEN: Rgb = (230, 159, 0)
 """Bar of the predicted class."""
 BACKGROUND: Rgb = (20, 22, 26)
+NOTICE: Rgb = (120, 30, 30)
+"""Band behind the notice of a secondary capture."""
 PANEL_WIDTH = 360
 """Minimum width of the legend at scale 1, pixels."""
 
@@ -70,6 +72,14 @@ def draw_legend(
         *(_evidence_rows(class_name or prediction.label, evidence, zones) if has_evidence else ()),
     ]
     return _draw_rows([*rows, *_closing_rows(prediction)], width, scale)
+
+
+def draw_notice(text: str, width: int) -> NDArray[np.uint8]:
+    """Draw a line of text on a band and return (h, width, 3) uint8 RGB; the text is as large as fits, at most 22 px."""
+    size = next(size for size in range(22, 7, -1) if size == 8 or _length(text, _font(size)) < 0.96 * width)
+    band = Image.new("RGB", (width, 2 * size), NOTICE)
+    ImageDraw.Draw(band).text((width // 2, size), text, TEXT, _font(size), anchor="mm")
+    return np.array(band, np.uint8)
 
 
 @dataclass(frozen=True)

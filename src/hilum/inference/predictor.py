@@ -24,7 +24,7 @@ from hilum.imaging.convert import ImageLike, radiograph_of
 from hilum.imaging.preprocess import placement, preprocess, restore_probability
 from hilum.imaging.read import MAX_PIXELS, read_radiograph
 from hilum.inference.result import Prediction, Result
-from hilum.inference.zones import evidence_zones
+from hilum.inference.zones import evidence_zones, patient_left
 from hilum.types import Finding, Radiograph
 
 
@@ -55,6 +55,11 @@ class Ready(NamedTuple):
     image: NDArray[np.float32]  # (C, S, S)
     verdict: Verdict
     orientation_fix: OrientationFix | None = None  # the fix applied
+
+    @property
+    def turn(self) -> int:
+        """Quarter turns that were undone."""
+        return 0 if self.orientation_fix is None else self.orientation_fix.turn
 
 
 class Predictor:
@@ -174,6 +179,7 @@ class Predictor:
             findings=verdict.findings + doubt,
             abstained=bool(doubt),
             preprocess=manifest.preprocess,
+            turn=item.turn,
         )
 
     def _without_prediction(
@@ -198,9 +204,8 @@ class Predictor:
         top, left, height, width = placement(item.upright.square_shape, self.manifest.preprocess)
         lung = np.zeros(output.segmentation.shape[-2:], np.bool_)
         lung[top : top + height, left : left + width] = self._lung(item.upright, output, row)
-        turned = item.orientation_fix is not None and item.orientation_fix.turn  # then the declared side is wrong, too
         evidence = np.asarray(output.evidence)[row, int(output.classification[row].argmax())]
-        return evidence_zones(lung, evidence, patient_left="right" if turned else item.radiograph.patient_left)
+        return evidence_zones(lung, evidence, patient_left=patient_left(item.radiograph, item.turn))
 
     def _lung(self, upright: Radiograph, output: BackendOutput, row: int) -> NDArray[np.bool_]:
         """Return the lung mask at the network's resolution, without padding."""

@@ -14,8 +14,9 @@ from PIL import Image
 
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError, OutputError
+from hilum.gate.verdict import OrientationFix
 from hilum.inference.render import class_evidence, overlay, png_bytes
-from hilum.inference.zones import summary
+from hilum.inference.zones import Lungs, patient_left, split_lungs, summary
 from hilum.storage import atomic_path, write_text
 from hilum.types import Finding, Radiograph
 
@@ -48,6 +49,8 @@ class Result:
             (``right_upper``, ..., ``left_lower``) and ``outside_lungs``, summing to 1 (hilum.inference.zones). None if
             the network has no evidence, or less than 0.1 logits are in favor.
         preprocess: Preprocessing of the image.
+        turn: Quarter turns clockwise by which the image in the file is rotated, which ``fix_orientation`` undid for the
+            network; ``mask`` and ``evidence`` refer to the image in the file.
     """
 
     origin: str
@@ -65,6 +68,7 @@ class Result:
     evidence: NDArray[np.float32] | None = None
     evidence_zones: Mapping[str, float] | None = None
     preprocess: PreprocessSpec = field(default_factory=PreprocessSpec)
+    turn: int = 0
 
     def __repr__(self) -> str:
         if not isinstance(self, Prediction):
@@ -194,3 +198,11 @@ class Prediction(Result):
     def probability(self) -> float:
         """The probability of ``label``, in [0, 1]."""
         return self.probabilities[self.label]
+
+    @property
+    def lungs(self) -> Lungs:
+        """The patient's right and left lung, masks (H0, W0) bool that together are ``mask``."""
+        back = OrientationFix(self.turn)
+        upright: NDArray[np.bool_] = np.rot90(self.mask, self.turn)
+        left = patient_left(self.radiograph, self.turn)
+        return Lungs(*(back.back(lung) for lung in split_lungs(upright, patient_left=left)))

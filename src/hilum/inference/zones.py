@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.inference.contour import LEAST_SUM
+from hilum.types import Radiograph
 
 Mask: TypeAlias = NDArray[np.bool_]
 
@@ -29,7 +30,7 @@ _MERGED_WIDTH, _MERGED_SHARE = 0.75, 0.2
 """A component is both lungs if it has this fraction of the mask's width, and of its area on each side of the middle."""
 _OVERLAP = 0.5
 """Components whose columns overlap by this fraction of the narrower one are parts of one lung."""
-_NAMED = 0.1
+NAMED = 0.1
 """Zones with at least this share of the evidence are named in ``summary``."""
 
 
@@ -38,6 +39,16 @@ class Lungs(NamedTuple):
 
     right: Mask
     left: Mask
+
+
+def patient_left(radiograph: Radiograph, turn: int) -> Literal["left", "right"]:
+    """Return the side of the upright image on which the patient's left is.
+
+    Args:
+        radiograph: The image as in the file.
+        turn: Quarter turns that were undone; if any, the header's declaration is as wrong as the orientation.
+    """
+    return "right" if turn else radiograph.patient_left
 
 
 def split_lungs(mask: Mask, *, patient_left: Literal["left", "right"] = "right") -> Lungs:
@@ -127,7 +138,7 @@ def summary(class_name: str, shares: Mapping[str, float] | None) -> str:
 
 def in_words(shares: Mapping[str, float]) -> str:
     """Return the zones with at least 10% of the evidence, largest first, then the others together, then outside."""
-    named = sorted((name for name in ZONES if shares[name] >= _NAMED), key=lambda name: -shares[name])
+    named = sorted((name for name in ZONES if shares[name] >= NAMED), key=lambda name: -shares[name])
     others = sum(shares[name] for name in ZONES if name not in named)
     parts = [(shares[name], f"{name.replace('_', ' ')} zone") for name in named]
     parts += [(others, "other zones"), (shares[OUTSIDE], "outside the lungs")]
@@ -137,7 +148,7 @@ def in_words(shares: Mapping[str, float]) -> str:
 def brief(shares: Mapping[str, float]) -> str:
     """Return the two places with most evidence, of at least 10% each, for a narrow table: ``62% left lower, ...``."""
     largest = sorted(shares, key=lambda name: -shares[name])[:2]
-    return ", ".join(f"{shares[name]:.0%} {name.replace('_', ' ')}" for name in largest if shares[name] >= _NAMED)
+    return ", ".join(f"{shares[name]:.0%} {name.replace('_', ' ')}" for name in largest if shares[name] >= NAMED)
 
 
 class _Part(NamedTuple):
