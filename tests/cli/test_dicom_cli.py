@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,8 +45,9 @@ def predicted(hilum: Callable[..., str], tmp_path_factory: pytest.TempPathFactor
     assert cv2.imwrite(str(folder / "in" / "image.png"), draw_phantom(1, "Normal", size=SIZE).image)
     (folder / "in" / "torn.dcm").write_bytes((folder / "in" / "DX" / "image.dcm").read_bytes()[:900])
     said = hilum(
-        "predict", folder / "in", "--output", folder / "in" / "out", "--save-masks", "--dicom-seg", "--dicom-sr"
-    )
+        "predict", folder / "in", "--output", folder / "in" / "out", "--save-masks", "--dicom-sr", "--dicom-sc",
+        "--dicom-pr"
+    )  # fmt: skip
     return folder / "in", said
 
 
@@ -71,17 +71,20 @@ def test_objects_open_again_and_pass_the_validator(predicted: tuple[Path, str], 
         return
     assert status == "ok"
     assert errors_in(segmentation) == []
-    lungs = hd.seg.segread(segmentation).get_pixels_by_source_instance([image.SOPInstanceUID], segment_numbers=[1])
+    seg = hd.seg.segread(segmentation)
+    lungs = seg.get_pixels_by_source_instance([image.SOPInstanceUID], segment_numbers=[1, 2])
     mask = cv2.imread(str(folder / "out" / "masks" / name / "image.png"), cv2.IMREAD_UNCHANGED)
     assert mask is not None
     assert (mask > 0).any()
-    np.testing.assert_array_equal(lungs[0, :, :, 0] > 0, mask > 0)
+    np.testing.assert_array_equal(lungs[0].any(axis=-1), mask > 0)
+    for kind in ("sc", "pr"):
+        assert errors_in(report.with_name(f"image.{kind}.dcm")) == []
 
 
 def test_uids_are_those_that_a_client_can_ask_for(predicted: tuple[Path, str]) -> None:
     folder, _ = predicted
     image = dcmread(folder / "DX" / "image.dcm")
-    for kind in ("seg", "sr"):
+    for kind in ("seg", "sr", "sc", "pr"):
         made = dcmread(folder / "out" / "dicom" / "DX" / f"image.{kind}.dcm")
         assert made.SOPInstanceUID == instance_uid(image.SOPInstanceUID, made.DeviceSerialNumber, kind)  # type: ignore[arg-type]
 
@@ -93,15 +96,15 @@ def test_what_has_no_object_is_said(predicted: tuple[Path, str]) -> None:
     assert rows["image.png"]["status"] == "ok"
     assert rows["torn.dcm"]["status"] == "unreadable"
     assert "no DICOM object" not in rows["image.dcm"]["reason"]
-    assert "DICOM segmentations: 4, reports: 5." in said
-    assert "without DICOM output: 1." in said
+    assert "DICOM segmentations: 4, reports: 5, secondary captures: 4, presentation states: 4." in said
+    assert "without a requested DICOM object: 1." in said
     assert not list((folder / "out" / "dicom").glob("*.dcm"))
 
 
 def test_a_folder_without_dicom_is_predicted_and_told(hilum: Callable[..., str], tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "image.png"), draw_phantom(1, "Normal", size=SIZE).image)
     said = hilum("predict", tmp_path / "image.png", "--output", tmp_path / "out", "--dicom-sr")
-    assert re.search(r"without DICOM output.*\b1\b", said)
+    assert "without a requested DICOM object: 1." in said
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.csv"]
 
 
@@ -111,11 +114,14 @@ def test_objects_of_an_earlier_run_are_passed_over_and_refused_when_named(
     folder, _ = predicted
     hilum("predict", folder, "--output", tmp_path / "again")
     rows = rows_of(tmp_path / "again" / "predictions.csv")
-    assert not [name for name in rows if name.endswith((".seg.dcm", ".sr.dcm"))]
+    assert not [name for name in rows if name.endswith((".seg.dcm", ".sr.dcm", ".sc.dcm", ".pr.dcm"))]
     named = folder / "out" / "dicom" / "DX"
+    assert {path.name for path in named.iterdir()} == {f"image.{kind}.dcm" for kind in ("seg", "sr", "sc", "pr")}
     hilum("predict", *sorted(named.iterdir()), "--output", tmp_path / "named", "--dicom-seg", "--dicom-sr", code=1)
     rows = rows_of(tmp_path / "named" / "predictions.csv")
     assert {name: row["status"] for name, row in rows.items()} == {
+        "image.pr.dcm": "unreadable",
+        "image.sc.dcm": "refused",
         "image.seg.dcm": "unreadable",
         "image.sr.dcm": "unreadable",
     }

@@ -16,12 +16,20 @@ Item: TypeAlias = Mapping[str, Any]
 MODALITIES = ("CR", "DX")
 SOP_CLASS, SOP_INSTANCE, MODALITY, BODY_PART = "00080016", "00080018", "00080060", "00180015"
 STUDY, SERIES, MODALITIES_IN_STUDY, INSTANCES_IN_SERIES = "0020000D", "0020000E", "00080061", "00201209"
+STUDY_DATE = "00080020"
 
 _CR = "1.2.840.10008.5.1.4.1.1.1"
 _DX = "1.2.840.10008.5.1.4.1.1.1.1"
 _DX_FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+
+
+class Study(NamedTuple):
+    """UID of a study in the archive, and its date, YYYYMMDD; empty if unknown."""
+
+    uid: str
+    date: str = ""
 
 
 class Image(NamedTuple):
