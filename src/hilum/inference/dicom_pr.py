@@ -19,10 +19,11 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from hilum.bundle.bundle import Manifest
 from hilum.errors import DataError
-from hilum.imaging.dicom import pixel_aspect, rescale, window
+from hilum.imaging.dicom import LookUp, pixel_aspect, read_lut, rescale, window
 from hilum.inference.contour import BANDS
 from hilum.inference.dicom_names import RESEARCH_ONLY, made_by, tracking_uid
 from hilum.inference.dicom_seg import EVIDENCE, LEFT, RIGHT, segment_label, segment_masks
+from hilum.inference.dicom_source import lut_item
 from hilum.inference.legend import OUTLINE, TEXT, percent
 from hilum.inference.result import Prediction
 
@@ -144,7 +145,7 @@ def _modality(source: Dataset) -> hd.ModalityLUTTransformation | None:
     if source.get("ModalityLUTSequence"):
         item = source.ModalityLUTSequence[0]
         built = hd.ModalityLUT(str(item.get("ModalityLUTType") or "US"), 0, np.zeros(1, np.uint16))
-        return hd.ModalityLUTTransformation(modality_lut=_filled(built, item))
+        return hd.ModalityLUTTransformation(modality_lut=_filled(built, read_lut(item)))
     slope, intercept = rescale(source)
     if (slope, intercept) == (1, 0):
         return None
@@ -153,9 +154,13 @@ def _modality(source: Dataset) -> hd.ModalityLUTTransformation | None:
 
 
 def _value_of_interest(source: Dataset) -> list[highdicom.pr.SoftcopyVOILUTTransformation] | None:
-    """Return the first VOI LUT, else the first window, as the image is decoded; None if it has neither."""
+    """Return the first VOI LUT, else the first window, as the image is decoded; None if all values are displayed."""
     if luts := source.get("VOILUTSequence"):
-        lut = _filled(hd.VOILUT(0, np.zeros(1, np.uint16)), luts[0])
+        look_up = read_lut(luts[0])
+        if look_up.bits != 8:  # a presentation state has entries of 8 or 16 bits (PS3.3 C.11.8)
+            scaled = np.rint(look_up.table * (65535 / (2**look_up.bits - 1))).astype(np.int64)
+            look_up = look_up._replace(table=scaled, bits=16)
+        lut = _filled(hd.VOILUT(0, np.zeros(1, np.uint16)), look_up)
         return [highdicom.pr.SoftcopyVOILUTTransformation(voi_luts=[lut])]
     if (shown := window(source)) is None:
         return None
@@ -168,8 +173,9 @@ def _value_of_interest(source: Dataset) -> list[highdicom.pr.SoftcopyVOILUTTrans
 _Lut = TypeVar("_Lut", bound=Dataset)
 
 
-def _filled(lut: _Lut, item: Dataset) -> _Lut:
-    """Fill a LUT of highdicom, which takes neither other depths than 8 and 16 bits nor negative input values."""
+def _filled(lut: _Lut, look_up: LookUp) -> _Lut:
+    """Fill a LUT of highdicom, which takes neither negative input values nor entries of 12 bits."""
+    item = lut_item(look_up)
     lut.add(item["LUTDescriptor"])
     lut.add(item["LUTData"])
     return lut

@@ -101,7 +101,7 @@ def _keep_lut(raw: Dataset, header: Dataset, keyword: str) -> None:
     header.pop(keyword, None)
     try:
         item = raw[keyword][0]
-        kept = _lut_item(read_lut(item, little_endian=bool(raw.original_encoding[1])))
+        kept = lut_item(read_lut(item, little_endian=bool(raw.original_encoding[1])))
         if kind := str(item.get("ModalityLUTType") or ""):
             kept.ModalityLUTType = kind
     except DECODE_ERRORS:
@@ -109,7 +109,7 @@ def _keep_lut(raw: Dataset, header: Dataset, keyword: str) -> None:
     setattr(header, keyword, Sequence([kept]))
 
 
-def _lut_item(look_up: LookUp) -> Dataset:
+def lut_item(look_up: LookUp) -> Dataset:
     """Return the item of a Modality or VOI LUT Sequence with this content, in little endian."""
     count, vr = look_up.table.size % 0x10000, "SS" if look_up.first < 0 else "US"
     if vr == "SS" and count > 0x7FFF:

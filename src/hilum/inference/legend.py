@@ -75,8 +75,9 @@ def draw_legend(
 
 
 def draw_notice(text: str, width: int) -> NDArray[np.uint8]:
-    """Draw a line of text on a band and return (h, width, 3) uint8 RGB; the text is as large as fits, at most 22 px."""
-    size = next(size for size in range(22, 7, -1) if size == 8 or _length(text, _font(size)) < 0.96 * width)
+    """Draw a line of text on a band and return (h, width, 3) uint8 RGB, with letters of at least 8 px."""
+    largest = max(22, width // 40)
+    size = next((size for size in range(largest, 8, -1) if _length(text, _font(size)) < 0.96 * width), 8)
     band = Image.new("RGB", (width, 2 * size), NOTICE)
     ImageDraw.Draw(band).text((width // 2, size), text, TEXT, _font(size), anchor="mm")
     return np.array(band, np.uint8)
