@@ -11,7 +11,7 @@ import cv2
 import highdicom as hd
 import numpy as np
 import pytest
-from dicom_images import errors_in, phantom_image, write_image
+from dicom_images import dicom_image, errors_in, phantom_image, write_image
 from pydicom import dcmread
 
 from hilum.inference.dicom_out import instance_uid
@@ -127,3 +127,44 @@ def test_objects_of_an_earlier_run_are_passed_over_and_refused_when_named(
     }
     assert "is a segmentation" in rows["image.seg.dcm"]["reason"]
     assert "(SR)" in rows["image.sr.dcm"]["reason"]
+
+
+def test_pixels_that_are_not_square(hilum: Callable[..., str], tmp_path: Path) -> None:
+    image = draw_phantom(3, "Viral Pneumonia", size=512).image
+    squeezed = np.asarray(cv2.resize(image, (512, 256), interpolation=cv2.INTER_AREA))
+    declared, silent = dicom_image(squeezed, name="declared"), dicom_image(squeezed, name="silent")
+    declared.ImagerPixelSpacing = [0.8, 0.4]
+    for name, dataset in {"square": dicom_image(image), "declared": declared, "silent": silent}.items():
+        write_image(tmp_path / "in" / f"{name}.dcm", dataset)
+    hilum("predict", tmp_path / "in", "-o", tmp_path / "out", "--save-masks", "--save-overlays", "--dicom-seg")
+    rows = rows_of(tmp_path / "out" / "predictions.csv")
+    columns = [name for name in rows["square.dcm"] if name.startswith(("prob_", "evidence_"))]
+    square, told, untold = (
+        np.array([float(rows[f"{name}.dcm"][column]) for column in columns])
+        for name in ("square", "declared", "silent")
+    )
+    np.testing.assert_allclose(told, square, atol=0.06)
+    assert np.abs(untold - square).max() > 0.2
+    mask = cv2.imread(str(tmp_path / "out" / "masks" / "declared.png"), cv2.IMREAD_UNCHANGED)
+    seg = hd.seg.segread(tmp_path / "out" / "dicom" / "declared.seg.dcm")
+    assert mask is not None
+    assert mask.shape == (seg.Rows, seg.Columns) == squeezed.shape
+    overlays = [cv2.imread(str(tmp_path / "out" / "overlays" / f"{name}.png")) for name in ("square", "declared")]
+    assert overlays[0] is not None
+    assert overlays[1] is not None
+    assert np.abs(overlays[0][:512, :512].astype(int) - overlays[1][:512, :512]).mean() < 10
+    errors = errors_in(tmp_path / "out" / "dicom" / "declared.seg.dcm")
+    assert errors == []
+
+
+def test_a_contradicting_header_is_refused_and_an_unusual_one_is_told(
+    hilum: Callable[..., str], tmp_path: Path
+) -> None:
+    write_image(tmp_path / "in" / "high.dcm", phantom_image(1, size=SIZE, HighBit=6))
+    unusual = {"BodyPartExamined": "HAND", "BurnedInAnnotation": "YES"}
+    write_image(tmp_path / "in" / "hand.dcm", phantom_image(0, size=SIZE, **unusual))
+    hilum("predict", tmp_path / "in", "-o", tmp_path / "out")
+    rows = rows_of(tmp_path / "out" / "predictions.csv")
+    assert {name: row["status"] for name, row in rows.items()} == {"high.dcm": "unreadable", "hand.dcm": "ok"}
+    assert "high bit 6" in rows["high.dcm"]["reason"]
+    assert all(value in rows["hand.dcm"]["reason"] for value in ("body part HAND", "annotation YES"))
