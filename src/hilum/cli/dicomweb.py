@@ -1,4 +1,4 @@
-"""``hilum dicomweb``: predict on radiographs of a PACS and store segmentations, reports and overlays there."""
+"""``hilum dicomweb``: predict on radiographs of a PACS and store segmentations and reports there."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def dicomweb(
         bool, typer.Option("--plain-http", help="Allow unencrypted images and credentials to another machine.")
     ] = False,
 ) -> None:
-    """Predict on the chest radiographs of a PACS and store segmentations, reports and overlays there.
+    """Predict on the chest radiographs of a PACS and store segmentations and reports there.
 
     Takes CR and DX images. Credentials come from HILUM_DICOMWEB_TOKEN, or from HILUM_DICOMWEB_USER and
     HILUM_DICOMWEB_PASSWORD.

@@ -98,6 +98,14 @@ class Result:
             return None
         return summary(self.label, self.evidence_zones)
 
+    @property
+    def lungs(self) -> Lungs | None:
+        """The patient's right and left lung, masks (H0, W0) bool that together are ``mask``; None without a prediction.
+
+        Each has the name of its side: ``lungs.right``, ``lungs.left``.
+        """
+        return None
+
     def to_dict(self) -> dict[str, Any]:
         """Return all attributes except arrays as JSON types, as printed by ``hilum predict --json``."""
         return {

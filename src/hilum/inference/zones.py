@@ -1,7 +1,7 @@
 """Say in which zones of the lungs the evidence is: right and left lung, each in upper, middle and lower third.
 
-Right and left are the patient's. Zones are thirds of a lung's height, as reports of chest radiographs use them, not
-lobes.
+Right and left are the patient's. Zones are thirds of a lung's height, as in the ILO classification of radiographs
+(Guidelines for the use of the ILO International Classification of Radiographs of Pneumoconioses, 2011), not lobes.
 """
 
 from __future__ import annotations
