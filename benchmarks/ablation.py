@@ -2,17 +2,20 @@
 
     python benchmarks/ablation.py ../shared/data/metadata.csv --json benchmarks/results/ablation.json
 
-Every variant is trained from ImageNet weights on the same images, drawn once from the training split, for the same
-number of image passes, and measured without calibration: classes, AUROCs within a source and Dice on the whole
-validation split; the shortcut audit on images drawn from it; the pointing game on all images with a marked finding,
-those of the test split apart (the others were trained on, without their marks). One seed: the intervals are of the
-images, not of training again. Variants that the result file already has are skipped, so that it can be made in pieces.
+Every variant is trained from ImageNet weights with the settings of configs/default-model.toml, on the same images,
+drawn once from the training split, for the same number of image passes. It is measured without calibration: classes,
+AUROCs within a source and Dice on the whole validation split; the shortcut audit on images drawn from it; the pointing
+game on all images with a marked finding, those of the test split apart (the others were trained on, without their
+marks). One seed: the intervals are of the images, not of training again. Variants that the result file already has are
+skipped, so that it can be made in pieces. With --weights, variants that were trained before are measured without
+training, such as into a new result file.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,51 +23,45 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
-from hilum.audit.model_shortcuts import SWAPPED, audit_model
+from hilum.audit.model_shortcuts import CHECK, HEADLINE, SWAPPED, audit_model
 from hilum.backends.pytorch import PyTorchBackend
-from hilum.config import Config, load_config
-from hilum.evaluation.localization import EVIDENCE, GRAD_CAM, RANDOM, localization_result, localize
+from hilum.config import Config, load_config, merge
+from hilum.evaluation.localization import EVIDENCE, PRIOR, localization_result, localize
 from hilum.evaluation.localization_table import LocalizationTable
 from hilum.evaluation.measure import Scored, score_records
 from hilum.metrics.table import Key, figures_of
 from hilum.models.build import build_model, load_pretrained
+from hilum.models.weights import load_weights, save_weights
 from hilum.run_folder import RunFolder
-from hilum.storage import as_json, write_json
+from hilum.storage import as_json, sha256_text, write_json
 from hilum.training.dataset import CachedDataset
 from hilum.training.loop import fit
 from hilum.training.observer import Silent
 from hilum.training.prepare import PreparedData, prepare
 
-BASE = {
-    "classes": ["COVID", "Lung_Opacity", "Normal", "Viral Pneumonia"],
-    "preprocess": {"size": 128},
-    "training": {
-        "epochs": 1, "batch_size": 16, "warmup_epochs": 0.15, "sampling": "class-source", "sampling_power": 0.5,
-        "device": "cpu",
-    },
-}  # fmt: skip
+RECIPE = Path(__file__).resolve().parents[1] / "configs" / "default-model.toml"
+SHORT = {"training": {"epochs": 1, "device": "cpu"}}
 OFF = {"background_p": 0.0, "erase_p": 0.0, "lesion_p": 0.0}
 PLAIN_IMAGE = {"blur_p": 0.0, "coarsen_p": 0.0, "codec_p": 0.0}
 VARIANTS: dict[str, dict[str, Any]] = {
     "as shipped": {},
+    "encoder-unet, none of these": {
+        "model": {"name": "encoder-unet"}, "shortcuts": OFF, "augment": {**PLAIN_IMAGE, "flip_p": 0.0},
+        "training": {"sampling": "natural"},
+    },
+    "without drawn opacities": {"shortcuts": {"lesion_p": 0.0}},
+    "without erased lungs": {"shortcuts": {"erase_p": 0.0}},
+    "without backgrounds": {"shortcuts": {"background_p": 0.0}},
+    "without the lung gate": {"model": {"lung_gate": False}},
+    "natural sampling": {"training": {"sampling": "natural"}},
+    "without flips": {"augment": {"flip_p": 0.0}},
+    "without blur, coarsening, JPEG": {"augment": PLAIN_IMAGE},
     "pooling: pcam": {"model": {"pooling": "pcam"}},
     "pooling: log-sum-exp": {"model": {"pooling": "lse"}},
     "pooling: average": {"model": {"pooling": "average"}},
     "cells of 8 pixels": {"model": {"evidence_stride": 8}},
     "cells of 32 pixels": {"model": {"evidence_stride": 32}},
-    "without the lung gate": {"model": {"lung_gate": False}},
-    "without backgrounds": {"shortcuts": {"background_p": 0.0}},
-    "without erased lungs": {"shortcuts": {"erase_p": 0.0}},
-    "without drawn opacities": {"shortcuts": {"lesion_p": 0.0}},
-    "without blur, coarsening, JPEG": {"augment": PLAIN_IMAGE},
-    "without flips": {"augment": {"flip_p": 0.0}},
-    "natural sampling": {"training": {"sampling": "natural"}},
-    "encoder-unet, none of these": {
-        "model": {"name": "encoder-unet"}, "shortcuts": OFF, "augment": {**PLAIN_IMAGE, "flip_p": 0.0},
-        "training": {"sampling": "natural"},
-    },
 }  # fmt: skip
 FIGURES = {
     "accuracy": Key("accuracy"),
@@ -76,23 +73,46 @@ FIGURES = {
 }
 
 
-def merged(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with the tables of ``layer`` laid over its own."""
-    found = dict(base)
-    for key, value in layer.items():
-        found[key] = merged(found.get(key, {}), value) if isinstance(value, Mapping) else value
-    return found
+def settings(data: Path, variant: Mapping[str, Any]) -> Config:
+    """The settings of one variant: the packaged model's recipe in one epoch, and what the variant changes in it."""
+    return load_config(path=RECIPE, overrides=merge({**SHORT, "data": data}, variant))
 
 
-def trained(config: Config, train: CachedDataset, val: CachedDataset) -> torch.nn.Module:
-    """The network after its image passes; ``val`` only gives the loop something to validate on."""
+def weights_file(folder: Path, name: str) -> Path:
+    """The file of a variant's weights."""
+    return folder / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.safetensors"
+
+
+def identity_of(config: Config, data: PreparedData, train: CachedDataset) -> str:
+    """Hash what the weights follow from: settings, split and training images."""
+    keys = sorted(data.index.key(record) for record in train.records)
+    return sha256_text(f"{config.model_dump_json(exclude={'data'})} {data.split.digest} {json.dumps(keys)}")
+
+
+def trained(config: Config, data: PreparedData, train: CachedDataset, weights: Path | None) -> torch.nn.Module:
+    """The network after its image passes, or with the weights in the file ``weights`` of an earlier call.
+
+    The validation images only give the loop something to validate on.
+
+    Raises:
+        SystemExit: The weights are of other settings or images.
+    """
     torch.manual_seed(config.training.seed)
     model = build_model(config.model, config.preprocess, train.num_classes)
+    identity = identity_of(config, data, train)
+    if weights is not None and weights.is_file():
+        if load_weights(model, weights).get("identity") != identity:
+            raise SystemExit(f"{weights} was trained with other settings or images.")
+        return model.eval()
     load_pretrained(model, config.model)
+    val = data.datasets["val"]
+    rows = sorted(np.random.default_rng(0).permutation(len(val))[:400].tolist())
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
-        fit(model, train, val, config, run, Silent(), identity="ablation")
-        model.load_state_dict(load_file(run.best))
+        fit(model, train, val.subset(rows), config, run, Silent(), identity=identity)
+        load_weights(model, run.best)
+    if weights is not None:
+        save_weights(weights, model.state_dict(), {"identity": identity})
     return model.eval()
 
 
@@ -121,18 +141,21 @@ def pointing(model: torch.nn.Module, data: PreparedData, config: Config, splits:
         )  # fmt: skip
         rows += list(table.rows) if table else []
     found = localization_result(LocalizationTable(tuple(rows)))
-    hits = {method: found.methods[method]["hit"] for method in (EVIDENCE, GRAD_CAM, RANDOM) if method in found.methods}
-    return {"images": found.images, **hits}
+    hits = {method: own["hit"] for method, own in found.methods.items() if "hit" in own}
+    less = {
+        f"{each.method} less {each.against}": each.difference
+        for each in found.differences
+        if each.measure == "hit" and (each.method, each.against) == (EVIDENCE, PRIOR)
+    }
+    return {"images": found.images, **hits, **less}
 
 
-def measured(config: Config, data: PreparedData, train: CachedDataset, limit: int) -> dict[str, Any]:
-    """Train one variant and measure it."""
+def measured(model: torch.nn.Module, config: Config, data: PreparedData, limit: int) -> dict[str, Any]:
+    """Measure one variant."""
     val = data.datasets["val"]
-    drawn = np.random.default_rng(0).permutation(len(val))
-    model = trained(config, train, val.subset(sorted(drawn[:400].tolist())))
     result = scored(model, val, config, "val")
     figures = figures_of(result.scores)
-    part = np.sort(drawn[:limit])
+    part = np.sort(np.random.default_rng(0).permutation(len(val))[:limit])
     assert result.lungs is not None
     audit = audit_model(
         PyTorchBackend(model), val.decoded().images[part], result.lungs[part], val.labels[part], val.class_names,
@@ -141,8 +164,10 @@ def measured(config: Config, data: PreparedData, train: CachedDataset, limit: in
     return {
         "figures": {name: figures[key] for name, key in FIGURES.items()},
         "shortcut_index": audit.shortcut_index,
-        "auc_without_lungs": audit.score("erased_mean").auc,
-        "auc_without_lungs_gray": audit.score("erased_fill").auc,
+        "auc_without_lungs": audit.score(HEADLINE).auc,
+        "auc_without_lungs_gray": audit.score(CHECK).auc,
+        "refitted_auc_without_lungs": audit.score(HEADLINE).refitted_auc,
+        "information_kept": audit.score(HEADLINE).information_kept,
         "accuracy_other_background": audit.score(SWAPPED).accuracy,
         "pointing_test": pointing(model, data, config, ("test",)),
         "pointing_train_val": pointing(model, data, config, ("train", "val")),
@@ -158,23 +183,34 @@ def main() -> None:
     )
     parser.add_argument("--passes", type=int, default=6400, help="image passes per run")
     parser.add_argument("--limit", type=int, default=600, help="number of images of the shortcut audit")
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="keep trained weights here; use those there")
+    parser.add_argument("--train-only", action="store_true", help="train into --weights without measuring")
     arguments = parser.parse_args()
+    if arguments.train_only and arguments.weights is None:
+        parser.error("--train-only needs --weights")
     result = json.loads(arguments.json.read_text()) if arguments.json.is_file() else {"variants": {}}
     with tempfile.TemporaryDirectory() as folder:
-        base = load_config(overrides={**BASE, "data": arguments.data})
+        base = settings(arguments.data, {})
         data = prepare(base, RunFolder(Path(folder)))
         rows = np.random.default_rng(0).permutation(len(data.datasets["train"]))[: arguments.passes]
         train = data.datasets["train"].subset(sorted(rows.tolist()))
-        header = {"passes": len(train), "size": base.preprocess.size, "images": arguments.limit,
-                  "split_digest": data.split.digest}  # fmt: skip
-        if result["variants"] and {key: result[key] for key in header} != header:
+        header = {"passes": len(train), "size": base.preprocess.size, "images": arguments.limit, "erased": HEADLINE,
+                  "split_digest": data.split.digest,
+                  "settings": base.model_dump(mode="json", exclude={"data"})}  # fmt: skip
+        if result["variants"] and {key: result.get(key) for key in header} != header:
             raise SystemExit(f"{arguments.json} has other settings than {header}.")
         for name in arguments.variant or VARIANTS:
-            if name not in result["variants"]:
-                config = load_config(overrides=merged({**BASE, "data": arguments.data}, VARIANTS[name]))
-                result["variants"][name] = as_json(measured(config, data, train, arguments.limit))
-                ordered = {known: result["variants"][known] for known in VARIANTS if known in result["variants"]}
-                write_json(arguments.json, {**header, "variants": ordered})
+            if name in result["variants"]:
+                continue
+            config = settings(arguments.data, VARIANTS[name])
+            weights = None if arguments.weights is None else weights_file(arguments.weights, name)
+            model = trained(config, data, train, weights)
+            print(f"trained: {name}", flush=True)
+            if arguments.train_only:
+                continue
+            result["variants"][name] = as_json(measured(model, config, data, arguments.limit))
+            ordered = {known: result["variants"][known] for known in VARIANTS if known in result["variants"]}
+            write_json(arguments.json, {**header, "variants": ordered})
             print(name, json.dumps(result["variants"][name]["figures"]["macro_f1"]), flush=True)
 
 

@@ -44,7 +44,7 @@ def simulated(images: int, sources: int) -> Scores:
         files=tuple(map(str, range(images))), labels=labels, probabilities=softmax(logits), class_names=CLASSES,
         groups=tuple(f"{g}-{label}" for g, label in zip(group, labels, strict=True)),
         sources=tuple(f"source {s}" for s in generator.integers(0, sources, images)), dice=dice, iou=dice / (2 - dice),
-        split="simulated", logits=logits, hd95=generator.gamma(2, 3, images),
+        split="simulated", logits=logits, hd95_share=generator.gamma(2, 3, images),
     )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ from hilum.data.index import build_index
 from hilum.data.table import read_rows, read_table
 from hilum.evaluation.alignment import aligned
 from hilum.evaluation.compare import compare
-from hilum.evaluation.localization import EVIDENCE, GRAD_CAM, RANDOM, localization_result
+from hilum.evaluation.localization import EVIDENCE, GRAD_CAM, OTHER, PREDICTED, PRIOR, RANDOM, localization_result
 from hilum.evaluation.localization_table import LocalizationTable
 from hilum.evaluation.measure import score_records
 from hilum.evaluation.results import Evaluated, read_evaluation
@@ -104,7 +104,7 @@ def subset(scores: Scores, rows: NDArray[np.bool_]) -> Scores:
     return replace(
         scores, files=names(scores.files), groups=names(scores.groups), sources=names(scores.sources),
         labels=numbers(scores.labels), probabilities=numbers(scores.probabilities), logits=numbers(scores.logits),
-        dice=numbers(scores.dice), iou=numbers(scores.iou), hd95=numbers(scores.hd95),
+        dice=numbers(scores.dice), iou=numbers(scores.iou), hd95_share=numbers(scores.hd95_share),
     )  # fmt: skip
 
 
@@ -162,7 +162,7 @@ def dice_rows(a: Scores, b: Scores, metas: Sequence[Meta], resamples: int) -> li
 
 
 def pointing_rows(a: LocalizationTable | None, b: LocalizationTable | None, resamples: int) -> list[dict[str, Any]]:
-    """The pointing game on regions and boxes, and the evidence less each of the others on the same images."""
+    """The pointing game on regions and boxes, and the evidence less the others on the same images."""
     if a is None or b is None:
         return []
     found = []
@@ -171,12 +171,14 @@ def pointing_rows(a: LocalizationTable | None, b: LocalizationTable | None, resa
         section = f"pointing game, {'regions and boxes' if part == 'all' else part}"
         tables = [_of_kind(table, part) for table in (a, joined)]
         one, both = (localization_result(table, resamples=resamples) for table in tables)
-        hits = [{method: own["hit"] for method, own in result.methods.items()} for result in (one, both)]
+        hits = [{method: own["hit"] for method, own in r.methods.items() if "hit" in own} for r in (one, both)]
         found += [
-            row(section, method, hits[0].get(method), hits[1].get(method)) for method in (EVIDENCE, GRAD_CAM, RANDOM)
+            row(section, method, hits[0].get(method), hits[1].get(method))
+            for method in (PREDICTED, EVIDENCE, GRAD_CAM, PRIOR, OTHER, RANDOM)
+            if method in hits[1]
         ]
         for difference in both.differences:
-            if difference.measure == "hit":
+            if difference.measure == "hit" and (difference.method == EVIDENCE or difference.against == PRIOR):
                 name = f"{difference.method} less {difference.against}"
                 found.append(row(section, name, None, difference.difference))
     return found

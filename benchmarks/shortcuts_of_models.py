@@ -3,7 +3,8 @@
     python benchmarks/shortcuts_of_models.py metadata.csv --baseline BUNDLE --model BUNDLE
     python benchmarks/shortcuts_of_models.py metadata.csv --baseline BUNDLE --model BUNDLE --limit 800
 
-The treatments, the shortcut index and its intervals are those of hilum.audit.model_shortcuts. The lungs of an image are
+The treatments, the shortcut index, the classifiers refitted to the outputs and the intervals are those of
+hilum.audit.model_shortcuts. The lungs of an image are
 its reference mask where there is one, else the prediction of MODEL, for both models alike, resampled to each one's
 input size. Differences are model minus baseline. --limit draws that many images, stratified by class and source, with a
 fixed seed.
@@ -22,9 +23,19 @@ import numpy as np
 from measuring import publish
 from numpy.typing import NDArray
 
+from hilum.audit import refit
 from hilum.audit.erasure import has_lungs
 from hilum.audit.findings import model_findings
-from hilum.audit.model_shortcuts import CHECK, ERASURES, HEADLINE, TREATMENTS, ModelShortcuts, audit_model, index_of
+from hilum.audit.model_shortcuts import (
+    CHECK,
+    ERASURES,
+    HEADLINE,
+    PARTS,
+    TREATMENTS,
+    ModelShortcuts,
+    audit_model,
+    index_of,
+)
 from hilum.backends.base import Backend, BackendOutput, Floats
 from hilum.backends.open import open_backend
 from hilum.bundle.bundle import WEIGHTS, Bundle, load_bundle
@@ -45,6 +56,7 @@ from hilum.types import Record
 SHARED = ("accuracy", "macro_roc_auc")
 """What is compared in each treatment."""
 AUROC = metric_title("roc_auc")
+REFITTED = f"{AUROC}, refitted"
 SEED = 0
 
 
@@ -131,13 +143,16 @@ def audited(
 
 
 def differences(a: dict[str, Scores], b: dict[str, Scores], resamples: int) -> dict[str, Any]:
-    """Model less baseline of each treatment, and of the shortcut indices; and the ratio of the indices."""
+    """Model less baseline of each treatment, of the indices and of the refits; and the ratio of the indices."""
     found: dict[str, Any] = {}
     for treatment in a:
         for d in compare(a[treatment], b[treatment], resamples=resamples, seed=SEED).headline:
             if d.metric in SHARED and d.class_name is None:
                 found[f"{treatment} {d.metric}"] = {"value": d.difference, "low": d.low, "high": d.high, "n": d.n}
     labels, clusters = a["intact"].labels, a["intact"].clusters()
+    folds = refit.folds_of(labels, clusters)
+    read = ("intact", *ERASURES, *PARTS)
+    refits = [{} if folds is None else {t: refit.refitted(own[t].logits, folds) for t in read} for own in (a, b)]
     right = [{t: (s.predicted == labels).astype(np.float64) for t, s in own.items()} for own in (a, b)]
 
     def statistics(weights: FloatArray) -> dict[str, FloatArray]:
@@ -145,9 +160,16 @@ def differences(a: dict[str, Scores], b: dict[str, Scores], resamples: int) -> d
         guess = np.stack([weights[:, labels == k].sum(axis=1) for k in np.unique(labels)]).max(axis=0) / total
         values = {}
         for name in ERASURES:
-            one, two = (index_of(weights @ own[name] / total, weights @ own["intact"] / total, guess) for own in right)
+            one, two = (
+                np.maximum(index_of(weights @ own[name] / total, weights @ own["intact"] / total, guess), 0)
+                for own in right
+            )
             values[f"{name} index"] = (1 + two - one) / 2  # bootstrap takes a 0 without spread for a share of none
-            values[f"{name} index ratio"] = divide(two, np.maximum(one, 0))  # none where the baseline takes no shortcut
+            values[f"{name} index ratio"] = divide(two, one)  # none where the baseline takes no shortcut
+        if folds is not None:
+            for name in refits[0]:
+                one, two = (refit.refitted_auc(own[name], folds, weights) for own in refits)
+                values[f"{name} refitted"] = (1 + two - one) / 2
         return values
 
     every = dict.fromkeys(statistics(np.ones((1, labels.size))), np.ones(labels.size, np.bool_))
@@ -183,10 +205,15 @@ def rows_of(results: Sequence[ModelShortcuts], apart: dict[str, Any]) -> list[di
         pairs = [result.score(score.treatment) for result in results]
         words = score.treatment.replace("_", " ")
         lines.append(line(AUROC, words, [p.auc for p in pairs], f"{score.treatment} macro_roc_auc"))
+    for score in results[0].scores:
+        values = [result.score(score.treatment).refitted_auc for result in results]
+        if None not in values:
+            words = score.treatment.replace("_", " ")
+            lines.append(line(REFITTED, words, values, f"{score.treatment} refitted"))
     if results[0].background_effect is not None:
         values = [result.background_effect for result in results]
         lines.append(line("accuracy", "lost to a background of another class", values, "none"))
-    return sorted(lines, key=lambda own: ("shortcut index", AUROC, "accuracy").index(own["section"]))
+    return sorted(lines, key=lambda own: ("shortcut index", AUROC, REFITTED, "accuracy").index(own["section"]))
 
 
 def _scores_of(scores: Scores, rows: NDArray[np.int64], logits: FloatArray, temperature: float) -> Scores:
@@ -195,7 +222,7 @@ def _scores_of(scores: Scores, rows: NDArray[np.int64], logits: FloatArray, temp
     return replace(
         scores, files=tuple(scores.files[row] for row in rows), labels=scores.labels[rows], logits=logits,
         probabilities=softmax(logits, temperature), groups=tuple(scores.groups[row] for row in rows),
-        sources=(None,) * rows.size, dice=nothing, iou=nothing, hd95=None,
+        sources=(None,) * rows.size, dice=nothing, iou=nothing, hd95_share=None,
     )  # fmt: skip
 
 

@@ -23,9 +23,11 @@ from hilum.evaluation.report import (
     SplitFacts,
     SplitRef,
 )
+from hilum.metrics.calibration_within import calibration_within
 from hilum.metrics.scores import Scores, confusion_counts
 from hilum.metrics.table import figures_of
 from hilum.phantoms.chest import draw_phantom
+from hilum.storage import as_json
 
 NAMES = ("COVID", "Normal & well", "Viral Pneumonia")
 
@@ -49,7 +51,7 @@ def made_up_scores(count: int = 120, class_names: tuple[str, ...] = NAMES, *, se
         iou=dice / (2 - dice),
         split="test",
         logits=logits,
-        hd95=10 * (1 - dice),
+        hd95_share=10 * (1 - dice),
     )
 
 
@@ -123,6 +125,7 @@ def trust_parts() -> dict[str, Any]:
     ]
     return {
         "calibration": {"temperature": 1.37, "before": state, "after": {**state, "ece": estimate(0.04, 0.03)}},
+        "calibration_within": as_json(calibration_within(made_up_scores(), None, resamples=20)),
         "conformal": levels,
         "selective": {
             "coverage": [0.25, 0.5, 0.75, 1.0],
@@ -181,15 +184,18 @@ def audit_report(**parts: Any) -> AuditReport:
         for name, value, severity in (("border", 0.93, "error"), ("histogram", 0.99, "info"), ("source", None, "info"))
     ]
     score = {"accuracy": estimate(0.9), "balanced_accuracy": estimate(0.8), "auc": estimate(0.95)}
-    plain = {"index": None, "balanced_index": None, "follows_background": None}
+    kept = estimate(0.7)
+    refit = {"refitted_auc": estimate(0.81), "information": estimate(0.6), "information_share": estimate(0.62)}
+    plain = {"index": None, "balanced_index": None, "follows_background": None, **refit, "information_kept": None}
     model = {
         "images": 40, "left_out": 2, "classes": 2, "majority_class": "Normal", "majority_share": 0.6,
         "scores": [
             {"treatment": "intact", **score, **plain},
-            {"treatment": "erased_mean", **score, **plain, "index": estimate(0.4)},
+            {"treatment": "erased_inpaint", **score, **plain, "index": estimate(0.4), "information_kept": kept},
+            {"treatment": "erased_mean", **score, **plain, "index": estimate(0.2)},
         ],
-        "shortcut_index": estimate(0.41), "balanced_index": estimate(0.3), "mean_index": estimate(None),
-        "background_effect": None,
+        "headline": "erased_inpaint", "shortcut_index": estimate(0.41), "balanced_index": estimate(0.3),
+        "background_effect": None, "refitted_images": 39, "label_entropy": 0.97, "trained_on": ["erased_mean"],
     }  # fmt: skip
     robustness = [
         {"change": change, "level": level, "strength": 2.5 * level, "unit": "steps"}

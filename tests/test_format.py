@@ -19,11 +19,11 @@ from hilum.format import (
     words,
 )
 from hilum.metrics.bootstrap import Interval
-from hilum.metrics.table import BY_CLASS, OVERALL, OVERLAP
+from hilum.metrics.table import BY_CLASS, OVERALL, OVERLAP, WITHIN_SOURCES
 
 
 def test_every_metric_of_a_report_has_a_title() -> None:
-    assert {*OVERALL, *BY_CLASS, *OVERLAP, *MEASURES} <= {*TITLES}
+    assert {*OVERALL, WITHIN_SOURCES, *BY_CLASS, *OVERLAP, *MEASURES} <= {*TITLES}
     assert (metric_title("roc_auc"), metric_title("macro_pr_auc")) == ("AUROC", "macro AUPRC")
     assert metric_title("balanced_accuracy", first=True) == "Balanced accuracy"
     assert metric_title("erased_mean") == "erased mean"

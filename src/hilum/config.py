@@ -88,10 +88,10 @@ class ShortcutConfig(_Settings):
         0.0, ge=0, le=1, description="Probability of pasting the lungs onto an image of another class."
     )
     erase_p: float = Field(
-        0.0, ge=0, le=1, description="Probability of erasing the lungs; the target is then uniform over the classes."
+        0.0, ge=0, lt=1, description="Probability of erasing the lungs; the target is then uniform over the classes."
     )
     lesion_p: float = Field(
-        0.0, ge=0, le=1, description="Probability of adding a synthetic opacity to an image of the normal class."
+        0.0, ge=0, lt=1, description="Probability of adding a synthetic opacity to an image of the normal class."
     )
     normal_class: str | None = Field(
         None, description="Class without findings, for lesion_p; none: the class named normal, if there is one."
@@ -132,7 +132,9 @@ class LossConfig(_Settings):
         "none", description="Weight classes by inverse frequency, or by effective number (Cui et al. 2019)."
     )
     keep_prior: bool = Field(
-        True, description="Correct for training.sampling, so that probabilities keep the data's class frequencies."
+        True,
+        description="Correct for training.sampling, class_weights and shortcuts.lesion_p, so that probabilities keep "
+        "the data's class frequencies.",
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing of the cross-entropy.")
 
@@ -222,7 +224,6 @@ PRESETS: dict[str, dict[str, Any]] = {
             "blur": 0.012, "blur_p": 0.2, "coarsen": 0.5, "coarsen_p": 0.2, "codec_p": 0.2,
         },
         "shortcuts": {"background_p": 0.25, "erase_p": 0.15, "lesion_p": 0.5},
-        "loss": {"class_weights": "effective"},
         "training": {"ema_decay": 0.998, "early_stopping": 10},
     },
     "original": {

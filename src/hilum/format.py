@@ -14,6 +14,7 @@ TITLES = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
     "macro_roc_auc": "macro AUROC",
+    "macro_roc_auc_within_sources": "macro AUROC within sources",
     "macro_pr_auc": "macro AUPRC",
     "macro_precision": "macro precision",
     "macro_specificity": "macro specificity",
@@ -26,12 +27,14 @@ TITLES = {
     "pr_auc": "AUPRC",
     "dice": "Dice",
     "iou": "IoU",
-    "hd95": "95% Hausdorff distance (pixels)",
+    "hd95_share": "95% Hausdorff distance (share of lung height)",
+    "hd95": "95% Hausdorff distance (pixels)",  # in reports and bundles of earlier versions
     "ece": "expected calibration error (ECE)",
     "brier": "Brier score",
     "nll": "negative log-likelihood (nats)",
     "hit": "pointing game",
     "energy": "share in the target",
+    "iou_area": "IoU at the target's area",
     "inside_lung": "share inside the lung",
 }
 """Metric key, as in ``report.json``, to its title within a sentence."""
@@ -45,7 +48,7 @@ def metric_title(metric: str, *, first: bool = False) -> str:
         first: Capitalize the title, for the start of a cell or sentence.
     """
     text = TITLES.get(metric, words(metric))
-    return text[:1].upper() + text[1:] if first else text
+    return capital(text) if first else text
 
 
 def number(value: float | None, digits: int = 3, *, signed: bool = False, percent: bool = False) -> str:
@@ -113,6 +116,11 @@ def p_value(value: float) -> str:
 def split_title(name: str) -> str:
     """Return ``test split``; ``all images`` for the split named ``all``."""
     return "all images" if name == "all" else f"{name} split"
+
+
+def capital(text: str) -> str:
+    """Return a text with its first letter in upper case."""
+    return text[:1].upper() + text[1:]
 
 
 def words(name: str) -> str:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # this module is imported by `hilum --help`, which must answe
     from numpy.typing import NDArray
 
 SplitName: TypeAlias = Literal["train", "val", "test"]
+CalibratedPer: TypeAlias = Literal["all", "predicted-class"]
+"""What has a temperature and an abstention threshold of its own: all images together, or each predicted class."""
 Severity: TypeAlias = Literal["info", "warning", "error"]
 Gray: TypeAlias = "NDArray[np.uint8] | NDArray[np.uint16]"
 

@@ -16,6 +16,7 @@ from report_writing import audit_report, estimate, image_png
 from hilum.audit.differences import SIDE, Difference
 from hilum.audit.page import page_context, write_page
 from hilum.audit.probes import REST
+from hilum.audit.refit import FIGURES
 from hilum.audit.report import KINDS, AuditFinding, AuditReport
 
 ORDER = ["result", "probes", "findings", "data", "duplicates", "model", "robustness", "method"]
@@ -185,7 +186,20 @@ def test_figures_of_treatments_and_changes_are_shown(tmp_path: Path) -> None:
     html = _page(audit_report(), tmp_path)
     model = html[html.index('<section id="model">') : html.index('<section id="robustness">')]
     assert "<b>0.410</b>" in model  # the shortcut index
-    assert html.count("<b>0.700</b>") == 2 * 4  # two changes at strength 2, four measures
+    assert model.count("<b>0.810</b>") == 3  # the refitted classifier, per treatment
+    assert model.count("<b>0.700</b>") == 1  # the share of the information that is kept
+    assert model.count("used in training") == 2  # of the filled lungs, in both tables
+    assert html.count("<b>0.700</b>") == 1 + 2 * 4  # and two changes at strength 2, four measures
+
+
+def test_a_model_without_a_refitted_classifier_says_so(tmp_path: Path) -> None:
+    model = audit_report().model
+    assert model is not None
+    bare = [{**score, **dict.fromkeys(FIGURES)} for score in model["scores"]]
+    html = _page(audit_report(model={**model, "scores": bare, "refitted_images": 0, "label_entropy": 0.0}), tmp_path)
+    section = html[html.index('<section id="model">') : html.index('<section id="robustness">')]
+    assert "Not measured" in section
+    assert "<b>0.810</b>" not in section
 
 
 def test_what_was_not_run_says_why(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hilum.audit.conclusion import conclude
-from hilum.audit.model_shortcuts import SWAPPED, SWAPPED_SAME, TREATMENTS, ModelShortcuts, TreatedScore
+from hilum.audit.model_shortcuts import HEADLINE, SWAPPED, SWAPPED_SAME, TREATMENTS, ModelShortcuts, TreatedScore
 from hilum.audit.probes import REST, ProbeResult
 from hilum.audit.report import AuditFinding
 from hilum.metrics.bootstrap import Interval
@@ -28,20 +28,29 @@ def _unmeasured() -> ProbeResult:
 
 
 def _model(
-    index: tuple[float, float, float] = (0.0, -0.1, 0.1), auc: float = 0.5, border: float = 0.5
+    index: tuple[float, float, float] = (0.0, 0.0, 0.1),
+    auc: float = 0.5,
+    border: float = 0.5,
+    refit: float | None = 0.5,
+    kept: float = 0.1,
+    blurred: float = 0.5,
 ) -> ModelShortcuts:
     """A model whose shortcut index and AUROCs without lungs, and on the border alone, are given."""
-    figure = Interval(0.8, 0.78, 0.82, 300)
-    own = Interval(*index, 300)
+    figure, own = Interval(0.8, 0.78, 0.82, 300), Interval(*index, 300)
+    at = {"border_only": border, "erased_blur": max(auc, blurred)}
     scores = tuple(
         TreatedScore(
-            name, figure, figure, Interval(at, at - 0.01, at + 0.01, 300), own, own, figure if name == SWAPPED else None
+            name, figure, figure, _about(at.get(name, auc)), own, own, None,
+            None if refit is None else _about(refit), figure, figure, _about(kept),
         )
         for name in TREATMENTS
-        for at in [border if name == "border_only" else auc]
         if name not in (SWAPPED, SWAPPED_SAME)
-    )
-    return ModelShortcuts(300, 0, 2, "Normal", 0.6, scores, own, own, own, None)
+    )  # fmt: skip
+    return ModelShortcuts(300, 0, 2, "Normal", 0.6, scores, HEADLINE, own, own, None, 0 if refit is None else 300, 0.97)
+
+
+def _about(value: float) -> Interval:
+    return Interval(value, value - 0.01, value + 0.01, 300)
 
 
 def _data(*probes: ProbeResult, **not_run: str) -> tuple[str, str]:
@@ -95,9 +104,14 @@ def test_without_a_measured_probe_nothing_is_claimed(probes: tuple[ProbeResult, 
         (_model((0.8, 0.7, 0.9), auc=0.9), "relies_on_them", "80% (95% CI 70–90%"),
         (_model((0.2, 0.15, 0.25), auc=0.7), "may_rely_on_them", "20% (95% CI 15–25%"),
         (_model(border=0.7), "may_rely_on_them", "0.70"),
-        (_model((0.05, -0.1, 0.2)), "no_reliance", "5% (95% CI −10% to 20%"),
-        (_model((-0.1, -0.2, 0.05)), "no_reliance", "−0.10"),
-        (_model((0.0, -0.5, 0.5)), "inconclusive", "−0.50 to 0.50"),
+        (_model((0.05, 0.0, 0.2)), "no_reliance", "5% (95% CI 0–20%"),
+        (_model((0.0, 0.0, 0.05)), "no_reliance", "0.00 (95% CI 0.00–0.05"),
+        (_model((0.0, 0.0, 0.5)), "inconclusive", "0.00–0.50"),
+        (_model(auc=0.2, refit=0.7), "may_rely_on_them", "0.70 (95% CI 0.69–0.71"),
+        (_model(auc=0.2, refit=0.9, kept=0.8), "relies_on_them", "80% (95% CI 79–81%"),
+        (_model((0.4, 0.3, 0.5), auc=0.4, refit=0.7), "relies_on_them", "40% (95% CI 30–50%"),
+        (_model(blurred=0.7), "inconclusive", "0.70 (0.69–0.71)"),
+        (_model(refit=None), "inconclusive", "0.00 (95% CI 0.00–0.10"),
         (_model((np.nan, np.nan, np.nan)), "inconclusive", ""),
     ],
 )

@@ -18,9 +18,10 @@ from hilum.types import Radiograph
 SIDE = 64
 Treatment = Callable[[Image, Mask], Image]
 ALL: list[Treatment] = [
-    erasure.erase_fill, erasure.erase_blur, erasure.erase_mean, erasure.lungs_only, erasure.border_only,
+    erasure.erase_fill, erasure.erase_blur, erasure.erase_mean, erasure.erase_inpaint, erasure.lungs_only,
+    erasure.border_only,
 ]  # fmt: skip
-WITHOUT_LUNGS = [erasure.erase_fill, erasure.erase_mean, erasure.border_only]
+WITHOUT_LUNGS = [erasure.erase_fill, erasure.erase_mean, erasure.erase_inpaint, erasure.border_only]
 
 
 def _image(seed: int = 0, label: str = "Normal", shape: tuple[int, int] = (64, 48)) -> tuple[Image, Mask]:
@@ -78,6 +79,16 @@ def test_fill_and_mean_are_constants_of_their_own() -> None:
         expected = image.copy()
         expected[area] = gray
         assert np.array_equal(treat(image, lung), expected)
+
+
+def test_in_painted_lungs_continue_what_is_around_them() -> None:
+    _, lung = _image()
+    slope = np.tile(np.arange(SIDE, dtype=np.uint8) * 2 + 60, (SIDE, 1))
+    image, area = np.where(lung, 255, slope).astype(np.uint8), erasure.dilate(lung)
+    painted, flat = (treat(image, lung).astype(int) for treat in (erasure.erase_inpaint, erasure.erase_mean))
+    error, error_flat = (np.abs(treated - slope)[area].mean() for treated in (painted, flat))
+    assert error < error_flat / 3
+    assert np.array_equal(painted[~area], slope[~area])
 
 
 def test_lungs_alone_show_nothing_else_not_even_the_padding() -> None:

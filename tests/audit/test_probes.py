@@ -116,7 +116,7 @@ def test_areas_are_those_of_scikit_learn_within_folds() -> None:
         expected = np.average(apart, weights=pairs)
         assert probes._areas(scores, columns, folds)[k] == pytest.approx(expected)
         weights = np.stack([np.ones(60), rng.integers(0, 3, 60)])
-        ones, drawn = probes._weighted_area(scores[:, k], columns[:, k] == 1, folds, weights)
+        ones, drawn = probes.area_within_folds(scores[:, k], columns[:, k] == 1, folds, weights)
         assert ones == pytest.approx(expected)
         won, counted = 0.0, 0.0
         for fold in (0, 1):

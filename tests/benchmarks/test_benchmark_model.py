@@ -99,7 +99,15 @@ def _table(hits: dict[str, list[float]]) -> LocalizationTable:
 
 def test_the_pointing_game_is_paired_also_with_the_baseline(benchmark: Open) -> None:
     a = _table({"grad-cam": [0, 0, 1, 0], "random in lung": [0.3] * 4})
-    b = _table({"evidence": [1, 1, 1, 0], "grad-cam": [1, 0, 0, 0], "random in lung": [0.4] * 4})
+    b = _table(
+        {
+            "evidence, predicted class": [0, 1, 1, 0],
+            "evidence": [1, 1, 1, 0],
+            "grad-cam": [1, 0, 0, 0],
+            "location prior": [1, 0, 1, 0],
+            "random in lung": [0.4] * 4,
+        }
+    )
     lines = benchmark("model").pointing_rows(a, b, 100)
     found = {(line["section"], line["figure"]): line for line in lines}
     every = "pointing game, regions and boxes"
@@ -108,6 +116,10 @@ def test_the_pointing_game_is_paired_also_with_the_baseline(benchmark: Open) -> 
     assert found[every, "evidence less grad-cam"]["model"]["value"] == 0.5
     assert found[every, "evidence less random in lung"]["model"]["value"] == pytest.approx(0.35)
     assert found[every, "evidence less grad-cam of the baseline"]["model"]["value"] == 0.5
+    assert found[every, "location prior"]["model"]["value"] == 0.5
+    assert found[every, "evidence less location prior"]["model"]["value"] == 0.25
+    assert found[every, "evidence, predicted class less location prior"]["model"]["value"] == 0
+    assert (every, "evidence, predicted class less random in lung") not in found
     assert found["pointing game, boxes", "evidence"]["model"]["value"] == 0.5
     assert found["pointing game, region", "evidence less grad-cam of the baseline"]["model"]["n"] == 2
     with pytest.raises(SystemExit):
@@ -197,10 +209,12 @@ def test_a_model_that_reads_lungs_beside_one_that_reads_the_border(benchmark: Op
     same = shortcuts.differences(a, a, 100)
     assert (same["erased_mean index"].value, same["erased_mean index"].low) == (0, 0)
     lines = shortcuts.rows_of((one, two), apart)
-    assert lines[0]["figure"] == "erased mean"
+    assert lines[0]["figure"] == "erased inpaint"
     assert (lines[0]["baseline"]["value"], lines[0]["model"]["value"]) == (1, 0)
     assert lines[0]["model"]["n"] == 59
-    assert {line["section"] for line in lines} == {"shortcut index", "AUROC", "accuracy"}
+    assert {line["section"] for line in lines} == {"shortcut index", "AUROC", "AUROC, refitted", "accuracy"}
+    (border,) = (one for one in lines if one["section"] == "AUROC, refitted" and one["figure"] == "border only")
+    assert (border["baseline"]["value"], border["model"]["value"], border["difference"]["value"]) == (1, 0.5, -0.5)
 
 
 def test_lungs_stand_in_the_square_of_each_model(benchmark: Open, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_what_no_evaluation_can_know_has_no_entry() -> None:
 def test_entries_are_the_values_of_the_report() -> None:
     report = _report()
     text = {item: " ".join(entries) for item, entries in entries_of(report).items()}
-    for metric in ("accuracy", "balanced_accuracy", "macro_roc_auc", "mcc", "dice", "hd95"):
+    for metric in ("accuracy", "balanced_accuracy", "macro_roc_auc", "mcc", "dice", "hd95_share"):
         assert format_interval(report.figure(metric), with_n=True) in text[37]
     for name in report.class_names:
         assert format_interval(report.figure("recall", name), with_n=True) in text[38]

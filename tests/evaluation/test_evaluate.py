@@ -67,7 +67,7 @@ def _unlabeled(scores: Scores) -> Scores:
 
 def _unmasked(scores: Scores) -> Scores:
     nothing = np.full(len(scores.files), np.nan)
-    return replace(scores, dice=nothing, iou=nothing, hd95=nothing)
+    return replace(scores, dice=nothing, iou=nothing, hd95_share=nothing)
 
 
 def _seen(scores: Scores) -> Scores:
@@ -271,7 +271,7 @@ VARIANTS: dict[str, Callable[[], Evaluated]] = {
     "no lung found": lambda: _evaluated(localization=_localization(made_up_scores(), lungs=False)),
     "no labels": lambda: _evaluated(_unlabeled(made_up_scores()), localization=None),
     "no masks": lambda: _evaluated(_unmasked(made_up_scores())),
-    "no distance": lambda: _evaluated(replace(made_up_scores(), hd95=np.full(120, np.nan))),
+    "no distance": lambda: _evaluated(replace(made_up_scores(), hd95_share=np.full(120, np.nan))),
     "no logits": lambda: _evaluated(replace(made_up_scores(), logits=None), calibration=None),
     "no groups or sources": lambda: _evaluated(replace(made_up_scores(), groups=("",) * 120, sources=(None,) * 120)),
     "some seen": lambda: _evaluated(_seen(made_up_scores()), training_images="all"),
@@ -311,7 +311,7 @@ def test_another_seed_gives_other_intervals_and_the_same_values() -> None:
 def test_without_labels_the_lungs_alone_are_measured(tmp_path: Path) -> None:
     report = write_evaluation(_evaluated(_unlabeled(made_up_scores()), localization=None), tmp_path, resamples=20)
     assert {path.name for path in tmp_path.iterdir()} == FILES - {"classification_report.json", "plots"}
-    assert {figure.metric for figure in report.figures} == {"dice", "iou", "hd95"}
+    assert {figure.metric for figure in report.figures} == {"dice", "iou", "hd95_share"}
     assert report.confusion_matrix is report.calibration is report.selective is None
     assert report.contrasts == report.conformal == report.failures == ()
     assert report.split.labeled == 0
@@ -320,7 +320,7 @@ def test_without_labels_the_lungs_alone_are_measured(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_plots")
 def test_without_masks_the_classes_alone_are_measured(tmp_path: Path) -> None:
     report = write_evaluation(_evaluated(_unmasked(made_up_scores())), tmp_path, resamples=20)
-    assert not {"dice", "iou", "hd95"} & {figure.metric for figure in report.figures}
+    assert not {"dice", "iou", "hd95_share"} & {figure.metric for figure in report.figures}
     assert report.figure("accuracy") is not None
     assert report.split.with_masks == 0
 

@@ -85,10 +85,9 @@ def test_every_figure_of_the_classes_is_there_with_its_interval(report: Report, 
     shown = [f for f in report.figures if f.class_name is not None and f.source is None]
     assert len(shown) > 20
     for figure in shown:
-        digits = 2 if figure.metric == "hd95" else 3
         if figure.value is not None:
-            assert f"<b>{number(figure.value, digits)}</b>" in html, figure
-            assert f"<small>{bounds(figure, digits)}</small>" in html, figure
+            assert f"<b>{number(figure.value)}</b>" in html, figure
+            assert f"<small>{bounds(figure)}</small>" in html, figure
 
 
 def test_failures_without_images_are_a_table(report: Report, tmp_path: Path) -> None:
@@ -181,7 +180,12 @@ def test_what_was_not_measured_is_left_out(tmp_path: Path) -> None:
     html = _page(report_of(unlabeled), tmp_path)
     assert _headings(html) == ["result", "segmentation", "method"]
     nothing = Scores(
-        **{**vars(unlabeled), "dice": np.full(120, np.nan), "iou": np.full(120, np.nan), "hd95": np.full(120, np.nan)}
+        **{
+            **vars(unlabeled),
+            "dice": np.full(120, np.nan),
+            "iou": np.full(120, np.nan),
+            "hd95_share": np.full(120, np.nan),
+        }
     )
     html = _page(report_of(nothing), tmp_path)
     assert _headings(html) == ["result", "method"]
@@ -206,6 +210,25 @@ def test_localization_shows_each_measure_of_each_method(report: Report, tmp_path
     assert "evidence 0.610 0.560–0.660 0.305" in text
     assert "evidence 0.330 0.280–0.380 – 40" in text
     assert "evidence less grad-cam 0.140 0.090–0.190" in text
+
+
+def test_differences_of_the_headline_are_shown_and_the_others_folded(report: Report, tmp_path: Path) -> None:
+    names = ("evidence, predicted class", "evidence")
+    rows = [
+        {"measure": measure, "method": name, "against": "location prior", "difference": estimate(value)}
+        for name, value in zip(names, (0.07, 0.21), strict=True)
+        for measure in ("dice", "hit")
+    ]
+    found = {
+        "images": 40, "headline": names[0], "kinds": {"region": 40}, "by_kind": {}, "differences": rows,
+        "methods": {name: {"hit": estimate(0.6)} for name in names},
+    }  # fmt: skip
+    html = _page(report.model_copy(update={"localization": found}), tmp_path)
+    section = html[html.index('<section id="localization">') :]
+    folded = section[section.index("<details>") : section.index("</details>")]
+    assert section.count("<b>0.070</b>") == section.count("<b>0.210</b>") == 2
+    assert folded.count("<b>0.070</b>") == 1  # Dice
+    assert folded.count("<b>0.210</b>") == 2
 
 
 def test_figures_stand_below_their_headings(report: Report, tmp_path: Path) -> None:

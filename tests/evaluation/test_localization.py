@@ -20,8 +20,13 @@ from hilum.backends.base import BackendOutput
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError
 from hilum.evaluation.localization import (
+    DONORS,
     EVIDENCE,
     GRAD_CAM,
+    OTHER,
+    PREDICTED,
+    PREDICTED_CAM,
+    PRIOR,
     RANDOM,
     drawn,
     enlarged,
@@ -32,6 +37,7 @@ from hilum.evaluation.localization import (
     target_of,
 )
 from hilum.evaluation.localization_table import MEASURES, LocalizationRow, LocalizationTable
+from hilum.evaluation.location_prior import location_priors
 from hilum.imaging.preprocess import placement
 from hilum.metrics.scores import Scores
 from hilum.phantoms.chest import draw_phantom
@@ -88,7 +94,9 @@ def test_measures_in_closed_form() -> None:
     saliency = np.zeros((8, 8), np.float32)
     saliency[0, 0], saliency[7, 0], saliency[7, 7], saliency[3, 3] = 4, 2, 1, -50
     # At half of the peak the region is two pixels, one of them in the target of 16; 4 of 7 in it, 6 of 7 in the lung.
+    # Of the 16 highest pixels only three are above 0.
     expected = {"hit": 1, "dice": 2 * 1 / (2 + 16), "iou": 1 / 17, "energy": 4 / 7, "inside_lung": 6 / 7}
+    expected["iou_area"] = 1 / (3 + 16 - 1)
     assert measures_of(saliency, target, lung) == pytest.approx(expected)
     assert set(expected) == set(MEASURES)
 
@@ -108,7 +116,10 @@ def test_measures_against_a_loop_and_scikit_learn(seed: int) -> None:
             in_target += value * target[row, column]
             in_lung += value * lung[row, column]
     region = saliency >= peak / 2
+    highest = np.zeros(256, bool)
+    highest[np.argsort(-saliency.ravel())[: target.sum()]] = True  # no two are equal
     expected = {
+        "iou_area": jaccard_score(target.ravel(), highest),
         "hit": float(target[at]),
         "dice": f1_score(target.ravel(), region.ravel()),
         "iou": jaccard_score(target.ravel(), region.ravel()),
@@ -121,7 +132,9 @@ def test_measures_against_a_loop_and_scikit_learn(seed: int) -> None:
 def test_of_equal_maxima_the_share_in_the_target_counts() -> None:
     saliency = np.zeros((8, 8), np.float32)
     saliency[0, :] = 1
-    assert measures_of(saliency, _mask(0, 8, 0, 2, 8), _mask(0, 8, 0, 8, 8))["hit"] == 0.25
+    found = measures_of(saliency, _mask(0, 1, 0, 2, 8), _mask(0, 8, 0, 8, 8))
+    assert found["hit"] == 0.25
+    assert found["iou_area"] == pytest.approx(0.5 / 3.5)  # two of eight equal pixels, of which two are in the target
 
 
 def test_a_map_without_a_positive_value_misses() -> None:
@@ -129,7 +142,7 @@ def test_a_map_without_a_positive_value_misses() -> None:
     for saliency in (np.zeros((8, 8), np.float32), np.full((8, 8), -1, np.float32)):
         found = measures_of(saliency, target, target)
         assert math.isnan(found.pop("inside_lung"))
-        assert found == {"hit": 0, "dice": 0, "iou": 0, "energy": 0}
+        assert found == {"hit": 0, "energy": 0, "iou_area": 0, "dice": 0, "iou": 0}
 
 
 def test_enlarging_rectifies_first_and_is_that_of_pytorch() -> None:
@@ -143,7 +156,9 @@ def test_random_in_lung_is_the_chance_of_a_point_drawn_in_the_lung() -> None:
     lung, target = _mask(0, 10, 0, 10, 32), _mask(5, 25, 0, 6, 32)  # areas 100 and 120, 30 in common
     found = random_in_lung(target, lung)
     assert math.isnan(found.pop("inside_lung"))
-    assert found == pytest.approx({"hit": 0.3, "dice": 60 / 220, "iou": 30 / 190, "energy": 0.3})
+    expected = {"hit": 0.3, "dice": 60 / 220, "iou": 30 / 190, "energy": 0.3}
+    expected["iou_area"] = 30 / 190  # the target is larger than the lung
+    assert found == pytest.approx(expected)
     rows, columns = np.nonzero(lung)
     point = np.random.default_rng(0).integers(len(rows), size=20_000)
     assert target[rows[point], columns[point]].mean() == pytest.approx(0.3, abs=0.015)
@@ -206,9 +221,102 @@ def test_a_map_that_is_the_region_finds_all_and_its_opposite_nothing(
         assert row.inside_lung == pytest.approx((region & lung).sum() / region.sum())
     for row, region, lung in zip((r for r in table.rows if r.method == RANDOM), regions > 0, lungs, strict=False):
         assert row.hit == pytest.approx((region & lung).sum() / lung.sum())
-    predicted = localize(records, images, lungs, scores, SPEC, backend=_Engine(evidence), of="predicted")
-    assert predicted is not None
-    assert [row.hit for row in predicted.rows if row.method == EVIDENCE] == [1, 1, 0]
+    assert [row.hit for row in table.rows if row.method == PREDICTED] == [1, 1, 0]
+    assert localization_result(table, resamples=20).headline == PREDICTED
+
+
+def test_another_image_s_map_is_of_the_same_class_and_of_another_group(
+    marked: tuple[list[Record], NDArray[np.uint8], NDArray[np.bool_]],
+) -> None:
+    records, images, lungs = marked
+    regions = np.stack([_target(record) for record in records[:3]]).astype(np.float32)
+    scores = _scores([0, 0, 0, 1], groups=["p", "p", "", ""])
+    table = localize(records, images, lungs, scores, SPEC, backend=_Engine(np.stack([regions, regions], axis=1)))
+    assert table is not None
+    own = [row for row in table.rows if row.method == OTHER]
+    against = [measures_of(regions[2], region > 0, lung) for region, lung in zip(regions[:2], lungs[:2], strict=True)]
+    both = [measures_of(regions[k], regions[2] > 0, lungs[2]) for k in (0, 1)]
+    against.append({name: np.mean([one[name] for one in both]) for name in MEASURES})
+    for row, expected in zip(own, against, strict=True):
+        assert {name: getattr(row, name) for name in MEASURES} == pytest.approx(expected)
+    single = localize(records[:1], images[:1], lungs[:1], _scores([0]), SPEC, backend=_Engine(regions[:1, None]))
+    assert single is not None
+    assert [math.isnan(row.hit) for row in single.rows if row.method in (OTHER, PRIOR)] == [True, True]
+    assert DONORS >= 2
+
+
+def _two_lungs(top: int, left: int, size: int = 64) -> NDArray[np.bool_]:
+    return _mask(top, top + 32, left, left + 12, size) | _mask(top, top + 32, left + 20, left + 32, size)
+
+
+def test_the_location_prior_is_the_mean_of_the_other_images_in_the_frame_of_each_lung() -> None:
+    """Targets in the lower half of the right lung, of images whose lungs lie elsewhere."""
+    places = [(0, 0), (20, 8), (32, 32), (8, 16)]
+    lungs = np.stack([_two_lungs(*place) for place in places])
+    targets = np.stack([_mask(top + 16, top + 32, left + 20, left + 32) for top, left in places])
+    targets[3] = _mask(8, 40, 16, 28)  # all of the left lung
+    maps = location_priors(targets, lungs, ["", "", "", ""])
+    assert maps[0] is not None
+    expected = np.zeros((64, 64))
+    expected[16:32, 20:32] = 2 / 3
+    expected[0:32, 0:12] = 1 / 3
+    assert np.abs(maps[0] - expected)[~_mask(14, 18, 20, 32)].max() < 1e-6  # but for the edge, by interpolation
+    assert measures_of(maps[0], targets[0], lungs[0])["hit"] == 1
+    assert maps[3] is not None
+    assert measures_of(maps[3], targets[3], lungs[3])["hit"] == 0
+
+
+def test_the_location_prior_never_sees_its_image_nor_its_group() -> None:
+    random = np.random.default_rng(0)
+    lungs = np.stack([_two_lungs(*random.integers(0, 32, 2)) for _ in range(6)])
+    targets = random.random((6, 64, 64)) < 0.2
+    groups = ["a", "a", "b", "", "", "c"]
+    changed = targets.copy()
+    changed[:2] = ~changed[:2]
+    one, other = (location_priors(own, lungs, groups) for own in (targets, changed))
+    for row, (before, after) in enumerate(zip(one, other, strict=True)):
+        assert before is not None
+        assert np.array_equal(before, after) == (row < 2)  # group a, whose targets were changed
+        assert not before[~lungs[row]].any()
+
+
+def test_a_location_prior_needs_lungs_and_another_group() -> None:
+    lungs, targets = np.stack([_two_lungs(0, 0)] * 3), np.stack([_mask(0, 8, 0, 8)] * 3)
+    assert location_priors(targets, lungs, ["a", "a", "a"]) == [None] * 3
+    lungs[1] = False
+    first, none, last = location_priors(targets, lungs, ["", "", ""])
+    assert none is None
+    assert first is not None
+    assert np.array_equal(first > 0.5, targets[0])
+    assert last is not None
+    left = location_priors(targets[:2], np.stack([_two_lungs(0, 0), _mask(0, 32, 0, 12)]), ["", ""])
+    assert all(own is not None for own in left)
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_evidence_that_knows_where_findings_usually_lie_beats_chance_and_not_the_prior(reads: bool) -> None:
+    """A map of the usual place, and one that follows the image, on targets that scatter around this place."""
+    random = np.random.default_rng(1)
+    lungs = np.stack([_two_lungs(*random.integers(8, 24, 2)) for _ in range(80)])
+    rows: list[LocalizationRow] = []
+    targets = np.zeros_like(lungs)
+    for target, lung in zip(targets, lungs, strict=True):
+        top, left = np.argwhere(lung).min(axis=0) + random.integers((6, 17), (23, 26))
+        target[top : top + 10, left : left + 8] = True
+    priors = location_priors(targets, lungs, [""] * 80)
+    for image, (target, lung, prior) in enumerate(zip(targets, lungs, priors, strict=True)):
+        assert prior is not None
+        usual = np.zeros((64, 64), np.float32)
+        top, left = np.argwhere(lung).min(axis=0)
+        usual[top + 18, left + 25] = 1
+        own = target.astype(np.float32) if reads else usual
+        for method, saliency in ((EVIDENCE, own), (PRIOR, prior), (RANDOM, lung.astype(np.float32))):
+            measures = measures_of(saliency, target, lung)
+            rows.append(LocalizationRow(f"{image}.png", f"{image}", "COVID", "region", method, **measures))
+    result = localization_result(LocalizationTable(tuple(rows)), resamples=300)
+    less = {each.against: each.difference for each in result.differences if each.measure == "hit"}
+    assert less[RANDOM].low > 0.1
+    assert (less[PRIOR].low > 0) == reads
 
 
 def test_only_labeled_images_with_a_target_are_measured(
@@ -221,8 +329,12 @@ def test_only_labeled_images_with_a_target_are_measured(
     bare[1] = replace(bare[1], boxes=((0.25, 0.25, 0.5, 0.5),))
     table = localize(bare, images, lungs, _scores([0, 0, 0, 1]), SPEC, backend=_Engine(None))
     assert table is not None  # without evidence and network, random alone is left
-    assert [(row.file, row.kind, row.method) for row in table.rows] == [("1.png", "boxes", RANDOM)]
-    assert table.rows[0].hit == pytest.approx(lungs[1, 16:48, 16:48].sum() / lungs[1].sum())
+    assert [(row.file, row.kind, row.method) for row in table.rows] == [
+        ("1.png", "boxes", PRIOR),
+        ("1.png", "boxes", RANDOM),
+    ]
+    assert localization_result(table, resamples=20).headline is None
+    assert table.rows[1].hit == pytest.approx(lungs[1, 16:48, 16:48].sum() / lungs[1].sum())
 
 
 def test_evidence_and_grad_cam_of_a_linear_head_differ_by_nothing(
@@ -242,9 +354,10 @@ def test_evidence_and_grad_cam_of_a_linear_head_differ_by_nothing(
     table = localize(records, images, lungs, _scores([0, 0, 0, 1]), SPEC, backend=backend, network=network)
     assert table is not None
     result = localization_result(table, resamples=50)
-    assert list(result.methods) == [EVIDENCE, GRAD_CAM, RANDOM]
-    equal = [each.difference for each in result.differences if each.against == GRAD_CAM]
-    assert len(equal) >= len(MEASURES) - 1
+    assert list(result.methods) == [PREDICTED, EVIDENCE, PREDICTED_CAM, GRAD_CAM, PRIOR, OTHER, RANDOM]
+    equal = [each.difference for each in result.differences if each.against in (GRAD_CAM, PREDICTED_CAM)]
+    assert len(equal) >= 2 * (len(MEASURES) - 1)
+    assert not [each for each in result.differences if {each.method, each.against} == {PREDICTED, EVIDENCE}]
     assert {each.value for each in equal} == {0.0}
     bounds = [bound for each in equal for bound in (each.low, each.high)]  # none where a map has no positive value
     assert {bound for bound in bounds if not np.isnan(bound)} == {0.0}
@@ -309,6 +422,14 @@ def test_a_table_reads_back_to_the_bit_and_gives_the_same_result(tmp_path: Path)
     table = LocalizationTable(tuple(rows))
     table.write(tmp_path / "localization.csv")
     read = LocalizationTable.read(tmp_path / "localization.csv")
+    lines = [line.split(",") for line in (tmp_path / "localization.csv").read_text().splitlines()]
+    assert lines[0][-1] == "iou_area"
+    (tmp_path / "earlier.csv").write_text("\n".join(",".join(line[:-1]) for line in lines))
+    earlier = LocalizationTable.read(tmp_path / "earlier.csv")
+    assert [replace(row, iou_area=0.0, inside_lung=0.0) for row in earlier.rows] == [
+        replace(row, iou_area=0.0, inside_lung=0.0) for row in read.rows
+    ]
+    assert "iou_area" not in localization_result(earlier, resamples=50).methods[EVIDENCE]
     for before, after in zip(table.rows, read.rows, strict=True):
         assert astuple(before)[:5] == astuple(after)[:5]
         np.testing.assert_array_equal(astuple(before)[5:], astuple(after)[5:])

@@ -27,7 +27,7 @@ def _scores(**changes: Any) -> Scores:
         "files": tuple(f'images, "{row}".png' for row in range(COUNT)), "labels": labels,
         "probabilities": np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), "class_names": NAMES,
         "groups": tuple(f"p{row // 2}" for row in range(COUNT)), "sources": ("kermany", None) * (COUNT // 2),
-        "dice": dice, "iou": dice / (2 - dice), "split": "test", "logits": logits, "hd95": 30 * dice,
+        "dice": dice, "iou": dice / (2 - dice), "split": "test", "logits": logits, "hd95_share": 30 * dice,
     }  # fmt: skip
     return Scores(**(fields | changes))
 
@@ -37,7 +37,7 @@ def _scores(**changes: Any) -> Scores:
     [
         {},
         {"logits": None},
-        {"hd95": None},
+        {"hd95_share": None},
         {"seen": np.arange(COUNT) % 3 == 0},
         {"labels": np.full(COUNT, -1)},
         {"groups": ("",) * COUNT, "sources": (None,) * COUNT},
@@ -62,7 +62,7 @@ def test_another_tools_table_needs_file_label_and_probabilities_alone(tmp_path: 
     assert scores.predicted.tolist() == [1, 0]
     assert scores.groups == ("", "")
     assert scores.logits is None
-    assert scores.hd95 is None
+    assert scores.hd95_share is None
     assert not scores.masked.any()
 
 

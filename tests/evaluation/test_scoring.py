@@ -13,7 +13,8 @@ from hilum.config import PreprocessSpec
 from hilum.data.cache import open_cache
 from hilum.data.index import Index, build_index
 from hilum.errors import DataError
-from hilum.evaluation.measure import hausdorff_95, score_records
+from hilum.evaluation.measure import hausdorff_share, score_records
+from hilum.phantoms.chest import draw_phantom
 
 SPEC = PreprocessSpec(size=64)
 
@@ -76,7 +77,7 @@ def test_distances_are_left_out_when_not_asked_for(index: Index, tmp_path: Path)
     scored = score_records(
         Bright(), cache, records, ["x", "y", "z"], index.class_names, SPEC, split="test", distances=False
     )
-    assert scored.scores.hd95 is None
+    assert scored.scores.hd95_share is None
     assert scored.lungs is None
 
 
@@ -86,20 +87,34 @@ def _surface_distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return distance_transform_edt(~edges[1])[edges[0]]
 
 
-def test_hausdorff_95_is_that_of_the_surfaces() -> None:
+def test_the_distance_is_that_of_the_surfaces_by_the_height_of_the_reference() -> None:
     generator = np.random.default_rng(0)
     masks = np.zeros((2, 6, 48, 48), np.bool_)
     for side in range(2):
         for row in range(6):
             top, left, height, width = generator.integers(4, 20, 4)
             masks[side, row, top : top + height, left : left + width] = True
-    found = hausdorff_95(masks[0], masks[1])
+    found = hausdorff_share(masks[0], masks[1])
     for row in range(6):
         one, other = masks[:, row]
         expected = max(
             np.percentile(_surface_distance(one, other), 95), np.percentile(_surface_distance(other, one), 95)
         )
-        assert found[row] == pytest.approx(expected, abs=1e-5)
+        assert found[row] == pytest.approx(expected / (np.ptp(np.flatnonzero(other.any(axis=1))) + 1), abs=1e-5)
+
+
+def test_equal_contours_have_equal_distances_at_every_size() -> None:
+    y, x = np.mgrid[:64, :64]
+    reference = (np.hypot((y - 30) / 22, (x - 18) / 10) < 1) | (np.hypot((y - 30) / 20, (x - 46) / 9) < 1)
+    pair = np.stack([np.roll(reference, 3, axis=0), reference])[:, None]
+    small, large = (hausdorff_share(*np.kron(pair, np.ones((1, 1, by, by), np.bool_))) for by in (2, 4))
+    assert small == pytest.approx(3 / np.ptp(np.flatnonzero(reference.any(axis=1))), rel=0.05)
+    assert large == pytest.approx(small, rel=1e-6)
+    drawn = [draw_phantom(5, "Normal", size=size).lung_mask[None] > 0 for size in (128, 224)]
+    shifted = [np.roll(mask, mask.shape[1] // 32, axis=1) for mask in drawn]
+    small, large = (hausdorff_share(*masks) for masks in zip(shifted, drawn, strict=True))
+    assert small > 0.03
+    assert large == pytest.approx(small, rel=0.05)
 
 
 def test_an_empty_mask_is_a_diagonal_away_and_two_agree() -> None:
@@ -107,4 +122,4 @@ def test_an_empty_mask_is_a_diagonal_away_and_two_agree() -> None:
     masks[0, 5:9, 5:9] = True
     reference = np.zeros_like(masks)
     reference[1, 5:9, 5:9] = True
-    assert hausdorff_95(masks, reference).tolist() == [50, 50, 0]
+    assert hausdorff_share(masks, reference).tolist() == [50 / 30, 50 / 4, 0]

@@ -15,7 +15,9 @@ def test_every_number_has_its_interval_and_n_and_the_limits_come_last() -> None:
     report = report_of(made_up_scores(), **(trust_parts() | {"limits": ("The gravest.", "Another.")}))
     lines = summary_lines(report)
     assert [line.strip(" -") for line in lines[-2:]] == ["The gravest.", "Another."]
-    shown = [report.figure(metric) for metric in ("accuracy", "balanced_accuracy", "macro_roc_auc", "dice", "hd95")]
+    shown = [
+        report.figure(metric) for metric in ("accuracy", "balanced_accuracy", "macro_roc_auc", "dice", "hd95_share")
+    ]
     shown += [report.figure(metric, name) for name in NAMES for metric in ("recall", "precision")]
     assert report.calibration is not None
     texts = [format_interval(figure, with_n=True) for figure in shown]
@@ -27,5 +29,5 @@ def test_every_number_has_its_interval_and_n_and_the_limits_come_last() -> None:
 
 def test_a_split_of_which_nothing_is_known_is_its_first_line() -> None:
     nothing = np.full(120, np.nan)
-    scores = replace(made_up_scores(), labels=np.full(120, -1, np.int64), dice=nothing, iou=nothing, hd95=nothing)
+    scores = replace(made_up_scores(), labels=np.full(120, -1, np.int64), dice=nothing, iou=nothing, hd95_share=nothing)
     assert len(summary_lines(report_of(scores))) == 1

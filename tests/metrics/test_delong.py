@@ -1,4 +1,4 @@
-"""DeLong's test against loops over all pairs, scikit-learn, and its own promise of false alarms."""
+"""DeLong's standard error against loops over all pairs and resamples, and its false alarms."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+import scipy.stats
 from sklearn.metrics import roc_auc_score
 
 from hilum.errors import DataError
-from hilum.metrics.delong import delong_test, holm, structural_components
+from hilum.metrics.bootstrap import resampled_weights
+from hilum.metrics.delong import Ranked, delong_error, structural_components
+from hilum.metrics.paired import Paired
+from hilum.metrics.scores import weighted_auc
 
 
 def _rankings(count: int = 60, models: int = 2, seed: int = 0, tied: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -18,6 +21,13 @@ def _rankings(count: int = 60, models: int = 2, seed: int = 0, tied: bool = True
     positive = generator.random(count) < 0.4
     scores = generator.normal(size=(models, count)) + positive + 0.5 * generator.normal(size=count)
     return positive, np.round(scores, 1) if tied else scores
+
+
+def _error(positive: np.ndarray, a: np.ndarray, b: np.ndarray, clusters: np.ndarray | None = None) -> float:
+    """The standard error of one AUROC's difference; each image is a group by default."""
+    groups = np.arange(positive.size) if clusters is None else clusters
+    everywhere = np.ones(positive.size, np.bool_)
+    return delong_error([Ranked(everywhere, positive, a, b)], positive.astype(np.int64), groups)[0]
 
 
 def _components_by_loops(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -58,11 +68,12 @@ def test_components_agree_with_loops_over_all_pairs_with_ties() -> None:
         np.testing.assert_allclose(found.negative[row], rest, atol=1e-12)
 
 
-def test_aucs_agree_with_scikit_learn() -> None:
+def test_components_average_to_the_auroc() -> None:
     positive, scores = _rankings(models=3, seed=1)
-    for row in scores:
-        own = delong_test(positive, row, scores[0])
-        assert own.auc_a == pytest.approx(roc_auc_score(positive, row), abs=1e-12)
+    found = structural_components(positive, scores)
+    for row, ranking in enumerate(scores):
+        expected = roc_auc_score(positive, ranking)
+        assert (found.positive[row].mean(), found.negative[row].mean()) == pytest.approx((expected, expected))
 
 
 def test_covariance_without_groups_is_delongs() -> None:
@@ -71,52 +82,62 @@ def test_covariance_without_groups_is_delongs() -> None:
     expected = np.cov([own for own, _ in parts]) / positive.sum() + np.cov([rest for _, rest in parts]) / np.sum(
         ~positive
     )
-    test = delong_test(positive, scores[0], scores[1])
-    assert test.standard_error == pytest.approx(math.sqrt(expected[0, 0] + expected[1, 1] - 2 * expected[0, 1]))
+    assert _error(positive, scores[0], scores[1]) == pytest.approx(
+        math.sqrt(expected[0, 0] + expected[1, 1] - 2 * expected[0, 1])
+    )
 
 
 def test_covariance_with_groups_is_obuchowskis() -> None:
     positive, scores = _rankings(models=2, seed=3)
     clusters = np.random.default_rng(0).integers(0, 25, positive.size)  # of both kinds
     expected = _obuchowski_by_loops(positive, scores, clusters)
-    error = delong_test(positive, scores[0], scores[1], clusters).standard_error
+    error = _error(positive, scores[0], scores[1], clusters)
     assert error == pytest.approx(math.sqrt(expected[0, 0] + expected[1, 1] - 2 * expected[0, 1]))
+
+
+def test_the_error_of_a_mean_is_that_of_resampled_groups() -> None:
+    """Three AUROCs that share images, in groups with images of several classes."""
+    generator = np.random.default_rng(5)
+    labels, clusters = generator.integers(0, 3, 400), generator.integers(0, 150, 400)
+    shared = np.eye(3)[labels] + generator.normal(size=(400, 3))
+    scores = [shared + 0.7 * generator.normal(size=(400, 3)) for _ in range(2)]
+    aurocs = []
+    for k, other in ((0, 1), (0, 2), (1, 2)):
+        rows = (labels == k) | (labels == other)
+        aurocs.append(Ranked(rows, labels[rows] == k, *(own[rows, k] - own[rows, other] for own in scores)))
+    error, skew = delong_error(aurocs, labels, clusters)
+    means = []
+    for weights in resampled_weights(clusters, 2000, 0):
+        parts = [
+            weighted_auc(own.positive, own.b, weights[:, own.rows])
+            - weighted_auc(own.positive, own.a, weights[:, own.rows])
+            for own in aurocs
+        ]
+        means += np.mean(parts, axis=0).tolist()
+    assert error == pytest.approx(np.std(means), rel=0.06)
+    assert skew == pytest.approx(scipy.stats.skew(means), abs=0.2)
+    alone = [delong_error([own], labels, clusters)[0] for own in aurocs]
+    assert error < np.mean(alone)
 
 
 def test_copies_of_an_image_in_its_group_narrow_nothing() -> None:
     positive, scores = _rankings(tied=False)
-    single = delong_test(positive, *scores)
-    copied = delong_test(np.tile(positive, 3), *np.tile(scores, 3), np.tile(np.arange(positive.size), 3))
-    assert copied.difference == pytest.approx(single.difference)
-    assert copied.standard_error == pytest.approx(single.standard_error)
-    assert delong_test(np.tile(positive, 3), *np.tile(scores, 3)).standard_error < 0.6 * single.standard_error
+    single = _error(positive, *scores)
+    copies = np.tile(positive, 3), *np.tile(scores, 3)
+    assert _error(*copies, np.tile(np.arange(positive.size), 3)) == pytest.approx(single)
+    assert _error(*copies) < 0.6 * single
 
 
-def test_p_and_interval_are_those_of_the_normal_distribution() -> None:
-    positive, scores = _rankings(seed=4)
-    found = delong_test(positive, *scores)
-    back = delong_test(positive, *scores[::-1])
-    assert found.z == pytest.approx(found.difference / found.standard_error)
-    assert (found.low + found.high) / 2 == pytest.approx(found.difference)
-    assert (found.high - found.low) / 2 == pytest.approx(1.959964 * found.standard_error, rel=1e-6)
-    assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
-    assert (back.difference, back.p, back.low) == pytest.approx((-found.difference, found.p, -found.high))
-    assert found.p == pytest.approx(2 * norm.sf(abs(found.z)))
-
-
-def test_equal_rankings_do_not_differ() -> None:
+def test_equal_rankings_have_no_error() -> None:
     positive, scores = _rankings()
-    found = delong_test(positive, scores[0], np.exp(scores[0]))
-    assert (found.difference, found.p, found.low, found.high) == (0, 1, 0, 0)
+    assert _error(positive, scores[0], np.exp(scores[0])) == 0
 
 
 @pytest.mark.parametrize("clusters", [None, np.array([0, 0, 1, 2])])
 def test_nothing_is_said_where_nothing_varies(clusters: np.ndarray | None) -> None:
     """Perfect against inverted has no spread; positives of a single group have none that can be known."""
     positive = np.array([True, True, False, False])
-    found = delong_test(positive, np.array([3.0, 4.0, 1.0, 2.0]), np.array([1.0, 2.0, 3.0, 4.0]), clusters)
-    assert found.difference == -1
-    assert np.isnan([found.standard_error, found.p, found.low, found.high]).all()
+    assert math.isnan(_error(positive, np.array([3.0, 4.0, 1.0, 2.0]), np.array([1.0, 2.0, 3.0, 4.0]), clusters))
 
 
 @pytest.mark.parametrize("per_group", [1, 4])
@@ -129,27 +150,20 @@ def test_false_alarms_are_one_in_twenty(per_group: int) -> None:
         positive = groups % 2 == 0
         patient = generator.normal(size=(3, groups.max() + 1))[:, groups]  # what both see, and what each sees
         scores = 1.3 * positive + 0.7 * patient[0] + 0.8 * patient[1:] + 0.4 * generator.normal(size=(2, groups.size))
-        alarms += [delong_test(positive, *scores, own).p < 0.05 for own in (groups, None)]
+        difference = roc_auc_score(positive, scores[1]) - roc_auc_score(positive, scores[0])
+        for way, own in enumerate((groups, np.arange(groups.size))):
+            fewest = min(np.unique(own[side]).size for side in (positive, ~positive))
+            alarms[way] += Paired(difference, _error(positive, *scores, own), fewest).p() < 0.05
     clustered, alone = alarms / 600
     assert 0.03 <= clustered <= 0.075
     assert alone > 0.2 if per_group > 1 else alone == clustered
 
 
-def test_holm_adjusts_from_the_smallest_and_leaves_out_what_is_undefined() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    adjusted = holm([0.5, math.nan, 0.02])
-    assert adjusted[0] == 0.5
-    assert math.isnan(adjusted[1])
-    assert adjusted[2] == 0.04
-    assert holm([0.7, 0.9]) == [1, 1]
-    assert holm([]) == []
-
-
 def test_what_cannot_be_ranked_is_refused() -> None:
     positive, scores = _rankings()
     with pytest.raises(DataError):
-        delong_test(np.zeros(60, np.bool_), *scores)
+        _error(np.zeros(60, np.bool_), *scores)
     with pytest.raises(DataError, match="NaN"):
-        delong_test(positive, scores[0], np.full(60, np.nan))
+        _error(positive, scores[0], np.full(60, np.nan))
     with pytest.raises(DataError, match="59"):
-        delong_test(positive, *scores[:, :59])
+        _error(positive, *scores[:, :59])

@@ -24,7 +24,7 @@ def _scores(sources: tuple[str | None, ...] | None = None, count: int = 240) -> 
     given = tuple("b" if row % 3 and labels[row] != 2 else "a" for row in range(count))
     return scores_of(
         labels, probabilities, class_names=NAMES, groups=tuple(f"g{row // 2}" for row in range(count)),
-        sources=given if sources is None else sources, dice=dice, logits=logits, hd95=20 * dice,
+        sources=given if sources is None else sources, dice=dice, logits=logits, hd95_share=20 * dice,
     )  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def test_every_figure_has_rows_and_a_statistic() -> None:
     assert keys == {*statistics_of(scores)(np.ones((2, len(scores.files))))}
     assert {Key(metric) for metric in OVERALL} < keys
     assert {Key(metric, name) for metric in BY_CLASS for name in NAMES} < keys
-    assert {Key("hd95"), Key("dice", "viral"), Key("iou", None, "a"), Key("recall", "covid", "b")} < keys
+    assert {Key("hd95_share"), Key("dice", "viral"), Key("iou", None, "a"), Key("recall", "covid", "b")} < keys
     assert Key("recall", "viral", "b") not in keys
 
 

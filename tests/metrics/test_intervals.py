@@ -161,7 +161,7 @@ def test_one_group_has_no_interval() -> None:
 
 
 def test_what_is_not_known_is_not_there() -> None:
-    assert set(bootstrap_intervals(_scores(labeled=0), resamples=10)) == {"dice", "iou"}  # hd95 was not measured
+    assert set(bootstrap_intervals(_scores(labeled=0), resamples=10)) == {"dice", "iou"}  # hd95_share was not measured
     assert not {"dice", "iou"} & set(bootstrap_intervals(_scores(masked=0), resamples=10))
     assert bootstrap_intervals(_scores(labeled=0, masked=0), resamples=10) == {}
 

@@ -79,32 +79,42 @@ def test_class_metrics_by_hand() -> None:
     assert report["macro avg"]["support"] == 4
 
 
-def test_class_metrics_have_the_shape_and_values_of_scikit_learn() -> None:
+@pytest.mark.parametrize("absent", [None, 2])
+@pytest.mark.parametrize("silent", [None, 1, 2])
+def test_class_metrics_have_the_shape_and_values_of_scikit_learn(absent: int | None, silent: int | None) -> None:
+    """Also where one class has no image, and where one is never predicted."""
     generator = np.random.default_rng(1)
     labels = generator.integers(0, 3, 60)
-    labels[labels == 2] = 0  # the third class has no image
+    labels[labels == absent] = 0
     probabilities = _softmax(generator, labels, 3)
-    probabilities[:, 2] = 0  # and is never predicted
+    if silent is not None:
+        probabilities[:, silent] = 0
+    predicted = probabilities.argmax(1)
     ours = class_metrics(labels, probabilities, NAMES)
-    theirs = classification_report(
-        labels, probabilities.argmax(1), labels=range(3), target_names=NAMES, output_dict=True, zero_division=np.nan
+    present = [k for k in range(3) if k != absent]
+    shared = {"output_dict": True, "target_names": [NAMES[k] for k in present], "labels": present}
+    theirs = classification_report(labels, predicted, zero_division=0, **shared)
+    for name in ("macro avg", "weighted avg"):
+        assert {key: ours[name][key] for key in theirs[name]} == pytest.approx(theirs[name])
+    undefined = classification_report(
+        labels, predicted, zero_division=np.nan, labels=range(3), target_names=NAMES, output_dict=True
     )
-    for name, entry in theirs.items():
-        if name == "accuracy":
-            assert ours[name] == pytest.approx(entry)
-            continue
-        for key, value in entry.items():
+    for name in NAMES:
+        for key, value in undefined[name].items():
             assert ours[name][key] == (None if np.isnan(value) else pytest.approx(value)), (name, key)
-    assert ours["Viral Pneumonia"]["roc_auc"] is None
-    assert ours["Viral Pneumonia"]["recall"] is None
+    assert ours["accuracy"] == pytest.approx((labels == predicted).mean())
+    if absent is not None:
+        assert ours["Viral Pneumonia"]["roc_auc"] is None
+        assert ours["Viral Pneumonia"]["recall"] is None
 
 
-def test_absent_class_that_is_predicted_counts_against_macro_f1() -> None:
+def test_a_class_that_is_never_predicted_counts_as_0_and_an_absent_one_not_at_all() -> None:
     report = class_metrics(np.array([0, 1]), np.array([[1, 0, 0], [0, 0, 1.0]]), NAMES)
     assert report["Viral Pneumonia"]["f1-score"] == 0
     assert report["Viral Pneumonia"]["precision"] == 0
     assert report["Normal"]["precision"] is None
-    assert report["macro avg"]["f1-score"] == pytest.approx(1 / 3)
+    assert report["macro avg"]["precision"] == 0.5
+    assert report["macro avg"]["f1-score"] == 0.5
     assert report["balanced_accuracy"] == 0.5
 
 

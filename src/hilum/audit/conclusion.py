@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hilum.audit.findings import ERROR_INDEX, PROBE_INPUTS, model_findings, severity_of, told_apart
-from hilum.audit.model_shortcuts import HEADLINE, ModelShortcuts
+from hilum.audit.findings import ERASED, PROBE_INPUTS, best_index, judge, model_findings, severity_of, told_apart
+from hilum.audit.model_shortcuts import ModelShortcuts, TreatedScore
 from hilum.audit.probes import MIN_GROUPS, ProbeResult
 from hilum.audit.report import AuditFinding, Conclusion
 from hilum.format import bounds, count, number
@@ -94,38 +94,56 @@ def _of_model(
         return "no_model", f"No model was given, so whether a model uses {them} was not tested."
     if model is None:
         return "not_measured", f"Whether the model uses {them} was not measured. {not_run.get('model', '')}".strip()
-    severities = {finding.check: finding.severity for finding in model_findings(model)}
-    index, gain = model.shortcut_index, f"accuracy over always answering {model.majority_class}"
-    if np.isnan(index.value):
-        index, gain = model.balanced_index, "balanced accuracy over a guess"
-    if np.isnan(index.value):
+    if np.isnan(best_index(model.score(model.headline)).value):
         return "inconclusive", f"Whether the model uses {them} is open: it does no better than a guess."
-    if index.value > 0:
-        kept = f"with the lungs erased it keeps {_interval(index, percent=True)} of its gain in {gain}"
-    else:
-        kept = f"with the lungs erased it does no better than a guess, shortcut index {_interval(index)}"
-    effect, border = model.background_effect, model.score("border_only").auc
+    severities = {finding.check: finding.severity for finding in model_findings(model)}
+    judged = judge(model)
+    effect, border = model.background_effect, model.score("border_only")
+    reasons = [_without_lungs(model, judged.telling)] if judged.severity != "info" else []
+    if "border_alone" in severities:
+        reasons.append(f"given the border alone it has {_told(border)}")
+    if "background_swap" in severities and effect is not None:
+        reasons.append(f"the background of another class costs {_interval(effect, percent=True)} accuracy")
     if "error" in severities.values():
-        return "relies_on_them", f"The model relies on what is outside the lungs: {kept}."
+        return "relies_on_them", f"The model relies on what is outside the lungs: {'; '.join(reasons)}."
     if "warning" in severities.values():
-        reasons = []
-        if severities["model_shortcut"] == "warning":
-            reasons.append(f"{kept}, and an AUROC of {_interval(model.score(HEADLINE).auc)}")
-        if "border_alone" in severities:
-            reasons.append(f"given the border alone its AUROC is {_interval(border)}")
-        if "background_swap" in severities and effect is not None:
-            reasons.append(f"the background of another class costs {_interval(effect, percent=True)} accuracy")
         return "may_rely_on_them", f"The model may rely in part on what is outside the lungs: {'; '.join(reasons)}."
-    if index.high <= ERROR_INDEX:
+    kept = _without_lungs(model, judged.telling)
+    if not judged.open:
         return "no_reliance", f"The model makes little or no use of {them}: {kept}."
-    return "inconclusive", f"Whether the model uses {them} is open, since the interval is wide: {kept}."
+    return "inconclusive", f"Whether the model uses {them} is open, since {judged.open}: {kept}."
 
 
-def _interval(auc: Interval, *, percent: bool = False) -> str:
+def _without_lungs(model: ModelShortcuts, treatment: str) -> str:
+    """What the model still does after one way of erasing the lungs."""
+    score = model.score(treatment)
+    index, measure = best_index(score), "accuracy"
+    if score.index is None or np.isnan(score.index.value):
+        measure = "balanced accuracy"
+    if index.value > 0:
+        kept = f"keeps {_interval(index, percent=True, with_n=False)} of its gain in {measure} over a guess"
+    else:
+        kept = f"has no more {measure} than a guess, shortcut index {_interval(index, with_n=False)},"
+    told = _told(score)
+    if score.information_kept is not None:
+        share = _interval(score.information_kept, percent=True, with_n=False)
+        told += f", which keep {share} of what they tell of the class"
+    return f"with the lungs {ERASED[treatment]} it {kept} and {told}"
+
+
+def _told(score: TreatedScore) -> str:
+    """How well the classes can be told apart by the model, and by its outputs."""
+    refit = "" if score.refitted_auc is None else f", refitted to its outputs {_interval(score.refitted_auc)}"
+    return f"an AUROC of {_interval(score.auc, with_n=score.refitted_auc is None)}{refit}"
+
+
+def _interval(auc: Interval, *, percent: bool = False, with_n: bool = True) -> str:
     digits = 0 if percent else 2
     spread = bounds(auc, digits, percent=percent)
-    interval = f"95% CI {spread}, " if spread else ""
-    return f"{number(auc.value, digits, percent=percent)} ({interval}n = {count(auc.n)})"
+    parts = [f"95% CI {spread}"] if spread else []
+    parts += [f"n = {count(auc.n)}"] if with_n else []
+    value = number(auc.value, digits, percent=percent)
+    return f"{value} ({', '.join(parts)})" if parts else value
 
 
 def _or(words: Sequence[str]) -> str:

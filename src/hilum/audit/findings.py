@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from hilum.audit.model_shortcuts import CHECK, HEADLINE, SWAPPED, SWAPPED_SAME, ModelShortcuts
+from hilum.audit.model_shortcuts import (
+    BLURRED,
+    CHECK,
+    ERASURES,
+    HEADLINE,
+    SWAPPED,
+    SWAPPED_SAME,
+    ModelShortcuts,
+    TreatedScore,
+)  # fmt: skip
 from hilum.audit.probes import MIN_GROUPS, REST, ProbeResult
 from hilum.format import format_interval
+from hilum.metrics.bootstrap import Interval
 from hilum.types import Finding, Severity
 
 ALPHA = 0.025
@@ -25,8 +36,13 @@ ERROR_INDEX = 0.25
 WARNING_INDEX = 0.10
 """A shortcut index whose lower bound is above this is a warning."""
 
+ERROR_INFORMATION = 0.50
+"""Outputs that keep more than this share of their information about the class, by the lower bounds of all ways of
+erasing that leave nothing of the lungs, are an error."""
+
 WARNING_AUC = 0.60
-"""An AUROC without lungs whose lower bound is above this is a warning, whatever the index."""
+"""An AUROC without lungs, of the model or of the classifier that is refitted to its outputs, whose lower bound is above
+this is a warning, whatever the index."""
 
 WARNING_SWAP = 0.05
 """A loss of accuracy to another class's background whose lower bound is above this is a warning."""
@@ -40,6 +56,14 @@ PROBE_INPUTS = {
     "histogram": "the gray-level histogram",
 }
 """What each probe sees, as inside a sentence."""
+
+ERASED = {
+    "erased_inpaint": "in-painted",
+    "erased_mean": "filled with the mean of their surroundings",
+    "erased_fill": "filled with one gray level",
+    "erased_blur": "blurred",
+}
+"""What was done to the lungs, as inside a sentence."""
 
 _RANK: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 
@@ -114,16 +138,31 @@ def too_few(result: ProbeResult) -> str:
     return f"{MIN_GROUPS} groups of each are needed, got {own_groups} and {other_groups} ({own} and {others} images)"
 
 
+class Judgment(NamedTuple):
+    """What the treatments without lungs come to, together.
+
+    Attributes:
+        severity: See model_findings.
+        meaning: In words, the end of a sentence.
+        telling: The treatment that tells most, where the severity is above info.
+        open: Why a reliance is not excluded, in words, where the severity is info; empty where it is.
+    """
+
+    severity: Severity
+    meaning: str
+    telling: str = HEADLINE
+    open: str = ""
+
+
 def model_findings(result: ModelShortcuts) -> tuple[Finding, ...]:
     """Return what audit_model found as findings, errors first.
 
-    ``model_shortcut``: the headline index, or the balanced one where that is undefined. An error where its lower bound
-    is above ERROR_INDEX and those of both AUROCs without lungs, of HEADLINE and CHECK, are above 0.5; a warning where
-    it is above WARNING_INDEX, or both AUROCs above WARNING_AUC, or where the index cannot be measured; else info.
-    ``border_alone`` and ``background_swap``: warnings, the latter an error where more predictions follow the
-    background than the lungs.
+    ``model_shortcut``: over all ways of erasing the lungs, by the shortcut index (the balanced one where that is
+    undefined), the AUROC and the classifier that is refitted to the outputs; see judge. ``border_alone`` and
+    ``background_swap``: warnings, the latter an error where more predictions follow the background than the lungs.
+    ``model_trained_on``: the treatments that the training used.
     """
-    findings = [_index_finding(result), *_border_finding(result), *_swap_finding(result)]
+    findings = [_index_finding(result), *_border_finding(result), *_swap_finding(result), *_training_finding(result)]
     if result.left_out:
         message = (
             f"{result.left_out:,} labeled images have no lung mask to erase; the figures are of the other "
@@ -133,12 +172,68 @@ def model_findings(result: ModelShortcuts) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: _RANK[finding.severity]))
 
 
+def judge(result: ModelShortcuts) -> Judgment:
+    """Return what the treatments without lungs come to, of a model with an index.
+
+    An error where the headline's lower bound is above ERROR_INDEX and CHECK confirms it, by an AUROC above 0.5 or a
+    refitted one above WARNING_AUC, or where the outputs keep ERROR_INFORMATION by every way that leaves nothing of the
+    lungs. A warning where one of these ways shows an index, balanced or not, above WARNING_INDEX, or an AUROC, refitted
+    or not, above WARNING_AUC. Blurred lungs keep their density, so that what they show is no finding, but excludes
+    nothing.
+    """
+    bare = [result.score(name) for name in ERASURES if name != BLURRED]
+    check, index = result.score(CHECK), best_index(result.score(HEADLINE))
+    if np.isnan([bound for score in bare for bound in (best_index(score).low, score.auc.low)]).any():
+        return Judgment("warning", "there are too few groups of images to say more.")
+    if index.low > ERROR_INDEX and (check.auc.low > 0.5 or refitted_low(check) > WARNING_AUC):
+        return Judgment("error", f"{min(index.value, 1):.0%} of its gain over a guess does not need the lungs.")
+    kept = [score.information_kept.low for score in bare if score.information_kept is not None]
+    if kept and min(kept) > ERROR_INFORMATION:
+        meaning = "its outputs keep most of what they tell of the class, whatever it answers."
+        return Judgment("error", meaning, min(bare, key=refitted_low).treatment)
+    known = [score for score in bare if _knows(score)]
+    if known:
+        most = max(known, key=lambda score: max(refitted_low(score), score.auc.low))
+        meaning = "a part of what it tells of the class does not come from the lungs."
+        if check not in known:
+            meaning = "it may come from the gray around the lungs, since filling with one gray level does not agree."
+        return Judgment("warning", meaning, most.treatment)
+    return Judgment("info", "no reliance on the rest of the image was found.", open=_open(result))
+
+
+def _open(result: ModelShortcuts) -> str:
+    blurred = result.score(BLURRED)
+    if _knows(blurred):
+        return f"blurred lungs, which keep their density, have an AUROC of {_figure(blurred.auc)}"
+    if not result.refitted_images:
+        return "no classifier could be refitted to its outputs"
+    if not all(best_index(result.score(name)).high <= ERROR_INDEX for name in ERASURES):
+        return "the interval is wide"
+    return ""
+
+
+def best_index(score: TreatedScore) -> Interval:
+    """Return the shortcut index of a way of erasing, or the balanced one where that is undefined."""
+    index = score.balanced_index if score.index is None or np.isnan(score.index.value) else score.index
+    return index or Interval(np.nan, np.nan, np.nan, 0)
+
+
+def refitted_low(score: TreatedScore) -> float:
+    """Return the lower bound of the refitted classifier's AUROC; 0 where there is none."""
+    return 0.0 if score.refitted_auc is None else score.refitted_auc.low
+
+
+def _knows(score: TreatedScore) -> bool:
+    indices = [index.low for index in (score.index, score.balanced_index) if index is not None]
+    return any(low > WARNING_INDEX for low in indices) or max(score.auc.low, refitted_low(score)) > WARNING_AUC
+
+
 def _index_finding(result: ModelShortcuts) -> Finding:
     score, images = result.score(HEADLINE), f"{result.images:,} images"
     majority = f"always answering {result.majority_class} gives {result.majority_share:.0%}"
-    index, word = result.shortcut_index, "Shortcut index"
-    if np.isnan(index.value):
-        index, word = result.balanced_index, "Balanced shortcut index"
+    index, word = best_index(score), "Shortcut index"
+    if np.isnan(result.shortcut_index.value):
+        word = "Balanced shortcut index"
     if np.isnan(index.value):
         accuracy = result.score("intact").accuracy
         message = (
@@ -146,32 +241,46 @@ def _index_finding(result: ModelShortcuts) -> Finding:
             "its use of shortcuts cannot be measured."
         )
         return Finding("model_shortcut", "warning", message)
-    erased = f"With the lungs erased the accuracy on {images} is {_share(score.accuracy)}; {majority}."
-    check = result.score(CHECK).auc
-    aucs = f"AUROC without lungs {_figure(score.auc)}, with the lungs filled with one gray level {_figure(check)}."
-    least = float(np.minimum(score.auc.low, check.low))
-    severity: Severity = "warning"
-    if np.isnan([index.low, least]).any():
-        meaning = "there are too few groups of images to say more."
-    elif index.low > ERROR_INDEX and least > 0.5:
-        severity, meaning = "error", f"{min(index.value, 1):.0%} of its gain over a guess does not need the lungs."
-    elif index.low > WARNING_INDEX and least <= 0.5:
-        meaning = "it may come from the gray that filled the lungs, since filling with one gray level does not agree."
-    elif index.low > WARNING_INDEX or least > WARNING_AUC:
-        meaning = "a part of its accuracy does not come from the lungs."
-    else:
-        severity, meaning = "info", "no reliance on the rest of the image was found."
-    return Finding("model_shortcut", severity, f"{erased} {word} {_figure(index)}: {meaning} {aucs}")
+    found = judge(result)
+    erased = f"With the lungs in-painted the accuracy on {images} is {_share(score.accuracy)}; {majority}."
+    ways = "; ".join(f"{ERASED[name]} {_aucs(result.score(name))}" for name in ERASURES)
+    refit = ", and of a classifier refitted to the outputs" if score.refitted_auc is not None else ""
+    sentences = [erased, f"{word} {_figure(index)}: {found.meaning}", f"AUROC without lungs{refit}: {ways}."]
+    intact = result.score("intact").information
+    if score.information is not None and intact is not None:
+        sentences.append(
+            f"The outputs tell {_figure(intact)} of {result.label_entropy:.2f} bits of the class, with the lungs "
+            f"in-painted {_figure(score.information)}."
+        )
+    return Finding("model_shortcut", found.severity, " ".join(sentences))
+
+
+def _aucs(score: TreatedScore) -> str:
+    return ", ".join(_figure(auc) for auc in (score.auc, score.refitted_auc) if auc is not None)
 
 
 def _border_finding(result: ModelShortcuts) -> Iterator[Finding]:
     score = result.score("border_only")
-    if score.auc.low > WARNING_AUC:
+    if max(score.auc.low, refitted_low(score)) > WARNING_AUC:
         message = (
-            f"Given the border of the image alone, the model tells the classes apart with AUROC {_figure(score.auc)} "
-            f"and accuracy {_share(score.accuracy)} on {result.images:,} images."
+            f"Given the border of the image alone, the model has AUROC {_figure(score.auc)} and accuracy "
+            f"{_share(score.accuracy)} on {result.images:,} images"
         )
-        yield Finding("border_alone", "warning", message)
+        if score.refitted_auc is not None:
+            message += f"; a classifier refitted to its outputs has AUROC {_figure(score.refitted_auc)}"
+        yield Finding("border_alone", "warning", f"{message}.")
+
+
+def _training_finding(result: ModelShortcuts) -> Iterator[Finding]:
+    if result.trained_on:
+        words = [ERASED[name] for name in result.trained_on if name in ERASED]
+        filled = [f"with the lungs {' or '.join(words)}"] if words else []
+        swapped = ["with the lungs over other backgrounds"] if SWAPPED in result.trained_on else []
+        message = (
+            f"The model was trained on images {' and '.join([*filled, *swapped])}, so scores on such images say less "
+            "than those of the other treatments."
+        )
+        yield Finding("model_trained_on", "info", message)
 
 
 def _swap_finding(result: ModelShortcuts) -> Iterator[Finding]:

@@ -2,32 +2,34 @@
 
 After DeGrave, Janizek & Lee (2021, Nat. Mach. Intell. 3:610) and Maguolo & Nanni (2021, Inf. Fusion 76:1).
 
-The **shortcut index** of a way of erasing is (e - m) / (a - m): a the accuracy on intact images, e on images without
+The **shortcut index** of a way of erasing is (e - m) / (a - m), at least 0: a the accuracy on intact images, e without
 lungs, m the share of the commonest class. 0: without the lungs the network does no better than a guess; 1: it does not
-need them. The headline is that of ``erased_mean``. Blurring leaves the mean density of the lungs, which a network may
-rightly use, so the index of ``erased_blur`` can be too high. A constant gray makes an image unlike any in training, so
-that a network may give one answer to all, and the index of ``erased_fill`` can be too low. The mean of the surroundings
-does neither, but carries their gray to where a network looks for lungs. A finding therefore also requires the AUROC of
-``erased_fill``, which a common answer does not lower. All three, and the index of their mean accuracy, are reported.
+need them. The headline is that of ``erased_inpaint``, which no training of hilum uses; a network that was trained on
+filled lungs can give them one answer (trained_treatments). Blurring leaves the mean density of the lungs, which a
+network may rightly use, so the index of ``erased_blur`` can be too high. In-painting and the mean carry the gray of the
+surroundings to where a network looks for lungs, so theirs can be too high, too; one gray level does not. The **balanced
+index** is the same with balanced accuracy and a chance of 1/K. It is also defined where the classes are so uneven that
+the commonest one leaves nothing to gain.
 
-The **balanced index** is the same with balanced accuracy and a chance of 1/K. It is also defined where the classes are
-so uneven that the commonest one leaves nothing to gain. A network that uses the heart, the bones or the patient's age
-has an index above 0 too: the index says that the lungs are not needed, not why.
+An index of 0 does not show that a network ignores the rest of the image: it may answer wrongly on purpose. A classifier
+**refitted** to its outputs (hilum.audit.refit) reads what they still carry, as AUROC and as information in bits. A
+network that uses the heart, the bones or the patient's age has an index above 0 too, and its outputs carry information:
+the figures say that the lungs are not needed, not why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.audit import erasure
+from hilum.audit import erasure, refit
 from hilum.audit.erasure import Image, Mask, has_lungs
 from hilum.backends.base import Backend, BackendOutput
-from hilum.bundle.prediction_sets import softmax
+from hilum.bundle.prediction_sets import Temperature, softmax
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError
 from hilum.imaging.preprocess import to_input
@@ -38,14 +40,18 @@ from hilum.progress import Progress
 Rows: TypeAlias = NDArray[np.int64]
 
 ERASURES = {
+    "erased_inpaint": erasure.erase_inpaint,
     "erased_mean": erasure.erase_mean,
     "erased_fill": erasure.erase_fill,
     "erased_blur": erasure.erase_blur,
 }
-HEADLINE, CHECK = "erased_mean", "erased_fill"
+HEADLINE, CHECK = "erased_inpaint", "erased_fill"
+BLURRED = "erased_blur"
+"""The way of erasing that leaves the mean density of the lungs."""
 PARTS = {"lungs_only": erasure.lungs_only, "border_only": erasure.border_only}
 SWAPPED, SWAPPED_SAME = "background_other_class", "background_same_class"
 TREATMENTS = ("intact", *ERASURES, *PARTS, SWAPPED, SWAPPED_SAME)
+_FLOORED = ("index", "balanced_index", *refit.INFORMATION)
 
 
 @dataclass(frozen=True)
@@ -57,9 +63,14 @@ class TreatedScore:
         accuracy: Against the image's label; with a swapped background, that of the lungs.
         balanced_accuracy: Mean recall over the classes.
         auc: Macro one-vs-rest AUROC.
-        index, balanced_index: The shortcut indices, for the ways of erasing alone; NaN where the network does no
-            better than the guess on intact images.
+        index, balanced_index: The shortcut indices, at least 0, for the ways of erasing alone; NaN where the network
+            does no better than the guess on intact images.
         follows_background: Share given the background's label, for swapped backgrounds alone.
+        refitted_auc: Macro AUROC of a classifier that is refitted to the network's outputs, within folds. This and
+            the information are None for swapped backgrounds, and where ``refitted_images`` is 0.
+        information: What these outputs tell of the class, in bits, at least 0.
+        information_share: The same as a share of ``label_entropy``.
+        information_kept: The same as a share of that of intact images; None for these.
     """
 
     treatment: str
@@ -69,6 +80,10 @@ class TreatedScore:
     index: Interval | None = None
     balanced_index: Interval | None = None
     follows_background: Interval | None = None
+    refitted_auc: Interval | None = None
+    information: Interval | None = None
+    information_share: Interval | None = None
+    information_kept: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -82,10 +97,14 @@ class ModelShortcuts:
         majority_class: The commonest class of ``images``.
         majority_share: Its share, in [0, 1].
         scores: One per treatment, in the order of TREATMENTS; without the swaps where there is one class alone.
-        shortcut_index, balanced_index: Of HEADLINE.
-        mean_index: Of the mean accuracy over the three ways of erasing.
+        headline: HEADLINE, the treatment of ``shortcut_index`` and ``balanced_index``.
+        shortcut_index, balanced_index: Its indices.
         background_effect: Accuracy over a background of the same class less that over another class's, so that
             what the cutting itself costs is not counted; None where there is one class alone.
+        refitted_images: Images of the refitted classifiers, of classes with at least MIN_GROUPS groups; 0 where there
+            are fewer than two such classes, or without scikit-learn.
+        label_entropy: Of these images' labels, in bits; 0 without any.
+        trained_on: The treatments that the network's training used; None where that is unknown.
     """
 
     images: int
@@ -94,10 +113,13 @@ class ModelShortcuts:
     majority_class: str
     majority_share: float
     scores: tuple[TreatedScore, ...]
+    headline: str
     shortcut_index: Interval
     balanced_index: Interval
-    mean_index: Interval
     background_effect: Interval | None
+    refitted_images: int = 0
+    label_entropy: float = 0.0
+    trained_on: tuple[str, ...] | None = None
 
     def score(self, treatment: str) -> TreatedScore:
         """Return the score of one of TREATMENTS."""
@@ -143,7 +165,8 @@ def audit_model(
     clusters: NDArray[np.int64],
     spec: PreprocessSpec,
     *,
-    temperature: float = 1.0,
+    temperature: Temperature = 1.0,
+    trained_on: tuple[str, ...] | None = None,
     batch_size: int = 32,
     resamples: int = 1000,
     seed: int = 0,
@@ -163,7 +186,8 @@ def audit_model(
         class_names: K names, the order of the logits.
         clusters: (N,) int64, the group of each image.
         spec: The network's preprocessing.
-        temperature: Logits are divided by it before softmax.
+        temperature: Divisor of the logits before softmax, see hilum.bundle.prediction_sets.softmax.
+        trained_on: The result of trained_treatments.
         batch_size: Images in one forward pass.
         resamples: Bootstrap resamples.
         seed: Seed of the bootstrap and of the choice of backgrounds.
@@ -184,17 +208,33 @@ def audit_model(
             hint="Add lung masks, or use a model that segments the lungs.",
         )
     labeled = _Labeled(images, lungs, rows, labels[rows], _partners(labels[rows], np.random.default_rng(seed)))
-    probabilities = {}
+    logits = {}
     for step, name in enumerate(labeled.treatments):
-        logits = []
+        parts = []
         for batch, output in run_changed(backend, rows.size, labeled.treat(name), spec, len(class_names), batch_size):
-            logits.append(output.classification)
+            parts.append(output.classification)
             if progress:
                 progress(step * rows.size + batch.stop, len(labeled.treatments) * rows.size)
-        probabilities[name] = softmax(np.concatenate(logits), temperature)
+        logits[name] = np.concatenate(parts).astype(np.float64)
     group = np.unique(clusters[rows], return_inverse=True)[1].astype(np.int64)
-    found = _intervals(labeled, probabilities, group, resamples, seed)
-    return _result(labeled, class_names, found, left_out=int(np.count_nonzero(labels >= 0)) - rows.size)
+    answers = _answers(logits, temperature, refit.folds_of(labeled.labels, group))
+    found = _intervals(labeled, answers, group, resamples, seed)
+    left_out = int(np.count_nonzero(labels >= 0)) - rows.size
+    return _result(labeled, class_names, found, answers.folds, left_out, trained_on)
+
+
+def trained_treatments(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...] | None:
+    """Return which of TREATMENTS the training used, from the settings of its runs; None where there are none.
+
+    Args:
+        runs: The settings of each training run, as in hilum.bundle.bundle.Manifest.training.
+    """
+    if not runs:
+        return None
+    used = {key for run in runs for key, share in run.get("shortcuts", {}).items() if key.endswith("_p") and share}
+    erased = {"erased_mean", "erased_fill"} if "erase_p" in used else set()
+    swapped = {SWAPPED, SWAPPED_SAME} if "background_p" in used else set()
+    return tuple(name for name in TREATMENTS if name in erased | swapped)
 
 
 def run_changed(
@@ -234,51 +274,88 @@ def _partners(labels: NDArray[np.int64], generator: np.random.Generator) -> dict
     return {SWAPPED: other, SWAPPED_SAME: same}
 
 
+class _Answers(NamedTuple):
+    """A network's answers per treatment: its own, and those of a classifier refitted to its outputs."""
+
+    probabilities: dict[str, FloatArray]  # (M, K)
+    refitted: dict[str, FloatArray]  # (n, J) of the images of ``folds``
+    folds: refit.Folds | None
+
+
+def _answers(logits: dict[str, FloatArray], temperature: Temperature, folds: refit.Folds | None) -> _Answers:
+    own = {name: softmax(values, temperature) for name, values in logits.items()}
+    names = [name for name in logits if name not in (SWAPPED, SWAPPED_SAME)]
+    refitted = {} if folds is None else {name: refit.refitted(logits[name], folds) for name in names}
+    return _Answers(own, refitted, folds)
+
+
 def _intervals(
-    labeled: _Labeled, probabilities: dict[str, FloatArray], clusters: NDArray[np.int64], resamples: int, seed: int
+    labeled: _Labeled, answers: _Answers, clusters: NDArray[np.int64], resamples: int, seed: int
 ) -> dict[tuple[str, str], Interval]:
     """Every statistic of every treatment, on the same resamples."""
-    labels, partners = labeled.labels, labeled.partners
-    classes = probabilities["intact"].shape[1]
 
     def statistics(weights: FloatArray) -> dict[tuple[str, str], FloatArray]:
-        values: dict[tuple[str, str], FloatArray] = {}
-        true = np.stack([weights[:, labels == k].sum(axis=1) for k in range(classes)], axis=1)  # (R, K)
-        majority = true.max(axis=1) / true.sum(axis=1)
-        chance = 1 / np.count_nonzero(true, axis=1)
-        for name, scores in probabilities.items():
-            predicted = scores.argmax(axis=1)
-            rates = confusion_rates(confusion_counts(labels, predicted, classes, weights))
-            values[name, "accuracy"] = rates.accuracy
-            values[name, "balanced"] = nan_mean(rates.recall)
-            values[name, "auc"] = nan_mean(one_vs_rest_auc(labels, scores, weights))
-            if name in partners:
-                follows = (predicted == labels[partners[name]]).astype(np.float64)
-                values[name, "follows"] = weights @ follows / weights.sum(axis=1)
-        for key in ("accuracy", "balanced"):
-            values["erased", key] = np.mean([values[name, key] for name in ERASURES], axis=0)
-        for name in (*ERASURES, "erased"):
-            for index, key, guess in (("index", "accuracy", majority), ("balanced_index", "balanced", chance)):
-                values[name, index] = index_of(values[name, key], values["intact", key], guess)
-        if partners:
-            values[SWAPPED, "effect"] = values[SWAPPED_SAME, "accuracy"] - values[SWAPPED, "accuracy"]
-        return values
+        scored = _scored(labeled, answers.probabilities, weights)
+        if answers.folds is not None:
+            scored |= refit.figures_of(answers.refitted, answers.folds, weights)
+        return scored
 
-    every = np.ones(labels.size, np.bool_)
-    keys = statistics(np.ones((1, labels.size)))
-    return bootstrap(statistics, dict.fromkeys(keys, every), clusters, strata=labels, resamples=resamples, seed=seed)
+    every = np.ones(labeled.labels.size, np.bool_)
+    some = every if answers.folds is None else answers.folds.rows
+    rests_on = {key: some if key[1] in refit.FIGURES else every for key in statistics(np.ones((1, every.size)))}
+    found = bootstrap(statistics, rests_on, clusters, strata=labeled.labels, resamples=resamples, seed=seed)
+    return {key: floored(value) if key[1] in _FLOORED else value for key, value in found.items()}
+
+
+def _scored(
+    labeled: _Labeled, probabilities: dict[str, FloatArray], weights: FloatArray
+) -> dict[tuple[str, str], FloatArray]:
+    """The scores (R,) of the network's own answers, for R weightings (R, M)."""
+    labels, partners = labeled.labels, labeled.partners
+    classes = probabilities["intact"].shape[1]
+    values: dict[tuple[str, str], FloatArray] = {}
+    true = np.stack([weights[:, labels == k].sum(axis=1) for k in range(classes)], axis=1)  # (R, K)
+    majority = true.max(axis=1) / true.sum(axis=1)
+    chance = 1 / np.count_nonzero(true, axis=1)
+    for name, scores in probabilities.items():
+        predicted = scores.argmax(axis=1)
+        rates = confusion_rates(confusion_counts(labels, predicted, classes, weights))
+        values[name, "accuracy"] = rates.accuracy
+        values[name, "balanced"] = nan_mean(rates.recall)
+        values[name, "auc"] = nan_mean(one_vs_rest_auc(labels, scores, weights))
+        if name in partners:
+            follows = (predicted == labels[partners[name]]).astype(np.float64)
+            values[name, "follows"] = weights @ follows / weights.sum(axis=1)
+    for name in ERASURES:
+        for index, key, guess in (("index", "accuracy", majority), ("balanced_index", "balanced", chance)):
+            values[name, index] = index_of(values[name, key], values["intact", key], guess)
+    if partners:
+        values[SWAPPED, "effect"] = values[SWAPPED_SAME, "accuracy"] - values[SWAPPED, "accuracy"]
+    return values
 
 
 def index_of(erased: FloatArray, intact: FloatArray, guess: FloatArray) -> FloatArray:
-    """Return the shortcut index (erased - guess) / (intact - guess); NaN where intact is no better than guess."""
+    """Return (erased - guess) / (intact - guess), not yet floored at 0; NaN where intact is no better than guess."""
     gain = intact - guess
     return divide(erased - guess, np.where(gain > 1e-9, gain, 0.0))
 
 
+def floored(interval: Interval) -> Interval:
+    """Return the interval with no bound below 0: below it, an index or an information has no meaning."""
+    value, low, high = (float(np.maximum(bound, 0)) for bound in (interval.value, interval.low, interval.high))
+    return Interval(value, low, high, interval.n)
+
+
 def _result(
-    labeled: _Labeled, class_names: tuple[str, ...], found: dict[tuple[str, str], Interval], left_out: int
+    labeled: _Labeled,
+    class_names: tuple[str, ...],
+    found: dict[tuple[str, str], Interval],
+    folds: refit.Folds | None,
+    left_out: int,
+    trained_on: tuple[str, ...] | None,
 ) -> ModelShortcuts:
     counts = np.bincount(labeled.labels, minlength=len(class_names))
+    entropy = 0.0 if folds is None else float(refit.label_entropy(folds, np.ones((1, folds.rows.size)))[0])
     return ModelShortcuts(
         images=labeled.rows.size,
         left_out=left_out,
@@ -286,21 +363,27 @@ def _result(
         majority_class=class_names[int(counts.argmax())],
         majority_share=float(counts.max() / labeled.rows.size),
         scores=tuple(_score(name, found) for name in labeled.treatments),
+        headline=HEADLINE,
         shortcut_index=found[HEADLINE, "index"],
         balanced_index=found[HEADLINE, "balanced_index"],
-        mean_index=found["erased", "index"],
         background_effect=found.get((SWAPPED, "effect")),
+        refitted_images=0 if folds is None else folds.labels.size,
+        label_entropy=entropy,
+        trained_on=trained_on,
     )
 
 
 def _score(name: str, found: dict[tuple[str, str], Interval]) -> TreatedScore:
-    erased = name in ERASURES
     return TreatedScore(
         treatment=name,
         accuracy=found[name, "accuracy"],
         balanced_accuracy=found[name, "balanced"],
         auc=found[name, "auc"],
-        index=found[name, "index"] if erased else None,
-        balanced_index=found[name, "balanced_index"] if erased else None,
+        index=found.get((name, "index")),
+        balanced_index=found.get((name, "balanced_index")),
         follows_background=found.get((name, "follows")),
+        refitted_auc=found.get((name, "refitted_auc")),
+        information=found.get((name, "information")),
+        information_share=found.get((name, "information_share")),
+        information_kept=found.get((name, "information_kept")),
     )

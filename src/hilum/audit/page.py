@@ -16,6 +16,7 @@ from hilum.format import bounds, count, metric_title, number, p_value
 
 _TREATMENTS = {
     "intact": "Intact images",
+    "erased_inpaint": "Lungs erased, in-painted",
     "erased_mean": "Lungs erased, mean of the surroundings",
     "erased_fill": "Lungs erased, one gray level",
     "erased_blur": "Lungs erased, blurred",
@@ -276,7 +277,15 @@ def _contrasts(probes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _treatments(model: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     if model is None:
         return []
-    return [{**score, "name": _TREATMENTS.get(score["treatment"], score["treatment"])} for score in model["scores"]]
+    trained = set(model["trained_on"] or ())
+    return [
+        {
+            **score,
+            "name": _TREATMENTS.get(score["treatment"], score["treatment"]),
+            "trained": score["treatment"] in trained,
+        }
+        for score in model["scores"]
+    ]
 
 
 def _measures(points: list[dict[str, Any]]) -> list[dict[str, Any]]:

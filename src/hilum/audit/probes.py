@@ -203,7 +203,7 @@ def _measure(
     scores = out_of_fold(inputs, columns, folds)
     areas = _areas(scores, columns, folds)
     interval = bootstrap(
-        lambda weights: {"auc": _weighted_area(scores[:, 0], target, folds, weights)},
+        lambda weights: {"auc": area_within_folds(scores[:, 0], target, folds, weights)},
         {"auc": np.ones(target.size, np.bool_)},
         own,
         strata=target.astype(np.int64),
@@ -330,10 +330,7 @@ def _fit_and_score(
 
 
 def _areas(scores: FloatArray, columns: FloatArray, folds: NDArray[np.int64]) -> FloatArray:
-    """(T,) AUC of each column over the pairs within a fold, by rank sums, ties at half.
-
-    Scores of two folds are never compared: they come from two models, with two scales.
-    """
+    """(T,) what area_within_folds gives for each column, by rank sums, ties at half."""
     from scipy.stats import rankdata
 
     won, pairs = np.zeros(columns.shape[1]), np.zeros(columns.shape[1])
@@ -345,10 +342,13 @@ def _areas(scores: FloatArray, columns: FloatArray, folds: NDArray[np.int64]) ->
     return divide(won, pairs)
 
 
-def _weighted_area(
+def area_within_folds(
     scores: FloatArray, target: NDArray[np.bool_], folds: NDArray[np.int64], weights: FloatArray
 ) -> FloatArray:
-    """(R,) what _areas gives for one labeling, under R weightings (R, n) of the images."""
+    """Return the AUROC (R,) of scores (n,) over the pairs of images of one fold, for R weightings (R, n).
+
+    Scores of two folds are never compared: they come from two models, with two scales.
+    """
     won, pairs = np.zeros(weights.shape[0]), np.zeros(weights.shape[0])
     for fold in np.unique(folds):
         own = folds == fold

@@ -28,6 +28,7 @@ _CHECKS: dict[str, Kind] = {
     "model_seen": "leak",
     "model_shortcut": "model",
     "model_left_out": "model",
+    "model_trained_on": "model",
     "border_alone": "model",
     "background_swap": "model",
     "robustness": "robustness",
@@ -89,8 +90,9 @@ class Conclusion(_Part):
         data: ``shortcut``: at least one probe finds a shortcut; ``weak_shortcut``: one beats chance, and its interval
             rules out a strong one; ``none_found``; ``not_measured``.
         model: ``relies_on_them``: an error of hilum.audit.findings.model_findings; ``may_rely_on_them``: a warning;
-            ``no_reliance``: neither, and the interval of the shortcut index excludes a reliance; ``inconclusive``:
-            neither, and it does not, or the model does no better than a guess; ``not_measured``; ``no_model``.
+            ``no_reliance``: neither, and the intervals of the shortcut index exclude a reliance for every way of
+            erasing, as does a classifier refitted to the outputs; ``inconclusive``: neither, and they do not, or the
+            model does no better than a guess; ``not_measured``; ``no_model``.
         leaks: How many checks found images, patients or training images in two splits (errors of that kind).
     """
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hilum.audit.erasure import Image, Mask
 from hilum.audit.model_shortcuts import run_changed
 from hilum.backends.base import Backend
-from hilum.bundle.prediction_sets import softmax
+from hilum.bundle.prediction_sets import Temperature, softmax
 from hilum.config import PreprocessSpec
 from hilum.errors import ConfigError, DataError
 from hilum.format import format_interval
@@ -96,7 +96,7 @@ def robustness(
     spec: PreprocessSpec,
     *,
     limit: int = 500,
-    temperature: float = 1.0,
+    temperature: Temperature = 1.0,
     mask_threshold: float = 0.5,
     batch_size: int = 32,
     resamples: int = 1000,
@@ -115,7 +115,7 @@ def robustness(
         clusters: (N,) int64, the group of each image.
         spec: The network's preprocessing.
         limit: Number of images to use, at most, drawn at random in the proportions of the classes.
-        temperature: Logits are divided by it before softmax.
+        temperature: Divisor of the logits before softmax, see hilum.bundle.prediction_sets.softmax.
         mask_threshold: Pixels with a probability above it are lung.
         batch_size: Images in one forward pass.
         resamples: Bootstrap resamples.

@@ -23,7 +23,7 @@ from hilum.audit.estimate import estimate_seconds, workload
 from hilum.audit.features import commonest_file_facts
 from hilum.audit.findings import model_findings, severity_of, verdicts
 from hilum.audit.leakage import leak_findings
-from hilum.audit.model_shortcuts import ModelShortcuts, audit_model
+from hilum.audit.model_shortcuts import ModelShortcuts, audit_model, trained_treatments
 from hilum.audit.probes import ProbeResult, run_probes
 from hilum.audit.report import AuditFinding, AuditReport, DataFacts
 from hilum.audit.robustness import robustness, robustness_findings
@@ -248,13 +248,14 @@ def _model(
     cache = open_cache(records, spec, cache_folder(), progress=step.begin(f"Decoding {name} images"))
     parts.findings += _seen(bundle, index, records, cache.images, step.begin("Looking for training images"))
     lungs = _lungs(backend, cache, spec, manifest.mask_threshold, step.begin("Segmenting lungs"))
-    settings: dict[str, Any] = {"temperature": manifest.temperature, "resamples": resamples, "seed": seed}
+    settings: dict[str, Any] = {"temperature": manifest.applied_temperature, "resamples": resamples, "seed": seed}
     if not has_lungs(lungs).any():
         parts.not_run["model"] = "No image has a mask, and the model finds no lungs: there is nothing to erase."
     else:
         shortcuts = audit_model(
             backend, cache.images, lungs, labels, class_names, clusters, spec,
-            progress=step.begin("Testing the model without lungs"), **settings,
+            trained_on=trained_treatments(manifest.training), progress=step.begin("Testing the model without lungs"),
+            **settings,
         )  # fmt: skip
         parts.shortcuts = shortcuts
         parts.findings += model_findings(shortcuts)

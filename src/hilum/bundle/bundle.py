@@ -17,7 +17,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -26,6 +26,9 @@ from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import BundleError
 from hilum.gate.thresholds import GateThresholds
 from hilum.storage import sha256_bytes, with_current_keys
+
+if TYPE_CHECKING:
+    from hilum.bundle.prediction_sets import Temperature, Threshold
 
 ONNX_MODEL = "model.onnx"
 WEIGHTS = "model.safetensors"
@@ -67,6 +70,14 @@ class Manifest(BaseModel):
     abstention_threshold: float | None = Field(
         None, ge=0, le=1, description="Predictions with a probability below this abstain; None: never."
     )
+    class_temperatures: tuple[float, ...] | None = Field(
+        None, description="K temperatures, one for each predicted class, used in place of ``temperature``."
+    )
+    class_thresholds: tuple[float | None, ...] | None = Field(
+        None,
+        description="K abstention thresholds, one for each predicted class, used in place of ``abstention_threshold``; "
+        "None: every prediction of the class abstains.",
+    )
     calibration: dict[str, Any] = Field(
         default_factory=dict, description="Data on which temperature, quantiles and threshold were fitted."
     )
@@ -103,7 +114,32 @@ class Manifest(BaseModel):
                 raise ValueError(
                     f"Expected {len(self.class_names)} quantiles in [0, 1] at coverage {level}, got {quantiles}."
                 )
+        if self.class_temperatures is not None and (
+            len(self.class_temperatures) != len(self.class_names) or not all(t > 0 for t in self.class_temperatures)
+        ):
+            raise ValueError(f"Expected {len(self.class_names)} positive temperatures, got {self.class_temperatures}.")
+        if self.class_thresholds is not None and (
+            len(self.class_thresholds) != len(self.class_names)
+            or not all(t is None or 0 <= t <= 1 for t in self.class_thresholds)
+        ):
+            raise ValueError(
+                f"Expected {len(self.class_names)} thresholds in [0, 1] or null, got {self.class_thresholds}."
+            )
         return self
+
+    @property
+    def applied_temperature(self) -> Temperature:
+        """The temperature that predictions use: that of all images, or one for each predicted class."""
+        return self.temperature if self.class_temperatures is None else self.class_temperatures
+
+    @property
+    def applied_threshold(self) -> Threshold:
+        """The abstention threshold that predictions use: that of all images, or one for each predicted class."""
+        return self.abstention_threshold if self.class_thresholds is None else self.class_thresholds
+
+    def threshold_of(self, predicted: int) -> float | None:
+        """Return the abstention threshold of the k-th class as predicted class; None: it always or never abstains."""
+        return self.abstention_threshold if self.class_thresholds is None else self.class_thresholds[predicted]
 
     @property
     def prediction_set_quantiles(self) -> tuple[float, ...] | None:

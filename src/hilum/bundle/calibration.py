@@ -6,13 +6,19 @@ The methods that fit them are in hilum.metrics.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from hilum.bundle.bundle import Manifest
 from hilum.errors import DataError
+from hilum.format import number
+from hilum.types import CalibratedPer
+
+if TYPE_CHECKING:
+    from hilum.bundle.prediction_sets import Temperature, Threshold
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,11 @@ class Calibration:
         groups: Number of their groups.
         split: Name of their split.
         digest: Digest of the split, or of the index without one; None if unknown.
+        class_temperatures: K temperatures, one for each predicted class, used in place of ``temperature``; None: not
+            fitted.
+        class_thresholds: K abstention thresholds, one for each predicted class, used in place of
+            ``abstention_threshold``, None where every prediction of the class abstains, since no threshold reaches the
+            target accuracy; None: not fitted.
     """
 
     temperature: float
@@ -39,6 +50,23 @@ class Calibration:
     groups: int
     split: str
     digest: str | None = None
+    class_temperatures: tuple[float, ...] | None = None
+    class_thresholds: tuple[float | None, ...] | None = None
+
+    @property
+    def per(self) -> CalibratedPer:
+        """What has a temperature and an abstention threshold of its own."""
+        return "all" if self.class_thresholds is None else "predicted-class"
+
+    @property
+    def applied_temperature(self) -> Temperature:
+        """The temperature that predictions use; see Manifest."""
+        return self.temperature if self.class_temperatures is None else self.class_temperatures
+
+    @property
+    def applied_threshold(self) -> Threshold:
+        """The abstention threshold that predictions use; see Manifest."""
+        return self.abstention_threshold if self.class_thresholds is None else self.class_thresholds
 
 
 def calibration_to_json(calibration: Calibration) -> dict[str, Any]:
@@ -82,6 +110,8 @@ def with_calibration(manifest: Manifest, calibration: Calibration, **facts: Any)
             "temperature": calibration.temperature,
             "conformal_quantiles": calibration.quantiles,
             "abstention_threshold": calibration.abstention_threshold,
+            "class_temperatures": calibration.class_temperatures,
+            "class_thresholds": calibration.class_thresholds,
             "calibration": {
                 "images": calibration.n,
                 "groups": calibration.groups,
@@ -109,4 +139,25 @@ def calibration_of(manifest: Manifest) -> Calibration | None:
         groups=facts["groups"],
         split=facts["split"],
         digest=facts["digest"],
+        class_temperatures=manifest.class_temperatures,
+        class_thresholds=manifest.class_thresholds,
     )
+
+
+def temperature_text(parameters: Manifest | Calibration, class_names: Sequence[str]) -> str:
+    """Return the temperature in words: ``temperature 1.051``, or that of each predicted class."""
+    if parameters.class_temperatures is None:
+        return f"temperature {number(parameters.temperature)}"
+    each = (f"{name} {number(own)}" for name, own in zip(class_names, parameters.class_temperatures, strict=True))
+    return f"temperature by predicted class ({', '.join(each)})"
+
+
+def threshold_text(parameters: Manifest | Calibration, class_names: Sequence[str]) -> str:
+    """Return when predictions abstain: ``never``, ``below 0.849``, or that of each predicted class."""
+    if parameters.class_thresholds is None:
+        overall = parameters.abstention_threshold
+        return "never" if overall is None else f"below {number(overall)}"
+    named = list(zip(class_names, parameters.class_thresholds, strict=True))
+    each = [f"below {number(least)} for {name}" for name, least in named if least is not None]
+    always = ", ".join(name for name, least in named if least is None)
+    return ", ".join([*each, *([f"always for {always}"] if always else [])])

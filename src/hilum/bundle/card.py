@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from hilum.bundle.bundle import Manifest, TrainingHashes
-from hilum.format import bounds, metric_title, number
+from hilum.bundle.calibration import temperature_text, threshold_text
+from hilum.format import bounds, capital, metric_title, number
 
 NOT_A_DEVICE = "It is a research tool, not a medical device."
 INTERVALS = (
@@ -107,14 +108,13 @@ def _calibration(manifest: Manifest) -> list[str]:
     facts = manifest.calibration
     if not facts:
         return []
-    threshold = manifest.abstention_threshold
-    abstains = "It never abstains" if threshold is None else f"It abstains below a probability of {threshold:.3f}"
     return [
         "## Calibration",
         "",
-        f"Fitted on {facts['images']:,} images of {facts['groups']:,} groups (split {facts['split']}). Temperature "
-        f"{manifest.temperature:.3f}; prediction sets at {manifest.prediction_set_level} coverage, per class. "
-        f"{abstains}.",
+        f"Fitted on {facts['images']:,} images of {facts['groups']:,} groups (split {facts['split']}). "
+        f"{capital(temperature_text(manifest, manifest.class_names))}; prediction sets at "
+        f"{manifest.prediction_set_level} coverage, per class. It abstains "
+        f"{threshold_text(manifest, manifest.class_names)}.",
         "",
     ]
 

@@ -16,7 +16,7 @@ from hilum.format import bounds, metric_title
 
 _CLASSIFICATION, _SEGMENTATION = "image-classification", "image-segmentation"
 _TASKS = {_CLASSIFICATION: "Class of a chest radiograph", _SEGMENTATION: "Lung mask of a chest radiograph"}
-_SEGMENTATION_METRICS = frozenset({"dice", "iou", "hd95"})
+_SEGMENTATION_METRICS = frozenset({"dice", "iou", "hd95_share", "hd95"})  # the last: earlier versions
 _HUB_METRICS = {
     "macro_f1": "f1", "macro_roc_auc": "roc_auc", "macro_precision": "precision", "mcc": "matthews_correlation",
     "iou": "mean_iou",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ from rich.table import Table
 
 from hilum.cli.app import examples, new_typer
 from hilum.cli.console import console, say
-from hilum.cli.inputs import ResamplesOption
+from hilum.cli.inputs import ResamplesOption, SeedOption
 from hilum.format import format_interval, number, split_title
 from hilum.types import SplitName
 
@@ -23,7 +22,10 @@ app = new_typer()
 
 
 @app.command(
-    epilog=examples("hilum compare runs/a runs/b", "hilum compare a/predictions.csv b/predictions.csv -o ab.html")
+    epilog=examples(
+        "hilum compare runs/a runs/b",
+        "hilum compare a/predictions.csv b/predictions.csv --primary recall:COVID --margin 0.05 -o ab.html",
+    )
 )
 def compare(
     a: Annotated[
@@ -31,6 +33,17 @@ def compare(
     ],
     b: Annotated[Path, typer.Argument(metavar="B", help="The other model, evaluated on the same images.")],
     split: Annotated[SplitName, typer.Option(help="Split of the runs to compare on.")] = "test",
+    primary: Annotated[
+        str | None,
+        typer.Option(
+            help="The metric that decides, such as accuracy, dice or recall:CLASS; by default the macro AUROC within "
+            "sources, or where no source has two classes the macro AUROC."
+        ),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(min=0, help="Largest difference of the primary metric that does not matter; tests equivalence."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -38,27 +51,33 @@ def compare(
         ),
     ] = None,
     resamples: ResamplesOption = 1000,
+    seed: SeedOption = 0,
 ) -> None:
-    """Compare two models on the same images with DeLong's test and the paired bootstrap."""
+    """Compare two models on the same images by one primary metric, and by all others adjusted for their number."""
     from hilum.evaluation.compare import compare as run_comparison
-    from hilum.evaluation.compare import counts_of, open_scores, seen_sentences, verdict, write_comparison
+    from hilum.evaluation.compare import open_scores
     from hilum.evaluation.compare_page import write_comparison_page
+    from hilum.evaluation.decision import counts_of, others, seen_sentences, verdict, write_comparison
 
-    found = run_comparison(open_scores(a, split), open_scores(b, split), resamples=resamples)
+    found = run_comparison(
+        open_scores(a, split), open_scores(b, split), primary=primary, margin=margin, resamples=resamples, seed=seed
+    )
+    say(f"[bold]{escape(verdict(found))}[/]")
+    if words := others(found):
+        say(escape(words))
     for sentence in seen_sentences(found):
         say(sentence)
     say(f"A: {escape(str(a))}")
     say(f"B: {escape(str(b))}")
-    for part, which in ((found, ""), (found.unseen, ", unseen by both")):
+    for part, which in ((found.unseen, ", unseen by both"), (found, "")):
         if part is not None:
             title = f"{split_title(part.split)}: {counts_of(part)}{which}"
-            table = Table("metric", "n", "A", "B", "B − A (95% CI)", "p", "p (Holm)", title=title)
+            table = Table("metric", "n", "A", "B", "B − A (95% CI)", "p", "better", title=title)
             for difference in part.headline:
                 table.add_row(*_row(difference))
             console.print(table)
-    say("n: number of images; in rows with a p value, images of the class / of all other classes.")
-    say("With a p value: DeLong's test, adjusted by Holm. Without: paired bootstrap, not adjusted.")
-    say(escape(verdict(found)))
+    say("n: number of images; of an AUROC, images of the class / of the other classes.")
+    say("p: of the first row alone; of the others adjusted for their number. Each interval stands alone.")
     if output is not None:
         write = write_comparison_page if output.suffix == ".html" else write_comparison
         write(found, output, names=(str(a), str(b)))
@@ -66,23 +85,15 @@ def compare(
 
 
 def _row(difference: Difference) -> list[str]:
-    from hilum.evaluation.compare import figure_name, n_of
+    from hilum.evaluation.decision import figure_name, n_of, p_of
 
     estimate = {"value": difference.difference, "low": difference.low, "high": difference.high}
     return [
-        escape(figure_name(difference)),
+        escape(figure_name(difference)) + (" (primary)" if difference.primary else ""),
         n_of(difference),
         number(difference.a),
         number(difference.b),
         format_interval(estimate, signed=True),
-        _p_value(difference.p),
-        _p_value(difference.p_holm),
+        p_of(difference),
+        difference.better or "",
     ]
-
-
-def _p_value(p: float | None) -> str:
-    if p is None:
-        return ""
-    if math.isnan(p):
-        return "–"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"

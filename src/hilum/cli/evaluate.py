@@ -11,10 +11,10 @@ from rich.markup import escape
 from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.cli.app import examples, new_typer
 from hilum.cli.console import say, show_findings
-from hilum.cli.inputs import ClassesOption, ResamplesOption, SeedOption
+from hilum.cli.inputs import CalibratePerOption, ClassesOption, ResamplesOption, SeedOption
 from hilum.cli.progress import StepBars, TrainingBars
 from hilum.errors import ConfigError
-from hilum.types import SplitName
+from hilum.types import CalibratedPer, SplitName
 
 if TYPE_CHECKING:
     from hilum.evaluation.report import Report
@@ -51,6 +51,7 @@ def evaluate(
     classes: ClassesOption = None,
     resamples: ResamplesOption = 1000,
     seed: SeedOption = 0,
+    calibrate_per: CalibratePerOption = None,
     from_predictions: Annotated[
         Path | None,
         typer.Option(help="Recompute the report from an evaluation's folder or a predictions.csv; needs no model."),
@@ -78,7 +79,7 @@ def evaluate(
     if from_predictions is not None:
         sources = map(context.get_parameter_source, ("resamples", "seed"))
         given = [source for source in sources if source is not None and source.name == "COMMANDLINE"]
-        if target or data or split or classes or held_out or given:
+        if target or data or split or classes or held_out or calibrate_per or given:
             raise ConfigError(
                 "--from-predictions can be combined only with --output.",
                 hint="Data, classes, split, resamples and seed are those of the original evaluation.",
@@ -94,6 +95,11 @@ def evaluate(
                 "A bundle cannot be retrained without a source; a run can.",
                 hint="hilum evaluate RUN --leave-out SOURCE",
             )
+        if calibrate_per:
+            raise ConfigError(
+                "--calibrate-per needs a run: a bundle is evaluated with its own calibration.",
+                hint="hilum recalibrate BUNDLE DATA --calibrate-per predicted-class --output NEW",
+            )
         _bundle(resolve_bundle(target), data, output or Path("evaluation"), split, classes, resamples, seed)
         return
     if target == DEFAULT or path.is_file() or (path / MANIFEST).is_file():
@@ -103,7 +109,7 @@ def evaluate(
             "--class needs DATA: a run is evaluated on its own classes.", hint="hilum evaluate RUN DATA --class NAME"
         )
     split = split or "test"
-    _run(path, split, output or path / split, leave_out or [], held_out, resamples, seed)
+    _run(path, split, output or path / split, leave_out or [], held_out, calibrate_per, resamples, seed)
 
 
 def _again(table: Path, folder: Path) -> None:
@@ -137,7 +143,14 @@ def _bundle(
 
 
 def _run(
-    run: Path, split: SplitName, folder: Path, sources: list[str], held_out: bool, resamples: int, seed: int
+    run: Path,
+    split: SplitName,
+    folder: Path,
+    sources: list[str],
+    held_out: bool,
+    calibrate_per: CalibratedPer | None,
+    resamples: int,
+    seed: int,
 ) -> None:
     steps = StepBars()
     bars = TrainingBars(steps)
@@ -154,7 +167,10 @@ def _run(
             left_out = as_json(
                 leave_sources_out(run, sources, resamples=resamples, seed=seed, step=step, observer=bars)
             )
-        report = evaluate_run(run, split, held_out=left_out, resamples=resamples, seed=seed, out=folder, step=step)
+        report = evaluate_run(
+            run, split, held_out=left_out, calibrate_per=calibrate_per, resamples=resamples, seed=seed, out=folder,
+            step=step,
+        )  # fmt: skip
     finally:
         bars.close()
         steps.close()

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from hilum.cli.app import examples, new_typer
 from hilum.cli.console import say
+from hilum.cli.inputs import CalibratePerOption
 from hilum.cli.progress import StepBars
 
 app = new_typer()
@@ -37,6 +38,7 @@ def export(
         bool,
         typer.Option("--no-training-hashes", help="Leave out the hashes by which training images are recognized."),
     ] = False,
+    calibrate_per: CalibratePerOption = None,
 ) -> None:
     """Export a run as a bundle, if PyTorch and ONNX Runtime agree on its outputs."""
     steps = StepBars()
@@ -53,6 +55,7 @@ def export(
             half_weights=half_weights,
             gate=gate_from,
             training_hashes=False if no_training_hashes else None,
+            calibrate_per=calibrate_per,
             step=Step(steps.begin),
         )
     finally:

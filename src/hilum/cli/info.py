@@ -130,12 +130,11 @@ def _training(manifest: Manifest) -> str:
 
 
 def _calibration(manifest: Manifest) -> str:
-    threshold = manifest.abstention_threshold
+    from hilum.bundle.calibration import temperature_text, threshold_text
+
     coverage = f"at {manifest.prediction_set_level} coverage" if manifest.prediction_set_quantiles else "none"
-    return (
-        f"temperature {manifest.temperature:.3f}, prediction sets {coverage}, abstains "
-        f"{'never' if threshold is None else f'below {threshold:.3f}'}"
-    )
+    temperature, abstains = (text(manifest, manifest.class_names) for text in (temperature_text, threshold_text))
+    return f"{temperature}, prediction sets {coverage}, abstains {abstains}"
 
 
 def _gate(manifest: Manifest) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from hilum.errors import ConfigError
+from hilum.types import CalibratedPer
 
 _BUNDLE = "A bundle (folder or .hilum file), a run's folder, or default: the packaged model."
 
@@ -38,6 +39,14 @@ ClassesOption = Annotated[
 ]
 ResamplesOption = Annotated[
     int, typer.Option("--resamples", min=100, help="Bootstrap resamples for the confidence intervals.")
+]
+CalibratePerOption = Annotated[
+    CalibratedPer | None,
+    typer.Option(
+        "--calibrate-per",
+        help="Fit one temperature and abstention threshold over all images, or one for each predicted class.",
+        show_default=False,
+    ),
 ]
 SplitFileOption = Annotated[
     Path | None, typer.Option("--split-file", help="A split.json, for data without a split column.")

@@ -12,9 +12,9 @@ from rich.table import Table
 from hilum.bundle.default import resolve_bundle
 from hilum.cli.app import examples, new_typer
 from hilum.cli.console import console, say, show_findings
-from hilum.cli.inputs import BundleArgument, ClassesOption, DataArgument, ResamplesOption
+from hilum.cli.inputs import BundleArgument, CalibratePerOption, ClassesOption, DataArgument, ResamplesOption
 from hilum.cli.progress import StepBars
-from hilum.format import metric_title
+from hilum.format import capital, metric_title
 from hilum.types import SplitName
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def recalibrate(
         float,
         typer.Option(min=0.5, max=0.999, help="Target accuracy on images without abstention; sets the threshold."),
     ] = 0.95,
+    per: CalibratePerOption = None,
     resamples: ResamplesOption = 1000,
 ) -> None:
     """Recalibrate a bundle on 100 or more local labeled images, without training.
@@ -57,6 +58,7 @@ def recalibrate(
             classes=classes,
             split=split,
             target_accuracy=target_accuracy,
+            per=per or "all",
             resamples=resamples,
             step=Step(steps.begin, show_findings),
         )
@@ -67,6 +69,8 @@ def recalibrate(
 
 
 def _show(result: Recalibration) -> None:
+    from hilum.bundle.calibration import temperature_text, threshold_text
+
     calibration = result.calibration
     table = Table("metric", "before", "after", title=f"{calibration.n:,} images, {calibration.groups:,} groups")
     for name in ("ece", "brier", "nll"):
@@ -75,15 +79,17 @@ def _show(result: Recalibration) -> None:
         )
     console.print(table)
     say("After: five-fold cross-validation, with whole groups per fold. Intervals: 95%.")
-    threshold = calibration.abstention_threshold
-    say(f"Temperature {calibration.temperature:.3f}.")
-    if threshold is None:
+    names = tuple(result.images)
+    say(escape(capital(temperature_text(calibration, names)) + "."))
+    if calibration.applied_threshold is None:
         say(
             f"No abstention threshold: none is shown to reach an accuracy of {calibration.target_accuracy:.0%} on "
             "these images."
         )
     else:
-        say(f"Abstains below a probability of {threshold:.3f}; target accuracy {calibration.target_accuracy:.0%}.")
+        within = "" if calibration.per == "all" else " within each predicted class"
+        abstains = escape(threshold_text(calibration, names))
+        say(f"Abstains {abstains}; target accuracy {calibration.target_accuracy:.0%}{within}.")
     for level, quantiles in calibration.quantiles.items():
         if unbounded := [n for n, q in zip(result.images, quantiles, strict=True) if q == 1]:
             say(f"Prediction sets at {float(level):.0%} always contain {escape(', '.join(unbounded))}: too few groups.")

@@ -18,8 +18,8 @@ _NAMED = 3  # how many differing files an error names
 def aligned(a: Scores, b: Scores) -> tuple[Scores, Scores]:
     """Return both in A's order of files and classes, with the same groups and sources.
 
-    Groups and sources are those of either, where only one gives them. Metrics of masks (``dice``, ``iou``, ``hd95``)
-    are kept where both have them, and become NaN elsewhere.
+    Groups and sources are those of either, where only one gives them. Metrics of masks (``dice``, ``iou``,
+    ``hd95_share``) are kept where both have them, and become NaN elsewhere.
 
     Raises:
         DataError: Files, labels, classes, groups or sources of the two differ, or a file is listed twice.
@@ -42,7 +42,7 @@ def aligned(a: Scores, b: Scores) -> tuple[Scores, Scores]:
     b = replace(
         b, files=a.files, labels=labels, class_names=a.class_names, probabilities=b.probabilities[order][:, columns],
         logits=None if b.logits is None else b.logits[order][:, columns], dice=b.dice[order], iou=b.iou[order],
-        hd95=None if b.hd95 is None else b.hd95[order], groups=groups, sources=sources,
+        hd95_share=None if b.hd95_share is None else b.hd95_share[order], groups=groups, sources=sources,
         seen=None if b.seen is None else b.seen[order],
     )  # fmt: skip
     return _restricted(replace(a, groups=groups, sources=sources), both), _restricted(b, both)
@@ -50,9 +50,9 @@ def aligned(a: Scores, b: Scores) -> tuple[Scores, Scores]:
 
 def _restricted(scores: Scores, masked: NDArray[np.bool_]) -> Scores:
     """The scores with mask metrics only where ``masked`` (N,) is true."""
-    distance = None if scores.hd95 is None else np.where(masked, scores.hd95, np.nan)
+    distance = None if scores.hd95_share is None else np.where(masked, scores.hd95_share, np.nan)
     dice, iou = (np.where(masked, values, np.nan) for values in (scores.dice, scores.iou))
-    return replace(scores, dice=dice, iou=iou, hd95=distance)
+    return replace(scores, dice=dice, iou=iou, hd95_share=distance)
 
 
 def _check_files(a: Sequence[str], b: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from hilum.config import show_value
 from hilum.evaluation.report import Provenance, Report, SplitFacts
 from hilum.format import format_interval, metric_title, number
-from hilum.metrics.table import OVERALL, OVERLAP
+from hilum.metrics.table import OVERALL, OVERLAP, WITHIN_SOURCES
 
 Add: TypeAlias = Callable[[int, str], None]
 
@@ -195,7 +195,7 @@ def _add_performance(report: Report, add: Add) -> None:
     for metric in ("balanced_accuracy", "macro_roc_auc", "dice"):
         if text := _measured(report, metric):
             add(2, f"{text[0].upper()}{text[1:]}.")
-    for metric in (*OVERALL, *OVERLAP):
+    for metric in (*OVERALL, WITHIN_SOURCES, *OVERLAP):
         if text := _measured(report, metric):
             add(37, f"{text[0].upper()}{text[1:]}.")
     if report.calibration is not None:

@@ -1,33 +1,35 @@
-"""Compare two models on the same images: DeLong's test for AUROCs, the paired bootstrap for all other metrics.
+"""Compare two models on the same images: one primary figure alone, all others adjusted for their number.
 
 Every difference is B minus A. The same resamples of groups are used for both models, so that variation they share
-cancels.
+cancels. The tests are those of hilum.metrics.paired; hilum.evaluation.decision puts the result in words.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import groupby
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from hilum.errors import DataError
+from hilum.errors import ConfigError, DataError
 from hilum.evaluation.alignment import aligned
 from hilum.evaluation.predictions import PREDICTIONS_FILE
 from hilum.evaluation.results import read_evaluation
-from hilum.format import metric_title
-from hilum.metrics.bootstrap import LEVEL, bootstrap
-from hilum.metrics.delong import DeLongTest, delong_test, holm
-from hilum.metrics.scores import FloatArray, Scores
-from hilum.metrics.table import OVERALL, OVERLAP, Key, ranking, rests_on, statistics_of
+from hilum.metrics.bootstrap import LEVEL
+from hilum.metrics.paired import RANKED, Paired, adjusted_p, paired_draws, paired_figures
+from hilum.metrics.scores import Scores
+from hilum.metrics.table import OVERALL, OVERLAP, WITHIN_SOURCES, Key, Rows, rests_on, statistics_of
 from hilum.run_folder import RunFolder
-from hilum.storage import as_json, write_json
 
-_LOWER_IS_BETTER = frozenset({"hd95"})
-_UNDEFINED = DeLongTest(*[math.nan] * 8)
+ALPHA = 1 - LEVEL
+"""Probability of naming a better model, in any figure, where two models are equally good."""
+Outcome = Literal["A", "B", "equivalent", "inconclusive"]
+
+_DEFAULTS = (WITHIN_SOURCES, "macro_roc_auc", "dice")  # the first that the images have is primary
+_LOWER_IS_BETTER = frozenset({"hd95_share"})
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,13 @@ class Difference:
         low: Lower bound of its 95% interval; NaN where fewer than two groups bear on it.
         high: Upper bound, likewise.
         n: Number of images that the metric of either model is computed from, as in hilum.metrics.table.figures_of.
-        method: ``delong`` or ``bootstrap``.
-        p: Two-sided p value of DeLong's test; None for the bootstrap.
-        p_holm: ``p`` adjusted for the number of tests of its kind: one-vs-rest AUROCs, or contrasts within sources.
-        n_positive: For an AUROC that was tested, the number of images of the class; else None.
+        groups: Number of groups that it rests on, of the class with the fewest.
+        method: Of the standard error: ``delong`` for AUROCs and means of AUROCs, else ``bootstrap``.
+        p: Two-sided p value of this figure alone; NaN where the interval is unknown.
+        p_adjusted: ``p`` adjusted for all figures but the primary one, by max-T; None for the primary figure.
+        primary: Whether this is the primary figure.
+        better: The better model, ``A`` or ``B``; None where that is not shown (see compare).
+        n_positive: For an AUROC of one class, the number of images of the class; else None.
         n_negative: Likewise, the number of images of the other classes, or of ``versus``.
     """
 
@@ -62,19 +67,45 @@ class Difference:
     low: float
     high: float
     n: int
+    groups: int
     method: str
-    p: float | None = None
-    p_holm: float | None = None
+    p: float
+    p_adjusted: float | None = None
+    primary: bool = False
+    better: str | None = None
     n_positive: int | None = None
     n_negative: int | None = None
 
     @property
-    def better(self) -> str | None:
-        """``A`` or ``B`` where the difference is significant: adjusted p below 0.05, or an interval without 0."""
-        by_interval = self.low > 0 or self.high < 0
-        if not (by_interval if self.p_holm is None else self.p_holm < 1 - LEVEL):
-            return None
+    def key(self) -> Key:
+        """The metric's key."""
+        return Key(self.metric, self.class_name, self.source, self.versus)
+
+    @property
+    def ahead(self) -> str:
+        """The model with the better value."""
         return "B" if (self.difference > 0) != (self.metric in _LOWER_IS_BETTER) else "A"
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """Two one-sided tests of the primary figure (Schuirmann 1987), in the direction in which more is better.
+
+    Attributes:
+        margin: The greatest difference that does not matter.
+        low: Lower bound of the 90% interval of B minus A.
+        high: Upper bound.
+        p: The p value of equivalence, the larger of the two below.
+        p_a_not_worse: One-sided p value of A being worse than B by the margin or more.
+        p_b_not_worse: One-sided p value of B being worse than A by the margin or more.
+    """
+
+    margin: float
+    low: float
+    high: float
+    p: float
+    p_a_not_worse: float
+    p_b_not_worse: float
 
 
 @dataclass(frozen=True)
@@ -87,7 +118,10 @@ class Comparison:
         groups: Number of groups.
         resamples: Number of bootstrap resamples.
         seed: Random seed of the bootstrap.
-        differences: One per metric.
+        outcome: The better model by the primary figure, ``equivalent`` within the margin, or ``inconclusive``; that of
+            ``unseen`` where there is one.
+        differences: One per metric, the primary one among them.
+        equivalence: Tests of equivalence; None without a margin, or where the spread is unknown.
         seen: Number of images in the training data of A and of B; None where that is not known.
         unseen: The same comparison over groups without an image in the training data of either model; None where that
             is all images, or no labeled image.
@@ -100,70 +134,163 @@ class Comparison:
     groups: int
     resamples: int
     seed: int
+    outcome: Outcome
     differences: tuple[Difference, ...]
+    equivalence: Equivalence | None = None
     seen: tuple[int | None, int | None] = (None, None)
     unseen: Comparison | None = None
     labeled: int = 0
     with_masks: int = 0
 
     @property
+    def primary(self) -> Difference:
+        """The primary figure."""
+        return next(difference for difference in self.differences if difference.primary)
+
+    @property
     def headline(self) -> tuple[Difference, ...]:
-        """The differences to show first: metrics over all images, and every AUROC that was tested."""
-        plain = {Key(metric) for metric in (*OVERALL, *OVERLAP)}
-        return tuple(d for d in self.differences if d.p is not None or _key(d) in plain)
+        """The differences to show first: the primary one, metrics over all images, AUROCs of a class or in a source."""
+        plain = {Key(metric) for metric in (*OVERALL, WITHIN_SOURCES, *OVERLAP)}
+        shown = [d for d in self.differences if not d.primary and (d.key in plain or _is_tested_auroc(d.key))]
+        return (self.primary, *shown)
 
 
-def compare(a: Scores, b: Scores, *, resamples: int = 1000, seed: int = 0) -> Comparison:
+def compare(
+    a: Scores,
+    b: Scores,
+    *,
+    primary: str | None = None,
+    margin: float | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Comparison:
     """Compare two models on the same images, matched by file name; order, and the order of classes, may differ.
 
-    The one-vs-rest AUROC of each class, and the AUROC of each pair of classes within a source that has both, get
-    DeLong's test (hilum.metrics.delong), with p values adjusted by Holm's method. Every other metric of
-    hilum.metrics.table gets the paired bootstrap. Dice, IoU and the Hausdorff distance are compared over the images
-    where both models have them. Groups and sources are those of either table, where only one gives them.
+    One primary figure decides, at a p value of at most 0.05: by default hilum.metrics.table.WITHIN_SOURCES, or the
+    macro AUROC where no source has two classes with enough groups, or the Dice without labels. All other figures get p
+    values adjusted for their number (hilum.metrics.paired.adjusted_p), and a model is called better in them only where
+    the primary figure shows a difference, too (tests in a fixed order: Maurer, Hothorn & Lehmacher 1995). So the
+    probability of calling one of two equally good models better in any figure is at most 0.05.
+
+    Dice, IoU and the Hausdorff distance are compared over the images where both models have them. Groups and sources
+    are those of either table, where only one gives them.
 
     Args:
         a: Scores of model A.
         b: Scores of model B.
+        primary: The figure that decides: a metric, such as ``accuracy`` or ``recall:COVID``; see figure_id.
+        margin: The greatest difference of the primary figure that does not matter, above 0; None tests no equivalence.
         resamples: Number of bootstrap resamples.
         seed: Random seed of the bootstrap.
 
     Raises:
-        DataError: Files, labels, classes, groups or sources of the two differ, or a file is listed twice.
-        ConfigError: ``resamples`` is below 2.
+        DataError: Files, labels, classes, groups or sources of the two differ, a file is listed twice, or there is
+            neither a label nor a mask.
+        ConfigError: ``resamples`` is below 2, ``margin`` is not above 0, or the images do not have the primary figure.
     """
+    if margin is not None and not margin > 0:
+        raise ConfigError(f"Expected a margin above 0, got {margin}.")
+    if resamples < 2:
+        raise ConfigError(f"Expected at least 2 resamples, got {resamples}.", hint="The default is 1000.")
     a, b = aligned(a, b)
-    whole = _compared(a, b, resamples, seed)
+    seen = tuple(None if own.seen is None else int(np.count_nonzero(own.seen)) for own in (a, b))
+    whole = replace(_compared(a, b, primary, margin, resamples, seed), seen=(seen[0], seen[1]))
     rows = a.unseen & b.unseen
-    if rows.all() or not (rows & a.labeled).any():
+    if rows.all():
         return whole
-    return replace(whole, unseen=_compared(a.subset(rows), b.subset(rows), resamples, seed))
+    # A model that was trained on some of the images is not judged by them.
+    whole = replace(
+        whole, outcome="inconclusive", differences=tuple(replace(d, better=None) for d in whole.differences)
+    )
+    if not (rows & a.labeled).any():
+        return whole
+    unseen = _compared(a.subset(rows), b.subset(rows), primary, margin, resamples, seed)
+    return replace(whole, unseen=unseen, outcome=unseen.outcome)
 
 
-def _compared(a: Scores, b: Scores, resamples: int, seed: int) -> Comparison:
+def _compared(a: Scores, b: Scores, primary: str | None, margin: float | None, resamples: int, seed: int) -> Comparison:
     """The comparison over all images of two aligned tables."""
-    of_b = rests_on(b)
-    keys = [key for key in rests_on(a) if key in of_b]
-    tested = [key for key in keys if key.metric == "roc_auc" and (key.versus is None or key.source is not None)]
-    found = dict(_bootstrapped(a, b, [key for key in keys if key not in tested], resamples, seed))
-    found.update(_tested(a, b, [key for key in tested if key.versus is None]))
-    found.update(_tested(a, b, [key for key in tested if key.versus is not None]))
-    differences = tuple(found[key] for key in keys)
-    seen = (_seen(a), _seen(b))
+    rows_a, rows_b = rests_on(a), rests_on(b)
+    rows = {key: rows_a[key] | rows_b[key] for key in rows_a if key in rows_b}
+    chosen = _primary(rows, primary)
+    alone = np.ones((1, len(a.files)))
+    values = [statistics(alone) for statistics in (statistics_of(a), statistics_of(b))]
+    draws = paired_draws(a, b, resamples, seed)
+    paired = paired_figures(a, b, {key: float(values[1][key][0] - values[0][key][0]) for key in rows}, draws)
+    adjusted = adjusted_p({key: own for key, own in paired.items() if key != chosen}, draws, seed)
+    shown = paired[chosen].p() <= ALPHA
+    differences = []
+    for key, own in paired.items():
+        p, (low, high), sides = own.p(), own.interval(), _sides(a, key, rows[key])
+        found = Difference(
+            *key, a=float(values[0][key][0]), b=float(values[1][key][0]), difference=own.difference, low=low, high=high,
+            n=int(rows[key].sum()), groups=own.groups, method="delong" if key.metric in RANKED else "bootstrap", p=p,
+            p_adjusted=adjusted.get(key), primary=key == chosen, n_positive=sides[0], n_negative=sides[1],
+        )  # fmt: skip
+        judged = adjusted.get(key, p)
+        differences.append(replace(found, better=found.ahead if shown and judged <= ALPHA else None))
+    equivalence = None if margin is None else _equivalence(paired[chosen], chosen, margin)
     return Comparison(
         split=a.split,
         images=len(a.files),
         groups=int(a.clusters().max()) + 1,
         resamples=resamples,
         seed=seed,
-        differences=differences,
-        seen=seen,
+        outcome=_outcome(next(d for d in differences if d.primary), equivalence),
+        differences=tuple(differences),
+        equivalence=equivalence,
         labeled=int(a.labeled.sum()),
         with_masks=int((a.masked & b.masked).sum()),
     )
 
 
-def _seen(scores: Scores) -> int | None:
-    return None if scores.seen is None else int(np.count_nonzero(scores.seen))
+def figure_id(key: Key) -> str:
+    """Return the name of a figure for ``--primary``: ``recall:COVID``, ``roc_auc:COVID:Normal@hospital-1``."""
+    words = ":".join(filter(None, (key.metric, key.class_name, key.versus)))
+    return words if key.source is None else f"{words}@{key.source}"
+
+
+def _primary(rows: Mapping[Key, Rows], name: str | None) -> Key:
+    if not rows:
+        raise DataError("There is nothing to compare: no image has a label, or lung mask metrics of both models.")
+    names = {figure_id(key): key for key in rows}
+    if name is None:
+        return next(names[default] for default in _DEFAULTS if default in names)
+    if name not in names:
+        raise ConfigError(
+            f"These images do not have the primary figure '{name}'.",
+            hint=f"Over all images: {', '.join(n for n in names if ':' not in n and '@' not in n)}. Of one class: "
+            "recall:CLASS; in one source: accuracy@SOURCE.",
+        )
+    return names[name]
+
+
+def _equivalence(paired: Paired, key: Key, margin: float) -> Equivalence | None:
+    if not paired.known or (paired.constant and math.isinf(paired.span)):
+        return None
+    low, high = paired.interval(1 - 2 * ALPHA)
+    above, below = paired.p_above(-margin), paired.p_below(margin)
+    not_worse = (above, below) if key.metric in _LOWER_IS_BETTER else (below, above)
+    return Equivalence(margin, low, high, max(not_worse), *not_worse)
+
+
+def _outcome(primary: Difference, equivalence: Equivalence | None) -> Outcome:
+    if primary.better is not None:
+        return "B" if primary.better == "B" else "A"
+    return "equivalent" if equivalence is not None and equivalence.p <= ALPHA else "inconclusive"
+
+
+def _sides(scores: Scores, key: Key, rows: Rows) -> tuple[int | None, int | None]:
+    """The images of the class and of the rest, for an AUROC of one class."""
+    if key.metric != "roc_auc":
+        return None, None
+    among = scores.labels[scores.labeled if key.versus is None else rows]
+    own = int(np.count_nonzero(among == scores.class_names.index(str(key.class_name))))
+    return own, among.size - own
+
+
+def _is_tested_auroc(key: Key) -> bool:
+    return key.metric == "roc_auc" and (key.versus is None or key.source is not None)
 
 
 def open_scores(path: Path, split: str = "test") -> Scores:
@@ -186,139 +313,3 @@ def open_scores(path: Path, split: str = "test") -> Scores:
         f"No {PREDICTIONS_FILE} found for '{path}', neither there nor in its folder {split}.",
         hint=f"Write it with: hilum evaluate {path} --split {split}",
     )
-
-
-def write_comparison(comparison: Comparison, path: Path, *, names: tuple[str, str]) -> None:
-    """Write all differences as JSON; an undefined number is null.
-
-    Args:
-        comparison: The comparison.
-        path: The file.
-        names: Names of A and B.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
-    write_json(path, as_json({"a": names[0], "b": names[1], "verdict": verdict(comparison), **asdict(comparison)}))
-
-
-def verdict(comparison: Comparison) -> str:
-    """Return the comparison in one sentence: which model is better in what, each with its n, or that neither is.
-
-    Where a model was trained on some of the images, the sentence is about those that neither has seen.
-    """
-    if any(comparison.seen):
-        if comparison.unseen is None:
-            return "No verdict: a model was trained on these images, and no labeled image is unseen by both."
-        return f"Images unseen by both: {verdict(comparison.unseen)}"
-    better = {model: [d for d in comparison.headline if d.better == model] for model in "AB"}
-    on = f"on {counts_of(comparison)}"
-    if not better["A"] and not better["B"]:
-        return f"No significant difference between A and B {on}."
-    parts = [f"{model} is better in {_with_n(found)}" for model, found in better.items() if found]
-    rest = len(comparison.headline) - len(better["A"]) - len(better["B"])
-    tail = f"; no significant difference in the other {rest} metrics" if rest else ""
-    return f"{', and '.join(parts)}, {on}{tail}."
-
-
-def _with_n(differences: Sequence[Difference]) -> str:
-    """The metrics in words, each with its n; neighbors of equal n share it."""
-    texts = []
-    for n, group in groupby(differences, key=n_of):
-        names = [figure_name(difference) for difference in group]
-        texts.append(f"{_listed(names)} (n = {n}{' each' if len(names) > 1 else ''})")
-    return "; ".join(texts)
-
-
-def counts_of(comparison: Comparison) -> str:
-    """Return ``150 images in 75 groups, 143 labeled, 70 with lung masks``."""
-    return (
-        f"{comparison.images:,} images in {comparison.groups:,} groups, {comparison.labeled:,} labeled, "
-        f"{comparison.with_masks:,} with lung masks"
-    )
-
-
-def n_of(difference: Difference) -> str:
-    """Return the images that a metric is computed from: ``143``, or ``50 / 93`` of an AUROC's two sides."""
-    if difference.n_positive is None or difference.n_negative is None:
-        return f"{difference.n:,}"
-    return f"{difference.n_positive:,} / {difference.n_negative:,}"
-
-
-def seen_sentences(comparison: Comparison) -> tuple[str, ...]:
-    """Return how many of the images are in the training data of A and of B, where that is known."""
-    total = comparison.images
-    return tuple(
-        f"{seen:,} of {total:,} images are in {name}'s training data."
-        for name, seen in zip("AB", comparison.seen, strict=True)
-        if seen is not None
-    )
-
-
-def figure_name(difference: Difference) -> str:
-    """Return a metric in words: ``AUROC of COVID against Normal within hospital-1``."""
-    words = metric_title(difference.metric)
-    if difference.class_name is not None:
-        words += f" of {difference.class_name}"
-    if difference.versus is not None:
-        words += f" against {difference.versus}"
-    return words if difference.source is None else f"{words} within {difference.source}"
-
-
-def _bootstrapped(a: Scores, b: Scores, keys: Sequence[Key], resamples: int, seed: int) -> list[tuple[Key, Difference]]:
-    of_a, of_b = statistics_of(a), statistics_of(b)
-    rows_a, rows_b = rests_on(a), rests_on(b)
-    alone = np.ones((1, len(a.files)))
-    value_a, value_b = of_a(alone), of_b(alone)
-
-    def halfway(weights: FloatArray) -> dict[Key, FloatArray]:
-        # bootstrap takes a figure of 0 or 1 without spread for a share; differences of 0 are moved to 0.5.
-        drawn_a, drawn_b = of_a(weights), of_b(weights)
-        return {key: (1 + (drawn_b[key] - drawn_a[key])) / 2 for key in keys}
-
-    rows = {key: rows_a[key] | rows_b[key] for key in keys}
-    within = {key: (-0.5, 1.5) if key.metric == "mcc" else (0.0, 1.0) for key in keys if key.metric != "hd95"}
-    intervals = bootstrap(halfway, rows, a.clusters(), strata=a.labels, bounds=within, resamples=resamples, seed=seed)
-    return [
-        (key, Difference(
-            *key, a=float(value_a[key][0]), b=float(value_b[key][0]),
-            difference=float(value_b[key][0] - value_a[key][0]),
-            low=2 * intervals[key].low - 1, high=2 * intervals[key].high - 1, n=intervals[key].n, method="bootstrap",
-        ))
-        for key in keys
-    ]  # fmt: skip
-
-
-def _tested(a: Scores, b: Scores, keys: Sequence[Key]) -> list[tuple[Key, Difference]]:
-    """DeLong's test of each AUROC, adjusted for their number; NaN where all images are positive or all negative."""
-    rows_of, clusters = rests_on(a), a.clusters()
-    results: list[DeLongTest] = []
-    sides: list[tuple[int, int]] = []
-    for key in keys:
-        rows = a.labeled if key.versus is None else rows_of[key]
-        positive = a.labels[rows] == a.class_names.index(str(key.class_name))
-        sides.append((int(positive.sum()), int((~positive).sum())))
-        if positive.all() or not positive.any():
-            results.append(_UNDEFINED)
-        else:
-            results.append(delong_test(positive, ranking(a, key, rows), ranking(b, key, rows), clusters[rows]))
-    adjusted = holm([test.p for test in results])
-    return [
-        (
-            key,
-            Difference(
-                *key, a=test.auc_a, b=test.auc_b, difference=test.difference, low=test.low, high=test.high,
-                n=int(rows_of[key].sum()), method="delong", p=test.p, p_holm=p_holm,
-                n_positive=side[0], n_negative=side[1],
-            ),
-        )
-        for key, test, p_holm, side in zip(keys, results, adjusted, sides, strict=True)
-    ]  # fmt: skip
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _key(difference: Difference) -> Key:
-    return Key(difference.metric, difference.class_name, difference.source, difference.versus)

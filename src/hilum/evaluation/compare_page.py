@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hilum.document import write_document
-from hilum.evaluation.compare import Comparison, Difference, counts_of, figure_name, n_of, seen_sentences, verdict
-from hilum.format import p_value
+from hilum.evaluation.compare import ALPHA, Comparison, Difference
+from hilum.evaluation.decision import counts_of, figure_name, n_of, others, p_of, seen_sentences, verdict
 from hilum.storage import as_json
 
+_ENDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # of an axis around 0
+_SHOWN = 0.75  # share of the rows whose intervals an axis holds; the others are cut off, with an arrow
 _SECTIONS = {"headline": "Main metrics", "classes": "By class", "sources": "By source and pair of classes"}
 
 
@@ -36,7 +39,7 @@ def write_comparison_page(comparison: Comparison, path: Path, *, names: tuple[st
                 anchor = key if number == len(parts) - 1 else f"unseen-{key}"
                 sections[anchor] = title if len(parts) == 1 else f"{title}: {which.lower()}"
                 table = {"anchor": anchor, "title": sections[anchor], "counts": counts_of(part), "rows": rows}
-                tables.append({**table, "end": max((row["end"] for row in rows if not row["pixels"]), default=1)})
+                tables.append({**table, "end": _axis_end(_chosen(part, key))})
     sections["method"] = "Methods"
     context = {
         "kind": "Comparison",
@@ -46,10 +49,12 @@ def write_comparison_page(comparison: Comparison, path: Path, *, names: tuple[st
         "counts": counts_of(comparison),
         "seen": seen_sentences(comparison),
         "verdict": verdict(comparison),
+        "others": others(comparison),
         "sections": sections,
         "tables": tables,
         "resamples": comparison.resamples,
         "seed": comparison.seed,
+        "alpha": f"{ALPHA:.2f}",
     }
     write_document(path, "comparison.html.j2", context)
 
@@ -65,28 +70,26 @@ def _chosen(part: Comparison, section: str) -> list[Difference]:
     }[section]
 
 
+def _axis_end(differences: Sequence[Difference]) -> float:
+    """The end of an axis around 0 that holds most intervals, so that a few wide ones do not squash the others."""
+    reaches = sorted(max(abs(d.low), abs(d.high)) for d in differences if not math.isnan(d.low))
+    if not reaches:
+        return _ENDS[-1]
+    reach = reaches[math.ceil(_SHOWN * len(reaches)) - 1]
+    return next((end for end in _ENDS if reach <= end), _ENDS[-1])
+
+
 def _row(difference: Difference) -> dict[str, Any]:
-    """A row of the table; ``end`` is where an axis around 0 must end, in pixels for distances, to show its bar."""
+    """A row of the table."""
     name = figure_name(difference)
     estimate = {"value": difference.difference, "low": difference.low, "high": difference.high, "n": difference.n}
-    known = [abs(bound) for bound in (difference.low, difference.high, difference.difference) if not math.isnan(bound)]
-    pixels = difference.metric == "hd95"
-    farthest = max(known, default=0.0)
     return {
         "name": name[:1].upper() + name[1:],
         "n": n_of(difference),
         "a": difference.a,
         "b": difference.b,
         "estimate": as_json(estimate),
-        "pixels": pixels,
-        "end": max(1, math.ceil(farthest)) if pixels else max(0.1, math.ceil(10 * farthest) / 10),
         "better": difference.better,
-        "p": _p(difference.p),
-        "p_holm": _p(difference.p_holm),
+        "primary": difference.primary,
+        "p": p_of(difference),
     }
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return ""
-    return "–" if math.isnan(value) else p_value(value).removeprefix("p ").removeprefix("= ")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hilum.bundle.training_hashes import Extent
+from hilum.format import format_interval, number
+from hilum.metrics.calibration_within import CalibrationWithin, PartCalibration
 from hilum.metrics.scores import Scores
 
 FEW_IMAGES = 30
@@ -28,6 +30,7 @@ def limits_of(
     same_sources: bool = False,
     calibrated: bool = True,
     training_images: Extent | None = "all",
+    within: CalibrationWithin | None = None,
 ) -> tuple[str, ...]:
     """Return the limitations, the most serious first: confounding of class and source, small classes, missing data.
 
@@ -37,6 +40,7 @@ def limits_of(
         calibrated: Whether a temperature was fitted.
         training_images: Whether hashes of all, a part or none of the model's training images are known; None for a
             model of which nothing is known.
+        within: Calibration by source and predicted class; None where it was not measured.
     """
     sentences = [_TRAINING_IMAGES[training_images]] if training_images in _TRAINING_IMAGES else []
     sentences += sorted(_confounding(scores), key=lambda sentence: not sentence.startswith("No source"))
@@ -45,6 +49,7 @@ def limits_of(
             "These images come from sources that the model was trained on. Performance at another hospital is likely "
             "to be lower; these data cannot tell by how much."
         )
+    sentences += [] if within is None else _unlike_the_average(within.parts)
     sentences += [*_small_classes(scores), *_groups(scores), *_masks(scores)]
     if not calibrated:
         sentences.append(
@@ -92,6 +97,26 @@ def _apart(first: str, second: str, of_a: NDArray[np.str_], of_b: NDArray[np.str
                 f"{alone:.0%} of the {name} images come from sources without {other_name}: use their AUROC within a "
                 "source."
             )
+
+
+def _unlike_the_average(parts: Sequence[PartCalibration]) -> Iterator[str]:
+    """Name the parts whose calibration, or whose accuracy above the threshold, differs from that of all images."""
+    openings = {
+        "in_the_large": "Calibration is not the same in all parts of the data: mean confidence less accuracy is",
+        "accuracy": "The abstention threshold does not give the same accuracy in all parts of the data: it is",
+    }
+    whole = next(part for part in parts if part.kind == "all")
+    for figure, opening in openings.items():
+        signed = figure == "in_the_large"
+        unlike = [
+            f"{format_interval(getattr(part, figure), signed=signed, with_n=True)} "
+            + (f"within the source {part.name}" if part.kind == "source" else f"where {part.name} is predicted")
+            for part in parts
+            if figure in part.differs
+        ]
+        if unlike:
+            overall = number(getattr(whole, figure).value, signed=signed)
+            yield f"{opening} {overall} over all images, but {'; '.join(unlike)}."
 
 
 def _small_classes(scores: Scores) -> Iterator[str]:

@@ -14,7 +14,7 @@ from hilum.errors import DataError
 from hilum.metrics.scores import FloatArray, none_if_nan
 from hilum.storage import csv_text, write_csv
 
-MEASURES = ("hit", "dice", "iou", "energy", "inside_lung")
+MEASURES = ("hit", "energy", "iou_area", "dice", "iou", "inside_lung")
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class LocalizationRow:
     iou: float
     energy: float
     inside_lung: float
+    iou_area: float = math.nan  # absent from the files of earlier versions
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class LocalizationTable:
 
 
 def _row(cells: dict[str, str]) -> LocalizationRow:
-    hit, dice, iou, energy, inside_lung = (float(cells[name] or math.nan) for name in MEASURES)
     file, group, label, kind, method = (csv_text(cells[name]) for name in ("file", "group", "label", "kind", "method"))
-    return LocalizationRow(file, group, label, kind, method, hit, dice, iou, energy, inside_lung)
+    own = {name: cells.get(name, "") if name == "iou_area" else cells[name] for name in MEASURES}
+    return LocalizationRow(
+        file, group, label, kind, method, **{name: float(own[name] or math.nan) for name in MEASURES}
+    )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hilum.backends.base import Backend, BackendOutput
 from hilum.bundle.calibration import Calibration
-from hilum.bundle.prediction_sets import softmax
+from hilum.bundle.prediction_sets import Temperature, softmax
 from hilum.bundle.training_hashes import KnownImages
 from hilum.config import PreprocessSpec
 from hilum.data.cache import Cache, cache_folder, open_cache
@@ -62,9 +62,9 @@ class Subject:
     known: KnownImages = field(default_factory=KnownImages)
 
     @property
-    def temperature(self) -> float:
+    def temperature(self) -> Temperature:
         """The divisor of the logits before softmax."""
-        return 1.0 if self.calibration is None else self.calibration.temperature
+        return 1.0 if self.calibration is None else self.calibration.applied_temperature
 
 
 def score(
@@ -195,7 +195,7 @@ def score_records(
     spec: PreprocessSpec,
     *,
     split: str,
-    temperature: float = 1.0,
+    temperature: Temperature = 1.0,
     mask_threshold: float = 0.5,
     keep_lungs: bool = False,
     distances: bool = True,
@@ -212,7 +212,7 @@ def score_records(
         class_names: K names, in the order of the logits.
         spec: The preprocessing.
         split: Name of the split.
-        temperature: Divisor of the logits before softmax.
+        temperature: Divisor of the logits before softmax, see hilum.bundle.prediction_sets.softmax.
         mask_threshold: A pixel is lung where its probability is above this.
         keep_lungs: Whether to keep the masks, N x S x S bytes.
         distances: Whether to measure Hausdorff distances, which needs MONAI.
@@ -224,7 +224,7 @@ def score_records(
     """
     labels = labels_of(records, class_names)
     logits: list[FloatArray] = []
-    overlap = np.full((3, len(records)), np.nan)  # dice, iou, hd95
+    overlap = np.full((3, len(records)), np.nan)  # dice, iou, hd95_share
     lungs = np.zeros((len(records), spec.size, spec.size), np.bool_) if keep_lungs else None
     for rows, output in run_batches(backend, cache.images, spec, batch_size, progress):
         logits.append(output.classification.astype(np.float64))
@@ -247,7 +247,7 @@ def score_records(
         iou=overlap[1],
         split=split,
         logits=all_logits,
-        hd95=overlap[2] if distances else None,
+        hd95_share=overlap[2] if distances else None,
     )
     return Scored(scores, lungs)
 
@@ -255,7 +255,7 @@ def score_records(
 def _overlap(predicted: NDArray[np.bool_], reference: NDArray[np.bool_], distances: bool) -> FloatArray:
     """Dice, IoU and Hausdorff distance (3, m) of m mask pairs; the last row is NaN without ``distances``."""
     dice, iou = dice_and_iou(predicted, reference)
-    return np.stack([dice, iou, hausdorff_95(predicted, reference) if distances else np.full(len(dice), np.nan)])
+    return np.stack([dice, iou, hausdorff_share(predicted, reference) if distances else np.full(len(dice), np.nan)])
 
 
 def run_batches(
@@ -273,17 +273,19 @@ def run_batches(
             progress(rows.stop, len(images))
 
 
-def hausdorff_95(predicted: NDArray[np.bool_], reference: NDArray[np.bool_]) -> FloatArray:
-    """Return the 95th percentile of the symmetric Hausdorff distance (Huttenlocher et al. 1993), by MONAI.
+def hausdorff_share(predicted: NDArray[np.bool_], reference: NDArray[np.bool_]) -> FloatArray:
+    """Return the 95% Hausdorff distance as a share of the height of the reference lungs, so that sizes do not matter.
 
-    Two empty masks have distance 0; where one is empty, the distance is the diagonal of the square.
+    The 95th percentile of the symmetric surface distance (Huttenlocher et al. 1993, by MONAI), in pixels, is divided
+    by the number of rows from the first to the last of the reference mask. Two empty masks have distance 0. Where one
+    is empty, the distance is the diagonal of the square; an empty reference is as high as the square.
 
     Args:
         predicted: (N, S, S) bool.
         reference: (N, S, S) bool.
 
     Returns:
-        (N,) float64, pixels of the square.
+        (N,) float64, at least 0, without a unit.
     """
     import torch
     from monai.metrics.hausdorff_distance import compute_hausdorff_distance
@@ -297,4 +299,6 @@ def hausdorff_95(predicted: NDArray[np.bool_], reference: NDArray[np.bool_]) -> 
             warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
             measured = compute_hausdorff_distance(first, second, include_background=True, percentile=95)
         distances[both] = measured[:, 0].numpy()
-    return distances
+    lines = np.asarray(reference.any(axis=2))  # (N, S, S) -> (N, S), whether a row of pixels has lung
+    heights = lines.shape[1] - lines.argmax(axis=1) - lines[:, ::-1].argmax(axis=1)  # S where there is none
+    return np.asarray(distances / heights, np.float64)

@@ -8,15 +8,18 @@ from typing import Any
 
 from hilum.config import PRESETS, list_settings, show_value
 from hilum.document import data_uri, write_document
+from hilum.evaluation.calibration_page import calibration_groups, difference_end
 from hilum.evaluation.failure_images import FailureImages
+from hilum.evaluation.localization_table import MEASURES
 from hilum.evaluation.plots.probabilities import diagram_bins
 from hilum.evaluation.report import Figure, Report
 from hilum.format import metric_title, split_title
+from hilum.metrics.table import WITHIN_SOURCES
 
 PAGE_FILE = "report.html"
 CLAIM_PAGE = "claim.html"
 
-_OVERALL = ("balanced_accuracy", "accuracy", "macro_roc_auc", "macro_f1", "mcc", "dice")
+_OVERALL = ("balanced_accuracy", "accuracy", "macro_roc_auc", WITHIN_SOURCES, "macro_f1", "mcc", "dice")
 _DEFAULT_PRESET = next(iter(PRESETS))
 _CURVES = {
     "training_loss": "Loss by epoch, training and validation",
@@ -81,11 +84,16 @@ def page_context(
         "overlap": report.overlap_sentence,
         "headline": _headline(report),
         "others": _others(report),
+        "macro_notes": _macro_notes(report),
         "columns_of": [(metric_title(metric, first=True), start) for metric, _, start in _COLUMNS],
         "chance": 1 / max(1, len(report.class_names)),
-        "hd95_end": _round_up(max((f.high or f.value or 0 for f in report.figures if f.metric == "hd95"), default=0)),
+        "distance_end": _round_up(
+            max((f.high or f.value or 0 for f in report.figures if f.metric == "hd95_share"), default=0)
+        ),
         "conformal": [_prediction_sets(result) for result in content["conformal"]],
         "always": _always_in_a_set(content["conformal"]),
+        "calibration_groups": calibration_groups(content["calibration_within"]),
+        "difference_end": difference_end(content["calibration_within"]),
         "ece_end": _ece_end(content["calibration"]),
         "failures": [{**failure, **_drawings(images.get(failure["file"]))} for failure in content["failures"]],
         "failures_drawn": bool(images),
@@ -128,7 +136,8 @@ def _headline(report: Report) -> dict[str, Any] | None:
     """Balanced accuracy, which does not follow the most frequent class; the mean Dice where there is no label."""
     classes = len(report.class_names)
     if (figure := report.figure("balanced_accuracy")) is not None and figure.value is not None:
-        note = f"Mean recall of {classes} classes. Chance is {1 / classes:.3f} (dashed)."
+        averaged = f"{classes - len(figure.left_out)} of {classes}" if figure.left_out else f"{classes}"
+        note = f"Mean recall of {averaged} classes. Chance is {1 / classes:.3f} (dashed)."
         return {
             "name": metric_title("balanced_accuracy", first=True),
             "figure": figure.model_dump(),
@@ -145,7 +154,7 @@ def _others(report: Report) -> list[dict[str, Any]]:
     head = _headline(report)
     found = [(metric_title(metric, first=True), report.figure(metric)) for metric in _OVERALL]
     return [
-        {"name": name, "figure": figure.model_dump()}
+        {"name": name, "figure": figure.model_dump(), "note": figure.note}
         for name, figure in found
         if figure is not None and head is not None and name != head["name"]
     ]
@@ -175,6 +184,15 @@ def _class_rows(report: Report) -> list[dict[str, Any]]:
         figure = report.figure("recall", name)
         row["n"] = None if figure is None else figure.n
     return [*rows, {"name": "All classes", "total": True, "cells": overall, "n": report.split.labeled}]
+
+
+def _macro_notes(report: Report) -> list[str]:
+    """Name the macro averages that leave classes out or count them as 0, by what they do."""
+    notes: dict[str, list[str]] = {}
+    for figure in report.figures:
+        if figure.source is None and figure.note:
+            notes.setdefault(figure.note, []).append(metric_title(figure.metric))
+    return [f"{', '.join(names)}: {note}." for note, names in notes.items()]
 
 
 def _source_rows(report: Report) -> list[dict[str, Any]]:
@@ -216,7 +234,7 @@ def _overlap_rows(report: Report) -> list[dict[str, Any]]:
     rows = []
     for class_name, source in sorted(places, key=lambda key: (key[1] is not None, key[0] is not None)):
         name = class_name or (f"within {source}" if source is not None else "All images")
-        found = {metric: _dump(report.figure(metric, class_name, source)) for metric in ("dice", "iou", "hd95")}
+        found = {metric: _dump(report.figure(metric, class_name, source)) for metric in ("dice", "iou", "hd95_share")}
         rows.append({"name": name, **found})
     return rows
 
@@ -263,15 +281,27 @@ def _localization(content: Mapping[str, Any] | None) -> dict[str, Any] | None:
             for kind, rows in kinds.items()
         ],
         "identical": _identical(content["differences"]),
-        "differences": [{**row, "name": metric_title(row["measure"], first=True)} for row in content["differences"]],
+        "differences": _differences(content),
     }
+
+
+def _differences(content: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The differences ``shown``, those of the headline in the measures without a threshold, and the ``folded`` rest."""
+    parts: dict[str, list[dict[str, Any]]] = {"shown": [], "folded": []}
+    headline = content.get("headline")  # absent from the files of earlier versions
+    for row in content["differences"]:
+        shown = headline is None or (row["method"] == headline and row["measure"] in ("hit", "energy", "iou_area"))
+        parts["shown" if shown else "folded"].append({**row, "name": metric_title(row["measure"], first=True)})
+    return {key: sorted(rows, key=lambda row: MEASURES.index(row["measure"])) for key, rows in parts.items()}
 
 
 def _identical(differences: list[dict[str, Any]]) -> list[str]:
     """The methods whose map equals the evidence on every image, as Grad-CAM's does for a linear classifier."""
-    others = dict.fromkeys(row["against"] for row in differences)
-    values = {name: [row["difference"] for row in differences if row["against"] == name] for name in others}
-    return [name for name, own in values.items() if all(v["value"] == v["low"] == 0 for v in own)]
+    pairs = dict.fromkeys((row["method"], row["against"]) for row in differences)
+    values = {
+        pair: [row["difference"] for row in differences if (row["method"], row["against"]) == pair] for pair in pairs
+    }
+    return [pair[1] for pair, own in values.items() if all(v["value"] == v["low"] == 0 for v in own)]
 
 
 def _settings(report: Report) -> list[dict[str, Any]]:
@@ -325,9 +355,9 @@ def _dump(figure: Figure | None) -> dict[str, Any] | None:
     return None if figure is None else figure.model_dump()
 
 
-def _round_up(value: float) -> int:
-    """The end of an axis: the next 1, 2 or 5 times a power of ten."""
-    step = 1
+def _round_up(value: float) -> float:
+    """The end of an axis: the next 1, 2 or 5 times a power of ten, at least 0.1."""
+    step = 0.1
     while True:
         for factor in (1, 2, 5):
             if value <= factor * step:

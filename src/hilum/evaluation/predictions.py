@@ -17,7 +17,7 @@ from hilum.storage import csv_text, write_csv
 PREDICTIONS_FILE = "predictions.csv"
 
 _FACTS = ("file", "label", "predicted_label", "group", "source")
-_OVERLAP = ("dice", "iou", "hd95")
+_OVERLAP = ("dice", "iou", "hd95_share")
 _SEEN = "in_training_data"
 _PROBABILITY, _LOGIT = "prob_", "logit_"
 
@@ -25,16 +25,16 @@ _PROBABILITY, _LOGIT = "prob_", "logit_"
 def write_predictions(scores: Scores, path: Path) -> None:
     """Write one row per image; unknown values are empty cells.
 
-    The columns are ``file, label, predicted_label, group, source, prob_<class>..., logit_<class>..., dice, iou, hd95,
-    in_training_data``. ``label`` is the truth, ``predicted_label`` the class of the highest probability. ``logit_``
-    columns exist where logits are known, ``hd95`` where it was measured, ``in_training_data`` (1 or 0) where the
-    model's training images are known. Numbers are written so that they read back bit for bit.
+    The columns are ``file, label, predicted_label, group, source, prob_<class>..., logit_<class>..., dice, iou,
+    hd95_share, in_training_data``. ``label`` is the truth, ``predicted_label`` the class of the highest probability.
+    ``logit_`` columns exist where logits are known, ``hd95_share`` where it was measured, ``in_training_data`` (1 or 0)
+    where the model's training images are known. Numbers are written so that they read back bit for bit.
 
     Raises:
         OutputError: The file cannot be written.
     """
     logits = np.zeros((len(scores.files), 0)) if scores.logits is None else scores.logits
-    overlap = [scores.dice, scores.iou] + ([] if scores.hd95 is None else [scores.hd95])
+    overlap = [scores.dice, scores.iou] + ([] if scores.hd95_share is None else [scores.hd95_share])
     header = [*_FACTS, *(_PROBABILITY + name for name in scores.class_names)]
     header += [_LOGIT + name for name in scores.class_names[: logits.shape[1]]] + [*_OVERLAP[: len(overlap)]]
     seen = [[int(flag)] for flag in scores.seen.tolist()] if scores.seen is not None else [[]] * len(scores.files)
@@ -71,7 +71,7 @@ def read_predictions(path: Path, split: str) -> Scores:
         raise DataError(
             f"'{path}' needs the columns file, label and prob_<class>..., each once; it has {', '.join(header)}.",
             hint="Name the predictions.csv that `hilum evaluate` wrote. Optional columns: group, source, "
-            "logit_<class>..., dice, iou, hd95.",
+            "logit_<class>..., dice, iou, hd95_share.",
         )
     _check_rows(rows, header, {*class_names, ""}, place["label"], path)
 
@@ -101,7 +101,7 @@ def read_predictions(path: Path, split: str) -> Scores:
         iou=overlap[:, 1],
         split=split,
         logits=numbers([_LOGIT + name for name in class_names]) if has_logits else None,
-        hd95=overlap[:, 2] if "hd95" in place else None,
+        hd95_share=overlap[:, 2] if "hd95_share" in place else None,
         seen=_flags(texts(_SEEN), path) if _SEEN in place else None,
     )
 

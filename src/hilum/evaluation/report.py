@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from hilum.format import format_interval, metric_title, split_title
-from hilum.metrics.table import OVERLAP
+from hilum.metrics.table import OVERLAP, WITHIN_SOURCES
 
 
 def _none_if_nan(value: Any) -> Any:
@@ -38,11 +38,28 @@ class Estimate(Part):
 
 
 class Figure(Estimate):
-    """One metric: its hilum.metrics.table.Key and its interval."""
+    """One metric: its hilum.metrics.table.Key and its interval.
+
+    Attributes:
+        metric: See Key.
+        class_name: See Key.
+        source: See Key.
+        left_out: Of a macro average: the classes without images, over which it is not averaged.
+        as_zero: Of the macro precision: the classes that are never predicted, whose precision counts as 0.
+    """
 
     metric: str
     class_name: str | None = None
     source: str | None = None
+    left_out: tuple[str, ...] = ()
+    as_zero: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """The classes that a macro average leaves out or counts as 0; empty for other metrics."""
+        parts = [f"without {', '.join(self.left_out)} (no images)"] if self.left_out else []
+        parts += [f"{', '.join(self.as_zero)} as 0 (never predicted)"] if self.as_zero else []
+        return "; ".join(parts)
 
 
 class Contrast(Part):
@@ -177,8 +194,9 @@ class Report(Part):
     """The evaluation of one split.
 
     The parts without a schema here are dataclasses of the modules that compute them, as JSON: ``calibration`` of
-    hilum.metrics.calibration, ``conformal`` of .conformal, ``selective`` of .selective, ``localization`` of
-    hilum.evaluation.localization, ``held_out_sources`` of hilum.evaluation.leave_one_source_out.
+    hilum.metrics.calibration, ``calibration_within`` of .calibration_within, ``conformal`` of .conformal,
+    ``selective`` of .selective, ``localization`` of hilum.evaluation.localization, ``held_out_sources`` of
+    hilum.evaluation.leave_one_source_out.
     """
 
     format: Literal["hilum-report-1"] = "hilum-report-1"
@@ -192,6 +210,7 @@ class Report(Part):
     confusion_matrix: tuple[tuple[int, ...], ...] | None
     contrasts: tuple[Contrast, ...] = ()
     calibration: dict[str, Any] | None = None
+    calibration_within: dict[str, Any] | None = None
     conformal: tuple[dict[str, Any], ...] = ()
     selective: dict[str, Any] | None = None
     localization: dict[str, Any] | None = None
@@ -234,7 +253,7 @@ class Report(Part):
         return next((f for f in self.figures if (f.metric, f.class_name, f.source) == wanted), None)
 
 
-_OVERALL = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc", "mcc")
+_OVERALL = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc", WITHIN_SOURCES, "mcc")
 
 
 def summary_lines(report: Report) -> list[str]:
@@ -248,7 +267,7 @@ def summary_lines(report: Report) -> list[str]:
     shown = [
         (
             " ".join(filter(None, (name, metric_title(metric)))),
-            format_interval(figure, with_n=True) + _beside(report, figure),
+            format_interval(figure, with_n=True) + _beside(report, figure) + (figure.note and f"; {figure.note}"),
         )
         for metric, name in keys
         if (figure := report.figure(metric, name)) is not None

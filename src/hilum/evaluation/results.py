@@ -35,10 +35,11 @@ from hilum.evaluation.report import (
 )
 from hilum.metrics.bootstrap import LEVEL, Interval
 from hilum.metrics.calibration import calibration_result
+from hilum.metrics.calibration_within import calibration_within
 from hilum.metrics.conformal import conformal_results
 from hilum.metrics.scores import Scores, class_metrics, confusion_counts
 from hilum.metrics.selective import selective_result
-from hilum.metrics.table import Key, figures_of
+from hilum.metrics.table import Key, classes_as_zero, classes_left_out, figures_of
 from hilum.storage import as_json, with_current_keys, write_json, write_text
 
 REPORT_FILE = "report.json"
@@ -101,6 +102,7 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
     again = {"resamples": resamples, "seed": seed}
     known = scores.labeled
     known_logits = scores.logits is not None and bool(known.any())
+    within = calibration_within(scores, calibration, **again) if known_logits else None
     return Report(
         hilum_version=__version__,
         model=evaluated.model,
@@ -108,10 +110,11 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
         training_overlap=_training_overlap(evaluated, resamples, seed),
         settings=Settings(resamples=resamples, seed=seed, level=LEVEL),
         class_names=scores.class_names,
-        figures=tuple(_figure(key, interval) for key, interval in figures.items() if key.versus is None),
+        figures=tuple(_figure(scores, key, interval) for key, interval in figures.items() if key.versus is None),
         confusion_matrix=_confusion_matrix(scores),
         contrasts=tuple(_contrast(scores, key, interval) for key, interval in figures.items() if key.versus),
         calibration=as_json(calibration_result(scores, calibration, **again)) if known_logits else None,
+        calibration_within=None if within is None else as_json(within),
         conformal=tuple(as_json(conformal_results(scores, calibration, **again)))
         if calibration and known.any()
         else (),
@@ -122,6 +125,7 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
             scores,
             same_sources=evaluated.same_sources,
             calibrated=calibration is not None,
+            within=within,
             training_images=None if evaluated.model.kind == "predictions" else evaluated.training_images,
         ),
         failures=failures_of(scores),
@@ -278,8 +282,9 @@ def _training_overlap(evaluated: Evaluated, resamples: int, seed: int) -> Traini
     unseen = scores.unseen
     figures: tuple[Figure, ...] = ()
     if unseen.any() and not unseen.all():
-        found = figures_of(scores.subset(unseen), resamples=resamples, seed=seed)
-        figures = tuple(_figure(key, interval) for key, interval in found.items() if key.versus is None)
+        rest = scores.subset(unseen)
+        found = figures_of(rest, resamples=resamples, seed=seed)
+        figures = tuple(_figure(rest, key, interval) for key, interval in found.items() if key.versus is None)
     return TrainingOverlap(
         known=evaluated.training_images,
         seen=None if scores.seen is None else int(np.count_nonzero(scores.seen)),
@@ -289,8 +294,15 @@ def _training_overlap(evaluated: Evaluated, resamples: int, seed: int) -> Traini
     )
 
 
-def _figure(key: Key, interval: Interval) -> Figure:
-    return Figure(metric=key.metric, class_name=key.class_name, source=key.source, **vars(interval))
+def _figure(scores: Scores, key: Key, interval: Interval) -> Figure:
+    return Figure(
+        metric=key.metric,
+        class_name=key.class_name,
+        source=key.source,
+        left_out=classes_left_out(scores, key),
+        as_zero=classes_as_zero(scores, key),
+        **vars(interval),
+    )
 
 
 def _contrast(scores: Scores, key: Key, interval: Interval) -> Contrast:

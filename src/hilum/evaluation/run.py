@@ -29,7 +29,7 @@ from hilum.training.device import device_of
 from hilum.training.from_bundle import images_before
 from hilum.training.prepare import index_and_split
 from hilum.training.runs import load_model, open_run
-from hilum.types import Record, SplitName
+from hilum.types import CalibratedPer, Record, SplitName
 
 
 def evaluate_run(
@@ -37,6 +37,7 @@ def evaluate_run(
     split_name: SplitName = "test",
     *,
     held_out: Sequence[dict[str, Any]] = (),
+    calibrate_per: CalibratedPer | None = None,
     resamples: int = 1000,
     seed: int = 0,
     out: Path | None = None,
@@ -50,6 +51,7 @@ def evaluate_run(
         root: The run's folder.
         split_name: The split to evaluate.
         held_out: Results of hilum.evaluation.leave_one_source_out, for the report.
+        calibrate_per: See subject_of.
         resamples: Number of bootstrap resamples.
         seed: Random seed of the bootstrap.
         out: Folder for the files.
@@ -62,7 +64,7 @@ def evaluate_run(
     run, config = open_run(root)
     step = step or Step()
     index, split = index_and_split(config, run, step)
-    subject = subject_of(run, config, index, split, step)
+    subject = subject_of(run, config, index, split, step, calibrate_per)
     return measure(
         subject, index, records_of(index, split, split_name), out or run.results(split_name),
         split=split_name, digest=split.digest, trained_on=split_name != "test", held_out=held_out,
@@ -71,8 +73,25 @@ def evaluate_run(
     )  # fmt: skip
 
 
-def subject_of(run: RunFolder, config: Config, index: Index, split: Split, step: Step) -> Subject:
-    """Return a run's network with its best weights, calibrated on its validation split."""
+def subject_of(
+    run: RunFolder,
+    config: Config,
+    index: Index,
+    split: Split,
+    step: Step,
+    calibrate_per: CalibratedPer | None = None,
+) -> Subject:
+    """Return a run's network with its best weights, calibrated on its validation split.
+
+    Args:
+        run: The run.
+        config: Its settings.
+        index: Its data.
+        split: Its split.
+        step: Progress callback.
+        calibrate_per: Fit temperature and threshold over all images or for each predicted class; by default as the
+            run's calibration was fitted before, else over all images.
+    """
     model = load_model(run, config, len(index.class_names))
     subject = Subject(
         model=ModelRef(kind="run", name=run.root.resolve().name, id=sha256_file(run.best)),
@@ -83,7 +102,7 @@ def subject_of(run: RunFolder, config: Config, index: Index, split: Split, step:
         sources=frozenset(record.source for record in records_of(index, split, "train") if record.source is not None),
         known=united([KnownImages("all"), images_before(run)]),  # its own split is there, without hashes
     )
-    return Subject(**{**vars(subject), "calibration": _calibration(run, subject, index, split, step)})
+    return Subject(**{**vars(subject), "calibration": _calibration(run, subject, index, split, step, calibrate_per)})
 
 
 def evaluate_bundle(
@@ -160,18 +179,22 @@ def _records(index: Index, split_name: SplitName | None) -> tuple[tuple[Record, 
     return records_of(index, split, split_name), split.digest
 
 
-def _calibration(run: RunFolder, subject: Subject, index: Index, split: Split, step: Step) -> Calibration | None:
-    """Return the calibration in the run's folder if it is of these weights; else fit one and write it there.
+def _calibration(
+    run: RunFolder, subject: Subject, index: Index, split: Split, step: Step, per: CalibratedPer | None
+) -> Calibration | None:
+    """Return the calibration in the run's folder if it is of these weights and ``per``; else fit and write one.
 
     None where the validation split has labeled images of fewer than two classes.
     """
     if run.calibration.is_file():
         content = json.loads(run.calibration.read_text(encoding="utf-8"))
-        if content.pop("weights", None) == subject.model.id:
-            return calibration_from_json(content)
+        weights, stored = content.pop("weights", None), calibration_from_json(content)
+        if weights == subject.model.id and per in (None, stored.per):
+            return stored
+        per = per or stored.per
     scores, _, _ = score(subject, index, records_of(index, split, "val"), "val", step)
     if len({*scores.labels[scores.labeled].tolist()}) < 2:
         return None
-    fitted = fit_calibration(scores, digest=split.digest)
+    fitted = fit_calibration(scores, digest=split.digest, per=per or "all")
     write_json(run.calibration, {**calibration_to_json(fitted), "weights": subject.model.id})
     return fitted

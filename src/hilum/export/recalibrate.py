@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from hilum.backends.onnxruntime import OnnxRuntimeBackend
 from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, Bundle, Manifest, load_bundle, write_bundle
-from hilum.bundle.calibration import Calibration, with_calibration
+from hilum.bundle.calibration import Calibration, temperature_text, threshold_text, with_calibration
+from hilum.bundle.prediction_sets import scale
 from hilum.bundle.training_hashes import known_images
 from hilum.data.cache import cache_folder, open_cache
 from hilum.data.index import Index, build_index
@@ -23,13 +24,14 @@ from hilum.metrics.calibration import (
     CalibrationFigures,
     calibration_figures,
     fit_calibration,
+    fit_class_temperatures,
     fit_temperature,
     logits_of,
 )
 from hilum.metrics.scores import FloatArray, Scores, labels_of
 from hilum.metrics.selective import TARGET_ACCURACY
 from hilum.progress import Step
-from hilum.types import Finding, Record, SplitName
+from hilum.types import CalibratedPer, Finding, Record, SplitName
 
 MIN_IMAGES = 100
 FOLDS = 5
@@ -66,6 +68,7 @@ def recalibrate(
     split: SplitName | None = None,
     min_images: int = MIN_IMAGES,
     target_accuracy: float = TARGET_ACCURACY,
+    per: CalibratedPer = "all",
     resamples: int = 1000,
     step: Step | None = None,
 ) -> Recalibration:
@@ -82,6 +85,7 @@ def recalibrate(
         split: Use only the images of this split.
         min_images: Minimum number of labeled images.
         target_accuracy: Target accuracy on the images without abstention, in (0, 1).
+        per: Fit temperature and threshold over all images, or for each predicted class.
         resamples: Bootstrap resamples.
         step: Progress callbacks, and callback for findings.
 
@@ -105,10 +109,13 @@ def recalibrate(
     images = {name: int((scores.labels == k).sum()) for k, name in enumerate(scores.class_names)}
     step.found((*_absent_classes(images), *_seen(scores)))
     step.begin("Fitting")
-    return _refit(bundle, scores, index.digest, images, out, target_accuracy, resamples)
+    calibration = fit_calibration(scores, digest=index.digest, target_accuracy=target_accuracy, per=per)
+    return _refit(bundle, scores, calibration, images, out, resamples)
 
 
-def cross_fitted(logits: FloatArray, labels: NDArray[np.int64], clusters: NDArray[np.int64]) -> FloatArray:
+def cross_fitted(
+    logits: FloatArray, labels: NDArray[np.int64], clusters: NDArray[np.int64], per: CalibratedPer = "all"
+) -> FloatArray:
     """Return logits (N, K), each divided by the temperature fitted on the four folds without its group.
 
     Groups are assigned to folds by the class of their first image, in a random order (seed 0).
@@ -117,6 +124,7 @@ def cross_fitted(logits: FloatArray, labels: NDArray[np.int64], clusters: NDArra
         logits: (N, K) float64.
         labels: (N,) int64.
         clusters: (N,) int64, the group of each image.
+        per: Fit one temperature, or one for each predicted class.
 
     Raises:
         DataError: There are fewer than 5 groups, or four folds have labels of a single class.
@@ -135,7 +143,9 @@ def cross_fitted(logits: FloatArray, labels: NDArray[np.int64], clusters: NDArra
     divided = np.empty_like(logits)
     for held_out in range(FOLDS):
         rows = fold == held_out
-        divided[rows] = logits[rows] / fit_temperature(logits[~rows], labels[~rows])
+        others = logits[~rows], labels[~rows]
+        fitted = fit_temperature(*others) if per == "all" else fit_class_temperatures(*others, clusters[~rows])
+        divided[rows] = scale(logits[rows], fitted)
     return divided
 
 
@@ -170,7 +180,7 @@ def _score(bundle: Bundle, index: Index, records: tuple[Record, ...], split: Spl
         manifest.class_names,
         manifest.preprocess,
         split=split or "all",
-        temperature=manifest.temperature,
+        temperature=manifest.applied_temperature,
         mask_threshold=manifest.mask_threshold,
         progress=step.begin("Scoring"),
     ).scores
@@ -198,16 +208,15 @@ def _absent_classes(images: Mapping[str, int]) -> tuple[Finding, ...]:
 def _refit(
     bundle: Bundle,
     scores: Scores,
-    digest: str,
+    calibration: Calibration,
     images: Mapping[str, int],
     out: Path,
-    target_accuracy: float,
     resamples: int,
 ) -> Recalibration:
     manifest, logits, labels, clusters = bundle.manifest, logits_of(scores), scores.labels, scores.clusters()
-    before = calibration_figures(logits / manifest.temperature, labels, clusters, resamples=resamples)
-    after = calibration_figures(cross_fitted(logits, labels, clusters), labels, clusters, resamples=resamples)
-    calibration = fit_calibration(scores, digest=digest, target_accuracy=target_accuracy)
+    before = calibration_figures(scale(logits, manifest.applied_temperature), labels, clusters, resamples=resamples)
+    divided = cross_fitted(logits, labels, clusters, calibration.per)
+    after = calibration_figures(divided, labels, clusters, resamples=resamples)
     facts: dict[str, Any] = {
         "classes": dict(images),
         "recalibrated_from": manifest.bundle_id,
@@ -234,15 +243,14 @@ def _card(
     old: str, manifest: Manifest, calibration: Calibration, before: CalibrationFigures, after: CalibrationFigures
 ) -> str:
     """Return the old model card with its section on calibration replaced or added."""
-    threshold = calibration.abstention_threshold
-    abstains = "never" if threshold is None else f"below a probability of {threshold:.3f}"
+    names = manifest.class_names
     lines = [
         _HEADING,
         "",
         f"Refitted on {calibration.n:,} images of {calibration.groups:,} groups (split {calibration.split}, index "
-        f"SHA-256 {calibration.digest}), from bundle {manifest.bundle_id[:12]}. Temperature {manifest.temperature:.3f} "
-        f"before, {calibration.temperature:.3f} after; it abstains {abstains}. Other metrics in this card use the "
-        "previous temperature.",
+        f"SHA-256 {calibration.digest}), from bundle {manifest.bundle_id[:12]}. Before: "
+        f"{temperature_text(manifest, names)}; after: {temperature_text(calibration, names)}; it abstains "
+        f"{threshold_text(calibration, names)}. Other metrics in this card use the previous temperature.",
         "",
         "| figure | before | after, five-fold cross-validation over groups |",
         "|---|---|---|",

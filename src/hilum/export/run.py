@@ -59,7 +59,7 @@ from hilum.run_folder import RunFolder
 from hilum.training.from_bundle import Start, images_before, read_start
 from hilum.training.prepare import index_and_split
 from hilum.training.runs import load_model, open_run
-from hilum.types import Record
+from hilum.types import CalibratedPer, Record
 
 _FILES = (ONNX_MODEL, WEIGHTS, MODEL_CARD, FEATURES, GATE_MODEL, TRAINING_HASHES)
 _PARITY_FILES = 16
@@ -76,6 +76,7 @@ def export_run(
     half_weights: bool = False,
     gate: Path | None = None,
     training_hashes: bool | None = None,
+    calibrate_per: CalibratedPer | None = None,
     step: Step | None = None,
 ) -> Manifest:
     """Export a run as a bundle and return its manifest.
@@ -92,6 +93,7 @@ def export_run(
         gate: Folder of a gate trained by hilum train-gate; the packaged gate by default.
         training_hashes: Include perceptual hashes of training and validation images, also those of a fine-tuned
             bundle; by default as in the run's settings.
+        calibrate_per: See hilum.evaluation.run.subject_of.
         step: Progress callbacks.
 
     Raises:
@@ -114,7 +116,7 @@ def export_run(
     manifest = _describe(run, config, index, split, name or root.resolve().name, opset, graph)
     stored = {"weights_dtype": "float16 storage"} if half_weights else {}
     manifest = manifest.model_copy(update={"parity": parity, **stored})
-    if (calibration := subject_of(run, config, index, split, step).calibration) is not None:
+    if (calibration := subject_of(run, config, index, split, step, calibrate_per).calibration) is not None:
         fitted_on = {"weights": "float32, before they were rounded"} if half_weights else {}
         manifest = with_calibration(manifest, calibration, **fitted_on)
     bounds, gate_files = _gate(gate)

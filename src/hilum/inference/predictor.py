@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from hilum.backends.base import Backend, BackendOutput
 from hilum.backends.open import BackendName, open_backend
-from hilum.bundle.bundle import Bundle
+from hilum.bundle.bundle import Bundle, Manifest
 from hilum.bundle.gate import USUAL_GATE, open_gate
-from hilum.bundle.prediction_sets import prediction_set, softmax
+from hilum.bundle.prediction_sets import abstains, prediction_set, softmax
 from hilum.errors import ConfigError, ReadError
 from hilum.gate import ClassicGate, Gate, NoGate, OrientationFix, Reading, Verdict
 from hilum.imaging.convert import ImageLike, radiograph_of
@@ -152,7 +152,7 @@ class Predictor:
         verdict = item.verdict.followed_by(self._post_check(item.upright, output, row), origin)
         if not verdict.accepted:
             return self._without_prediction(origin, "refused", verdict.findings, item.radiograph)
-        probabilities = softmax(output.classification[row : row + 1], manifest.temperature)[0]
+        probabilities = softmax(output.classification[row : row + 1], manifest.applied_temperature)[0]
         lung = restore_probability(
             output.segmentation[row, 0], item.upright.square_shape, manifest.preprocess, size=item.upright.shape
         )
@@ -163,7 +163,7 @@ class Predictor:
                 item.orientation_fix.back(mask),
                 None if evidence is None else item.orientation_fix.back(evidence),
             )
-        doubt = _low_confidence(float(probabilities.max()), manifest.abstention_threshold, origin)
+        doubt = _low_confidence(probabilities, manifest, origin)
         return Prediction(
             origin=origin,
             radiograph=item.radiograph,
@@ -249,11 +249,18 @@ def _read(source: Source) -> Radiograph:
     return source if isinstance(source, Radiograph) else read_radiograph(source)
 
 
-def _low_confidence(probability: float, threshold: float | None, origin: str) -> tuple[Finding, ...]:
-    """Return the finding of an abstention, if the probability is below the threshold."""
-    if threshold is None or probability >= threshold:
+def _low_confidence(probabilities: NDArray[np.float64], manifest: Manifest, origin: str) -> tuple[Finding, ...]:
+    """Return the finding of an abstention, if the highest probability (K,) is below the threshold."""
+    if not abstains(probabilities[None], manifest.applied_threshold)[0]:
         return ()
-    message = f"low confidence: probability {probability:.4g}, expected at least {threshold:.4g}; not to be relied on"
+    best = int(probabilities.argmax())
+    threshold = manifest.threshold_of(best)
+    expected = (
+        f"no probability of {manifest.class_names[best]} is high enough"
+        if threshold is None
+        else f"expected at least {threshold:.4g}"
+    )
+    message = f"low confidence: probability {probabilities[best]:.4g}, {expected}; not to be relied on"
     return (Finding("low_confidence", "warning", message, (origin,) if origin else ()),)
 
 

@@ -39,8 +39,8 @@ class Result:
         prediction_set: Conformal prediction set: the classes that are not ruled out at the coverage
             ``prediction_set_level`` of the bundle, most probable first (hilum.bundle.prediction_sets). ``(label,)`` if
             the bundle has no quantiles.
-        abstained: True if the probability of ``label`` is below the bundle's ``abstention_threshold``, so that a person
-            should decide. ``label`` is still the most probable class.
+        abstained: True if the probability of ``label`` is below the bundle's abstention threshold (``threshold_of``
+            of its manifest), so that a person should decide. ``label`` is still the most probable class.
         mask: (H0, W0) bool, lung mask at the image's own size.
         lung_fraction: Fraction of the image's pixels in ``mask``, in [0, 1].
         evidence: (K, h, w) float32, contribution of each cell of the network's square input to each class's logit; see

@@ -14,17 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.bundle.calibration import Calibration
-from hilum.bundle.prediction_sets import softmax
+from hilum.bundle.prediction_sets import scale, softmax
 from hilum.errors import DataError
 from hilum.metrics.bootstrap import Interval, bootstrap
 from hilum.metrics.conformal import fit_quantiles
 from hilum.metrics.scores import FloatArray, Scores, divide
-from hilum.metrics.selective import TARGET_ACCURACY, choose_threshold
+from hilum.metrics.selective import TARGET_ACCURACY, choose_class_thresholds, choose_threshold
+from hilum.types import CalibratedPer
 
 BINS = 15
 """Bins of equal mass that the ECE is computed over."""
 LEAST_IN_BIN = 25
 """Images in a bin of the reliability diagram, at least: the accuracy of fewer is mostly noise."""
+LEAST_OUTCOMES = 10
+"""Groups with a right and groups with a wrong prediction, at least, that a temperature or slope is fitted to."""
 TEMPERATURES = (0.05, 20.0)
 """Search range of the temperature."""
 
@@ -71,38 +74,60 @@ class CalibrationFigures:
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """Calibration errors of the same images at temperature 1 and at ``temperature``."""
+    """Calibration errors of the same images at temperature 1 and at ``temperature``.
+
+    Attributes:
+        temperature: The temperature over all images.
+        before: Errors at temperature 1.
+        after: Errors at the temperature that predictions use.
+        class_temperatures: Predicted class to its temperature, where predictions use these.
+    """
 
     temperature: float
     before: CalibrationFigures
     after: CalibrationFigures
+    class_temperatures: dict[str, float] | None = None
 
 
 def fit_calibration(
-    scores: Scores, *, digest: str | None = None, target_accuracy: float = TARGET_ACCURACY
+    scores: Scores,
+    *,
+    digest: str | None = None,
+    target_accuracy: float = TARGET_ACCURACY,
+    per: CalibratedPer = "all",
 ) -> Calibration:
     """Fit the temperature, then the quantiles and the abstention threshold at this temperature.
+
+    With ``per="predicted-class"``, each predicted class has a temperature and a threshold of its own, and the quantiles
+    are those at these temperatures; the temperature and the threshold over all images are fitted as well.
 
     Args:
         scores: Scores of the validation split with logits; the probabilities are not used.
         digest: See Calibration.
         target_accuracy: Target accuracy on the images without abstention, in (0, 1).
+        per: Fit temperature and threshold over all images, or for each predicted class.
 
     Raises:
         DataError: There are no logits, or as for fit_temperature.
     """
     logits, labels, clusters = logits_of(scores), scores.labels, scores.clusters()
     temperature = fit_temperature(logits, labels)
-    probabilities = softmax(logits, temperature)
+    overall = softmax(logits, temperature)
+    by_class = fit_class_temperatures(logits, labels, clusters) if per == "predicted-class" else None
+    probabilities = overall if by_class is None else softmax(logits, by_class)
     return Calibration(
         temperature=temperature,
         quantiles=fit_quantiles(probabilities, labels, clusters),
-        abstention_threshold=choose_threshold(probabilities, labels, clusters, target=target_accuracy),
+        abstention_threshold=choose_threshold(overall, labels, clusters, target=target_accuracy),
         target_accuracy=target_accuracy,
         n=int(scores.labeled.sum()),
         groups=np.unique(clusters[scores.labeled]).size,
         split=scores.split,
         digest=digest,
+        class_temperatures=by_class,
+        class_thresholds=None
+        if by_class is None
+        else choose_class_thresholds(probabilities, labels, clusters, target=target_accuracy),
     )
 
 
@@ -147,6 +172,35 @@ def fit_temperature(logits: FloatArray, labels: NDArray[np.int64]) -> float:
     return float(np.exp(found.x))
 
 
+def fit_class_temperatures(
+    logits: FloatArray, labels: NDArray[np.int64], clusters: NDArray[np.int64]
+) -> tuple[float, ...]:
+    """Return a temperature for each predicted class, fitted to the images predicted as the class (fit_temperature).
+
+    The predicted class is known before the temperature is applied, and no temperature changes it (top-label
+    calibration: Gupta & Ramdas 2022). A class with fewer than 10 groups of right or of wrong predictions gets the
+    temperature of all images.
+
+    Args:
+        logits: (N, K) float64, before softmax.
+        labels: (N,) int64 in [-1, K); rows with -1 are ignored.
+        clusters: (N,) int64, the group of each image.
+
+    Raises:
+        DataError: There are labeled images of fewer than two classes.
+    """
+    predicted, known = logits.argmax(axis=1), labels >= 0
+    overall = fit_temperature(logits, labels)
+
+    def fit(k: int) -> float:
+        rows = known & (predicted == k)
+        right = rows & (labels == k)
+        few = min(np.unique(clusters[own]).size for own in (right, rows & ~right)) < LEAST_OUTCOMES
+        return overall if few else fit_temperature(logits[rows], labels[rows])
+
+    return tuple(fit(k) for k in range(logits.shape[1]))
+
+
 def calibration_result(
     scores: Scores, calibration: Calibration | None, *, resamples: int = 1000, seed: int = 0
 ) -> CalibrationResult:
@@ -162,12 +216,14 @@ def calibration_result(
         DataError: There are no logits, or no labeled image.
     """
     temperature = 1.0 if calibration is None else calibration.temperature
+    by_class = None if calibration is None else calibration.class_temperatures
     logits, clusters = logits_of(scores), scores.clusters()
     before, after = (
-        calibration_figures(logits / divisor, scores.labels, clusters, resamples=resamples, seed=seed)
-        for divisor in (1.0, temperature)
+        calibration_figures(scale(logits, divisor), scores.labels, clusters, resamples=resamples, seed=seed)
+        for divisor in (1.0, temperature if by_class is None else by_class)
     )
-    return CalibrationResult(temperature, before, after)
+    named = None if by_class is None else dict(zip(scores.class_names, by_class, strict=True))
+    return CalibrationResult(temperature, before, after, named)
 
 
 def calibration_figures(
@@ -208,8 +264,8 @@ def calibration_figures(
     right = (probabilities.argmax(axis=1) == wanted).astype(np.float64)
     brier = ((probabilities - np.eye(own.shape[1])[wanted]) ** 2).sum(axis=1)
     nll = _negative_log_likelihood(own, wanted)
-    bin_of = _equal_mass_bins(confidence)
-    parts = {_BIN: bin_of, _MERGED: _merged_bins(bin_of)}
+    bin_of = equal_mass_bins(confidence)
+    parts = {_BIN: bin_of, _MERGED: merged_bins(bin_of)}
     every = np.ones(wanted.size, np.bool_)
     rests_on: dict[_Key, NDArray[np.bool_]] = dict.fromkeys((_ECE, _DEVIATION, _BRIER, _NLL), every)
     rests_on |= {(part, b): own == b for part, own in parts.items() for b in range(int(own.max()) + 1)}
@@ -261,14 +317,14 @@ def _statistics(
     return statistics
 
 
-def _equal_mass_bins(confidence: FloatArray) -> NDArray[np.int64]:
+def equal_mass_bins(confidence: FloatArray) -> NDArray[np.int64]:
     """Return the bin of each image, (N,): at most BINS of about equal mass, not empty, equal confidences in one bin."""
     edges = np.quantile(confidence, np.arange(1, BINS) / BINS, method="higher")
     place = np.searchsorted(np.unique(edges), confidence, side="right")
     return np.unique(place, return_inverse=True)[1].astype(np.int64)
 
 
-def _merged_bins(bin_of: NDArray[np.int64]) -> NDArray[np.int64]:
+def merged_bins(bin_of: NDArray[np.int64]) -> NDArray[np.int64]:
     """(N,) the bin of each image once neighbors are merged until each has LEAST_IN_BIN images, or there is one."""
     merged, number, held = [], 0, 0
     for count in np.bincount(bin_of).tolist():

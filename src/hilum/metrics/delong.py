@@ -1,24 +1,20 @@
-"""DeLong's test of two AUROCs on the same images, with clustered images, and Holm's correction.
+"""The standard error of the difference of two models' AUROCs on the same images: DeLong's method, clustered.
 
-The variance of an AUROC is computed from its structural components (DeLong, DeLong & Clarke-Pearson 1988, Biometrics
-44:837) in O(N log N) (Sun & Xu 2014, IEEE Signal Process. Lett. 21:1389). Components are summed within groups
-(Obuchowski 1997, Biometrics 53:567), since images of one patient are not independent; with one image per group, the
-result is DeLong's variance.
+It is computed from structural components (DeLong, DeLong & Clarke-Pearson 1988, Biometrics 44:837) in O(N log N) (Sun &
+Xu 2014, IEEE Signal Process. Lett. 21:1389). Components are summed within groups (Obuchowski 1997, Biometrics 53:567),
+since images of one patient are not independent; with one image per group, the result is DeLong's.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hilum.errors import DataError
-from hilum.metrics.bootstrap import LEVEL
 from hilum.metrics.scores import FloatArray
 
 _ROUNDING = 1e-24  # variances below this are rounding errors of constant components
@@ -31,62 +27,49 @@ class Components(NamedTuple):
     negative: FloatArray  # (M, n) in [0, 1], fraction of positives with a higher score; ties count 0.5
 
 
-@dataclass(frozen=True)
-class DeLongTest:
-    """Difference of two AUROCs on the same images, with its test.
+class Ranked(NamedTuple):
+    """One AUROC of two models, over n of N images."""
 
-    ``standard_error``, ``z``, ``p`` and the bounds are NaN if fewer than two groups have a positive or a negative
-    image, or if the components do not vary although the AUROCs differ.
-
-    Attributes:
-        auc_a: AUROC of the first model, in [0, 1].
-        auc_b: AUROC of the second model, in [0, 1].
-        difference: ``auc_b - auc_a``.
-        standard_error: Standard error of the difference.
-        z: Difference divided by its standard error; 0 for equal rankings.
-        p: Two-sided p-value from the normal distribution.
-        low: Lower bound of the 95% interval, ``difference - 1.96 standard_error``.
-        high: Upper bound of the 95% interval, ``difference + 1.96 standard_error``.
-    """
-
-    auc_a: float
-    auc_b: float
-    difference: float
-    standard_error: float
-    z: float
-    p: float
-    low: float
-    high: float
+    rows: NDArray[np.bool_]  # (N,), the n images
+    positive: NDArray[np.bool_]  # (n,), with at least one True and one False
+    a: FloatArray  # (n,), scores of the first model, higher for positive images
+    b: FloatArray  # (n,), scores of the second model
 
 
-def delong_test(
-    positive: NDArray[np.bool_], scores_a: FloatArray, scores_b: FloatArray, clusters: NDArray[np.int64] | None = None
-) -> DeLongTest:
-    """Test whether the AUROCs of two models on the same images differ, by DeLong's test with clustered images.
+def delong_error(
+    aurocs: Sequence[Ranked], strata: NDArray[np.int64], clusters: NDArray[np.int64]
+) -> tuple[float, float]:
+    """Return the standard error of the difference of an AUROC, or of the mean of several, between two models.
+
+    With one AUROC, and its positive and negative images as strata, it is that of DeLong's test with clustered images.
 
     Args:
-        positive: (N,) bool, with at least one True and one False.
-        scores_a: (N,) float64, scores of the first model, higher for positive images; no NaN.
-        scores_b: (N,) float64, scores of the second model.
-        clusters: (N,) int64, the group of each image; by default each image is a group.
+        aurocs: The AUROCs that are averaged.
+        strata: (N,) int64, the class of each image; groups are a sample of each class.
+        clusters: (N,) int64, the group of each image.
+
+    Returns:
+        The standard error, and the skewness of the estimated difference. Both are 0 for equal rankings. The error is
+        NaN if a class has images in fewer than two groups, or if the components do not vary although the AUROCs
+        differ.
 
     Raises:
         DataError: Shapes differ, a score is NaN, or there is no positive or no negative image.
     """
-    components = structural_components(positive, np.stack([scores_a, scores_b]))
-    auc_a, auc_b = (float(row.mean()) for row in components.positive)
-    # Components of the difference, so that equal rankings have a variance of exactly zero.
-    apart = Components(*(part[1:] - part[:1] for part in components))
-    variance = float(_covariance(apart, positive, clusters)[0, 0])
-    difference = auc_b - auc_a
-    if not any(part.any() for part in apart):
-        return DeLongTest(auc_a, auc_b, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
-    error = math.sqrt(variance) if variance > _ROUNDING else math.nan
-    z = difference / error
-    reach = NormalDist().inv_cdf((1 + LEVEL) / 2) * error
-    return DeLongTest(
-        auc_a, auc_b, difference, error, z, math.erfc(abs(z) / math.sqrt(2)), difference - reach, difference + reach
-    )
+    influence, used = np.zeros(strata.size), np.zeros(strata.size, np.bool_)
+    for auroc in aurocs:
+        components = structural_components(auroc.positive, np.stack([auroc.a, auroc.b]))
+        # Components of the difference, so that equal rankings have a variance of exactly zero.
+        apart = [part[1] - part[0] for part in components]
+        rows = np.flatnonzero(auroc.rows)
+        for own, part in zip((rows[auroc.positive], rows[~auroc.positive]), apart, strict=True):
+            influence[own] += part / (own.size * len(aurocs))
+        used |= auroc.rows
+    influence, strata, clusters = influence[used], strata[used], clusters[used]
+    if not influence.any():
+        return 0.0, 0.0
+    variance, skew = _clustered_moments(influence, strata, clusters)
+    return (math.sqrt(variance), skew) if variance > _ROUNDING else (math.nan, 0.0)
 
 
 def structural_components(positive: NDArray[np.bool_], scores: FloatArray) -> Components:
@@ -107,17 +90,6 @@ def structural_components(positive: NDArray[np.bool_], scores: FloatArray) -> Co
     return Components(np.stack(beats), np.stack(beaten))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for multiple tests (Holm 1979, Scand. J. Stat. 6:65), in order; NaN is ignored."""
-    adjusted = [math.nan] * len(p_values)
-    order = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
-    largest = 0.0
-    for rank, (p, place) in enumerate(order):
-        largest = max(largest, min(1.0, p * (len(order) - rank)))
-        adjusted[place] = largest
-    return adjusted
-
-
 def _below(ordered: FloatArray, values: FloatArray) -> FloatArray:
     """Return the fraction of ``ordered`` below each value; ties count 0.5."""
     left = np.searchsorted(ordered, values, side="left")
@@ -125,25 +97,21 @@ def _below(ordered: FloatArray, values: FloatArray) -> FloatArray:
     return np.asarray((left + right) / (2 * ordered.size), np.float64)
 
 
-def _covariance(components: Components, positive: NDArray[np.bool_], clusters: NDArray[np.int64] | None) -> FloatArray:
-    """Return Obuchowski's covariance (M, M) of the AUROCs, with components summed within groups."""
-    names = np.arange(positive.size) if clusters is None else clusters
-    code = np.unique(names, return_inverse=True)[1]
-    groups = int(code.max()) + 1
-    kinds = (positive, ~positive)
-    means = components.positive.mean(axis=1, keepdims=True)  # (M, 1), the same for negative components
-    sums = [_group_sums(part - means, code[kind], groups) for part, kind in zip(components, kinds, strict=True)]
-    having = [np.unique(code[kind]).size for kind in kinds]
-    if min(having) < 2:
-        return np.full((means.size, means.size), np.nan)
-    first, second = (
-        total @ total.T * count / (count - 1) / kind.sum() ** 2
-        for total, count, kind in zip(sums, having, kinds, strict=True)
-    )
-    both = sums[0] @ sums[1].T * groups / (groups - 1) / (positive.sum() * (~positive).sum())
-    return np.asarray(first + second + both + both.T, np.float64)
-
-
-def _group_sums(centered: FloatArray, code: NDArray[np.int64], groups: int) -> FloatArray:
-    """Sum centered components (M, n) over the images of each group; return (M, G)."""
-    return np.stack([np.bincount(code, row, minlength=groups) for row in centered])
+def _clustered_moments(
+    influence: FloatArray, strata: NDArray[np.int64], clusters: NDArray[np.int64]
+) -> tuple[float, float]:
+    """Return Obuchowski's variance of the sum of ``influence`` (N,), centered within strata, and its skewness."""
+    stratum, group = (np.unique(codes, return_inverse=True)[1] for codes in (strata, clusters))
+    counts, groups = np.bincount(stratum), int(group.max()) + 1
+    centered = influence - (np.bincount(stratum, influence) / counts)[stratum]
+    cells = np.zeros((counts.size, groups))  # (S, G), the sums within strata and groups
+    np.add.at(cells, (stratum, group), centered)
+    present = np.zeros_like(cells, np.bool_)
+    present[stratum, group] = True
+    having = present.sum(axis=1)
+    if having.min() < 2:
+        return math.nan, 0.0
+    own, sums = np.sum(cells**2, axis=1), cells.sum(axis=0)
+    shared = np.sum(sums**2) - own.sum()  # of groups with images in several strata
+    variance = float(np.sum(own * having / (having - 1)) + shared * groups / (groups - 1))
+    return variance, float(np.sum(sums**3) / variance**1.5) if variance > _ROUNDING else 0.0

@@ -1,7 +1,8 @@
 """Point metrics over a whole split.
 
 A ratio with a zero denominator, such as the recall of a class without images, is undefined: NaN in arrays, None in
-JSON. It is left out of macro averages, as in scikit-learn with ``zero_division=nan``.
+JSON. Macro averages are over the classes with images, and count the precision of a class that is never predicted as 0,
+as scikit-learn does with these classes as ``labels`` and ``zero_division=0``.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class Scores:
         iou: (N,) float64 in [0, 1], NaN without a reference mask.
         split: Name of the split.
         logits: (N, K) float64 before temperature and softmax, or None if unknown.
-        hd95: (N,) float64, 95th percentile of the Hausdorff distance in pixels of the network's input, NaN without a
-            reference mask; None if not measured.
+        hd95_share: (N,) float64, 95th percentile of the Hausdorff distance by the height of the reference lungs, NaN
+            without a reference mask; None if not measured.
         seen: (N,) bool, True if the image is known to be a training or validation image of the model; None if these
             images are unknown.
 
@@ -59,7 +60,7 @@ class Scores:
     iou: FloatArray
     split: str
     logits: FloatArray | None = None
-    hd95: FloatArray | None = None
+    hd95_share: FloatArray | None = None
     seen: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
@@ -74,8 +75,8 @@ class Scores:
         _check_shape("iou", self.iou, (count,))
         if self.logits is not None:
             _check_shape("logits", self.logits, (count, classes))
-        if self.hd95 is not None:
-            _check_shape("hd95", self.hd95, (count,))
+        if self.hd95_share is not None:
+            _check_shape("hd95_share", self.hd95_share, (count,))
         if self.seen is not None:
             _check_shape("seen", self.seen, (count,))
         _check_labels_and_probabilities(self.labels, self.probabilities, classes)
@@ -120,7 +121,7 @@ class Scores:
         return replace(
             self, files=listed(self.files), labels=self.labels[rows], probabilities=self.probabilities[rows],
             groups=listed(self.groups), sources=listed(self.sources), dice=self.dice[rows], iou=self.iou[rows],
-            logits=kept(self.logits), hd95=kept(self.hd95), seen=kept(self.seen),
+            logits=kept(self.logits), hd95_share=kept(self.hd95_share), seen=kept(self.seen),
         )  # fmt: skip
 
     def clusters(self) -> NDArray[np.int64]:
@@ -190,9 +191,9 @@ def dice_and_iou(predicted: NDArray[np.bool_], target: NDArray[np.bool_]) -> tup
 def class_metrics(labels: NDArray[np.int64], probabilities: FloatArray, class_names: tuple[str, ...]) -> dict[str, Any]:
     """Return classification metrics over all labeled images of a split.
 
-    The structure is that of scikit-learn's ``classification_report(output_dict=True, zero_division=nan)``, with
-    ``roc_auc`` (one-vs-rest) in each class and in ``macro avg``, and with ``balanced_accuracy``, ``confusion_matrix``
-    (rows: true class) and ``class_names`` at the top level. Undefined values are None.
+    The structure is that of scikit-learn's ``classification_report(output_dict=True)``, with ``roc_auc`` (one-vs-rest)
+    in each class and in ``macro avg``, and with ``balanced_accuracy``, ``confusion_matrix`` (rows: true class) and
+    ``class_names`` at the top level. Undefined values of a class are None; averages are those of macro_average.
 
     Args:
         labels: (N,) int64 in [-1, K); rows with -1 are ignored.
@@ -221,10 +222,12 @@ def class_metrics(labels: NDArray[np.int64], probabilities: FloatArray, class_na
         report[name] = {key: none_if_nan(values[row]) for key, values in with_auc.items()}
         report[name]["support"] = int(support[row])
     report["accuracy"] = float(rates.accuracy)
-    report["macro avg"] = {key: none_if_nan(nan_mean(values)) for key, values in with_auc.items()}
+    with_auc["precision"] = columns["precision"] = np.nan_to_num(rates.precision)
+    macro = {key: macro_average(values, rates.recall, support > 0) for key, values in with_auc.items()}
+    report["macro avg"] = {key: none_if_nan(value) for key, value in macro.items()}
     report["weighted avg"] = {key: none_if_nan(nan_mean(values, support)) for key, values in columns.items()}
     report["macro avg"]["support"] = report["weighted avg"]["support"] = int(support.sum())
-    report["balanced_accuracy"] = none_if_nan(nan_mean(rates.recall))
+    report["balanced_accuracy"] = none_if_nan(macro["recall"])
     report["confusion_matrix"] = confusion.astype(int).tolist()
     report["class_names"] = list(class_names)
     return report
@@ -307,6 +310,15 @@ def nan_mean(values: FloatArray, weights: FloatArray | None = None) -> FloatArra
     """Return the weighted mean of the finite values over the last axis, NaN (without a warning) if there are none."""
     weights = np.isfinite(values) * (1.0 if weights is None else weights)
     return divide((np.nan_to_num(values) * weights).sum(axis=-1), weights.sum(axis=-1))
+
+
+def macro_average(values: FloatArray, recall: FloatArray, present: NDArray[np.bool_]) -> FloatArray:
+    """Return the mean of a metric (..., K) over the classes ``present`` (K,) bool, as (...,).
+
+    All resamples of a split average the same classes: the mean is NaN where one of them has no weight (its ``recall``
+    (..., K) is NaN) or an undefined value. For the macro precision, pass 0 for classes that are never predicted.
+    """
+    return np.asarray(np.where(np.isnan(recall), np.nan, values)[..., present].mean(axis=-1))
 
 
 def none_if_nan(value: float | FloatArray) -> float | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.bundle.prediction_sets import abstains
 from hilum.errors import DataError
 from hilum.metrics.bootstrap import Interval, bootstrap
 from hilum.metrics.scores import FloatArray, Scores, divide
@@ -36,9 +37,12 @@ class SelectiveResult:
         risk: Error rate at each coverage, in [0, 1].
         thresholds: Minimum confidence at each coverage.
         aurc: Area under the risk-coverage curve: mean risk over all coverages, in [0, 1]; lower is better.
-        threshold: Abstention threshold of the confidence; None: the model never abstains.
-        answered: Fraction of images without abstention at ``threshold``.
+        threshold: Abstention threshold of the confidence; None: the model never abstains, or see ``class_thresholds``.
+        answered: Fraction of images without abstention.
         accuracy: Accuracy of these images, with their number as n.
+        class_thresholds: Predicted class to its threshold, None where every prediction of the class abstains; None:
+            all classes have the same.
+        target: Target accuracy that the threshold was chosen for; None without calibration.
     """
 
     coverage: tuple[float, ...]
@@ -48,6 +52,8 @@ class SelectiveResult:
     threshold: float | None
     answered: Interval
     accuracy: Interval
+    class_thresholds: dict[str, float | None] | None = None
+    target: float | None = None
 
 
 def choose_threshold(
@@ -56,6 +62,7 @@ def choose_threshold(
     clusters: NDArray[np.int64],
     *,
     target: float = TARGET_ACCURACY,
+    classes: int = 1,
 ) -> float | None:
     """Return the lowest confidence threshold whose accuracy is at least ``target`` with 95% confidence.
 
@@ -71,6 +78,7 @@ def choose_threshold(
         labels: (N,) int64 in [-1, K); rows with -1 are ignored.
         clusters: (N,) int64, the group of each image.
         target: Target accuracy on the images without abstention, in (0, 1).
+        classes: Number of classes whose thresholds are to hold jointly: each bound is tested at 0.05 / (10 classes).
 
     Returns:
         A confidence in [0, 1], 0 for no abstention; None if no threshold reaches the target.
@@ -85,9 +93,35 @@ def choose_threshold(
         answered = confidence >= threshold
         place, size = np.unique(group[answered], return_inverse=True, return_counts=True)[1:]
         hits = float((right[answered] / size[place]).sum())
-        if _lower_bound(hits, size.size, _DOUBT / _SHARES) >= target:
+        if _lower_bound(hits, size.size, _DOUBT / (_SHARES * classes)) >= target:
             return threshold
     return None
+
+
+def choose_class_thresholds(
+    probabilities: FloatArray,
+    labels: NDArray[np.int64],
+    clusters: NDArray[np.int64],
+    *,
+    target: float = TARGET_ACCURACY,
+) -> tuple[float | None, ...]:
+    """Return a threshold for each predicted class, K values, each chosen among the images predicted as the class.
+
+    With 95% confidence, all K accuracies are at least ``target`` together: ten thresholds for each of K classes are
+    tested at 0.05 / (10 K), with four classes at 0.00125. Without errors, a target of 0.95 needs 131 groups in each
+    class. See choose_threshold for the arguments.
+
+    Returns:
+        For each class, a confidence in [0, 1], or None if no threshold reaches the target.
+    """
+    predicted, classes = probabilities.argmax(axis=1), probabilities.shape[1]
+
+    def choose(rows: NDArray[np.bool_]) -> float | None:
+        if not (labels[rows] >= 0).any():
+            return None
+        return choose_threshold(probabilities[rows], labels[rows], clusters[rows], target=target, classes=classes)
+
+    return tuple(choose(predicted == k) for k in range(classes))
 
 
 def selective_result(
@@ -106,14 +140,14 @@ def selective_result(
     Raises:
         DataError: There is no labeled image.
     """
-    threshold = None if calibration is None else calibration.abstention_threshold
+    by_class = None if calibration is None else calibration.class_thresholds
     confidence, right = _confidence_and_hits(scores.probabilities, scores.labels)
     known = np.flatnonzero(scores.labeled)
     order = np.argsort(-confidence, kind="stable")
     confidence, right, rows = confidence[order], right[order], known[order]
     own = np.unique(scores.clusters()[rows], return_inverse=True)[1].astype(np.int64)
     last = np.searchsorted(-confidence, -confidence, side="right") - 1  # (N,) last image of equal confidence
-    answered = confidence >= (0.0 if threshold is None else threshold)
+    answered = ~abstains(scores.probabilities[rows], None if calibration is None else calibration.applied_threshold)
 
     def statistics(weights: FloatArray) -> dict[str, FloatArray]:
         total = weights.sum(axis=1)
@@ -135,9 +169,11 @@ def selective_result(
         risk=tuple(_risk(np.ones((1, rows.size)), right)[0, points].tolist()),
         thresholds=tuple(confidence[points].tolist()),
         aurc=found["aurc"],
-        threshold=threshold,
+        threshold=None if calibration is None or by_class is not None else calibration.abstention_threshold,
         answered=found["answered"],
         accuracy=found["accuracy"],
+        class_thresholds=None if by_class is None else dict(zip(scores.class_names, by_class, strict=True)),
+        target=None if calibration is None else calibration.target_accuracy,
     )
 
 

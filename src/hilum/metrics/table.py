@@ -18,6 +18,7 @@ from hilum.metrics.scores import (
     confusion_counts,
     confusion_rates,
     divide,
+    macro_average,
     matthews,
     matthews_by_class,
     nan_mean,
@@ -31,12 +32,15 @@ OVERALL = (
     "macro_specificity", "mcc",
 )  # fmt: skip
 """Metrics over all labeled images; balanced accuracy is the macro recall, mcc the multiclass R_K."""
+WITHIN_SOURCES = "macro_roc_auc_within_sources"
+"""Mean AUROC of two classes within one source, over all pairs and sources with GROUPS_WITHIN groups of either class."""
+GROUPS_WITHIN = 10
 BY_CLASS = ("recall", "precision", "specificity", "f1", "roc_auc", "pr_auc", "balanced_accuracy", "mcc")
 """Metrics of one class, one-vs-rest; balanced accuracy is the mean of recall and specificity."""
-OVERLAP = ("dice", "iou", "hd95")
+OVERLAP = ("dice", "iou", "hd95_share")
 """Metrics of lung masks, averaged over the images with a reference mask."""
 
-_BOUNDS = {"mcc": (-1.0, 1.0), "hd95": (0.0, np.inf)}
+_BOUNDS = {"mcc": (-1.0, 1.0), "hd95_share": (0.0, np.inf)}
 
 Rows = NDArray[np.bool_]
 
@@ -45,7 +49,7 @@ class Key(NamedTuple):
     """Name of a metric.
 
     Attributes:
-        metric: One of OVERALL, BY_CLASS or OVERLAP.
+        metric: One of OVERALL, BY_CLASS or OVERLAP, or WITHIN_SOURCES.
         class_name: The class; None for all classes.
         source: The source that the images are restricted to; None for all sources.
         versus: The other class of a pairwise AUROC, of ``class_name`` against ``versus`` only.
@@ -100,7 +104,8 @@ def bounds_of(keys: Iterable[Key]) -> dict[Key, tuple[float, float]]:
 def statistics_of(scores: Scores) -> Callable[[FloatArray], dict[Key, FloatArray]]:
     """Return a function from weights (R, N) to every metric as (R,) float64, with the keys of rests_on."""
     pairs = list(_contrasts(scores))
-    sources = _sources(scores)
+    sources = sources_of(scores)
+    averaged = within_sources(scores)
 
     def statistics(weights: FloatArray) -> dict[Key, FloatArray]:
         found: dict[Key, FloatArray] = {}
@@ -110,6 +115,8 @@ def statistics_of(scores: Scores) -> Callable[[FloatArray], dict[Key, FloatArray
                 found.update(_within(scores, weights, source, rows & scores.labeled))
             for key, rows in pairs:
                 found[key] = _contrast(scores, weights, key, rows)
+            if averaged:
+                found[Key(WITHIN_SOURCES)] = nan_mean(np.stack([found[key] for key in averaged], axis=1))
         for key, rows in _overlap_rows(scores, sources):
             values = getattr(scores, key.metric)[rows]
             found[key] = divide(weights[:, rows] @ values, weights[:, rows].sum(axis=1))
@@ -121,7 +128,7 @@ def statistics_of(scores: Scores) -> Callable[[FloatArray], dict[Key, FloatArray
 def rests_on(scores: Scores) -> dict[Key, Rows]:
     """Return the images (N,) bool that each metric depends on."""
     rows: dict[Key, Rows] = {}
-    known, sources = scores.labeled, _sources(scores)
+    known, sources = scores.labeled, sources_of(scores)
     if known.any():
         rows.update({Key(metric): known for metric in OVERALL})
         for k, name in enumerate(scores.class_names):
@@ -137,6 +144,8 @@ def rests_on(scores: Scores) -> dict[Key, Rows]:
                 if (inside & (scores.labels == k)).any():
                     rows[Key("recall", name, source)] = inside & (scores.labels == k)
         rows.update(_contrasts(scores))
+        if averaged := within_sources(scores):
+            rows[Key(WITHIN_SOURCES)] = np.logical_or.reduce([rows[key] for key in averaged])
     rows.update(_overlap_rows(scores, sources))
     return rows
 
@@ -148,14 +157,16 @@ def _classification(scores: Scores, weights: FloatArray) -> Iterator[tuple[Key, 
     rates, spared = confusion_rates(confusion), specificity(confusion)
     areas = one_vs_rest_auc(labels, probabilities, own)  # (R, K)
     ranked = np.stack([average_precision(labels == k, probabilities[:, k], own) for k in range(len(names))], axis=1)
+    present = _present(labels, len(names))
     yield Key("accuracy"), rates.accuracy
-    yield Key("balanced_accuracy"), nan_mean(rates.recall)
+    yield Key("balanced_accuracy"), macro_average(rates.recall, rates.recall, present)
     yield Key("mcc"), matthews(confusion)
     columns = {
         "precision": rates.precision, "specificity": spared, "f1": rates.f1, "roc_auc": areas, "pr_auc": ranked,
     }  # fmt: skip
     for metric, column in columns.items():
-        yield Key(f"macro_{metric}"), nan_mean(column)
+        counted = np.nan_to_num(column) if metric == "precision" else column  # 0 where a class is never predicted
+        yield Key(f"macro_{metric}"), macro_average(counted, rates.recall, present)
     columns |= {
         "recall": rates.recall,
         "balanced_accuracy": (rates.recall + spared) / 2,
@@ -173,10 +184,40 @@ def _within(scores: Scores, weights: FloatArray, source: str, rows: Rows) -> Ite
     confusion = confusion_counts(scores.labels[rows], scores.predicted[rows], len(scores.class_names), weights[:, rows])
     rates = confusion_rates(confusion)
     yield Key("accuracy", None, source), rates.accuracy
-    yield Key("balanced_accuracy", None, source), nan_mean(rates.recall)
+    present = _present(scores.labels[rows], len(scores.class_names))
+    yield Key("balanced_accuracy", None, source), macro_average(rates.recall, rates.recall, present)
     for k, name in enumerate(scores.class_names):
-        if (scores.labels[rows] == k).any():
+        if present[k]:
             yield Key("recall", name, source), rates.recall[:, k]
+
+
+def _present(labels: NDArray[np.int64], classes: int) -> Rows:
+    """Return which of the K classes have an image, (K,) bool."""
+    return np.bincount(labels, minlength=classes) > 0
+
+
+def classes_left_out(scores: Scores, key: Key) -> tuple[str, ...]:
+    """Name the classes without images, which a macro average leaves out; empty for other metrics."""
+    if not _is_macro(key):
+        return ()
+    rows = scores.labeled if key.source is None else scores.labeled & sources_of(scores)[key.source]
+    return _named(scores, ~_present(scores.labels[rows], len(scores.class_names)))
+
+
+def classes_as_zero(scores: Scores, key: Key) -> tuple[str, ...]:
+    """Name the classes with images that are never predicted, whose precision the macro precision counts as 0."""
+    if key.metric != "macro_precision":
+        return ()
+    known, classes = scores.labeled, len(scores.class_names)
+    return _named(scores, _present(scores.labels[known], classes) & ~_present(scores.predicted[known], classes))
+
+
+def _is_macro(key: Key) -> bool:
+    return key.class_name is None and (key.metric.startswith("macro_") or key.metric == "balanced_accuracy")
+
+
+def _named(scores: Scores, chosen: Rows) -> tuple[str, ...]:
+    return tuple(name for name, own in zip(scores.class_names, chosen, strict=True) if own)
 
 
 def _contrasts(scores: Scores) -> Iterator[tuple[Key, Rows]]:
@@ -184,9 +225,19 @@ def _contrasts(scores: Scores) -> Iterator[tuple[Key, Rows]]:
     for (a, first), (b, second) in combinations(enumerate(scores.class_names), 2):
         both = [scores.labels == a, scores.labels == b]
         everywhere = np.ones(len(scores.files), np.bool_)
-        for source, inside in [(None, everywhere), *_sources(scores).items()]:
+        for source, inside in [(None, everywhere), *sources_of(scores).items()]:
             if all((inside & own).any() for own in both):
                 yield Key("roc_auc", first, source, second), inside & (both[0] | both[1])
+
+
+def within_sources(scores: Scores) -> list[Key]:
+    """Return the pairwise AUROCs within one source that WITHIN_SOURCES averages; they depend on the labels alone."""
+    clusters = scores.clusters()
+
+    def fewest(rows: Rows) -> int:
+        return min(np.unique(clusters[rows & (scores.labels == k)]).size for k in np.unique(scores.labels[rows]))
+
+    return [key for key, rows in _contrasts(scores) if key.source is not None and fewest(rows) >= GROUPS_WITHIN]
 
 
 def ranking(scores: Scores, key: Key, rows: Rows) -> FloatArray:
@@ -224,7 +275,7 @@ def _overlap_rows(scores: Scores, sources: Mapping[str, Rows]) -> Iterator[tuple
                 yield Key(metric, None, source), rows
 
 
-def _sources(scores: Scores) -> dict[str, Rows]:
+def sources_of(scores: Scores) -> dict[str, Rows]:
     """Return the images (N,) of each source; empty if all images come from one source."""
     if len({*scores.sources}) < 2:
         return {}

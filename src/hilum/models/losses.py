@@ -26,10 +26,11 @@ class Losses(NamedTuple):
 
 
 class Extra(NamedTuple):
-    """Sum of the losses of images whose label was removed (hilum.training.shortcuts)."""
+    """What images that were changed against shortcuts add to the loss (hilum.training.shortcuts)."""
 
-    total: torch.Tensor  # scalar
-    images: int
+    total: torch.Tensor  # scalar, sum of the losses of the images whose label was removed
+    images: int  # their number
+    shift: torch.Tensor | None = None  # (N, K) float32, added to the logits of the other images as prior_shift is
 
 
 class MultiTaskLoss:
@@ -40,7 +41,7 @@ class MultiTaskLoss:
     Args:
         config: Weights of the parts and label smoothing.
         class_weights: (K,) float32 weights of the cross-entropy, or None; see class_weights.
-        prior_shift: (K,) float32 added to the logits, or None; see prior_shift.
+        prior_shift: (K,) float32 added to the logits in training, or None; see prior_shift.
     """
 
     def __init__(
@@ -60,12 +61,14 @@ class MultiTaskLoss:
         Args:
             output: Output of the network.
             batch: The batch.
-            extra: Further losses to include in the mean of the classification loss.
+            extra: Further losses to include in the mean of the classification loss, and the shift of each image.
         """
         logits = output.class_logits
         if self._prior_shift is not None:
             logits = logits + self._prior_shift.to(logits.device)
-        classification = self.classification(logits, batch.label)
+        if extra is not None and extra.shift is not None and self._config.keep_prior:
+            logits = logits + extra.shift
+        classification = self._cross_entropy(logits, batch.label, self._class_weights)
         if extra is not None and extra.images:
             labels = int((batch.label != UNKNOWN_LABEL).sum())
             classification = (classification * labels + extra.total) / (labels + extra.images)
@@ -80,13 +83,30 @@ class MultiTaskLoss:
         return self._config.classification_weight * classification + self._config.segmentation_weight * segmentation
 
     def classification(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """Return the cross-entropy of logits (N, K), averaged over the labeled examples."""
-        if bool((label == UNKNOWN_LABEL).all()):
-            return logits.new_zeros(())  # the mean over no labels would be NaN
-        weights = None if self._class_weights is None else self._class_weights.to(logits.device)
-        return functional.cross_entropy(
-            logits.float(), label, weights, ignore_index=UNKNOWN_LABEL, label_smoothing=self._config.label_smoothing
+        """Return the loss of the logits (N, K) of a network that is validated, averaged over the labeled examples.
+
+        It has no class weights where the network keeps the class frequencies (``keep_prior``): the logits without the
+        shift are then those that minimize the unweighted cross-entropy.
+        """
+        return self._cross_entropy(logits, label, None if self._config.keep_prior else self._class_weights)
+
+    def _cross_entropy(self, logits: torch.Tensor, label: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+        """Return the weighted sum over the labeled examples divided by their number, not by the sum of their weights.
+
+        The sum of weights differs from batch to batch, so that dividing by it would weight rare classes less.
+        """
+        labels = int((label != UNKNOWN_LABEL).sum())
+        if not labels:
+            return logits.new_zeros(())
+        total = functional.cross_entropy(
+            logits.float(),
+            label,
+            None if weights is None else weights.to(logits.device),
+            ignore_index=UNKNOWN_LABEL,
+            label_smoothing=self._config.label_smoothing,
+            reduction="sum",
         )
+        return total / labels
 
     def segmentation(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return Dice + BCE of logits (N, 1, S, S), averaged over the M examples with a mask."""
@@ -97,24 +117,38 @@ class MultiTaskLoss:
         return dice + functional.binary_cross_entropy_with_logits(known, batch.mask)
 
 
-def prior_shift(natural: Sequence[float], sampled: Sequence[float]) -> torch.Tensor:
-    """Return the shift of the logits in training, (K,) float32: the log ratio of sampled to natural class fractions.
+def prior_shift(
+    natural: Sequence[float], sampled: Sequence[float], weights: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return the shift of the logits in training, (K,) float32: log(sampled fraction x weight / natural fraction).
 
-    With it, the network learns logits for the natural class fractions (logit adjustment, Menon et al. 2021, ICLR).
+    With it, the network learns logits for the natural class fractions (Menon et al. 2021, ICLR, theorem 1: a loss with
+    class weights is consistent where the shift of the logits contains their logarithm).
 
     Args:
-        natural: K class fractions of the dataset, all above 0.
-        sampled: K class fractions of the sampler, all above 0.
+        natural: K class fractions of the dataset.
+        sampled: K class fractions of the sampler.
+        weights: (K,) class weights of the loss; None for equal weights.
+
+    Raises:
+        ConfigError: A fraction is 0.
     """
-    return (torch.tensor(sampled, dtype=torch.float64) / torch.tensor(natural, dtype=torch.float64)).log().float()
+    before, after = (torch.tensor(shares, dtype=torch.float64) for shares in (natural, sampled))
+    _require_images(before)
+    _require_images(after)
+    ratio = after / before if weights is None else after * weights.double() / before
+    return ratio.log().float()
 
 
-def class_weights(counts: Sequence[int], scheme: str, *, beta: float = 0.999) -> torch.Tensor | None:
-    """Return class weights (K,) float32 of the cross-entropy, with mean 1 over the training images; None for ``none``.
+def class_weights(
+    counts: Sequence[int], scheme: str, sampled: Sequence[float] | None = None, *, beta: float = 0.999
+) -> torch.Tensor | None:
+    """Return class weights (K,) float32 of the cross-entropy, with mean 1 over the sampled images; None for ``none``.
 
     Args:
         counts: Number of training images per class, all above 0.
         scheme: ``none``; ``inverse``: 1 / n; ``effective``: (1 - beta) / (1 - beta**n), Cui et al. 2019.
+        sampled: K class fractions of the sampler; by default those of ``counts``.
         beta: Parameter of the effective number; 0.999 corresponds to about 1,000 images.
 
     Raises:
@@ -123,7 +157,15 @@ def class_weights(counts: Sequence[int], scheme: str, *, beta: float = 0.999) ->
     if scheme == "none":
         return None
     n = torch.tensor(counts, dtype=torch.float64)
-    if bool((n <= 0).any()):
-        raise ConfigError(f"Expected at least one training image per class, got counts {list(counts)}.")
+    _require_images(n)
+    shares = n / n.sum() if sampled is None else torch.tensor(sampled, dtype=torch.float64)
     raw = 1 / n if scheme == "inverse" else (1 - beta) / (1 - beta**n)
-    return (raw * n.sum() / (raw * n).sum()).float()
+    return (raw * shares.sum() / (raw * shares).sum()).float()
+
+
+def _require_images(counts: torch.Tensor) -> None:
+    if bool((counts <= 0).any()):
+        raise ConfigError(
+            f"Expected at least one training image per class, got {counts.tolist()}.",
+            hint="Add images of the class, or leave the class out with --class.",
+        )

@@ -123,8 +123,12 @@ class BundleSchema(BaseModel):
     input_size: int = Field(description="Side of the network's square input, pixels.")
     gate: str = Field(description="Input check: learned, classic or none.")
     temperature: float
+    class_temperatures: tuple[float, ...] | None = Field(None, description="One for each predicted class, if fitted.")
     prediction_set_level: str
     abstention_threshold: float | None
+    class_thresholds: tuple[float | None, ...] | None = Field(
+        None, description="One for each predicted class, if fitted; null: every prediction of the class abstains."
+    )
     sources: list[str] = Field(description="Sources of the training images; empty: unknown.")
     hilum_version: str
     outputs: dict[str, str] = Field(description="Outputs of the ONNX graph.")

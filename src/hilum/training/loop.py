@@ -95,9 +95,9 @@ def fit(
     judged = model if ema is None else ema.module  # the weights that are validated and saved
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     shares = sampling_shares(train, settings.sampling, settings.sampling_power)
-    treatments = Treatments.of(config, train.class_names)
-    shift = _shift_of_priors(train, config, shares, treatments)
-    loss = MultiTaskLoss(config.loss, _weights_of_classes(train, config), shift)
+    lungs = settings.from_bundle is not None or any(record.mask_path is not None for record in train.records)
+    treatments = Treatments.of(config, train.class_names, lungs=lungs)
+    loss = MultiTaskLoss(config.loss, *_class_balance(train, config, shares))
 
     sampler = EpochSampler(train.labels, settings.batch_size, settings.seed, shares=shares)
     batches = training_loader(train, sampler, settings.workers)
@@ -259,25 +259,19 @@ def _resume(run: RunFolder, parts: dict[str, object], identity: str) -> Progress
     return Progress(**{**saved, "rows": [EpochRow(**row) for row in saved["rows"]]})
 
 
-def _weights_of_classes(train: CachedDataset, config: Config) -> torch.Tensor | None:
-    counts = np.bincount(train.labels[train.labels >= 0], minlength=train.num_classes)
-    return class_weights(counts.tolist(), config.loss.class_weights)
-
-
-def _shift_of_priors(
-    train: CachedDataset, config: Config, shares: NDArray[np.float64] | None, treatments: Treatments | None
-) -> torch.Tensor | None:
-    """Return the shift of the logits that corrects for sampling and synthetic opacities, or None."""
+def _class_balance(
+    train: CachedDataset, config: Config, shares: NDArray[np.float64] | None
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Return the class weights and the shift of the logits that corrects for them and for sampling; None without."""
     known = train.labels >= 0
-    moved = treatments is not None and treatments.lesion_share > 0
-    if not (shares is not None or moved) or not config.loss.keep_prior or not known.any():
-        return None
-    natural = np.bincount(train.labels[known], minlength=train.num_classes) / known.sum()
-    weights = np.ones(len(known)) if shares is None else shares
-    sampled = np.bincount(train.labels[known], weights[known], train.num_classes) / weights[known].sum()
-    if treatments is not None:
-        sampled = treatments.after_lesions(sampled)
-    return prior_shift(natural.tolist(), sampled.tolist())
+    scheme = config.loss.class_weights
+    if not known.any() or (shares is None and scheme == "none"):
+        return None, None
+    counts = np.bincount(train.labels[known], minlength=train.num_classes)
+    drawn = counts if shares is None else np.bincount(train.labels[known], shares[known], train.num_classes)
+    natural, sampled = ((of / of.sum()).tolist() for of in (counts, drawn))
+    weights = class_weights(counts.tolist(), scheme, sampled)
+    return weights, prior_shift(natural, sampled, weights) if config.loss.keep_prior else None
 
 
 def _stalled(progress: Progress, patience: int) -> bool:

@@ -44,17 +44,19 @@ class Treated(NamedTuple):
     """A batch after augmentation.
 
     Images of kind ERASED and LESION have label -1 in ``batch``, and erased images no mask, so that the ordinary loss
-    ignores them.
+    ignores them. So have images that were drawn for a kind but stayed as they are, since their lungs are not known:
+    otherwise a class whose lungs are known less often would be more frequent among the images that stay.
     """
 
     batch: Batch
-    kind: torch.Tensor  # (N,) int64
+    kind: torch.Tensor  # (N,) int64, what the images are
+    drawn: torch.Tensor  # (N,) int64, the kinds of the plan
     region: torch.Tensor  # (N, 1, S, S) float32 in {0, 1}, region of the synthetic opacity
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Kinds and seeds drawn for N images; images without known lungs stay unchanged."""
+    """Kinds and seeds drawn for N images; the pixels of images without known lungs stay unchanged."""
 
     kind: NDArray[np.int64]  # (N,)
     seeds: NDArray[np.int64]  # (N,)
@@ -75,8 +77,13 @@ class Treatments:
     normal: int | None
 
     @classmethod
-    def of(cls, config: Config, class_names: Sequence[str]) -> Treatments | None:
+    def of(cls, config: Config, class_names: Sequence[str], *, lungs: bool = True) -> Treatments | None:
         """Return the augmentation of the settings, or None if it is disabled.
+
+        Args:
+            config: All settings.
+            class_names: The K class names.
+            lungs: Whether lungs can be known: a training image has a mask, or the network has learned masks before.
 
         Raises:
             ConfigError: ``shortcuts.normal_class`` is not one of the classes.
@@ -85,25 +92,9 @@ class Treatments:
         normal = _normal_class(settings.normal_class, class_names)
         if normal is None:
             settings = settings.model_copy(update={"lesion_p": 0.0})
-        if not settings.background_p and not settings.erase_p and not settings.lesion_p:
+        if not lungs or not (settings.background_p or settings.erase_p or settings.lesion_p):
             return None
         return cls(settings, config.training.seed, normal)
-
-    @property
-    def lesion_share(self) -> float:
-        """Fraction of normal images that get a synthetic opacity."""
-        if self.normal is None:
-            return 0.0
-        return self.config.lesion_p * (1 - self.config.background_p - self.config.erase_p)
-
-    def after_lesions(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return class fractions (K,) with synthetic opacities counted proportionally as the other classes."""
-        if self.normal is None or not self.lesion_share:
-            return shares
-        others = np.arange(len(shares)) != self.normal
-        left = shares[self.normal] * (1 - self.lesion_share)
-        scale = (1 - left) / shares[others].sum()
-        return np.asarray(np.where(others, shares * scale, left), np.float64)
 
     def treat(self, batch: Batch, teacher: nn.Module, epoch: int) -> Treated:
         """Augment a batch; ``teacher`` predicts the lungs of images without a mask."""
@@ -112,8 +103,18 @@ class Treatments:
         return apply_plan(batch, lungs, known, plan)
 
     def loss(self, output: ModelOutput, treated: Treated) -> Extra:
-        """Return the loss of the images whose label was removed; see shortcut_loss."""
-        return shortcut_loss(output, treated, self.normal, self.config.localization_weight)
+        """Return the loss of the images whose label was removed (shortcut_loss), and the shift of the others.
+
+        Of the normal images that are not drawn for BACKGROUND or ERASED, ``1 - lesion_p`` keep their label. The shift
+        is the logarithm of this fraction, as for a class that is sampled less often (hilum.models.losses.prior_shift).
+        Images drawn for BACKGROUND have none, since they never get an opacity.
+        """
+        extra = shortcut_loss(output, treated, self.normal, self.config.localization_weight)
+        if self.normal is None or not self.config.lesion_p:
+            return extra
+        shift = torch.zeros_like(output.class_logits, dtype=torch.float32)
+        shift[treated.drawn.to(shift.device) == PLAIN, self.normal] = float(np.log1p(-self.config.lesion_p))
+        return extra._replace(shift=shift)
 
 
 def draw_plan(config: ShortcutConfig, seed: int, epoch: int, batch: Batch, normal: int | None) -> Plan:
@@ -140,10 +141,13 @@ def apply_plan(batch: Batch, lungs: torch.Tensor, known: torch.Tensor, plan: Pla
     Args:
         batch: The batch of N images.
         lungs: (N, 1, S, S) float32 in {0, 1}.
-        known: (N,) bool, True if the lungs are reliable; other images stay PLAIN.
+        known: (N,) bool, True if the lungs are reliable; other images stay as they are, and lose their label unless
+            they were to.
         plan: Kinds and seeds, from draw_plan.
     """
     image, label = batch.image.clone(), batch.label.clone()
+    drawn = torch.from_numpy(plan.kind).to(label.device)
+    label[drawn != PLAIN] = UNKNOWN_LABEL
     kind = torch.zeros_like(label)
     region = torch.zeros_like(lungs)
     known_rows = np.flatnonzero(known.cpu().numpy()).tolist()
@@ -156,16 +160,15 @@ def apply_plan(batch: Batch, lungs: torch.Tensor, known: torch.Tensor, plan: Pla
                 continue
             other = int(random.choice(others))
             image[row] = _over(own, lung, _without_lungs(batch.image[other], lungs[other], None))
+            label[row] = batch.label[row]
         elif wanted == ERASED:
             image[row] = _without_lungs(own, lung, random)
-            label[row] = UNKNOWN_LABEL
         elif wanted == LESION:
             image[row], region[row] = _with_lesion(own, lung, random)
-            label[row] = UNKNOWN_LABEL
         kind[row] = wanted
     kept = kind[batch.mask_rows] != ERASED
     treated = batch._replace(image=image, label=label, mask=batch.mask[kept], mask_rows=batch.mask_rows[kept])
-    return Treated(treated, kind, region)
+    return Treated(treated, kind, drawn, region)
 
 
 def shortcut_loss(output: ModelOutput, treated: Treated, normal: int | None, localization_weight: float) -> Extra:

@@ -1,8 +1,9 @@
-"""Plot calibration: reliability diagram, risk and coverage, and coverage of the prediction sets."""
+"""Plot calibration: reliability diagram, calibration curves, risk and coverage, coverage of the prediction sets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -18,6 +19,7 @@ from hilum.evaluation.plots.canvas import (
     new_figure,
     title_of,
 )
+from hilum.format import number
 
 _MARKERS = "osD^vPX*"
 
@@ -68,6 +70,41 @@ def reliability(calibration: Mapping[str, Any], *, split: str = "") -> Figure:
     return figure
 
 
+def calibration_curves(curves: Sequence[Mapping[str, Any]], *, split: str = "") -> Figure:
+    """Plot the calibration curve of each class against all others, one panel per class.
+
+    Args:
+        curves: hilum.metrics.calibration_within.ClassCurve as JSON, one per class.
+        split: Name of the split, for the title.
+
+    Raises:
+        DataError: There is no curve.
+    """
+    if not curves:
+        raise DataError("There is no calibration curve to plot.")
+    rows = -(-len(curves) // 2)
+    figure = new_figure(SIDE, 0.55 * SIDE * rows + 0.3)
+    panels = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, curve, color in zip(panels, curves, cycle(PALETTE), strict=False):
+        axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=(0, (1, 3)))
+        bins = curve["bins"]
+        axes.plot([b["probability"] for b in bins], [b["share"]["value"] for b in bins], color=color, linewidth=1.2)
+        for b in bins:
+            axes.plot([b["probability"]], [b["share"]["value"]], "o", color=color, markersize=3.5)
+            if b["share"]["low"] is not None:
+                axes.plot([b["probability"]] * 2, [b["share"]["low"], b["share"]["high"]], color=color, linewidth=0.8)
+        slope, intercept = (number(curve[name]["value"], 2) for name in ("slope", "intercept"))
+        label_axes(axes, f"{literal(curve['class_name'])}\nslope {slope}, intercept {intercept}", "", "")
+        axes.title.set_fontsize(8)
+        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+    for axes in panels[len(curves) :]:
+        axes.set_axis_off()
+    figure.suptitle(title_of("Calibration of each class", split, curves[0]["slope"]["n"]), fontsize=10)
+    figure.supxlabel("probability of the class", fontsize=9)
+    figure.supylabel("share of images of the class (95% CI)", fontsize=9)
+    return figure
+
+
 def diagram_bins(figures: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """Return the bins of the reliability diagram, of at least 25 images; a report of earlier versions has the ECE's.
 
@@ -95,9 +132,10 @@ def risk_coverage(selective: Mapping[str, Any], *, split: str = "") -> Figure:
     axes = figure.subplots()
     axes.plot(coverage, risk, color=BLUE, linewidth=1.6, label=f"area {_decimals(area['value'])}")
     answered, accuracy = selective["answered"]["value"], selective["accuracy"]["value"]
-    threshold = selective["threshold"]
-    if threshold is not None and answered is not None and accuracy is not None:
-        label = f"confidence ≥ {threshold:.2f}:\n{answered:.0%} answered, {1 - accuracy:.1%} wrong"
+    threshold, by_class = selective["threshold"], selective.get("class_thresholds")
+    if (threshold is not None or by_class) and answered is not None and accuracy is not None:
+        rule = "threshold by class" if by_class else f"confidence ≥ {threshold:.2f}"
+        label = f"{rule}:\n{answered:.0%} answered, {1 - accuracy:.1%} wrong"
         axes.plot([answered], [1 - accuracy], "D", color=VERMILION, markersize=6, clip_on=False, label=label)
     label_axes(
         axes,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from hilum.evaluation.plots.canvas import save_both
 from hilum.evaluation.plots.classes import confusion_matrix, precision_recall_curves, roc_curves
 from hilum.evaluation.plots.forest import contrast_lines, forest, source_lines
-from hilum.evaluation.plots.probabilities import conformal_coverage, reliability, risk_coverage
+from hilum.evaluation.plots.probabilities import calibration_curves, conformal_coverage, reliability, risk_coverage
 from hilum.evaluation.report import Report
 from hilum.format import metric_title, split_title
 from hilum.metrics.scores import Scores
@@ -22,6 +22,7 @@ PLOTS = (
     "contrasts",
     "sources",
     "reliability",
+    "calibration_curves",
     "conformal_coverage",
     "risk_coverage",
 )
@@ -71,6 +72,8 @@ def _drawings(scores: Scores, report: Report) -> dict[str, Callable[[], Figure]]
         found["sources"] = lambda: forest(sources, title=by_source, abscissa="mean recall (95% CI)")
     if (calibration := report.calibration) is not None:
         found["reliability"] = lambda: reliability(calibration, split=split)
+    if report.calibration_within is not None and (curves := report.calibration_within["curves"]):
+        found["calibration_curves"] = lambda: calibration_curves(curves, split=split)
     if report.conformal:
         found["conformal_coverage"] = lambda: conformal_coverage(report.conformal, split=split)
     if (selective := report.selective) is not None:

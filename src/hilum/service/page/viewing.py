@@ -89,11 +89,12 @@ def facts(film: Film, radiograph: Radiograph) -> str:
 
 def answer(prediction: Prediction, manifest: Manifest) -> dict[str, Any]:
     """What was predicted, in words and numbers."""
+    threshold = manifest.threshold_of(manifest.class_names.index(prediction.label))
     return {
         "label": prediction.label,
         "percent": percent(prediction.probability),
         "abstained": prediction.abstained,
-        "abstainBelow": percent(manifest.abstention_threshold) if manifest.abstention_threshold else "",
+        "abstainBelow": percent(threshold) if threshold else "",
         "others": [name for name in prediction.prediction_set if name != prediction.label],
         "lungFraction": percent(prediction.lung_fraction),
         "findings": _findings(found for found in prediction.findings if found.check != "low_confidence"),

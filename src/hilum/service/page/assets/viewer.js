@@ -135,7 +135,7 @@ class Viewer {
     const part = element("div", { className: "verdict" },
       element("h2", {}, view.label, element("span", { textContent: view.percent })));
     if (view.abstained) part.append(element("div", { className: "unsure",
-      textContent: `Unsure, below ${view.abstainBelow}: a person should decide.` }));
+      textContent: `Unsure${view.abstainBelow && `, below ${view.abstainBelow}`}: a person should decide.` }));
     const others = view.others.length ? `Not ruled out at ${view.setLevel}: ${view.others.join(", ")}.`
       : `All others ruled out at ${view.setLevel}.`;
     if (view.setLevel) part.append(element("div", { className: "muted", textContent: others }));
