@@ -37,8 +37,8 @@ NAMED = 0.1
 class Lungs(NamedTuple):
     """Masks (H, W) bool of both lungs of the patient; either may be empty. They do not overlap."""
 
-    right: Mask
-    left: Mask
+    right: NDArray[np.bool_]
+    left: NDArray[np.bool_]
 
 
 def patient_left(radiograph: Radiograph, turn: int) -> Literal["left", "right"]:
