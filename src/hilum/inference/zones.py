@@ -62,12 +62,11 @@ def split_lungs(mask: Mask, *, patient_left: Literal["left", "right"] = "right")
         mask: (H, W) bool, of an upright frontal image.
         patient_left: Side of the image on which the patient's left is; see Radiograph.patient_left.
     """
-    parts, numbers = _components(mask)
-    cut = _cut(parts, mask.shape[1])
-    at_right: Mask = np.isin(numbers, [part.number for part in parts if part.center > cut])
-    for part in parts:
+    found = _components(mask)
+    at_right: Mask = (found.centers > _cut(found.parts, mask.shape[1]))[found.numbers]  # (H, W)
+    for part in found.parts:
         if part.is_merged:
-            own = numbers == part.number
+            own = found.numbers == part.number
             at_right = np.where(own, np.arange(mask.shape[1]) >= _valley(own, part), at_right)
     halves = mask & ~at_right, mask & at_right
     return Lungs(*(halves if patient_left == "right" else halves[::-1]))
@@ -82,8 +81,10 @@ def zone_masks(mask: Mask, *, patient_left: Literal["left", "right"] = "right") 
         mask: (H, W) bool.
         patient_left: Side of the image on which the patient's left is.
     """
-    parts, numbers = _components(mask)
-    large = mask & np.isin(numbers, [part.number for part in parts if not part.is_speck])
+    found = _components(mask)
+    is_large = np.zeros(len(found.centers), np.bool_)
+    is_large[[part.number for part in found.parts]] = True
+    large: Mask = is_large[found.numbers]
     zones = {}
     for side, lung in zip(SIDES, split_lungs(large, patient_left=patient_left), strict=True):
         rows = np.flatnonzero(lung.any(axis=1))
@@ -152,36 +153,43 @@ def brief(shares: Mapping[str, float]) -> str:
 
 
 class _Part(NamedTuple):
-    """A connected component of a lung mask."""
+    """A connected component of a lung mask that is not a speck."""
 
     number: int
     left: int  # first column
     right: int  # column after the last
     area: int
     center: float  # mean column
-    is_speck: bool
     is_merged: bool  # both lungs in one component
 
 
-def _components(mask: Mask) -> tuple[list[_Part], NDArray[np.int32]]:
-    """Return the components of a mask (H, W), and the number of each pixel's component, (H, W); 0 is background."""
+class _Components(NamedTuple):
+    """The connected components of a mask; number 0 is the background."""
+
+    numbers: NDArray[np.int32]  # (H, W)
+    centers: NDArray[np.float64]  # mean column of each number
+    parts: list[_Part]
+
+
+def _components(mask: Mask) -> _Components:
     count, numbers, facts, centers = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     beyond = np.bincount(numbers[:, mask.shape[1] // 2 :].ravel(), minlength=count)  # area right of the middle
-    columns = np.flatnonzero(mask.any(axis=0))
+    areas, lefts = facts[:, cv2.CC_STAT_AREA], facts[:, cv2.CC_STAT_LEFT]
+    rights = lefts + facts[:, cv2.CC_STAT_WIDTH]
+    is_large = areas >= _SPECK * areas[1:].sum()
     parts = []
-    for number in range(1, count):
-        left, _, width, _, area = (int(fact) for fact in facts[number])
-        is_speck = bool(area < _SPECK * np.count_nonzero(mask))
-        is_wide = width >= _MERGED_WIDTH * (columns[-1] + 1 - columns[0])
-        is_merged = not is_speck and is_wide and bool(_MERGED_SHARE <= beyond[number] / area <= 1 - _MERGED_SHARE)
-        parts.append(_Part(number, left, left + width, area, float(centers[number][0]), is_speck, is_merged))
-    return parts, np.asarray(numbers, np.int32)
+    for number in (np.flatnonzero(is_large[1:]) + 1).tolist():
+        left, right, area = int(lefts[number]), int(rights[number]), int(areas[number])
+        is_wide = right - left >= _MERGED_WIDTH * (rights[1:].max() - lefts[1:].min())
+        is_merged = bool(is_wide and _MERGED_SHARE <= beyond[number] / area <= 1 - _MERGED_SHARE)
+        parts.append(_Part(number, left, right, area, float(centers[number][0]), is_merged))
+    return _Components(np.asarray(numbers, np.int32), np.asarray(centers[:, 0], np.float64), parts)
 
 
 def _cut(parts: list[_Part], width: int) -> float:
     """Return the column between the lungs: between two groups of components, else the middle of the image."""
     lungs: list[list[_Part]] = []
-    for part in sorted((part for part in parts if not part.is_speck), key=lambda part: part.center):
+    for part in sorted(parts, key=lambda part: part.center):
         if lungs and any(_is_same_lung(part, other) for other in lungs[-1]):
             lungs[-1].append(part)
         else:
