@@ -121,13 +121,17 @@ def test_outlines_and_words_are_in_layers_of_their_own(
     expected = np.asarray(segmentation(source, prediction, manifest).pixel_array[2] > 0)
     assert np.mean(drawn != expected) < 0.02
     (text,) = state.GraphicAnnotationSequence[2].TextObjectSequence
-    assert text.UnformattedTextValue.split("\r\n") == ["bright 71.2%", prediction.evidence_summary, RESEARCH_ONLY]
+    lines = text.UnformattedTextValue.split("\r\n")
+    assert (lines[0], *lines[2:]) == ("bright 71.2%", prediction.evidence_summary, RESEARCH_ONLY)
+    assert lines[1].startswith("Uncertain")
 
 
 def test_without_evidence_and_lungs_the_words_remain(
     manifest: Manifest, prediction: Prediction, tmp_path: Path
 ) -> None:
-    none = replace(prediction, mask=np.zeros((SIZE, SIZE), np.bool_), evidence=None, evidence_zones=None)
+    none = replace(
+        prediction, abstained=False, mask=np.zeros((SIZE, SIZE), np.bool_), evidence=None, evidence_zones=None
+    )
     state = reopened(presentation(header_of(), none, manifest), tmp_path)
     assert [layer.GraphicLayer for layer in state.GraphicLayerSequence] == ["TEXT"]
     text = state.GraphicAnnotationSequence[0].TextObjectSequence[0].UnformattedTextValue

@@ -91,7 +91,9 @@ def _annotations(
 
 
 def _words(prediction: Prediction) -> str:
-    lines = (f"{prediction.label} {percent(prediction.probability)}", prediction.evidence_summary, RESEARCH_ONLY)
+    doubt = "Uncertain: a person should decide" if prediction.abstained else ""
+    answer = f"{prediction.label} {percent(prediction.probability)}"
+    lines = (answer, doubt, prediction.evidence_summary, RESEARCH_ONLY)
     return "\r\n".join(line for line in lines if line)[:1000]
 
 
