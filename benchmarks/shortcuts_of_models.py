@@ -48,7 +48,7 @@ from hilum.evaluation.compare import compare
 from hilum.evaluation.measure import score_records
 from hilum.format import metric_title
 from hilum.imaging.preprocess import fit_mask
-from hilum.metrics.bootstrap import Interval, bootstrap
+from hilum.metrics.bootstrap import bootstrap
 from hilum.metrics.scores import FloatArray, Scores, divide
 from hilum.storage import as_json
 from hilum.types import Record
@@ -164,19 +164,17 @@ def differences(a: dict[str, Scores], b: dict[str, Scores], resamples: int) -> d
                 np.maximum(index_of(weights @ own[name] / total, weights @ own["intact"] / total, guess), 0)
                 for own in right
             )
-            values[f"{name} index"] = (1 + two - one) / 2  # bootstrap takes a 0 without spread for a share of none
+            values[f"{name} index"] = two - one
             values[f"{name} index ratio"] = divide(two, one)  # none where the baseline takes no shortcut
         if folds is not None:
             for name in refits[0]:
                 one, two = (refit.refitted_auc(own[name], folds, weights) for own in refits)
-                values[f"{name} refitted"] = (1 + two - one) / 2
+                values[f"{name} refitted"] = two - one
         return values
 
     every = dict.fromkeys(statistics(np.ones((1, labels.size))), np.ones(labels.size, np.bool_))
-    for key, i in bootstrap(statistics, every, clusters, strata=labels, resamples=resamples, seed=SEED).items():
-        halved = not key.endswith("ratio")
-        found[key] = Interval(2 * i.value - 1, 2 * i.low - 1, 2 * i.high - 1, i.n) if halved else i
-    return found
+    bounds = {key: (-1.0, 1.0) for key in every if key.endswith("refitted")}
+    return found | bootstrap(statistics, every, clusters, strata=labels, bounds=bounds, resamples=resamples, seed=SEED)
 
 
 def rows_of(results: Sequence[ModelShortcuts], apart: dict[str, Any]) -> list[dict[str, Any]]:

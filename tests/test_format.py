@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 
 from hilum.evaluation.localization_table import MEASURES
 from hilum.format import (
+    NO_INTERVAL,
     TITLES,
     bounds,
     count,
@@ -18,8 +20,9 @@ from hilum.format import (
     percent,
     words,
 )
-from hilum.metrics.bootstrap import Interval
+from hilum.metrics.bootstrap import Interval, NoInterval
 from hilum.metrics.table import BY_CLASS, OVERALL, OVERLAP, WITHIN_SOURCES
+from hilum.storage import as_json
 
 
 def test_every_metric_of_a_report_has_a_title() -> None:
@@ -46,13 +49,17 @@ def test_numbers() -> None:
         (Interval(0.02, 0.01, 0.03, 9), {"signed": True}, "+0.020 (+0.010 to +0.030)"),
         (Interval(0.78, 0.761, 0.802, 9), {"digits": 1, "percent": True}, "78.0% (76.1–80.2%)"),
         (Interval(0.5, math.nan, math.nan, 9), {}, "0.500 (no interval)"),
+        (Interval(0.5, math.nan, math.nan, 9, "few_groups"), {}, "0.500 (no interval: too few groups)"),
         (Interval(math.nan, math.nan, math.nan, 0), {"with_n": True}, "undefined, n = 0"),
     ],
 )
 def test_an_interval_and_its_json_read_alike(interval: Interval, options: dict[str, int], text: str) -> None:
     assert format_interval(interval, **options) == text  # type: ignore[arg-type]
-    as_json = {key: None if math.isnan(value) else value for key, value in vars(interval).items()}
-    assert format_interval(as_json, **options) == text  # type: ignore[arg-type]
+    assert format_interval(as_json(interval), **options) == text  # type: ignore[arg-type]
+
+
+def test_every_reason_for_no_interval_has_words() -> None:
+    assert {*NO_INTERVAL} == {*get_args(NoInterval)}
 
 
 def test_bounds_alone() -> None:

@@ -39,6 +39,9 @@ TITLES = {
 }
 """Metric key, as in ``report.json``, to its title within a sentence."""
 
+NO_INTERVAL = {"undefined": "undefined", "few_groups": "too few groups", "no_spread": "no spread"}
+"""Why there is no interval (hilum.metrics.bootstrap.NoInterval), in words."""
+
 
 def metric_title(metric: str, *, first: bool = False) -> str:
     """Return the title of a metric, or its key with spaces for underscores if it has none.
@@ -77,6 +80,20 @@ def bounds(estimate: Any, digits: int = 3, *, signed: bool = False, percent: boo
     return f"{first.removesuffix('%')}–{last}"
 
 
+def bounds_or_reason(estimate: Any, digits: int = 3, *, signed: bool = False, percent: bool = False) -> str:
+    """Return the bounds, or ``no interval: too few groups``.
+
+    Args:
+        estimate: As for ``bounds``, with ``no_interval`` where the reason is known.
+        digits: Number of decimals.
+        signed: Prefix positive numbers with a plus sign.
+        percent: Write fractions as percentages.
+    """
+    reason = estimate.get("no_interval") if isinstance(estimate, Mapping) else getattr(estimate, "no_interval", None)
+    text = f"no interval: {NO_INTERVAL[reason]}" if reason else "no interval"
+    return bounds(estimate, digits, signed=signed, percent=percent) or text
+
+
 def format_interval(
     estimate: Any, digits: int = 3, *, signed: bool = False, percent: bool = False, with_n: bool = False
 ) -> str:
@@ -93,8 +110,8 @@ def format_interval(
     if value is None:
         text = "undefined"
     else:
-        spread = bounds(estimate, digits, signed=signed, percent=percent) or "no interval"
-        text = f"{number(value, digits, signed=signed, percent=percent)} ({spread})"
+        own = number(value, digits, signed=signed, percent=percent)
+        text = f"{own} ({bounds_or_reason(estimate, digits, signed=signed, percent=percent)})"
     return f"{text}, n = {count(_part(estimate, 'n'))}" if with_n else text
 
 
@@ -132,6 +149,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "title": metric_title,
     "number": number,
     "bounds": bounds,
+    "bounds_or_reason": bounds_or_reason,
     "interval": format_interval,
     "count": count,
     "percent": percent,

@@ -19,6 +19,7 @@ from hilum.bundle.default import resolve_bundle
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import BundleError, OutputError
 from hilum.gate import GateThresholds, Thresholds
+from hilum.storage import sha256_bytes
 
 FILES = {ONNX_MODEL: bytes(range(256)) * 2, WEIGHTS: b"weights" * 30, MODEL_CARD: "# A model, Röntgen\n".encode()}
 
@@ -102,6 +103,25 @@ def test_the_quantiles_of_prediction_sets_are_those_of_the_level() -> None:
     assert manifest().model_copy(update={"prediction_set_level": "0.99"}).prediction_set_quantiles is None
 
 
+def test_temperatures_and_thresholds_of_classes_come_back(tmp_path: Path) -> None:
+    own = {"class_temperatures": (1.25, 0.75), "class_thresholds": (0.5, None)}
+    write_bundle(tmp_path / "bundle", manifest().model_copy(update=own), FILES)
+    read = load_bundle(tmp_path / "bundle").manifest
+    assert (read.applied_temperature, read.applied_threshold) == ((1.25, 0.75), (0.5, None))
+    assert [read.threshold_of(k) for k in range(2)] == [0.5, None]
+
+
+def test_a_bundle_of_an_earlier_version_has_one_temperature_and_threshold(folder: Path) -> None:
+    """Its manifest lacks the keys, and its digest is that of its own bytes."""
+    raw = json.loads((folder / MANIFEST).read_text())
+    del raw["class_temperatures"], raw["class_thresholds"]
+    blank = (json.dumps(raw | {"bundle_id": ""}, indent=2) + "\n").encode()
+    (folder / MANIFEST).write_text(json.dumps(raw | {"bundle_id": sha256_bytes(blank)}, indent=2) + "\n")
+    read = load_bundle(folder).manifest
+    assert (read.applied_temperature, read.applied_threshold) == (1.5, 0.625)
+    assert [read.threshold_of(k) for k in range(2)] == [0.625, 0.625]
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -110,6 +130,10 @@ def test_the_quantiles_of_prediction_sets_are_those_of_the_level() -> None:
         {"conformal_quantiles": {"0.90": (0.5, float("nan"))}},
         {"abstention_threshold": 1.5},
         {"temperature": 0.0},
+        {"class_temperatures": [1.0]},
+        {"class_temperatures": [1.0, 0.0]},
+        {"class_thresholds": [0.5]},
+        {"class_thresholds": [0.5, 1.5]},
     ],
 )
 def test_impossible_numbers_are_refused(folder: Path, fields: dict[str, object]) -> None:

@@ -268,6 +268,27 @@ def test_hashes_are_left_out_when_asked_and_the_card_and_the_report_say_so(
     assert sum("is not known" in sentence for sentence in report.limits) == 1
 
 
+def test_a_calibration_per_class_is_kept_for_the_export(hilum: Hilum, run: RunFolder, tmp_path: Path) -> None:
+    copied = RunFolder(Path(shutil.copytree(run.root, tmp_path / "run")))
+    hilum("evaluate", copied.root, "--calibrate-per", "predicted-class", *FEW)
+    kept = json.loads(copied.calibration.read_text(encoding="utf-8"))
+    assert len(kept["class_temperatures"]) == len(kept["class_thresholds"]) == 4
+    report = load_report(copied.results("test") / "report.json")
+    assert report.calibration is not None
+    assert [*report.calibration["class_temperatures"].values()] == kept["class_temperatures"]
+    hilum("export", copied.root, "--output", tmp_path / "same")
+    manifest = load_bundle(tmp_path / "same").manifest
+    assert [*(manifest.class_temperatures or ())] == kept["class_temperatures"]
+    assert [*(manifest.class_thresholds or ())] == kept["class_thresholds"]
+    hilum("export", copied.root, "--calibrate-per", "all", "--output", tmp_path / "other")
+    assert load_bundle(tmp_path / "other").manifest.class_temperatures is None
+    assert json.loads(copied.calibration.read_text(encoding="utf-8"))["class_temperatures"] is None
+
+
+def test_a_bundle_is_evaluated_with_its_own_calibration(hilum: Hilum, run: RunFolder, labeled: Path) -> None:
+    assert "recalibrate" in hilum("evaluate", run.bundle, labeled, "--calibrate-per", "predicted-class", code=2)
+
+
 # --- sources left out ---------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ import pytest
 import sklearn.metrics
 from report_writing import NAMES, made_up_scores, provenance, trust_parts
 
+from hilum.bundle.prediction_sets import softmax
 from hilum.bundle.training_hashes import Extent
 from hilum.errors import ConfigError, DataError
 from hilum.evaluation.limits import limits_of
@@ -28,10 +29,12 @@ from hilum.evaluation.results import (
     read_evaluation,
     write_evaluation,
 )
+from hilum.format import format_interval, metric_title
 from hilum.metrics.calibration import fit_calibration
 from hilum.metrics.scores import Scores
 from hilum.metrics.table import figures_of
 
+MACRO = ("precision", "specificity", "f1", "roc_auc", "pr_auc")
 MODEL = ModelRef(kind="run", name="one", id="f" * 64)
 FILES = {"report.json", "report.html", "claim.html", "claim.md", "predictions.csv", "evaluation.json", "plots"} | {
     "classification_report.json"
@@ -326,14 +329,55 @@ def test_without_masks_the_classes_alone_are_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_plots")
-def test_an_absent_class_is_null(tmp_path: Path) -> None:
+def test_an_absent_class_is_null_and_named_beside_macro_averages(tmp_path: Path) -> None:
     labels = np.arange(120) % 2
     report = write_evaluation(_evaluated(replace(made_up_scores(), labels=labels)), tmp_path, resamples=20)
     recall = report.figure("recall", NAMES[2])
     assert recall is not None
     assert (recall.value, recall.low, recall.high, recall.n) == (None, None, None, 0)
     text = (tmp_path / "report.json").read_text(encoding="utf-8")
-    json.loads(text, parse_constant=_no_constant)
+    content = json.loads(text, parse_constant=_no_constant)
+    left_out = {figure["metric"]: figure["left_out"] for figure in content["figures"] if figure["left_out"]}
+    assert set(left_out) == {"balanced_accuracy", *(f"macro_{of}" for of in MACRO)}
+    assert all(names == [NAMES[2]] for names in left_out.values())
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for metric in left_out:
+        figure = report.figure(metric)
+        assert figure is not None
+        assert f"without {NAMES[2]}" in figure.note
+        assert metric_title(metric) in page
+    lines = [line for line in summary_lines(report) if line.endswith(f"; {figure.note}")]
+    assert len(lines) == 3  # balanced accuracy, macro F1 and macro AUROC
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_a_class_that_is_never_predicted_is_named_beside_macro_precision(tmp_path: Path) -> None:
+    scores = made_up_scores()
+    probabilities = scores.probabilities.copy()
+    probabilities[:, 0] = 0
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    report = build_report(_evaluated(replace(scores, probabilities=probabilities)), resamples=20)
+    zero = {figure.metric: figure.as_zero for figure in report.figures if figure.as_zero}
+    assert zero == {"macro_precision": (NAMES[0],)}
+
+
+def test_parts_that_differ_are_limitations(tmp_path: Path) -> None:
+    """Far too sure in the south: its confidence less accuracy is named, with its n."""
+    scores = made_up_scores(600)
+    south = np.array(scores.sources) == "south"
+    assert scores.logits is not None
+    random = np.random.default_rng(0)
+    labels = np.where(south, random.integers(0, 3, 600), scores.labels)
+    logits = np.where(south[:, None], 4 * scores.logits, scores.logits)
+    changed = replace(scores, labels=labels, logits=logits, probabilities=softmax(logits))
+    report = build_report(Evaluated(changed, MODEL), resamples=100)
+    assert report.calibration_within is not None
+    parts = {part["name"]: part for part in report.calibration_within["parts"]}
+    assert parts["south"]["differs"] == ["in_the_large"]
+    assert parts["south"]["in_the_large"]["value"] > 0.3
+    (sentence,) = [own for own in report.limits if "within the source south" in own]
+    assert format_interval(parts["south"]["in_the_large"], signed=True, with_n=True) in sentence
+    assert [curve["class_name"] for curve in report.calibration_within["curves"]] == list(NAMES)
 
 
 @pytest.mark.usefixtures("no_plots")

@@ -156,6 +156,22 @@ def test_it_gets_better_on_images_that_it_was_not_fitted_on(done: tuple[Recalibr
     assert result.after.nll.n == result.calibration.n == 160
 
 
+def test_the_seed_moves_intervals_and_folds_but_not_what_is_fitted(
+    data: Path, old: Path, done: tuple[Recalibration, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "moved.hilum"
+    command = [str(old), str(data), "-o", str(out), "--target-accuracy", "0.5", "--resamples", "100", "--seed", "7"]
+    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
+    moved, first = load_bundle(out).manifest, done[0].manifest
+    assert moved.temperature == first.temperature
+    assert moved.calibration["before"]["nll"]["value"] == first.calibration["before"]["nll"]["value"]
+    assert moved.calibration["before"]["nll"]["low"] != first.calibration["before"]["nll"]["low"]
+    assert (
+        moved.calibration["after_cross_fitted"]["nll"]["value"]
+        != first.calibration["after_cross_fitted"]["nll"]["value"]
+    )
+
+
 def test_predictions_use_it(data: Path, done: tuple[Recalibration, Path]) -> None:
     manifest = done[0].manifest
     logits, _, _ = logits_of(data)
@@ -177,7 +193,8 @@ def test_the_model_card_says_it_once(data: Path, done: tuple[Recalibration, Path
     card = load_bundle(done[1]).read(MODEL_CARD).decode()
     assert card.startswith(CARD)
     assert card.count("## Calibration") == 1
-    assert f"Temperature 1.250 before, {done[0].manifest.temperature:.3f} after" in card
+    assert "temperature 1.250;" in card
+    assert f"temperature {done[0].manifest.temperature:.3f};" in card
     again = recalibrate(done[1], data, tmp_path / "again", resamples=10)
     second = load_bundle(tmp_path / "again").read(MODEL_CARD).decode()
     assert second.startswith(CARD)
@@ -262,6 +279,17 @@ def test_no_image_is_divided_by_a_temperature_that_its_group_had_part_in() -> No
         assert fit_temperature(logits[others], labels[others]) == pytest.approx(value, abs=1e-6)
 
 
+def test_class_temperatures_are_cross_fitted_too() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 2000)
+    logits = rng.normal(0, 1, (2000, 2)) + np.eye(2)[labels]
+    logits[logits.argmax(axis=1) == 1] *= 4
+    used = (logits / cross_fitted(logits, labels, np.arange(2000), "predicted-class"))[:, 0]
+    second = logits.argmax(axis=1) == 1
+    assert len({round(value, 9) for value in used[second]}) == 5
+    assert used[second].mean() == pytest.approx(4 * used[~second].mean(), rel=0.3)
+
+
 def test_too_few_groups_are_a_data_error() -> None:
     with pytest.raises(DataError):
         cross_fitted(np.zeros((40, 2)), np.arange(40) % 2, np.arange(40) % 4)
@@ -286,3 +314,28 @@ def test_the_command_prints_before_and_after(data: Path, old: Path, tmp_path: Pa
     assert f"Temperature {manifest.temperature:.3f}." in printed
     assert "No abstention threshold" in printed  # this network is mostly wrong
     assert f"Wrote bundle {manifest.bundle_id[:12]}" in printed
+
+
+def test_a_bundle_for_each_predicted_class(data: Path, old: Path, tmp_path: Path) -> None:
+    """Predictions of the written bundle use its temperatures and thresholds."""
+    arguments = ["--calibrate-per", "predicted-class", "--target-accuracy", "0.5", "--resamples", "100"]
+    result = CliRunner().invoke(
+        app, [str(old), str(data), "--output", str(tmp_path / "new"), *arguments], env={"COLUMNS": "140"}
+    )
+    assert result.exit_code == 0, result.output
+    bundle = load_bundle(tmp_path / "new")
+    manifest = bundle.manifest
+    assert manifest.class_temperatures is not None
+    assert manifest.class_thresholds is not None
+    assert all(f"{own:.3f}" in result.output for own in manifest.class_temperatures)
+    assert all(f"{own:.3f}" in bundle.read(MODEL_CARD).decode() for own in manifest.class_temperatures)
+    logits, _, _ = logits_of(data)
+    predictor = Predictor(bundle, gate=NoGate())
+    for file, row in zip([r.image_path for r in build_index(data).records][::16], logits[::16], strict=True):
+        prediction = predictor.predict(file)
+        assert isinstance(prediction, Prediction)
+        best = int(row.argmax())
+        expected = softmax(row[None], manifest.class_temperatures[best])[0]
+        np.testing.assert_allclose(list(prediction.probabilities.values()), expected, atol=1e-4)
+        threshold = manifest.class_thresholds[best]
+        assert prediction.abstained == (threshold is None or prediction.probability < threshold)

@@ -188,6 +188,32 @@ def test_a_prediction_below_the_threshold_abstains_and_says_so(tmp_path: Path) -
     assert temperate.abstained  # the probability after temperature counts
 
 
+def test_the_predicted_class_sets_temperature_and_threshold(tmp_path: Path) -> None:
+    """The answer stays; another class's temperature and threshold are no matter."""
+    path = write(tmp_path / "image.png", phantom())
+    plain = answered(predictor().predict(path))
+    own, other = plain.class_names.index(plain.label), 1 - plain.class_names.index(plain.label)
+
+    def with_own(mine: float | None, theirs: float | None) -> tuple[float | None, ...]:
+        return (mine, theirs) if own == 0 else (theirs, mine)
+
+    expected = answered(predictor(temperature=3.0).predict(path))
+    warm = answered(
+        predictor(class_temperatures=with_own(3.0, 0.1), class_thresholds=with_own(0.0, None)).predict(path)
+    )
+    assert warm.label == plain.label == expected.label
+    assert warm.probabilities == expected.probabilities
+    assert not warm.abstained
+    names = {"class_temperatures": (3.0, 3.0), "temperature": 0.1, "abstention_threshold": 0.0}
+    for threshold in (expected.probability + 0.001, None):
+        doubtful = answered(predictor(class_thresholds=with_own(threshold, 0.0), **names).predict(path))
+        assert doubtful.abstained
+        assert doubtful.probabilities == expected.probabilities
+        (finding,) = doubtful.findings
+        assert (finding.check, finding.severity, finding.records) == ("low_confidence", "warning", (str(path),))
+    assert plain.class_names[other] not in finding.message
+
+
 # Depth and format
 
 

@@ -30,6 +30,7 @@ from hilum.metrics.conformal import fit_quantiles
 from hilum.metrics.scores import Scores
 from hilum.metrics.selective import choose_threshold
 from hilum.storage import write_json
+from hilum.types import CalibratedPer
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -235,9 +236,11 @@ def test_everything_is_fitted_at_the_temperature() -> None:
     )
 
 
+@pytest.mark.parametrize("per", ["all", "predicted-class"])
 @pytest.mark.parametrize("target", [0.7, 0.999])
-def test_a_calibration_comes_back_from_its_file(tmp_path: Path, target: float) -> None:
-    calibration = fit_calibration(make_scores(*draw(900)), digest="d", target_accuracy=target)
+def test_a_calibration_comes_back_from_its_file(tmp_path: Path, target: float, per: CalibratedPer) -> None:
+    calibration = fit_calibration(make_scores(*draw(900)), digest="d", target_accuracy=target, per=per)
+    assert (calibration.class_thresholds is None) == (per == "all")
     assert (calibration.abstention_threshold is None) == (target == 0.999)
     write_json(tmp_path / "calibration.json", calibration_to_json(calibration))
     assert calibration_from_json(json.loads((tmp_path / "calibration.json").read_text())) == calibration

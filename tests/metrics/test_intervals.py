@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy.stats import t, ttest_ind
 from score_making import scores_of
 from sklearn.metrics import (
     accuracy_score,
@@ -22,7 +23,7 @@ from hilum.errors import ConfigError
 from hilum.metrics import bootstrap as intervals
 from hilum.metrics.bootstrap import Interval, bootstrap, resampled_weights
 from hilum.metrics.scores import Scores, class_metrics
-from hilum.metrics.table import Key, figures_of, statistics_of
+from hilum.metrics.table import Key, figures_of, intervals_of, rests_on, statistics_of
 
 
 def _scores(
@@ -175,8 +176,8 @@ def test_every_resample_has_every_stratum_as_often_as_the_split() -> None:
     clusters = np.arange(40)
     strata = np.repeat([0, 1], [37, 3])
     (weights,) = resampled_weights(clusters, 200, seed=0, strata=strata)
-    assert np.all(weights[:, strata == 1].sum(axis=1) == 3)
-    assert np.all(weights[:, strata == 0].sum(axis=1) == 37)
+    assert weights[:, strata == 1].sum(axis=1) == pytest.approx(np.full(200, 3))
+    assert weights[:, strata == 0].sum(axis=1) == pytest.approx(np.full(200, 37))
     assert np.ptp(weights[:, 39]) > 0
     (free,) = resampled_weights(clusters, 200, seed=0)
     assert np.any(free[:, strata == 1].sum(axis=1) == 0)
@@ -193,7 +194,98 @@ def test_a_group_belongs_to_the_commonest_stratum_of_its_images() -> None:
 def test_twenty_of_twenty_has_the_exact_binomial_bound(value: float, low: float, high: float) -> None:
     right = np.full(40, value)
     every = np.ones(40, np.bool_)
-    found = bootstrap(lambda w: {"share": w @ right / w.sum(axis=1)}, {"share": every}, np.repeat(np.arange(20), 2))
+    found = bootstrap(
+        lambda w: {"share": w @ right / w.sum(axis=1)}, {"share": every}, np.repeat(np.arange(20), 2),
+        bounds={"share": (0.0, 1.0)},
+    )  # fmt: skip
     assert found["share"].low == pytest.approx(low, abs=1e-4)  # R: binom.test(20, 20)$conf.int
     assert found["share"].high == pytest.approx(high, abs=1e-4)
     assert found["share"].n == 40
+
+
+def test_the_variance_of_the_resamples_is_that_of_a_mean_of_few_groups() -> None:
+    values = np.array([0.1, 0.4, 0.5, 0.9, 0.2])
+    (weights,) = resampled_weights(np.arange(5), 40_000, seed=0)
+    means = weights @ values / weights.sum(axis=1)
+    assert means.var() == pytest.approx(values.var(ddof=1) / 5, rel=0.03)  # np.var(values) / 5 is 20% less
+
+
+def test_a_difference_of_two_means_has_the_interval_of_welch() -> None:
+    generator = np.random.default_rng(0)
+    values = np.concatenate([generator.normal(size=40), generator.normal(2, 3, 6)])
+    strata = np.repeat([0, 1], [40, 6])
+    sides = [strata == 0, strata == 1]
+
+    def statistics(weights: np.ndarray) -> dict[str, np.ndarray]:
+        first, second = (weights[:, side] @ values[side] / weights[:, side].sum(axis=1) for side in sides)
+        return {"apart": first - second}
+
+    every = {"apart": np.ones(46, np.bool_)}
+    found = bootstrap(statistics, every, np.arange(46), strata=strata, sides={"apart": sides}, resamples=40_000)[
+        "apart"
+    ]
+    welch = ttest_ind(values[sides[0]], values[sides[1]], equal_var=False).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((welch.low, welch.high), rel=0.03)
+    as_if_pooled = found.value - 2 * (found.value - found.low) / t.ppf(0.975, 5)
+    assert abs(as_if_pooled - welch.low) > 0.2  # with the degrees of freedom of all groups
+
+
+@pytest.mark.parametrize("degrees", [1.0, 2.7, 4.0, 30.0, 5000.0])
+def test_the_quantile_of_student(degrees: float) -> None:
+    assert intervals._t_quantile(degrees) == pytest.approx(t.ppf(0.975, degrees), rel=1e-5)
+
+
+def test_a_balanced_accuracy_without_errors_is_as_uncertain_as_its_rare_class() -> None:
+    labels = np.repeat([0, 1], [850, 5])
+    found = bootstrap_intervals(scores_of(labels, np.eye(2)[labels]), resamples=50)
+    rare = 1 - 0.025 ** (1 / 5)
+    assert found["recall/b"].low == pytest.approx(1 - rare)
+    assert found["accuracy"].low == pytest.approx(0.025 ** (1 / 855))
+    assert found["balanced_accuracy"].low == pytest.approx(1 - np.hypot(rare, 1 - 0.025 ** (1 / 850)) / 2)
+    assert found["balanced_accuracy"].high == 1
+
+
+def _with_rare(rare: int, generator: np.random.Generator, recall: tuple[float, float] = (0.9, 0.85)) -> Scores:
+    labels = np.repeat([0, 1], [100, rare])
+    right = generator.random(labels.size) < np.array(recall)[labels]
+    return scores_of(labels, np.eye(2)[np.where(right, labels, 1 - labels)])
+
+
+def test_coverage_of_the_balanced_accuracy_with_five_rare_images() -> None:
+    generator = np.random.default_rng(0)
+    found = [bootstrap_intervals(_with_rare(5, generator), resamples=200)["balanced_accuracy"] for _ in range(200)]
+    covered = np.mean([interval.low <= 0.875 <= interval.high for interval in found])
+    assert covered > 0.93  # 0.62 with the degrees of freedom and the variance of all 105
+    assert np.mean([interval.high - interval.low for interval in found]) < 0.5
+
+
+def test_four_groups_of_a_class_have_no_interval_and_neither_has_what_averages_them() -> None:
+    found = figures_of(_with_rare(4, np.random.default_rng(1)), resamples=50)
+    refused = {key for key, interval in found.items() if interval.no_interval}
+    assert {found[key].no_interval for key in refused} == {"few_groups"}
+    assert {Key("recall", "b"), Key("roc_auc", "a"), Key("roc_auc", "a", None, "b"), Key("specificity", "a")} <= refused
+    assert {Key("balanced_accuracy"), Key("macro_f1"), Key("macro_roc_auc")} <= refused
+    assert not {Key("accuracy"), Key("recall", "a"), Key("mcc")} & refused
+    for key, interval in found.items():
+        assert np.isnan([interval.low, interval.high]).all() == (key in refused)
+        assert np.isfinite(interval.value)
+
+
+def test_two_equal_models_may_differ_either_way() -> None:
+    scores = _with_rare(20, np.random.default_rng(2))
+    rows = rests_on(scores)
+    found = intervals_of(
+        lambda weights: {key: np.zeros(len(weights)) for key in rows}, scores, rows, differences=True, resamples=50
+    )
+    room = 1 - 0.025 ** (1 / 120)
+    assert (found[Key("accuracy")].low, found[Key("accuracy")].high) == pytest.approx((-room, room))
+    assert (found[Key("mcc")].low, found[Key("mcc")].high) == pytest.approx((-2 * room, 2 * room))
+    assert found[Key("balanced_accuracy")].low == pytest.approx(
+        -np.hypot(1 - 0.025 ** (1 / 100), 1 - 0.025 ** (1 / 20)) / 2
+    )
+
+
+def test_without_bounds_and_spread_there_is_no_interval() -> None:
+    found = bootstrap(lambda w: {"index": np.full(len(w), 0.3)}, {"index": np.ones(9, np.bool_)}, np.arange(9))["index"]
+    assert (found.value, found.no_interval) == (0.3, "no_spread")
+    assert np.isnan(found.high)

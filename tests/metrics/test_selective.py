@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,7 +13,7 @@ from score_making import scores_of
 from hilum.bundle.calibration import Calibration
 from hilum.errors import DataError
 from hilum.metrics.scores import Scores
-from hilum.metrics.selective import choose_threshold, selective_result
+from hilum.metrics.selective import choose_class_thresholds, choose_threshold, selective_result
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -26,8 +28,8 @@ def make_scores(probabilities: Floats, labels: Labels, groups: tuple[str, ...] |
     return scores_of(labels, probabilities, groups=groups or ("",) * len(labels))
 
 
-def at(threshold: float | None) -> Calibration:
-    return Calibration(1.0, {}, threshold, 0.95, 100, 100, "val")
+def at(threshold: float | None, **fields: Any) -> Calibration:
+    return Calibration(1.0, {}, threshold, 0.95, 100, 100, "val", **fields)
 
 
 def noisy(count: int, seed: int) -> tuple[Floats, NDArray[np.bool_]]:
@@ -147,6 +149,61 @@ def test_the_promise_is_kept() -> None:
             short += (max(threshold, 0.5) + 1) / 2 < 0.9  # the mean confidence above it, which is the accuracy
     assert found > 100
     assert short <= 0.05 * 200
+
+
+def test_each_class_has_the_threshold_of_its_own_predictions() -> None:
+    """Of two classes, at 0.05 / 20 for each of ten thresholds; a class that misses the target abstains always."""
+    confidence = np.linspace(0.6, 0.99, 400)
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    probabilities[200:] = probabilities[200:, ::-1]
+    labels = np.repeat([0, 1], 200)
+    labels[200::5] = 0  # four fifths of the answers "b" are right
+    assert choose_class_thresholds(probabilities, labels, np.arange(400)) == (0.0, None)
+    assert choose_class_thresholds(probabilities[:117], labels[:117], np.arange(117)) == (0.0, None)
+    assert choose_class_thresholds(probabilities[:116], labels[:116], np.arange(116)) == (None, None)
+    assert 0.0025 ** (1 / 117) > 0.95 > 0.0025 ** (1 / 116)
+    unlabeled = np.where(np.arange(400) < 200, labels, -1)
+    assert choose_class_thresholds(probabilities, unlabeled, np.arange(400)) == (0.0, None)
+
+
+def test_the_promise_is_kept_within_each_predicted_class() -> None:
+    """One class is right 0.1 less often than its confidence says: a threshold over all answers it too often.
+
+    Over 100 validation sets, the true accuracy of some class falls short in less than 5%.
+    """
+    falls, short, answered = {"all": 0, "class": 0}, 0.1, 0
+    for seed in range(100):
+        confidence, _ = noisy(9000, 2000 + seed)
+        random = np.random.default_rng(seed)
+        second = np.arange(9000) % 3 == 0
+        right = random.random(9000) < confidence - short * second
+        probabilities = np.stack([confidence, 1 - confidence], axis=1)
+        probabilities[second] = probabilities[second, ::-1]
+        labels = np.where(right, probabilities.argmax(axis=1), probabilities.argmin(axis=1))
+        groups = np.arange(9000)
+        own = choose_class_thresholds(probabilities, labels, groups, target=0.8)
+        overall = choose_threshold(probabilities, labels, groups, target=0.8)
+        for name, thresholds in (("class", own), ("all", (overall, overall))):
+            means = [(max(t, 0.5) + 1) / 2 - k * short for k, t in enumerate(thresholds) if t is not None]
+            falls[name] += any(mean < 0.8 for mean in means)
+        answered += own[1] is not None
+    assert falls["all"] > 90
+    assert falls["class"] <= 0.05 * 100
+    assert answered > 50
+
+
+def test_thresholds_of_classes_are_measured_on_what_they_answer() -> None:
+    confidence, right = noisy(400, 2)
+    probabilities, labels = binary(confidence, right)
+    probabilities[::2] = probabilities[::2, ::-1]
+    calibration = at(0.6, class_thresholds=(0.8, None), class_temperatures=(1.0, 1.0))
+    result = selective_result(make_scores(probabilities, labels), calibration, resamples=50)
+    answered = (probabilities.argmax(axis=1) == 0) & (confidence >= 0.8)
+    assert result.answered.value == pytest.approx(answered.mean())
+    assert result.accuracy.value == pytest.approx((labels[answered] == 0).mean())
+    assert result.class_thresholds == {"a": 0.8, "b": None}
+    assert result.threshold is None
+    assert result.target == 0.95
 
 
 def test_without_labels_there_is_nothing_to_choose_by() -> None:

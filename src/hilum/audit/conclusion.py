@@ -125,7 +125,7 @@ def _without_lungs(model: ModelShortcuts, treatment: str) -> str:
     else:
         kept = f"has no more {measure} than a guess, shortcut index {_interval(index, with_n=False)},"
     told = _told(score)
-    if score.information_kept is not None:
+    if score.information_kept is not None and not np.isnan(score.information_kept.value):
         share = _interval(score.information_kept, percent=True, with_n=False)
         told += f", which keep {share} of what they tell of the class"
     return f"with the lungs {ERASED[treatment]} it {kept} and {told}"

@@ -20,7 +20,7 @@ the figures say that the lungs are not needed, not why.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -33,7 +33,7 @@ from hilum.bundle.prediction_sets import Temperature, softmax
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError
 from hilum.imaging.preprocess import to_input
-from hilum.metrics.bootstrap import Interval, bootstrap
+from hilum.metrics.bootstrap import Bounds, Interval, bootstrap
 from hilum.metrics.scores import FloatArray, confusion_counts, confusion_rates, divide, nan_mean, one_vs_rest_auc
 from hilum.progress import Progress
 
@@ -302,9 +302,34 @@ def _intervals(
 
     every = np.ones(labeled.labels.size, np.bool_)
     some = every if answers.folds is None else answers.folds.rows
-    rests_on = {key: some if key[1] in refit.FIGURES else every for key in statistics(np.ones((1, every.size)))}
-    found = bootstrap(statistics, rests_on, clusters, strata=labeled.labels, resamples=resamples, seed=seed)
+    values = {key: float(value[0]) for key, value in statistics(np.ones((1, every.size))).items()}
+    members = [labeled.labels == k for k in np.unique(labeled.labels)]
+    found = bootstrap(
+        statistics, {key: some if key[1] in refit.FIGURES else every for key in values}, clusters,
+        strata=labeled.labels, bounds=_bounds(values, labeled.labels),
+        sides={key: members for key in values if key[1] in ("balanced", "auc", "balanced_index")},
+        resamples=resamples, seed=seed,
+    )  # fmt: skip
     return {key: floored(value) if key[1] in _FLOORED else value for key, value in found.items()}
+
+
+def _bounds(values: dict[tuple[str, str], float], labels: NDArray[np.int64]) -> dict[tuple[str, str], Bounds]:
+    """Return the minimum and maximum of the bounded figures; of an index, with the accuracy on the intact images."""
+    _, counts = np.unique(labels, return_counts=True)
+    chance = {"index": ("accuracy", counts.max() / labels.size), "balanced_index": ("balanced", 1 / counts.size)}
+    found: dict[tuple[str, str], Bounds] = {}
+    for name, figure in values:
+        if figure in ("accuracy", "balanced", "auc", "follows", "refitted_auc", "effect"):
+            found[name, figure] = (-1.0 if figure == "effect" else 0.0, 1.0)
+        elif figure in chance:
+            key, guess = chance[figure]
+            low, high = index_of(np.array([0.0, 1.0]), np.full(2, values["intact", key]), np.full(2, guess))
+            found[name, figure] = (float(low), float(high))
+        elif values[name, figure] > 0:  # the information is at most the entropy of the label
+            kept = figure == "information_kept"
+            whole = (1.0 if kept else values[name, figure]) / values["intact" if kept else name, "information_share"]
+            found[name, figure] = (0.0, whole)
+    return found
 
 
 def _scored(
@@ -343,7 +368,7 @@ def index_of(erased: FloatArray, intact: FloatArray, guess: FloatArray) -> Float
 def floored(interval: Interval) -> Interval:
     """Return the interval with no bound below 0: below it, an index or an information has no meaning."""
     value, low, high = (float(np.maximum(bound, 0)) for bound in (interval.value, interval.low, interval.high))
-    return Interval(value, low, high, interval.n)
+    return replace(interval, value=value, low=low, high=high)
 
 
 def _result(

@@ -207,6 +207,8 @@ def _measure(
         {"auc": np.ones(target.size, np.bool_)},
         own,
         strata=target.astype(np.int64),
+        bounds={"auc": (0.0, 1.0)},
+        sides={"auc": (target, ~target)},
     )["auc"]
     low, high = (float(bound) for bound in np.percentile(areas[1:], [2.5, 97.5]))
     result = ProbeResult(probe, contrast.positive, contrast.negative, interval, low, high, np.nan, counts, groups)

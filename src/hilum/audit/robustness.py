@@ -294,7 +294,12 @@ def _intervals(
 
     every = np.ones(labels.size, np.bool_)
     keys = [(key, name) for key in answers for name in STATISTICS]
-    return bootstrap(statistics, dict.fromkeys(keys, every), group, strata=labels, resamples=resamples, seed=seed)
+    classes = [labels == k for k in np.unique(labels)]
+    return bootstrap(
+        statistics, dict.fromkeys(keys, every), group, strata=labels,
+        bounds={key: (-1.0 if key[1] == "drop" else 0.0, 1.0) for key in keys},
+        sides={key: classes for key in keys if key[1] == "auc"}, resamples=resamples, seed=seed,
+    )  # fmt: skip
 
 
 def _point(key: Pass, found: dict[tuple[Pass, str], Interval]) -> RobustnessPoint:

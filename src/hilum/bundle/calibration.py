@@ -6,7 +6,7 @@ The methods that fit them are in hilum.metrics.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,12 @@ class Calibration:
         return "all" if self.class_thresholds is None else "predicted-class"
 
     @property
+    def by_class(self) -> Iterator[Sequence[float | None]]:
+        """The parameters that have one value for each class."""
+        yield from self.quantiles.values()
+        yield from (own for own in (self.class_temperatures, self.class_thresholds) if own is not None)
+
+    @property
     def applied_temperature(self) -> Temperature:
         """The temperature that predictions use; see Manifest."""
         return self.temperature if self.class_temperatures is None else self.class_temperatures
@@ -98,13 +104,11 @@ def with_calibration(manifest: Manifest, calibration: Calibration, **facts: Any)
     Raises:
         DataError: The calibration has another number of classes.
     """
-    for level, quantiles in calibration.quantiles.items():
-        if len(quantiles) != len(manifest.class_names):
-            raise DataError(
-                f"Expected {len(manifest.class_names)} quantiles at coverage {level}, one per class, got "
-                f"{len(quantiles)}.",
-                hint="Use the calibration of the same network.",
-            )
+    if wrong := [len(own) for own in calibration.by_class if len(own) != len(manifest.class_names)]:
+        raise DataError(
+            f"Expected a calibration for {len(manifest.class_names)} classes, got one for {wrong[0]}.",
+            hint="Use the calibration of the same network.",
+        )
     return manifest.model_copy(
         update={
             "temperature": calibration.temperature,

@@ -12,7 +12,14 @@ from rich.table import Table
 from hilum.bundle.default import resolve_bundle
 from hilum.cli.app import examples, new_typer
 from hilum.cli.console import console, say, show_findings
-from hilum.cli.inputs import BundleArgument, CalibratePerOption, ClassesOption, DataArgument, ResamplesOption
+from hilum.cli.inputs import (
+    BundleArgument,
+    CalibratePerOption,
+    ClassesOption,
+    DataArgument,
+    ResamplesOption,
+    SeedOption,
+)
 from hilum.cli.progress import StepBars
 from hilum.format import capital, metric_title
 from hilum.types import SplitName
@@ -41,6 +48,7 @@ def recalibrate(
     ] = 0.95,
     per: CalibratePerOption = None,
     resamples: ResamplesOption = 1000,
+    seed: SeedOption = 0,
 ) -> None:
     """Recalibrate a bundle on 100 or more local labeled images, without training.
 
@@ -60,6 +68,7 @@ def recalibrate(
             target_accuracy=target_accuracy,
             per=per or "all",
             resamples=resamples,
+            seed=seed,
             step=Step(steps.begin, show_findings),
         )
     finally:

@@ -13,7 +13,7 @@ evidence, and the two are equal.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -248,9 +248,7 @@ def localization_result(table: LocalizationTable, *, resamples: int = 1000, seed
             for method in methods:
                 columns[_Key(part, method, measure)] = np.where(inside, values[method][:, column], np.nan)
         for own, other in pairs:
-            # bootstrap takes a mean of 0 or 1 without spread for a share; differences of 0 are moved to 0.5.
-            less = values[own][:, column] - values[other][:, column]
-            columns[_Key("", own, measure, other)] = (1 + less) / 2
+            columns[_Key("", own, measure, other)] = values[own][:, column] - values[other][:, column]
     defined = {key: ~np.isnan(column) for key, column in columns.items() if not np.isnan(column).all()}
 
     def statistics(weights: FloatArray) -> dict[_Key, FloatArray]:
@@ -259,7 +257,8 @@ def localization_result(table: LocalizationTable, *, resamples: int = 1000, seed
     clusters, strata = (
         np.unique(each, return_inverse=True)[1].astype(np.int64) for each in (groups, _labels(table, methods[0]))
     )
-    found = bootstrap(statistics, defined, clusters, strata=strata, resamples=resamples, seed=seed)
+    bounds = {key: (-1.0 if key.less else 0.0, 1.0) for key in defined}
+    found = bootstrap(statistics, defined, clusters, strata=strata, bounds=bounds, resamples=resamples, seed=seed)
 
     def means(part: str) -> dict[str, dict[str, Interval]]:
         keys = {method: [_Key(part, method, measure) for measure in MEASURES] for method in methods}
@@ -272,7 +271,7 @@ def localization_result(table: LocalizationTable, *, resamples: int = 1000, seed
         methods=means(""),
         by_kind={part: means(part) for part in parts[1:]},
         differences=tuple(
-            Difference(measure, own, other, _spread(found[key]))
+            Difference(measure, own, other, _rounded(found[key]))
             for own, other in pairs
             for measure in MEASURES
             if (key := _Key("", own, measure, other)) in found
@@ -287,10 +286,10 @@ class _Key(NamedTuple):
     less: str = ""  # the method that is subtracted, if any
 
 
-def _spread(halved: Interval) -> Interval:
-    """From (1 + difference) / 2 back to the difference, without the rounding of float32 maps."""
-    value, low, high = (round(2 * bound - 1, 6) + 0.0 for bound in (halved.value, halved.low, halved.high))
-    return Interval(value, low, high, halved.n)
+def _rounded(difference: Interval) -> Interval:
+    """Return the difference without the rounding of float32 maps."""
+    value, low, high = (round(each, 6) + 0.0 for each in (difference.value, difference.low, difference.high))
+    return replace(difference, value=value, low=low, high=high)
 
 
 def _labels(table: LocalizationTable, method: str) -> list[str]:

@@ -1,19 +1,24 @@
-"""Bootstrap confidence intervals that resample whole groups within strata.
+"""Bootstrap confidence intervals that resample whole groups within strata, and hold for strata of few groups.
 
 Images of one patient are not independent, so groups are resampled (cluster bootstrap, Field & Welsh 2007, J. R.
 Statist. Soc. B 69:369), within strata (one per class), so that every resample contains every class. A resample is a
-vector of image weights, so that all statistics are computed in one pass.
+vector of image weights, so that all statistics are computed in one pass. From n groups of a stratum, n - 1 are drawn
+and weighted by n / (n - 1): the plain bootstrap's variance is too small by the inverse of this factor (Rao & Wu 1988,
+J. Am. Stat. Assoc. 83:231).
 
-Bounded statistics have intervals from the bootstrap standard error on the logit scale and Student's t (Efron &
-Tibshirani 1993, An Introduction to the Bootstrap, chapters 12 and 13), others have percentile intervals, which are too
-narrow near a bound and for few groups; benchmarks/coverage.py measures the coverage.
+An interval is the value plus or minus Student's t times the standard error, on the logit scale where the figure is
+bounded (Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapters 12 and 13). The degrees of freedom are
+Welch's (1947, Biometrika 34:28), from the variance that each stratum contributes. The interval of a mean of figures,
+such as balanced accuracy, follows from those of its parts (MOVER: Zou & Donner 2008, Stat. Med. 27:1693).
+benchmarks/coverage.py measures the coverage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from math import exp, lgamma, log, pi
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +29,21 @@ from hilum.metrics.scores import FloatArray
 
 LEVEL = 0.95
 """Confidence level of every interval."""
+MIN_GROUPS = 5
+"""Groups that an interval needs, on each side of a figure that compares two sets of images."""
+
+NoInterval: TypeAlias = Literal["undefined", "few_groups", "no_spread"]
+"""Why there is no interval: the figure is undefined; it, or a part of it, rests on fewer than MIN_GROUPS groups; or all
+resamples are equal and the figure is unbounded, so that nothing is known of its spread."""
 
 _CHUNK_CELLS = 1 << 19  # weights per chunk, 4 MiB; the statistics need a few arrays of this size
+_SMALL = 50  # groups of a stratum whose share of the variance is computed; with more, t is near the normal quantile
+_ROUNDING = 1e-9  # of the distance of the bounds
 
 Key = TypeVar("Key", bound=Hashable)
+Rows: TypeAlias = "NDArray[np.bool_]"
+Statistics: TypeAlias = "Callable[[FloatArray], Mapping[Key, FloatArray]]"
+Bounds: TypeAlias = "tuple[float, float]"
 
 
 @dataclass(frozen=True)
@@ -36,43 +52,52 @@ class Interval:
 
     Attributes:
         value: The statistic; NaN if it is undefined.
-        low: Lower bound; NaN if the statistic depends on fewer than two groups, so that its spread is unknown.
+        low: Lower bound; NaN if there is no interval.
         high: Upper bound, NaN like ``low``.
         n: Number of images that the statistic depends on.
+        no_interval: Why there is no interval; None if there is one.
     """
 
     value: float
     low: float
     high: float
     n: int
+    no_interval: NoInterval | None = None
 
     def __str__(self) -> str:
         return format_interval(self, with_n=True)
 
 
 def bootstrap(
-    statistics: Callable[[FloatArray], Mapping[Key, FloatArray]],
-    rests_on: Mapping[Key, NDArray[np.bool_]],
+    statistics: Statistics[Key],
+    rests_on: Mapping[Key, Rows],
     clusters: NDArray[np.int64],
     *,
     strata: NDArray[np.int64] | None = None,
-    bounds: Mapping[Key, tuple[float, float]] | None = None,
+    bounds: Mapping[Key, Bounds] | None = None,
+    sides: Mapping[Key, Sequence[Rows]] | None = None,
+    parts: Mapping[Key, Sequence[Key]] | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[Key, Interval]:
     """Return the 95% confidence intervals of several statistics.
 
-    Resamples in which a statistic is undefined are left out. A statistic equal to 0 or 1 does not vary over the
-    resamples; its other bound is then the exact binomial one with the number of groups as trials (Clopper & Pearson
-    1934, Biometrika 26:404), so that the interval of 20 of 20 is 0.832–1.
+    Resamples in which a statistic is undefined are left out. Where all resamples agree, up to a share
+    1 - 0.025^(1/G) of the groups may be unlike those seen (the exact binomial bound of 0 in G groups: Clopper & Pearson
+    1934, Biometrika 26:404), and each of them may have the minimum or maximum: 20 of 20 give 0.832 to 1, and a
+    difference of 0 in 20 groups gives -0.168 to 0.168.
 
     Args:
         statistics: Function from image weights (R, N) float64 to (R,) float64 per statistic, NaN if undefined.
-        rests_on: For each statistic, the images (N,) bool that it depends on, which determine its n and groups.
+        rests_on: For each statistic, the images (N,) bool that determine its n.
         clusters: (N,) int64 from 0 to G - 1, the group of each image.
         strata: (N,) int64, see resampled_weights.
-        bounds: Minimum and maximum of bounded statistics; the maximum may be infinite. Their intervals stay inside;
-            others have percentile intervals.
+        bounds: Minimum and maximum of bounded statistics, (-1, 1) for a difference of two shares; the maximum may be
+            infinite. Their intervals stay inside. A statistic that is not named has no bounds.
+        sides: For statistics that compare sets of images, such as the positive and negative ones of an AUROC, these
+            sets. Each of them, like ``rests_on``, must have MIN_GROUPS groups.
+        parts: For statistics that are the mean of others, those others. Where one of them is undefined, the interval is
+            computed as that of any other statistic.
         resamples: Number of resamples.
         seed: Random seed; equal seeds give equal intervals.
 
@@ -82,16 +107,41 @@ def bootstrap(
     if resamples < 2:
         raise ConfigError(f"Expected at least 2 resamples, got {resamples}.", hint="The default is 1000.")
     values = statistics(np.ones((1, clusters.size)))
-    draws: dict[Key, list[FloatArray]] = {key: [] for key in rests_on}
-    for weights in resampled_weights(clusters, resamples, seed, strata=strata):
-        drawn = statistics(weights)
-        for key, chunks in draws.items():
-            chunks.append(drawn[key])
-    known = bounds or {}
-    return {
-        key: _interval(float(values[key][0]), np.concatenate(draws[key]), clusters[rows], known.get(key))
-        for key, rows in rests_on.items()
+    draws = draws_of(statistics, clusters, strata=strata, resamples=resamples, seed=seed)
+    without = _without_a_group(statistics, clusters, strata)
+    alone: dict[Key, Interval] = {}
+    for key, rows in rests_on.items():
+        value, n, drawn = float(values[key][0]), int(np.count_nonzero(rows)), draws[key][np.isfinite(draws[key])]
+        sets = [np.unique(clusters[side]) for side in (rows, *(sides or {}).get(key, ()))]
+        trials = min(own.size for own in sets)
+        low = high = np.nan
+        if known := not np.isnan(value) and trials >= MIN_GROUPS and drawn.size > 0:
+            degrees = without.degrees_of_freedom(key, float(drawn.var()), np.unique(np.concatenate(sets)))
+            limits = (bounds or {}).get(key, (-np.inf, np.inf))
+            low, high = _bounds(value, drawn, limits, trials, degrees)
+        reason: NoInterval = "undefined" if np.isnan(value) else "no_spread" if known else "few_groups"
+        alone[key] = Interval(value, low, high, n, reason if np.isnan(low) else None)
+    return alone | {
+        key: _mean_interval(alone[key], [alone[part] for part in own], np.stack([draws[part] for part in own]))
+        for key, own in (parts or {}).items()
+        if key in alone and not any(np.isnan(alone[part].value) for part in (key, *own))
     }
+
+
+def draws_of(
+    statistics: Statistics[Key],
+    clusters: NDArray[np.int64],
+    *,
+    strata: NDArray[np.int64] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[Key, FloatArray]:
+    """Return the value of each statistic in every resample, (R,) float64; the arguments are those of bootstrap."""
+    drawn: dict[Key, list[FloatArray]] = {}
+    for weights in resampled_weights(clusters, resamples, seed, strata=strata):
+        for key, values in statistics(weights).items():
+            drawn.setdefault(key, []).append(values)
+    return {key: np.concatenate(chunks) for key, chunks in drawn.items()}
 
 
 def resampled_weights(
@@ -99,8 +149,9 @@ def resampled_weights(
 ) -> Iterator[FloatArray]:
     """Yield the image weights of all resamples in chunks (r, N) float64.
 
-    From the G_s groups of a stratum, G_s are drawn with replacement; the weight of an image is the number of times that
-    its group was drawn.
+    From the n groups of a stratum, n - 1 are drawn with replacement; the weight of an image is the number of times that
+    its group was drawn, times n / (n - 1), so that the weights of a stratum's groups add up to n. The only group of a
+    stratum has weight 1.
 
     Args:
         clusters: (N,) int64 from 0 to G - 1, the group of each image.
@@ -110,72 +161,150 @@ def resampled_weights(
             stratum by default.
     """
     groups = int(clusters.max()) + 1
-    members = _members(clusters, np.zeros_like(clusters) if strata is None else strata)
+    members = _members(clusters, strata)
     generators = [
         np.random.default_rng((seed, stratum)) for stratum in range(len(members))
     ]  # draws do not depend on chunks
     rows = max(1, _CHUNK_CELLS // clusters.size)
     for start in range(0, resamples, rows):
         chunk = min(rows, resamples - start)
-        offset = np.arange(chunk)[:, None] * groups
-        times = np.zeros(chunk * groups, np.int64)
+        weights = np.ones((chunk, groups))
         for own, generator in zip(members, generators, strict=True):  # groups of one stratum
-            drawn = own[generator.integers(own.size, size=(chunk, own.size))] + offset
-            times += np.bincount(drawn.ravel(), minlength=chunk * groups)
-        yield times.reshape(chunk, groups)[:, clusters].astype(np.float64)  # (r, G) -> (r, N)
+            if own.size > 1:
+                cells = np.arange(chunk)[:, None] * own.size + generator.integers(own.size, size=(chunk, own.size - 1))
+                times = np.bincount(cells.ravel(), minlength=chunk * own.size)
+                weights[:, own] = times.reshape(chunk, own.size) * (own.size / (own.size - 1))
+        yield weights[:, clusters]  # (r, G) -> (r, N)
 
 
-def _members(clusters: NDArray[np.int64], strata: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def _members(clusters: NDArray[np.int64], strata: NDArray[np.int64] | None) -> list[NDArray[np.int64]]:
     """Return the groups of each stratum."""
-    names, code = np.unique(strata, return_inverse=True)
+    names, code = np.unique(np.zeros_like(clusters) if strata is None else strata, return_inverse=True)
     counts = np.zeros((int(clusters.max()) + 1, names.size), np.int64)
     np.add.at(counts, (clusters, code), 1)
     own = counts.argmax(axis=1)  # (G,)
     return [np.flatnonzero(own == stratum) for stratum in np.unique(own)]
 
 
-def _interval(
-    value: float, draws: FloatArray, clusters: NDArray[np.int64], bounds: tuple[float, float] | None
-) -> Interval:
-    defined = draws[np.isfinite(draws)]
-    groups = np.unique(clusters).size
-    if np.isnan(value) or groups < 2 or not defined.size:
-        return Interval(value, np.nan, np.nan, clusters.size)
-    if bounds is not None and bounds[0] < value < bounds[1]:
-        low, high = _within_bounds(value, defined, groups, bounds)
-        return Interval(value, low, high, clusters.size)
-    low, high = (float(bound) for bound in np.percentile(defined, [50 * (1 - LEVEL), 50 * (1 + LEVEL)]))
-    least, greatest = bounds or (0.0, 1.0)
-    if low == high and value in (least, greatest) and np.isfinite(greatest):
-        room = (greatest - least) * (1 - (0.5 * (1 - LEVEL)) ** (1 / groups))
-        low, high = (greatest - room, greatest) if value == greatest else (least, least + room)
-    return Interval(value, low, high, clusters.size)
+class _WithoutGroup(NamedTuple):
+    """Statistics without one group each, of the strata of 2 to _SMALL groups."""
+
+    values: Mapping[Hashable, FloatArray]  # (J,) each
+    group: NDArray[np.int64]  # (J,)
+    stratum_of: NDArray[np.int64]  # (G,) of all groups
+
+    def degrees_of_freedom(self, key: Hashable, variance: float, groups: NDArray[np.int64]) -> float:
+        """Return Welch's degrees of freedom of a statistic with this variance that is computed from these groups.
+
+        The variance that a small stratum contributes is the jackknife's (Efron & Tibshirani 1993, chapter 11); large
+        strata contribute the rest together.
+        """
+        values = self.values.get(key, np.empty(0))
+        left = np.isin(self.group, groups) & np.isfinite(values)
+        small, penalty, large = 0.0, 0.0, 0
+        for stratum, size in zip(*np.unique(self.stratum_of[groups], return_counts=True), strict=True):
+            own = values[left & (self.stratum_of[self.group] == stratum)]
+            if own.size > 1:
+                part = (own.size - 1) * float(own.var())
+                small, penalty = small + part, penalty + part**2 / (own.size - 1)
+            elif np.count_nonzero(self.stratum_of == stratum) > _SMALL:
+                large += int(size) - 1
+        rest = max(variance - small, 0.0) if large else 0.0
+        penalty += rest**2 / large if large else 0.0
+        return max(1.0, (small + rest) ** 2 / penalty) if penalty > 0 else float(groups.size - 1)
 
 
-def _within_bounds(value: float, draws: FloatArray, groups: int, bounds: tuple[float, float]) -> tuple[float, float]:
-    """Return the interval by Student's t on the logit scale (log scale without an upper bound).
+def _without_a_group(
+    statistics: Statistics[Key], clusters: NDArray[np.int64], strata: NDArray[np.int64] | None
+) -> _WithoutGroup:
+    """Compute all statistics without one group each; the other groups of its stratum share its weight."""
+    members = _members(clusters, strata)
+    stratum_of = np.zeros(int(clusters.max()) + 1, np.int64)
+    for stratum, own in enumerate(members):
+        stratum_of[own] = stratum
+    small = [own for own in members if 2 <= own.size <= _SMALL]
+    group = np.concatenate([np.empty(0, np.int64), *small])
+    values: dict[Hashable, list[FloatArray]] = {}
+    rows = max(1, _CHUNK_CELLS // clusters.size)
+    for start in range(0, group.size, rows):
+        part = group[start : start + rows]
+        weights = np.ones((part.size, stratum_of.size))
+        for row, out in enumerate(part):
+            own = members[stratum_of[out]]
+            weights[row, own] = own.size / (own.size - 1)
+            weights[row, out] = 0.0
+        for key, found in statistics(weights[:, clusters]).items():
+            values.setdefault(key, []).append(found)
+    return _WithoutGroup({key: np.concatenate(found) for key, found in values.items()}, group, stratum_of)
+
+
+def _bounds(value: float, draws: FloatArray, limits: Bounds, trials: int, degrees: float) -> tuple[float, float]:
+    """Return the interval of a statistic with minimum and maximum ``limits``; NaN if nothing is known of its spread."""
+    least, greatest = limits
+    bounded = bool(np.isfinite(least) and np.isfinite(greatest))
+    tolerance = _ROUNDING * (greatest - least if bounded else max(1.0, abs(value)))
+    if float(np.ptp(draws)) <= tolerance or min(value - least, greatest - value) <= tolerance:
+        if not bounded:
+            return np.nan, np.nan
+        room = 1 - (0.5 * (1 - LEVEL)) ** (1 / trials)
+        return value - room * (value - least), value + room * (greatest - value)
+    inside = draws[(draws - least > tolerance) & (greatest - draws > tolerance)]
+    return _student(value, inside, float(draws.std()), degrees, limits)
+
+
+def _student(value: float, inside: FloatArray, error: float, degrees: float, bounds: Bounds) -> tuple[float, float]:
+    """Return the interval by Student's t on the logit scale: log scale with one bound, the figure's own without.
 
     The standard error is the standard deviation of the resamples on this scale, without those at a bound; it is at
     least the delta-method estimate from the standard deviation on the original scale.
     """
-    from scipy.special import stdtrit  # late: what the lean install bootstraps has no bounds
-
     least, greatest = bounds
 
     def to_scale(x: FloatArray) -> FloatArray:
-        upper = np.log(greatest - x) if np.isfinite(greatest) else 0.0
-        return np.asarray(np.log(x - least) - upper)
+        if not np.isfinite(least):
+            return x
+        return np.asarray(np.log(x - least) - (np.log(greatest - x) if np.isfinite(greatest) else 0.0))
 
-    slope = 1 / (value - least) + (1 / (greatest - value) if np.isfinite(greatest) else 0.0)
-    inside = draws[(draws > least) & (draws < greatest)]
-    error = max(slope * float(draws.std()), float(to_scale(inside).std()) if inside.size else 0.0)
-    reach = float(stdtrit(groups - 1, 0.5 * (1 + LEVEL))) * error
-    center = float(to_scale(np.array(value)))
-    low, high = (_from_scale(center + step, least, greatest) for step in (-reach, reach))
-    return low, high
+    def from_scale(x: float) -> float:
+        if not np.isfinite(least):
+            return x
+        return least + (exp(x) if not np.isfinite(greatest) else (greatest - least) / (1 + exp(-x)))
+
+    slope = 1 / (value - least) + 1 / (greatest - value) if np.isfinite(least) else 1.0
+    scaled = float(to_scale(inside).std()) if inside.size else 0.0
+    center, reach = float(to_scale(np.array(value))), t_quantile(degrees) * max(slope * error, scaled)
+    return from_scale(center - reach), from_scale(center + reach)
 
 
-def _from_scale(x: float, least: float, greatest: float) -> float:
-    if not np.isfinite(greatest):
-        return float(least + np.exp(x))
-    return float(least + (greatest - least) / (1 + np.exp(-x)))
+def _mean_interval(mean: Interval, parts: Sequence[Interval], draws: FloatArray) -> Interval:
+    """Return the interval of a mean of statistics with draws (P, R), from their intervals and correlations (MOVER).
+
+    A bound is as far from the mean as the bounds of the parts are from theirs, added as standard errors are.
+    """
+    missing = next((part.no_interval for part in parts if part.no_interval), None)
+    if missing:
+        return Interval(mean.value, np.nan, np.nan, mean.n, missing)
+    centered = draws[:, np.isfinite(draws).all(axis=0)]
+    centered = centered - centered.mean(axis=1, keepdims=True)
+    norm = np.sqrt((centered**2).sum(axis=1))
+    scaled = centered / np.where(norm > 0, norm, 1.0)[:, None]
+    correlation = scaled @ scaled.T  # (P, P)
+    np.fill_diagonal(correlation, 1.0)
+    below, above = (
+        np.array([abs(bound - part.value) for part, bound in zip(parts, ends, strict=True)]) / len(parts)
+        for ends in ([part.low for part in parts], [part.high for part in parts])
+    )
+    low, high = (float(np.sqrt(max(0.0, reach @ correlation @ reach))) for reach in (below, above))
+    return Interval(mean.value, mean.value - low, mean.value + high, mean.n)
+
+
+def t_quantile(degrees: float) -> float:
+    """Return Student's t quantile of the upper end of a two-sided interval, for at least 1 degree of freedom.
+
+    The density is integrated numerically: the lean install, which bootstraps too, has no SciPy.
+    """
+    x = np.linspace(0.0, 13.0, 4001)  # the quantile is at most 12.7
+    scale = lgamma((degrees + 1) / 2) - lgamma(degrees / 2) - 0.5 * log(degrees * pi)
+    density = np.exp(scale - (degrees + 1) / 2 * np.log1p(x**2 / degrees))
+    area = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2) * (x[1] - x[0])])
+    return float(np.interp(LEVEL / 2, area, x))

@@ -7,7 +7,7 @@ abstention threshold (hilum.metrics.selective). It is stored in the bundle (hilu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hilum.bundle.calibration import Calibration
 from hilum.bundle.prediction_sets import scale, softmax
 from hilum.errors import DataError
-from hilum.metrics.bootstrap import Interval, bootstrap
+from hilum.metrics.bootstrap import LEVEL, Interval, bootstrap, draws_of
 from hilum.metrics.conformal import fit_quantiles
 from hilum.metrics.scores import FloatArray, Scores, divide
 from hilum.metrics.selective import TARGET_ACCURACY, choose_class_thresholds, choose_threshold
@@ -267,18 +267,22 @@ def calibration_figures(
     bin_of = equal_mass_bins(confidence)
     parts = {_BIN: bin_of, _MERGED: merged_bins(bin_of)}
     every = np.ones(wanted.size, np.bool_)
-    rests_on: dict[_Key, NDArray[np.bool_]] = dict.fromkeys((_ECE, _DEVIATION, _BRIER, _NLL), every)
+    rests_on: dict[_Key, NDArray[np.bool_]] = dict.fromkeys((_ECE, _BRIER, _NLL), every)
     rests_on |= {(part, b): own == b for part, own in parts.items() for b in range(int(own.max()) + 1)}
     statistics = _statistics(parts, confidence, right, brier, nll)
-    found = bootstrap(statistics, rests_on, groups, strata=wanted, resamples=resamples, seed=seed)
+    bounds = {**dict.fromkeys(rests_on, (0.0, 1.0)), _BRIER: (0.0, 2.0), _NLL: (0.0, np.inf)}
+    found = bootstrap(statistics, rests_on, groups, strata=wanted, bounds=bounds, resamples=resamples, seed=seed)
+    deviation = _deviation(bin_of, right - confidence)
+    noise = draws_of(deviation, groups, strata=wanted, resamples=resamples, seed=seed)[_DEVIATION]
     ece = found[_ECE]
+    low = max(0.0, ece.value - float(np.percentile(noise, 50 * (1 + LEVEL))))
 
     def bins(part: str) -> tuple[ReliabilityBin, ...]:
         of = [(confidence[parts[part] == b], found[part, b]) for b in range(int(parts[part].max()) + 1)]
         return tuple(ReliabilityBin(float(c.mean()), share, float(c.min()), float(c.max())) for c, share in of)
 
     return CalibrationFigures(
-        ece=Interval(ece.value, float(np.maximum(0, ece.value - found[_DEVIATION].high)), ece.high, ece.n),
+        ece=ece if ece.no_interval else replace(ece, low=low),
         brier=found[_BRIER],
         nll=found[_NLL],
         bins=bins(_BIN),
@@ -294,17 +298,13 @@ def _statistics(
     nll: FloatArray,
 ) -> Callable[[FloatArray], dict[_Key, FloatArray]]:
     """For the bootstrap: the figures, and the accuracy of each bin by its part and number."""
-    bin_of = parts[_BIN]
-    inside = np.eye(int(bin_of.max()) + 1)[bin_of]  # (N, B)
-    gap = inside * (right - confidence)[:, None]  # (N, B)
-    sample = gap.mean(axis=0)
+    gap = _by_bin(parts[_BIN], right - confidence)
 
     def statistics(weights: FloatArray) -> dict[_Key, FloatArray]:
         total = weights.sum(axis=1)
         gaps = weights @ gap / total[:, None]  # (R, B)
         found: dict[_Key, FloatArray] = {
             _ECE: np.abs(gaps).sum(axis=1),
-            _DEVIATION: np.abs(gaps - sample).sum(axis=1),
             _BRIER: weights @ brier / total,
             _NLL: weights @ nll / total,
         }
@@ -315,6 +315,20 @@ def _statistics(
         return found
 
     return statistics
+
+
+def _by_bin(bin_of: NDArray[np.int64], gap: FloatArray) -> FloatArray:
+    """Return the values (N, B), those outside of a bin 0."""
+    return np.eye(int(bin_of.max()) + 1)[bin_of] * gap[:, None]
+
+
+def _deviation(bin_of: NDArray[np.int64], gap: FloatArray) -> Callable[[FloatArray], dict[str, FloatArray]]:
+    """For the bootstrap: the sum over bins of |gap of the resample - gap of the sample|."""
+    by_bin = _by_bin(bin_of, gap)
+    sample = by_bin.mean(axis=0)
+    return lambda weights: {
+        _DEVIATION: np.abs(weights @ by_bin / weights.sum(axis=1, keepdims=True) - sample).sum(axis=1)
+    }
 
 
 def equal_mass_bins(confidence: FloatArray) -> NDArray[np.int64]:

@@ -20,6 +20,7 @@ from hilum.errors import DataError
 from hilum.metrics.bootstrap import LEVEL, Interval, bootstrap, resampled_weights
 from hilum.metrics.calibration import LEAST_OUTCOMES, equal_mass_bins, logits_of, merged_bins
 from hilum.metrics.logistic import Recalibration, log_odds
+from hilum.metrics.paired import max_t
 from hilum.metrics.scores import FloatArray, Scores, divide
 from hilum.metrics.table import sources_of
 
@@ -33,6 +34,7 @@ CURVE_BINS = 10
 
 _DIFFERENCE = (-1.0, 1.0)
 _SHARE = (0.0, 1.0)
+_RATIO = (0.0, np.inf)
 _COMPARED = ("in_the_large", "accuracy")
 
 
@@ -121,7 +123,7 @@ def calibration_within(
 ) -> CalibrationWithin:
     """Return calibration and abstention by source and by predicted class, and the calibration curve of each class.
 
-    Intervals are at 95%, clustered by group, with groups resampled within classes.
+    Intervals are at 95%, clustered by group.
 
     Args:
         scores: Scores of a split with logits; the probabilities are not used.
@@ -138,7 +140,7 @@ def calibration_within(
     logits = scale(logits_of(scores)[known], 1.0 if calibration is None else calibration.applied_temperature)
     labels = scores.labels[known]
     clusters = np.unique(scores.clusters()[known], return_inverse=True)[1].astype(np.int64)
-    drawing = _Drawing(clusters, labels, resamples, seed)
+    drawing = _Drawing(clusters, resamples, seed)
     probabilities = softmax(logits)
     answered = ~abstains(probabilities, None if calibration is None else calibration.applied_threshold)
     parts = _parts(scores, known, logits.argmax(axis=1))
@@ -156,10 +158,14 @@ def calibration_within(
 
 
 class _Drawing:
-    """The bootstrap of a split: groups and strata of the labeled images, and its settings."""
+    """The bootstrap of a split: the groups of the labeled images, and its settings.
 
-    def __init__(self, clusters: NDArray[np.int64], strata: NDArray[np.int64], resamples: int, seed: int) -> None:
-        self.clusters, self.strata, self.resamples, self.seed = clusters, strata, resamples, seed
+    There are no strata: calibration concerns the class of an image given its probability, and with the classes' shares
+    fixed the intervals of predicted classes were too narrow.
+    """
+
+    def __init__(self, clusters: NDArray[np.int64], resamples: int, seed: int) -> None:
+        self.clusters, self.resamples, self.seed = clusters, resamples, seed
 
     def intervals(
         self,
@@ -167,15 +173,22 @@ class _Drawing:
         rests_on: dict[str, Rows],
         bounds: dict[str, tuple[float, float]],
     ) -> dict[str, Interval]:
-        return bootstrap(
+        """Return the intervals of statistics; ``intercept`` is given as odds ratio, ``slope`` and it within (0, ∞).
+
+        Student's t on the log scale covers slope and intercept more often than percentiles, which are too narrow for
+        few errors.
+        """
+        found = bootstrap(
             statistics,
             rests_on,
             self.clusters,
-            strata=self.strata,
-            bounds=bounds,
+            bounds={**bounds, "slope": _RATIO, "intercept": _RATIO},
             resamples=self.resamples,
             seed=self.seed,
         )
+        ratio = found["intercept"]
+        value, low, high = (float(np.log(own)) for own in (ratio.value, ratio.low, ratio.high))
+        return {**found, "intercept": Interval(value, low, high, ratio.n)}
 
     def least_outcomes(self, rows: Rows, right: FloatArray) -> int:
         """Return the smaller number of groups with a right and with a wrong prediction in ``rows``."""
@@ -217,7 +230,7 @@ def _measure(kind: Kind, name: str, rows: Rows, data: _Confidence, drawing: _Dra
         return {
             "in_the_large": divide(own @ (confidence - right), total),
             "slope": slope,
-            "intercept": intercept,
+            "intercept": np.exp(intercept),
             "ece": np.abs(gaps).sum(axis=1),
             "deviation": np.abs(gaps - sample).sum(axis=1),
             "answered": divide(taken, total),
@@ -249,9 +262,9 @@ def _differing(
 ) -> dict[tuple[Kind, str], tuple[str, ...]]:
     """Return the figures of each part that differ from those of all images, at a family-wise level of 5%.
 
-    The statistic is the difference from all images in standard errors of the resamples, its critical value the 95th
-    percentile of the largest one over all parts and figures (max-T: Westfall & Young 1993). Parts with fewer than 5
-    groups of right or of wrong predictions are not tested, nor the accuracy if no image abstains.
+    The statistic is the difference from all images in standard errors of the resamples; its p value is adjusted for all
+    parts and figures (hilum.metrics.paired.max_t). Parts with fewer than 10 groups of right or of wrong predictions are
+    not tested, nor the accuracy if no image abstains.
     """
     every = parts["all", ""]
     rows_of = {"in_the_large": every, "accuracy": data.answered}
@@ -262,7 +275,7 @@ def _differing(
         for part, rows in parts.items()
         if not (figure == "accuracy" and data.answered.all())
         and (rows != every).any()
-        and drawing.least_outcomes(rows & rows_of[figure], data.right) >= LEAST_GROUPS
+        and drawing.least_outcomes(rows & rows_of[figure], data.right) >= LEAST_OUTCOMES
     ]
     if not tests:
         return {}
@@ -275,12 +288,12 @@ def _differing(
         return np.stack([mean(weights, parts[part] & rows_of[f], f) - whole[f] for part, f in tests], axis=1)
 
     value = differences(np.ones((1, every.size)))[0]
-    chunks = resampled_weights(drawing.clusters, drawing.resamples, drawing.seed, strata=drawing.strata)
+    chunks = resampled_weights(drawing.clusters, drawing.resamples, drawing.seed)
     draws = np.concatenate([differences(weights) for weights in chunks])  # (R, tests)
     error = np.nanstd(draws, axis=0)
-    critical = np.quantile(np.nanmax(np.abs(draws - value) / error, axis=1), LEVEL)
+    p = max_t(np.abs(value) / error, np.nan_to_num(np.abs(draws - value) / error))
     found: dict[tuple[Kind, str], tuple[str, ...]] = {}
-    for (part, figure), far in zip(tests, np.abs(value) > critical * error, strict=True):
+    for (part, figure), far in zip(tests, p < 1 - LEVEL, strict=True):
         if far:
             found[part] = (*found.get(part, ()), figure)
     return found
@@ -302,7 +315,7 @@ def _curve(name: str, probability: FloatArray, odds: FloatArray, own: Rows, draw
         return {
             "in_the_large": weights @ (probability - outcome) / weights.sum(axis=1),
             "slope": slope,
-            "intercept": intercept,
+            "intercept": np.exp(intercept),
             **{str(b): shares[:, b] for b in range(count)},
         }
 

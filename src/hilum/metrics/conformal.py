@@ -14,7 +14,7 @@ images were used to select the temperature or the epoch. The coverage measured o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -133,7 +133,8 @@ def _measure(scores: Scores, level: str, quantiles: Sequence[float], resamples: 
         return {key: divide(weights[:, r] @ values[key][r], weights[:, r].sum(axis=1)) for key, r in rows.items()}
 
     clusters = np.unique(scores.clusters()[known], return_inverse=True)[1].astype(np.int64)
-    found = bootstrap(statistics, rows, clusters, strata=labels, resamples=resamples, seed=seed)
+    shares = dict.fromkeys(rows, (0.0, 1.0))
+    found = bootstrap(statistics, rows, clusters, strata=labels, bounds=shares, resamples=resamples, seed=seed)
     added = found[_SIZE, ""]
     return ConformalResult(
         level=level,
@@ -141,6 +142,6 @@ def _measure(scores: Scores, level: str, quantiles: Sequence[float], resamples: 
         coverage=found[_COVERAGE, ""],
         coverage_by_class={name: found[_COVERAGE, name] for name in class_names},
         coverage_by_source={name: found[_SOURCE, name] for name in sources},
-        mean_size=Interval(1 + most * added.value, 1 + most * added.low, 1 + most * added.high, added.n),
+        mean_size=replace(added, value=1 + most * added.value, low=1 + most * added.low, high=1 + most * added.high),
         sizes=tuple(np.bincount(size, minlength=len(class_names) + 1)[1:].tolist()),
     )

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtr, stdtrit
 
 from hilum.metrics.bootstrap import LEVEL, resampled_weights
 from hilum.metrics.delong import Ranked, delong_error
@@ -76,6 +75,8 @@ class Paired:
         if self.constant:
             reach = self.span * (1 - tail ** (1 / self.groups))
             return -reach, reach
+        from scipy.special import stdtrit  # late: the lean install has no SciPy
+
         t = float(stdtrit(self.groups - 1, 1 - tail))
         down, up = (self.error * max(t, _from_symmetric(t, skew)) for skew in (self.skew, -self.skew))
         return max(self.difference - down, -self.span), min(self.difference + up, self.span)
@@ -92,6 +93,8 @@ class Paired:
             return 1.0 if bound >= 0 else max(0.0, 1 + bound / self.span) ** self.groups
         if not self.error:  # the same difference on every group
             return float(self.difference <= bound)
+        from scipy.special import stdtr
+
         t = (self.difference - bound) / self.error
         return float(stdtr(self.groups - 1, -min(t, _to_symmetric(t, self.skew))))
 
@@ -101,6 +104,8 @@ class Paired:
 
     def z(self) -> float:
         """Return the normal quantile of ``p``, at least 0, which is smaller than |t| where the groups are few."""
+        from scipy.special import ndtri
+
         return float(-ndtri(self.p() / 2))
 
 
@@ -154,7 +159,7 @@ def paired_figures(
             error, skew = _auroc_error(a, b, averaged.get(key, [key]), rows_a, clusters)
         elif groups > 1 and (defined := drawn[np.isfinite(drawn)]).size:
             spread = float(defined.std())
-            error = spread * math.sqrt(groups / (groups - 1))  # the variance of n drawn from n is (n - 1) / n of it
+            error = spread
             skew = float(np.mean(((defined - defined.mean()) / spread) ** 3)) if spread > _ROUNDING else 0.0
         found[key] = Paired(difference, error, groups, _SPANS.get(key.metric, 1.0), skew)
     return found

@@ -161,7 +161,10 @@ def selective_result(
 
     every = np.ones(rows.size, np.bool_)
     rests_on = {"aurc": every, "answered": every, "accuracy": answered}
-    found = bootstrap(statistics, rests_on, own, strata=scores.labels[rows], resamples=resamples, seed=seed)
+    found = bootstrap(
+        statistics, rests_on, own, strata=scores.labels[rows], bounds=dict.fromkeys(rests_on, (0.0, 1.0)),
+        resamples=resamples, seed=seed,
+    )  # fmt: skip
     ends = np.unique(last)
     points = ends[np.unique(np.linspace(0, ends.size - 1, _CURVE_POINTS).round().astype(np.int64))]
     return SelectiveResult(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple
 
@@ -41,6 +40,10 @@ OVERLAP = ("dice", "iou", "hd95_share")
 """Metrics of lung masks, averaged over the images with a reference mask."""
 
 _BOUNDS = {"mcc": (-1.0, 1.0), "hd95_share": (0.0, np.inf)}
+_AGAINST_REST = {*BY_CLASS} - {"recall", "specificity"}
+_MEAN_OF = {"balanced_accuracy": "recall"} | {
+    f"macro_{metric}": metric for metric in ("f1", "roc_auc", "pr_auc", "precision", "specificity")
+}
 
 Rows = NDArray[np.bool_]
 
@@ -73,32 +76,65 @@ def figures_of(scores: Scores, *, resamples: int = 1000, seed: int = 0) -> dict[
         resamples: Bootstrap resamples.
         seed: Random seed of the bootstrap.
     """
-    rows, clusters = rests_on(scores), scores.clusters()
-    found = bootstrap(
-        statistics_of(scores),
-        rows,
-        clusters,
-        strata=scores.labels,
-        bounds=bounds_of(rows),
-        resamples=resamples,
-        seed=seed,
-    )
-    return {
-        key: replace(interval, low=np.nan, high=np.nan) if _is_lopsided(scores, key, rows[key], clusters) else interval
-        for key, interval in found.items()
-    }
+    return intervals_of(statistics_of(scores), scores, rests_on(scores), resamples=resamples, seed=seed)
 
 
-def _is_lopsided(scores: Scores, key: Key, rows: Rows, clusters: NDArray[np.int64]) -> bool:
-    """Return whether a class of a pairwise AUROC has a single group, so that its spread is unknown."""
-    if key.versus is None:
-        return False
-    return any(np.unique(clusters[rows & (scores.labels == k)]).size < 2 for k in np.unique(scores.labels[rows]))
+def intervals_of(
+    statistics: Callable[[FloatArray], Mapping[Key, FloatArray]],
+    scores: Scores,
+    rows: Mapping[Key, Rows],
+    *,
+    differences: bool = False,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[Key, Interval]:
+    """Return the 95% confidence intervals of metrics, or of their differences between two models on the same images.
+
+    Args:
+        statistics: Function from weights (R, N) to (R,) float64 per key, as from statistics_of.
+        scores: The evaluated split, of either model.
+        rows: The images (N,) bool that each metric depends on, as from rests_on.
+        differences: The statistics are differences of two metrics.
+        resamples: Bootstrap resamples.
+        seed: Random seed of the bootstrap.
+    """
+    return bootstrap(
+        statistics, rows, scores.clusters(), strata=scores.labels, bounds=bounds_of(rows, differences=differences),
+        sides=_sides(scores, rows), parts=_parts(scores, rows), resamples=resamples, seed=seed,
+    )  # fmt: skip
 
 
-def bounds_of(keys: Iterable[Key]) -> dict[Key, tuple[float, float]]:
-    """Return the minimum and maximum possible value of each metric."""
-    return {key: _BOUNDS.get(key.metric, (0.0, 1.0)) for key in keys}
+def bounds_of(keys: Iterable[Key], *, differences: bool = False) -> dict[Key, tuple[float, float]]:
+    """Return the minimum and maximum possible value of each metric, or of a difference of two."""
+    found = {key: _BOUNDS.get(key.metric, (0.0, 1.0)) for key in keys}
+    return {key: (low - high, high - low) for key, (low, high) in found.items()} if differences else found
+
+
+def _sides(scores: Scores, rows: Mapping[Key, Rows]) -> dict[Key, list[Rows]]:
+    """Return the sets of images that a metric compares or averages over: a class and its rest, or all classes."""
+    by_class = [scores.labels == k for k in range(len(scores.class_names))]
+    found: dict[Key, list[Rows]] = {}
+    for key, own in rows.items():
+        if key.class_name is not None and key.versus is None and key.metric in _AGAINST_REST:
+            positive = by_class[scores.class_names.index(key.class_name)]
+            found[key] = [positive, scores.labeled & ~positive]
+        elif key.versus is not None or key.metric in _MEAN_OF:
+            found[key] = [own & members for members in by_class if (own & members).any()]
+    return found
+
+
+def _parts(scores: Scores, rows: Mapping[Key, Rows]) -> dict[Key, list[Key]]:
+    """Return the metrics whose mean a metric is, over the classes with images, where all of them are in ``rows``."""
+    found: dict[Key, list[Key]] = {}
+    for key, own in rows.items():
+        if key.metric in _MEAN_OF and key.class_name is None:
+            present = [name for k, name in enumerate(scores.class_names) if (scores.labels[own] == k).any()]
+            found[key] = [Key(_MEAN_OF[key.metric], name, key.source) for name in present]
+        elif key.metric == WITHIN_SOURCES:
+            found[key] = within_sources(scores)
+        elif key.metric == "balanced_accuracy":
+            found[key] = [key._replace(metric="recall"), key._replace(metric="specificity")]
+    return {key: own for key, own in found.items() if all(part in rows for part in own)}
 
 
 def statistics_of(scores: Scores) -> Callable[[FloatArray], dict[Key, FloatArray]]:
