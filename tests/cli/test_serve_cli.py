@@ -19,9 +19,7 @@ COMMANDS = ("serve", "app")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_bundle_or_an_audit_that_is_none_is_reported(
-    hilum: Callable[..., str], tmp_path: Path, command: str
-) -> None:
+def test_a_bundle_or_an_audit_that_is_none_is_reported(hilum: Callable[..., str], tmp_path: Path, command: str) -> None:
     assert "bundle.json" in hilum(command, "--bundle", tmp_path, "--port", "0", code=2)
     assert "audit report" in hilum(command, "--audit", tmp_path / "audit.json", "--port", "0", code=2)
 

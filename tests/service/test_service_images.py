@@ -164,6 +164,20 @@ def test_dicom_values_are_stored_ones_with_the_files_windows(client: TestClient,
     np.testing.assert_array_equal(table[values], read_radiograph(content).pixels)
 
 
+def test_pixels_that_are_not_square_keep_the_files_grid(client: TestClient) -> None:
+    """Their aspect is told, and evidence is placed as in the square image."""
+    flat = np.ascontiguousarray(PHANTOM[::2]).astype(np.uint16) << 4  # 256 x 512, each pixel twice as high as wide
+    content = content_of(dataset_of(flat, 12, ImagerPixelSpacing=[0.4, 0.2]))
+    facts = json.loads(post(client, "/v1/image", content, "application/dicom").headers["x-hilum-image"])
+    assert (facts["height"], facts["width"], facts["pixel_aspect"]) == (256, 512, 2.0)
+    response = post(client, "/v1/predict?include=cells", content, "application/dicom")
+    found = response.json()["results"][0]["prediction"]
+    assert (found["height"], found["width"], found["pixel_aspect"]) == (256, 512, 2.0)
+    assert found["evidence"]["placement"] == [0, 0, 1, 1]
+    assert found["predicted_label"] == "Lung_Opacity"
+    assert found["evidence_summary"].startswith("Evidence for Lung_Opacity")
+
+
 def test_stored_values_of_16_bit_and_color_files() -> None:
     deep = cv2.imencode(".png", PHANTOM.astype(np.uint16) * 257)[1].tobytes()
     stored = read_stored(deep)

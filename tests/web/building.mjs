@@ -18,6 +18,7 @@ export function prediction(more = {}) {
     lung_fraction: 0.25,
     height: 4,
     width: 6,
+    pixel_aspect: 1,
     findings: [],
     mask_rle: { size: [4, 6], counts: [5, 2, 17] },
     ...more,

@@ -116,6 +116,7 @@ test("the window of an image, and of a drag", () => {
     slope: 2,
     intercept: 10,
     inverted: false,
+    pixel_aspect: 1,
     presets: [],
   };
   const buffer = new Uint8Array([...new Uint8Array(pixels.buffer), ...new Uint8Array(table.buffer)]).buffer;
@@ -143,7 +144,17 @@ test("the window of an image, and of a drag", () => {
 
 test("DICOM's linear and sigmoid windows", () => {
   const table = new Uint16Array(256);
-  const facts = { width: 1, height: 1, levels: 256, lowest: 0, slope: 1, intercept: 0, inverted: false, presets: [] };
+  const facts = {
+    width: 1,
+    height: 1,
+    levels: 256,
+    lowest: 0,
+    slope: 1,
+    intercept: 0,
+    inverted: false,
+    pixel_aspect: 1,
+    presets: [],
+  };
   const image = values.storedImage(facts, new Uint8Array([7, ...new Uint8Array(table.buffer)]).buffer);
   const linear = values.grayTable(image, {
     window: { name: "", center: 128, width: 256, function: "LINEAR" },
@@ -172,6 +183,7 @@ test("halves of a large image keep its mean", () => {
     slope: 1,
     intercept: 0,
     inverted: false,
+    pixel_aspect: 1,
     presets: [],
   };
   const buffer = new ArrayBuffer(pixels.byteLength + 2 * 65536);
@@ -182,7 +194,7 @@ test("halves of a large image keep its mean", () => {
 });
 
 test("the map to the screen and back, under rotation, flip, zoom and pan", () => {
-  const size = { width: 300, height: 200 };
+  const size = { width: 300, height: 200, aspect: 0.5 };
   const box = { width: 640, height: 480 };
   for (const turn of [0, 1, 2, 3]) {
     for (const flip of [false, true]) {

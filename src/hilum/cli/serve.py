@@ -99,9 +99,8 @@ def _run(message: str, *, opens: bool, **options: Any) -> None:
         ) from error
     settings = ServeSettings(token=os.environ.get(TOKEN) or None, **options)
     if settings.token is None and settings.host not in LOOPBACK:
-        say(
-            f"[yellow]warning[/] {settings.host} is reachable from other machines and no token is required: set {TOKEN}."
-        )
+        warning = f"{settings.host} is reachable from other machines and no token is required: set {TOKEN}."
+        say(f"[yellow]warning[/] {warning}")
 
     def announce(address: str) -> None:
         say(f"{message.format(address)} Not a medical device.")

@@ -11,7 +11,8 @@ import io
 import math
 import struct
 import zlib
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,6 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import get_frame
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
-from pydicom.multival import MultiValue
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
@@ -34,12 +34,15 @@ from pydicom.uid import (
 
 from hilum.errors import ReadError
 from hilum.imaging.decoding import check_pixel_count, decoding, rgb_to_gray
-from hilum.imaging.stored import Preset, StoredImage
 from hilum.types import Gray, Radiograph
 
-_MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 _RGB = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _JPEG_NOT_A_FRAME = (0xC4, 0xC8, 0xCC)
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+_SQUARE = 0.005
+_EXTREME = 10.0
+"""Bound of the pixel aspect ratio, so that a damaged header does not make an image of one row."""
 _HEADER_BYTES = 1 << 26  # allowance for the header of a deflated dataset
 
 
@@ -52,6 +55,7 @@ def decode_dicom(content: bytes, origin: str, max_pixels: int) -> Radiograph:
     of 257 and are recovered exactly. A window with an invalid width is ignored. Color images: converted to RGB and to
     ITU-R BT.601 luma at the file's ``bits_stored``.
 
+    Pixels that are not square stay on the file's grid; ``pixel_aspect`` says so, and preprocessing makes them square.
     Missing elements default to one sample, all allocated bits stored, unsigned, and MONOCHROME2 (RGB for three
     samples). Without file meta information, the encoding is inferred from the first element, usually implicit VR.
 
@@ -62,71 +66,26 @@ def decode_dicom(content: bytes, origin: str, max_pixels: int) -> Radiograph:
 
     Raises:
         ReadError: There are no pixel data, or several frames; the compression, color model or bit depth is not
-            supported; the image is too large; or the file is damaged.
+            supported; High Bit contradicts Bits Stored; the image is too large; or the file is damaged.
     """
     with decoding(origin, BytesLengthException, InvalidDicomError):
-        dataset = _parse(content, origin, max_pixels)
-        photometric = _complete(dataset, origin, max_pixels)
-        stored = _stored_pixels(dataset, origin)
+        dataset = parse(content, origin, max_pixels)
+        photometric = complete(dataset, origin, max_pixels)
+        stored = stored_pixels(dataset, origin)
         pixels: Gray
-        if photometric in _MONOCHROME:
+        if photometric in MONOCHROME:
             pixels, bits, difference = _gray(stored, dataset, photometric, origin), 16, 0.0
         else:
-            rgb, bits = _rgb(stored, dataset, photometric)
+            rgb, bits = to_rgb(stored, dataset, photometric)
             pixels, difference = rgb_to_gray(rgb, bits)
-        view = str(dataset.get("ViewPosition") or "").strip()
-        return Radiograph(pixels, bits, photometric, view or None, origin, difference)
-
-
-def decode_stored(content: bytes, origin: str, max_pixels: int) -> StoredImage:
-    """Decode the content of a single-frame DICOM file to its stored values, before any window; see decode_dicom.
-
-    Color images are converted to gray, so that they have no window.
-
-    Raises:
-        ReadError: As for ``decode_dicom``.
-    """
-    with decoding(origin, BytesLengthException, InvalidDicomError):
-        dataset = _parse(content, origin, max_pixels)
-        photometric = _complete(dataset, origin, max_pixels)
-        stored = _stored_pixels(dataset, origin)
-        if photometric not in _MONOCHROME:
-            rgb, bits = _rgb(stored, dataset, photometric)
-            return StoredImage.plain(Radiograph(rgb_to_gray(rgb, bits)[0], bits, origin=origin))
-        lowest, table = _display_table(dataset, photometric, origin)
-        values = np.clip(stored.astype(np.int32) - lowest, 0, table.size - 1)
-        has_lut = bool(dataset.get("ModalityLUTSequence"))
-        slope = None if has_lut else _decimal(dataset, "RescaleSlope")
-        intercept = None if has_lut else _decimal(dataset, "RescaleIntercept")
-        return StoredImage(
-            values.astype(np.uint8 if table.size <= 256 else np.uint16),
-            table,
-            lowest=lowest,
-            slope=1.0 if slope is None else slope,
-            intercept=intercept or 0.0,
-            inverted=photometric == "MONOCHROME1",
-            presets=() if has_lut else _presets(dataset),
-        )
-
-
-def _presets(dataset: Dataset) -> tuple[Preset, ...]:
-    """Return the windows of a file (PS3.3 C.11.2.1.2), in the units of its rescaled values."""
-    centers, widths, names = (
-        _texts(dataset, f"Window{part}") for part in ("Center", "Width", "CenterWidthExplanation")
-    )
-    function = str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper()
-    names += [f"Window {number}" for number in range(len(names) + 1, len(centers) + 1)]
-    windows = zip(names, centers, widths, strict=False)
-    found = (Preset(name, float(center), float(width), function) for name, center, width in windows)
-    return tuple(preset for preset in found if math.isfinite(preset.center) and preset.width >= 1)
-
-
-def _texts(dataset: Dataset, keyword: str) -> list[str]:
-    """Return the values of an element of one or more values."""
-    value = dataset.get(keyword)
-    if value is None or value == "":
-        return []
-    return [str(one).strip() for one in (value if isinstance(value, (list, MultiValue)) else [value])]
+        return Radiograph(
+            pixels, bits, photometric, text_of(dataset, "ViewPosition"), origin, difference,
+            pixel_aspect=pixel_aspect(dataset),
+            patient_left="left" if (text_of(dataset, "PatientOrientation") or "").startswith("R") else "right",
+            modality=text_of(dataset, "Modality"),
+            body_part=text_of(dataset, "BodyPartExamined"),
+            burned_in_annotation=text_of(dataset, "BurnedInAnnotation"),
+        )  # fmt: skip
 
 
 def read_header(content: bytes, origin: str, max_pixels: int) -> FileDataset:
@@ -145,7 +104,8 @@ def _read(content: bytes, origin: str, max_pixels: int, *, header_only: bool = F
     return dcmread(io.BytesIO(content), force=True, stop_before_pixels=header_only)
 
 
-def _parse(content: bytes, origin: str, max_pixels: int) -> FileDataset:
+def parse(content: bytes, origin: str, max_pixels: int) -> FileDataset:
+    """Return the dataset of a file that has pixel data, its transfer syntax set; raise ReadError for others."""
     dataset = _read(content, origin, max_pixels)
     if dataset.get("Modality") == "SEG":  # with one segment, it would decode as a 1-bit image
         raise ReadError(f"{origin} is a segmentation, not a radiograph.", hint="Use the image that it refers to.")
@@ -178,7 +138,7 @@ def _check_inflated_size(content: bytes, origin: str, limit: int) -> None:
         )
 
 
-def _complete(dataset: Dataset, origin: str, max_pixels: int) -> str:
+def complete(dataset: Dataset, origin: str, max_pixels: int) -> str:
     """Check that the image can be decoded, set missing elements, and return the photometric interpretation."""
     frames = _whole(dataset, "NumberOfFrames", 1)
     if frames > 1:
@@ -192,9 +152,15 @@ def _complete(dataset: Dataset, origin: str, max_pixels: int) -> str:
             f"Expected 1 to 16 bits stored in {origin}, got {bits} of {allocated} allocated.",
             hint="Export it as an ordinary radiograph (CR, DX).",
         )
-    photometric = str(dataset.get("PhotometricInterpretation") or "").strip().upper()
+    high = _whole(dataset, "HighBit", bits - 1)
+    if high != bits - 1:  # PS3.5 8.1.1; the decoders ignore it, and would shift the gray levels
+        raise ReadError(
+            f"{origin} stores {bits} bits with high bit {high}, expected high bit {bits - 1}.",
+            hint="Export it again, as an ordinary radiograph (CR, DX).",
+        )
+    photometric = (text_of(dataset, "PhotometricInterpretation") or "").upper()
     photometric = photometric or ("MONOCHROME2" if samples == 1 else "RGB")
-    known = (*_MONOCHROME, "PALETTE COLOR") if samples == 1 else _RGB
+    known = (*MONOCHROME, "PALETTE COLOR") if samples == 1 else _RGB
     if photometric not in known or samples not in (1, 3):
         raise ReadError(
             f"Expected photometric interpretation {' or '.join(known)} in {origin}, got {photometric} with {samples} "
@@ -210,7 +176,7 @@ def _complete(dataset: Dataset, origin: str, max_pixels: int) -> str:
     return photometric
 
 
-def _stored_pixels(dataset: Dataset, origin: str) -> NDArray[Any]:
+def stored_pixels(dataset: Dataset, origin: str) -> NDArray[Any]:
     """Return the stored values, (H, W) or (H, W, 3), signed or unsigned as declared; YBR is converted to RGB."""
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
@@ -261,11 +227,11 @@ def _codestream_size(frame: bytes) -> tuple[int, int]:
 
 def _gray(stored: NDArray[Any], dataset: Dataset, photometric: str, origin: str) -> NDArray[np.uint16]:
     """Convert stored values to display values by a lookup table over all possible stored values."""
-    lowest, table = _display_table(dataset, photometric, origin)
+    lowest, table = display_table(dataset, photometric, origin)
     return np.take(table, stored.astype(np.intp) - lowest, mode="clip")
 
 
-def _display_table(dataset: Dataset, photometric: str, origin: str) -> tuple[int, NDArray[np.uint16]]:
+def display_table(dataset: Dataset, photometric: str, origin: str) -> tuple[int, NDArray[np.uint16]]:
     """Return the lowest possible stored value, and the display value of it and of all that follow."""
     bits = dataset.BitsStored
     lowest = -(2 ** (bits - 1)) if dataset.PixelRepresentation == 1 else 0
@@ -283,11 +249,17 @@ def _modality(levels: NDArray[np.float64], dataset: Dataset, origin: str) -> tup
     if dataset.get("ModalityLUTSequence"):
         values, top = _look_up(levels, dataset.ModalityLUTSequence[0], dataset)
         return values, 0.0, top
-    slope, intercept = _decimal(dataset, "RescaleSlope"), _decimal(dataset, "RescaleIntercept")
+    slope, intercept = rescale(dataset)
     if slope == 0:
         raise ReadError(f"The rescale slope in {origin} is 0.", hint="Export the file again.")
-    values = levels * (1.0 if slope is None else slope) + (intercept or 0.0)
+    values = levels * slope + intercept
     return values, float(values.min()), float(values.max())
+
+
+def rescale(dataset: Dataset) -> tuple[float, float]:
+    """Return rescale slope and intercept; (1, 0) where they are missing."""
+    slope, intercept = _decimal(dataset, "RescaleSlope"), _decimal(dataset, "RescaleIntercept")
+    return 1.0 if slope is None else slope, intercept or 0.0
 
 
 def _value_of_interest(
@@ -298,15 +270,9 @@ def _value_of_interest(
     if luts and luts[0].get("LUTDescriptor") and luts[0].get("LUTData"):
         shown, top = _look_up(np.rint(values), luts[0], dataset)
         return shown / top
-    center, width = _decimal(dataset, "WindowCenter"), _decimal(dataset, "WindowWidth")
-    function = str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper()
-    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        raise ReadError(
-            f"Expected the VOI LUT function LINEAR, LINEAR_EXACT or SIGMOID in {origin}, got {function}.",
-            hint="Export the file again.",
-        )
-    if center is None or width is None or width < (1 if function == "LINEAR" else 1e-9):
+    if (found := window(dataset, origin)) is None:
         return (values - low) / (high - low)
+    center, width, function = found
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -500, 500)))
     if function == "LINEAR":
@@ -316,23 +282,63 @@ def _value_of_interest(
     return (values - center) / width + 0.5
 
 
+def window(dataset: Dataset, origin: str = "the image") -> tuple[float, float, str] | None:
+    """Return center, width and VOI LUT function of the first window; None if it is missing or its width invalid.
+
+    Raises:
+        ReadError: The VOI LUT function is unknown.
+    """
+    center, width = _decimal(dataset, "WindowCenter"), _decimal(dataset, "WindowWidth")
+    function = str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper()
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        raise ReadError(
+            f"Expected the VOI LUT function LINEAR, LINEAR_EXACT or SIGMOID in {origin}, got {function}.",
+            hint="Export the file again.",
+        )
+    if center is None or width is None or width < (1 if function == "LINEAR" else 1e-9):
+        return None
+    return center, width, function
+
+
+class LookUp(NamedTuple):
+    """Content of a modality or VOI LUT."""
+
+    table: NDArray[np.int64]  # (entries,)
+    first: int  # the input value of the first entry
+    bits: int  # of the entries, 1 to 16
+
+
+def read_lut(item: Dataset, *, little_endian: bool = True) -> LookUp:
+    """Return the content of an item of a Modality or VOI LUT Sequence (PS3.3 C.11.1.1.1, C.11.2.1.1).
+
+    Args:
+        item: The item.
+        little_endian: Byte order of the file.
+
+    Raises:
+        ValueError: The bit depth is impossible, or there are no entries.
+    """
+    entries, first, bits = (int(number) for number in item.LUTDescriptor)
+    entries = entries & 0xFFFF or 0x10000  # 0 means 65,536; a signed VR shows large counts as negative
+    data = item.LUTData
+    if isinstance(data, bytes):
+        wide = "<u2" if little_endian else ">u2"
+        table = np.frombuffer(data, np.uint8 if len(data) < 2 * entries else wide).astype(np.int64)
+    else:
+        table = np.atleast_1d(np.asarray(data, np.int64)) & 0xFFFF
+    if not 1 <= bits <= 16 or not table.size:
+        raise ValueError(f"a LUT of {table.size} entries of {bits} bits")
+    return LookUp(table[:entries], first, bits)
+
+
 def _look_up(levels: NDArray[np.float64], item: Dataset, dataset: Dataset) -> tuple[NDArray[np.float64], float]:
     """Apply a LUT (PS3.3 C.11.1.1.1, C.11.2.1.1) to levels; return the result and the LUT's maximum value.
 
     pydicom's ``apply_voi`` is not used: it stores the index in the dtype of the entries, which overflows for an 8-bit
     LUT of 4,096 entries.
     """
-    entries, first, bits = (int(number) for number in item.LUTDescriptor)
-    entries = entries & 0xFFFF or 0x10000  # 0 means 65,536; a signed VR shows large counts as negative
-    data = item.LUTData
-    if isinstance(data, bytes):
-        wide = "<u2" if dataset.original_encoding[1] else ">u2"
-        table = np.frombuffer(data, np.uint8 if len(data) < 2 * entries else wide)
-    else:
-        table = np.atleast_1d(np.asarray(data, np.int64)) & 0xFFFF
-    if not 1 <= bits <= 16:
-        raise ValueError(f"a LUT of {bits} bits")
-    index = np.clip(levels - first, 0, min(entries, table.size) - 1).astype(np.intp)
+    table, first, bits = read_lut(item, little_endian=bool(dataset.original_encoding[1]))
+    index = np.clip(levels - first, 0, table.size - 1).astype(np.intp)
     return table[index].astype(np.float64), float(2**bits - 1)
 
 
@@ -346,7 +352,7 @@ def _is_padding(levels: NDArray[np.float64], dataset: Dataset) -> NDArray[np.boo
     return (levels >= min(value, other)) & (levels <= max(value, other))
 
 
-def _rgb(stored: NDArray[Any], dataset: Dataset, photometric: str) -> tuple[NDArray[Any], int]:
+def to_rgb(stored: NDArray[Any], dataset: Dataset, photometric: str) -> tuple[NDArray[Any], int]:
     """Return RGB (H, W, 3) uint8 or uint16 and its bits stored."""
     bits = dataset.BitsStored
     if photometric == "PALETTE COLOR":
@@ -354,6 +360,29 @@ def _rgb(stored: NDArray[Any], dataset: Dataset, photometric: str) -> tuple[NDAr
         bits = int(dataset.RedPaletteColorLookupTableDescriptor[2])
     # A codec or a palette may contain more than the declared bits.
     return np.ascontiguousarray(np.minimum(stored, 2**bits - 1), np.uint8 if bits <= 8 else np.uint16), bits
+
+
+def pixel_aspect(dataset: Dataset) -> float:
+    """Return height over width of a pixel, from its spacing, else Pixel Aspect Ratio (PS3.3 C.7.6.3.1.7), else 1.
+
+    Both are (vertical, horizontal). Ratios within 0.5% of 1 are rounding; impossible values count as absent.
+    """
+    for keyword in (*_SPACINGS, "PixelAspectRatio"):
+        value = dataset.get(keyword)
+        if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and len(value) == 2:
+            vertical, horizontal = (float(part) for part in value)
+            if 0 < vertical < math.inf and 0 < horizontal < math.inf:
+                aspect = vertical / horizontal
+                return 1.0 if abs(aspect - 1) < _SQUARE else min(max(aspect, 1 / _EXTREME), _EXTREME)
+    return 1.0
+
+
+def text_of(dataset: Dataset, keyword: str) -> str | None:
+    """Return the element's first value as text without surrounding spaces; None if it is missing or empty."""
+    value = dataset.get(keyword)
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        value = value[0] if value else None
+    return str(value or "").strip() or None
 
 
 def _whole(dataset: Dataset, keyword: str, default: int) -> int:

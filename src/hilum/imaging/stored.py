@@ -32,6 +32,7 @@ class StoredImage:
         intercept: Rescaled value of stored 0.
         inverted: Whether larger values are darker (MONOCHROME1).
         presets: The windows of the file, in its order.
+        pixel_aspect: Height of a pixel over its width.
     """
 
     values: Gray
@@ -41,10 +42,11 @@ class StoredImage:
     intercept: float = 0.0
     inverted: bool = False
     presets: tuple[Preset, ...] = ()
+    pixel_aspect: float = 1.0
 
     @classmethod
     def plain(cls, radiograph: Radiograph) -> StoredImage:
         """Return the stored image of a radiograph without a window: all its values, black to white."""
         levels = 2**radiograph.bits_stored
         table = np.rint(np.linspace(0, 65535, levels)).astype(np.uint16)
-        return cls(radiograph.pixels, table)
+        return cls(radiograph.pixels, table, pixel_aspect=radiograph.pixel_aspect)

@@ -112,8 +112,11 @@ def _prediction(prediction: Prediction, extras: Collection[Include]) -> Predicti
         prediction_set=list(prediction.prediction_set),
         abstained=prediction.abstained,
         lung_fraction=prediction.lung_fraction,
+        evidence_zones=None if prediction.evidence_zones is None else dict(prediction.evidence_zones),
+        evidence_summary=prediction.evidence_summary,
         height=height,
         width=width,
+        pixel_aspect=prediction.radiograph.pixel_aspect,
         findings=[_finding(found) for found in prediction.findings],
         mask_png=_base64(png_bytes(mask_png(prediction.mask))) if "mask" in extras else None,
         mask_rle=run_lengths(prediction.mask) if "rle" in extras else None,
@@ -130,7 +133,7 @@ def _evidence(
     if prediction.evidence is None or not {"evidence", "cells"} & set(extras):
         return None
     side = prediction.preprocess.size
-    top, left, height, width = placement(prediction.radiograph.shape, prediction.preprocess)
+    top, left, height, width = placement(prediction.radiograph.square_shape, prediction.preprocess)
     schema = EvidenceSchema(
         class_names=list(prediction.class_names),
         values=np.round(prediction.evidence.astype(np.float64), 5).tolist(),

@@ -93,7 +93,7 @@ def add_predict_routes(app: FastAPI, engine: Engine, settings: ServeSettings) ->
 
     values = {"description": "The values; the header says how to display them.", "content": {
         "application/octet-stream": _BINARY}, "headers": {STORED_HEADER: {
-            "description": "JSON: width, height, levels, lowest, slope, intercept, inverted, presets.",
+            "description": "JSON: width, height, levels, lowest, slope, intercept, inverted, pixel_aspect, presets.",
             "schema": {"type": "string"}}}}  # fmt: skip
 
     @app.post(
@@ -113,7 +113,7 @@ def add_predict_routes(app: FastAPI, engine: Engine, settings: ServeSettings) ->
         facts = {
             "width": width, "height": height, "levels": len(stored.table), "lowest": stored.lowest,
             "slope": stored.slope, "intercept": stored.intercept, "inverted": stored.inverted,
-            "presets": [preset._asdict() for preset in stored.presets],
+            "pixel_aspect": stored.pixel_aspect, "presets": [preset._asdict() for preset in stored.presets],
         }  # fmt: skip
         wide = len(stored.table) > 256
         body = stored.values.astype("<u2" if wide else "u1").tobytes() + stored.table.astype("<u2").tobytes()

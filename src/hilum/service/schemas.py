@@ -61,8 +61,15 @@ class PredictionSchema(BaseModel):
     prediction_set: list[str] = Field(description="Conformal prediction set, most probable class first.")
     abstained: bool = Field(description="Whether the probability is below the abstention threshold.")
     lung_fraction: float = Field(description="Fraction of the image's pixels that is lung, in [0, 1].")
+    evidence_zones: dict[str, float] | None = Field(
+        None,
+        description="Share of the evidence in each zone of the patient's lungs (right_upper, ..., left_lower) and "
+        "outside_lungs, in [0, 1], summing to 1; null without evidence in favor.",
+    )
+    evidence_summary: str | None = Field(None, description="The zones in words; null if the network has no evidence.")
     height: int = Field(description="Height of the image, pixels.")
     width: int = Field(description="Width of the image, pixels.")
+    pixel_aspect: float = Field(description="Height of a pixel over its width.")
     findings: list[FindingSchema] = Field(description="Warnings.")
     mask_png: str | None = Field(None, description="Lung mask at the image's size, 8-bit PNG, 255 is lung; base64.")
     mask_rle: RunLength | None = Field(None, description="The lung mask as run lengths.")
@@ -115,7 +122,7 @@ class PredictResponse(BaseModel):
             "prediction": {
                 "predicted_label": "Normal", "probabilities": {"COVID": 0.02, "Lung_Opacity": 0.03, "Normal": 0.94,
                 "Viral Pneumonia": 0.01}, "prediction_set": ["Normal"], "abstained": False, "lung_fraction": 0.27,
-                "height": 1024, "width": 1024, "findings": [],
+                "height": 1024, "width": 1024, "pixel_aspect": 1.0, "findings": [],
             },
         }],
     }]})  # fmt: skip

@@ -20,12 +20,13 @@
  * @property {number} lung_fraction
  * @property {number} height
  * @property {number} width
+ * @property {number} pixel_aspect Height of a pixel over its width.
  * @property {Finding[]} findings
  * @property {RunLengths} [mask_rle]
  * @property {Evidence} [evidence]
  * @property {string} [thumbnail]
  * @property {Orientation} [orientation_fix]
- * @property {Record<string, number>} [evidence_zones] Zone of the lungs to its share of the evidence.
+ * @property {string} [evidence_summary] Where in the lungs the evidence is, in words.
  */
 
 /**

@@ -10,6 +10,8 @@
 
 /** @typedef {[x: number, y: number]} Point */
 
+/** Of an image; `aspect` is the height of a pixel over its width. @typedef {{width: number, height: number, aspect: number}} Size */
+
 export const LEAST_ZOOM = 0.5;
 export const MOST_ZOOM = 40;
 
@@ -45,20 +47,20 @@ export function apply([a, b, c, d, e, f], [x, y]) {
 }
 
 /**
- * Return the size of an image after its rotation.
+ * Return the size of an image after its rotation, in widths of a pixel.
  *
- * @param {{width: number, height: number}} size
+ * @param {Size} size
  * @param {number} turn
  * @returns {[width: number, height: number]}
  */
-export function turnedSize({ width, height }, turn) {
-  return turn % 2 ? [height, width] : [width, height];
+export function turnedSize({ width, height, aspect }, turn) {
+  return turn % 2 ? [height * aspect, width] : [width, height * aspect];
 }
 
 /**
  * Return the pixels of the screen for one pixel of the image, without zoom: the whole image is in view.
  *
- * @param {{width: number, height: number}} size Of the image.
+ * @param {Size} size
  * @param {Pick<Display, "turn">} display
  * @param {{width: number, height: number}} box
  */
@@ -70,7 +72,7 @@ export function fitScale(size, display, box) {
 /**
  * Return the map from the image to the screen.
  *
- * @param {{width: number, height: number}} size Of the image.
+ * @param {Size} size
  * @param {Pick<Display, "turn" | "flip">} display
  * @param {View} view
  * @param {{width: number, height: number}} box Of the screen.
@@ -87,7 +89,7 @@ export function imageToScreen(size, display, view, box) {
     [0, -1],
   ])[quarter];
   /** @type {Affine} */
-  const centered = [1, 0, 0, 1, -size.width / 2, -size.height / 2];
+  const centered = [1, 0, 0, size.aspect, -size.width / 2, (-size.height * size.aspect) / 2];
   /** @type {Affine} */
   const turned = [cosine, sine, -sine, cosine, 0, 0];
   /** @type {Affine} */
@@ -103,7 +105,7 @@ export function imageToScreen(size, display, view, box) {
  * @param {View} view
  * @param {number} factor
  * @param {Point} point
- * @param {{width: number, height: number}} size Of the image.
+ * @param {Size} size
  * @param {Pick<Display, "turn">} display
  * @param {{width: number, height: number}} box
  * @returns {View}
@@ -126,7 +128,7 @@ export function zoomed(view, factor, point, size, display, box) {
  *
  * @param {View} view
  * @param {Point} by
- * @param {{width: number, height: number}} size Of the image.
+ * @param {Size} size
  * @param {Pick<Display, "turn">} display
  * @param {{width: number, height: number}} box
  * @returns {View}

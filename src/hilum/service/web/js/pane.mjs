@@ -9,7 +9,7 @@ import { fullWindow, grayTable, rgba } from "./values.mjs";
 
 /** @import { Prediction } from "./api.mjs" */
 /** @import { EvidencePicture } from "./evidence.mjs" */
-/** @import { Affine, Point } from "./geometry.mjs" */
+/** @import { Affine, Point, Size } from "./geometry.mjs" */
 /** @import { MaskGrid } from "./mask.mjs" */
 /** @import { Ruler } from "./measure.mjs" */
 /** @import { ImageRecord, State, View } from "./records.mjs" */
@@ -32,8 +32,8 @@ export class Pane {
     this.baseOf = [];
     /** @type {EvidencePicture | null} */
     this.heatOf = null;
-    /** @type {{width: number, height: number}} */
-    this.size = { width: 1, height: 1 };
+    /** @type {Size} */
+    this.size = { width: 1, height: 1, aspect: 1 };
     this.thumbnail = new Image();
     this.redraw = () => {};
     this.thumbnail.onload = () => this.redraw();
@@ -249,14 +249,13 @@ export function currentWindow(image, record) {
  * @param {ImageRecord} record
  * @param {StoredImage | null} image
  * @param {HTMLImageElement} thumbnail
+ * @returns {Size}
  */
 function sizeOf(record, image, thumbnail) {
-  if (image) return { width: image.width, height: image.height };
-  if (record.prediction) return { width: record.prediction.width, height: record.prediction.height };
-  return {
-    width: thumbnail.naturalWidth || 1,
-    height: thumbnail.naturalHeight || 1,
-  };
+  if (image) return { width: image.width, height: image.height, aspect: image.aspect };
+  const { prediction } = record;
+  if (prediction) return { width: prediction.width, height: prediction.height, aspect: prediction.pixel_aspect };
+  return { width: thumbnail.naturalWidth || 1, height: thumbnail.naturalHeight || 1, aspect: 1 };
 }
 
 /** @type {WeakMap<Prediction, Map<string, EvidencePicture>>} */

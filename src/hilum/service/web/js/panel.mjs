@@ -5,16 +5,7 @@ import { BANDS, LEVELS, OPACITY } from "./evidence.mjs";
 import { pictureOf } from "./pane.mjs";
 import { selectedRecord } from "./records.mjs";
 import { ReviewPanel } from "./review_panel.mjs";
-import {
-  className,
-  correctionLabel,
-  explained,
-  percent,
-  setSentence,
-  summary,
-  warnings,
-  zonesSentence,
-} from "./words.mjs";
+import { className, correctionLabel, explained, percent, setSentence, summary, warnings } from "./words.mjs";
 
 /** @import { App } from "./app.mjs" */
 /** @import { Finding, Prediction } from "./api.mjs" */
@@ -94,7 +85,7 @@ export class Panel {
   predicted(state, record, prediction) {
     const label = prediction.predicted_label;
     const told = warnings(prediction);
-    const zones = zonesSentence(prediction);
+    const zones = prediction.evidence_summary;
     return [
       element(
         "div",
@@ -106,7 +97,7 @@ export class Panel {
         element("p", { class: "uncertain" }, element("b", {}, "Uncertain"), ": a person should decide"),
       element("p", { class: "muted" }, setSentence(prediction, state.bundle)),
       this.bars(state, prediction),
-      zones && element("p", { class: "zones" }, zones),
+      zones && element("p", { class: "zones" }, `${className(zones)}.`),
       this.legend(state, record, prediction),
       told.length > 0 && element("ul", { class: "warnings" }, ...told.map((text) => element("li", {}, text))),
       details(facts(record, state)),

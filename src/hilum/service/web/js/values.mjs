@@ -10,6 +10,7 @@
  * @property {number} slope
  * @property {number} intercept
  * @property {boolean} inverted Whether larger values are darker.
+ * @property {number} aspect Height of a pixel over its width.
  * @property {Window[]} presets
  * @property {Uint16Array} table Display value in [0, 65535] of each index, as the model's reading has it.
  * @property {Level[]} levels The image and its halves, the largest first.
@@ -29,7 +30,7 @@ const HALVED_ABOVE = 1_000_000; // pixels
  * @returns {StoredImage}
  */
 export function storedImage(facts, buffer) {
-  const { width, height, levels: count, lowest, slope, intercept, inverted, presets } = facts;
+  const { width, height, levels: count, lowest, slope, intercept, inverted, presets, pixel_aspect: aspect } = facts;
   const wide = count > 256;
   const size = width * height * (wide ? 2 : 1);
   const pixels = wide ? new Uint16Array(buffer, 0, width * height) : new Uint8Array(buffer, 0, width * height);
@@ -50,6 +51,7 @@ export function storedImage(facts, buffer) {
     slope,
     intercept,
     inverted,
+    aspect,
     presets,
     table,
     levels,

@@ -25,6 +25,9 @@ const REFUSALS = {
 
 /** What to know about an accepted image, by check. @type {Record<string, string>} */
 const WARNINGS = {
+  declared_modality: "The file is not declared as a radiograph (CR, DX).",
+  declared_body_part: "The file declares another body part than the chest.",
+  declared_annotation: "The file declares burned-in annotations.",
   mirrored: "The image may be mirrored: left and right may be swapped.",
   annotated: "There may be writing or arrows on the image, which the model may react to.",
   burned_in_color: "The image has colored parts.",
@@ -146,19 +149,6 @@ export function percent(probability) {
  */
 export function className(name) {
   return name.replaceAll("_", " ");
-}
-
-/**
- * Return where the evidence for the predicted class is, as a sentence; empty without zones.
- *
- * @param {Prediction} prediction
- */
-export function zonesSentence(prediction) {
-  const zones = Object.entries(prediction.evidence_zones ?? {}).sort((one, other) => other[1] - one[1]);
-  const told = zones.filter(([, share]) => share >= 0.1).slice(0, 3);
-  if (!told.length) return "";
-  const parts = told.map(([zone, share]) => `${Math.round(100 * share)}% ${zone.replaceAll("_", " ")}`);
-  return `Evidence for ${className(prediction.predicted_label)}: ${parts.join(", ")}.`;
 }
 
 /**
