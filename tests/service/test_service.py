@@ -336,7 +336,7 @@ def test_the_schema_describes_every_answer(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     operations = {path: operation for path, found in schema["paths"].items() for operation in found.values()}
     assert {operation["operationId"] for operation in operations.values()} == {
-        "predict", "image", "bundle", "card", "audit", "healthz", "readyz", "metrics",
+        "predict", "image", "dicom", "bundle", "card", "audit", "healthz", "readyz", "metrics",
     }  # fmt: skip
     assert all(operation["summary"] for operation in operations.values())
     predict = operations["/v1/predict"]

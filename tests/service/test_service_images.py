@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import socket
@@ -199,6 +200,30 @@ def test_no_patient_comes_back(client: TestClient, caplog: pytest.LogCaptureFixt
             assert b"Mustermann" not in told
             assert b"20240102" not in told
     assert "Mustermann" not in caplog.text
+
+
+def test_results_come_as_dicom_objects(client: TestClient) -> None:
+    import pydicom
+
+    dataset = dataset_of(PHANTOM.astype(np.uint16) << 4, 12, PatientName="Mustermann^Erika")
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2.3", "1.2.3.1"
+    content = content_of(dataset)
+    for kind, modality in (("seg", "SEG"), ("sr", "SR"), ("sc", "OT"), ("pr", "PR")):
+        response = post(client, f"/v1/dicom?kind={kind}", content, "application/dicom")
+        assert response.headers["content-type"] == "application/dicom"
+        made = pydicom.dcmread(io.BytesIO(response.content))
+        assert made.Modality == modality
+        assert made.StudyInstanceUID == "1.2.3"
+    assert post(client, "/v1/dicom?kind=xx", content, "application/dicom").status_code == 422
+    assert post(client, "/v1/dicom?kind=seg", png()).json()["type"] == "urn:hilum:problem:unreadable"
+    sideways = dataset_of(np.rot90(PHANTOM).astype(np.uint16) << 4, 12)
+    sideways.StudyInstanceUID, sideways.SeriesInstanceUID = "1.2.3", "1.2.3.1"
+    refused = content_of(sideways)
+    assert (
+        post(client, "/v1/dicom?kind=seg", refused, "application/dicom").json()["type"] == "urn:hilum:problem:refused"
+    )
+    report = post(client, "/v1/dicom?kind=sr", refused, "application/dicom")  # of a refusal, too
+    assert pydicom.dcmread(io.BytesIO(report.content)).Modality == "SR"
 
 
 def test_other_origins_are_allowed_by_name_alone() -> None:

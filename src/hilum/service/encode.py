@@ -10,8 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.bundle.bundle import Manifest
+from hilum.errors import DataError, ReadError
 from hilum.imaging.preprocess import placement, to_uint8
+from hilum.inference.dicom_names import Kind
 from hilum.inference.evidence_file import encode_evidence, step_of
+from hilum.inference.predictor import Upload
 from hilum.inference.render import mask_png, overlay, png_bytes
 from hilum.inference.result import Prediction, Result
 from hilum.service.problems import ProblemError, problem
@@ -30,27 +34,28 @@ from hilum.types import Finding, Gray, Radiograph
 _THUMBNAIL_SIDE = 112
 
 
-def file_result(result: Result, name: str, extras: Collection[Include] = ()) -> FileResult:
+def file_result(result: Result, upload: Upload, extras: Collection[Include] = ()) -> FileResult:
     """Return the schema of one file's result.
 
     Args:
         result: The result.
-        name: Name of the file.
+        upload: The file.
         extras: What to add to it.
     """
+    name = upload.name
     if not isinstance(result, Prediction):
         return FileResult(file=name, status=result.status, problem=_refusal(result, name, extras))
     return FileResult(file=name, status=result.status, prediction=_prediction(result, extras))
 
 
-def result_png(result: Result, name: str, image: Include) -> bytes:
+def result_png(result: Result, upload: Upload, image: Include) -> bytes:
     """Return the PNG of a prediction's ``mask``, ``overlay`` or ``evidence``.
 
     Raises:
         ProblemError: There is no prediction, or the network has no evidence.
     """
     if not isinstance(result, Prediction):
-        raise ProblemError(_refusal(result, name))
+        raise ProblemError(_refusal(result, upload.name))
     if image == "mask":
         return png_bytes(mask_png(result.mask))
     evidence = result.evidence_map()
@@ -59,6 +64,35 @@ def result_png(result: Result, name: str, image: Include) -> bytes:
     if evidence is None:
         raise ProblemError.of("not-acceptable", 406, "The network of this bundle has no evidence.")
     return encode_evidence(evidence, result)
+
+
+def result_dicom(result: Result, upload: Upload, kind: Kind, manifest: Manifest, settings: str) -> bytes:
+    """Return the content of a DICOM object of a result: ``seg``, ``sr``, ``sc`` or ``pr``.
+
+    Args:
+        result: The result.
+        upload: The file, DICOM.
+        kind: Kind of object.
+        manifest: Manifest of the bundle that predicted.
+        settings: Predictor.settings of the predictor.
+
+    Raises:
+        ProblemError: The file is unreadable or no DICOM, or it allows no such object; all kinds but the report need a
+            prediction.
+    """
+    if result.status == "unreadable":
+        raise ProblemError(_refusal(result, upload.name))
+    from hilum.inference.dicom_out import encoded, objects_of, source_header  # highdicom takes 0.5 s to import
+
+    try:
+        made = objects_of(source_header(upload.content, upload.name), result, manifest, settings, kinds=(kind,))
+    except (DataError, ReadError) as error:
+        raise ProblemError.of("unreadable", 422, str(error)) from error
+    if kind not in made:
+        if not result.ok:
+            raise ProblemError(_refusal(result, upload.name))
+        raise ProblemError.of("not-acceptable", 406, f"There is no {kind} of an image in color.")
+    return encoded(made[kind])
 
 
 def thumbnail(radiograph: Radiograph) -> bytes:

@@ -73,7 +73,7 @@ class Engine:
     async def predict(
         self,
         files: Sequence[Waiting],
-        encode: Callable[[Result, str], Encoded],
+        encode: Callable[[Result, Upload], Encoded],
         *,
         fix_orientation: bool | None = None,
     ) -> list[Encoded]:
@@ -81,18 +81,26 @@ class Engine:
 
         Args:
             files: The files.
-            encode: Function from a result and the file's name to what is returned; called in a thread.
+            encode: Function from a result and its file to what is returned; called in a thread.
             fix_orientation: Whether to correct the orientation; as the settings say by default.
 
         Raises:
             ProblemError: The queue is full, the service is stopping, the request timed out, or the input check cannot
                 correct the orientation.
         """
+        predictor = self._predictor_for(fix_orientation)
+        return await self._within_limits(len(files), [self._one(file, encode, predictor) for file in files])
+
+    def settings_of(self, fix_orientation: bool | None) -> str:
+        """Return ``Predictor.settings`` of the predictor that ``predict`` uses."""
+        return self._predictor_for(fix_orientation).settings
+
+    def _predictor_for(self, fix_orientation: bool | None) -> Predictor:
         wanted = self._settings.fix_orientation if fix_orientation is None else fix_orientation
         predictor = self._correcting if wanted else self._predictor
         if predictor is None:
             raise ProblemError.of("bad-request", 422, f"The input check {self.gate!r} does not detect the orientation.")
-        return await self._within_limits(len(files), [self._one(file, encode, predictor) for file in files])
+        return predictor
 
     async def decode(self, file: Waiting) -> StoredImage:
         """Return the stored gray values of a file.
@@ -131,14 +139,14 @@ class Engine:
             self._images -= images
             self._metrics.waiting.set(self._images)
 
-    async def _one(self, file: Waiting, encode: Callable[[Result, str], Encoded], predictor: Predictor) -> Encoded:
+    async def _one(self, file: Waiting, encode: Callable[[Result, Upload], Encoded], predictor: Predictor) -> Encoded:
         loop = asyncio.get_running_loop()
         async with self._room:
             upload = Upload(await file.read(), file.name, self._settings.max_pixels)
             prepared = await loop.run_in_executor(self._pool, predictor.prepare, upload)
             result = await self._batcher.submit(prepared) if isinstance(prepared, Ready) else prepared
             self._metrics.images.labels(result.status).inc()
-            return await loop.run_in_executor(self._pool, encode, result, upload.name)
+            return await loop.run_in_executor(self._pool, encode, result, upload)
 
     def _run(self, items: Sequence[Ready]) -> list[Result]:
         self._metrics.batches.observe(len(items))

@@ -27,7 +27,8 @@ LOGGER = logging.getLogger("hilum.service")
 REQUEST_ID = "X-Request-ID"
 PREDICT = "/v1/predict"
 IMAGE = "/v1/image"
-IMAGE_PATHS = (PREDICT, IMAGE)
+DICOM = "/v1/dicom"
+IMAGE_PATHS = (PREDICT, IMAGE, DICOM)
 """Routes that take images; they are rejected unread while the queue is full."""
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

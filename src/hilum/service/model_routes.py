@@ -30,8 +30,9 @@ def add_model_routes(app: FastAPI, engine: Engine, settings: ServeSettings, audi
     async def bundle() -> BundleSchema:
         """Describe the loaded bundle: classes, network, calibration."""
         manifest = engine.manifest
+        shared = BundleSchema.model_fields.keys() & Manifest.model_fields.keys() - {"gate"}
         return BundleSchema(
-            **manifest.model_dump(include=BundleSchema.model_fields.keys() & Manifest.model_fields.keys()),
+            **manifest.model_dump(include=shared),
             network=manifest.model.name,
             input_size=manifest.preprocess.size,
             gate=engine.gate,

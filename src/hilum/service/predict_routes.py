@@ -9,10 +9,12 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Header, Query, Request
 from fastapi.responses import Response
 
+from hilum.inference.dicom_names import Kind
+from hilum.service.body import DICOM as DICOM_TYPE
 from hilum.service.body import FILES, ONE_FILE, request_files
-from hilum.service.encode import file_result, result_png
+from hilum.service.encode import file_result, result_dicom, result_png
 from hilum.service.engine import Engine
-from hilum.service.middleware import IMAGE, PREDICT
+from hilum.service.middleware import DICOM, IMAGE, PREDICT
 from hilum.service.problems import MEDIA_TYPE, ProblemError
 from hilum.service.schemas import Include, PredictResponse
 from hilum.service.settings import ServeSettings
@@ -118,6 +120,33 @@ def add_predict_routes(app: FastAPI, engine: Engine, settings: ServeSettings) ->
         wide = len(stored.table) > 256
         body = stored.values.astype("<u2" if wide else "u1").tobytes() + stored.table.astype("<u2").tobytes()
         return Response(body, media_type="application/octet-stream", headers={STORED_HEADER: json.dumps(facts)})
+
+
+def add_dicom_route(app: FastAPI, engine: Engine) -> None:
+    """Add ``POST /v1/dicom``."""
+    made = {"description": "The object.", "content": {DICOM_TYPE: _BINARY}}
+
+    @app.post(
+        DICOM, operation_id="dicom", summary="Predict, and get the result as a DICOM object", tags=["predict"],
+        response_class=Response, responses={200: made, **PROBLEMS}, openapi_extra=ONE_FILE,
+    )  # fmt: skip
+    async def dicom(
+        request: Request,
+        kind: Annotated[
+            Kind,
+            Query(
+                description="seg: Segmentation; sr: structured report; sc: Secondary Capture; pr: Presentation State."
+            ),
+        ],
+        fix_orientation: Annotated[bool | None, Query(description="As for predict.")] = None,
+    ) -> Response:
+        """Predict on one DICOM file and return an object that refers to it, as `hilum predict` writes it."""
+        async with request_files(request, 1) as waiting:
+            encode = partial(
+                result_dicom, kind=kind, manifest=engine.manifest, settings=engine.settings_of(fix_orientation)
+            )
+            (content,) = await engine.predict(waiting, encode, fix_orientation=fix_orientation)
+        return Response(content, media_type=DICOM_TYPE)
 
 
 def _prefers_png(accept: str | None) -> bool:

@@ -130,6 +130,19 @@ export class Api {
   }
 
   /**
+   * Return a DICOM object of one DICOM file's prediction.
+   *
+   * @param {Blob} content
+   * @param {"seg" | "sr" | "sc" | "pr"} kind
+   * @param {boolean} corrects
+   * @returns {Promise<Blob>}
+   */
+  async dicom(content, kind, corrects) {
+    const fix = corrects ? "&fix_orientation=true" : "";
+    return (await this.send(`v1/dicom?kind=${kind}${fix}`, content, "application/dicom")).blob();
+  }
+
+  /**
    * Return the stored gray values of one file: the response of /v1/image.
    *
    * @param {Blob} content

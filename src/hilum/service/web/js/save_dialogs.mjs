@@ -32,25 +32,8 @@ export function downloads(app) {
     download(await zip(files), "hilum-predictions.zip");
     words.textContent = "Done.";
   };
-  const one = record?.prediction && [
-    element("h3", {}, record.name),
-    element(
-      "div",
-      { class: "row" },
-      saving("Overlay, PNG", words, async () =>
-        download(
-          await app.api.png(record.file, typeOf(record), "overlay", record.corrects),
-          fileName(record, "overlay"),
-        ),
-      ),
-      saving("Lung mask, PNG", words, async () =>
-        download(new Blob([await predictedMaskPng(record)], { type: "image/png" }), fileName(record, "mask")),
-      ),
-      saving("View as shown, PNG", words, async () => download(await canvasPng(), fileName(record, "view"))),
-    ),
-  ];
   return [
-    ...(one || []),
+    ...(record ? imageDownloads(app, record, words) : []),
     element("h3", {}, records.length === 1 ? "The one image" : `All ${records.length} images`),
     element(
       "div",
@@ -63,6 +46,46 @@ export function downloads(app) {
     ),
     words,
   ];
+}
+
+/** @type {["seg" | "sr" | "sc" | "pr", string][]} */
+const OBJECTS = [
+  ["seg", "Segmentation"],
+  ["sr", "Structured report"],
+  ["sc", "Secondary Capture"],
+  ["pr", "Presentation State"],
+];
+
+/**
+ * The downloads of one image.
+ *
+ * @param {App} app
+ * @param {ImageRecord} record
+ * @param {HTMLElement} words
+ */
+function imageDownloads(app, record, words) {
+  if (!record.prediction) return [];
+  const { file, corrects } = record;
+  const overlay = async () =>
+    download(await app.api.png(file, typeOf(record), "overlay", corrects), fileName(record, "-overlay.png"));
+  const mask = async () =>
+    download(new Blob([await predictedMaskPng(record)], { type: "image/png" }), fileName(record, "-mask.png"));
+  const view = async () => download(await canvasPng(), fileName(record, "-view.png"));
+  const images = element(
+    "div",
+    { class: "row" },
+    saving("Overlay, PNG", words, overlay),
+    saving("Lung mask, PNG", words, mask),
+    saving("View as shown, PNG", words, view),
+  );
+  const objects = OBJECTS.map(([kind, label]) =>
+    saving(`${label}, DICOM`, words, async () =>
+      download(await app.api.dicom(file, kind, corrects), fileName(record, `.${kind}.dcm`)),
+    ),
+  );
+  return [element("h3", {}, record.name), images, record.dicom && element("div", { class: "row" }, ...objects)].filter(
+    (part) => part instanceof HTMLElement,
+  );
 }
 
 /**
@@ -149,10 +172,10 @@ function typeOf(record) {
 
 /**
  * @param {ImageRecord} record
- * @param {string} what
+ * @param {string} ending
  */
-function fileName(record, what) {
-  return `${record.name.replace(/\.[^.]*$/, "")}-${what}.png`;
+function fileName(record, ending) {
+  return record.name.replace(/\.[^.]*$/, "") + ending;
 }
 
 /** @returns {Promise<Blob>} */
