@@ -340,7 +340,7 @@ def test_the_schema_describes_every_answer(client: TestClient) -> None:
     }  # fmt: skip
     assert all(operation["summary"] for operation in operations.values())
     predict = operations["/v1/predict"]
-    assert {"200", "401", "406", "413", "415", "422", "429", "503"} == set(predict["responses"])
+    assert {"200", "401", "406", "408", "413", "415", "422", "429", "503"} == set(predict["responses"])
     assert set(predict["responses"]["200"]["content"]) == {"application/json", "image/png"}
     assert {"multipart/form-data", "application/dicom", "image/png"} <= set(predict["requestBody"]["content"])
     for status in ("401", "422", "503"):

@@ -134,9 +134,7 @@ def add_dicom_route(app: FastAPI, engine: Engine) -> None:
         request: Request,
         kind: Annotated[
             Kind,
-            Query(
-                description="seg: Segmentation; sr: structured report; sc: Secondary Capture; pr: Presentation State."
-            ),
+            Query(description="Segmentation (seg), report (sr), Secondary Capture (sc) or Presentation State (pr)."),
         ],
         fix_orientation: Annotated[bool | None, Query(description="As for predict.")] = None,
     ) -> Response:
