@@ -1,4 +1,4 @@
-"""Take the screenshots of the web app for the documentation, with phantoms: ``python scripts/web_app_screenshots.py``."""
+"""Take the screenshots of the web app for the documentation: ``python scripts/web_app_screenshots.py``."""
 
 from __future__ import annotations
 

@@ -151,6 +151,6 @@ def picture(page: Page) -> str:
 
 def saved(page: Page, label: str) -> tuple[str, bytes]:
     """Name and content of a download of the open dialog."""
-    with page.expect_download(timeout=60_000) as waiting:
+    with page.expect_download(timeout=180_000) as waiting:
         page.get_by_role("dialog").get_by_role("button", name=label).click()
     return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()

@@ -9,6 +9,8 @@ import { distinct } from "./review.mjs";
 /** @import { ImageRecord } from "./records.mjs" */
 /** @import { Entry } from "./zip.mjs" */
 
+const PARALLEL = 4; // requests at a time
+
 /**
  * Return predictions.csv.
  *
@@ -61,13 +63,19 @@ export async function* predictionFiles(records, classNames, api, typeOf, progres
   };
   const predicted = records.filter((record) => record.prediction);
   const names = distinct(predicted.map((record) => record.path)).map((name) => `${name.replace(/\.[^./]*$/, "")}.png`);
+  /** @type {Promise<Blob>[]} */
+  const overlays = [];
+  const ask = (/** @type {number} */ place) => {
+    const record = predicted[place];
+    if (!record) return;
+    overlays[place] = api.png(record.file, typeOf(record), "overlay", record.corrects);
+    overlays[place].catch(() => undefined); // it is awaited below
+  };
+  for (let place = 0; place < PARALLEL; place += 1) ask(place);
   for (const [place, record] of predicted.entries()) {
     progress(place, predicted.length);
-    yield {
-      name: `masks/${names[place]}`,
-      content: await predictedMaskPng(record),
-    };
-    const overlay = await api.png(record.file, typeOf(record), "overlay", record.corrects);
-    yield { name: `overlays/${names[place]}`, content: overlay };
+    yield { name: `masks/${names[place]}`, content: await predictedMaskPng(record) };
+    yield { name: `overlays/${names[place]}`, content: await overlays[place] };
+    ask(place + PARALLEL);
   }
 }
