@@ -39,9 +39,8 @@ from hilum.evaluation.results import Evaluated, read_evaluation
 from hilum.format import metric_title
 from hilum.metrics.bootstrap import Interval
 from hilum.metrics.calibration import calibration_result
-from hilum.metrics.delong import delong_test
 from hilum.metrics.scores import Scores
-from hilum.metrics.table import Key, figures_of, ranking
+from hilum.metrics.table import Key, figures_of
 from hilum.models.build import count_parameters
 from hilum.run_folder import RunFolder
 from hilum.storage import as_json
@@ -131,8 +130,7 @@ def within_source_rows(a: Scores, b: Scores, metas: Sequence[Meta], resamples: i
         two = [_two_kinds(scores, *own, pair) for scores in (a, b)]
         key = Key("roc_auc", pair.positive, None, pair.negative)
         values = [figures_of(scores, resamples=resamples)[key] for scores in two]
-        every = np.ones(len(two[0].files), np.bool_)
-        test = delong_test(two[0].labels == 0, *(ranking(s, key, every) for s in two), two[0].clusters())
+        test = next(d for d in compare(two[0], two[1], resamples=resamples).differences if d.key == key)
         difference = {"value": test.difference, "low": test.low, "high": test.high, "p": test.p}
         found.append(row("inside one source", name, *values, difference))
     return found

@@ -97,6 +97,10 @@ class RunFolder:
         """Calibration fitted on the validation split, and the SHA-256 of its weights, JSON."""
         return self.root / "calibration.json"
 
+    def validation_predictions(self, weights: str) -> Path:
+        """Return the path of the predictions on the validation split, at temperature 1, of these weights."""
+        return self.root / f"validation_{weights[:12]}.csv"
+
     def held_out(self, source: str) -> Path:
         """Return the folder of the run that was trained without ``source``."""
         plain = "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in source)

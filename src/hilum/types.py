@@ -61,6 +61,10 @@ class Record:
         region_path: Path of a mask of the finding that the label names. Used to evaluate localization, not in training.
         boxes: Bounding boxes of the finding as (x, y, width, height) in fractions of the image. Used like
             ``region_path``.
+        second_label: Class name given by a second reader. Used to measure the readers' agreement, never in training.
+        second_mask_path: Path of a second reader's lung mask. Used like ``second_label``.
+        columns: Other columns of the table as (name, text), such as age or sex; empty cells are left out. Used to
+            evaluate subgroups, never in training.
     """
 
     image_path: Path
@@ -71,6 +75,9 @@ class Record:
     split: SplitName | None = None
     region_path: Path | None = None
     boxes: tuple[Box, ...] = ()
+    second_label: str | None = None
+    second_mask_path: Path | None = None
+    columns: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

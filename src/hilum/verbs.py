@@ -102,24 +102,40 @@ class Run:
         return load_report(path)
 
     @_needs_train
-    def evaluate(self, split: SplitName = "test", *, out: str | os.PathLike[str] | None = None) -> Report:
+    def evaluate(
+        self,
+        split: SplitName = "test",
+        *,
+        out: str | os.PathLike[str] | None = None,
+        subgroups: Sequence[str] | None = None,
+        at_specificity: float = 0.95,
+        at_sensitivity: float = 0.95,
+        prevalence: Mapping[str, float] | None = None,
+    ) -> Report:
         """Evaluate the run's best weights on one of its splits, with 95% confidence intervals.
 
         Args:
             split: ``train``, ``val`` or ``test``.
             out: Folder for report.html, claim.html, report.json and predictions.csv; ``<split>`` in the run's folder
                 by default.
+            subgroups: Columns of the data whose subgroups are measured, such as ``sex`` or ``age:18,65``.
+            at_specificity: Specificity at which sensitivity is measured.
+            at_sensitivity: Sensitivity at which specificity is measured.
+            prevalence: Class to its prevalence, for predictive values and decision curves.
 
         Returns:
             The report, as written to report.json.
 
         Raises:
             CheckpointError: The folder contains no run, or a run without weights.
+            DataError: A subgroup names no column of the data.
             MissingExtraError: The extra ``train`` is not installed.
         """
+        from hilum.evaluation.options import options_of
         from hilum.evaluation.run import evaluate_run
 
-        return evaluate_run(self.path, split, out=None if out is None else Path(out), step=_LOGGED)
+        options = options_of(subgroups, at_specificity, at_sensitivity, prevalence)
+        return evaluate_run(self.path, split, out=None if out is None else Path(out), step=_LOGGED, options=options)
 
     @_needs_train
     def export(
@@ -250,6 +266,11 @@ def evaluate(
     split: SplitName | None = None,
     classes: Sequence[str] | None = None,
     random_state: int = 0,
+    subgroups: Sequence[str] | None = None,
+    at_specificity: float = 0.95,
+    at_sensitivity: float = 0.95,
+    prevalence: Mapping[str, float] | None = None,
+    thresholds_from: str | os.PathLike[str] | None = None,
 ) -> Report:
     """Evaluate a model on a labeled dataset and return a report with 95% confidence intervals.
 
@@ -260,20 +281,28 @@ def evaluate(
         split: Evaluate only this split, if the dataset has a ``split`` column.
         classes: Keep only these classes.
         random_state: Random seed of the bootstrap.
+        subgroups: Columns of the data whose subgroups are measured, such as ``sex`` or ``age:18,65``.
+        at_specificity: Specificity at which sensitivity is measured.
+        at_sensitivity: Sensitivity at which specificity is measured.
+        prevalence: Class to its prevalence, for predictive values and decision curves.
+        thresholds_from: Evaluation of other images, to choose thresholds on; the evaluated images by default.
 
     Returns:
         The report, as written to report.json.
 
     Raises:
-        DataError: No image is left, or a label is not a class of the model.
+        DataError: No image is left, a label is not a class of the model, or a subgroup names no column.
         MissingExtraError: The extra ``train`` is not installed.
     """
+    from hilum.evaluation.options import options_of
     from hilum.evaluation.run import evaluate_bundle
 
     with _folder(out) as folder:
         return evaluate_bundle(
-            _place(model), _data(data), Path(folder), split_name=split, classes=classes, seed=random_state, step=_LOGGED
-        )
+            _place(model), _data(data), Path(folder), split_name=split, classes=classes, seed=random_state,
+            step=_LOGGED, options=options_of(subgroups, at_specificity, at_sensitivity, prevalence),
+            thresholds=None if thresholds_from is None else Path(thresholds_from),
+        )  # fmt: skip
 
 
 @_needs_train

@@ -349,6 +349,44 @@ def _before(mask: Path | None, label: str | None) -> list[str | None]:
     return ["COVID/masks/COVID-0.png" if mask else None, label, None, None, None]
 
 
+def _read_twice(folders: Path) -> Path:
+    """A table with a second reader's label and mask, and columns of its own."""
+    draw_mask(folders / "second.png")
+    return write_table(
+        folders / "twice.csv", "image,label,label_2,mask_2,Age,site",
+        "COVID/images/COVID-0.png,COVID,Normal,second.png,45,x", "COVID/images/COVID-1.png,COVID,,,,y",
+        "Normal/images/Normal-0.png,Normal,Normal,absent.png,7,",
+    )  # fmt: skip
+
+
+def test_a_second_reader_and_other_columns_are_read_and_saved(folders: Path, tmp_path: Path) -> None:
+    index = build_index(_read_twice(folders))
+    first, second, third = index.records
+    assert (first.second_label, first.second_mask_path) == ("Normal", folders / "second.png")
+    assert first.columns == (("age", "45"), ("site", "x"))
+    assert (second.second_label, second.second_mask_path, second.columns) == (None, None, (("site", "y"),))
+    assert (third.second_mask_path, third.columns) == (None, (("age", "7"),))
+    assert checks(index)["missing_second_mask"] == "warning"
+    save_index(index, tmp_path / "index.csv")
+    header = (tmp_path / "index.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert header == "image,mask,label,group,source,split,region,boxes,label_2,mask_2,age,site"
+    again = load_index(tmp_path / "index.csv")
+    assert again.records == index.records
+    names = ("COVID/images/COVID-0.png,COVID", "COVID/images/COVID-1.png,COVID", "Normal/images/Normal-0.png,Normal")
+    plain = write_table(folders / "plain.csv", "image,label", *names)
+    assert build_index(plain).digest == index.digest  # training does not use these columns
+
+
+def test_a_second_mask_that_does_not_fit_is_not_used(folders: Path) -> None:
+    table = _read_twice(folders)
+    draw_mask(folders / "second.png", shape=(48, 80))
+    index = build_index(table)
+    assert index.records[0].second_mask_path is None
+    assert checks(index)["second_mask_aspect"] == "warning"
+    (folders / "second.png").write_bytes(b"no image")
+    assert checks(build_index(table))["unreadable_second_mask"] == "warning"
+
+
 @pytest.mark.parametrize(
     "cell",
     [

@@ -12,7 +12,7 @@ import pytest
 
 from hilum.config import SplitConfig
 from hilum.data.index import Index
-from hilum.data.split import Split, check_split, load_split, make_split, records_of, save_split
+from hilum.data.split import Split, _deal, check_split, load_split, make_split, records_of, save_split
 from hilum.errors import SplitError
 from hilum.types import SPLIT_NAMES, Record, class_names_of
 
@@ -196,3 +196,15 @@ def test_a_changed_or_foreign_file_is_refused(tmp_path: Path) -> None:
             load_split(path)
     with pytest.raises(SplitError, match="No such file"):
         load_split(tmp_path / "none.json")
+
+
+def test_folds_of_groups_are_stratified_whatever_the_version_of_scikit_learn() -> None:
+    """Before version 1.8, StratifiedGroupKFold with shuffle=True ignores the strata (scikit-learn issue 32478)."""
+    generator = np.random.default_rng(0)
+    groups = np.repeat(np.arange(300), generator.integers(1, 6, 300))
+    strata = generator.choice(3, 300, p=[0.7, 0.2, 0.1])[groups]
+    for seed in range(5):
+        fold = _deal(strata, groups, 10, seed)
+        counts = np.stack([np.bincount(fold[strata == k], minlength=10) for k in range(3)])
+        assert np.ptp(counts, axis=1).max() <= 2, counts  # images of a class in a fold
+    assert not np.array_equal(_deal(strata, groups, 10, 0), _deal(strata, groups, 10, 1))

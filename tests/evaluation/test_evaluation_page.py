@@ -107,7 +107,7 @@ def test_the_legend_of_the_evidence_is_there_where_the_network_gives_any(report:
 def test_training_and_settings_come_from_the_run(report: Report, tmp_path: Path) -> None:
     known = report.model_copy(update={"provenance": provenance()})
     html = _page(known, tmp_path, plots={"training_loss": SVG})
-    assert _headings(html)[-4:] == ["failures", "curves", "settings", "method"]
+    assert _headings(html)[-5:] == ["failures", "data", "curves", "settings", "method"]
     assert html.count(base64.b64encode(SVG.encode()).decode()) == 1
     assert provenance().best_epoch == 2
     assert "epoch 2" in html
@@ -115,10 +115,10 @@ def test_training_and_settings_come_from_the_run(report: Report, tmp_path: Path)
     assert (rows["epochs"], rows["size"], rows["seed"]) == ("3", "64", "77")
     changed = re.findall(r'<tr class="changed"><th scope="row"><code>(\w+)', html)
     assert set(changed) == {"size", "epochs", "seed"}
-    assert html.count("<details") == len(provenance().training[0]) - 1  # but for the classes
+    assert html.count('<details class="settings"') == len(provenance().training[0]) - 1  # but for the classes
     assert "a &lt;fast&gt; one" in html
     twice = known.model_copy(update={"provenance": provenance(training=provenance().training * 2)})
-    assert _page(twice, tmp_path).count("<details") == 2 * html.count("<details")
+    assert _page(twice, tmp_path).count('<details class="settings"') == 2 * html.count('<details class="settings"')
 
 
 def test_every_bin_of_the_reliability_diagram_has_its_n(report: Report, tmp_path: Path) -> None:

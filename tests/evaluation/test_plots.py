@@ -21,7 +21,9 @@ from hilum.evaluation.plots.forest import Line, contrast_lines, forest, source_l
 from hilum.evaluation.plots.probabilities import conformal_coverage, reliability, risk_coverage
 from hilum.evaluation.plots.write import PLOTS
 from hilum.evaluation.report import Estimate
+from hilum.metrics.net_benefit import decision_curves
 from hilum.metrics.scores import Scores
+from hilum.storage import as_json
 
 CURVES = {"training_curves", "loss", "cls_loss", "seg_loss", "accuracy", "dice", "val_auc"}
 
@@ -98,7 +100,8 @@ def _line(figure: Figure, label: str) -> tuple[list[float], list[float]]:
 
 def test_all_plots_are_written_as_png_and_svg(tmp_path: Path) -> None:
     scores = made_up_scores()
-    drawn = write_plots(scores, report_of(scores, **trust_parts()), tmp_path)
+    curves = tuple(as_json(decision_curves(scores, resamples=20)))
+    drawn = write_plots(scores, report_of(scores, **trust_parts(), decision_curves=curves), tmp_path)
     assert tuple(drawn) == PLOTS
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{kind}" for name in PLOTS for kind in ("png", "svg")}
     for name, text in drawn.items():

@@ -66,6 +66,14 @@ def test_another_tools_table_needs_file_label_and_probabilities_alone(tmp_path: 
     assert not scores.masked.any()
 
 
+def test_distances_in_pixels_of_earlier_versions_are_not_taken_for_shares(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_text("file,label,prob_a,prob_b,dice,iou,hd95\n1.png,a,0.75,0.25,0.9,0.8,4.7\n2.png,b,0,1,0.9,0.8,2.8\n")
+    scores = read_predictions(path, "test")
+    assert scores.masked.all()
+    assert scores.hd95_share is None
+
+
 @pytest.mark.parametrize(
     "text",
     [

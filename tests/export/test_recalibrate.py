@@ -176,6 +176,22 @@ def test_it_gets_better_on_images_that_it_was_not_fitted_on(done: tuple[Recalibr
     assert result.after.nll.n == result.calibration.n == 160
 
 
+def test_the_seed_moves_intervals_and_folds_but_not_what_is_fitted(
+    data: Path, old: Path, done: tuple[Recalibration, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "moved.hilum"
+    command = [str(old), str(data), "-o", str(out), "--target-accuracy", "0.5", "--resamples", "100", "--seed", "7"]
+    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
+    moved, first = load_bundle(out).manifest, done[0].manifest
+    assert moved.temperature == first.temperature
+    assert moved.calibration["before"]["nll"]["value"] == first.calibration["before"]["nll"]["value"]
+    assert moved.calibration["before"]["nll"]["low"] != first.calibration["before"]["nll"]["low"]
+    assert (
+        moved.calibration["after_cross_fitted"]["nll"]["value"]
+        != first.calibration["after_cross_fitted"]["nll"]["value"]
+    )
+
+
 def test_predictions_use_it(data: Path, done: tuple[Recalibration, Path]) -> None:
     manifest = done[0].manifest
     logits, _, _ = logits_of(data)

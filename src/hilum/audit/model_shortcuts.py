@@ -325,6 +325,10 @@ def _bounds(values: dict[tuple[str, str], float], labels: NDArray[np.int64]) -> 
             key, guess = chance[figure]
             low, high = index_of(np.array([0.0, 1.0]), np.full(2, values["intact", key]), np.full(2, guess))
             found[name, figure] = (float(low), float(high))
+        elif values[name, figure] > 0:  # the information is at most the entropy of the label
+            kept = figure == "information_kept"
+            whole = (1.0 if kept else values[name, figure]) / values["intact" if kept else name, "information_share"]
+            found[name, figure] = (0.0, whole)
     return found
 
 

@@ -46,8 +46,15 @@ COMMANDS = {
     "evaluate": Command(
         "evaluate", "Evaluation", "Evaluate a run or a bundle, with confidence intervals, and write a report."
     ),
+    "plan": Command(
+        "plan",
+        "Evaluation",
+        "Plan an evaluation: images and groups for an interval width or a non-inferiority margin.",
+    ),
     "compare": Command(
-        "compare", "Evaluation", "Compare two models on the same images with DeLong's test and the paired bootstrap."
+        "compare",
+        "Evaluation",
+        "Compare two models on the same images by one primary metric; the others are adjusted for their number.",
     ),
     "recalibrate": Command(
         "recalibrate", "Evaluation", "Recalibrate a bundle on 100 or more local labeled images, without training."

@@ -23,8 +23,8 @@ app = new_typer()
 
 @app.command(
     epilog=examples(
-        "hilum compare runs/a runs/b",
-        "hilum compare a/predictions.csv b/predictions.csv --primary recall:COVID --margin 0.05 -o ab.html",
+        "hilum compare runs/a runs/b --primary dice --margin 0.01",
+        "hilum compare a/predictions.csv b/predictions.csv -o ab.html",
     )
 )
 def compare(
@@ -53,7 +53,7 @@ def compare(
     resamples: ResamplesOption = 1000,
     seed: SeedOption = 0,
 ) -> None:
-    """Compare two models on the same images by one primary metric, and by all others adjusted for their number."""
+    """Compare two models on the same images by one primary metric; the others are adjusted for their number."""
     from hilum.evaluation.compare import compare as run_comparison
     from hilum.evaluation.compare import open_scores
     from hilum.evaluation.compare_page import write_comparison_page

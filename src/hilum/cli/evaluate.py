@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 from rich.markup import escape
@@ -17,6 +17,7 @@ from hilum.errors import ConfigError
 from hilum.types import CalibratedPer, SplitName
 
 if TYPE_CHECKING:
+    from hilum.evaluation.options import ReportOptions
     from hilum.evaluation.report import Report
 
 app = new_typer()
@@ -67,6 +68,29 @@ def evaluate(
         list[str] | None,
         typer.Option("--leave-out", help="Train again without this source only; repeat the option for more."),
     ] = None,
+    subgroup: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of the data whose subgroups are measured, such as sex or age:18,65; repeatable."),
+    ] = None,
+    at_specificity: Annotated[
+        float | None, typer.Option(help="Measure sensitivity at this specificity.  [default: 0.95]", show_default=False)
+    ] = None,
+    at_sensitivity: Annotated[
+        float | None, typer.Option(help="Measure specificity at this sensitivity.  [default: 0.95]", show_default=False)
+    ] = None,
+    prevalence: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLASS=SHARE", help="Prevalence for predictive values and decision curve of a class; repeatable."
+        ),
+    ] = None,
+    thresholds_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Evaluation of other images, to choose thresholds on.  [default: a run's validation split]",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Evaluate a run or a bundle, with confidence intervals, and write a report.
 
@@ -75,16 +99,17 @@ def evaluate(
     """
     from hilum.bundle.container import MANIFEST
 
+    chosen = _Chosen(subgroup, at_specificity, at_sensitivity, prevalence, thresholds_from)
     held_out = leave_one_source_out or bool(leave_out)
     if from_predictions is not None:
         sources = map(context.get_parameter_source, ("resamples", "seed"))
         given = [source for source in sources if source is not None and source.name == "COMMANDLINE"]
         if target or data or split or classes or held_out or calibrate_per or given:
             raise ConfigError(
-                "--from-predictions can be combined only with --output.",
-                hint="Data, classes, split, resamples and seed are those of the original evaluation.",
+                "--from-predictions cannot be combined with data, classes, split, resamples or seed.",
+                hint="They are those of the original evaluation.",
             )
-        _again(from_predictions, output or Path("evaluation"))
+        _again(from_predictions, output or Path("evaluation"), chosen)
         return
     if target is None:
         raise ConfigError("No run or bundle to evaluate.", hint="hilum evaluate RUN, or hilum evaluate BUNDLE DATA")
@@ -100,7 +125,7 @@ def evaluate(
                 "--calibrate-per needs a run: a bundle is evaluated with its own calibration.",
                 hint="hilum recalibrate BUNDLE DATA --calibrate-per predicted-class --output NEW",
             )
-        _bundle(resolve_bundle(target), data, output or Path("evaluation"), split, classes, resamples, seed)
+        _bundle(resolve_bundle(target), data, output or Path("evaluation"), split, classes, resamples, seed, chosen)
         return
     if target == DEFAULT or path.is_file() or (path / MANIFEST).is_file():
         raise ConfigError(f"The bundle '{target}' has no data of its own.", hint="hilum evaluate BUNDLE DATA")
@@ -109,13 +134,30 @@ def evaluate(
             "--class needs DATA: a run is evaluated on its own classes.", hint="hilum evaluate RUN DATA --class NAME"
         )
     split = split or "test"
-    _run(path, split, output or path / split, leave_out or [], held_out, calibrate_per, resamples, seed)
+    _run(path, split, output or path / split, leave_out or [], held_out, calibrate_per, resamples, seed, chosen)
 
 
-def _again(table: Path, folder: Path) -> None:
+class _Chosen(NamedTuple):
+    """The options that choose parts of the report, as typed."""
+
+    subgroups: list[str] | None
+    at_specificity: float | None
+    at_sensitivity: float | None
+    prevalence: list[str] | None
+    thresholds_from: Path | None
+
+    def options(self, base: ReportOptions | None = None) -> ReportOptions:
+        from hilum.evaluation.options import options_of
+
+        return options_of(self.subgroups, self.at_specificity, self.at_sensitivity, self.prevalence, base=base)
+
+
+def _again(table: Path, folder: Path, chosen: _Chosen) -> None:
+    from hilum.evaluation.requested import with_options
     from hilum.evaluation.results import read_evaluation, write_evaluation
 
     evaluated, settings = read_evaluation(table)
+    evaluated = with_options(evaluated, chosen.options(evaluated.options), chosen.thresholds_from)
     show(write_evaluation(evaluated, folder, resamples=settings.resamples, seed=settings.seed), folder)
 
 
@@ -127,7 +169,9 @@ def _bundle(
     classes: list[str] | None,
     resamples: int,
     seed: int,
+    chosen: _Chosen,
 ) -> None:
+    options = chosen.options()
     steps = StepBars()
     from hilum.evaluation.run import evaluate_bundle
     from hilum.progress import Step
@@ -135,7 +179,7 @@ def _bundle(
     try:
         report = evaluate_bundle(
             bundle, data, folder, split_name=split, classes=classes, resamples=resamples, seed=seed,
-            step=Step(steps.begin, show_findings),
+            step=Step(steps.begin, show_findings), options=options, thresholds=chosen.thresholds_from,
         )  # fmt: skip
     finally:
         steps.close()
@@ -151,7 +195,9 @@ def _run(
     calibrate_per: CalibratedPer | None,
     resamples: int,
     seed: int,
+    chosen: _Chosen,
 ) -> None:
+    options = chosen.options()
     steps = StepBars()
     bars = TrainingBars(steps)
     from hilum.evaluation.run import evaluate_run
@@ -169,7 +215,7 @@ def _run(
             )
         report = evaluate_run(
             run, split, held_out=left_out, calibrate_per=calibrate_per, resamples=resamples, seed=seed, out=folder,
-            step=step,
+            step=step, options=options, thresholds=chosen.thresholds_from,
         )  # fmt: skip
     finally:
         bars.close()
@@ -181,8 +227,9 @@ def show(report: Report, folder: Path) -> None:
     """Print a summary of a report and the path of its files."""
     from hilum.evaluation.page import PAGE_FILE
     from hilum.evaluation.report import summary_lines
+    from hilum.evaluation.summary import requested_lines
 
-    for line in summary_lines(report):
+    for line in summary_lines(report, requested_lines(report)):
         say(escape(line))
     say(
         f"Report in [bold]{escape(str(folder / PAGE_FILE))}[/], with claim.html, report.json and predictions.csv "

@@ -12,7 +12,14 @@ from rich.table import Table
 from hilum.bundle.default import resolve_bundle
 from hilum.cli.app import examples, new_typer
 from hilum.cli.console import console, say, show_findings
-from hilum.cli.inputs import BundleArgument, CalibratePerOption, ClassesOption, DataArgument, ResamplesOption
+from hilum.cli.inputs import (
+    BundleArgument,
+    CalibratePerOption,
+    ClassesOption,
+    DataArgument,
+    ResamplesOption,
+    SeedOption,
+)
 from hilum.cli.progress import StepBars
 from hilum.format import capital, metric_title
 from hilum.types import SplitName
@@ -45,6 +52,7 @@ def recalibrate(
     ] = False,
     per: CalibratePerOption = None,
     resamples: ResamplesOption = 1000,
+    seed: SeedOption = 0,
 ) -> None:
     """Recalibrate a bundle on 100 or more local labeled images, without training.
 
@@ -65,6 +73,7 @@ def recalibrate(
             training_hashes=not no_training_hashes,
             per=per or "all",
             resamples=resamples,
+            seed=seed,
             step=Step(steps.begin, show_findings),
         )
     finally:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hilum.data.find import Skipped, findings_of, images_in, walk_images
 from hilum.data.integrity import check_records, drop_absent, gather, name_of
-from hilum.data.table import COLUMNS, LAYOUT, read_rows, read_table
+from hilum.data.table import COLUMNS, LAYOUT, SECOND_READER, read_rows, read_table
 from hilum.errors import DataError
 from hilum.imaging.read import IMAGE_SUFFIXES
 from hilum.storage import sha256_text, write_csv
@@ -117,17 +117,24 @@ def build_index(
 def save_index(index: Index, path: Path) -> None:
     """Write the records as CSV (``image, mask, label, group, source, split, region, boxes``), atomically.
 
-    Paths inside the CSV's folder are written relative to it, others as absolute paths. Findings are not written.
+    Columns of a second reader and other columns follow where a record has them. Paths inside the CSV's folder are
+    written relative to it, others as absolute paths. Findings are not written.
 
     Raises:
         OutputError: The file cannot be written.
     """
     folder = path.parent.resolve()
-    rows = [
-        [name_of(record.image_path, folder), *_cells(record, folder, inside=True), *_targets(record, folder)]
-        for record in index.records
-    ]
-    write_csv(path, COLUMNS, rows)
+    others = _other_columns(index.records)
+    rows = []
+    for record in index.records:
+        further = dict(record.columns)
+        if record.second_label is not None:
+            further["label_2"] = record.second_label
+        if record.second_mask_path is not None:
+            further["mask_2"] = name_of(record.second_mask_path, folder)
+        cells = [name_of(record.image_path, folder), *_cells(record, folder, inside=True), *_targets(record, folder)]
+        rows.append([*cells, *(further.get(name) for name in others)])
+    write_csv(path, [*COLUMNS, *others], rows)
 
 
 def load_index(path: Path) -> Index:
@@ -155,6 +162,13 @@ def _targets(record: Record, folder: Path) -> list[str | None]:
     return [region, json.dumps(record.boxes) if record.boxes else None]
 
 
+def _other_columns(records: Sequence[Record]) -> list[str]:
+    """Return the names of the columns after COLUMNS, in the order of their first use."""
+    second = [any(r.second_label for r in records), any(r.second_mask_path for r in records)]
+    named = {name: None for record in records for name, _ in record.columns}
+    return [*(name for name, used in zip(SECOND_READER, second, strict=True) if used), *named]
+
+
 def table_of(data: Path) -> Path | None:
     """Return the CSV of a dataset, or None for a folder of class folders without one.
 
@@ -175,12 +189,16 @@ def _of_table_in_folder(table: Path, records: Sequence[Record]) -> list[Finding]
     """Report that the folder's CSV is used, and which images it does not list."""
     findings = [Finding("index_source", "info", f"The index is read from {table.name}, not from the folders.")]
     folder = table.parent.resolve()
-    listed = {path for each in records for path in (each.image_path, each.mask_path, each.region_path)}
+    listed = {path for each in records for path in _files_of(each)}
     others = [path for path in walk_images(folder, defaultdict(list)) if path not in listed]
     if others:
         hits = [(name_of(path, folder), "") for path in others]
         findings.append(gather("unlisted_image", "info", hits, f"images are not in {table.name} and are not used"))
     return findings
+
+
+def _files_of(record: Record) -> tuple[Path | None, ...]:
+    return record.image_path, record.mask_path, record.region_path, record.second_mask_path
 
 
 def _scan_folders(data: Path, asked: Sequence[str]) -> tuple[list[Record], list[Finding]]:

@@ -26,11 +26,11 @@ _NAMES_SHOWN = 3
 
 class _Rule(NamedTuple):
     severity: Severity
-    drops: Literal["record", "mask", "region", "nothing"]
+    drops: Literal["record", "mask", "region", "second_mask", "nothing"]
     text: str
 
 
-_RULES = {
+RULES = {
     "empty_file": _Rule("error", "record", "images are empty files and are left out"),
     "unreadable_image": _Rule("error", "record", "images cannot be read and are left out"),
     "constant_image": _Rule("error", "record", "images have a single gray level and are left out"),
@@ -46,8 +46,28 @@ _RULES = {
     "region_aspect": _Rule(
         "warning", "region", f"regions differ from their image's aspect ratio by over {ASPECT_TOLERANCE:.0%}; not used"
     ),
+    "unreadable_second_mask": _Rule("warning", "second_mask", "second masks cannot be read and are not used"),
+    "second_mask_aspect": _Rule(
+        "warning",
+        "second_mask",
+        f"second masks differ from their image's aspect ratio by over {ASPECT_TOLERANCE:.0%}; not used",
+    ),
+    "empty_second_mask": _Rule(
+        "warning", "second_mask", f"second masks have no pixel above {MASK_THRESHOLD} and are not used"
+    ),
     "mask_size": _Rule("info", "nothing", "masks have another size than their image, with the same aspect ratio"),
 }
+
+
+_SECOND = {
+    "unreadable_mask": "unreadable_second_mask",
+    "mask_aspect": "second_mask_aspect",
+    "empty_mask": "empty_second_mask",
+}
+"""Check of a mask to that of a second mask; the others say nothing about a second one."""
+
+_OPTIONAL = ("mask", "region", "second_mask")
+"""Files of a record other than its image, as they are named in Record without ``_path``."""
 
 
 class Checked(NamedTuple):
@@ -91,14 +111,14 @@ def check_records(
             drops = set()
             for check, detail in inspection.problems:
                 hits[check].append((names[row], detail))
-                drops.add(_RULES[check].drops)
+                drops.add(RULES[check].drops)
             if "record" not in drops:
-                lost: dict[str, None] = {f"{what}_path": None for what in ("mask", "region") if what in drops}
-                kept.append(replace(records[row], **lost))  # type: ignore[arg-type]  # both may be None
+                lost: dict[str, None] = {f"{what}_path": None for what in _OPTIONAL if what in drops}
+                kept.append(replace(records[row], **lost))  # type: ignore[arg-type]  # all may be None
                 duplicates[inspection.sha256].append(row)
             if progress:
                 progress(row + 1, len(records))
-    findings = [gather(check, rule.severity, hits[check], rule.text) for check, rule in _RULES.items() if check in hits]
+    findings = [gather(check, rule.severity, hits[check], rule.text) for check, rule in RULES.items() if check in hits]
     same = [[(names[row], records[row]) for row in rows] for rows in duplicates.values() if len(rows) > 1]
     return Checked(tuple(kept), (*findings, *_judge_duplicates(same)))
 
@@ -107,26 +127,25 @@ def drop_absent(records: Sequence[Record], *, root: Path | None = None) -> Check
     """Drop records whose image does not exist (``error``), and missing masks and regions (``warning``)."""
     kept: list[Record] = []
     images: list[tuple[str, str]] = []
-    masks: list[tuple[str, str]] = []
-    regions: list[tuple[str, str]] = []
+    absent: dict[str, list[tuple[str, str]]] = {what: [] for what in _OPTIONAL}
     for record in records:
         if not record.image_path.is_file():
             images.append((name_of(record.image_path, root), ""))
             continue
-        if record.mask_path is not None and not record.mask_path.is_file():
-            masks.append((name_of(record.mask_path, root), ""))
-            record = replace(record, mask_path=None)
-        if record.region_path is not None and not record.region_path.is_file():
-            regions.append((name_of(record.region_path, root), ""))
-            record = replace(record, region_path=None)
-        kept.append(record)
+        lost: dict[str, None] = {}
+        for what, hits in absent.items():
+            path: Path | None = getattr(record, f"{what}_path")
+            if path is not None and not path.is_file():
+                hits.append((name_of(path, root), ""))
+                lost[f"{what}_path"] = None
+        kept.append(replace(record, **lost) if lost else record)  # type: ignore[arg-type]  # all may be None
     findings = []
     if images:
         findings.append(gather("missing_file", "error", images, "images do not exist and are left out"))
-    if masks:
-        findings.append(gather("missing_mask", "warning", masks, "masks do not exist and are not used"))
-    if regions:
-        findings.append(gather("missing_region", "warning", regions, "regions do not exist and are not used"))
+    for what, hits in absent.items():
+        if hits:
+            text = f"{what.replace('_', ' ')}s do not exist and are not used"
+            findings.append(gather(f"missing_{what}", "warning", hits, text))
     return Checked(tuple(kept), tuple(findings))
 
 
@@ -172,6 +191,9 @@ def _inspect(record: Record) -> _Inspection:
     problems = _inspect_mask(record.mask_path, (height, width)) if record.mask_path else ()
     if record.region_path is not None:
         problems += _inspect_region(record.region_path, (height, width))
+    if record.second_mask_path is not None:
+        found = _inspect_mask(record.second_mask_path, (height, width))
+        problems += tuple((_SECOND[check], detail) for check, detail in found if check in _SECOND)
     return _Inspection(digest, problems)
 
 

@@ -276,7 +276,12 @@ def _deal(strata: NDArray[np.int64], groups: NDArray[np.int64], folds: int, seed
     grouped = len(np.unique(groups)) < len(groups)
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # a given split does without
 
-    splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(folds, shuffle=True, random_state=seed)
+    if grouped:  # shuffled here: before scikit-learn 1.8, the splitter's own shuffle ignores the strata
+        place = np.unique(groups, return_inverse=True)[1]
+        order = np.arange(place.max() + 1)
+        np.random.RandomState(seed).shuffle(order)  # as scikit-learn does since 1.8
+        groups = np.argsort(order)[place]
+    splitter = StratifiedGroupKFold(folds) if grouped else StratifiedKFold(folds, shuffle=True, random_state=seed)
     fold_of = np.zeros(len(groups), np.int64)
     if np.bincount(strata).max() < folds:  # rejected by the splitters: no stratum is large enough
         strata = np.zeros_like(strata)

@@ -1,4 +1,4 @@
-"""Read dataset CSVs with the columns ``image, mask, label, group, source, split, region, boxes``."""
+"""Read dataset CSVs: the columns of COLUMNS and SECOND_READER, and any others as text."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from hilum.storage import csv_text
 from hilum.types import SPLIT_NAMES, Box, Record
 
 COLUMNS = ("image", "mask", "label", "group", "source", "split", "region", "boxes")
+SECOND_READER = ("label_2", "mask_2")
+"""Columns with the label and the lung mask that a second reader gave."""
 LAYOUT = """Arrange the files as
     DATA/<class>/images/<name>.png   (PNG, JPEG, WebP, BMP, TIFF or DICOM, with any suffix or none)
     DATA/<class>/masks/<name>.png    (optional, same name; any image suffix)
@@ -48,7 +50,7 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
 
 
 def read_table(path: Path) -> list[Record]:
-    """Return the records of a CSV with an ``image`` column; columns other than COLUMNS are ignored.
+    """Return the records of a CSV with an ``image`` column; other columns than those named here are kept as text.
 
     Relative paths start at the CSV's folder; an empty cell means unknown. The images are not opened.
 
@@ -85,7 +87,8 @@ def _record_of(row: Mapping[str, str], folder: Path, where: str) -> Record:
             f"Expected {', '.join(SPLIT_NAMES)} or an empty cell as split in {where}, got {split!r}.",
             hint="Correct the cell, or empty the whole column to let hilum draw the split.",
         )
-    mask, region = row.get("mask"), row.get("region")
+    mask, region, second_mask = row.get("mask"), row.get("region"), row.get("mask_2")
+    known = {*COLUMNS, *SECOND_READER, ""}
     return Record(
         image_path=_absolute(folder, row["image"]),
         mask_path=_absolute(folder, mask) if mask else None,
@@ -95,6 +98,9 @@ def _record_of(row: Mapping[str, str], folder: Path, where: str) -> Record:
         split=split,
         region_path=_absolute(folder, region) if region else None,
         boxes=_boxes(row.get("boxes", ""), where),
+        second_label=row.get("label_2") or None,
+        second_mask_path=_absolute(folder, second_mask) if second_mask else None,
+        columns=tuple((name, cell) for name, cell in row.items() if cell and name not in known),
     )
 
 

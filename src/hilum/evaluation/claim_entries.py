@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from hilum.config import show_value
+from hilum.evaluation.claim_journal import add_journal
 from hilum.evaluation.report import Provenance, Report, SplitFacts
 from hilum.format import format_interval, metric_title, number
 from hilum.metrics.table import OVERALL, OVERLAP, WITHIN_SOURCES
@@ -46,6 +47,7 @@ def entries_of(report: Report) -> dict[int, tuple[str, ...]]:
     _add_evaluation(report, add)
     _add_performance(report, add)
     _add_failures(report, add)
+    add_journal(report, add)
     _add_rest(report, add)
     return {item: tuple(found[item]) for item in sorted(found)}
 

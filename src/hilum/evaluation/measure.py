@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,10 +20,14 @@ from hilum.data.cache import Cache, cache_folder, open_cache
 from hilum.data.index import Index
 from hilum.evaluation.failure_images import failure_images
 from hilum.evaluation.localization import localize
+from hilum.evaluation.options import ReportOptions
 from hilum.evaluation.plots import sample_overlays
+from hilum.evaluation.readers import second_reader_columns
 from hilum.evaluation.report import ModelRef, Provenance, Report
 from hilum.evaluation.results import Evaluated, failures_of, write_evaluation
+from hilum.evaluation.subgroups import columns_of
 from hilum.imaging.preprocess import to_input
+from hilum.metrics.operating_points import Thresholds
 from hilum.metrics.scores import FloatArray, Scores, dice_and_iou, labels_of
 from hilum.progress import Progress, Step
 from hilum.types import Record
@@ -102,6 +106,8 @@ def measure(
     seed: int = 0,
     step: Step | None = None,
     provenance: Provenance | None = None,
+    options: ReportOptions | None = None,
+    thresholds: Callable[[Scores], Thresholds | None] | None = None,
 ) -> Report:
     """Evaluate ``subject`` on ``records`` and write the files of hilum.evaluation.results into ``folder``.
 
@@ -118,12 +124,17 @@ def measure(
         seed: Random seed of the bootstrap.
         step: Progress callback.
         provenance: Origin of model and data, for the report.
+        options: Parts of the report that are chosen by the user.
+        thresholds: Returns the thresholds of the operating points, chosen on other images than those of its argument.
 
     Raises:
-        DataError: A label is none of the subject's classes, or there is no record.
+        DataError: A label is none of the subject's classes, there is no record, or a subgroup has no column.
         OutputError: The folder cannot be written.
     """
     step = step or Step()
+    options = options or ReportOptions()
+    columns = columns_of(records, options.subgroups)
+    labels_of([replace(record, label=record.second_label) for record in records], subject.class_names)
     has_targets = any(record.region_path or record.boxes for record in records)
     scores, lungs, cache = score(subject, index, records, split, step, keep_lungs=has_targets)
     localization = None
@@ -133,11 +144,12 @@ def measure(
             records, cache.images, lungs, scores, subject.spec, backend=subject.backend, network=subject.network
         )
     seen = subject.known.find(cache.images, step.begin("Looking for training images"))
+    columns |= second_reader_columns(records, cache, subject.backend, subject.spec, subject.mask_threshold)
     if trained_on:
         seen = np.ones(len(records), np.bool_)
     own = {record.source for record in records if record.source is not None}
     evaluated = Evaluated(
-        scores=replace(scores, seen=seen),
+        scores=replace(scores, seen=seen, columns=columns),
         model=subject.model,
         digest=digest,
         calibration=subject.calibration,
@@ -146,6 +158,8 @@ def measure(
         held_out=tuple(held_out),
         training_images="all" if trained_on else subject.known.extent,
         provenance=provenance,
+        options=options,
+        thresholds=None if thresholds is None else thresholds(scores),
     )
     step.begin("Computing intervals")
     images = failure_images(subject, records, scores, cache.images, failures_of(scores))

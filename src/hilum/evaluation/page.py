@@ -10,6 +10,7 @@ from hilum.config import PRESETS, list_settings, show_value
 from hilum.document import data_uri, write_document
 from hilum.evaluation.calibration_page import calibration_groups, difference_end
 from hilum.evaluation.failure_images import FailureImages
+from hilum.evaluation.journal_page import journal_context
 from hilum.evaluation.localization_table import MEASURES
 from hilum.evaluation.plots.probabilities import diagram_bins
 from hilum.evaluation.report import Figure, Report
@@ -107,6 +108,7 @@ def page_context(
         "plots": {name: data_uri(image) for name, image in plots.items()},
         "sections": _sections(report, rows),
         **rows,
+        **journal_context(report),
     }
 
 
@@ -119,13 +121,18 @@ def _sections(report: Report, rows: Mapping[str, Any]) -> dict[str, str]:
         "limits": ("Limitations of these data", bool(report.limits)),
         "classes": ("Classes", known),
         "sources": ("Sources", bool(rows["sources"] or rows["contrasts"])),
+        "subgroups": ("Subgroups", bool(report.subgroups)),
+        "operating": ("Operating points", report.operating_points is not None),
+        "decisions": ("Decision curves", bool(report.decision_curves)),
         "calibration": ("Calibration", report.calibration is not None),
         "sets": ("Prediction sets", bool(report.conformal)),
         "abstention": ("Abstention", report.selective is not None),
         "segmentation": ("Lung masks", bool(rows["segmentation"])),
+        "readers": ("Agreement of readers", report.agreement is not None),
         "localization": ("Localization", report.localization is not None),
         "held-out": ("Sources held out", bool(report.held_out_sources)),
         "failures": ("Failures", known),
+        "data": ("Data and partitions", report.provenance is not None and bool(report.provenance.data)),
         "curves": ("Training", report.provenance is not None and bool(report.provenance.epochs)),
         "settings": ("Settings", bool(rows["settings"])),
         "method": ("Methods and versions", True),

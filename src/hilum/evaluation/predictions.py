@@ -19,6 +19,7 @@ PREDICTIONS_FILE = "predictions.csv"
 _FACTS = ("file", "label", "predicted_label", "group", "source")
 _OVERLAP = ("dice", "iou", "hd95_share")
 _SEEN = "in_training_data"
+_FORMER = "hd95"  # in pixels, as earlier versions wrote it
 _PROBABILITY, _LOGIT = "prob_", "logit_"
 
 
@@ -26,9 +27,10 @@ def write_predictions(scores: Scores, path: Path) -> None:
     """Write one row per image; unknown values are empty cells.
 
     The columns are ``file, label, predicted_label, group, source, prob_<class>..., logit_<class>..., dice, iou,
-    hd95_share, in_training_data``. ``label`` is the truth, ``predicted_label`` the class of the highest probability.
-    ``logit_`` columns exist where logits are known, ``hd95_share`` where it was measured, ``in_training_data`` (1 or 0)
-    where the model's training images are known. Numbers are written so that they read back bit for bit.
+    hd95_share, in_training_data``, then those of ``scores.columns``. ``label`` is the truth, ``predicted_label`` the
+    class of the highest probability. ``logit_`` columns exist where logits are known, ``hd95_share`` where it was
+    measured, ``in_training_data`` (1 or 0) where the model's training images are known. Numbers are written so that
+    they read back bit for bit.
 
     Raises:
         OutputError: The file cannot be written.
@@ -39,13 +41,15 @@ def write_predictions(scores: Scores, path: Path) -> None:
     header += [_LOGIT + name for name in scores.class_names[: logits.shape[1]]] + [*_OVERLAP[: len(overlap)]]
     seen = [[int(flag)] for flag in scores.seen.tolist()] if scores.seen is not None else [[]] * len(scores.files)
     header += [_SEEN] * (scores.seen is not None)
+    header += scores.columns
+    others = zip(*scores.columns.values(), strict=True) if scores.columns else [()] * len(scores.files)
     labels = [scores.class_names[label] if label >= 0 else None for label in scores.labels]
     predicted = [scores.class_names[best] for best in scores.probabilities.argmax(axis=1)]
     numbers = np.column_stack([scores.probabilities, logits, *overlap]).tolist()
     rows = (
-        [*facts, *map(none_if_nan, values), *flag]
-        for *facts, values, flag in zip(
-            scores.files, labels, predicted, scores.groups, scores.sources, numbers, seen, strict=True
+        [*facts, *map(none_if_nan, values), *flag, *cells]
+        for *facts, values, flag, cells in zip(
+            scores.files, labels, predicted, scores.groups, scores.sources, numbers, seen, others, strict=True
         )
     )
     write_csv(path, header, rows)
@@ -54,7 +58,8 @@ def write_predictions(scores: Scores, path: Path) -> None:
 def read_predictions(path: Path, split: str) -> Scores:
     """Read ``predictions.csv``, or the table of another tool with fewer columns.
 
-    Only ``file``, ``label`` (the truth) and one ``prob_<class>`` column per class are required, in any order.
+    Only ``file``, ``label`` (the truth) and one ``prob_<class>`` column per class are required, in any order. Columns
+    with other names than those of write_predictions become ``Scores.columns``.
 
     Args:
         path: The file.
@@ -103,7 +108,13 @@ def read_predictions(path: Path, split: str) -> Scores:
         logits=numbers([_LOGIT + name for name in class_names]) if has_logits else None,
         hd95_share=overlap[:, 2] if "hd95_share" in place else None,
         seen=_flags(texts(_SEEN), path) if _SEEN in place else None,
+        columns={name: tuple(texts(name)) for name in header if name and not is_own_column(name)},
     )
+
+
+def is_own_column(name: str) -> bool:
+    """Return whether a column of predictions.csv has this name in every evaluation."""
+    return name in (*_FACTS, *_OVERLAP, _SEEN, _FORMER) or name.startswith((_PROBABILITY, _LOGIT))
 
 
 def _check_truth(header: Sequence[str], path: Path) -> None:

@@ -23,19 +23,29 @@ from hilum.bundle.bundle import Manifest
 from hilum.config import INDIFFERENT, Config
 from hilum.cpus import available_cpus
 from hilum.data.index import Index
+from hilum.data.integrity import RULES
 from hilum.data.split import Split, records_of
+from hilum.evaluation.options import ReportOptions
 from hilum.evaluation.report import Number, Provenance, SplitFacts
+from hilum.evaluation.subgroups import DEMOGRAPHICS, column_facts
 from hilum.models.build import count_parameters
 from hilum.models.pretrained import PACKAGED_ENCODER
 from hilum.run_folder import RunFolder
+from hilum.storage import as_json
 from hilum.training.from_bundle import Start, read_start
 from hilum.types import SPLIT_NAMES, Record
 
+_MASK_CHECKS = frozenset(check for check, rule in RULES.items() if rule.drops == "mask") | {"missing_mask"}
 _LIBRARIES = ("torch", "numpy", "scipy", "monai", "onnxruntime", "opencv-python-headless")
 
 
 def provenance_of_run(
-    run: RunFolder, config: Config, index: Index, split: Split, network: nn.Module | None
+    run: RunFolder,
+    config: Config,
+    index: Index,
+    split: Split,
+    network: nn.Module | None,
+    options: ReportOptions | None = None,
 ) -> Provenance:
     """Collect the provenance of a run: its data by split, its settings, its epochs, and this machine."""
     start = read_start(run)
@@ -43,12 +53,15 @@ def provenance_of_run(
         mode="json",
         exclude={"data": True, "split": {"split_file"}, "model": {"encoder_weights"}, "training": INDIFFERENT},
     )
+    found = json.loads(run.findings.read_text(encoding="utf-8")) if run.findings.is_file() else None
     return Provenance(
-        data={name: facts_of(records_of(index, split, name)) for name in SPLIT_NAMES},
+        data={name: facts_of(records_of(index, split, name), options) for name in SPLIT_NAMES},
         partition=split.origin,
         partition_seed=split.seed,
         grouped=any(record.group is not None for record in index.records),
-        left_out=_left_out(json.loads(run.findings.read_text(encoding="utf-8"))) if run.findings.is_file() else {},
+        left_out=_left_out(found or []),
+        other_classes={} if config.classes is None else None,
+        unused_masks=None if found is None else _unused_masks(found),
         trained_sources=_trained_sources(records_of(index, split, "train"), start),
         training=(*(start.training if start else ()), settings),
         initial_weights=f"bundle {start.bundle_id[:12]} ({start.name})" if start else _initial_weights(config),
@@ -60,16 +73,25 @@ def provenance_of_run(
 
 
 def provenance_of_bundle(
-    manifest: Manifest, records: Sequence[Record], index: Index, split: str, network: nn.Module
+    manifest: Manifest,
+    records: Sequence[Record],
+    index: Index,
+    split: str,
+    network: nn.Module,
+    options: ReportOptions | None = None,
 ) -> Provenance:
     """Collect the provenance of a bundle measured on ``records``: their counts, its settings, and this machine."""
     start = manifest.started_from
+    found = [vars(finding) for finding in index.findings]
     shape = {"preprocess": manifest.preprocess.model_dump(mode="json"), "model": manifest.model.model_dump(mode="json")}
     return Provenance(
-        data={split: facts_of(records)},
+        data={split: facts_of(records, options)},
         partition=None if split == "all" else "given",
         grouped=any(record.group is not None for record in records),
-        left_out=_left_out([vars(finding) for finding in index.findings]),
+        left_out=_left_out(found),
+        other_classes=dict(index.left_out),
+        other_splits=_counts(each.split for each in index.records if each.split != split) if split != "all" else None,
+        unused_masks=_unused_masks(found),
         trained_sources=manifest.sources or None,
         training=manifest.training or (shape,),
         initial_weights=None if start is None else f"bundle {start[:12]}",
@@ -79,8 +101,10 @@ def provenance_of_bundle(
     )
 
 
-def facts_of(records: Sequence[Record]) -> SplitFacts:
-    """Count the images of a split, in all, by class and by source."""
+def facts_of(records: Sequence[Record], options: ReportOptions | None = None) -> SplitFacts:
+    """Count the images of a split, in all, by class, by source and by age, sex, view and the columns of subgroups."""
+    named = {name for record in records for name, _ in record.columns}
+    wanted = (*DEMOGRAPHICS, *(spec.column for spec in (options.subgroups if options else ())))
     groups = {record.group for record in records if record.group is not None}
     return SplitFacts(
         images=len(records),
@@ -89,6 +113,8 @@ def facts_of(records: Sequence[Record]) -> SplitFacts:
         with_masks=sum(record.mask_path is not None for record in records),
         classes=_counts(record.label for record in records),
         sources=_counts(record.source for record in records),
+        columns={name: as_json(column_facts(records, name)) for name in dict.fromkeys(wanted) if name in named},
+        with_targets=sum(record.region_path is not None or bool(record.boxes) for record in records),
     )
 
 
@@ -111,6 +137,12 @@ def _left_out(findings: Iterable[Mapping[str, Any]]) -> dict[str, int]:
         if finding["severity"] == "error":
             counts[finding["check"]] += len(finding["records"])
     return dict(sorted(counts.items()))
+
+
+def _unused_masks(findings: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Check to the number of lung masks that it took out, with the image kept."""
+    found = {each["check"]: len(each["records"]) for each in findings if each["check"] in _MASK_CHECKS}
+    return dict(sorted(found.items()))
 
 
 def _initial_weights(config: Config) -> str:

@@ -7,6 +7,7 @@ hilum.evaluation.results and hilum.evaluation.provenance.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -144,6 +145,8 @@ class SplitFacts(Part):
         with_masks: Images with a reference lung mask.
         classes: Label to its images.
         sources: Source to its images.
+        columns: Name of a column, such as age, to its hilum.evaluation.subgroups.ColumnFacts as JSON.
+        with_targets: Images with a region or boxes; None where it was not counted.
     """
 
     images: int
@@ -152,6 +155,8 @@ class SplitFacts(Part):
     with_masks: int
     classes: dict[str, int] = {}
     sources: dict[str, int] = {}
+    columns: dict[str, dict[str, Any]] = {}
+    with_targets: int | None = None
 
 
 class Provenance(Part):
@@ -163,6 +168,9 @@ class Provenance(Part):
         partition_seed: Seed of a drawn split.
         grouped: Whether the data name groups (patients).
         left_out: Check to the number of files that it excluded.
+        other_classes: Class to its images, which were not asked for; None where it was not counted.
+        other_splits: Split of the data that was not evaluated to its images; None where all splits are in ``data``.
+        unused_masks: Check to the number of masks that it excluded; None where it was not counted.
         trained_sources: Sources of the images that the model was trained on; None where they are not known.
         training: Settings of every training that made the weights, in order.
         initial_weights: Origin of the weights before the first epoch.
@@ -177,6 +185,9 @@ class Provenance(Part):
     partition_seed: int | None = None
     grouped: bool = False
     left_out: dict[str, int] = {}
+    other_classes: dict[str, int] | None = None
+    other_splits: dict[str, int] | None = None
+    unused_masks: dict[str, int] | None = None
     trained_sources: tuple[str, ...] | None = None
     training: tuple[dict[str, Any], ...] = ()
     initial_weights: str | None = None
@@ -198,7 +209,9 @@ class Report(Part):
     The parts without a schema here are dataclasses of the modules that compute them, as JSON: ``calibration`` of
     hilum.metrics.calibration, ``calibration_within`` of .calibration_within, ``conformal`` of .conformal,
     ``selective`` of .selective, ``localization`` of hilum.evaluation.localization, ``held_out_sources`` of
-    hilum.evaluation.leave_one_source_out.
+    hilum.evaluation.leave_one_source_out, ``subgroups`` of
+    hilum.evaluation.subgroups, ``operating_points`` of hilum.metrics.operating_points, ``decision_curves`` of
+    hilum.metrics.net_benefit, ``agreement`` of hilum.metrics.agreement.
     """
 
     format: Literal["hilum-report-1"] = "hilum-report-1"
@@ -217,6 +230,10 @@ class Report(Part):
     selective: dict[str, Any] | None = None
     localization: dict[str, Any] | None = None
     held_out_sources: tuple[dict[str, Any], ...] = ()
+    subgroups: tuple[dict[str, Any], ...] = ()
+    operating_points: dict[str, Any] | None = None
+    decision_curves: tuple[dict[str, Any], ...] = ()
+    agreement: dict[str, Any] | None = None
     limits: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
     provenance: Provenance | None = None
@@ -269,10 +286,14 @@ class Report(Part):
 _OVERALL = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc", WITHIN_SOURCES, "mcc")
 
 
-def summary_lines(report: Report) -> list[str]:
+def summary_lines(report: Report, further: Iterable[tuple[str, str]] = ()) -> list[str]:
     """Return a report as a few lines, each number with its 95% CI and n.
 
     Overlap with the training data comes first, limitations come last.
+
+    Args:
+        report: The report.
+        further: Names and texts of lines after the metrics.
     """
     keys: list[tuple[str, str | None]] = [(metric, None) for metric in _OVERALL]
     keys += [(metric, name) for name in report.class_names for metric in ("recall", "precision")]
@@ -292,6 +313,7 @@ def summary_lines(report: Report) -> list[str]:
         for pair in report.contrasts
         if pair.source is not None
     ]
+    shown += further
     width = max((len(words) for words, _ in shown), default=0)
     split = report.split
     head = (

@@ -19,6 +19,7 @@ from hilum.evaluation.failure_images import FailureImages
 from hilum.evaluation.limits import limits_of
 from hilum.evaluation.localization import localization_result
 from hilum.evaluation.localization_table import LocalizationTable
+from hilum.evaluation.options import ReportOptions
 from hilum.evaluation.predictions import PREDICTIONS_FILE, read_predictions, write_predictions
 from hilum.evaluation.report import (
     Contrast,
@@ -33,10 +34,12 @@ from hilum.evaluation.report import (
     SplitRef,
     TrainingOverlap,
 )
+from hilum.evaluation.requested import requested_parts, thin_subgroups
 from hilum.metrics.bootstrap import LEVEL, Interval
 from hilum.metrics.calibration import calibration_result
 from hilum.metrics.calibration_within import calibration_within
 from hilum.metrics.conformal import conformal_results
+from hilum.metrics.operating_points import Thresholds
 from hilum.metrics.scores import Scores, class_metrics, confusion_counts
 from hilum.metrics.selective import selective_result
 from hilum.metrics.table import Key, classes_as_zero, classes_left_out, figures_of
@@ -64,6 +67,8 @@ class Evaluated:
         held_out: Results of hilum.evaluation.leave_one_source_out.
         training_images: Whether ``scores.seen`` knows all, a part or none of the model's training images.
         provenance: Origin of model and data; None for another tool's table.
+        options: Parts of the report that the user chose.
+        thresholds: Of the operating points, chosen on other images; None where there are none.
     """
 
     scores: Scores
@@ -75,6 +80,8 @@ class Evaluated:
     held_out: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
     training_images: Extent = "none"
     provenance: Provenance | None = None
+    options: ReportOptions = field(default_factory=ReportOptions)
+    thresholds: Thresholds | None = None
 
 
 class SettingsFile(Part):
@@ -89,6 +96,8 @@ class SettingsFile(Part):
     held_out: tuple[dict[str, Any], ...]
     training_images: Extent = "none"
     provenance: Provenance | None = None
+    options: ReportOptions = ReportOptions()
+    thresholds: Thresholds | None = None
 
 
 def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) -> Report:
@@ -100,6 +109,7 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
     scores, calibration = evaluated.scores, evaluated.calibration
     figures = figures_of(scores, resamples=resamples, seed=seed)
     again = {"resamples": resamples, "seed": seed}
+    parts = requested_parts(scores, evaluated.options, evaluated.thresholds, **again)
     known = scores.labeled
     known_logits = scores.logits is not None and bool(known.any())
     within = calibration_within(scores, calibration, **again) if known_logits else None
@@ -121,6 +131,7 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
         selective=as_json(selective_result(scores, calibration, **again)) if known.any() else None,
         localization=as_json(localization_result(evaluated.localization, **again)) if evaluated.localization else None,
         held_out_sources=tuple(as_json(evaluated.held_out)),
+        **parts,
         failures=failures_of(scores),
         provenance=evaluated.provenance,
     )
@@ -132,7 +143,7 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
         training_images=None if evaluated.model.kind == "predictions" else evaluated.training_images,
         overlap=report.overlap_sentence if report.training_overlap and report.training_overlap.seen else None,
     )
-    return report.model_copy(update={"limits": limits})
+    return report.model_copy(update={"limits": limits + thin_subgroups(parts)})
 
 
 def write_evaluation(
@@ -227,6 +238,8 @@ def read_evaluation(path: Path, split: str = "test") -> tuple[Evaluated, Setting
         held_out=content.held_out,
         training_images=content.training_images,
         provenance=content.provenance,
+        options=content.options,
+        thresholds=content.thresholds,
     )
     return evaluated, content.settings
 
@@ -342,6 +355,8 @@ def _settings(evaluated: Evaluated, resamples: int, seed: int) -> dict[str, Any]
         held_out=tuple(as_json(evaluated.held_out)),
         training_images=evaluated.training_images,
         provenance=evaluated.provenance,
+        options=evaluated.options,
+        thresholds=evaluated.thresholds,
     ).model_dump()
 
 

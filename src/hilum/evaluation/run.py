@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,16 @@ from hilum.config import Config
 from hilum.data.index import Index, build_index
 from hilum.data.split import Split, make_split, records_of
 from hilum.errors import DataError
-from hilum.evaluation.measure import Subject, measure, score
+from hilum.evaluation.measure import Subject, measure
+from hilum.evaluation.options import ReportOptions
 from hilum.evaluation.provenance import provenance_of_bundle, provenance_of_run
 from hilum.evaluation.report import ModelRef, Report
+from hilum.evaluation.subgroups import columns_of
+from hilum.evaluation.thresholds import require_other_images, thresholds_from
+from hilum.evaluation.validation import thresholds_on_validation, validation_scores
 from hilum.metrics.calibration import fit_calibration
-from hilum.metrics.scores import labels_of
+from hilum.metrics.operating_points import Thresholds
+from hilum.metrics.scores import Scores, labels_of
 from hilum.progress import Step
 from hilum.run_folder import RunFolder
 from hilum.storage import sha256_file, sha256_text, write_json
@@ -42,6 +47,8 @@ def evaluate_run(
     seed: int = 0,
     out: Path | None = None,
     step: Step | None = None,
+    options: ReportOptions | None = None,
+    thresholds: Path | None = None,
 ) -> Report:
     """Evaluate a run's best weights on one of its splits; files go to the run's folder ``<split>/``, or to ``out``.
 
@@ -56,6 +63,9 @@ def evaluate_run(
         seed: Random seed of the bootstrap.
         out: Folder for the files.
         step: Progress callback.
+        options: Parts of the report that are chosen by the user.
+        thresholds: Predictions of other images on which the thresholds of the operating points are chosen; those of the
+            validation split by default, unless it is the evaluated one.
 
     Raises:
         CheckpointError: The folder holds no run, or one without weights.
@@ -64,12 +74,21 @@ def evaluate_run(
     run, config = open_run(root)
     step = step or Step()
     index, split = index_and_split(config, run, step)
+    options = options or ReportOptions()
+    records = records_of(index, split, split_name)
+    options.require_classes(index.class_names)  # raises now, not after minutes
+    columns_of(records, options.subgroups)
     subject = subject_of(run, config, index, split, step, calibrate_per)
+    chosen = _thresholds(thresholds, subject, options)
+    if chosen is None and split_name != "val":
+        validation = validation_scores(run, subject, index, records_of(index, split, "val"), step)
+        of_validation = thresholds_on_validation(validation, subject.temperature, options)
+        chosen = lambda _: of_validation  # noqa: E731
     return measure(
-        subject, index, records_of(index, split, split_name), out or run.results(split_name),
+        subject, index, records, out or run.results(split_name), options=options, thresholds=chosen,
         split=split_name, digest=split.digest, trained_on=split_name != "test", held_out=held_out,
         resamples=resamples, seed=seed, step=step,
-        provenance=provenance_of_run(run, config, index, split, subject.network),
+        provenance=provenance_of_run(run, config, index, split, subject.network, options),
     )  # fmt: skip
 
 
@@ -115,6 +134,8 @@ def evaluate_bundle(
     resamples: int = 1000,
     seed: int = 0,
     step: Step | None = None,
+    options: ReportOptions | None = None,
+    thresholds: Path | None = None,
 ) -> Report:
     """Evaluate a bundle on a folder or table of images, through ONNX Runtime; files go to ``out``.
 
@@ -127,6 +148,9 @@ def evaluate_bundle(
         resamples: Number of bootstrap resamples.
         seed: Random seed of the bootstrap.
         step: Progress callback.
+        options: Parts of the report that are chosen by the user.
+        thresholds: Predictions of other images on which the thresholds of the operating points are chosen; by default
+            they are chosen on the evaluated images.
 
     Raises:
         BundleError: The bundle cannot be opened.
@@ -136,6 +160,9 @@ def evaluate_bundle(
     bundle = load_bundle(path)
     listed, _ = _records(build_index(data, classes=classes, check=False), split_name)
     labels_of(listed, bundle.manifest.class_names)  # raises now, not after minutes of reading files
+    options = options or ReportOptions()
+    options.require_classes(bundle.manifest.class_names)
+    columns_of(listed, options.subgroups)
     index = build_index(data, classes=classes, progress=step.begin("Checking files"))
     step.found(index.findings)
     records, digest = _records(index, split_name)
@@ -162,8 +189,25 @@ def evaluate_bundle(
         resamples=resamples,
         seed=seed,
         step=step,
-        provenance=provenance_of_bundle(manifest, records, index, split_name or "all", network),
+        provenance=provenance_of_bundle(manifest, records, index, split_name or "all", network, options),
+        options=options,
+        thresholds=_thresholds(thresholds, subject, options),
     )
+
+
+def _thresholds(
+    path: Path | None, subject: Subject, options: ReportOptions
+) -> Callable[[Scores], Thresholds | None] | None:
+    """Return a function that gives the thresholds in a file, once it has seen that its images are other ones."""
+    if path is None:
+        return None
+    found, chosen_on = thresholds_from(path, subject.class_names, options.at)
+
+    def checked(evaluated: Scores) -> Thresholds:
+        require_other_images(evaluated, chosen_on)
+        return found
+
+    return checked
 
 
 def _records(index: Index, split_name: SplitName | None) -> tuple[tuple[Record, ...], str]:
@@ -192,7 +236,7 @@ def _calibration(
         if weights == subject.model.id and per in (None, stored.per):
             return stored
         per = per or stored.per
-    scores, _, _ = score(subject, index, records_of(index, split, "val"), "val", step)
+    scores = validation_scores(run, subject, index, records_of(index, split, "val"), step)
     if len({*scores.labels[scores.labeled].tolist()}) < 2:
         return None
     fitted = fit_calibration(scores, digest=split.digest, per=per or "all")

@@ -72,6 +72,7 @@ def recalibrate(
     training_hashes: bool = True,
     per: CalibratedPer = "all",
     resamples: int = 1000,
+    seed: int = 0,
     step: Step | None = None,
 ) -> Recalibration:
     """Refit temperature, quantiles and abstention threshold of a bundle on labeled images, and write a new bundle.
@@ -91,6 +92,7 @@ def recalibrate(
             when one of them is used for evaluation.
         per: Fit temperature and threshold over all images, or for each predicted class.
         resamples: Bootstrap resamples.
+        seed: Random seed of the folds and of the bootstrap.
         step: Progress callbacks, and callback for findings.
 
     Returns:
@@ -117,21 +119,26 @@ def recalibrate(
     step.found((*_absent_classes(images), *_seen(scores)))
     step.begin("Fitting")
     calibration = fit_calibration(scores, digest=index.digest, target_accuracy=target_accuracy, per=per)
-    return _refit(bundle, scores, calibration, known, images, out, resamples)
+    return _refit(bundle, scores, calibration, known, images, out, resamples, seed)
 
 
 def cross_fitted(
-    logits: FloatArray, labels: NDArray[np.int64], clusters: NDArray[np.int64], per: CalibratedPer = "all"
+    logits: FloatArray,
+    labels: NDArray[np.int64],
+    clusters: NDArray[np.int64],
+    per: CalibratedPer = "all",
+    seed: int = 0,
 ) -> FloatArray:
     """Return logits (N, K), each divided by the temperature fitted on the four folds without its group.
 
-    Groups are assigned to folds by the class of their first image, in a random order (seed 0).
+    Groups are assigned to folds by the class of their first image, in a random order.
 
     Args:
         logits: (N, K) float64.
         labels: (N,) int64.
         clusters: (N,) int64, the group of each image.
         per: Fit one temperature, or one for each predicted class.
+        seed: Random seed of the order.
 
     Raises:
         DataError: There are fewer than 5 groups, or four folds have labels of a single class.
@@ -142,7 +149,7 @@ def cross_fitted(
             f"Expected at least {FOLDS} groups for cross-validation, got {groups.size}.",
             hint="Use images of more patients, or correct the `group` column.",
         )
-    shuffled = np.random.default_rng(0).permutation(groups.size)
+    shuffled = np.random.default_rng(seed).permutation(groups.size)
     order = shuffled[np.argsort(labels[first][shuffled], kind="stable")]
     fold_of_group = np.empty(groups.size, np.int64)
     fold_of_group[order] = np.arange(groups.size) % FOLDS
@@ -221,11 +228,13 @@ def _refit(
     images: Mapping[str, int],
     out: Path,
     resamples: int,
+    seed: int,
 ) -> Recalibration:
     manifest, logits, labels, clusters = bundle.manifest, logits_of(scores), scores.labels, scores.clusters()
-    before = calibration_figures(scale(logits, manifest.applied_temperature), labels, clusters, resamples=resamples)
-    divided = cross_fitted(logits, labels, clusters, calibration.per)
-    after = calibration_figures(divided, labels, clusters, resamples=resamples)
+    again = {"resamples": resamples, "seed": seed}
+    before = calibration_figures(scale(logits, manifest.applied_temperature), labels, clusters, **again)
+    divided = cross_fitted(logits, labels, clusters, calibration.per, seed)
+    after = calibration_figures(divided, labels, clusters, **again)
     facts: dict[str, Any] = {
         "classes": dict(images),
         "recalibrated_from": manifest.bundle_id,

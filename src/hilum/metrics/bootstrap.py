@@ -272,7 +272,7 @@ def _student(value: float, inside: FloatArray, error: float, degrees: float, bou
 
     slope = 1 / (value - least) + 1 / (greatest - value) if np.isfinite(least) else 1.0
     scaled = float(to_scale(inside).std()) if inside.size else 0.0
-    center, reach = float(to_scale(np.array(value))), _t_quantile(degrees) * max(slope * error, scaled)
+    center, reach = float(to_scale(np.array(value))), t_quantile(degrees) * max(slope * error, scaled)
     return from_scale(center - reach), from_scale(center + reach)
 
 
@@ -298,7 +298,7 @@ def _mean_interval(mean: Interval, parts: Sequence[Interval], draws: FloatArray)
     return Interval(mean.value, mean.value - low, mean.value + high, mean.n)
 
 
-def _t_quantile(degrees: float) -> float:
+def t_quantile(degrees: float) -> float:
     """Return Student's t quantile of the upper end of a two-sided interval, for at least 1 degree of freedom.
 
     The density is integrated numerically: the lean install, which bootstraps too, has no SciPy.

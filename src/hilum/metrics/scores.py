@@ -7,8 +7,8 @@ as scikit-learn does with these classes as ``labels`` and ``zero_division=0``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,8 +43,8 @@ class Scores:
         logits: (N, K) float64 before temperature and softmax, or None if unknown.
         hd95_share: (N,) float64, 95th percentile of the Hausdorff distance by the height of the reference lungs, NaN
             without a reference mask; None if not measured.
-        seen: (N,) bool, True if the image is known to be a training or validation image of the model; None if these
-            images are unknown.
+        seen: (N,) bool, True for known training or validation images of the model; None if these are unknown.
+        columns: Other columns of the table, such as age, to N texts; empty where unknown.
 
     Raises:
         DataError: Lengths differ, a value is out of range, or there is no image.
@@ -62,14 +62,15 @@ class Scores:
     logits: FloatArray | None = None
     hd95_share: FloatArray | None = None
     seen: NDArray[np.bool_] | None = None
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count, classes = len(self.files), len(self.class_names)
         if not count:
             raise DataError("There are no images to evaluate.", hint="Check the size of the split.")
-        for name, length in (("groups", len(self.groups)), ("sources", len(self.sources))):
-            if length != count:
-                raise DataError(f"Expected {count} {name}, one per file, got {length}.")
+        for name, values in {"groups": self.groups, "sources": self.sources, **self.columns}.items():
+            if len(values) != count:
+                raise DataError(f"Expected {count} {name}, one per file, got {len(values)}.")
         _check_shape("labels", self.labels, (count,))
         _check_shape("dice", self.dice, (count,))
         _check_shape("iou", self.iou, (count,))
@@ -122,6 +123,7 @@ class Scores:
             self, files=listed(self.files), labels=self.labels[rows], probabilities=self.probabilities[rows],
             groups=listed(self.groups), sources=listed(self.sources), dice=self.dice[rows], iou=self.iou[rows],
             logits=kept(self.logits), hd95_share=kept(self.hd95_share), seen=kept(self.seen),
+            columns={name: listed(values) for name, values in self.columns.items()},
         )  # fmt: skip
 
     def clusters(self) -> NDArray[np.int64]:

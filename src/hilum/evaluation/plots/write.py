@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from hilum.evaluation.plots.canvas import save_both
 from hilum.evaluation.plots.classes import confusion_matrix, precision_recall_curves, roc_curves
+from hilum.evaluation.plots.decision import decision_curves
 from hilum.evaluation.plots.forest import contrast_lines, forest, source_lines
 from hilum.evaluation.plots.probabilities import calibration_curves, conformal_coverage, reliability, risk_coverage
 from hilum.evaluation.report import Report
@@ -25,6 +26,7 @@ PLOTS = (
     "calibration_curves",
     "conformal_coverage",
     "risk_coverage",
+    "decision_curves",
 )
 """Names of the files, without suffix."""
 
@@ -78,4 +80,6 @@ def _drawings(scores: Scores, report: Report) -> dict[str, Callable[[], Figure]]
         found["conformal_coverage"] = lambda: conformal_coverage(report.conformal, subset=subset)
     if (selective := report.selective) is not None:
         found["risk_coverage"] = lambda: risk_coverage(selective, subset=subset)
+    if report.decision_curves:
+        found["decision_curves"] = lambda: decision_curves(report.decision_curves, subset=subset)
     return found
