@@ -344,7 +344,8 @@ def test_the_card_is_made_of_the_results(benchmark: Open) -> None:
 
 def test_the_card_says_what_the_plainer_network_does_as_well(benchmark: Open) -> None:
     results = _results(benchmark)
-    for section, figure in (("accuracy", "background other class"), ("pointing game, regions and boxes", "location prior")):
+    pairs = (("accuracy", "background other class"), ("pointing game, regions and boxes", "location prior"))
+    for section, figure in pairs:
         row = next(r for r in (*results["shortcuts"]["rows"], *results["model"]["rows"])
                    if (r["section"], r["figure"]) == (section, figure))  # fmt: skip
         row["model"] = {"value": 0.125, "low": 0.0625, "high": 0.25, "n": 9}
