@@ -210,7 +210,7 @@ def main() -> None:
                 continue
             result["variants"][name] = as_json(measured(model, config, data, arguments.limit))
             ordered = {known: result["variants"][known] for known in VARIANTS if known in result["variants"]}
-            write_json(arguments.json, {**header, "variants": ordered})
+            write_json(arguments.json, {**header, "planned": list(VARIANTS), "variants": ordered})
             print(name, json.dumps(result["variants"][name]["figures"]["macro_f1"]), flush=True)
 
 

@@ -23,7 +23,17 @@ from hilum.bundle.card import CANNOT_TELL, INTERVALS, NOT_A_DEVICE, SAME_SOURCES
 from hilum.storage import write_text
 
 CARD = ROOT / "MODEL_CARD.md"
-NEEDED = ("model", "model_equal", "shortcuts", "radiographs", "audit", "cpu_time", "gate", "training_hashes")
+NEEDED = (
+    "model",
+    "model_equal",
+    "shortcuts",
+    "radiographs",
+    "audit",
+    "cpu_time",
+    "gate",
+    "training_hashes",
+    "ablation",
+)
 PROBES = {
     "source": "source column", "border": "border", "outside_lung": "lungs erased", "file": "size, format, depth",
 }  # fmt: skip
@@ -45,6 +55,7 @@ def card(results: Mapping[str, Mapping[str, Any]]) -> str:
         "time": results["cpu_time"],
         "audit": audit,
         "gate": results["gate"],
+        "ablation": results["ablation"],
         "hashes": _hashes(results["training_hashes"]),
         "probes": PROBES,
         "pairs": _pairs(data, audit["probes"]),

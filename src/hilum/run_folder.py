@@ -5,9 +5,11 @@ Other modules take these paths from here. Reading and writing the files is done 
 
 from __future__ import annotations
 
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 from hilum.errors import DataError, OutputError
 from hilum.storage import sha256_text
@@ -22,6 +24,9 @@ class RunFolder:
     """
 
     root: Path
+
+    SEEDS: ClassVar[str] = "seeds.json"
+    """Name of the file in a folder of runs from several seeds (hilum.seeds)."""
 
     @property
     def config(self) -> Path:
@@ -109,6 +114,20 @@ class RunFolder:
     def results(self, split: str) -> Path:
         """Return the folder of the evaluation on ``split``, such as ``test/``."""
         return self.root / split
+
+
+def seed_run(root: Path, seed: int) -> RunFolder:
+    """Return the run of one seed in a folder of runs from several seeds."""
+    return RunFolder(root / f"seed-{seed}")
+
+
+def read_seeds(root: Path) -> dict[str, Any] | None:
+    """Return the content of ``seeds.json`` in a folder of runs from several seeds; None where there is none."""
+    path = root / RunFolder.SEEDS
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def require_new(run: RunFolder, data: Path | None) -> None:

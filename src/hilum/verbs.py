@@ -20,7 +20,7 @@ from hilum.errors import ConfigError, DataError, missing_from_train
 from hilum.model import Model, bundle_path
 from hilum.model import load as load_model
 from hilum.progress import Step
-from hilum.run_folder import RunFolder
+from hilum.run_folder import RunFolder, read_seeds
 from hilum.types import Finding, SplitName
 
 if TYPE_CHECKING:
@@ -182,6 +182,7 @@ def train(
     size: int | None = None,
     device: str | None = None,
     random_state: int | None = None,
+    seeds: int | None = None,
     settings: Mapping[str, Any] | None = None,
     resume: bool = False,
 ) -> Run:
@@ -199,6 +200,9 @@ def train(
         size: Side of the square network input in pixels; the preset's by default.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         random_state: Random seed of split, weights, order and augmentation.
+        seeds: Train from this many random seeds, ``random_state`` and the following, on one split. Each is a run in
+            ``out``, with the spread of the metrics in ``seeds.json``. The run with the lowest validation loss is
+            returned.
         settings: Other settings by name, such as ``{"shortcuts.lesion_p": 0.2}``; listed by
             ``hilum train --help-settings``.
         resume: Continue the run in ``out`` on its own data and with its own settings; ``data`` is ignored, and only
@@ -217,12 +221,16 @@ def train(
     from hilum.training.from_bundle import settings_from_bundle
     from hilum.training.runs import open_run
 
-    given = (from_bundle, classes, epochs, batch_size, learning_rate, size, random_state, settings or None)
+    given = (from_bundle, classes, epochs, batch_size, learning_rate, size, random_state, seeds, settings or None)
     if resume:
         if out is None:
             raise ConfigError("resume=True needs the run's folder.", hint="Pass the run's folder as `out`.")
         if preset != "default" or any(value is not None for value in given):
             raise ConfigError("A run is resumed with its own settings.", hint="Pass only `out`, `resume` and `device`.")
+        if read_seeds(Path(out)) is not None:
+            from hilum.seeds import resume_seeds
+
+            return Run(resume_seeds(Path(out), observer=_EpochLog(), step=_LOGGED).run.root)
         run, config = open_run(Path(out))
         if device is not None:
             config = load_config("original", run.config, nest({"training.device": device}))
@@ -241,6 +249,10 @@ def train(
         start = from_bundle if isinstance(from_bundle, str) else str(Path(from_bundle).resolve())
         config = settings_from_bundle(start, preset, None, overrides)
     folder = Path(out) if out is not None else Path("runs") / time.strftime("%Y%m%d-%H%M%S")
+    if seeds is not None:
+        from hilum.seeds import train_seeds
+
+        return Run(train_seeds(config, folder, seeds, observer=_EpochLog(), step=_LOGGED).run.root)
     run_training(config, RunFolder(folder), observer=_EpochLog(), step=_LOGGED)
     return Run(folder)
 

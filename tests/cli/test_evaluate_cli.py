@@ -204,7 +204,7 @@ def test_a_run_and_its_bundle_say_so_on_images_they_were_trained_on(
         overlap = report.training_overlap
         assert overlap is not None
         assert (overlap.known, overlap.seen, overlap.unseen) == ("all", report.split.images, 0)
-        assert printed.splitlines()[0] == report.overlap_sentence
+        assert printed.splitlines()[0] == report.overlap_sentence == report.limits[0]
         assert not any("is not known" in sentence for sentence in report.limits)
 
 
@@ -265,7 +265,10 @@ def test_hashes_are_left_out_when_asked_and_the_card_and_the_report_say_so(
     assert report.training_overlap is not None
     assert (report.training_overlap.known, report.training_overlap.seen) == ("none", None)
     assert printed.startswith("train split: ")
+    assert "is not known" in report.limits[0]
     assert sum("is not known" in sentence for sentence in report.limits) == 1
+    compared = hilum("compare", tmp_path / "out", tmp_path / "out", *FEW).splitlines()
+    assert ["is not known" in line for line in compared[:2]] == [True, True]
 
 
 def test_a_calibration_per_class_is_kept_for_the_export(hilum: Hilum, run: RunFolder, tmp_path: Path) -> None:

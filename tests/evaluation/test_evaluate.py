@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -221,9 +223,11 @@ def test_images_that_the_model_was_trained_on_are_counted_and_the_rest_is_measur
     assert report.figure("accuracy") == build_report(_evaluated(localization=None), resamples=30, seed=2).figure(
         "accuracy"
     )
-    first, second, *_ = summary_lines(report)
-    assert first.startswith("40 of 120 test images are in this model's training data")
-    assert second.startswith("test split: 120 images")
+    first, second, *rest = summary_lines(report)
+    assert first == report.overlap_sentence == report.limits[0]
+    assert first.startswith("40 of 120 images are in this model's training data")
+    assert second.startswith("partly training data: 120 images")
+    assert first not in " ".join(rest)  # said once
 
 
 def test_a_model_measured_on_its_own_training_images_alone_is_not_tested() -> None:
@@ -232,7 +236,25 @@ def test_a_model_measured_on_its_own_training_images_alone_is_not_tested() -> No
     overlap = report.training_overlap
     assert overlap is not None
     assert (overlap.seen, overlap.unseen, overlap.figures, report.unseen_figures) == (120, 0, (), ())
-    assert summary_lines(report)[0].startswith("All 120 test images are in this model's training data")
+    first, *rest = summary_lines(report)
+    assert first == report.overlap_sentence == report.limits[0]
+    assert not any("test" in line for line in [first, *rest, report.title])
+
+
+@pytest.mark.usefixtures("no_plots")
+@pytest.mark.parametrize("share", ["all", "half"])
+def test_report_and_checklist_begin_with_the_training_images_and_name_no_test(share: str, tmp_path: Path) -> None:
+    seen = np.arange(120) < (120 if share == "all" else 60)
+    model = ModelRef(kind="bundle", name="one", id="f" * 64)
+    evaluated = _evaluated(replace(made_up_scores(), seen=seen), localization=None, training_images="all")
+    report = write_evaluation(replace(evaluated, model=model, held_out=()), tmp_path, resamples=20)
+    sentence = str(report.overlap_sentence)
+    for name in ("report.html", "claim.html"):
+        page = (tmp_path / name).read_text(encoding="utf-8")
+        text = html.unescape(re.sub(r"<style>.*?</style>|<script.*?</script>|<[^>]+>", "", page, flags=re.DOTALL))
+        assert 0 < text.index(sentence) < text.rindex("Result" if name == "report.html" else "Abstract")
+        assert "test split" not in text.lower()
+    assert (tmp_path / "claim.md").read_text().splitlines()[2] == f"**{sentence}**"
 
 
 @pytest.mark.parametrize("extent", ["none", "part"])

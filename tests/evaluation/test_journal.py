@@ -148,7 +148,7 @@ def test_the_longest_run_of_thresholds_is_found() -> None:
 
 
 def test_decision_curves_are_drawn_for_each_class(report: Report, tmp_path: Path) -> None:
-    figure = decision_curves(report.decision_curves, split="test")
+    figure = decision_curves(report.decision_curves, subset="test split")
     titles = [axes.get_title() for axes in figure.axes if axes.get_visible()]
     assert len(titles) == 3
     line = figure.axes[0].lines[0]

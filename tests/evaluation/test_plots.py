@@ -123,7 +123,7 @@ def test_plots_that_a_report_lacks_are_removed(tmp_path: Path) -> None:
 
 
 def test_confusion_matrix_is_drawn_with_a_class_without_images() -> None:
-    figure = confusion_matrix([[5, 1, 0], [0, 0, 0], [2, 0, 9]], ("a", "b_{$", "c"), split="test")
+    figure = confusion_matrix([[5, 1, 0], [0, 0, 0], [2, 0, 9]], ("a", "b_{$", "c"), subset="test split")
     assert [text.get_text() for text in figure.axes[0].texts[:4]] == ["5\n83.3%", "1\n16.7%", "0\n0.0%", "0\n–"]
 
 
@@ -164,7 +164,7 @@ def test_curves_refuse_unlabeled_images() -> None:
 
 def test_reliability_shows_both_states_and_their_intervals() -> None:
     calibration = trust_parts()["calibration"]
-    figure = reliability(calibration, split="test")
+    figure = reliability(calibration, subset="test split")
     confidence, accuracy = _line(figure, "before: ECE 0.100")
     assert confidence == [0.5, 0.8, 0.9]  # the merged bins
     assert accuracy == pytest.approx([0.4, 0.7, 0.8])
@@ -186,7 +186,7 @@ def test_reliability_of_an_earlier_report_has_the_bins_of_the_ece() -> None:
 
 def test_risk_coverage_marks_the_threshold() -> None:
     selective = trust_parts()["selective"]
-    figure = risk_coverage(selective, split="test")
+    figure = risk_coverage(selective, subset="test split")
     assert _line(figure, "area 0.080") == (selective["coverage"], selective["risk"])
     x, y = _line(figure, "confidence ≥ 0.80")
     assert (x, y) == ([0.5], [pytest.approx(0.05)])
@@ -195,7 +195,7 @@ def test_risk_coverage_marks_the_threshold() -> None:
 
 def test_coverage_of_sets_is_drawn_against_what_was_asked() -> None:
     levels = trust_parts()["conformal"]
-    figure = conformal_coverage(levels, split="test")
+    figure = conformal_coverage(levels, subset="test split")
     asked = [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_linestyle() == "--"]  # type: ignore[index]
     assert asked == [0.9, 0.95, 0.99]
     dots = [float(line.get_ydata()[0]) for line in figure.axes[0].lines if line.get_marker() == "o"]  # type: ignore[index]
@@ -227,7 +227,7 @@ def test_sample_overlays_outline_what_is_known(tmp_path: Path, figures: dict[str
     masks[:2, 10:50, :20] = True  # reaches the edge
     titles = ["a_$very_long_" * 8 + "\nNormal 0.98"] * 3
     sample_overlays(images, masks, None, titles, tmp_path / "none.png")
-    sample_overlays(images, masks, [~masks[0], None, None], titles, tmp_path / "one.png", split="test")
+    sample_overlays(images, masks, [~masks[0], None, None], titles, tmp_path / "one.png", subset="test split")
     outlines = {name: [len(axes.collections) for axes in figure.axes[:3]] for name, figure in figures.items()}
     assert outlines == {"none": [1, 1, 0], "one": [2, 1, 0]}
 

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from hilum.backends.onnxruntime import OnnxRuntimeBackend
-from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, TRAINING_HASHES, WEIGHTS, Manifest, load_bundle, write_bundle
+from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
 from hilum.bundle.prediction_sets import LEVELS, prediction_set, softmax
-from hilum.bundle.training_hashes import KnownImages
+from hilum.bundle.training_hashes import KnownImages, known_images
 from hilum.cli.recalibrate import app
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.data.image_hash import image_hashes
@@ -100,10 +100,13 @@ def logits_of(data: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
 # What it writes
 
 
-def test_hashes_of_training_images_stay_and_images_among_them_are_named(data: Path, old: Path, tmp_path: Path) -> None:
+def test_images_join_the_hashes_of_training_images_and_those_among_them_are_named(
+    data: Path, old: Path, tmp_path: Path
+) -> None:
     records = build_index(data).records
     chosen = records[::4]
-    known = KnownImages("all", image_hashes([fit_image(read_radiograph(r.image_path), SPEC) for r in chosen]))
+    images = np.stack([fit_image(read_radiograph(record.image_path), SPEC) for record in records])
+    known = KnownImages("all", image_hashes(images[::4]))
     facts, files = known.files()
     before = load_bundle(old)
     contents = {name: before.read(name) for name in before.manifest.files}
@@ -113,10 +116,25 @@ def test_hashes_of_training_images_stay_and_images_among_them_are_named(data: Pa
         tmp_path / "known", data, tmp_path / "new", target_accuracy=0.1, resamples=100, step=Step(found=found.extend)
     )
     after = load_bundle(tmp_path / "new")
-    assert after.manifest.training_hashes == facts["training_hashes"]
-    assert after.read(TRAINING_HASHES) == files[TRAINING_HASHES]
+    assert facts["training_hashes"].images < known_images(after).find(images).sum() == len(records)
+    assert after.manifest.training_hashes is not None
+    assert after.manifest.training_hashes.complete
+    assert after.manifest.calibration["in_training_data"] >= len(chosen)
     (said,) = [finding for finding in found if finding.check == "seen_before"]
     assert {Path(name).name for name in said.records} >= {record.image_path.name for record in chosen}
+
+
+def test_without_hashes_of_these_images_those_of_the_bundle_are_a_part(data: Path, old: Path, tmp_path: Path) -> None:
+    before = load_bundle(old)
+    facts, files = KnownImages("all", np.zeros((1, 32), np.uint8)).files()
+    contents = {name: before.read(name) for name in before.manifest.files}
+    write_bundle(tmp_path / "known", before.manifest.model_copy(update=facts), {**contents, **files})
+    for number, (bundle, extent) in enumerate([(tmp_path / "known", "part"), (old, "none")]):
+        out = tmp_path / f"new-{number}"
+        recalibrate(bundle, data, out, training_hashes=False, resamples=10)
+        known = known_images(load_bundle(out))
+        assert known.extent == extent
+        assert len(known.hashes) == (extent == "part")
 
 
 def test_the_network_stays_and_the_numbers_change(old: Path, done: tuple[Recalibration, Path]) -> None:
@@ -131,7 +149,9 @@ def test_the_network_stays_and_the_numbers_change(old: Path, done: tuple[Recalib
     }
     assert changed == {
         "bundle_id", "temperature", "conformal_quantiles", "abstention_threshold", "calibration", "files",
+        "training_hashes",
     }  # fmt: skip
+    assert known_images(after).extent == "part"  # the old bundle has no hashes of its own training images
 
 
 def test_the_numbers_are_those_of_the_files(data: Path, done: tuple[Recalibration, Path]) -> None:

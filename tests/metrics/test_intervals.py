@@ -232,7 +232,7 @@ def test_a_difference_of_two_means_has_the_interval_of_welch() -> None:
 
 @pytest.mark.parametrize("degrees", [1.0, 2.7, 4.0, 30.0, 5000.0])
 def test_the_quantile_of_student(degrees: float) -> None:
-    assert intervals._t_quantile(degrees) == pytest.approx(t.ppf(0.975, degrees), rel=1e-5)
+    assert intervals.t_quantile(degrees) == pytest.approx(t.ppf(0.975, degrees), rel=1e-5)
 
 
 def test_a_balanced_accuracy_without_errors_is_as_uncertain_as_its_rare_class() -> None:

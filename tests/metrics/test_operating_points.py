@@ -97,7 +97,9 @@ def test_too_few_groups_have_a_value_and_no_interval() -> None:
     points = points_of(drawn(19, 60))
     assert 0 < points["sensitivity"].specificity.value < 1
     assert math.isnan(points["sensitivity"].specificity.low)
-    assert points["specificity"].sensitivity.low > 0  # 60 others are enough
+    assert math.isnan(points["specificity"].sensitivity.low)
+    assert points["specificity"].sensitivity.no_interval == "few_groups"
+    assert points_of(drawn(20, 60))["sensitivity"].specificity.low > 0
     pairs = tuple(f"p{row // 2}" for row in range(98))
     assert math.isnan(points_of(drawn(38, 60, groups=pairs))["sensitivity"].specificity.low)
 
@@ -147,7 +149,7 @@ def test_a_split_without_a_rest_has_no_operating_point() -> None:
 
 
 def test_the_intervals_cover() -> None:
-    """200 data sets of 50 and 150 images with normal scores; the true rates are known."""
+    """200 datasets of 50 and 150 images with normal scores; the true rates are known."""
     from scipy.stats import norm
 
     random, truth = np.random.default_rng(5), float(norm.cdf(2 - norm.ppf(0.95)))

@@ -13,7 +13,7 @@ from torch.nn import functional
 from hilum.config import LossConfig
 from hilum.errors import ConfigError
 from hilum.models.encoder_unet import EncoderUNet
-from hilum.models.losses import MultiTaskLoss, class_weights, prior_shift
+from hilum.models.losses import Extra, MultiTaskLoss, class_weights, prior_shift
 from hilum.types import UNKNOWN_LABEL, Batch, ModelOutput
 
 SIDE = 64
@@ -103,7 +103,7 @@ def test_unknown_labels_are_left_out_exactly() -> None:
     for config, weights in (
         (LossConfig(), None),
         (LossConfig(label_smoothing=0.1), None),
-        (LossConfig(), torch.tensor([0.5, 1.0, 2.0])),
+        (LossConfig(keep_prior=False), torch.tensor([0.5, 1.0, 2.0])),
     ):
         loss = MultiTaskLoss(config, weights)
         mine = loss.classification(output.class_logits, batch.label)
@@ -203,12 +203,29 @@ def test_a_class_without_images_has_no_weight() -> None:
         class_weights([3, 0, 2], "inverse")
 
 
-def test_class_weights_reach_the_loss() -> None:
-    logits = make_output(2).class_logits.detach()
-    weights, label = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1, 2])
-    per_image = functional.cross_entropy(logits, label, reduction="none")
-    mine = MultiTaskLoss(LossConfig(), weights).classification(logits, label)
-    assert float(mine) == pytest.approx(float((2 * per_image[0] + 4 * per_image[1]) / 6), rel=1e-6)
+def test_class_weights_reach_the_loss_divided_by_the_number_of_labels() -> None:
+    output, batch = make_output(4), make_batch([1, 2, UNKNOWN_LABEL, 1], [])
+    weights, known = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0, 1, 3])
+    per_image = functional.cross_entropy(output.class_logits[known], batch.label[known], reduction="none")
+    expected = (2 * per_image[0] + 4 * per_image[1] + 2 * per_image[2]) / 3
+    for config in (LossConfig(), LossConfig(keep_prior=False)):
+        torch.testing.assert_close(MultiTaskLoss(config, weights)(output, batch).classification, expected)
+
+
+def test_a_network_that_keeps_the_prior_is_validated_without_weights() -> None:
+    output, batch = make_output(3), make_batch([0, 2, 1], [])
+    weights = torch.tensor([0.5, 1.0, 2.0])
+    plain = MultiTaskLoss(LossConfig()).classification(output.class_logits, batch.label)
+    kept = MultiTaskLoss(LossConfig(), weights).classification(output.class_logits, batch.label)
+    moved = MultiTaskLoss(LossConfig(keep_prior=False), weights).classification(output.class_logits, batch.label)
+    assert torch.equal(kept, plain)
+    assert not torch.isclose(moved, plain)
+
+
+def test_weights_have_mean_one_over_what_is_sampled() -> None:
+    weights = class_weights([10, 40], "inverse", [0.5, 0.5])
+    assert weights is not None
+    assert weights.tolist() == pytest.approx([1.6, 0.4])
 
 
 # --- sampling that is not natural ---------------------------------------------------------------------------------
@@ -223,6 +240,31 @@ def test_the_prior_shift_gives_the_natural_posterior() -> None:
     posterior = (trained - shift).softmax(0)
     expected = likelihood * torch.tensor(natural)
     torch.testing.assert_close(posterior, expected / expected.sum())
+
+
+def test_the_prior_shift_makes_up_for_class_weights() -> None:
+    natural, sampled, weights = [0.7, 0.2, 0.1], [0.5, 0.3, 0.2], torch.tensor([0.5, 1.0, 3.0])
+    likelihood = torch.tensor([0.2, 0.5, 0.3])
+    trained = (likelihood * torch.tensor(sampled) * weights).log()  # minimizes the weighted cross-entropy on the draws
+    posterior = (trained - prior_shift(natural, sampled, weights)).softmax(0)
+    expected = likelihood * torch.tensor(natural)
+    torch.testing.assert_close(posterior, expected / expected.sum())
+    with pytest.raises(ConfigError):
+        prior_shift([0.5, 0.5, 0.0], sampled)
+
+
+def test_each_image_can_have_a_shift_of_its_own() -> None:
+    output, batch = make_output(2), make_batch([0, 2], [])
+    extra = Extra(torch.zeros(()), 0, torch.tensor([[0.0, -1.0, 0.0], [0.0, 0.0, 0.5]]))
+    assert extra.shift is not None
+    moved = functional.cross_entropy(output.class_logits + extra.shift, batch.label)
+    torch.testing.assert_close(MultiTaskLoss(LossConfig())(output, batch, extra).classification, moved)
+    weighted = extra._replace(shift=None, weight=torch.tensor([0.5, 2.0]))
+    losses = functional.cross_entropy(output.class_logits, batch.label, reduction="none")
+    found = MultiTaskLoss(LossConfig())(output, batch, weighted).classification
+    torch.testing.assert_close(found, (0.5 * losses[0] + 2 * losses[1]) / 2)
+    plain = MultiTaskLoss(LossConfig(keep_prior=False))(output, batch, extra).classification
+    torch.testing.assert_close(plain, functional.cross_entropy(output.class_logits, batch.label))
 
 
 def test_the_shift_is_for_training_alone() -> None:

@@ -49,7 +49,7 @@ PUBLIC_NAMES = {
 ORDER = (
     "types", "errors", "format", "storage", "progress", "cpus", "config", "document", "run_folder", "models",
     "phantoms", "imaging", "data", "gate", "bundle", "backends", "inference", "metrics", "training", "evaluation",
-    "export", "gate_training", "audit", "dicomweb", "service", "pipeline", "model", "verbs", "cli",
+    "export", "gate_training", "audit", "dicomweb", "service", "pipeline", "seeds", "model", "verbs", "cli",
 )  # fmt: skip
 RANK = {part: rank for rank, part in enumerate(ORDER)}
 
@@ -58,7 +58,7 @@ TRAIN_ONLY = {
     "matplotlib", "scipy", "onnx", "onnxscript", "safetensors", "tensorboard",
 }  # fmt: skip
 # The packages that may import the train extra when they are imported; everything else is lean.
-TRAIN_PACKAGES = {"models", "training", "evaluation", "export", "gate_training", "pipeline"}
+TRAIN_PACKAGES = {"models", "training", "evaluation", "export", "gate_training", "pipeline", "seeds"}
 
 
 def _module(path: Path) -> str:

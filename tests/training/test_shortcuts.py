@@ -21,6 +21,7 @@ from hilum.training.shortcuts import (
     Treatments,
     apply_plan,
     draw_plan,
+    label_weights,
     shortcut_loss,
     usable,
 )
@@ -82,6 +83,7 @@ def test_a_new_background_keeps_the_lungs_the_label_and_the_mask() -> None:
 def test_a_background_needs_an_image_of_another_class() -> None:
     batch, result = treated([BACKGROUND, PLAIN], labels=[0, 0])
     assert result.kind.tolist() == [PLAIN, PLAIN]
+    assert result.batch.label.tolist() == [-1, 0]
     assert torch.equal(result.batch.image, batch.image)
 
 
@@ -97,10 +99,13 @@ def test_a_drawn_opacity_brightens_the_lung_and_is_marked() -> None:
     assert result.region[1].sum() == 0
 
 
-def test_where_the_lungs_are_not_known_nothing_happens() -> None:
-    batch, result = treated([ERASED, BACKGROUND, PLAIN], known=[False, False, True])
+def test_where_the_lungs_are_not_known_an_image_stays_and_leaves_the_loss_if_it_was_drawn() -> None:
+    batch, result = treated([ERASED, BACKGROUND, LESION, PLAIN], [0, 2, NORMAL, NORMAL], [False, False, False, False])
     assert torch.equal(result.batch.image, batch.image)
-    assert result.kind.tolist() == [PLAIN] * 3
+    assert result.kind.tolist() == [PLAIN] * 4
+    assert result.drawn.tolist() == [ERASED, BACKGROUND, LESION, PLAIN]
+    assert result.batch.label.tolist() == [0, 2, -1, NORMAL]
+    assert result.batch.mask_rows.tolist() == [0, 1, 2, 3]
 
 
 def test_the_plan_depends_on_seed_epoch_and_row_alone() -> None:
@@ -114,7 +119,7 @@ def test_the_plan_depends_on_seed_epoch_and_row_alone() -> None:
 
 
 def test_the_plan_draws_its_shares_and_spares_what_has_no_label() -> None:
-    config = ShortcutConfig(background_p=0.2, erase_p=0.3, lesion_p=1.0)
+    config = ShortcutConfig(background_p=0.2, erase_p=0.3, lesion_p=0.99)
     label = torch.tensor([NORMAL, 0, -1] * 1000)
     batch = Batch(torch.zeros(0), torch.zeros(0), torch.zeros(0), label, torch.arange(3000))
     kind = draw_plan(config, 0, 1, batch, NORMAL).kind
@@ -154,7 +159,7 @@ def lesion_output(where: tuple[slice, slice], logits: list[float]) -> tuple[Mode
     batch = make_batch([NORMAL])
     return (
         ModelOutput(torch.zeros(1, 1, SIDE, SIDE), torch.tensor([logits]), evidence),
-        Treated(batch, torch.tensor([LESION]), region),
+        Treated(batch, torch.tensor([LESION]), region, torch.tensor([LESION])),
     )
 
 
@@ -178,7 +183,8 @@ def test_evidence_is_drawn_to_the_opacity() -> None:
 
 def test_an_erased_image_asks_for_the_uniform_answer() -> None:
     batch = make_batch([0, 0])
-    images = Treated(batch, torch.tensor([ERASED, PLAIN]), torch.zeros(2, 1, SIDE, SIDE))
+    kind = torch.tensor([ERASED, PLAIN])
+    images = Treated(batch, kind, torch.zeros(2, 1, SIDE, SIDE), kind)
     even = ModelOutput(torch.zeros(2, 1, SIDE, SIDE), torch.tensor([[2.0, 2.0, 2.0], [9.0, 0.0, 0.0]]))
     assert float(shortcut_loss(even, images, None, 1.0).total) == pytest.approx(0, abs=1e-6)
     sure = even._replace(class_logits=torch.tensor([[5.0, 0.0, 0.0], [0.0, 0.0, 0.0]]))
@@ -229,15 +235,38 @@ def test_the_teacher_finds_the_lungs_of_images_without_a_mask() -> None:
         mask=torch.zeros(0, 1, SIDE, SIDE), mask_rows=torch.zeros(0, dtype=torch.int64)
     )
     teacher = Teacher()
-    found = Treatments(ShortcutConfig(erase_p=1.0), 0, None).treat(batch, teacher, 1)
+    found = Treatments(ShortcutConfig(erase_p=0.99), 0, None).treat(batch, teacher, 1)
     assert found.kind.tolist() == [ERASED] * 3
     assert teacher.training  # left as it was
 
 
-def test_drawn_opacities_count_as_the_other_classes() -> None:
-    found = Treatments(ShortcutConfig(background_p=0.2, erase_p=0.1, lesion_p=0.5), 0, NORMAL)
-    assert found.lesion_share == pytest.approx(0.35)
-    after = found.after_lesions(np.array([0.3, 0.6, 0.1]))
-    assert after == pytest.approx([0.3 * 0.61 / 0.4, 0.6 * 0.65, 0.1 * 0.61 / 0.4])
-    assert after.sum() == pytest.approx(1)
-    assert Treatments(ShortcutConfig(lesion_p=0.5), 0, None).after_lesions(after) is after
+def test_normal_images_that_keep_their_label_are_shifted_by_the_share_that_does() -> None:
+    """Images that were drawn for another background never get an opacity, so that their class shares do not change."""
+    _, result = treated([PLAIN, BACKGROUND, LESION, PLAIN], [NORMAL, NORMAL, NORMAL, 0])
+    output = ModelOutput(torch.zeros(4, 1, SIDE, SIDE), torch.zeros(4, 3))
+    config = ShortcutConfig(background_p=0.2, erase_p=0.1, lesion_p=0.4)
+    shift = Treatments(config, 0, NORMAL).loss(output, result).shift
+    assert shift is not None
+    expected = torch.zeros(4, 3)
+    expected[[0, 3], NORMAL] = float(np.log(0.6))
+    torch.testing.assert_close(shift, expected)
+    assert Treatments(config.model_copy(update={"lesion_p": 0.0}), 0, NORMAL).loss(output, result).shift is None
+
+
+def test_labels_weigh_by_how_rarely_an_image_stays_as_it_is() -> None:
+    """Of four images without a mask, the lungs of one of the two that were drawn are found."""
+    config = ShortcutConfig(background_p=0.3, erase_p=0.1)
+    batch = make_batch([0, 2, 0, 2, 0, 2])
+    batch = batch._replace(mask=batch.mask[:2], mask_rows=torch.tensor([0, 1]))
+    known = torch.tensor([True, True, True, False, False, False])
+    plan = Plan(np.array([PLAIN, ERASED, BACKGROUND, ERASED, PLAIN, PLAIN]), np.arange(6))
+    result = apply_plan(batch, lung().repeat(6, 1, 1, 1), known, plan)
+    weights = label_weights(result, batch, known, config)
+    assert weights is not None
+    rest = 0.6 / (1 - 0.4 * 0.5)
+    assert weights.tolist() == pytest.approx([1, 1, 1, rest, rest, rest])
+    assert label_weights(result, batch, known, ShortcutConfig(lesion_p=0.5)) is None
+
+
+def test_without_a_mask_to_learn_from_there_are_no_treatments() -> None:
+    assert Treatments.of(settings(erase_p=0.5), ("COVID", "Normal"), lungs=False) is None

@@ -30,7 +30,8 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
     Args:
         manifest: Manifest of the bundle, before it is sealed.
         data: ``images`` and ``masks`` per split, or None; ``sources``, name to number of images; ``epoch``;
-            ``pretrained``; optionally ``started_from``, a hilum.training.from_bundle.Start or None, and
+            ``pretrained``; ``seeds``, the content of seeds.json if the run is one of several seeds, or None; optionally
+            ``started_from``, a hilum.training.from_bundle.Start or None, and
             ``seen_of_test``, the number of test images that its bundle was trained on and the total number, or None if
             unknown.
     """
@@ -46,6 +47,7 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
         f"- Classes: {', '.join(manifest.class_names)}",
         f"- Network: {network}; input {spec.channels} x {spec.size} x {spec.size}, {spec.fit}, gray levels in [0, 1]",
         f"- Weights of epoch {data['epoch']}; encoder weights at the start: {data['pretrained'] or 'random'}",
+        *_seeds(data.get("seeds")),
         *_start(data.get("started_from"), data.get("seen_of_test")),
         f"- Images (train / val / test): {_slashed(data['images'])}; lung masks: {_slashed(data['masks'])}",
         f"- Sources of the images: {sources}",
@@ -81,13 +83,27 @@ def sentence_of_hashes(facts: TrainingHashes | None) -> str:
             "The bundle carries no hashes of its training images, so hilum cannot tell whether the model was trained "
             "on an image."
         )
-    part = "" if facts.complete else " Those of the bundle that it was fine-tuned from are not known."
+    part = "" if facts.complete else " Those of an earlier training or calibration are not known."
     return (
         f"The bundle carries a perceptual hash (32 bytes, {facts.method}) of {facts.images:,} training and validation "
         "images, by which `hilum evaluate`, `compare` and `audit` recognize them, also resized or re-encoded."
         f"{part} An image cannot be reconstructed from its hash, but anyone who has an image can tell whether it was "
         f"there; `hilum export --no-training-hashes` leaves the hashes out. {facts.note}"
     ).rstrip()
+
+
+def _seeds(content: Mapping[str, Any] | None) -> list[str]:
+    if content is None or content["chosen"] is None:
+        return []
+    shown = [
+        f"{metric_title(entry['metric'])} {number(entry['sd'])} ({number(entry['low'])} to {number(entry['high'])})"
+        for entry in content["spread"]
+        if entry["metric"] in ("accuracy", "macro_roc_auc", "dice") and entry["class_name"] is entry["source"] is None
+    ]
+    return [
+        f"- One of {len(content['seeds'])} trainings from different random seeds; the lowest validation loss has seed "
+        f"{content['chosen']}. Standard deviation (range) over the seeds on the test split: {', '.join(shown)}",
+    ]
 
 
 def _start(start: Any, seen: tuple[int, int] | None) -> list[str]:

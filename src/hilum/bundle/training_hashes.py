@@ -1,7 +1,7 @@
 """Hashes of training images in a bundle, and whether they are complete. The hash is in hilum.data.image_hash.
 
 An image cannot be reconstructed from its hash, but anyone who has an image can tell whether it was used for training:
-``--no-training-hashes`` leaves the hashes out.
+``--no-training-hashes`` leaves the hashes out. Images that a bundle was recalibrated on count as training images.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class KnownImages:
     """Known training and validation images of a network.
 
     Attributes:
-        extent: ``all``, ``part`` or ``none``; ``part`` if the network was fine-tuned from a bundle without hashes.
+        extent: ``all``, ``part`` or ``none``; ``part`` if the network was fine-tuned from a bundle without hashes, or
+            recalibrated without adding those of the calibration images.
         hashes: (N, 32) uint8.
     """
 

@@ -46,6 +46,10 @@ def recalibrate(
         float,
         typer.Option(min=0.5, max=0.999, help="Target accuracy on images without abstention; sets the threshold."),
     ] = 0.95,
+    no_training_hashes: Annotated[
+        bool,
+        typer.Option("--no-training-hashes", help="Do not add hashes by which these images are recognized later."),
+    ] = False,
     per: CalibratePerOption = None,
     resamples: ResamplesOption = 1000,
     seed: SeedOption = 0,
@@ -66,6 +70,7 @@ def recalibrate(
             classes=classes,
             split=split,
             target_accuracy=target_accuracy,
+            training_hashes=not no_training_hashes,
             per=per or "all",
             resamples=resamples,
             seed=seed,

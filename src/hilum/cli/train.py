@@ -11,9 +11,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
 from hilum.cli.app import examples, new_typer
-from hilum.cli.console import say, show_findings
+from hilum.cli.console import console, say, show_findings
 from hilum.cli.evaluate import show
 from hilum.cli.progress import StepBars, TrainingBars
 from hilum.config import (
@@ -28,7 +29,8 @@ from hilum.config import (
     show_value,
 )
 from hilum.errors import ConfigError, MissingExtraError, extra_hint
-from hilum.run_folder import RunFolder, require_new
+from hilum.format import format_interval, number
+from hilum.run_folder import RunFolder, read_seeds, require_new
 
 app = new_typer()
 
@@ -91,6 +93,14 @@ def train(
         int | None,
         typer.Option(help="Random seed of split, weights, order and augmentation (split.seed, training.seed)."),
     ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Train from this many random seeds on one split, report the spread of the metrics, and export the "
+            "run with the lowest validation loss.",
+        ),
+    ] = None,
     device: Annotated[str | None, _setting("training.device", "--device", metavar="NAME")] = None,
     precision: Annotated[
         str | None, _setting("training.precision", "--precision", "32-true, 16-mixed or bf16-mixed.", "NAME")
@@ -124,11 +134,18 @@ def train(
     overrides = merge(nest(given), parse_settings(assignments or []))
     if resume is not None:
         others = data or output or config or assignments or classes or dry_run or preset != "default"
-        if others or not given.keys() <= _RESUMABLE.keys():
+        if others or seeds or not given.keys() <= _RESUMABLE.keys():
             raise ConfigError(
                 "--resume continues a run with its own settings, which cannot be changed.",
                 hint=f"Only {', '.join(_RESUMABLE.values())} may be set. Start a new run for other settings.",
             )
+        if read_seeds(resume) is not None:
+            if given:
+                raise ConfigError(
+                    "Runs of several seeds are resumed with their own settings.", hint=f"hilum train --resume {resume}"
+                )
+            _train_seeds(None, resume, 0)
+            return
         _resume(resume, overrides)
         return
     overrides |= ({"data": data} if data else {}) | ({"classes": classes} if classes else {})
@@ -142,7 +159,11 @@ def train(
     if dry_run:
         _show_plan(settings)
         return
-    _train(settings.model_copy(update={"data": settings.data.resolve()}), output or _new_run(), resume=False)
+    settings = settings.model_copy(update={"data": settings.data.resolve()})
+    if seeds is not None:
+        _train_seeds(settings, output or _new_run(), seeds)
+        return
+    _train(settings, output or _new_run(), resume=False)
 
 
 def describe_settings() -> str:
@@ -176,8 +197,7 @@ def _resume(root: Path, changes: Mapping[str, Any]) -> None:
 
 def _train(settings: Config, root: Path, *, resume: bool) -> None:
     run = RunFolder(root)
-    if find_spec("torch") is None:
-        raise MissingExtraError("Training needs torch, which is not installed.", hint=extra_hint("train"))
+    _require_torch()
     if not resume:
         require_new(run, settings.data)  # before importing torch, which takes seconds
     from hilum.pipeline import train as run_training
@@ -195,6 +215,41 @@ def _train(settings: Config, root: Path, *, resume: bool) -> None:
     bundle = escape(str(trained.run.bundle))
     say(f"Run in [bold]{escape(str(root))}[/]: plots/, test/, bundle/.")
     say(f"Next: hilum predict FILES --bundle {bundle} --save-overlays")
+
+
+def _train_seeds(settings: Config | None, root: Path, count: int) -> None:
+    """Train runs of several seeds, or continue those in ``root`` where there are no settings, and show the spread."""
+    _require_torch()
+    if settings is not None:
+        require_new(RunFolder(root), settings.data)
+    from hilum.progress import Step
+    from hilum.seeds import SEEDS_PAGE, name_of, resume_seeds, train_seeds
+
+    steps = StepBars()
+    bars = TrainingBars(steps)
+    step = Step(bars.begin, show_findings)
+    try:
+        if settings is None:
+            trained = resume_seeds(root, observer=bars, step=step)
+        else:
+            trained = train_seeds(settings, root, count, observer=bars, step=step)
+    finally:
+        bars.close()
+        steps.close()
+    table = Table("metric", "mean", "SD", "range", f"seed {trained.chosen} (95% CI)")
+    for entry in trained.headline():
+        low, high = number(entry.low), number(entry.high)
+        chosen = format_interval(entry.chosen, with_n=True)
+        table.add_row(name_of(entry.key), number(entry.mean), number(entry.sd), f"{low}–{high}", chosen)
+    console.print(table)
+    say(f"SD, range: over {len(trained.seeds)} seeds. The interval covers the choice of test images, not the seed.")
+    say(f"Exported: seed {trained.chosen}, which has the lowest validation loss.")
+    say(f"Runs in [bold]{escape(str(root))}[/]: seed-N/, {SEEDS_PAGE}, {RunFolder.SEEDS}, bundle/.")
+
+
+def _require_torch() -> None:
+    if find_spec("torch") is None:
+        raise MissingExtraError("Training needs torch, which is not installed.", hint=extra_hint("train"))
 
 
 def _show_plan(settings: Config) -> None:

@@ -14,7 +14,6 @@ from hilum.document import write_document
 from hilum.evaluation.claim_entries import entries_of
 from hilum.evaluation.page import CLAIM_PAGE, PAGE_FILE
 from hilum.evaluation.report import Report
-from hilum.format import split_title
 from hilum.storage import write_text
 
 CLAIM_TEXT = "claim.md"
@@ -143,7 +142,7 @@ def claim_context(report: Report) -> dict[str, Any]:
     every = [item for section in SECTIONS for item in section.items]
     return {
         "kind": "CLAIM 2024 checklist",
-        "title": f"{report.model.name}, {split_title(report.split.name)}",
+        "title": f"{report.model.name}, {report.title}",
         "sections": {_anchor(section): section.title for section in SECTIONS},
         "parts": [
             {
@@ -153,6 +152,7 @@ def claim_context(report: Report) -> dict[str, Any]:
             }
             for section in SECTIONS
         ],
+        "overlap": report.overlap_sentence if _is_contaminated(report) else None,
         "filled": sum(bool(entries.get(item.number)) for item in every),
         "total": len(every),
         "report_page": PAGE_FILE,
@@ -165,8 +165,9 @@ def claim_markdown(report: Report) -> str:
     """Return the checklist as Markdown, one table per section."""
     entries = entries_of(report)
     lines = [
-        f"# CLAIM 2024 checklist: {_cell(report.model.name)}, {split_title(report.split.name)}",
+        f"# CLAIM 2024 checklist: {_cell(report.model.name)}, {report.title}",
         "",
+        *([f"**{report.overlap_sentence}**", ""] if _is_contaminated(report) else []),
         f"Written by hilum {report.hilum_version}. *From this run* is what the evaluation knows; *for the author* is "
         f"what it cannot know and does not claim. Items, abridged in hilum's own words, after {SOURCE} Check them "
         "against the published table before you submit.",
@@ -179,6 +180,10 @@ def claim_markdown(report: Report) -> str:
             known = "<br>".join(map(_cell, entries.get(item.number, ()))) or "–"
             lines.append(f"| {item.number} | {item.topic} | {known} | {item.author} |")
     return "\n".join(lines) + "\n"
+
+
+def _is_contaminated(report: Report) -> bool:
+    return report.training_overlap is not None and bool(report.training_overlap.seen)
 
 
 def _anchor(section: Section) -> str:

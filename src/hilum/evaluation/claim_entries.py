@@ -17,7 +17,8 @@ from hilum.metrics.table import OVERALL, OVERLAP, WITHIN_SOURCES
 
 Add: TypeAlias = Callable[[int, str], None]
 
-_SPLITS = {"train": "Training split", "val": "Validation split", "test": "Test split", "all": "Evaluated images"}
+_EVALUATED = "Evaluated images"
+_SPLITS = {"train": "Training split", "val": "Validation split", "test": "Test split", "all": _EVALUATED}
 _FIT = {
     "pad": "resized with its aspect ratio kept and padded with black to a square",
     "stretch": "stretched to a square",
@@ -53,11 +54,14 @@ def entries_of(report: Report) -> dict[int, tuple[str, ...]]:
 
 def _add_data(report: Report, add: Add) -> None:
     split, origin = report.split, report.provenance or Provenance()
+    overlap = report.training_overlap
+    seen = 0 if overlap is None else overlap.seen or 0
     for name, facts in origin.data.items():
+        title = _EVALUATED if seen and name == split.name else _title(name)
         if facts.sources:
-            add(7, f"{_title(name)}, images by source: {_named(facts.sources)}.")
+            add(7, f"{title}, images by source: {_named(facts.sources)}.")
         if facts.classes:
-            add(36, f"{_title(name)}, images by class: {_named(facts.classes)}.")
+            add(36, f"{title}, images by class: {_named(facts.classes)}.")
         add(35, f"{_title(name)}: {_counts(facts)}.")
     if origin.left_out:
         excluded = f"Files excluded by the checks of hilum: {_named(origin.left_out)}."
@@ -77,11 +81,14 @@ def _add_data(report: Report, add: Add) -> None:
             without = f"{split.images - known:,} of {split.images:,} evaluated images have no {what}"
             add(12, f"{without} and are left out of the {metrics} metrics; nothing is imputed.")
     add(14, f"Classes: {', '.join(report.class_names)}.")
-    if split.name in ("train", "val"):
+    if split.name in ("train", "val") or seen == split.images:
         return  # no test set
+    title = _EVALUATED if seen else _title(split.name)
     labels = f"{split.labeled:,} of {split.images:,} images have a label"
-    add(17, f"{_title(split.name)}: {labels}, {split.with_masks:,} a reference lung mask.")
-    add(21, f"{_title(split.name)}: {split.images:,} images in {split.groups:,} groups.")
+    add(17, f"{title}: {labels}, {split.with_masks:,} a reference lung mask.")
+    add(21, f"{title}: {split.images:,} images in {split.groups:,} groups.")
+    if seen and overlap is not None:
+        add(21, f"Not in the model's training data: {overlap.unseen:,} images in {overlap.unseen_groups:,} groups.")
 
 
 def _add_partitions(report: Report, add: Add) -> None:

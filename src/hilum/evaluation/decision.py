@@ -114,12 +114,13 @@ def p_of(difference: Difference) -> str:
 
 
 def seen_sentences(comparison: Comparison) -> tuple[str, ...]:
-    """Return how many of the images are in the training data of A and of B, where that is known."""
+    """Return how many of the images are in the training data of A and of B, or that it is not known."""
     total = comparison.images
     return tuple(
-        f"{seen:,} of {total:,} images are in {name}'s training data."
+        f"It is not known whether images are in {name}'s training data."
+        if seen is None
+        else f"{seen:,} of {total:,} images are in {name}'s training data."
         for name, seen in zip("AB", comparison.seen, strict=True)
-        if seen is not None
     )
 
 

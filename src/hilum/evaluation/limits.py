@@ -19,8 +19,8 @@ _MOSTLY = 0.8
 _TRAINING_IMAGES: dict[Extent | None, str] = {
     "none": "It is not known whether the model was trained on some of these images: its bundle carries no hashes of "
     "its training images.",
-    "part": "The model was fine-tuned from a bundle without hashes of its training images: it is not known whether "
-    "that bundle was trained on some of these images.",
+    "part": "Hashes of only a part of the images that the model was trained or calibrated on are known: it is not "
+    "known whether further images of these are among them.",
 }
 
 
@@ -30,9 +30,10 @@ def limits_of(
     same_sources: bool = False,
     calibrated: bool = True,
     training_images: Extent | None = "all",
+    overlap: str | None = None,
     within: CalibrationWithin | None = None,
 ) -> tuple[str, ...]:
-    """Return the limitations, the most serious first: confounding of class and source, small classes, missing data.
+    """Return the limitations, the most serious first: training images, confounding, small classes, missing data.
 
     Args:
         scores: The evaluated split.
@@ -40,9 +41,11 @@ def limits_of(
         calibrated: Whether a temperature was fitted.
         training_images: Whether hashes of all, a part or none of the model's training images are known; None for a
             model of which nothing is known.
+        overlap: The sentence that some images are training images (Report.overlap_sentence); None if none is.
         within: Calibration by source and predicted class; None where it was not measured.
     """
-    sentences = [_TRAINING_IMAGES[training_images]] if training_images in _TRAINING_IMAGES else []
+    sentences = [] if overlap is None else [overlap]
+    sentences += [_TRAINING_IMAGES[training_images]] if training_images in _TRAINING_IMAGES else []
     sentences += sorted(_confounding(scores), key=lambda sentence: not sentence.startswith("No source"))
     if same_sources:
         sentences.append(

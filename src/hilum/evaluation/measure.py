@@ -164,11 +164,11 @@ def measure(
     step.begin("Computing intervals")
     images = failure_images(subject, records, scores, cache.images, failures_of(scores))
     report = write_evaluation(evaluated, folder, resamples=resamples, seed=seed, images=images)
-    _draw_samples(subject, scores, cache, folder / OVERLAYS_FILE)
+    _draw_samples(subject, scores, cache, folder / OVERLAYS_FILE, report.title)
     return report
 
 
-def _draw_samples(subject: Subject, scores: Scores, cache: Cache, path: Path) -> None:
+def _draw_samples(subject: Subject, scores: Scores, cache: Cache, path: Path, subset: str) -> None:
     """Draw overlays of a few images, chosen by a fixed seed; half of them with a reference mask where possible."""
     random = np.random.default_rng(0)
     masked = np.flatnonzero(scores.masked)
@@ -179,7 +179,7 @@ def _draw_samples(subject: Subject, scores: Scores, cache: Cache, path: Path) ->
     predicted = subject.backend.run(to_input(images, subject.spec)).segmentation[:, 0] > subject.mask_threshold
     of_mask = [int(cache.mask_row[row]) for row in rows]
     targets = [cache.masks[place] > 0 if place >= 0 else None for place in of_mask]
-    sample_overlays(images, predicted, targets, [_title(scores, row) for row in rows], path, split=scores.split)
+    sample_overlays(images, predicted, targets, [_title(scores, row) for row in rows], path, subset=subset)
 
 
 def _title(scores: Scores, row: int) -> str:

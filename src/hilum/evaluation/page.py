@@ -14,7 +14,7 @@ from hilum.evaluation.journal_page import journal_context
 from hilum.evaluation.localization_table import MEASURES
 from hilum.evaluation.plots.probabilities import diagram_bins
 from hilum.evaluation.report import Figure, Report
-from hilum.format import metric_title, split_title
+from hilum.format import metric_title
 from hilum.metrics.table import WITHIN_SOURCES
 
 PAGE_FILE = "report.html"
@@ -80,8 +80,9 @@ def page_context(
     }
     return {
         "kind": "Evaluation",
-        "title": f"{report.model.name}, {split_title(report.split.name)}",
+        "title": f"{report.model.name}, {report.title}",
         "report": content,
+        "subset": report.title,
         "overlap": report.overlap_sentence,
         "headline": _headline(report),
         "others": _others(report),

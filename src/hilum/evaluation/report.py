@@ -246,12 +246,15 @@ class Report(Part):
             return None
         images = "images" if self.split.name == "all" else f"{self.split.name} images"
         if overlap.seen == total:
-            return f"All {total:,} {images} are in this model's training data: these figures do not measure a test."
+            return (
+                f"All {total:,} images are in this model's training data: these figures do not say how it does on "
+                "others."
+            )
         if not overlap.seen and overlap.known == "part":
             return None
         if not overlap.seen:
             return f"None of {total:,} {images} is in this model's training data."
-        are = "is" if overlap.seen == 1 else "are"
+        are, images = "is" if overlap.seen == 1 else "are", "images"
         rest = (
             f"figures on the {overlap.unseen:,} unseen images are shown beside"
             if overlap.unseen
@@ -259,6 +262,14 @@ class Report(Part):
         )
         least = "At least " if overlap.known == "part" else ""
         return f"{least}{overlap.seen:,} of {total:,} {images} {are} in this model's training data; {rest}."
+
+    @property
+    def title(self) -> str:
+        """The evaluated images in words: ``test split``, or that they, or some of them, are training data."""
+        overlap = self.training_overlap
+        if overlap is None or not overlap.seen or self.split.name in ("train", "val"):
+            return split_title(self.split.name)
+        return "training data" if overlap.seen == self.split.images else "partly training data"
 
     @property
     def unseen_figures(self) -> tuple[Figure, ...]:
@@ -306,13 +317,13 @@ def summary_lines(report: Report, further: Iterable[tuple[str, str]] = ()) -> li
     width = max((len(words) for words, _ in shown), default=0)
     split = report.split
     head = (
-        f"{split_title(split.name)}: {split.images:,} images in {split.groups:,} groups, {split.labeled:,} labeled, "
+        f"{report.title}: {split.images:,} images in {split.groups:,} groups, {split.labeled:,} labeled, "
         f"{split.with_masks:,} with masks; 95% intervals"
     )
     first = [report.overlap_sentence] if report.overlap_sentence else []
     lines = [*first, head, *(f"  {words:<{width}}  {text}" for words, text in shown)]
-    if report.limits:
-        lines += ["Limitations of these data:", *(f"  - {sentence}" for sentence in report.limits)]
+    if limits := [sentence for sentence in report.limits if sentence not in first]:
+        lines += ["Limitations of these data:", *(f"  - {sentence}" for sentence in limits)]
     return lines
 
 

@@ -113,7 +113,7 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
     known = scores.labeled
     known_logits = scores.logits is not None and bool(known.any())
     within = calibration_within(scores, calibration, **again) if known_logits else None
-    return Report(
+    report = Report(
         hilum_version=__version__,
         model=evaluated.model,
         split=_split_ref(scores, evaluated.digest),
@@ -132,17 +132,18 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
         localization=as_json(localization_result(evaluated.localization, **again)) if evaluated.localization else None,
         held_out_sources=tuple(as_json(evaluated.held_out)),
         **parts,
-        limits=limits_of(
-            scores,
-            same_sources=evaluated.same_sources,
-            calibrated=calibration is not None,
-            within=within,
-            training_images=None if evaluated.model.kind == "predictions" else evaluated.training_images,
-        )
-        + thin_subgroups(parts),
         failures=failures_of(scores),
         provenance=evaluated.provenance,
     )
+    limits = limits_of(
+        scores,
+        same_sources=evaluated.same_sources,
+        calibrated=calibration is not None,
+        within=within,
+        training_images=None if evaluated.model.kind == "predictions" else evaluated.training_images,
+        overlap=report.overlap_sentence if report.training_overlap and report.training_overlap.seen else None,
+    )
+    return report.model_copy(update={"limits": limits + thin_subgroups(parts)})
 
 
 def write_evaluation(

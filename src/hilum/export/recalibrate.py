@@ -15,8 +15,9 @@ from hilum.backends.onnxruntime import OnnxRuntimeBackend
 from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, Bundle, Manifest, load_bundle, write_bundle
 from hilum.bundle.calibration import Calibration, temperature_text, threshold_text, with_calibration
 from hilum.bundle.prediction_sets import scale
-from hilum.bundle.training_hashes import known_images
-from hilum.data.cache import cache_folder, open_cache
+from hilum.bundle.training_hashes import KnownImages, known_images, no_hashes, united
+from hilum.data.cache import Cache, cache_folder, open_cache
+from hilum.data.image_hash import image_hashes
 from hilum.data.index import Index, build_index
 from hilum.errors import DataError
 from hilum.evaluation.measure import score_records
@@ -68,6 +69,7 @@ def recalibrate(
     split: SplitName | None = None,
     min_images: int = MIN_IMAGES,
     target_accuracy: float = TARGET_ACCURACY,
+    training_hashes: bool = True,
     per: CalibratedPer = "all",
     resamples: int = 1000,
     seed: int = 0,
@@ -75,8 +77,8 @@ def recalibrate(
 ) -> Recalibration:
     """Refit temperature, quantiles and abstention threshold of a bundle on labeled images, and write a new bundle.
 
-    The network's files are copied unchanged; the manifest and the model card change. The effect of the new temperature
-    is measured by five-fold cross-validation over groups.
+    The network's files are copied unchanged; the manifest, the model card and the hashes of training images change.
+    The effect of the new temperature is measured by five-fold cross-validation over groups.
 
     Args:
         path: The bundle.
@@ -86,6 +88,8 @@ def recalibrate(
         split: Use only the images of this split.
         min_images: Minimum number of labeled images.
         target_accuracy: Target accuracy on the images without abstention, in (0, 1).
+        training_hashes: Whether to add perceptual hashes of the images to those of the bundle, so that hilum warns
+            when one of them is used for evaluation.
         per: Fit temperature and threshold over all images, or for each predicted class.
         resamples: Bootstrap resamples.
         seed: Random seed of the folds and of the bootstrap.
@@ -107,12 +111,15 @@ def recalibrate(
     step.found(index.findings)
     _refuse_training_data(bundle.manifest, index, split)
     records = _labeled(index, split, min_images)
-    scores = _score(bundle, index, records, split, step)
+    cache = open_cache(records, bundle.manifest.preprocess, cache_folder(), progress=step.begin("Decoding"))
+    scores = _score(bundle, index, records, cache, split, step)
+    own = image_hashes(cache.images) if training_hashes else no_hashes()
+    known = united([known_images(bundle), KnownImages("all" if training_hashes else "none", own)])
     images = {name: int((scores.labels == k).sum()) for k, name in enumerate(scores.class_names)}
     step.found((*_absent_classes(images), *_seen(scores)))
     step.begin("Fitting")
     calibration = fit_calibration(scores, digest=index.digest, target_accuracy=target_accuracy, per=per)
-    return _refit(bundle, scores, calibration, images, out, resamples, seed)
+    return _refit(bundle, scores, calibration, known, images, out, resamples, seed)
 
 
 def cross_fitted(
@@ -176,9 +183,10 @@ def _labeled(index: Index, split: SplitName | None, min_images: int) -> tuple[Re
     return records
 
 
-def _score(bundle: Bundle, index: Index, records: tuple[Record, ...], split: SplitName | None, step: Step) -> Scores:
+def _score(
+    bundle: Bundle, index: Index, records: tuple[Record, ...], cache: Cache, split: SplitName | None, step: Step
+) -> Scores:
     manifest = bundle.manifest
-    cache = open_cache(records, manifest.preprocess, cache_folder(), progress=step.begin("Decoding"))
     scores = score_records(
         OnnxRuntimeBackend(bundle.read(ONNX_MODEL)),
         cache,
@@ -216,6 +224,7 @@ def _refit(
     bundle: Bundle,
     scores: Scores,
     calibration: Calibration,
+    known: KnownImages,
     images: Mapping[str, int],
     out: Path,
     resamples: int,
@@ -231,10 +240,12 @@ def _refit(
         "recalibrated_from": manifest.bundle_id,
         "before": _figures(before),
         "after_cross_fitted": _figures(after),
+        "in_training_data": None if scores.seen is None else int(np.count_nonzero(scores.seen)),
     }
-    described = with_calibration(manifest, calibration, **facts)
-    files = {name: bundle.read(name) for name in manifest.files}
-    card = _card(files.get(MODEL_CARD, b"").decode(errors="replace"), manifest, calibration, before, after)
+    hashes, hash_file = known.files("" if manifest.training_hashes is None else manifest.training_hashes.note)
+    described = with_calibration(manifest, calibration, **facts).model_copy(update=hashes)
+    files = {name: bundle.read(name) for name in manifest.files} | hash_file
+    card = _card(files.get(MODEL_CARD, b"").decode(errors="replace"), manifest, described, calibration, (before, after))
     sealed = write_bundle(out, described, {**files, MODEL_CARD: card.encode()})
     return Recalibration(sealed, calibration, before, after, images)
 
@@ -249,22 +260,33 @@ def _figures(figures: CalibrationFigures) -> dict[str, Any]:
 
 
 def _card(
-    old: str, manifest: Manifest, calibration: Calibration, before: CalibrationFigures, after: CalibrationFigures
+    old: str,
+    manifest: Manifest,
+    described: Manifest,
+    calibration: Calibration,
+    errors: tuple[CalibrationFigures, CalibrationFigures],
 ) -> str:
     """Return the old model card with its section on calibration replaced or added."""
+    before, after = errors
     names = manifest.class_names
+    seen = described.calibration["in_training_data"]
+    among = "" if seen is None else f" {seen:,} of them were in the model's training data before."
+    hashes = described.training_hashes
+    kept = "carries no hashes of the images" if hashes is None else f"carries hashes of {hashes.images:,} images"
+    part = "" if hashes is None or hashes.complete else ", a part of those"
     lines = [
         _HEADING,
         "",
         f"Refitted on {calibration.n:,} images of {calibration.groups:,} groups (split {calibration.split}, index "
         f"SHA-256 {calibration.digest}), from bundle {manifest.bundle_id[:12]}. Before: "
         f"{temperature_text(manifest, names)}; after: {temperature_text(calibration, names)}; it abstains "
-        f"{threshold_text(calibration, names)}. Other metrics in this card use the previous temperature.",
+        f"{threshold_text(calibration, names)}. Other metrics in this card use the previous temperature.{among} "
+        f"The bundle now {kept}{part} that it was trained or calibrated on.",
         "",
         "| figure | before | after, five-fold cross-validation over groups |",
         "|---|---|---|",
         *[f"| {name} | {getattr(before, name)} | {getattr(after, name)} |" for name in _FIGURES],
         "",
     ]
-    kept = re.sub(rf"^{_HEADING}\n.*?(?=^## |\Z)", "", old, flags=re.MULTILINE | re.DOTALL)
-    return kept.rstrip("\n") + "\n\n" + "\n".join(lines)
+    rest = re.sub(rf"^{_HEADING}\n.*?(?=^## |\Z)", "", old, flags=re.MULTILINE | re.DOTALL)
+    return rest.rstrip("\n") + "\n\n" + "\n".join(lines)

@@ -55,7 +55,7 @@ from hilum.gate.stored import GATE_MODEL, load_gate
 from hilum.imaging.preprocess import preprocess
 from hilum.imaging.read import read_radiograph
 from hilum.progress import Step
-from hilum.run_folder import RunFolder
+from hilum.run_folder import RunFolder, read_seeds
 from hilum.training.from_bundle import Start, images_before, read_start
 from hilum.training.prepare import index_and_split
 from hilum.training.runs import load_model, open_run
@@ -243,6 +243,7 @@ def _data_facts(run: RunFolder, config: Config, index: Index, split: Split) -> d
         "masks": {name: sum(record.mask_path is not None for record in records) for name, records in rows.items()},
         "sources": dict(Counter(record.source for record in index.records if record.source).most_common()),
         "epoch": summary.get("best_epoch", "unknown"),
+        "seeds": read_seeds(run.root.resolve().parent),
         "started_from": read_start(run),
         "seen_of_test": _seen_of_test(run),
         "pretrained": own.name if own else summary.get("pretrained"),  # no path of the training machine

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hilum.bundle.calibration import Calibration
 from hilum.bundle.prediction_sets import abstains, scale, softmax
 from hilum.errors import DataError
-from hilum.metrics.bootstrap import LEVEL, Interval, bootstrap, resampled_weights
+from hilum.metrics.bootstrap import LEVEL, Interval, bootstrap, draws_of, resampled_weights
 from hilum.metrics.calibration import LEAST_OUTCOMES, equal_mass_bins, logits_of, merged_bins
 from hilum.metrics.logistic import Recalibration, log_odds
 from hilum.metrics.paired import max_t
@@ -34,7 +34,6 @@ CURVE_BINS = 10
 
 _DIFFERENCE = (-1.0, 1.0)
 _SHARE = (0.0, 1.0)
-_RATIO = (0.0, np.inf)
 _COMPARED = ("in_the_large", "accuracy")
 
 
@@ -173,22 +172,14 @@ class _Drawing:
         rests_on: dict[str, Rows],
         bounds: dict[str, tuple[float, float]],
     ) -> dict[str, Interval]:
-        """Return the intervals of statistics; ``intercept`` is given as odds ratio, ``slope`` and it within (0, ∞).
+        return bootstrap(statistics, rests_on, self.clusters, bounds=bounds, resamples=self.resamples, seed=self.seed)
 
-        Student's t on the log scale covers slope and intercept more often than percentiles, which are too narrow for
-        few errors.
-        """
-        found = bootstrap(
-            statistics,
-            rests_on,
-            self.clusters,
-            bounds={**bounds, "slope": _RATIO, "intercept": _RATIO},
-            resamples=self.resamples,
-            seed=self.seed,
+    def greatest(self, statistic: Callable[[FloatArray], FloatArray]) -> float:
+        """Return the upper end of the central 95% of a statistic (R,) in the resamples."""
+        draws = draws_of(
+            lambda weights: {"": statistic(weights)}, self.clusters, resamples=self.resamples, seed=self.seed
         )
-        ratio = found["intercept"]
-        value, low, high = (float(np.log(own)) for own in (ratio.value, ratio.low, ratio.high))
-        return {**found, "intercept": Interval(value, low, high, ratio.n)}
+        return float(np.nanpercentile(draws[""], 50 * (1 + LEVEL)))
 
     def least_outcomes(self, rows: Rows, right: FloatArray) -> int:
         """Return the smaller number of groups with a right and with a wrong prediction in ``rows``."""
@@ -221,30 +212,32 @@ def _measure(kind: Kind, name: str, rows: Rows, data: _Confidence, drawing: _Dra
     gap = np.eye(int(bin_of.max()) + 1)[bin_of] * (right - confidence)[:, None]  # (n, bins)
     sample = gap.mean(axis=0)
 
+    def gaps(weights: FloatArray) -> FloatArray:
+        return divide(weights[:, rows] @ gap, weights[:, rows].sum(axis=1)[:, None])  # (R, bins)
+
     def statistics(weights: FloatArray) -> dict[str, FloatArray]:
         own = weights[:, rows]
         total, taken = own.sum(axis=1), own @ answered
-        gaps = divide(own @ gap, total[:, None])
         undefined = np.full(total.size, np.nan)
         slope, intercept = (undefined, undefined) if fit is None else fit(own)
         return {
             "in_the_large": divide(own @ (confidence - right), total),
             "slope": slope,
-            "intercept": np.exp(intercept),
-            "ece": np.abs(gaps).sum(axis=1),
-            "deviation": np.abs(gaps - sample).sum(axis=1),
+            "intercept": intercept,
+            "ece": np.abs(gaps(weights)).sum(axis=1),
             "answered": divide(taken, total),
             "accuracy": divide(own @ (answered * right), taken),
         }
 
-    names = ("in_the_large", "slope", "intercept", "ece", "deviation", "answered")
+    names = ("in_the_large", "slope", "intercept", "ece", "answered")
     rests_on = {**dict.fromkeys(names, rows), "accuracy": rows & data.answered}
-    bounds = {"in_the_large": _DIFFERENCE, "answered": _SHARE, "accuracy": _SHARE}
+    bounds = {"in_the_large": _DIFFERENCE, "ece": _SHARE, "answered": _SHARE, "accuracy": _SHARE}
     found = drawing.intervals(statistics, rests_on, bounds)
-    deviation, ece = found.pop("deviation"), found["ece"]
-    found["ece"] = replace(ece, low=float(np.maximum(0, ece.value - deviation.high)))
+    if not found["ece"].no_interval:  # without the noise, as in calibration_figures
+        noise = drawing.greatest(lambda weights: np.abs(gaps(weights) - sample).sum(axis=1))
+        found["ece"] = replace(found["ece"], low=max(0.0, found["ece"].value - noise))
     if outcomes < LEAST_GROUPS:
-        found["in_the_large"] = replace(found["in_the_large"], low=np.nan, high=np.nan)
+        found["in_the_large"] = replace(found["in_the_large"], low=np.nan, high=np.nan, no_interval="few_groups")
     return PartCalibration(
         kind=kind,
         name=name,
@@ -315,7 +308,7 @@ def _curve(name: str, probability: FloatArray, odds: FloatArray, own: Rows, draw
         return {
             "in_the_large": weights @ (probability - outcome) / weights.sum(axis=1),
             "slope": slope,
-            "intercept": np.exp(intercept),
+            "intercept": intercept,
             **{str(b): shares[:, b] for b in range(count)},
         }
 

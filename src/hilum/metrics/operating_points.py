@@ -51,7 +51,7 @@ class OperatingPoint:
         target: The least value of what is fixed; None for the predicted class.
         threshold: Images are positive where the probability is at least this.
         sensitivity: Share of the class that is called positive. Without bounds where it is fixed on these images, or
-            where the specificity is and the rest has fewer groups than ``groups_needed``.
+            where the specificity is and the class or the rest has fewer groups than ``groups_needed``.
         specificity: Share of the rest that is not called positive. Without bounds like the sensitivity.
         ppv: Positive predictive value at the stated prevalence; None where none is stated, or where the threshold was
             chosen on these images.
@@ -158,10 +158,10 @@ def operating_points(
     points = []
     for k, name in names:
         points.append(_point(name, None, None, None, intervals, stated.get(name)))
+        fewest = min(np.unique(clusters[side]).size for side in (labels == k, labels != k))
         for fixed, target in at.items():
             if outside is None:
-                own = labels == k if fixed == "sensitivity" else labels != k
-                enough = np.unique(clusters[own]).size >= groups_needed(target)
+                enough = fewest >= groups_needed(target)
                 threshold = _threshold(labels == k, probabilities[:, k], fixed, target)
                 points.append(_chosen_here(name, fixed, target, threshold, intervals, enough=enough))
             elif (cut := cuts[name, fixed]) is not None:
@@ -194,9 +194,10 @@ def _statistics(
 
 
 def groups_needed(target: float) -> int:
-    """Return the least number of groups among which a threshold can be chosen with an interval: 40 for 0.95.
+    """Return the least number of groups of a class and of its rest for an interval of a threshold chosen here.
 
-    With fewer, less than two are expected beyond the target, and simulated intervals covered the truth too seldom.
+    With fewer (40 for a target of 0.95), less than two are expected beyond the target, and simulated intervals covered
+    the truth too seldom or too often.
     """
     return int(np.ceil(_BEYOND / (1 - target) - _TOLERANCE))
 

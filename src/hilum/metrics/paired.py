@@ -15,25 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.metrics.bootstrap import LEVEL, resampled_weights
+from hilum.metrics.bootstrap import LEVEL, draws_of
 from hilum.metrics.delong import Ranked, delong_error
 from hilum.metrics.scores import FloatArray, Scores
-from hilum.metrics.table import (
-    OVERALL,
-    OVERLAP,
-    WITHIN_SOURCES,
-    Key,
-    Rows,
-    ranking,
-    rests_on,
-    statistics_of,
-    within_sources,
-)
+from hilum.metrics.table import WITHIN_SOURCES, Key, Rows, ranking, rests_on, sides_of, statistics_of, within_sources
 
 RANKED = frozenset({"roc_auc", "macro_roc_auc", WITHIN_SOURCES})
 """AUROCs and means of AUROCs, whose standard errors are DeLong's."""
 
-_OF_ALL_CLASSES = frozenset({*OVERALL, WITHIN_SOURCES}) - {"accuracy", "mcc"}
 _SPANS = {"mcc": 2.0, "hd95_share": math.inf}
 _REFERENCE = 10_000  # draws of the reference of max-T
 _ROUNDING = 1e-12  # differences and errors below this are rounding errors of 0
@@ -129,12 +118,12 @@ def paired_draws(a: Scores, b: Scores, resamples: int, seed: int) -> dict[Key, F
         seed: Random seed.
     """
     of_a, of_b = statistics_of(a), statistics_of(b)
-    chunks: dict[Key, list[FloatArray]] = {}
-    for weights in resampled_weights(a.clusters(), resamples, seed, strata=a.labels):
+
+    def differences(weights: FloatArray) -> dict[Key, FloatArray]:
         drawn_a, drawn_b = of_a(weights), of_b(weights)
-        for key in drawn_a.keys() & drawn_b.keys():
-            chunks.setdefault(key, []).append(drawn_b[key] - drawn_a[key])
-    return {key: np.concatenate(own) for key, own in chunks.items()}
+        return {key: drawn_b[key] - drawn_a[key] for key in drawn_a if key in drawn_b}
+
+    return draws_of(differences, a.clusters(), strata=a.labels, resamples=resamples, seed=seed)
 
 
 def paired_figures(
@@ -149,32 +138,21 @@ def paired_figures(
         draws: The differences (R,) in the resamples.
     """
     rows_a, rows_b, clusters = rests_on(a), rests_on(b), a.clusters()
+    rows = {key: rows_a[key] | rows_b[key] for key in differences}
+    sides = sides_of(a, rows)
     every = [Key("roc_auc", name) for name in a.class_names]
     averaged = {Key("macro_roc_auc"): every, Key(WITHIN_SOURCES): within_sources(a)}
     found = {}
     for key, difference in differences.items():
-        groups = min(np.unique(clusters[side]).size for side in _sides(a, key, rows_a[key] | rows_b[key]))
+        groups = min(np.unique(clusters[side]).size for side in (rows[key], *sides.get(key, ())))
         error, skew, drawn = math.nan, 0.0, draws[key]
         if key.metric in RANKED:
             error, skew = _auroc_error(a, b, averaged.get(key, [key]), rows_a, clusters)
         elif groups > 1 and (defined := drawn[np.isfinite(drawn)]).size:
-            spread = float(defined.std())
-            error = spread
-            skew = float(np.mean(((defined - defined.mean()) / spread) ** 3)) if spread > _ROUNDING else 0.0
+            error = float(defined.std())
+            skew = float(np.mean(((defined - defined.mean()) / error) ** 3)) if error > _ROUNDING else 0.0
         found[key] = Paired(difference, error, groups, _SPANS.get(key.metric, 1.0), skew)
     return found
-
-
-def _sides(scores: Scores, key: Key, rows: Rows) -> list[Rows]:
-    """The images that a figure rests on, apart by class where it depends on the images of each."""
-    if key.metric in OVERLAP or (key.class_name is None and key.metric not in _OF_ALL_CLASSES):
-        return [rows]
-    if key.class_name is None or key.versus is not None:
-        return [rows & (scores.labels == label) for label in np.unique(scores.labels[rows])]
-    if key.metric in ("recall", "precision", "specificity"):
-        return [rows]
-    own = scores.labels == scores.class_names.index(key.class_name)
-    return [own, scores.labeled & ~own]
 
 
 def _auroc_error(

@@ -100,7 +100,7 @@ def intervals_of(
     """
     return bootstrap(
         statistics, rows, scores.clusters(), strata=scores.labels, bounds=bounds_of(rows, differences=differences),
-        sides=_sides(scores, rows), parts=_parts(scores, rows), resamples=resamples, seed=seed,
+        sides=sides_of(scores, rows), parts=_parts(scores, rows), resamples=resamples, seed=seed,
     )  # fmt: skip
 
 
@@ -110,7 +110,7 @@ def bounds_of(keys: Iterable[Key], *, differences: bool = False) -> dict[Key, tu
     return {key: (low - high, high - low) for key, (low, high) in found.items()} if differences else found
 
 
-def _sides(scores: Scores, rows: Mapping[Key, Rows]) -> dict[Key, list[Rows]]:
+def sides_of(scores: Scores, rows: Mapping[Key, Rows]) -> dict[Key, list[Rows]]:
     """Return the sets of images that a metric compares or averages over: a class and its rest, or all classes."""
     by_class = [scores.labels == k for k in range(len(scores.class_names))]
     found: dict[Key, list[Rows]] = {}
@@ -118,7 +118,7 @@ def _sides(scores: Scores, rows: Mapping[Key, Rows]) -> dict[Key, list[Rows]]:
         if key.class_name is not None and key.versus is None and key.metric in _AGAINST_REST:
             positive = by_class[scores.class_names.index(key.class_name)]
             found[key] = [positive, scores.labeled & ~positive]
-        elif key.versus is not None or key.metric in _MEAN_OF:
+        elif key.versus is not None or key.metric in (*_MEAN_OF, WITHIN_SOURCES):
             found[key] = [own & members for members in by_class if (own & members).any()]
     return found
 

@@ -31,6 +31,7 @@ class Extra(NamedTuple):
     total: torch.Tensor  # scalar, sum of the losses of the images whose label was removed
     images: int  # their number
     shift: torch.Tensor | None = None  # (N, K) float32, added to the logits of the other images as prior_shift is
+    weight: torch.Tensor | None = None  # (N,) float32, weights of the other images
 
 
 class MultiTaskLoss:
@@ -61,14 +62,17 @@ class MultiTaskLoss:
         Args:
             output: Output of the network.
             batch: The batch.
-            extra: Further losses to include in the mean of the classification loss, and the shift of each image.
+            extra: Further losses to include in the mean of the classification loss. Its shift and weights count where
+                the class frequencies are kept.
         """
         logits = output.class_logits
         if self._prior_shift is not None:
             logits = logits + self._prior_shift.to(logits.device)
-        if extra is not None and extra.shift is not None and self._config.keep_prior:
-            logits = logits + extra.shift
-        classification = self._cross_entropy(logits, batch.label, self._class_weights)
+        kept = extra if self._config.keep_prior else None
+        if kept is not None and kept.shift is not None:
+            logits = logits + kept.shift
+        of_images = None if kept is None else kept.weight
+        classification = self._cross_entropy(logits, batch.label, self._class_weights, of_images)
         if extra is not None and extra.images:
             labels = int((batch.label != UNKNOWN_LABEL).sum())
             classification = (classification * labels + extra.total) / (labels + extra.images)
@@ -90,7 +94,13 @@ class MultiTaskLoss:
         """
         return self._cross_entropy(logits, label, None if self._config.keep_prior else self._class_weights)
 
-    def _cross_entropy(self, logits: torch.Tensor, label: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    def _cross_entropy(
+        self,
+        logits: torch.Tensor,
+        label: torch.Tensor,
+        weights: torch.Tensor | None,
+        of_images: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Return the weighted sum over the labeled examples divided by their number, not by the sum of their weights.
 
         The sum of weights differs from batch to batch, so that dividing by it would weight rare classes less.
@@ -98,15 +108,15 @@ class MultiTaskLoss:
         labels = int((label != UNKNOWN_LABEL).sum())
         if not labels:
             return logits.new_zeros(())
-        total = functional.cross_entropy(
+        losses = functional.cross_entropy(
             logits.float(),
             label,
             None if weights is None else weights.to(logits.device),
             ignore_index=UNKNOWN_LABEL,
             label_smoothing=self._config.label_smoothing,
-            reduction="sum",
+            reduction="none",
         )
-        return total / labels
+        return (losses if of_images is None else losses * of_images).sum() / labels
 
     def segmentation(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return Dice + BCE of logits (N, 1, S, S), averaged over the M examples with a mask."""

@@ -44,14 +44,15 @@ class Treated(NamedTuple):
     """A batch after augmentation.
 
     Images of kind ERASED and LESION have label -1 in ``batch``, and erased images no mask, so that the ordinary loss
-    ignores them. So have images that were drawn for a kind but stayed as they are, since their lungs are not known:
-    otherwise a class whose lungs are known less often would be more frequent among the images that stay.
+    ignores them. So have images that stayed as they are though they were drawn for LESION and their lungs are not
+    known, or for BACKGROUND and no other class is in the batch: the fraction that keeps its label is then known.
     """
 
     batch: Batch
-    kind: torch.Tensor  # (N,) int64, what the images are
-    drawn: torch.Tensor  # (N,) int64, the kinds of the plan
+    kind: torch.Tensor  # (N,) int64
     region: torch.Tensor  # (N, 1, S, S) float32 in {0, 1}, region of the synthetic opacity
+    drawn: torch.Tensor  # (N,) int64, the kind of the plan, which differs where the lungs are not known
+    weight: torch.Tensor | None = None  # (N,) float32, of the labels: see label_weights; None for equal weights
 
 
 @dataclass(frozen=True)
@@ -100,16 +101,18 @@ class Treatments:
         """Augment a batch; ``teacher`` predicts the lungs of images without a mask."""
         plan = draw_plan(self.config, self.seed, epoch, batch, self.normal)
         lungs, known = _find_lungs(batch, teacher, plan)
-        return apply_plan(batch, lungs, known, plan)
+        treated = apply_plan(batch, lungs, known, plan)
+        return treated._replace(weight=label_weights(treated, batch, known, self.config))
 
     def loss(self, output: ModelOutput, treated: Treated) -> Extra:
-        """Return the loss of the images whose label was removed (shortcut_loss), and the shift of the others.
+        """Return the loss of the images whose label was removed (shortcut_loss), and shift and weight of the others.
 
         Of the normal images that are not drawn for BACKGROUND or ERASED, ``1 - lesion_p`` keep their label. The shift
         is the logarithm of this fraction, as for a class that is sampled less often (hilum.models.losses.prior_shift).
         Images drawn for BACKGROUND have none, since they never get an opacity.
         """
         extra = shortcut_loss(output, treated, self.normal, self.config.localization_weight)
+        extra = extra._replace(weight=treated.weight)
         if self.normal is None or not self.config.lesion_p:
             return extra
         shift = torch.zeros_like(output.class_logits, dtype=torch.float32)
@@ -141,13 +144,13 @@ def apply_plan(batch: Batch, lungs: torch.Tensor, known: torch.Tensor, plan: Pla
     Args:
         batch: The batch of N images.
         lungs: (N, 1, S, S) float32 in {0, 1}.
-        known: (N,) bool, True if the lungs are reliable; other images stay as they are, and lose their label unless
-            they were to.
+        known: (N,) bool, True if the lungs are reliable; other images stay as they are, and lose their label where
+            they were drawn for LESION.
         plan: Kinds and seeds, from draw_plan.
     """
     image, label = batch.image.clone(), batch.label.clone()
     drawn = torch.from_numpy(plan.kind).to(label.device)
-    label[drawn != PLAIN] = UNKNOWN_LABEL
+    label[drawn == LESION] = UNKNOWN_LABEL
     kind = torch.zeros_like(label)
     region = torch.zeros_like(lungs)
     known_rows = np.flatnonzero(known.cpu().numpy()).tolist()
@@ -157,18 +160,19 @@ def apply_plan(batch: Batch, lungs: torch.Tensor, known: torch.Tensor, plan: Pla
         if wanted == BACKGROUND:
             others = [other for other in known_rows if batch.label[other] not in (batch.label[row], UNKNOWN_LABEL)]
             if not others:
+                label[row] = UNKNOWN_LABEL
                 continue
             other = int(random.choice(others))
             image[row] = _over(own, lung, _without_lungs(batch.image[other], lungs[other], None))
-            label[row] = batch.label[row]
         elif wanted == ERASED:
             image[row] = _without_lungs(own, lung, random)
+            label[row] = UNKNOWN_LABEL
         elif wanted == LESION:
             image[row], region[row] = _with_lesion(own, lung, random)
         kind[row] = wanted
     kept = kind[batch.mask_rows] != ERASED
     treated = batch._replace(image=image, label=label, mask=batch.mask[kept], mask_rows=batch.mask_rows[kept])
-    return Treated(treated, kind, drawn, region)
+    return Treated(treated, kind, region, drawn)
 
 
 def shortcut_loss(output: ModelOutput, treated: Treated, normal: int | None, localization_weight: float) -> Extra:
@@ -204,6 +208,34 @@ def shortcut_loss(output: ModelOutput, treated: Treated, normal: int | None, loc
             share = ((found * region).sum(dim=(1, 2)) + _TINY) / (found.sum(dim=(1, 2)) + _TINY)
             total = total - localization_weight * share.log().sum()
     return Extra(total, images)
+
+
+def label_weights(treated: Treated, batch: Batch, known: torch.Tensor, config: ShortcutConfig) -> torch.Tensor | None:
+    """Return weights (N,) float32 of the labels in the loss: the inverse of the probability to stay as it is, scaled.
+
+    Where masks exist for some classes only, and the network does not find other lungs yet, those classes would
+    otherwise be rarer among the images that stay as they are (inverse probability weights: Horvitz & Thompson 1952).
+    An image with a mask stays with probability 1 - background_p - erase_p; for the others, the fraction of lungs that
+    were found in the batch is taken into account.
+
+    Args:
+        treated: The augmented batch.
+        batch: The batch before.
+        known: (N,) bool, whether the lungs of an image that was drawn are reliable.
+        config: The probabilities.
+
+    Returns:
+        The weights, 1 for images that were changed; None if no image is to be changed, or every image.
+    """
+    leave = config.background_p + config.erase_p
+    if not 0 < leave < 1:
+        return None
+    masked = torch.zeros_like(known)
+    masked[batch.mask_rows] = batch.mask.mean(dim=(1, 2, 3)) > 0
+    sought = ~masked & (treated.drawn != PLAIN)
+    found = known[sought].float().mean() if bool(sought.any()) else known.new_zeros((), dtype=torch.float32)
+    stays = torch.where(masked, 1 - leave, 1 - leave * found)
+    return torch.where(treated.kind == PLAIN, (1 - leave) / stays, torch.ones_like(stays))
 
 
 def usable(probability: torch.Tensor) -> torch.Tensor:

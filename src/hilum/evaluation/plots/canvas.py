@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from hilum.format import split_title
 from hilum.storage import atomic_path, write_text
 
 DPI = 150
@@ -86,9 +85,9 @@ def label_axes(axes: Axes, title: str, abscissa: str, ordinate: str) -> None:
     axes.set_axisbelow(True)
 
 
-def title_of(subject: str, split: str, n: int) -> str:
+def title_of(subject: str, subset: str, n: int) -> str:
     """Return a title such as ``Confusion matrix, test split, n = 2,777``."""
-    return f"{subject}, {literal(split_title(split))}, n = {n:,}" if split else f"{subject}, n = {n:,}"
+    return f"{subject}, {literal(subset)}, n = {n:,}" if subset else f"{subject}, n = {n:,}"
 
 
 def literal(text: str) -> str:

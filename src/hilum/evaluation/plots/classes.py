@@ -18,13 +18,13 @@ from hilum.format import format_interval, metric_title
 from hilum.metrics.scores import Scores
 
 
-def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str], *, split: str = "") -> Figure:
+def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str], *, subset: str = "") -> Figure:
     """Plot confusion counts, colored and annotated by their share of the true class.
 
     Args:
         matrix: (K, K) counts of images, rows the true class, columns the predicted one.
         class_names: K names.
-        split: Name of the split, for the title.
+        subset: The images in words, such as ``test split`` (Report.title), for the title.
 
     Raises:
         DataError: The matrix is not (K, K).
@@ -45,7 +45,7 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str]
     turned: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if classes > 2 else {}
     label_axes(
         axes,
-        title_of("Confusion matrix", split, int(support.sum())) + "\nshares are of the true class",
+        title_of("Confusion matrix", subset, int(support.sum())) + "\nshares are of the true class",
         "predicted class (images)",
         "true class (images)",
     )
@@ -74,7 +74,7 @@ def roc_curves(scores: Scores, report: Report) -> Figure:
         axes.plot(*rates, **line_style(k), label=label)
     label_axes(
         axes,
-        title_of("ROC, one-vs-rest", scores.split, int(scores.labeled.sum())),
+        title_of("ROC, one-vs-rest", report.title, int(scores.labeled.sum())),
         "false positive rate (share of the other classes)",
         "true positive rate (share of the class)",
     )
@@ -105,7 +105,7 @@ def precision_recall_curves(scores: Scores, report: Report) -> Figure:
         axes.plot([1], [own.mean()], marker="o", markersize=4, color=style["color"], clip_on=False)
     label_axes(
         axes,
-        title_of("Precision and recall", scores.split, int(scores.labeled.sum())),
+        title_of("Precision and recall", report.title, int(scores.labeled.sum())),
         "recall (share of the class that is found)",
         "precision (share of correct predictions of the class)",
     )

@@ -12,12 +12,12 @@ from hilum.errors import DataError
 from hilum.evaluation.plots.canvas import BLACK, BLUE, SIDE, VERMILION, label_axes, literal, new_figure, title_of
 
 
-def decision_curves(curves: Sequence[Mapping[str, Any]], *, split: str = "") -> Figure:
+def decision_curves(curves: Sequence[Mapping[str, Any]], *, subset: str = "") -> Figure:
     """Plot the net benefit of the model with its 95% CI, and of acting on every image and on none, per class.
 
     Args:
         curves: hilum.metrics.net_benefit.DecisionCurve as JSON, one per class.
-        split: Name of the split, for the title.
+        subset: The images in words, such as ``test split`` (Report.title), for the title.
 
     Raises:
         DataError: There is no curve.
@@ -43,6 +43,6 @@ def decision_curves(curves: Sequence[Mapping[str, Any]], *, split: str = "") -> 
     for axes in panels[len(curves) :]:
         axes.set_visible(False)
     figure.supylabel("net benefit", fontsize=9)
-    figure.suptitle(title_of("Decision curves", split, curves[0]["model"][0]["n"]), fontsize=10)
+    figure.suptitle(title_of("Decision curves", subset, curves[0]["model"][0]["n"]), fontsize=10)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure

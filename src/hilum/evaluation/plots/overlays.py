@@ -26,7 +26,7 @@ def sample_overlays(
     titles: Sequence[str],
     path: Path,
     *,
-    split: str = "",
+    subset: str = "",
 ) -> None:
     """Plot a grid of radiographs with the outlines of the predicted and, where known, the reference mask.
 
@@ -36,7 +36,7 @@ def sample_overlays(
         targets: (N, S, S) bool, or N masks (S, S) of which some are None; None where there is none at all.
         titles: N titles, one over each image.
         path: The PNG to write.
-        split: Name of the split, for the title.
+        subset: The images in words, such as ``test split`` (Report.title), for the title.
 
     Raises:
         DataError: There is no image, or the shapes differ.
@@ -68,7 +68,7 @@ def sample_overlays(
     if any(target is not None for target in targets):
         handles.append(Line2D([], [], color=SKY, linewidth=2.6, label="reference mask"))
     figure.legend(handles=handles, loc="outside lower center", ncols=2, facecolor="0.25", labelcolor="white")
-    figure.suptitle(title_of("Lung masks", split, count))
+    figure.suptitle(title_of("Lung masks", subset, count))
     save_png(figure, path)
 
 

@@ -24,14 +24,14 @@ from hilum.format import number
 _MARKERS = "osD^vPX*"
 
 
-def reliability(calibration: Mapping[str, Any], *, split: str = "") -> Figure:
+def reliability(calibration: Mapping[str, Any], *, subset: str = "") -> Figure:
     """Plot the reliability diagram (Murphy & Winkler 1977) before and after temperature scaling.
 
     Its bins are those of ``diagram_bins``. The ECE in the legend is that of the report, over its own 15 bins.
 
     Args:
         calibration: A hilum.metrics.calibration.CalibrationResult as JSON.
-        split: Name of the split, for the title.
+        subset: The images in words, such as ``test split`` (Report.title), for the title.
 
     Raises:
         DataError: There is no bin.
@@ -63,19 +63,19 @@ def reliability(calibration: Mapping[str, Any], *, split: str = "") -> Figure:
                 axes.plot([confidence] * 2, [accuracy["low"], accuracy["high"]], color=color, linewidth=0.8)
     counts = [b["accuracy"]["n"] for b in diagram_bins(calibration["after"])]
     spread = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
-    title = title_of("Reliability", split, sum(counts)) + f"\n{spread} images per dot, with 95% CI"
+    title = title_of("Reliability", subset, sum(counts)) + f"\n{spread} images per dot, with 95% CI"
     label_axes(axes, title, "confidence (highest probability)", "accuracy (share of correct predictions)")
     axes.set(xlim=(0, 1.01), ylim=(-0.01, 1.01))
     axes.legend(fontsize=8, loc="upper left")
     return figure
 
 
-def calibration_curves(curves: Sequence[Mapping[str, Any]], *, split: str = "") -> Figure:
+def calibration_curves(curves: Sequence[Mapping[str, Any]], *, subset: str = "") -> Figure:
     """Plot the calibration curve of each class against all others, one panel per class.
 
     Args:
         curves: hilum.metrics.calibration_within.ClassCurve as JSON, one per class.
-        split: Name of the split, for the title.
+        subset: The images in words, such as ``test split`` (Report.title), for the title.
 
     Raises:
         DataError: There is no curve.
@@ -99,7 +99,7 @@ def calibration_curves(curves: Sequence[Mapping[str, Any]], *, split: str = "") 
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
     for axes in panels[len(curves) :]:
         axes.set_axis_off()
-    figure.suptitle(title_of("Calibration of each class", split, curves[0]["slope"]["n"]), fontsize=10)
+    figure.suptitle(title_of("Calibration of each class", subset, curves[0]["slope"]["n"]), fontsize=10)
     figure.supxlabel("probability of the class", fontsize=9)
     figure.supylabel("share of images of the class (95% CI)", fontsize=9)
     return figure
@@ -115,12 +115,12 @@ def diagram_bins(figures: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return bins
 
 
-def risk_coverage(selective: Mapping[str, Any], *, split: str = "") -> Figure:
+def risk_coverage(selective: Mapping[str, Any], *, subset: str = "") -> Figure:
     """Plot the share of errors against the share of images that the model answers; the threshold is marked.
 
     Args:
         selective: A hilum.metrics.selective.SelectiveResult as JSON.
-        split: Name of the split, for the title.
+        subset: The images in words, such as ``test split`` (Report.title), for the title.
 
     Raises:
         DataError: The curve has no point.
@@ -139,7 +139,7 @@ def risk_coverage(selective: Mapping[str, Any], *, split: str = "") -> Figure:
         axes.plot([answered], [1 - accuracy], "D", color=VERMILION, markersize=6, clip_on=False, label=label)
     label_axes(
         axes,
-        title_of("Risk and coverage", split, area["n"]),
+        title_of("Risk and coverage", subset, area["n"]),
         "coverage (share of images answered)",
         "risk (share of errors among them)",
     )
@@ -149,12 +149,12 @@ def risk_coverage(selective: Mapping[str, Any], *, split: str = "") -> Figure:
     return figure
 
 
-def conformal_coverage(conformal: Sequence[Mapping[str, Any]], *, split: str = "") -> Figure:
+def conformal_coverage(conformal: Sequence[Mapping[str, Any]], *, subset: str = "") -> Figure:
     """Plot measured against requested coverage of the prediction sets, over all images and per class.
 
     Args:
         conformal: hilum.metrics.conformal.ConformalResult as JSON, one per level.
-        split: Name of the split, for the title.
+        subset: The images in words, such as ``test split`` (Report.title), for the title.
 
     Raises:
         DataError: There is no level.
@@ -181,7 +181,7 @@ def conformal_coverage(conformal: Sequence[Mapping[str, Any]], *, split: str = "
             least = min(least, estimate["value"] if estimate["low"] is None else estimate["low"])
     label_axes(
         axes,
-        title_of("Coverage of the prediction sets", split, conformal[0]["coverage"]["n"]),
+        title_of("Coverage of the prediction sets", subset, conformal[0]["coverage"]["n"]),
         "requested coverage (dashed line)",
         "measured coverage (95% CI)",
     )
