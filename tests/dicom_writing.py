@@ -72,6 +72,6 @@ def scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint16]:
 
 def lut_item(entries: NDArray[Any], first: int, bits: int) -> Dataset:
     item = Dataset()
-    item.add_new("LUTDescriptor", "US", [len(entries) % 65536, first, bits])
+    item.add_new("LUTDescriptor", "SS" if first < 0 else "US", [len(entries) % 65536, first, bits])
     item.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
     return item

@@ -164,7 +164,7 @@ def to_dataframe(results: Result | Iterable[Result]) -> pandas.DataFrame:
     """Return one or more results as a pandas data frame with one row each and the columns of ``predictions.csv``.
 
     The columns are ``file, status, predicted_label, prediction_set, abstained, prob_<class>..., lung_fraction,
-    reason``. Values that a result does not have are missing.
+    evidence_<zone>..., reason``. Values that a result does not have are missing.
 
     Raises:
         MissingExtraError: Pandas is not installed.
@@ -186,6 +186,7 @@ def to_dataframe(results: Result | Iterable[Result]) -> pandas.DataFrame:
             "abstained": result.abstained,
             **{f"prob_{name}": (result.probabilities or {}).get(name) for name in result.class_names},
             "lung_fraction": result.lung_fraction,
+            **{f"evidence_{zone}": share for zone, share in (result.evidence_zones or {}).items()},
             "reason": result.reason,
         }
         for result in results

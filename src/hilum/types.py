@@ -91,6 +91,12 @@ class Radiograph:
         view_position: DICOM view position (``PA``, ``AP``, ``LL``, ...), or None if unknown.
         origin: Path or name given by the user.
         color_difference: Mean absolute difference between the color channels in 8-bit gray levels; 0 for gray images.
+        pixel_aspect: Height of a pixel over its width, as DICOM declares it; 1 for square pixels.
+        patient_left: Side of the image on which the patient's left is: ``right``, as radiographs are displayed, unless
+            DICOM declares otherwise (Patient Orientation).
+        modality: DICOM modality (``DX``, ``CR``, ...), or None if unknown.
+        body_part: DICOM body part examined (``CHEST``, ...), or None if unknown.
+        burned_in_annotation: DICOM's declaration whether the pixels show text (``YES``, ``NO``), or None if unknown.
     """
 
     pixels: Gray
@@ -99,12 +105,33 @@ class Radiograph:
     view_position: str | None = None
     origin: str = ""
     color_difference: float = 0.0
+    pixel_aspect: float = 1.0
+    patient_left: Literal["left", "right"] = "right"
+    modality: str | None = None
+    body_part: str | None = None
+    burned_in_annotation: str | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """(H, W) in pixels."""
         height, width = self.pixels.shape
         return height, width
+
+    @property
+    def square_shape(self) -> tuple[int, int]:
+        """(H, W) of the image resampled to square pixels; ``shape`` where they are square."""
+        return square_shape(self.shape, self.pixel_aspect)
+
+
+def square_shape(shape: tuple[int, int], pixel_aspect: float) -> tuple[int, int]:
+    """Return (H, W) after resampling to square pixels, enlarging one axis.
+
+    Args:
+        shape: (H0, W0) in pixels.
+        pixel_aspect: Height of a pixel over its width.
+    """
+    height, width = shape
+    return max(1, round(height * max(1.0, pixel_aspect))), max(1, round(width * max(1.0, 1 / pixel_aspect)))
 
 
 class Batch(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import cv2
 import highdicom as hd
 import numpy as np
 import pytest
-from dicom_images import errors_in, phantom_image, write_image
+from dicom_images import dicom_image, errors_in, phantom_image, write_image
 from pydicom import dcmread
 
 from hilum.inference.dicom_out import instance_uid
@@ -46,8 +45,9 @@ def predicted(hilum: Callable[..., str], tmp_path_factory: pytest.TempPathFactor
     assert cv2.imwrite(str(folder / "in" / "image.png"), draw_phantom(1, "Normal", size=SIZE).image)
     (folder / "in" / "torn.dcm").write_bytes((folder / "in" / "DX" / "image.dcm").read_bytes()[:900])
     said = hilum(
-        "predict", folder / "in", "--output", folder / "in" / "out", "--save-masks", "--dicom-seg", "--dicom-sr"
-    )
+        "predict", folder / "in", "--output", folder / "in" / "out", "--save-masks", "--dicom-sr", "--dicom-sc",
+        "--dicom-pr"
+    )  # fmt: skip
     return folder / "in", said
 
 
@@ -71,17 +71,20 @@ def test_objects_open_again_and_pass_the_validator(predicted: tuple[Path, str], 
         return
     assert status == "ok"
     assert errors_in(segmentation) == []
-    lungs = hd.seg.segread(segmentation).get_pixels_by_source_instance([image.SOPInstanceUID], segment_numbers=[1])
+    seg = hd.seg.segread(segmentation)
+    lungs = seg.get_pixels_by_source_instance([image.SOPInstanceUID], segment_numbers=[1, 2])
     mask = cv2.imread(str(folder / "out" / "masks" / name / "image.png"), cv2.IMREAD_UNCHANGED)
     assert mask is not None
     assert (mask > 0).any()
-    np.testing.assert_array_equal(lungs[0, :, :, 0] > 0, mask > 0)
+    np.testing.assert_array_equal(lungs[0].any(axis=-1), mask > 0)
+    for kind in ("sc", "pr"):
+        assert errors_in(report.with_name(f"image.{kind}.dcm")) == []
 
 
 def test_uids_are_those_that_a_client_can_ask_for(predicted: tuple[Path, str]) -> None:
     folder, _ = predicted
     image = dcmread(folder / "DX" / "image.dcm")
-    for kind in ("seg", "sr"):
+    for kind in ("seg", "sr", "sc", "pr"):
         made = dcmread(folder / "out" / "dicom" / "DX" / f"image.{kind}.dcm")
         assert made.SOPInstanceUID == instance_uid(image.SOPInstanceUID, made.DeviceSerialNumber, kind)  # type: ignore[arg-type]
 
@@ -93,15 +96,15 @@ def test_what_has_no_object_is_said(predicted: tuple[Path, str]) -> None:
     assert rows["image.png"]["status"] == "ok"
     assert rows["torn.dcm"]["status"] == "unreadable"
     assert "no DICOM object" not in rows["image.dcm"]["reason"]
-    assert "DICOM segmentations: 4, reports: 5." in said
-    assert "without DICOM output: 1." in said
+    assert "DICOM segmentations: 4, reports: 5, secondary captures: 4, presentation states: 4." in said
+    assert "without a requested DICOM object: 1." in said
     assert not list((folder / "out" / "dicom").glob("*.dcm"))
 
 
 def test_a_folder_without_dicom_is_predicted_and_told(hilum: Callable[..., str], tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "image.png"), draw_phantom(1, "Normal", size=SIZE).image)
     said = hilum("predict", tmp_path / "image.png", "--output", tmp_path / "out", "--dicom-sr")
-    assert re.search(r"without DICOM output.*\b1\b", said)
+    assert "without a requested DICOM object: 1." in said
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.csv"]
 
 
@@ -111,13 +114,57 @@ def test_objects_of_an_earlier_run_are_passed_over_and_refused_when_named(
     folder, _ = predicted
     hilum("predict", folder, "--output", tmp_path / "again")
     rows = rows_of(tmp_path / "again" / "predictions.csv")
-    assert not [name for name in rows if name.endswith((".seg.dcm", ".sr.dcm"))]
+    assert not [name for name in rows if name.endswith((".seg.dcm", ".sr.dcm", ".sc.dcm", ".pr.dcm"))]
     named = folder / "out" / "dicom" / "DX"
+    assert {path.name for path in named.iterdir()} == {f"image.{kind}.dcm" for kind in ("seg", "sr", "sc", "pr")}
     hilum("predict", *sorted(named.iterdir()), "--output", tmp_path / "named", "--dicom-seg", "--dicom-sr", code=1)
     rows = rows_of(tmp_path / "named" / "predictions.csv")
     assert {name: row["status"] for name, row in rows.items()} == {
+        "image.pr.dcm": "unreadable",
+        "image.sc.dcm": "refused",
         "image.seg.dcm": "unreadable",
         "image.sr.dcm": "unreadable",
     }
     assert "is a segmentation" in rows["image.seg.dcm"]["reason"]
     assert "(SR)" in rows["image.sr.dcm"]["reason"]
+
+
+def test_pixels_that_are_not_square(hilum: Callable[..., str], tmp_path: Path) -> None:
+    image = draw_phantom(3, "Viral Pneumonia", size=512).image
+    squeezed = np.asarray(cv2.resize(image, (512, 256), interpolation=cv2.INTER_AREA))
+    declared, silent = dicom_image(squeezed, name="declared"), dicom_image(squeezed, name="silent")
+    declared.ImagerPixelSpacing = [0.8, 0.4]
+    for name, dataset in {"square": dicom_image(image), "declared": declared, "silent": silent}.items():
+        write_image(tmp_path / "in" / f"{name}.dcm", dataset)
+    hilum("predict", tmp_path / "in", "-o", tmp_path / "out", "--save-masks", "--save-overlays", "--dicom-seg")
+    rows = rows_of(tmp_path / "out" / "predictions.csv")
+    columns = [name for name in rows["square.dcm"] if name.startswith(("prob_", "evidence_"))]
+    square, told, untold = (
+        np.array([float(rows[f"{name}.dcm"][column]) for column in columns])
+        for name in ("square", "declared", "silent")
+    )
+    np.testing.assert_allclose(told, square, atol=0.06)
+    assert np.abs(untold - square).max() > 0.2
+    mask = cv2.imread(str(tmp_path / "out" / "masks" / "declared.png"), cv2.IMREAD_UNCHANGED)
+    seg = hd.seg.segread(tmp_path / "out" / "dicom" / "declared.seg.dcm")
+    assert mask is not None
+    assert mask.shape == (seg.Rows, seg.Columns) == squeezed.shape
+    overlays = [cv2.imread(str(tmp_path / "out" / "overlays" / f"{name}.png")) for name in ("square", "declared")]
+    assert overlays[0] is not None
+    assert overlays[1] is not None
+    assert np.abs(overlays[0][:512, :512].astype(int) - overlays[1][:512, :512]).mean() < 10
+    errors = errors_in(tmp_path / "out" / "dicom" / "declared.seg.dcm")
+    assert errors == []
+
+
+def test_a_contradicting_header_is_refused_and_an_unusual_one_is_told(
+    hilum: Callable[..., str], tmp_path: Path
+) -> None:
+    write_image(tmp_path / "in" / "high.dcm", phantom_image(1, size=SIZE, HighBit=6))
+    unusual = {"BodyPartExamined": "HAND", "BurnedInAnnotation": "YES"}
+    write_image(tmp_path / "in" / "hand.dcm", phantom_image(0, size=SIZE, **unusual))
+    hilum("predict", tmp_path / "in", "-o", tmp_path / "out")
+    rows = rows_of(tmp_path / "out" / "predictions.csv")
+    assert {name: row["status"] for name, row in rows.items()} == {"high.dcm": "unreadable", "hand.dcm": "ok"}
+    assert "high bit 6" in rows["high.dcm"]["reason"]
+    assert all(value in rows["hand.dcm"]["reason"] for value in ("body part HAND", "annotation YES"))

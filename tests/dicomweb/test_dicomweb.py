@@ -13,11 +13,22 @@ import numpy as np
 import pytest
 
 from hilum.dicomweb.address import address_of
-from hilum.dicomweb.selection import Image, Item, Skip, first_day, is_uid, value, why_not_instance, why_not_series
+from hilum.dicomweb.selection import (
+    Image,
+    Item,
+    Skip,
+    Study,
+    first_day,
+    is_uid,
+    value,
+    why_not_instance,
+    why_not_series,
+)
 from hilum.dicomweb.server import Server
 from hilum.dicomweb.table import COLUMNS, Log
-from hilum.dicomweb.work import IN_A_ROW, Counts, Row, Worker
+from hilum.dicomweb.work import IN_A_ROW, Counts, Row, ToDo, Worker
 from hilum.errors import ConfigError, OutputError, ReadError, RequestError, ServerError
+from hilum.inference.dicom_names import Kind, instance_uid
 from hilum.inference.predictor import Predictor
 from hilum.inference.result import Prediction
 from hilum.types import Radiograph
@@ -176,7 +187,7 @@ def test_a_server_that_only_fails_ends_the_run() -> None:
     archive, counts = Archive(images, bad=images), Counts()
     rows: list[Row] = []
     with pytest.raises(ServerError, match=r"5 consecutive images failed.*got 500\."):
-        rows.extend(worker(archive).work(["1"], counts))
+        rows.extend(worker(archive).work([Study("1")], counts))
     assert archive.fetched == images[:IN_A_ROW]
     assert counts.statuses["failed"] == IN_A_ROW
 
@@ -185,21 +196,20 @@ def test_an_image_that_keeps_failing_is_left_alone() -> None:
     archive = Archive(["1.2.3"], bad=["1.2.3"])
     busy = worker(archive)
     for _ in range(3):
-        assert [row.status for row in busy.work(["1"], Counts())] == ["failed"]
+        assert [row.status for row in busy.work([Study("1")], Counts())] == ["failed"]
     counts = Counts()
-    assert not list(busy.work(["1"], counts))
+    assert not list(busy.work([Study("1")], counts))
     assert counts.skipped == {"failed 3 times": 1}
 
 
 def test_what_is_no_uid_goes_into_no_path() -> None:
     archive, counts = Archive(["../../../etc", "1.2.3"]), Counts()
-    rows = list(worker(archive, dry_run=True).work(["1"], counts))
-    assert [row.image for row in rows] == [Image("1", "1.2", "1.2.3")]
+    assert list(worker(archive).to_do([Study("1", "20260131")], counts)) == [ToDo(Study("1", "20260131"), 1)]
     assert counts.skipped == {"invalid UID": 1}
 
 
 def test_an_image_that_is_no_dicom_fails() -> None:
-    (row,) = worker(Archive(["1.2.3"])).work(["1"], Counts())
+    (row,) = worker(Archive(["1.2.3"])).work([Study("1")], Counts())
     assert row.status == "failed"
     assert "1.2.3.dcm" in row.reason
 
@@ -219,16 +229,19 @@ def test_the_report_comes_last_and_only_for_the_image_asked_for(monkeypatch: pyt
         bundle_id="b",
     )
     header = SimpleNamespace(StudyInstanceUID="1", SOPInstanceUID=sent)
+    made_by_name = {"segmentation": "seg", "capture": "sc", "presentation": "pr", "report": "sr"}
     archive, stored = Archive(["1.2.3"]), list[list[str]]()
     monkeypatch.setattr(archive, "store", lambda study, objects: stored.append(objects), raising=False)
-    for name, made in {"source_header": header, "segmentation": "seg", "report": "sr"}.items():
-        monkeypatch.setattr(f"hilum.dicomweb.work.{name}", lambda *words, made=made, **more: made)
-    busy = worker(archive)
+    monkeypatch.setattr("hilum.dicomweb.work.source_header", lambda *words, **more: header)
+    for function, made in made_by_name.items():
+        monkeypatch.setattr(f"hilum.inference.dicom_out.{function}", lambda *words, made=made: made)
+    monkeypatch.setattr("hilum.inference.dicom_out.is_gray", lambda header: True)
+    busy = worker(archive, more=("sc", "pr"))
     monkeypatch.setattr(busy._predictor, "predict", lambda upload: answer)
-    (row,) = busy.work(["1"], Counts())
+    (row,) = busy.work([Study("1")], Counts())
     if sent == "1.2.3":
-        assert stored == [["seg", "sr"]]
-        assert row == Row(Image("1", "1.2", "1.2.3"), "ok", "", "B", 0.75)
+        assert stored == [["seg", "sc", "pr", "sr"]]
+        assert row == Row(Image("1", "1.2", "1.2.3"), "ok", "", "B", 0.75, ("seg", "sc", "pr", "sr"))
     else:
         assert stored == []
         assert (row.status, row.reason) == ("failed", "The server returned another image instead of 1.2.3.")
@@ -238,23 +251,58 @@ def test_what_a_decoder_quotes_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> 
     busy = worker(Archive(["1.2.3"]))
     said = "Cannot decode 1.2.3.dcm (ValueError: (10) 'Mustermann^E')."
     monkeypatch.setattr(busy, "_objects", lambda *arguments: (_ for _ in ()).throw(ReadError(said, hint="Again.")))
-    (row,) = busy.work(["1"], Counts())
+    (row,) = busy.work([Study("1")], Counts())
     assert row.reason == "Cannot decode 1.2.3.dcm (ValueError)."
 
 
 def test_stopping_and_limits() -> None:
     images = [f"1.2.{number}" for number in range(9)]
-    listing = worker(Archive(images), dry_run=True)
-    assert len(list(listing.work(["1", "2"], Counts(), limit=10))) == 10
+    archive, studies, counts = Archive(images, bad=images), [Study("1", "20260131"), Study("2", "20260131")], Counts()
+    assert list(worker(archive).to_do(studies, counts, limit=10)) == [ToDo(studies[0], 9), ToDo(studies[1], 1)]
+    assert counts.statuses == {"to do": 10}
+    assert archive.fetched == []
+    assert len(list(worker(archive).work(studies, Counts(), limit=3))) == 3
     rows: list[Row] = []
-    for row in listing.work(["1"], Counts(), stopped=lambda: len(rows) == 2):
+    for row in worker(archive).work(studies, Counts(), stopped=lambda: len(rows) == 2):
         rows.append(row)
     assert len(rows) == 2
 
 
+def test_a_study_named_without_its_date_gets_it_from_the_archive() -> None:
+    archive = Archive(["1.2.3"])
+    found = {**item(study="1"), "00080020": {"vr": "DA", "Value": ["20251224"]}}
+    archive.studies = lambda filters: iter([found])  # type: ignore[attr-defined]
+    assert list(worker(archive).to_do([Study("1")], Counts())) == [ToDo(Study("1", "20251224"), 1)]
+
+
+@pytest.mark.parametrize(
+    ("stored", "more", "is_done"),
+    [
+        (("seg", "sr"), (), True),
+        (("seg",), (), False),
+        (("seg", "sr"), ("sc",), False),
+        (("seg", "sc", "sr"), ("sc",), True),
+        (("seg", "sc", "sr"), ("sc", "pr"), False),
+        (("sr",), ("sc", "pr"), True),  # a refused image
+    ],
+)
+def test_an_image_is_done_when_all_it_can_have_is_stored(
+    stored: Sequence[Kind], more: Sequence[Kind], is_done: bool
+) -> None:
+    archive = Archive(["1.2.3"])
+    known = {instance_uid("1.2.3", "b" * 64, kind) for kind in stored}
+    archive.has = lambda study, uid: uid in known  # type: ignore[attr-defined]
+    series = list(archive.series("1"))
+    archive.series = lambda study, fields=(): iter([*series, item(modality="SR", series="1.9")])  # type: ignore[method-assign]
+    counts = Counts()
+    assert bool(list(worker(archive, more=more).to_do([Study("1", "20260131")], counts))) is not is_done
+    assert counts.skipped == ({"done before": 1} if is_done else {})
+
+
 def test_stopping_among_images_that_are_done() -> None:
     archive, counts = Archive([f"1.2.{number}" for number in range(9)]), Counts()
-    listing = worker(archive, dry_run=True)
+    listing = worker(archive)
     listing._failures.update(dict.fromkeys(archive.images, 3))  # left alone, as those that are done are
-    assert not list(listing.work(["1", "2", "3"], counts, stopped=lambda: counts.skipped.total() >= 4))
+    studies = [Study(uid, "20260131") for uid in ("1", "2", "3")]
+    assert not list(listing.work(studies, counts, stopped=lambda: counts.skipped.total() >= 4))
     assert counts.skipped.total() == 4

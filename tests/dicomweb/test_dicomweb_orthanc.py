@@ -73,6 +73,10 @@ def test_images_get_segmentation_and_report_once(orthanc: Orthanc, hilum: Hilum,
     log = tmp_path / "log.csv"
     output = hilum("dicomweb", orthanc.url, "--all", "--log", log)
     assert counted(output)["ok"] == 3
+    assert {name: count for name, count in counted(output).items() if name.startswith("stored")} == {
+        "stored: segmentations": 3,
+        "stored: reports": 3,
+    }
     assert (orthanc.count("SEG"), orthanc.count("SR")) == (3, 3)
 
     predictor = Predictor(load_bundle(resolve_bundle(DEFAULT)))
@@ -82,8 +86,8 @@ def test_images_get_segmentation_and_report_once(orthanc: Orthanc, hilum: Hilum,
         assert isinstance(expected, Prediction)
         (stored,) = orthanc.files(SOPInstanceUID=instance_uid(uid, bundle_id, "seg"))
         segmentation = highdicom.seg.segread(io.BytesIO(stored))
-        masks = segmentation.get_pixels_by_source_instance([uid], segment_numbers=[1])
-        np.testing.assert_array_equal(masks[0, :, :, 0].astype(bool), expected.mask)
+        masks = segmentation.get_pixels_by_source_instance([uid], segment_numbers=[1, 2])
+        np.testing.assert_array_equal(masks[0].any(axis=-1), expected.mask)
         (stored,) = orthanc.files(SOPInstanceUID=instance_uid(uid, bundle_id, "sr"))
         report = highdicom.sr.srread(io.BytesIO(stored))
         assert expected.label in str(report.ContentSequence)
@@ -102,6 +106,51 @@ def test_images_get_segmentation_and_report_once(orthanc: Orthanc, hilum: Hilum,
     assert counted(again) == {"skipped: done before": 3}
     assert (orthanc.count("SEG"), orthanc.count("SR")) == (3, 3)
     assert len(log.read_text(encoding="utf-8").splitlines()) == 4
+
+
+def test_captures_and_presentation_states_are_stored_too_and_can_follow_later(orthanc: Orthanc, hilum: Hilum) -> None:
+    turned = dicom_image(np.ascontiguousarray(draw_phantom(FIRST, "Normal", size=256).image[::-1]), name="turned")
+    orthanc.add(chest(0), chest(1), turned)
+    hilum("dicomweb", orthanc.url, "--study", chest(0).StudyInstanceUID)
+    output = counted(hilum("dicomweb", orthanc.url, "--all", "--dicom-sc", "--dicom-pr"))
+    assert {name: count for name, count in output.items() if name.startswith("stored")} == {
+        "stored: segmentations": 2,
+        "stored: reports": 3,
+        "stored: secondary captures": 2,
+        "stored: presentation states": 2,
+    }
+    assert {kind: orthanc.count(kind) for kind in ("SEG", "SR", "OT", "PR")} == {"SEG": 2, "SR": 3, "OT": 2, "PR": 2}
+    again = counted(hilum("dicomweb", orthanc.url, "--all", "--dicom-sc", "--dicom-pr"))
+    assert again == {"skipped: done before": 3}
+
+    (bundle_id,) = {str(read(stored).DeviceSerialNumber) for stored in orthanc.files(Modality="SEG")}
+    for image in (chest(0), chest(1)):
+        uid = str(image.SOPInstanceUID)
+        made = {
+            kind: read(orthanc.files(SOPInstanceUID=instance_uid(uid, bundle_id, kind))[0])
+            for kind in ("seg", "sr", "sc", "pr")
+        }
+        assert made["sc"].BurnedInAnnotation == "YES"
+        assert made["sc"].SourceImageSequence[0].ReferencedSOPInstanceUID == uid
+        assert made["sc"].pixel_array.shape[2] == 3
+        referenced = made["pr"].ReferencedSeriesSequence[0]
+        assert referenced.SeriesInstanceUID == image.SeriesInstanceUID
+        assert referenced.ReferencedImageSequence[0].ReferencedSOPInstanceUID == uid
+        report = highdicom.sr.srread(io.BytesIO(content_of(made["sr"])))
+        groups = report.content.get_planar_roi_measurement_groups()
+        tracked = {str(group.tracking_uid) for group in groups}
+        assert tracked == {str(segment.TrackingUID) for segment in made["seg"].SegmentSequence}
+        drawn = {
+            str(graphic.TrackingUID)
+            for annotation in made["pr"].GraphicAnnotationSequence
+            for graphic in annotation.get("GraphicObjectSequence", [])
+        }
+        assert drawn <= tracked
+        assert all(
+            group.referenced_segmentation_frame[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+            == made["seg"].SOPInstanceUID
+            for group in groups
+        )
 
 
 def test_an_image_whose_storing_was_cut_off_is_done_again(orthanc: Orthanc, hilum: Hilum) -> None:
@@ -128,7 +177,9 @@ def test_what_is_no_chest_image_is_left_alone(orthanc: Orthanc, hilum: Hilum) ->
     )
     listed = hilum("dicomweb", orthanc.url, "--all", "--dry-run")
     assert orthanc.count("SR") == 0
-    assert len(re.findall(r"^to do image ", listed, re.MULTILINE)) == 2
+    assert re.findall(r"^to do study (\S+), (\S+): (\d+) images?$", listed, re.MULTILINE) == [
+        (study, "2026-01-31", "2")
+    ]
     skipped = {
         "skipped: another body part": 1,
         "skipped: for processing, not for presentation": 1,
@@ -174,8 +225,10 @@ def test_studies_by_name_and_by_date(orthanc: Orthanc, hilum: Hilum) -> None:
     old, new = chest(0, StudyDate="20200101"), chest(1, StudyDate=time.strftime("%Y%m%d"))
     orthanc.add(old, new)
     listed = hilum("dicomweb", orthanc.url, "--since", "24h", "--dry-run")
-    assert new.SOPInstanceUID in listed
-    assert old.SOPInstanceUID not in listed
+    assert f"{new.StudyInstanceUID}, {time.strftime('%Y-%m-%d')}: 1 image" in listed
+    assert old.StudyInstanceUID not in listed
+    named = hilum("dicomweb", orthanc.url, "--study", old.StudyInstanceUID, "--dry-run")
+    assert f"{old.StudyInstanceUID}, 2020-01-01: 1 image" in named
     assert counted(hilum("dicomweb", orthanc.url, "--since", "2020-01-01", "--dry-run")) == {"to do": 2}
     output = hilum("dicomweb", orthanc.url, "--study", old.StudyInstanceUID)
     assert counted(output)["ok"] == 1

@@ -132,6 +132,29 @@ def test_color_and_the_declared_view_only_warn(gate: LearnedGate) -> None:
     assert gate(replace(image(), view_position="ap")).findings == ()
 
 
+@pytest.mark.parametrize(
+    ("declared", "wrong", "right"),
+    [
+        ("modality", ("CT", "MG", "OT"), ("CR", "DX", "DR", "RG")),
+        ("body_part", ("HAND", "ABDOMEN"), ("CHEST", "chest pa", "THORAX")),
+        ("burned_in_annotation", ("YES",), ("NO",)),
+    ],
+)
+def test_what_the_header_declares_only_warns(
+    gate: LearnedGate, declared: str, wrong: tuple[str, ...], right: tuple[str, ...]
+) -> None:
+    check = {"burned_in_annotation": "declared_annotation"}.get(declared, f"declared_{declared}")
+    for value in wrong:
+        verdict = gate(replace(image(), **{declared: value}))
+        assert verdict.accepted
+        assert [(finding.check, finding.severity) for finding in verdict.findings] == [(check, "warning")]
+        assert value in verdict.findings[0].message
+    for value in right:
+        verdict = gate(replace(image(), **{declared: value}))
+        assert verdict.findings == ()
+        assert [reading.check for reading in verdict.readings if reading.check == check] == [check]
+
+
 def test_other_bounds_give_other_verdicts(bundle: Bundle) -> None:
     strict = LearnedGate(bundle.read(GATE_MODEL), LearnedThresholds(minimum_side=300))
     assert strict(image()).reason == "too small"

@@ -274,3 +274,46 @@ def test_unsupported_syntax_is_refused() -> None:
     dataset["PixelData"].is_undefined_length = True
     with pytest.raises(ReadError, match="MPEG2"):
         read(dataset)
+
+
+def test_a_high_bit_that_contradicts_the_bits_stored_is_refused() -> None:
+    assert read(dataset_of(ramp(12), 12, HighBit=11)).max() == 65535
+    for high in (15, 12, 7):
+        with pytest.raises(ReadError, match=f"12 bits with high bit {high}, expected high bit 11"):
+            read(dataset_of(ramp(12), 12, HighBit=high))
+    with pytest.raises(ReadError, match="16 bits with high bit 11"):
+        read(dataset_of(ramp(12), 12, HighBit=11, BitsStored=None))
+
+
+# What the header declares
+
+
+@pytest.mark.parametrize(
+    ("elements", "aspect"),
+    [
+        ({}, 1.0),
+        ({"PixelAspectRatio": ["2", "1"]}, 2.0),
+        ({"PixelAspectRatio": ["0", "1"]}, 1.0),
+        ({"PixelSpacing": [0.2, 0.1]}, 2.0),
+        ({"ImagerPixelSpacing": [0.1, 0.2]}, 0.5),
+        ({"NominalScannedPixelSpacing": [0.3, 0.2]}, 1.5),
+        ({"PixelSpacing": [0.1431, 0.1429]}, 1.0),
+        ({"PixelSpacing": [0.1, 0.1], "PixelAspectRatio": ["2", "1"]}, 1.0),
+        ({"PixelSpacing": [0.0, 0.1], "ImagerPixelSpacing": [0.2, 0.1]}, 2.0),
+        ({"PixelSpacing": [100.0, 0.1]}, 10.0),
+    ],
+)
+def test_the_shape_of_a_pixel(elements: dict[str, Any], aspect: float) -> None:
+    radiograph = read_radiograph(content_of(dataset_of(ramp(12), 12, **elements)))
+    assert radiograph.pixel_aspect == pytest.approx(aspect)
+    assert radiograph.shape == (64, 64)
+
+
+def test_modality_body_part_annotation_and_orientation_are_kept() -> None:
+    facts = {"Modality": "CT", "BodyPartExamined": "HAND ", "BurnedInAnnotation": "YES", "PatientOrientation": "R\\F"}
+    radiograph = read_radiograph(content_of(dataset_of(ramp(12), 12, **facts)))
+    assert (radiograph.modality, radiograph.body_part, radiograph.burned_in_annotation) == ("CT", "HAND", "YES")
+    assert radiograph.patient_left == "left"
+    usual = read_radiograph(content_of(dataset_of(ramp(12), 12, Modality=None, PatientOrientation=["L", "F"])))
+    assert (usual.modality, usual.body_part, usual.burned_in_annotation) == (None, None, None)
+    assert usual.patient_left == "right"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -170,3 +172,20 @@ def test_the_content_of_a_fitted_image_is_its_placement(shape: tuple[int, int]) 
 
 def test_a_black_square_is_all_content() -> None:
     assert content_of(np.zeros((8, 6), np.uint8)) == (slice(0, 8), slice(0, 6))
+
+
+@pytest.mark.parametrize(("aspect", "keep"), [(2.0, np.s_[::2]), (0.5, np.s_[:, ::2])])
+def test_pixels_that_are_not_square_become_square(aspect: float, keep: Any) -> None:
+    square = np.zeros((200, 160), np.uint8)
+    cv2.circle(square, (80, 100), 50, 255, -1)
+    squeezed = Radiograph(np.ascontiguousarray(square[keep]), pixel_aspect=aspect)
+    assert squeezed.square_shape == square.shape
+    expected = fit_image(Radiograph(square), PAD)
+    assert placement(squeezed.square_shape, PAD) == placement(square.shape, PAD)
+    assert np.abs(fit_image(squeezed, PAD).astype(int) - expected).mean() < 4
+    assert np.abs(fit_image(Radiograph(squeezed.pixels), PAD).astype(int) - expected).mean() > 20  # told nothing
+    disc = fit_mask(squeezed.pixels > 0, PAD, pixel_aspect=aspect)
+    assert np.mean(disc != fit_mask(square > 0, PAD)) < 0.02
+    back = restore_probability(disc.astype(np.float32), squeezed.square_shape, PAD, size=squeezed.shape) > 0.5
+    assert back.shape == squeezed.shape
+    assert np.mean(back != (squeezed.pixels > 0)) < 0.03

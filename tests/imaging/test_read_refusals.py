@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import threading
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from image_writing import color, encode, gray, png_header
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from hilum.errors import ReadError
 from hilum.imaging.decoding import decoding
@@ -40,6 +41,18 @@ def test_text_with_an_image_suffix_is_refused(tmp_path: Path, name: str) -> None
 def test_unlisted_format_is_refused() -> None:
     with pytest.raises(ReadError, match="PNG, JPEG, WebP, BMP, TIFF or DICOM"):
         read_radiograph(encode(Image.fromarray(gray()), "GIF"))
+
+
+def test_signed_8_bit_tiff_is_refused() -> None:
+    image = Image.fromarray(gray())
+    for sample_format, is_read in ((1, True), (2, False)):
+        stream = io.BytesIO()
+        image.save(stream, "TIFF", tiffinfo={TiffImagePlugin.SAMPLEFORMAT: sample_format})
+        if is_read:
+            np.testing.assert_array_equal(read_radiograph(stream.getvalue()).pixels, np.asarray(image))
+        else:
+            with pytest.raises(ReadError, match="unsigned 8-bit"):
+                read_radiograph(stream.getvalue())
 
 
 def test_empty_missing_folder_and_impossible_path_are_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import highdicom as hd
 import numpy as np
 import pytest
 from dicom_images import content_of, errors_in, phantom_image, with_stored
+from dicom_results import LONG, SIZE, small_manifest, small_prediction
 from highdicom.sr.utils import find_content_items
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
@@ -18,55 +19,29 @@ from pydicom.uid import UID
 
 from hilum._version import __version__
 from hilum.bundle.bundle import Manifest
-from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import DataError, ReadError
 from hilum.imaging.read import read_radiograph
 from hilum.inference.contour import LEVELS
-from hilum.inference.dicom_names import class_code, long_string
-from hilum.inference.dicom_out import encoded, instance_uid, report, segmentation, series_uid, source_header
+from hilum.inference.dicom_codes import class_code, long_string
+from hilum.inference.dicom_out import Kind, encoded, instance_uid, report, segmentation, series_uid, source_header
 from hilum.inference.render import class_evidence
 from hilum.inference.result import Prediction, Result
-from hilum.types import Finding, Radiograph
+from hilum.types import Finding
 
-SIZE = 64
 COPIED = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyTime",
     "StudyID", "AccessionNumber", "ReferringPhysicianName", "StudyDescription",
 )  # fmt: skip
-LONG = "/".join(["Überlanger Klassenname"] * 4)
 
 
 @pytest.fixture
 def manifest() -> Manifest:
-    return Manifest(
-        name="small\\one",
-        class_names=("dark", "bright", LONG),
-        preprocess=PreprocessSpec(size=SIZE),
-        model=ModelConfig(),
-    ).sealed({})
+    return small_manifest()
 
 
 @pytest.fixture
 def prediction(manifest: Manifest) -> Prediction:
-    mask = np.zeros((SIZE, SIZE), np.bool_)
-    mask[10:50, 5:25] = mask[12:50, 40:60] = True
-    evidence = np.zeros((3, 8, 8), np.float32)
-    evidence[1, 2:4, 5:7] = [[1, 2], [3, 4]]
-    evidence[0, 0, 0] = 9
-    return Prediction(
-        origin="image.dcm",
-        radiograph=Radiograph(np.zeros((SIZE, SIZE), np.uint8)),
-        class_names=manifest.class_names,
-        probabilities=dict(zip(manifest.class_names, (0.2, 0.7123456789, 0.0876543211), strict=True)),
-        label="bright",
-        prediction_set=("bright", "dark"),
-        mask=mask,
-        evidence=evidence,
-        lung_fraction=float(mask.mean()),
-        bundle_id=manifest.bundle_id,
-        findings=(Finding("letters", "warning", "words on the image: share 0.2, expected at most 0.1"),),
-        abstained=True,
-    )
+    return small_prediction(manifest)
 
 
 @pytest.fixture
@@ -112,15 +87,16 @@ def test_segments_are_the_mask_and_the_evidence_as_drawn(
     source = header_of(kind=kind)
     dataset = segmentation(source, prediction, manifest)
     seg = reopened_seg(dataset)
-    lung, evidence = masks_of(seg, source)
-    np.testing.assert_array_equal(lung, prediction.mask)
+    right, left, evidence = masks_of(seg, source)
+    np.testing.assert_array_equal(right, prediction.mask & (np.arange(SIZE) < 32))
+    np.testing.assert_array_equal(left, prediction.mask & (np.arange(SIZE) > 32))
     values = class_evidence(prediction, (SIZE, SIZE), manifest.preprocess)
     assert values is not None
     np.testing.assert_array_equal(evidence, values >= LEVELS[0] * values.max())
     assert 0 < evidence.sum() < SIZE * SIZE / 4
     assert evidence[3 * 8 + 4, 6 * 8 + 4]
     assert not evidence[:8, :8].any()  # that is another class's
-    assert (seg.Rows, seg.Columns, seg.SegmentationType, seg.NumberOfFrames) == (SIZE, SIZE, "BINARY", 2)
+    assert (seg.Rows, seg.Columns, seg.SegmentationType, seg.NumberOfFrames) == (SIZE, SIZE, "BINARY", 3)
     assert seg.SegmentsOverlap == "YES"
     (tmp_path / "seg.dcm").write_bytes(encoded(dataset))
     assert errors_in(tmp_path / "seg.dcm") == []
@@ -128,12 +104,17 @@ def test_segments_are_the_mask_and_the_evidence_as_drawn(
 
 def test_segments_say_what_they_are_and_who_made_them(manifest: Manifest, prediction: Prediction) -> None:
     seg = reopened_seg(segmentation(header_of(), prediction, manifest))
-    lung, evidence = (seg.get_segment_description(number) for number in (1, 2))
-    assert lung.segmented_property_type == hd.sr.CodedConcept("39607008", "SCT", "Lung")
-    assert lung.segmented_property_category.meaning == "Anatomical Structure"
-    assert evidence.segmented_property_type == class_code("bright", "evidence")
-    assert evidence.segment_label == "Evidence for bright"
-    for segment in (lung, evidence):
+    right, left, evidence = (seg.get_segment_description(number) for number in (1, 2, 3))
+    assert right.segmented_property_type == hd.sr.CodedConcept("3341006", "SCT", "Right lung")
+    assert left.segmented_property_type == hd.sr.CodedConcept("44029006", "SCT", "Left lung")
+    assert right.segmented_property_category.meaning == "Anatomical Structure"
+    assert evidence.segmented_property_type == hd.sr.CodedConcept("130402", "DCM", "Class activation")
+    (modifier,) = evidence.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence
+    assert modifier.CodeValue == class_code("bright").value
+    assert [part.segment_label for part in (right, left, evidence)] == [
+        "Right lung", "Left lung", "Evidence for bright",
+    ]  # fmt: skip
+    for segment in (right, left, evidence):
         assert segment.algorithm_type.value == "AUTOMATIC"
         algorithm = segment.algorithm_identification
         assert algorithm is not None
@@ -141,7 +122,7 @@ def test_segments_say_what_they_are_and_who_made_them(manifest: Manifest, predic
         assert algorithm.version == f"{__version__} bundle {manifest.bundle_id[:16]}"
         assert algorithm.parameters["bundle_id"] == manifest.bundle_id
         assert UID(segment.tracking_uid).is_valid
-    assert lung.tracking_uid != evidence.tracking_uid
+    assert len({part.tracking_uid for part in (right, left, evidence)}) == 3
     assert seg.DeviceSerialNumber == manifest.bundle_id
     assert "not a medical device" in seg.ContentDescription
     assert seg.ManufacturerModelName == "small/one"
@@ -161,8 +142,9 @@ def test_patient_study_and_reference_are_those_of_the_image(
         assert made.SeriesInstanceUID != image.SeriesInstanceUID
     referenced = [(image.StudyInstanceUID, image.SeriesInstanceUID, image.SOPInstanceUID)]
     assert seg.get_source_image_uids() == referenced
-    for document in documents:
-        assert document.get_evidence() == [(*referenced[0], image.SOPClassUID)]
+    made_of = (*referenced[0], image.SOPClassUID)
+    reported = (seg.StudyInstanceUID, seg.SeriesInstanceUID, seg.SOPInstanceUID, seg.SOPClassUID)
+    assert [set(document.get_evidence()) for document in documents] == [{made_of, reported}, {made_of}]
     assert seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPClassUID == image.SOPClassUID
 
 
@@ -171,22 +153,22 @@ def test_without_evidence_the_lungs_stand_alone(manifest: Manifest, prediction: 
     source = header_of()
     for evidence in (None, np.zeros((3, 8, 8), np.float32), against.astype(np.float32)):
         seg = reopened_seg(segmentation(source, replace(prediction, evidence=evidence), manifest))
-        assert seg.number_of_segments == 1
-        np.testing.assert_array_equal(masks_of(seg, source)[0], prediction.mask)
+        assert seg.number_of_segments == 2
+        np.testing.assert_array_equal(masks_of(seg, source).any(axis=0), prediction.mask)
 
 
 @pytest.mark.parametrize("with_evidence", [True, False])
-def test_an_image_without_lungs_has_an_empty_segment(
+def test_an_image_without_lungs_has_empty_segments(
     manifest: Manifest, prediction: Prediction, with_evidence: bool, tmp_path: Path
 ) -> None:
     evidence = prediction.evidence if with_evidence else None
     empty = replace(prediction, mask=np.zeros((SIZE, SIZE), np.bool_), evidence=evidence)
     source = header_of()
     dataset = segmentation(source, empty, manifest)
-    assert dataset.NumberOfFrames == 1 + with_evidence
+    assert dataset.NumberOfFrames == 2 + with_evidence
     masks = masks_of(reopened_seg(dataset), source)
-    assert not masks[0].any()
-    assert len(masks) == 1 + with_evidence
+    assert not masks[:2].any()
+    assert len(masks) == 2 + with_evidence
     (tmp_path / "seg.dcm").write_bytes(encoded(dataset))
     assert errors_in(tmp_path / "seg.dcm") == []
 
@@ -199,7 +181,7 @@ def test_rows_and_columns_are_not_exchanged(manifest: Manifest, prediction: Pred
     source = source_header(content_of(image))
     seg = reopened_seg(segmentation(source, replace(prediction, mask=mask), manifest))
     assert (seg.Rows, seg.Columns) == (40, 56)
-    np.testing.assert_array_equal(masks_of(seg, source)[0], mask)
+    np.testing.assert_array_equal(masks_of(seg, source)[1], mask)
     with pytest.raises(DataError, match=r"40 rows and 56 columns, got \(56, 40\)"):
         segmentation(source, replace(prediction, mask=mask.T), manifest)
 
@@ -213,6 +195,7 @@ def test_the_report_has_label_probabilities_prediction_set_and_findings(
     dataset = report(header_of(), prediction, manifest)
     document = reopened_sr(dataset)
     (group,) = document.content.get_image_measurement_groups()
+    assert len(document.content.get_planar_roi_measurement_groups()) == 3
     measured = {item.name.meaning: item.value for item in group.get_measurements()}
     assert measured == {
         "Probability of dark": 0.2,
@@ -249,7 +232,9 @@ def test_the_report_of_a_refusal_says_why_and_has_no_probability(
     manifest: Manifest, refusal: Result, tmp_path: Path
 ) -> None:
     dataset = report(header_of(), refusal, manifest)
-    (group,) = reopened_sr(dataset).content.get_image_measurement_groups()
+    content = reopened_sr(dataset).content
+    (group,) = content.get_image_measurement_groups()
+    assert content.get_planar_roi_measurement_groups() == []
     assert group.get_measurements() == []
     (status,) = group.get_qualitative_evaluations()
     assert (status.name.meaning, status.value.meaning) == ("Status of the answer", "refused")
@@ -259,14 +244,29 @@ def test_the_report_of_a_refusal_says_why_and_has_no_probability(
     assert errors_in(tmp_path / "sr.dcm") == []
 
 
-def test_codes_of_classes_follow_from_their_names(manifest: Manifest) -> None:
-    codes = [class_code(name, what) for name in manifest.class_names for what in ("class", "evidence", "probability")]  # type: ignore[arg-type]
-    assert len({code.value for code in codes}) == 9
-    assert all(len(code.value) <= 16 and len(code.meaning.encode()) <= 64 for code in codes)
-    assert class_code("bright").value == class_code("bright").value != class_code("bright ").value
-    assert long_string("a\\b\tc\n") == "a/b c"
-    assert long_string("ü" * 32) == "ü" * 32
-    assert long_string("ü" * 33) == "ü" * 30 + "..."
+def test_each_segment_has_a_group_with_its_finding_sites(manifest: Manifest, prediction: Prediction) -> None:
+    source = header_of()
+    seg = reopened_seg(segmentation(source, prediction, manifest))
+    groups = reopened_sr(report(source, prediction, manifest)).content.get_planar_roi_measurement_groups()
+    for number, group in enumerate(groups, start=1):
+        segment = seg.get_segment_description(number)
+        assert (group.tracking_uid, group.tracking_identifier) == (segment.tracking_uid, segment.tracking_id)
+        (reference,) = group.referenced_segmentation_frame[0].ReferencedSOPSequence
+        assert reference.ReferencedSOPInstanceUID == seg.SOPInstanceUID
+        assert (reference.ReferencedSOPClassUID, reference.ReferencedSegmentNumber) == (seg.SOPClassUID, number)
+    sites = [[(site.value.value, site.laterality.value) for site in group.finding_sites] for group in groups]
+    right, left = "24028007", "7771000"
+    assert sites == [[("39607008", right)], [("39607008", left)], [("281394001", left), ("281393007", right)]]
+    assert groups[2].finding_type == class_code("bright")
+    lungs = [group.get_measurements()[0].value for group in groups[:2]]
+    assert lungs == [round(float(lung.mean()), 6) for lung in prediction.lungs]
+    shares = [
+        (item.name.value, item.value, [site.value.value for site in item.finding_sites])
+        for item in groups[2].get_measurements()
+    ]
+    assert len(shares) == 7
+    assert ("evidence-share", 0.62, ["281394001"]) in shares
+    assert shares[-1] == ("evidence-outside", 0.08, [])
 
 
 # Both
@@ -282,19 +282,20 @@ def test_uids_follow_from_image_bundle_and_kind(manifest: Manifest, prediction: 
     document = report(source, prediction, manifest)
     assert document.SOPInstanceUID == instance_uid(image, bundle, "sr")
     images, bundles = (image, image[:-1]), (bundle, "1" + bundle)
+    kinds: tuple[Kind, ...] = ("seg", "sr", "sc", "pr")
     uids = [
         make(one, other, kind)
         for make in (instance_uid, series_uid)
         for one in images
         for other in bundles
-        for kind in ("seg", "sr")
+        for kind in kinds
     ]
-    assert len(set(uids)) == 16
+    assert len(set(uids)) == 32
     assert all(UID(uid).is_valid for uid in uids)
     assert instance_uid("1.2", "3", "seg") != instance_uid("1.23", "", "seg")
     # Pinned: archives hold objects by these.
-    assert instance_uid("1.2.3", "abc", "seg") == "1.2.826.0.1.3680043.8.498.66478009878756625572066643814057079401"
-    assert instance_uid("1.2.3", "abc", "sr") == "1.2.826.0.1.3680043.8.498.46341064563384823079906238552966801994"
+    assert instance_uid("1.2.3", "abc", "seg") == "1.2.826.0.1.3680043.8.498.11971787148692319081638349109509175326"
+    assert instance_uid("1.2.3", "abc", "sr") == "1.2.826.0.1.3680043.8.498.95840631129913293539116922596335698375"
 
 
 def test_other_settings_of_the_predictor_make_other_objects_that_say_so(

@@ -25,6 +25,7 @@ from hilum.inference.predictor import Predictor, Source
 from hilum.inference.render import class_evidence
 from hilum.inference.result import Result
 from hilum.inference.saving import Wanted
+from hilum.inference.zones import OUTSIDE, ZONES
 from hilum.phantoms.chest import draw_phantom
 
 HEADER = [
@@ -232,7 +233,8 @@ def test_evidence_is_saved_at_the_files_size_with_its_scale(explaining: Predicto
     out = tmp_path / "out"
     result = predict_folder(explaining, [one, two, narrow, bad], out, save=Wanted(evidence=True))
     header, *rows = rows_of(result.table)
-    assert header == [*HEADER[:-1], "evidence_step", HEADER[-1]]
+    zones = [f"evidence_{zone}" for zone in (*ZONES, OUTSIDE)]
+    assert header == [*HEADER[:-1], *zones, "evidence_step", HEADER[-1]]
     written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
     assert written == ["evidence/narrow.png", "evidence/x.jpg.png", "evidence/x.png.png"]
     cells = dict(zip(header, rows[2], strict=True))
@@ -244,7 +246,12 @@ def test_evidence_is_saved_at_the_files_size_with_its_scale(explaining: Predicto
     expected = class_evidence(answer, (72, 60), explaining.manifest.preprocess)  # type: ignore[arg-type]
     assert expected is not None
     assert np.abs(values - expected).max() <= facts["logits_per_gray_level"] / 2
-    assert dict(zip(header, rows[3], strict=True))["evidence_step"] == ""
+    assert answer.evidence_zones is not None
+    assert {zone: float(cells[f"evidence_{zone}"]) for zone in answer.evidence_zones} == pytest.approx(
+        dict(answer.evidence_zones), abs=5e-5
+    )
+    unread = dict(zip(header, rows[3], strict=True))
+    assert {unread[column] for column in (*zones, "evidence_step")} == {""}
 
 
 def test_evidence_of_a_network_without_any_is_refused_before_any_work(

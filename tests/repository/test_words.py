@@ -51,7 +51,6 @@ ALLOWED = {
         "src/hilum/storage.py", "src/hilum/evaluation/predictions.py", "tests/bundle/test_bundle.py",
         "tests/evaluation/test_predictions.py",
     ),
-    r"\bsays? of (itself|themselves|an? )": ("src/hilum/inference/dicom_names.py",),  # part of DICOM objects
     # DICOM's.
     r"\bdata sets?\b": ("tests/dicom_images.py",),
 }  # fmt: skip

@@ -135,7 +135,9 @@ def lung_finder(backend: Backend, spec: PreprocessSpec, threshold: float) -> Lun
     def find(images: Sequence[Radiograph]) -> list[NDArray[np.bool_]]:
         output = backend.run(to_input(np.stack([fit_image(image, spec) for image in images]), spec))
         maps = zip(output.segmentation[:, 0], images, strict=True)
-        return [restore_probability(lung, image.shape, spec) > threshold for lung, image in maps]
+        return [
+            restore_probability(lung, image.square_shape, spec, size=image.shape) > threshold for lung, image in maps
+        ]
 
     return find
 

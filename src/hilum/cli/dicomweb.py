@@ -25,9 +25,11 @@ from hilum.errors import ConfigError, MissingExtraError, ServerError, extra_hint
 
 if TYPE_CHECKING:
     from hilum.bundle.bundle import Manifest
+    from hilum.dicomweb.selection import Study
     from hilum.dicomweb.server import Server
     from hilum.dicomweb.table import Log
-    from hilum.dicomweb.work import Counts, Row, Worker
+    from hilum.dicomweb.work import Counts, Row, ToDo, Worker
+    from hilum.inference.dicom_names import Kind
 
 app = new_typer()
 
@@ -48,7 +50,11 @@ def dicomweb(
     bundle: BundleOption = DEFAULT,
     gate: GateOption = "learned",
     fix_orientation: FixOrientation = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the radiographs to process and exit.")] = False,
+    dicom_sc: Annotated[bool, typer.Option("--dicom-sc", help="Also store overlays as Secondary Captures.")] = False,
+    dicom_pr: Annotated[bool, typer.Option("--dicom-pr", help="Also store outlines as presentation states.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the studies with radiographs to process, their date and number.")
+    ] = False,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Number of images to process, at most; with --watch, per round.")
     ] = None,
@@ -88,11 +94,14 @@ def dicomweb(
     predictor = Predictor(opened, gate=open_gate(opened, gate), fix_orientation=fix_orientation)
     table = Log(log, opened.manifest.bundle_id) if log and not dry_run else None
     with Server(address) as server, _stopping() as stop:
-        worker, find = Worker(server, predictor, dry_run=dry_run), _studies(server, study, since)
-        failed = _round(worker, find(), table, limit, stop, opened.manifest)
+        more: dict[Kind, bool] = {"sc": dicom_sc, "pr": dicom_pr}
+        worker = Worker(server, predictor, more=[kind for kind, is_wanted in more.items() if is_wanted])
+        find = _studies(server, study, since)
+        work = _list_work if dry_run else _round
+        failed = work(worker, find(), table, limit, stop, opened.manifest)
         while watch is not None and not stop.event.wait(watch):
             try:
-                _round(worker, find(), table, limit, stop, opened.manifest, quiet=True)
+                work(worker, find(), table, limit, stop, opened.manifest, quiet=True)
             except ServerError as error:
                 say(f"[yellow]warning[/] {escape(str(error))} Retrying in {watch:g} s.")
     if watch is None and stop.signal:
@@ -120,13 +129,13 @@ def _check(study: list[str] | None, since: str | None, everything: bool, gate: s
     check_orientation(gate, fix_orientation)
 
 
-def _studies(server: Server, study: list[str] | None, since: str | None) -> Callable[[], list[str]]:
+def _studies(server: Server, study: list[str] | None, since: str | None) -> Callable[[], list[Study]]:
     """Return a function that lists the studies; a time span is counted back from each call."""
     from hilum.dicomweb.archive import find_studies
-    from hilum.dicomweb.selection import first_day
+    from hilum.dicomweb.selection import Study, first_day
 
     if study:
-        return lambda: list(dict.fromkeys(study))
+        return lambda: [Study(uid) for uid in dict.fromkeys(study)]
     return lambda: find_studies(server, None if since is None else first_day(since, datetime.now()))
 
 
@@ -162,7 +171,7 @@ def _stopping() -> Iterator[_Stop]:
 
 def _round(
     worker: Worker,
-    studies: list[str],
+    studies: list[Study],
     table: Log | None,
     limit: int | None,
     stop: _Stop,
@@ -190,16 +199,48 @@ def _round(
     return counts.statuses["failed"]
 
 
-def _tell(row: Row) -> None:
-    colors = {"failed": "red", "to do": "dim"}
-    if row.status != "ok":
-        where = f"image {row.image.instance}" if row.image.instance else f"study {row.image.study}"
-        reason = f": {escape(row.reason)}" if row.reason else ""
-        say(f"[{colors.get(row.status, 'yellow')}]{row.status}[/] {where}{reason}")
+def _list_work(
+    worker: Worker,
+    studies: list[Study],
+    table: Log | None,
+    limit: int | None,
+    stop: _Stop,
+    manifest: Manifest,
+    *,
+    quiet: bool = False,
+) -> int:
+    """Print the studies with images to process, and the counts; return the number of failures. See _round."""
+    from hilum.dicomweb.work import Counts
+
+    counts = Counts()
+    with counting("Studies") as progress:
+        for item in worker.to_do(studies, counts, limit=limit, stopped=stop.event.is_set, progress=progress):
+            _tell(item)
+    if counts.worked_on or not quiet:
+        _show(counts, manifest)
+    return counts.statuses["failed"]
+
+
+def _tell(item: Row | ToDo) -> None:
+    from hilum.dicomweb.work import ToDo
+
+    if isinstance(item, ToDo):
+        uid, day = item.study
+        date = f"{day[:4]}-{day[4:6]}-{day[6:]}" if len(day) == 8 else "no date"
+        say(f"[dim]to do[/] study {uid}, {date}: {item.images:,} {'image' if item.images == 1 else 'images'}")
+    elif item.status != "ok":
+        where = f"image {item.image.instance}" if item.image.instance else f"study {item.image.study}"
+        reason = f": {escape(item.reason)}" if item.reason else ""
+        say(f"[{'red' if item.status == 'failed' else 'yellow'}]{item.status}[/] {where}{reason}")
 
 
 def _show(counts: Counts, manifest: Manifest) -> None:
+    from hilum.inference.saving import KIND_NAMES
+
     table = images_table(counts.worked_on, manifest, counts.statuses, counts.labels)
     for reason, count in counts.skipped.most_common():
         table.add_row(f"skipped: {escape(reason)}", f"{count:,}")
+    for kind, name in KIND_NAMES.items():
+        if counts.stored[kind]:
+            table.add_row(f"stored: {name}", f"{counts.stored[kind]:,}")
     console.print(table)

@@ -71,7 +71,14 @@ def predict(
         bool, typer.Option("--dicom-seg", help="Write DICOM Segmentations of lungs and evidence, for DICOM files.")
     ] = False,
     dicom_sr: Annotated[
-        bool, typer.Option("--dicom-sr", help="Write DICOM structured reports, for DICOM files.")
+        bool,
+        typer.Option("--dicom-sr", help="Write DICOM structured reports and their segmentations, for DICOM files."),
+    ] = False,
+    dicom_sc: Annotated[
+        bool, typer.Option("--dicom-sc", help="Write overlays as DICOM Secondary Captures, for DICOM files.")
+    ] = False,
+    dicom_pr: Annotated[
+        bool, typer.Option("--dicom-pr", help="Write outlines as DICOM presentation states, for DICOM files.")
     ] = False,
     table_format: Annotated[
         Literal["csv", "parquet"], typer.Option("--format", help="Format of the table; parquet needs pyarrow.")
@@ -104,7 +111,7 @@ def predict(
         batch_size=batch_size,
         fix_orientation=fix_orientation,
     )
-    save = Wanted(save_overlays, save_masks, save_evidence, dicom_seg, dicom_sr)
+    save = Wanted(save_overlays, save_masks, save_evidence, dicom_seg, dicom_sr, dicom_sc, dicom_pr)
     listed: list[tuple[Path, Result]] = []
 
     def on_result(file: Path, result: Result) -> None:
@@ -140,6 +147,8 @@ def _stdin_names() -> list[str]:
 
 
 def _show(done: FolderResult, listed: Sequence[tuple[Path, Result]], class_names: Sequence[str], save: Wanted) -> None:
+    from hilum.inference.saving import KIND_NAMES
+
     if listed:
         _list(listed)
     else:
@@ -151,24 +160,30 @@ def _show(done: FolderResult, listed: Sequence[tuple[Path, Result]], class_names
     made = [f"{folder}/" for folder in save.folders if (done.table.parent / folder).is_dir()]
     others = f" and {', '.join(made)}" if made else ""
     say(f"Wrote [bold]{escape(str(done.table))}[/]{others}.")
-    segs, reports, none = (done.objects.get(kind, 0) for kind in ("seg", "sr", "none"))
-    if segs or reports:
-        say(f"DICOM segmentations: {segs:,}, reports: {reports:,}.")
-    if none:
-        say(f"Images without DICOM output: {none:,}. The `reason` column says why.")
+    counted = [f"{name}: {done.objects[kind]:,}" for kind, name in KIND_NAMES.items() if done.objects.get(kind)]
+    if counted:
+        say(f"DICOM {', '.join(counted)}.")
+    if none := done.objects.get("none", 0):
+        say(f"Images without a requested DICOM object: {none:,}. The `reason` column says why.")
 
 
 def _list(listed: Sequence[tuple[Path, Result]]) -> None:
-    """Print one line per image: its prediction, or the reason why there is none."""
-    rows = [("image", "prediction", "prob.", "prediction set")]
+    """Print one line per image: its prediction and where its evidence is, or the reason why there is none."""
+    from hilum.inference.zones import brief
+
+    rows = [("image", "prediction", "prob.", "prediction set", "evidence")]
     for file, result in listed:
         if result.probability is None:
-            rows.append((file.name, result.status, "", result.reason))
+            rows.append((file.name, result.status, "", result.reason, ""))
         else:
             uncertain = "  uncertain" if result.abstained else ""
             sets = ", ".join(result.prediction_set or ())
-            rows.append((file.name, result.label or "", f"{result.probability:.3f}", f"{sets}{uncertain}"))
+            where = brief(result.evidence_zones) if result.evidence_zones else ""
+            rows.append((file.name, result.label or "", f"{result.probability:.3f}", f"{sets}{uncertain}", where))
+    if not any(row[4] for row in rows[1:]):
+        rows[0] = (*rows[0][:4], "")
     name, label = (max(len(row[column]) for row in rows) for column in (0, 1))
+    sets_width = max(len(row[3]) for row in rows if row[2])
     for number, row in enumerate(rows):
-        line = escape(f"{row[0]:<{name}}  {row[1]:<{label}}  {row[2]:<5}  {row[3]}".rstrip())
+        line = escape(f"{row[0]:<{name}}  {row[1]:<{label}}  {row[2]:<5}  {row[3]:<{sets_width}}  {row[4]}".rstrip())
         say(f"[dim]{line}[/]" if number == 0 else line)

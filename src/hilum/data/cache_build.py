@@ -124,7 +124,7 @@ def _decode(job: Job, spec: PreprocessSpec) -> Row:
         mask = read_mask(_read_unchanged(mask_path, job.mask_sha256))
     except ReadError as error:
         raise ReadError(f"{mask_path}: {error.message}", hint=error.hint) from error
-    return fit_image(radiograph, spec), fit_mask(mask, spec).astype(np.uint8)
+    return fit_image(radiograph, spec), fit_mask(mask, spec, pixel_aspect=radiograph.pixel_aspect).astype(np.uint8)
 
 
 def _read_unchanged(path: Path, sha256: str) -> bytes:

@@ -26,7 +26,7 @@ PARQUET_TABLE = "predictions.parquet"
 _TABLES = (TABLE, PARTIAL, PARQUET_TABLE)
 IMAGE_FOLDERS = ("overlays", "masks", "evidence")
 DICOM_FOLDER = "dicom"
-DICOM_SUFFIXES = {"seg": ".seg.dcm", "sr": ".sr.dcm"}
+DICOM_SUFFIXES = {"seg": ".seg.dcm", "sr": ".sr.dcm", "sc": ".sc.dcm", "pr": ".pr.dcm"}
 """Output of a folder prediction, which must not be used as input of the next one."""
 
 _REASONS: Mapping[str, tuple[Severity, str]] = {

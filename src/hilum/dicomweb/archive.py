@@ -12,8 +12,11 @@ from hilum.dicomweb.selection import (
     SERIES,
     SOP_INSTANCE,
     STUDY,
+    STUDY_DATE,
     Image,
+    Item,
     Skip,
+    Study,
     is_uid,
     value,
     values,
@@ -26,8 +29,8 @@ _REPORTS = "SR"
 _ILL_UID = Skip("invalid UID")
 
 
-def find_studies(server: Server, since: date | None = None) -> list[str]:
-    """Return the UIDs of all studies with CR or DX images, each once.
+def find_studies(server: Server, since: date | None = None) -> list[Study]:
+    """Return all studies with CR or DX images, each once.
 
     All studies are listed before the first is processed, since storing results may change the order in which a server
     lists them, so that pages would skip some. Modalities are filtered here, since Orthanc 1.10 returns a single page
@@ -40,21 +43,22 @@ def find_studies(server: Server, since: date | None = None) -> list[str]:
     Raises:
         ServerError: The server cannot be reached, rejects the credentials, or is not a DICOMweb service.
     """
-    found: dict[str, None] = {}
+    found: dict[str, Study] = {}
     for item in server.studies({"StudyDate": f"{since:%Y%m%d}-"} if since else {}):
         modalities = values(item, MODALITIES_IN_STUDY)
         if not modalities or not modalities.isdisjoint(MODALITIES):
-            found.setdefault(value(item, STUDY))
-    return [study for study in found if is_uid(study)]
+            found.setdefault(value(item, STUDY), _study(item))
+    return [study for study in found.values() if is_uid(study.uid)]
 
 
-def has_study(server: Server, study: str) -> bool:
-    """Return whether a study is in the archive.
+def find_study(server: Server, uid: str) -> Study | None:
+    """Return a study, or None if it is not in the archive.
 
     Raises:
         ServerError: As for find_studies.
     """
-    return any(value(item, STUDY) == study for item in server.studies({"StudyInstanceUID": study}))
+    found = (_study(item) for item in server.studies({"StudyInstanceUID": uid}))
+    return next((study for study in found if study.uid == uid), None)
 
 
 def images_of(server: Server, study: str) -> tuple[list[Image | Skip], bool]:
@@ -72,6 +76,11 @@ def images_of(server: Server, study: str) -> tuple[list[Image | Skip], bool]:
             skip = why_not_series(series)
             images.extend([skip] if skip else _instances(server, study, value(series, SERIES)))
     return images, has_reports
+
+
+def _study(item: Item) -> Study:
+    date = value(item, STUDY_DATE)
+    return Study(value(item, STUDY), date if date.isdecimal() else "")
 
 
 def _instances(server: Server, study: str, series: str) -> Iterator[Image | Skip]:

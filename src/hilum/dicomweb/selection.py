@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
 from hilum.errors import ConfigError
+from hilum.gate.declared import is_chest
 
 Item: TypeAlias = Mapping[str, Any]
 """One search result in the DICOM JSON model (PS3.18 F): tag of eight hexadecimal digits to VR and values."""
@@ -15,13 +16,20 @@ Item: TypeAlias = Mapping[str, Any]
 MODALITIES = ("CR", "DX")
 SOP_CLASS, SOP_INSTANCE, MODALITY, BODY_PART = "00080016", "00080018", "00080060", "00180015"
 STUDY, SERIES, MODALITIES_IN_STUDY, INSTANCES_IN_SERIES = "0020000D", "0020000E", "00080061", "00201209"
+STUDY_DATE = "00080020"
 
 _CR = "1.2.840.10008.5.1.4.1.1.1"
 _DX = "1.2.840.10008.5.1.4.1.1.1.1"
 _DX_FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
-_CHEST = ("CHEST", "THORAX", "LUNG")  # PS3.16 CID 4, and values of devices: CHEST PA, THORAX AP
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+
+
+class Study(NamedTuple):
+    """UID of a study in the archive, and its date, YYYYMMDD; empty if unknown."""
+
+    uid: str
+    date: str = ""
 
 
 class Image(NamedTuple):
@@ -88,8 +96,7 @@ def value(item: Item, tag: str) -> str:
 
 def why_not_series(series: Item) -> Skip | None:
     """Return the reason to skip a CR or DX series, or None. A missing body part is accepted, since it is common."""
-    part = value(series, BODY_PART).upper()
-    if not part or any(word in part for word in _CHEST):
+    if is_chest(value(series, BODY_PART)):
         return None
     count = value(series, INSTANCES_IN_SERIES)
     return Skip("another body part", int(count) if count.isdecimal() else 1)

@@ -82,7 +82,7 @@ def _draw(
 ) -> FailureImages:
     output = subject.backend.run(to_input(fitted[None], subject.spec))
     shown = _reduced(radiograph)
-    lung = restore_probability(output.segmentation[0, 0], radiograph.shape, subject.spec, size=shown.shape)
+    lung = restore_probability(output.segmentation[0, 0], radiograph.square_shape, subject.spec, size=shown.shape)
     mask = np.asarray(lung > subject.mask_threshold)
     label = max(probabilities, key=lambda name: probabilities[name])
     prediction = Prediction(
@@ -114,7 +114,7 @@ def _reduced(radiograph: Radiograph) -> Radiograph:
     size = (max(1, round(pixels.shape[1] * factor)), max(1, round(pixels.shape[0] * factor)))
     if factor < 1:
         pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return Radiograph(pixels, origin=radiograph.origin)
+    return Radiograph(pixels, origin=radiograph.origin, pixel_aspect=radiograph.pixel_aspect)
 
 
 def _jpeg(image: NDArray[np.uint8] | cv2.typing.MatLike) -> bytes:

@@ -140,13 +140,13 @@ def target_of(record: Record, spec: PreprocessSpec) -> Mask | None:
     """Return what people marked, (S, S) bool: the region, else the union of the boxes, else None.
 
     Raises:
-        ReadError: The region, or the image whose size the boxes need, cannot be read.
+        ReadError: The region, or the image, cannot be read.
     """
-    if record.region_path is not None:
-        return fit_mask(read_mask(record.region_path), spec)
-    if record.boxes:
-        return fit_mask(drawn(record.boxes, read_radiograph(record.image_path).shape), spec)
-    return None
+    if record.region_path is None and not record.boxes:
+        return None
+    radiograph = read_radiograph(record.image_path)
+    region = drawn(record.boxes, radiograph.shape) if record.region_path is None else read_mask(record.region_path)
+    return fit_mask(region, spec, pixel_aspect=radiograph.pixel_aspect)
 
 
 def drawn(boxes: Sequence[Box], shape: tuple[int, int]) -> Mask:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hilum.config import PreprocessSpec
 from hilum.errors import BundleError
+from hilum.gate.declared import declared_readings
 from hilum.gate.post_check import AnswerThresholds, FeatureReference, LungShape, distance_readings, lung_readings
 from hilum.gate.verdict import FLAGS, FRONTAL, KIND_REASONS, KINDS, TURNS, OrientationFix, Reading, Verdict
 from hilum.imaging.preprocess import fit_image, placement, to_input
@@ -27,7 +28,6 @@ GATE_INPUT = "image"
 GATE_OUTPUTS = ("kind", "turn", "flags")
 _HALVED = 3
 """Images are downsampled by powers of 2 to at least this multiple of the network's input size before resizing."""
-_FRONTAL_VIEWS = ("PA", "AP")
 
 
 class LearnedThresholds(BaseModel):
@@ -164,7 +164,7 @@ def plain_readings(
         spec: The preprocessing of ``fitted``.
         bounds: The thresholds.
     """
-    top, left, height, width = placement(radiograph.shape, spec)
+    top, left, height, width = placement(radiograph.square_shape, spec)
     content = fitted[top : top + height, left : left + width]
     mean, spread, side = float(content.mean()), float(content.std()), min(radiograph.shape)
     color = radiograph.color_difference
@@ -174,16 +174,8 @@ def plain_readings(
         Reading.at_most("too_bright", "mean gray level", mean, bounds.bright),
         Reading.at_least("too_flat", "standard deviation of gray levels", spread, bounds.contrast),
         Reading.at_most("burned_in_color", "difference of the color channels", color, bounds.color, "warning"),
-        *_declared_view(radiograph.view_position),
+        *declared_readings(radiograph),
     )
-
-
-def _declared_view(view: str | None) -> tuple[Reading, ...]:
-    """Check the view position of a DICOM header, if present; a warning only, since headers are often wrong."""
-    if not view:
-        return ()
-    passed, expected = view.upper() in _FRONTAL_VIEWS, " or ".join(_FRONTAL_VIEWS)
-    return (Reading("declared_view", f"view position {view}", expected, passed, "warning", "declared as another view"),)
 
 
 def frontal_reading(read: GateReading, bounds: LearnedThresholds) -> Reading:

@@ -108,7 +108,8 @@ class OrientationFix:
         if self.inverted:
             pixels = np.subtract((1 << radiograph.bits_stored) - 1, pixels, dtype=pixels.dtype)
         upright: Gray = np.ascontiguousarray(np.rot90(pixels, self.turn))  # type: ignore[assignment]  # rot90 keeps the dtype
-        return replace(radiograph, pixels=upright)
+        aspect = 1 / radiograph.pixel_aspect if self.turn % 2 else radiograph.pixel_aspect
+        return replace(radiograph, pixels=upright, pixel_aspect=aspect)
 
     def back(self, upright: NDArray[_Array]) -> NDArray[_Array]:
         """Map an array (..., H, W) over the corrected image back to the original image."""

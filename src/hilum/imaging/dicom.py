@@ -11,7 +11,8 @@ import io
 import math
 import struct
 import zlib
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,10 @@ from hilum.types import Gray, Radiograph
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 _RGB = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _JPEG_NOT_A_FRAME = (0xC4, 0xC8, 0xCC)
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+_SQUARE = 0.005
+_EXTREME = 10.0
+"""Bound of the pixel aspect ratio, so that a damaged header does not make an image of one row."""
 _HEADER_BYTES = 1 << 26  # allowance for the header of a deflated dataset
 
 
@@ -50,6 +55,7 @@ def decode_dicom(content: bytes, origin: str, max_pixels: int) -> Radiograph:
     of 257 and are recovered exactly. A window with an invalid width is ignored. Color images: converted to RGB and to
     ITU-R BT.601 luma at the file's ``bits_stored``.
 
+    Pixels that are not square stay on the file's grid; ``pixel_aspect`` says so, and preprocessing makes them square.
     Missing elements default to one sample, all allocated bits stored, unsigned, and MONOCHROME2 (RGB for three
     samples). Without file meta information, the encoding is inferred from the first element, usually implicit VR.
 
@@ -60,7 +66,7 @@ def decode_dicom(content: bytes, origin: str, max_pixels: int) -> Radiograph:
 
     Raises:
         ReadError: There are no pixel data, or several frames; the compression, color model or bit depth is not
-            supported; the image is too large; or the file is damaged.
+            supported; High Bit contradicts Bits Stored; the image is too large; or the file is damaged.
     """
     with decoding(origin, BytesLengthException, InvalidDicomError):
         dataset = _parse(content, origin, max_pixels)
@@ -72,8 +78,14 @@ def decode_dicom(content: bytes, origin: str, max_pixels: int) -> Radiograph:
         else:
             rgb, bits = _rgb(stored, dataset, photometric)
             pixels, difference = rgb_to_gray(rgb, bits)
-        view = str(dataset.get("ViewPosition") or "").strip()
-        return Radiograph(pixels, bits, photometric, view or None, origin, difference)
+        return Radiograph(
+            pixels, bits, photometric, _text(dataset, "ViewPosition"), origin, difference,
+            pixel_aspect=pixel_aspect(dataset),
+            patient_left="left" if (_text(dataset, "PatientOrientation") or "").startswith("R") else "right",
+            modality=_text(dataset, "Modality"),
+            body_part=_text(dataset, "BodyPartExamined"),
+            burned_in_annotation=_text(dataset, "BurnedInAnnotation"),
+        )  # fmt: skip
 
 
 def read_header(content: bytes, origin: str, max_pixels: int) -> FileDataset:
@@ -139,7 +151,13 @@ def _complete(dataset: Dataset, origin: str, max_pixels: int) -> str:
             f"Expected 1 to 16 bits stored in {origin}, got {bits} of {allocated} allocated.",
             hint="Export it as an ordinary radiograph (CR, DX).",
         )
-    photometric = str(dataset.get("PhotometricInterpretation") or "").strip().upper()
+    high = _whole(dataset, "HighBit", bits - 1)
+    if high != bits - 1:  # PS3.5 8.1.1; the decoders ignore it, and would shift the gray levels
+        raise ReadError(
+            f"{origin} stores {bits} bits with high bit {high}, expected high bit {bits - 1}.",
+            hint="Export it again, as an ordinary radiograph (CR, DX).",
+        )
+    photometric = (_text(dataset, "PhotometricInterpretation") or "").upper()
     photometric = photometric or ("MONOCHROME2" if samples == 1 else "RGB")
     known = (*_MONOCHROME, "PALETTE COLOR") if samples == 1 else _RGB
     if photometric not in known or samples not in (1, 3):
@@ -225,11 +243,17 @@ def _modality(levels: NDArray[np.float64], dataset: Dataset, origin: str) -> tup
     if dataset.get("ModalityLUTSequence"):
         values, top = _look_up(levels, dataset.ModalityLUTSequence[0], dataset)
         return values, 0.0, top
-    slope, intercept = _decimal(dataset, "RescaleSlope"), _decimal(dataset, "RescaleIntercept")
+    slope, intercept = rescale(dataset)
     if slope == 0:
         raise ReadError(f"The rescale slope in {origin} is 0.", hint="Export the file again.")
-    values = levels * (1.0 if slope is None else slope) + (intercept or 0.0)
+    values = levels * slope + intercept
     return values, float(values.min()), float(values.max())
+
+
+def rescale(dataset: Dataset) -> tuple[float, float]:
+    """Return rescale slope and intercept; (1, 0) where they are missing."""
+    slope, intercept = _decimal(dataset, "RescaleSlope"), _decimal(dataset, "RescaleIntercept")
+    return 1.0 if slope is None else slope, intercept or 0.0
 
 
 def _value_of_interest(
@@ -240,15 +264,9 @@ def _value_of_interest(
     if luts and luts[0].get("LUTDescriptor") and luts[0].get("LUTData"):
         shown, top = _look_up(np.rint(values), luts[0], dataset)
         return shown / top
-    center, width = _decimal(dataset, "WindowCenter"), _decimal(dataset, "WindowWidth")
-    function = str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper()
-    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        raise ReadError(
-            f"Expected the VOI LUT function LINEAR, LINEAR_EXACT or SIGMOID in {origin}, got {function}.",
-            hint="Export the file again.",
-        )
-    if center is None or width is None or width < (1 if function == "LINEAR" else 1e-9):
+    if (found := window(dataset, origin)) is None:
         return (values - low) / (high - low)
+    center, width, function = found
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -500, 500)))
     if function == "LINEAR":
@@ -258,23 +276,63 @@ def _value_of_interest(
     return (values - center) / width + 0.5
 
 
+def window(dataset: Dataset, origin: str = "the image") -> tuple[float, float, str] | None:
+    """Return center, width and VOI LUT function of the first window; None if it is missing or its width invalid.
+
+    Raises:
+        ReadError: The VOI LUT function is unknown.
+    """
+    center, width = _decimal(dataset, "WindowCenter"), _decimal(dataset, "WindowWidth")
+    function = str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper()
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        raise ReadError(
+            f"Expected the VOI LUT function LINEAR, LINEAR_EXACT or SIGMOID in {origin}, got {function}.",
+            hint="Export the file again.",
+        )
+    if center is None or width is None or width < (1 if function == "LINEAR" else 1e-9):
+        return None
+    return center, width, function
+
+
+class LookUp(NamedTuple):
+    """Content of a modality or VOI LUT."""
+
+    table: NDArray[np.int64]  # (entries,)
+    first: int  # the input value of the first entry
+    bits: int  # of the entries, 1 to 16
+
+
+def read_lut(item: Dataset, *, little_endian: bool = True) -> LookUp:
+    """Return the content of an item of a Modality or VOI LUT Sequence (PS3.3 C.11.1.1.1, C.11.2.1.1).
+
+    Args:
+        item: The item.
+        little_endian: Byte order of the file.
+
+    Raises:
+        ValueError: The bit depth is impossible, or there are no entries.
+    """
+    entries, first, bits = (int(number) for number in item.LUTDescriptor)
+    entries = entries & 0xFFFF or 0x10000  # 0 means 65,536; a signed VR shows large counts as negative
+    data = item.LUTData
+    if isinstance(data, bytes):
+        wide = "<u2" if little_endian else ">u2"
+        table = np.frombuffer(data, np.uint8 if len(data) < 2 * entries else wide).astype(np.int64)
+    else:
+        table = np.atleast_1d(np.asarray(data, np.int64)) & 0xFFFF
+    if not 1 <= bits <= 16 or not table.size:
+        raise ValueError(f"a LUT of {table.size} entries of {bits} bits")
+    return LookUp(table[:entries], first, bits)
+
+
 def _look_up(levels: NDArray[np.float64], item: Dataset, dataset: Dataset) -> tuple[NDArray[np.float64], float]:
     """Apply a LUT (PS3.3 C.11.1.1.1, C.11.2.1.1) to levels; return the result and the LUT's maximum value.
 
     pydicom's ``apply_voi`` is not used: it stores the index in the dtype of the entries, which overflows for an 8-bit
     LUT of 4,096 entries.
     """
-    entries, first, bits = (int(number) for number in item.LUTDescriptor)
-    entries = entries & 0xFFFF or 0x10000  # 0 means 65,536; a signed VR shows large counts as negative
-    data = item.LUTData
-    if isinstance(data, bytes):
-        wide = "<u2" if dataset.original_encoding[1] else ">u2"
-        table = np.frombuffer(data, np.uint8 if len(data) < 2 * entries else wide)
-    else:
-        table = np.atleast_1d(np.asarray(data, np.int64)) & 0xFFFF
-    if not 1 <= bits <= 16:
-        raise ValueError(f"a LUT of {bits} bits")
-    index = np.clip(levels - first, 0, min(entries, table.size) - 1).astype(np.intp)
+    table, first, bits = read_lut(item, little_endian=bool(dataset.original_encoding[1]))
+    index = np.clip(levels - first, 0, table.size - 1).astype(np.intp)
     return table[index].astype(np.float64), float(2**bits - 1)
 
 
@@ -296,6 +354,29 @@ def _rgb(stored: NDArray[Any], dataset: Dataset, photometric: str) -> tuple[NDAr
         bits = int(dataset.RedPaletteColorLookupTableDescriptor[2])
     # A codec or a palette may contain more than the declared bits.
     return np.ascontiguousarray(np.minimum(stored, 2**bits - 1), np.uint8 if bits <= 8 else np.uint16), bits
+
+
+def pixel_aspect(dataset: Dataset) -> float:
+    """Return height over width of a pixel, from its spacing, else Pixel Aspect Ratio (PS3.3 C.7.6.3.1.7), else 1.
+
+    Both are (vertical, horizontal). Ratios within 0.5% of 1 are rounding; impossible values count as absent.
+    """
+    for keyword in (*_SPACINGS, "PixelAspectRatio"):
+        value = dataset.get(keyword)
+        if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and len(value) == 2:
+            vertical, horizontal = (float(part) for part in value)
+            if 0 < vertical < math.inf and 0 < horizontal < math.inf:
+                aspect = vertical / horizontal
+                return 1.0 if abs(aspect - 1) < _SQUARE else min(max(aspect, 1 / _EXTREME), _EXTREME)
+    return 1.0
+
+
+def _text(dataset: Dataset, keyword: str) -> str | None:
+    """Return the element's first value as text without surrounding spaces; None if it is missing or empty."""
+    value = dataset.get(keyword)
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        value = value[0] if value else None
+    return str(value or "").strip() or None
 
 
 def _whole(dataset: Dataset, keyword: str, default: int) -> int:

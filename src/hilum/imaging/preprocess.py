@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
-from hilum.types import Gray, Radiograph
+from hilum.types import Gray, Radiograph, square_shape
 
 Gray8 = NDArray[np.uint8]
 
@@ -56,18 +56,24 @@ def fit_image(radiograph: Radiograph, spec: PreprocessSpec) -> NDArray[np.uint8]
     """Resize a radiograph into the square and return (S, S) uint8, black outside the placement.
 
     Downsampling averages areas; upsampling is linear, as defined by OpenCV. Resampling uses the original bit depth and
-    rounds to 8 bits afterwards.
+    rounds to 8 bits afterwards. Pixels that are not square become square in the same step (Radiograph.pixel_aspect).
     """
-    top, left, height, width = placement(radiograph.shape, spec)
+    top, left, height, width = placement(radiograph.square_shape, spec)
     resized = _resample(radiograph.pixels, height, width)
     fitted = np.zeros((spec.size, spec.size), np.uint8)
     fitted[top : top + height, left : left + width] = _quantize(resized, radiograph.bits_stored)
     return fitted
 
 
-def fit_mask(mask: NDArray[np.bool_], spec: PreprocessSpec) -> NDArray[np.bool_]:
-    """Resize a label mask (H0, W0) into the square by nearest neighbor and return (S, S) bool, False outside."""
-    top, left, height, width = placement((mask.shape[0], mask.shape[1]), spec)
+def fit_mask(mask: NDArray[np.bool_], spec: PreprocessSpec, *, pixel_aspect: float = 1.0) -> NDArray[np.bool_]:
+    """Resize a label mask (H0, W0) into the square by nearest neighbor and return (S, S) bool, False outside.
+
+    Args:
+        mask: (H0, W0) bool, on the grid of the image.
+        spec: The preprocessing of the image.
+        pixel_aspect: The image's Radiograph.pixel_aspect.
+    """
+    top, left, height, width = placement(square_shape((mask.shape[0], mask.shape[1]), pixel_aspect), spec)
     resized = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     fitted = np.zeros((spec.size, spec.size), np.bool_)
     fitted[top : top + height, left : left + width] = resized.astype(np.bool_)
@@ -98,7 +104,7 @@ def restore_probability(
 
     Args:
         probability: (S, S) float32, such as probabilities in [0, 1].
-        shape: (H0, W0) of the original image, which determines the placement.
+        shape: (H0, W0) of the original image, which determines the placement; Radiograph.square_shape.
         spec: The preprocessing of the image.
         size: (H, W) of the result, if it differs from ``shape``.
     """

@@ -59,6 +59,7 @@ _FORMATS = tuple(str(plugin.format) for plugin in _PLUGINS)
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})  # bytes; "BM" alone also occurs at the start of text files
 _COLOR_MODES = frozenset({"P", "PA", "LA", "La", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr"})
+_SIGNED = 2  # TIFF 6.0, section 19
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -247,7 +248,11 @@ def _check_opened(image: Image.Image, origin: str, max_pixels: int) -> None:
 
 
 def _bits_stored(image: Image.Image, origin: str) -> int:
-    """Return 8, 12 (12-bit TIFF) or 16; other depths raise ReadError, since their scale is not declared."""
+    """Return 8, 12 (12-bit TIFF) or 16; other depths and signed 8-bit TIFF, which Pillow misreads, raise ReadError."""
+    if image.mode == "L" and _tiff_tag(image, TiffImagePlugin.SAMPLEFORMAT) == _SIGNED:
+        raise ReadError(
+            f"Expected unsigned 8-bit pixels in {origin}, got signed ones.", hint="Export it as an 8-bit or 16-bit PNG."
+        )
     if image.mode in ("1", "L") or image.mode in _COLOR_MODES:
         return 8
     if image.mode == "I" or image.mode.startswith("I;16"):

@@ -1,29 +1,24 @@
-"""UIDs, codes and equipment attributes of the DICOM objects that hilum writes.
-
-Class names are chosen by users and have private codes; the same name has the same code in every bundle.
-"""
+"""UIDs and equipment attributes of the DICOM objects that hilum writes. Codes are in hilum.inference.dicom_codes."""
 
 from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
-from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.dataset import Dataset
-from pydicom.sr.coding import Code
 from pydicom.uid import UID, generate_uid
 
 from hilum._version import __version__
 from hilum.bundle.bundle import Manifest
-from hilum.storage import sha256_text
+from hilum.inference.dicom_codes import coding_schemes, long_string
 
-Kind: TypeAlias = Literal["seg", "sr"]
+Kind: TypeAlias = Literal["seg", "sr", "sc", "pr"]
+"""Segmentation, structured report, secondary capture, presentation state."""
 
-SCHEME = "99HILUM"
+RESEARCH_ONLY = "Research use only, not for diagnosis"
 NOT_A_DEVICE = "Made by a research tool, not a medical device; not for diagnosis."
 
-_FORMAT = 2
+_FORMAT = 3
 """Part of every UID. Increment it when the objects for the same image and bundle change."""
-_LONGEST = 64
 
 
 def instance_uid(source_sop_uid: str, bundle_id: str, kind: Kind, settings: str = "") -> str:
@@ -32,7 +27,7 @@ def instance_uid(source_sop_uid: str, bundle_id: str, kind: Kind, settings: str 
     Args:
         source_sop_uid: SOP instance UID of the image.
         bundle_id: The bundle that predicts.
-        kind: ``seg`` or ``sr``.
+        kind: Kind of the object.
         settings: Predictor.settings, since other settings may give another result.
     """
     return _uid("instance", source_sop_uid, bundle_id, kind, *filter(None, [settings]))
@@ -44,7 +39,7 @@ def series_uid(source_sop_uid: str, bundle_id: str, kind: Kind, settings: str = 
 
 
 def tracking_uid(source_sop_uid: str, bundle_id: str, what: str, settings: str = "") -> str:
-    """Return the tracking UID of one item of an object, named ``what``. See instance_uid."""
+    """Return the tracking UID of one item, named ``what``, which is the same in all objects. See instance_uid."""
     return _uid("tracking", source_sop_uid, bundle_id, what, *filter(None, [settings]))
 
 
@@ -53,35 +48,8 @@ def device_uid(bundle_id: str) -> str:
     return _uid("device", bundle_id)
 
 
-def own_code(value: str, meaning: str) -> Code:
-    """Return a code of hilum's private scheme; ``value`` has at most 16 characters."""
-    return Code(value, SCHEME, long_string(meaning))
-
-
-def class_code(name: str, what: Literal["class", "evidence", "probability"] = "class") -> Code:
-    """Return the code of a class, of its evidence, or of its probability."""
-    meaning = {"class": "{}", "evidence": "Evidence for {}", "probability": "Probability of {}"}[what].format(name)
-    return own_code(f"{what[0].upper()}{sha256_text(name)[:15]}", meaning)
-
-
-def long_string(text: str) -> str:
-    """Return text that is valid for the value representation LO: no backslash or control character, at most 64 bytes.
-
-    The standard limits characters, but common validators count bytes of UTF-8.
-    """
-    plain = "".join(character if character.isprintable() else " " for character in text.replace("\\", "/")).strip()
-    if len(plain.encode("utf-8", "replace")) <= _LONGEST:
-        return plain
-    return plain.encode("utf-8", "replace")[: _LONGEST - 3].decode("utf-8", "ignore") + "..."
-
-
-def coding_schemes() -> list[CodingSchemeIdentificationItem]:
-    """Return the identification of hilum's private coding scheme."""
-    return [CodingSchemeIdentificationItem(SCHEME, name="hilum: classes of a model, and what it says of an image")]
-
-
 def made_by(source: Dataset, manifest: Manifest, kind: Kind, settings: str) -> dict[str, Any]:
-    """Return the constructor arguments of highdicom that both kinds of objects share."""
+    """Return the constructor arguments of highdicom that all kinds of objects share."""
     source_uid, bundle_id = str(source.SOPInstanceUID), manifest.bundle_id
     return {
         "series_instance_uid": series_uid(source_uid, bundle_id, kind, settings),

@@ -1,13 +1,13 @@
-"""Create DICOM objects from a result: a segmentation and a structured report that refer to the image.
+"""Create DICOM objects from a result: segmentation, structured report, secondary capture, presentation state.
 
-Both belong to the study of the image. Their UIDs are functions of the image, the bundle and the predictor's settings,
-so that repeated predictions give the same objects and an archive shows which images are already processed.
+All refer to the image and belong to its study. Their UIDs are functions of the image, the bundle and the predictor's
+settings, so that repeated predictions give the same objects and an archive shows which images are already processed.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from pydicom.dataset import Dataset
@@ -16,19 +16,56 @@ from hilum.bundle.bundle import Manifest
 from hilum.errors import ReadError
 from hilum.imaging.decoding import decoding
 from hilum.inference.dicom_names import Kind, instance_uid, series_uid
+from hilum.inference.dicom_pr import build_presentation, is_gray
+from hilum.inference.dicom_sc import build_capture
 from hilum.inference.dicom_seg import build_segmentation
 from hilum.inference.dicom_source import source_header
 from hilum.inference.dicom_sr import build_report
 from hilum.inference.result import Prediction, Result
 
-__all__ = ["Kind", "encoded", "instance_uid", "report", "segmentation", "series_uid", "source_header"]
+__all__ = [
+    "Kind", "capture", "encoded", "instance_uid", "objects_of", "presentation", "report", "segmentation", "series_uid",
+    "source_header",
+]  # fmt: skip
+
+
+def objects_of(
+    source: Dataset, result: Result, manifest: Manifest, settings: str = "", *, kinds: Collection[Kind]
+) -> dict[Kind, Dataset]:
+    """Return the objects of a result by kind, the report last: it refers to the segmentation.
+
+    A refused image has a report alone, and an image with color no presentation state.
+
+    Args:
+        source: Header of the image, from source_header.
+        result: The result for the image.
+        manifest: Manifest of the bundle that predicted.
+        settings: Predictor.settings of the predictor.
+        kinds: Kinds of objects to create; a report of a prediction brings its segmentation.
+
+    Raises:
+        DataError: The mask has another size than the source.
+        ReadError: An object cannot be created from this header.
+    """
+    made: dict[Kind, Dataset] = {}
+    if isinstance(result, Prediction):
+        facts = source, result, manifest, settings
+        if {"seg", "sr"} & set(kinds):
+            made["seg"] = segmentation(*facts)
+        if "sc" in kinds:
+            made["sc"] = capture(*facts)
+        if "pr" in kinds and is_gray(source):
+            made["pr"] = presentation(*facts)
+    if "sr" in kinds:
+        made["sr"] = report(source, result, manifest, settings)
+    return made
 
 
 def segmentation(source: Dataset, prediction: Prediction, manifest: Manifest, settings: str = "") -> Dataset:
-    """Return a binary Segmentation with the rows and columns of the source: segment 1 is lung, segment 2 evidence.
+    """Return a binary Segmentation with the rows and columns of the source: right lung, left lung and evidence.
 
-    Segment 2 is the region where the evidence for the predicted class is at least a quarter of its peak, as drawn in
-    overlays (hilum.inference.contour); it is absent without evidence. An empty mask gives an empty frame.
+    The last segment is the region where the evidence for the predicted class is at least a quarter of its peak, as
+    drawn in overlays (hilum.inference.contour); it is absent without evidence. An empty lung gives an empty frame.
 
     Args:
         source: Header of the image, from source_header.
@@ -47,8 +84,8 @@ def segmentation(source: Dataset, prediction: Prediction, manifest: Manifest, se
 def report(source: Dataset, result: Result, manifest: Manifest, settings: str = "") -> Dataset:
     """Return a Comprehensive SR, complete and unverified.
 
-    It contains label, probabilities, prediction set and abstention of a prediction, or the status of a refused image,
-    and for both the findings of the input check and the bundle.
+    It contains label, probabilities, prediction set and abstention of a prediction, and its segments with their finding
+    sites, or the status of a refused image, and for both the findings of the input check and the bundle.
 
     Args:
         source: Header of the image, from source_header.
@@ -57,10 +94,44 @@ def report(source: Dataset, result: Result, manifest: Manifest, settings: str = 
         settings: Predictor.settings of the predictor.
 
     Raises:
+        DataError: The mask has another size than the source.
         ReadError: No report can be created from this header.
     """
     with _made_of(source):
         return build_report(source, result, manifest, settings)
+
+
+def capture(source: Dataset, prediction: Prediction, manifest: Manifest, settings: str = "") -> Dataset:
+    """Return a Secondary Capture of the overlay with its legend, marked in the pixels as for research use only.
+
+    Args:
+        source: Header of the image, from source_header.
+        prediction: The prediction for the image.
+        manifest: Manifest of the bundle that predicted.
+        settings: Predictor.settings of the predictor.
+
+    Raises:
+        ReadError: No secondary capture can be created from this header.
+    """
+    with _made_of(source):
+        return build_capture(source, prediction, manifest, settings)
+
+
+def presentation(source: Dataset, prediction: Prediction, manifest: Manifest, settings: str = "") -> Dataset:
+    """Return a Grayscale Softcopy Presentation State with the outlines of lungs and evidence, and the result in words.
+
+    Args:
+        source: Header of the image, from source_header; a gray image.
+        prediction: The prediction for the image, with a mask of (Rows, Columns).
+        manifest: Manifest of the bundle that predicted.
+        settings: Predictor.settings of the predictor.
+
+    Raises:
+        DataError: The image has color, or the mask another size than the source.
+        ReadError: No presentation state can be created from this header.
+    """
+    with _made_of(source):
+        return build_presentation(source, prediction, manifest, settings)
 
 
 def encoded(dataset: Dataset) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
@@ -17,6 +18,7 @@ from pydicom.valuerep import DA, TM, validate_value
 
 from hilum.errors import ReadError
 from hilum.imaging.decoding import DECODE_ERRORS, decoding
+from hilum.imaging.dicom import LookUp, read_lut
 from hilum.imaging.read import read_dicom_header
 
 UTF_8 = "ISO_IR 192"
@@ -26,6 +28,7 @@ _MAY_BE_EMPTY = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
     "StudyTime", "ReferringPhysicianName",
 )  # fmt: skip
+_LUTS = ("ModalityLUTSequence", "VOILUTSequence")
 _PLANE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _CHECKED = ("AS", "CS", "DA", "DS", "DT", "IS", "TM")
 _RAISE = 2  # pydicom.config.RAISE
@@ -35,8 +38,8 @@ _CHARACTER_SET = BaseTag(0x00080005)
 def source_header(content: bytes | Path, origin: str = "") -> Dataset:
     """Return the header of a DICOM image for ``segmentation`` and ``report``.
 
-    Text is converted from the file's character set to UTF-8; malformed, private and binary elements are left out;
-    required patient and study elements are added, empty if unknown.
+    Text is converted from the file's character set to UTF-8; malformed, private and binary elements are left out, but
+    for modality and VOI LUTs; required patient and study elements are added, empty if unknown.
 
     Args:
         content: Path or content of the file.
@@ -51,6 +54,8 @@ def source_header(content: bytes | Path, origin: str = "") -> Dataset:
         raise ReadError(f"{name} is not a DICOM file.", hint="Use the file as exported.")
     with decoding(name):
         header = _cleaned(raw)
+        for keyword in _LUTS:
+            _keep_lut(raw, header, keyword)
         header.file_meta = FileMetaDataset(_cleaned(raw.file_meta)) if hasattr(raw, "file_meta") else FileMetaDataset()
     missing = [keyword for keyword in _NEEDED if not header.get(keyword)]
     if missing:
@@ -89,6 +94,31 @@ def _cleaned(dataset: Dataset) -> Dataset:
         if element is not None:
             kept.add(element)
     return kept
+
+
+def _keep_lut(raw: Dataset, header: Dataset, keyword: str) -> None:
+    """Keep the first item of a LUT sequence, in little endian, without what is binary or ambiguous about it."""
+    header.pop(keyword, None)
+    try:
+        item = raw[keyword][0]
+        kept = lut_item(read_lut(item, little_endian=bool(raw.original_encoding[1])))
+        if kind := str(item.get("ModalityLUTType") or ""):
+            kept.ModalityLUTType = kind
+    except DECODE_ERRORS:
+        return
+    setattr(header, keyword, Sequence([kept]))
+
+
+def lut_item(look_up: LookUp) -> Dataset:
+    """Return the item of a Modality or VOI LUT Sequence with this content, in little endian."""
+    count, vr = look_up.table.size % 0x10000, "SS" if look_up.first < 0 else "US"
+    if vr == "SS" and count > 0x7FFF:
+        count -= 0x10000
+    data = look_up.table.astype(np.uint8 if look_up.bits <= 8 else "<u2").tobytes()
+    item = Dataset()
+    item.add_new("LUTDescriptor", vr, [count, look_up.first, look_up.bits])
+    item.add_new("LUTData", "OW", data + b"\0" * (len(data) % 2))
+    return item
 
 
 def _element(element: DataElement) -> DataElement | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TextIO, TypeAlias
 
+from hilum.bundle.bundle import Manifest
 from hilum.data.find import PARQUET_TABLE, PARTIAL, TABLE, absolute_path
 from hilum.errors import OutputError
 from hilum.imaging.read import IMAGE_SUFFIXES
@@ -17,6 +18,7 @@ from hilum.inference.parquet import require_pyarrow, to_parquet
 from hilum.inference.predictor import Predictor
 from hilum.inference.result import Prediction, Result
 from hilum.inference.saving import Wanted, make_extras, write_extras
+from hilum.inference.zones import OUTSIDE, ZONES
 from hilum.storage import CsvWriter, sha256_bytes
 
 _NOTHING = Wanted()
@@ -36,8 +38,8 @@ class FolderResult:
         statuses: Number of images by ``Result.status``.
         labels: Number of predictions by predicted label.
         uncertain: Number of predictions that abstained.
-        objects: Number of DICOM objects written by kind, and under ``none`` the number of images for which none could
-            be created, such as PNG files.
+        objects: Number of DICOM objects written by kind (hilum.inference.saving.KIND_NAMES), and under ``none`` the
+            number of images that lack a requested one, such as PNG files.
     """
 
     table: Path
@@ -60,9 +62,11 @@ def predict_folder(
     """Predict on every file, write ``predictions.csv`` and the requested images, and return a summary.
 
     The columns are ``file, status, predicted_label, prediction_set, abstained, prob_<class>..., lung_fraction,
-    reason``. ``status`` is ``ok``, ``refused`` or ``unreadable``; ``prediction_set`` is class names joined by ``;``,
+    evidence_<zone>..., reason``. ``status`` is
+    ``ok``, ``refused`` or ``unreadable``; ``prediction_set`` is class names joined by ``;``,
     most probable first; ``abstained`` is 1 for uncertain predictions; ``reason`` joins the messages of the findings.
-    With ``save.evidence``, the column ``evidence_step`` is the logits per gray level of the evidence PNG.
+    ``evidence_<zone>`` is the zone's share of the evidence (Result.evidence_zones), for networks with evidence. With
+    ``save.evidence``, the column ``evidence_step`` is the logits per gray level of the evidence PNG.
 
     During the prediction, the table is ``predictions.partial.csv``; it is renamed when complete, so an interrupted run
     leaves the rows done so far. Images and DICOM objects keep the folder structure of the inputs.
@@ -92,19 +96,19 @@ def predict_folder(
     with _opened(partial) as stream:
         writer = CsvWriter(stream)
         with _writing(partial):
-            writer.write_row(table_header(manifest.class_names, with_evidence=save.evidence))
+            writer.write_row(table_header(manifest, with_step=save.evidence))
         for done, (file, result) in enumerate(zip(files, predictor.predict_many(files), strict=True), start=1):
             extras = make_extras(file, result, predictor, save)
             steps = [extras.evidence_step] if save.evidence else []
             with _writing(partial):
-                writer.write_row(table_row(file, result, steps, extras.remark))
+                writer.write_row(table_row(file, result, manifest, steps, extras.remark))
                 stream.flush()
             write_extras(extras, result, out, names[file], save)
             statuses[result.status] += 1
             if result.label is not None:
                 labels[result.label] += 1
             uncertain += bool(result.abstained)
-            objects.update(["none"] if extras.remark else list(extras.objects))
+            objects.update([*extras.objects, *(["none"] if extras.remark else [])])
             if on_result:
                 on_result(file, result)
             if progress:
@@ -152,29 +156,43 @@ def _with_png(path: Path, stem: str) -> Path:
     return path.with_name(f"{stem}.png")
 
 
-def table_header(class_names: Sequence[str], *, with_evidence: bool = False) -> list[str]:
-    """Return the columns of ``predictions.csv``."""
-    probabilities = [f"prob_{name}" for name in class_names]
-    steps = ["evidence_step"] if with_evidence else []
-    tail = ["lung_fraction", *steps, "reason"]
+def table_header(manifest: Manifest, *, with_step: bool = False) -> list[str]:
+    """Return the columns of ``predictions.csv``.
+
+    Args:
+        manifest: Manifest of the bundle that predicts.
+        with_step: Add the column ``evidence_step``.
+    """
+    probabilities = [f"prob_{name}" for name in manifest.class_names]
+    steps = ["evidence_step"] if with_step else []
+    tail = ["lung_fraction", *(f"evidence_{zone}" for zone in _zones(manifest)), *steps, "reason"]
     return ["file", "status", "predicted_label", "prediction_set", "abstained", *probabilities, *tail]
 
 
-def table_row(file: str | Path, result: Result, steps: Sequence[object] = (), remark: str = "") -> list[object]:
+def table_row(
+    file: str | Path, result: Result, manifest: Manifest, steps: Sequence[object] = (), remark: str = ""
+) -> list[object]:
     """Return one image's row of ``predictions.csv``.
 
     Args:
         file: Value of the first column.
         result: The result of the image.
+        manifest: Manifest of the bundle that predicts.
         steps: Its ``evidence_step``, if the table has this column.
         remark: Text to append to the messages of the findings.
     """
-    tail = [*steps, "; ".join(filter(None, [result.reason, remark]))]
+    shares = result.evidence_zones or {}
+    zones = [f"{shares[zone]:.4f}" if zone in shares else "" for zone in _zones(manifest)]
+    tail = [*zones, *steps, "; ".join(filter(None, [result.reason, remark]))]
     if not isinstance(result, Prediction):
         return [file, result.status, "", "", "", *[""] * len(result.class_names), "", *tail]
     probabilities = [f"{value:.6f}" for value in result.probabilities.values()]
     answer = [result.label, ";".join(result.prediction_set), int(result.abstained)]
     return [file, result.status, *answer, *probabilities, f"{result.lung_fraction:.4f}", *tail]
+
+
+def _zones(manifest: Manifest) -> tuple[str, ...]:
+    return (*ZONES, OUTSIDE) if "evidence" in manifest.outputs else ()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from hilum.inference.contour import BANDS, LEAST_SUM, LEVELS, EvidenceScale, Rgb, on_gray
+from hilum.inference.zones import in_words
 
 if TYPE_CHECKING:  # result.py imports this module at run time
     from hilum.inference.result import Prediction
@@ -31,6 +32,8 @@ OUTLINE: Rgb = (86, 180, 233)
 CHOSEN: Rgb = (230, 159, 0)
 """Bar of the predicted class."""
 BACKGROUND: Rgb = (20, 22, 26)
+NOTICE: Rgb = (120, 30, 30)
+"""Band behind the notice of a secondary capture."""
 PANEL_WIDTH = 360
 """Minimum width of the legend at scale 1, pixels."""
 
@@ -63,11 +66,21 @@ def draw_legend(
         has_evidence: Whether the network has evidence; if not, the legend omits it.
         class_name: The class whose evidence is drawn; the predicted class by default.
     """
+    zones = prediction.evidence_zones if class_name in (None, prediction.label) else None
     rows = [
         *_answer_rows(prediction),
-        *(_evidence_rows(class_name or prediction.label, evidence) if has_evidence else ()),
+        *(_evidence_rows(class_name or prediction.label, evidence, zones) if has_evidence else ()),
     ]
     return _draw_rows([*rows, *_closing_rows(prediction)], width, scale)
+
+
+def draw_notice(text: str, width: int) -> NDArray[np.uint8]:
+    """Draw a line of text on a band and return (h, width, 3) uint8 RGB, with letters of at least 8 px."""
+    largest = max(22, width // 40)
+    size = next((size for size in range(largest, 8, -1) if _length(text, _font(size)) < 0.96 * width), 8)
+    band = Image.new("RGB", (width, 2 * size), NOTICE)
+    ImageDraw.Draw(band).text((width // 2, size), text, TEXT, _font(size), anchor="mm")
+    return np.array(band, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -103,7 +116,7 @@ def _answer_rows(prediction: Prediction) -> list[_Row]:
     return rows
 
 
-def _evidence_rows(label: str, evidence: EvidenceScale | None) -> list[_Row]:
+def _evidence_rows(label: str, evidence: EvidenceScale | None, zones: Mapping[str, float] | None) -> list[_Row]:
     if evidence is None:
         return [_Row(f"No evidence for {label}: less than {LEAST_SUM} logits in favor", color=MUTED, lines=3, gap=10)]
     height, width = evidence.cells
@@ -112,6 +125,7 @@ def _evidence_rows(label: str, evidence: EvidenceScale | None) -> list[_Row]:
     sums = f"Total: {evidence.in_favor:+.2f} in favor, {against}."
     return [
         _Row(f"Evidence for {label}", gap=14, lines=3, scale=evidence),
+        *([_Row(in_words(zones), lines=4)] if zones else []),
         _Row(unit, size=13, color=MUTED, lines=3, gap=6),
         _Row(sums, size=13, color=MUTED, lines=3, gap=2),
     ]

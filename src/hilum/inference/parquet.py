@@ -7,8 +7,6 @@ from pathlib import Path
 from hilum.errors import MissingExtraError, extra_hint
 from hilum.storage import atomic_path, csv_text
 
-_NUMBERS = ("lung_fraction", "evidence_step")
-
 
 def require_pyarrow() -> None:
     """Check that pyarrow is installed.
@@ -25,8 +23,8 @@ def require_pyarrow() -> None:
 def to_parquet(table: Path, path: Path) -> None:
     """Convert a CSV table of predictions to Parquet.
 
-    Probabilities, ``lung_fraction`` and ``evidence_step`` are double, ``abstained`` is boolean, other columns are text;
-    empty cells are null.
+    Probabilities, ``lung_fraction`` and the columns ``evidence_...`` are double, ``abstained`` is boolean, other
+    columns are text; empty cells are null.
 
     Args:
         table: CSV written by hilum.inference.folder.predict_folder.
@@ -44,7 +42,7 @@ def to_parquet(table: Path, path: Path) -> None:
         header, *rows = ([csv_text(cell) for cell in row] for row in csv.reader(stream))
 
     def column(name: str, cells: tuple[str, ...]) -> pyarrow.Array:
-        if name.startswith("prob_") or name in _NUMBERS:
+        if name.startswith(("prob_", "evidence_")) or name == "lung_fraction":
             return pyarrow.array([float(cell) if cell else None for cell in cells], pyarrow.float64())
         if name == "abstained":
             return pyarrow.array([cell == "1" if cell else None for cell in cells], pyarrow.bool_())

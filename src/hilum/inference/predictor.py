@@ -24,6 +24,7 @@ from hilum.imaging.convert import ImageLike, radiograph_of
 from hilum.imaging.preprocess import placement, preprocess, restore_probability
 from hilum.imaging.read import MAX_PIXELS, read_radiograph
 from hilum.inference.result import Prediction, Result
+from hilum.inference.zones import evidence_zones, patient_left
 from hilum.types import Finding, Radiograph
 
 
@@ -54,6 +55,11 @@ class Ready(NamedTuple):
     image: NDArray[np.float32]  # (C, S, S)
     verdict: Verdict
     orientation_fix: OrientationFix | None = None  # the fix applied
+
+    @property
+    def turn(self) -> int:
+        """Quarter turns that were undone."""
+        return 0 if self.orientation_fix is None else self.orientation_fix.turn
 
 
 class Predictor:
@@ -147,7 +153,9 @@ class Predictor:
         if not verdict.accepted:
             return self._without_prediction(origin, "refused", verdict.findings, item.radiograph)
         probabilities = softmax(output.classification[row : row + 1], manifest.applied_temperature)[0]
-        lung = restore_probability(output.segmentation[row, 0], item.upright.shape, manifest.preprocess)
+        lung = restore_probability(
+            output.segmentation[row, 0], item.upright.square_shape, manifest.preprocess, size=item.upright.shape
+        )
         mask = np.asarray(lung > manifest.mask_threshold)
         evidence = None if output.evidence is None else output.evidence[row]
         if item.orientation_fix is not None:
@@ -165,11 +173,13 @@ class Predictor:
             prediction_set=prediction_set(probabilities, manifest.class_names, manifest.prediction_set_quantiles),
             mask=mask,
             evidence=evidence,
+            evidence_zones=None if output.evidence is None else self._zones(item, output, row),
             lung_fraction=float(mask.mean()),
             bundle_id=manifest.bundle_id,
             findings=verdict.findings + doubt,
             abstained=bool(doubt),
             preprocess=manifest.preprocess,
+            turn=item.turn,
         )
 
     def _without_prediction(
@@ -189,10 +199,23 @@ class Predictor:
             preprocess=self.manifest.preprocess,
         )
 
+    def _zones(self, item: Ready, output: BackendOutput, row: int) -> dict[str, float] | None:
+        """Return the zones of the predicted class's evidence, measured on the network's square input."""
+        top, left, height, width = placement(item.upright.square_shape, self.manifest.preprocess)
+        lung = np.zeros(output.segmentation.shape[-2:], np.bool_)
+        lung[top : top + height, left : left + width] = self._lung(item.upright, output, row)
+        evidence = np.asarray(output.evidence)[row, int(output.classification[row].argmax())]
+        return evidence_zones(lung, evidence, patient_left=patient_left(item.radiograph, item.turn))
+
+    def _lung(self, upright: Radiograph, output: BackendOutput, row: int) -> NDArray[np.bool_]:
+        """Return the lung mask at the network's resolution, without padding."""
+        top, left, height, width = placement(upright.square_shape, self.manifest.preprocess)
+        lung = output.segmentation[row, 0, top : top + height, left : left + width]
+        return np.asarray(lung > self.manifest.mask_threshold)
+
     def _post_check(self, upright: Radiograph, output: BackendOutput, row: int) -> tuple[Reading, ...]:
         """Run the post-inference check on one row of the network's output."""
-        top, left, height, width = placement(upright.shape, self.manifest.preprocess)
-        lung = output.segmentation[row, 0, top : top + height, left : left + width] > self.manifest.mask_threshold
+        lung = self._lung(upright, output, row)
         return self.gate.check_output(lung, None if output.features is None else output.features[row])
 
     def examine(self, source: Source) -> Verdict:

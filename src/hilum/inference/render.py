@@ -18,7 +18,7 @@ from hilum.imaging.preprocess import restore_probability, to_uint8
 from hilum.inference.contour import FRACTION_BITS, Rgb, evidence_scale, fill_contours, smooth
 from hilum.inference.legend import BACKGROUND, OUTLINE, PANEL_WIDTH, draw_legend
 from hilum.storage import write_bytes
-from hilum.types import Radiograph
+from hilum.types import Radiograph, square_shape
 
 if TYPE_CHECKING:  # result.py imports this module at run time
     from hilum.inference.result import Prediction
@@ -36,8 +36,8 @@ def overlay(
 ) -> NDArray[np.uint8]:
     """Draw an image with the lung outlined, evidence as filled contours, and a legend with the color scale.
 
-    Images with a shorter side under 512 px are enlarged, those with a longer side over 2048 px reduced. The legend is
-    at the right, or below wide images.
+    Images with a shorter side under 512 px are enlarged, those with a longer side over 2048 px reduced, and pixels that
+    are not square are drawn square. The legend is at the right, or below wide images.
 
     Args:
         radiograph: The image, (H0, W0).
@@ -85,7 +85,7 @@ def annotate(
                 f"Expected {name} of the image's shape {radiograph.shape}, got {array.shape}.",
                 hint="Resample it to the size of the image first.",
             )
-    height, width = display_shape(radiograph.shape)
+    height, width = display_shape(radiograph.square_shape)
     gray = _resize(to_uint8(radiograph), height, width)
     scale = _scale(height, width)
     drawn = evidence_scale(prediction, evidence, class_name)
@@ -121,7 +121,8 @@ def class_evidence(
         return None
     cells = prediction.evidence[prediction.class_names.index(class_name or prediction.label)]
     square = cv2.resize(cells.astype(np.float32), (spec.size, spec.size), interpolation=cv2.INTER_LINEAR)
-    return restore_probability(np.asarray(square, np.float32), shape, spec, size=size)
+    placed = square_shape(shape, prediction.radiograph.pixel_aspect)
+    return restore_probability(np.asarray(square, np.float32), placed, spec, size=size or shape)
 
 
 def mask_png(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -14,7 +14,9 @@ from PIL import Image
 
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError, OutputError
+from hilum.gate.verdict import OrientationFix
 from hilum.inference.render import class_evidence, overlay, png_bytes
+from hilum.inference.zones import Lungs, patient_left, split_lungs, summary
 from hilum.storage import atomic_path, write_text
 from hilum.types import Finding, Radiograph
 
@@ -43,7 +45,12 @@ class Result:
         lung_fraction: Fraction of the image's pixels in ``mask``, in [0, 1].
         evidence: (K, h, w) float32, contribution of each cell of the network's square input to each class's logit; see
             ``evidence_map``. None if the network has no evidence.
+        evidence_zones: Share in [0, 1] of the evidence in favor of ``label`` in each zone of the patient's lungs
+            (``right_upper``, ..., ``left_lower``) and ``outside_lungs``, summing to 1 (hilum.inference.zones). None if
+            the network has no evidence, or less than 0.1 logits are in favor.
         preprocess: Preprocessing of the image.
+        turn: Quarter turns clockwise by which the image in the file is rotated, which ``fix_orientation`` undid for the
+            network; ``mask`` and ``evidence`` refer to the image in the file.
     """
 
     origin: str
@@ -59,7 +66,9 @@ class Result:
     mask: NDArray[np.bool_] | None = None
     lung_fraction: float | None = None
     evidence: NDArray[np.float32] | None = None
+    evidence_zones: Mapping[str, float] | None = None
     preprocess: PreprocessSpec = field(default_factory=PreprocessSpec)
+    turn: int = 0
 
     def __repr__(self) -> str:
         if not isinstance(self, Prediction):
@@ -82,6 +91,21 @@ class Result:
         """The messages of all findings in one line; empty where there are none."""
         return "; ".join(finding.message for finding in self.findings)
 
+    @property
+    def evidence_summary(self) -> str | None:
+        """``evidence_zones`` in words; None without a prediction, or if the network has no evidence."""
+        if self.label is None or self.evidence is None:
+            return None
+        return summary(self.label, self.evidence_zones)
+
+    @property
+    def lungs(self) -> Lungs | None:
+        """The patient's right and left lung, masks (H0, W0) bool that together are ``mask``; None without a prediction.
+
+        Each has the name of its side: ``lungs.right``, ``lungs.left``.
+        """
+        return None
+
     def to_dict(self) -> dict[str, Any]:
         """Return all attributes except arrays as JSON types, as printed by ``hilum predict --json``."""
         return {
@@ -92,6 +116,8 @@ class Result:
             "prediction_set": None if self.prediction_set is None else list(self.prediction_set),
             "abstained": self.abstained,
             "lung_fraction": self.lung_fraction,
+            "evidence_zones": None if self.evidence_zones is None else dict(self.evidence_zones),
+            "evidence_summary": self.evidence_summary,
             "findings": [
                 {"check": found.check, "severity": found.severity, "message": found.message} for found in self.findings
             ],
@@ -162,7 +188,10 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Prediction(Result):
-    """A Result with status ``ok``, in which only ``evidence`` may be None. See Result for the attributes."""
+    """A Result with status ``ok``, in which only ``evidence`` and ``evidence_zones`` may be None.
+
+    See Result for the attributes.
+    """
 
     status: Literal["ok"] = "ok"
     radiograph: Radiograph
@@ -177,3 +206,11 @@ class Prediction(Result):
     def probability(self) -> float:
         """The probability of ``label``, in [0, 1]."""
         return self.probabilities[self.label]
+
+    @property
+    def lungs(self) -> Lungs:
+        """The patient's right and left lung, masks (H0, W0) bool that together are ``mask``."""
+        back = OrientationFix(self.turn)
+        upright: NDArray[np.bool_] = np.rot90(self.mask, self.turn)
+        left = patient_left(self.radiograph, self.turn)
+        return Lungs(*(back.back(lung) for lung in split_lungs(upright, patient_left=left)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,15 @@ from hilum.inference.render import mask_png, overlay, save_png
 from hilum.inference.result import Prediction, Result
 from hilum.storage import write_bytes
 
+if TYPE_CHECKING:
+    from hilum.inference.dicom_names import Kind
+
+
+KIND_NAMES: Mapping[Kind, str] = {
+    "seg": "segmentations", "sr": "reports", "sc": "secondary captures", "pr": "presentation states",
+}  # fmt: skip
+"""What the kinds of DICOM objects are called in messages."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -29,7 +39,10 @@ class Wanted:
         evidence: Evidence for the predicted class, at the image's own size, in ``evidence/``
             (hilum.inference.evidence_file).
         dicom_seg: A DICOM Segmentation of each DICOM file with a prediction, in ``dicom/`` (hilum.inference.dicom_out).
-        dicom_sr: A structured report of each DICOM file with a prediction or refused, in ``dicom/``.
+        dicom_sr: A structured report of each DICOM file with a prediction or refused, in ``dicom/``, with the
+            segmentation that it refers to.
+        dicom_sc: A Secondary Capture of the overlay of each DICOM file with a prediction, in ``dicom/``.
+        dicom_pr: A presentation state of each gray DICOM file with a prediction, in ``dicom/``.
     """
 
     overlays: bool = False
@@ -37,12 +50,20 @@ class Wanted:
     evidence: bool = False
     dicom_seg: bool = False
     dicom_sr: bool = False
+    dicom_sc: bool = False
+    dicom_pr: bool = False
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Kinds of DICOM objects to create."""
+        wanted = {"seg": self.dicom_seg, "sr": self.dicom_sr, "sc": self.dicom_sc, "pr": self.dicom_pr}
+        return tuple(kind for kind in KIND_NAMES if wanted[kind])
 
     @property
     def folders(self) -> tuple[str, ...]:
         """Names of the output folders next to the table."""
         images = tuple(name for name in IMAGE_FOLDERS if getattr(self, name))
-        return (*images, DICOM_FOLDER) if self.dicom_seg or self.dicom_sr else images
+        return (*images, DICOM_FOLDER) if self.kinds else images
 
     def check(self, manifest: Manifest) -> None:
         """Check that the bundle can provide the selected files.
@@ -63,7 +84,7 @@ class Extras:
 
     Attributes:
         evidence: (H0, W0) float32, or None.
-        objects: Contents of DICOM files by kind, ``seg`` or ``sr``.
+        objects: Contents of DICOM files by kind.
         remark: Reason why a requested DICOM object could not be created; empty otherwise.
     """
 
@@ -83,7 +104,9 @@ def make_extras(file: Path, result: Result, predictor: Predictor, wanted: Wanted
         return Extras()
     evidence = result.evidence_map() if wanted.overlays or wanted.evidence else None
     try:
-        return Extras(evidence, _objects(file, result, predictor, wanted))
+        objects = _objects(file, result, predictor, wanted)
+        no_state = wanted.dicom_pr and result.ok and "pr" not in objects
+        return Extras(evidence, objects, "no presentation state: the image has color" if no_state else "")
     except DataError as error:
         return Extras(evidence, remark=f"no DICOM object: {error}")
 
@@ -114,19 +137,9 @@ def write_extras(extras: Extras, result: Result, out: Path, name: Path, wanted: 
 
 
 def _objects(file: Path, result: Result, predictor: Predictor, wanted: Wanted) -> dict[str, bytes]:
-    if not (wanted.dicom_seg or wanted.dicom_sr):
+    if not wanted.kinds:
         return {}
-    from hilum.inference.dicom_out import (
-        encoded,
-        report,
-        segmentation,
-        source_header,
-    )  # importing highdicom takes almost a second
+    from hilum.inference.dicom_out import encoded, objects_of, source_header  # highdicom takes almost a second
 
-    header = source_header(file)
-    made = {}
-    if wanted.dicom_seg and isinstance(result, Prediction):
-        made["seg"] = encoded(segmentation(header, result, predictor.manifest, predictor.settings))
-    if wanted.dicom_sr:
-        made["sr"] = encoded(report(header, result, predictor.manifest, predictor.settings))
-    return made
+    made = objects_of(source_header(file), result, predictor.manifest, predictor.settings, kinds=wanted.kinds)
+    return {kind: encoded(dataset) for kind, dataset in made.items()}

@@ -59,6 +59,8 @@ def _prediction(prediction: Prediction, extras: Collection[str]) -> PredictionSc
         prediction_set=list(prediction.prediction_set),
         abstained=prediction.abstained,
         lung_fraction=prediction.lung_fraction,
+        evidence_zones=None if prediction.evidence_zones is None else dict(prediction.evidence_zones),
+        evidence_summary=prediction.evidence_summary,
         height=height,
         width=width,
         findings=[_finding(found) for found in prediction.findings],

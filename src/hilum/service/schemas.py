@@ -47,6 +47,12 @@ class PredictionSchema(BaseModel):
     prediction_set: list[str] = Field(description="Conformal prediction set, most probable class first.")
     abstained: bool = Field(description="Whether the probability is below the abstention threshold.")
     lung_fraction: float = Field(description="Fraction of the image's pixels that is lung, in [0, 1].")
+    evidence_zones: dict[str, float] | None = Field(
+        None,
+        description="Share of the evidence in each zone of the patient's lungs (right_upper, ..., left_lower) and "
+        "outside_lungs, in [0, 1], summing to 1; null without evidence in favor.",
+    )
+    evidence_summary: str | None = Field(None, description="The zones in words; null if the network has no evidence.")
     height: int = Field(description="Height of the image, pixels.")
     width: int = Field(description="Width of the image, pixels.")
     findings: list[FindingSchema] = Field(description="Warnings.")

@@ -23,10 +23,10 @@ def table_csv(films: Iterable[Film], manifest: Manifest) -> bytes:
     """``predictions.csv`` of the images that have an answer, as ``hilum predict`` writes it."""
     stream = io.StringIO(newline="")
     writer = CsvWriter(stream)
-    writer.write_row(table_header(manifest.class_names))
+    writer.write_row(table_header(manifest))
     for film in films:
         if film.result is not None:
-            writer.write_row(table_row(film.name, film.result))
+            writer.write_row(table_row(film.name, film.result, manifest))
     return stream.getvalue().encode("utf-8", "backslashreplace")
 
 
