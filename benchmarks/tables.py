@@ -27,7 +27,7 @@ RESULTS = HERE / "results"
 ROOT = HERE.parent
 TABLES = {
     "brief": ("model", "shortcuts"),
-    "plainer_short": ("model", "shortcuts", "radiographs", "audit"),
+    "plainer_short": ("model", "shortcuts"),
     "audit_time": ("audit", "duplicates_time"),
     "copies": ("duplicates", "duplicates_phantoms"),
     "gate_short": ("gate",),

@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from dicom_writing import content_of, dataset_of
 
 from hilum.config import PreprocessSpec
 from hilum.data import cache_build, hashes
@@ -311,3 +312,15 @@ def test_a_folder_that_is_a_file_is_an_output_error(records: list[Record], tmp_p
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="another cache folder"):
         open_cache(records, SPEC, tmp_path / "file")
+
+
+def test_the_mask_of_an_image_with_tall_pixels_lies_over_it(tmp_path: Path) -> None:
+    disc = np.zeros((60, 80), np.uint8)
+    cv2.circle(disc, (50, 40), 14, 255, -1)
+    squeezed = np.ascontiguousarray(disc[::2])  # rows half as many, pixels twice as tall
+    image = dataset_of(squeezed, 8, PixelSpacing=[0.4, 0.2])
+    (tmp_path / "image.dcm").write_bytes(content_of(image))
+    cv2.imwrite(str(tmp_path / "mask.png"), squeezed)
+    cache = open_cache([Record(tmp_path / "image.dcm", tmp_path / "mask.png", "COVID")], SPEC, tmp_path / "cache")
+    np.testing.assert_array_equal(cache.masks[0] > 0, fit_mask(squeezed > 0, SPEC, pixel_aspect=2.0))
+    assert np.mean((cache.images[0] > 127) != (cache.masks[0] > 0)) < 0.02

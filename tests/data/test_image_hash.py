@@ -7,9 +7,19 @@ import io
 import cv2
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from hilum.config import PreprocessSpec
-from hilum.data.image_hash import HASH_BYTES, find_known, from_bytes, image_hashes, nearest_bits, to_bytes
+from hilum.data.image_hash import (
+    FALSE_MATCHES,
+    HASH_BYTES,
+    find_known,
+    from_bytes,
+    image_hashes,
+    matches_by_chance,
+    nearest_bits,
+    to_bytes,
+)
 from hilum.errors import DataError
 from hilum.imaging.preprocess import fit_image
 from hilum.phantoms.chest import draw_phantom
@@ -93,3 +103,8 @@ def _saved(array: object) -> bytes:
 def test_another_file_is_refused(content: bytes) -> None:
     with pytest.raises(DataError):
         from_bytes(content)
+
+
+@pytest.mark.parametrize("images", [1, 10, 120, 2705, 100_000])
+def test_as_many_matches_as_chance_gives(images: int) -> None:
+    assert matches_by_chance(images) == binom.ppf(0.99, images, FALSE_MATCHES)

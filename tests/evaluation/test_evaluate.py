@@ -241,6 +241,16 @@ def test_a_model_measured_on_its_own_training_images_alone_is_not_tested() -> No
     assert not any("test" in line for line in [first, *rest, report.title])
 
 
+@pytest.mark.parametrize(("seen", "contaminated"), [(1, False), (2, True)])
+def test_as_many_matches_as_chance_gives_do_not_make_a_test_split_training_data(seen: int, contaminated: bool) -> None:
+    scores = replace(made_up_scores(), seen=np.arange(120) < seen)
+    report = build_report(_evaluated(scores, localization=None, training_images="all"), resamples=30)
+    assert report.contaminated is contaminated
+    assert (report.title == "test split") is not contaminated
+    assert (report.overlap_sentence in report.limits) is contaminated
+    assert summary_lines(report)[0] == report.overlap_sentence
+
+
 @pytest.mark.usefixtures("no_plots")
 @pytest.mark.parametrize("share", ["all", "half"])
 def test_report_and_checklist_begin_with_the_training_images_and_name_no_test(share: str, tmp_path: Path) -> None:

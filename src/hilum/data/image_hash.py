@@ -26,6 +26,8 @@ METHOD = "dct-256"
 HASH_BYTES = 32
 MATCH_BITS = 38
 """Maximum Hamming distance of a match, of 256 bits; chosen on the validation split of real images."""
+FALSE_MATCHES = 0.001
+"""Share of unseen images that match a known hash, at most; measured by benchmarks/training_hashes.py."""
 
 Images = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 
@@ -39,6 +41,19 @@ _SAME_BOX = 2  # pixels; boxes at most this far apart give one query
 _NEIGHBORHOOD = MINIATURE * 6 / 64  # pixels; neighborhood of the local contrast
 _CHUNK = 256
 _BLOCK = (1024, 8192)  # queries x hashes compared at once, 32 MiB
+
+
+def matches_by_chance(images: int) -> int:
+    """Return the number of matches that so many unseen images exceed with a probability of at most 1%.
+
+    The number of matches is binomial, with FALSE_MATCHES per image.
+    """
+    count, term = 0, (1 - FALSE_MATCHES) ** images
+    total = term
+    while total < 0.99:
+        term *= (images - count) / (count + 1) * FALSE_MATCHES / (1 - FALSE_MATCHES)
+        count, total = count + 1, total + term
+    return count
 
 
 def image_hashes(images: Images, progress: Progress | None = None) -> Hashes:

@@ -152,7 +152,7 @@ def claim_context(report: Report) -> dict[str, Any]:
             }
             for section in SECTIONS
         ],
-        "overlap": report.overlap_sentence if _is_contaminated(report) else None,
+        "overlap": report.overlap_sentence if report.contaminated else None,
         "filled": sum(bool(entries.get(item.number)) for item in every),
         "total": len(every),
         "report_page": PAGE_FILE,
@@ -167,7 +167,7 @@ def claim_markdown(report: Report) -> str:
     lines = [
         f"# CLAIM 2024 checklist: {_cell(report.model.name)}, {report.title}",
         "",
-        *([f"**{report.overlap_sentence}**", ""] if _is_contaminated(report) else []),
+        *([f"**{report.overlap_sentence}**", ""] if report.contaminated else []),
         f"Written by hilum {report.hilum_version}. *From this run* is what the evaluation knows; *for the author* is "
         f"what it cannot know and does not claim. Items, abridged in hilum's own words, after {SOURCE} Check them "
         "against the published table before you submit.",
@@ -180,10 +180,6 @@ def claim_markdown(report: Report) -> str:
             known = "<br>".join(map(_cell, entries.get(item.number, ()))) or "–"
             lines.append(f"| {item.number} | {item.topic} | {known} | {item.author} |")
     return "\n".join(lines) + "\n"
-
-
-def _is_contaminated(report: Report) -> bool:
-    return report.training_overlap is not None and bool(report.training_overlap.seen)
 
 
 def _anchor(section: Section) -> str:

@@ -54,8 +54,7 @@ def entries_of(report: Report) -> dict[int, tuple[str, ...]]:
 
 def _add_data(report: Report, add: Add) -> None:
     split, origin = report.split, report.provenance or Provenance()
-    overlap = report.training_overlap
-    seen = 0 if overlap is None else overlap.seen or 0
+    overlap, seen = report.training_overlap, report.contaminated
     for name, facts in origin.data.items():
         title = _EVALUATED if seen and name == split.name else _title(name)
         if facts.sources:

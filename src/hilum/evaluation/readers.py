@@ -11,7 +11,7 @@ from hilum.backends.base import Backend
 from hilum.config import PreprocessSpec
 from hilum.data.cache import Cache
 from hilum.imaging.preprocess import fit_mask, to_input
-from hilum.imaging.read import read_mask
+from hilum.imaging.read import read_mask, read_radiograph
 from hilum.metrics.agreement import BETWEEN, DICE, LABEL
 from hilum.metrics.scores import dice_and_iou
 from hilum.types import Record
@@ -55,7 +55,8 @@ def second_reader_columns(
 
 def _second_mask(record: Record, spec: PreprocessSpec) -> NDArray[np.bool_]:
     assert record.second_mask_path is not None
-    return np.asarray(fit_mask(read_mask(record.second_mask_path), spec) > 0)
+    aspect = read_radiograph(record.image_path).pixel_aspect
+    return np.asarray(fit_mask(read_mask(record.second_mask_path), spec, pixel_aspect=aspect) > 0)
 
 
 def _note(cells: list[str], rows: NDArray[np.int64], one: NDArray[np.bool_], other: NDArray[np.bool_]) -> None:

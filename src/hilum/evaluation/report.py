@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from hilum.data.image_hash import matches_by_chance
 from hilum.format import format_interval, metric_title, split_title
 from hilum.metrics.bootstrap import NoInterval
 from hilum.metrics.table import OVERLAP, WITHIN_SOURCES
@@ -239,6 +240,12 @@ class Report(Part):
     provenance: Provenance | None = None
 
     @property
+    def contaminated(self) -> bool:
+        """Whether more images match training images than unseen ones do by chance (hilum.data.image_hash)."""
+        overlap = self.training_overlap
+        return overlap is not None and (overlap.seen or 0) > matches_by_chance(self.split.images)
+
+    @property
     def overlap_sentence(self) -> str | None:
         """How many of the images are in the model's training data; None where that is not known."""
         overlap, total = self.training_overlap, self.split.images
@@ -260,6 +267,11 @@ class Report(Part):
             if overlap.unseen
             else "every group has a seen image"
         )
+        if not self.contaminated:
+            return (
+                f"{overlap.seen:,} of {total:,} images may be in this model's training data: their hashes match, as "
+                f"those of up to {matches_by_chance(total):,} unseen images do by chance; {rest}."
+            )
         least = "At least " if overlap.known == "part" else ""
         return f"{least}{overlap.seen:,} of {total:,} {images} {are} in this model's training data; {rest}."
 
@@ -267,7 +279,7 @@ class Report(Part):
     def title(self) -> str:
         """The evaluated images in words: ``test split``, or that they, or some of them, are training data."""
         overlap = self.training_overlap
-        if overlap is None or not overlap.seen or self.split.name in ("train", "val"):
+        if overlap is None or not self.contaminated or self.split.name in ("train", "val"):
             return split_title(self.split.name)
         return "training data" if overlap.seen == self.split.images else "partly training data"
 

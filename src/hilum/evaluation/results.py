@@ -141,7 +141,7 @@ def build_report(evaluated: Evaluated, *, resamples: int = 1000, seed: int = 0) 
         calibrated=calibration is not None,
         within=within,
         training_images=None if evaluated.model.kind == "predictions" else evaluated.training_images,
-        overlap=report.overlap_sentence if report.training_overlap and report.training_overlap.seen else None,
+        overlap=report.overlap_sentence if report.contaminated else None,
     )
     return report.model_copy(update={"limits": limits + thin_subgroups(parts)})
 

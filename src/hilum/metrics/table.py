@@ -249,7 +249,8 @@ def classes_as_zero(scores: Scores, key: Key) -> tuple[str, ...]:
 
 
 def _is_macro(key: Key) -> bool:
-    return key.class_name is None and (key.metric.startswith("macro_") or key.metric == "balanced_accuracy")
+    averaged = key.metric == "balanced_accuracy" or key.metric.startswith("macro_")
+    return averaged and key.class_name is None and key.metric != WITHIN_SOURCES  # a mean over pairs of classes
 
 
 def _named(scores: Scores, chosen: Rows) -> tuple[str, ...]:
