@@ -85,7 +85,7 @@ test("a review is kept by content, and withdrawn", () => {
   });
   reviews.keepReview(store, "abc", review);
   assert.deepEqual(reviews.keptReview(store, "abc"), review);
-  assert.equal(reviews.keptReview(store, "abd"), null);
+  assert.equal(reviews.keptReview(store, "xyz"), null);
   assert.equal(reviews.keptReview(store, ""), null);
   store.setItem("hilum-review:bad", "{");
   assert.equal(reviews.keptReview(store, "bad"), null);
