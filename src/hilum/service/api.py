@@ -20,7 +20,6 @@ from starlette.exceptions import HTTPException
 
 from hilum._version import __version__
 from hilum.service.address import bind, url_of
-from hilum.service.documents import read_audit
 from hilum.service.engine import Engine
 from hilum.service.metrics import Metrics
 from hilum.service.middleware import LOGGER, REQUEST_ID, Envelope, JsonLines
@@ -38,7 +37,11 @@ def create_app(settings: ServeSettings) -> FastAPI:
         BundleError: The bundle cannot be loaded.
         DataError: The audit report cannot be read.
     """
-    audit = None if settings.audit is None else read_audit(settings.audit)
+    audit = None
+    if settings.audit is not None:
+        from hilum.service.documents import read_audit
+
+        audit = read_audit(settings.audit)
     metrics = Metrics()
     engine = Engine(settings, metrics)
 

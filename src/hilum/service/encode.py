@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from hilum.bundle.bundle import Manifest
 from hilum.errors import DataError, ReadError
 from hilum.imaging.preprocess import placement, to_uint8
-from hilum.inference.dicom_names import Kind
 from hilum.inference.evidence_file import encode_evidence, step_of
 from hilum.inference.predictor import Upload
 from hilum.inference.render import mask_png, overlay, png_bytes
@@ -24,6 +23,7 @@ from hilum.service.schemas import (
     FileResult,
     FindingSchema,
     Include,
+    ObjectKind,
     OrientationSchema,
     PredictionSchema,
     Problem,
@@ -66,7 +66,7 @@ def result_png(result: Result, upload: Upload, image: Include) -> bytes:
     return encode_evidence(evidence, result)
 
 
-def result_dicom(result: Result, upload: Upload, kind: Kind, manifest: Manifest, settings: str) -> bytes:
+def result_dicom(result: Result, upload: Upload, kind: ObjectKind, manifest: Manifest, settings: str) -> bytes:
     """Return the content of a DICOM object of a result: ``seg``, ``sr``, ``sc`` or ``pr``.
 
     Args:

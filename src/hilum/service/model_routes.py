@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from hilum.audit.report import AuditReport
 from hilum.bundle.bundle import MODEL_CARD, Manifest
 from hilum.service.engine import Engine
 from hilum.service.metrics import Metrics
@@ -16,6 +15,9 @@ from hilum.service.predict_routes import PROBLEMS
 from hilum.service.problems import ProblemError
 from hilum.service.schemas import AuditFindingSchema, AuditSchema, BundleSchema, HealthSchema
 from hilum.service.settings import ServeSettings
+
+if TYPE_CHECKING:  # the audit's modules are only needed with a report
+    from hilum.audit.report import AuditReport
 
 _ABSENT: dict[int | str, dict[str, Any]] = {404: {**PROBLEMS[422], "description": "There is none."}}
 _GUARDED: dict[int | str, dict[str, Any]] = {401: PROBLEMS[401]}

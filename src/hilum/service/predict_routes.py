@@ -9,14 +9,13 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Header, Query, Request
 from fastapi.responses import Response
 
-from hilum.inference.dicom_names import Kind
 from hilum.service.body import DICOM as DICOM_TYPE
 from hilum.service.body import FILES, ONE_FILE, request_files
 from hilum.service.encode import file_result, result_dicom, result_png
 from hilum.service.engine import Engine
 from hilum.service.middleware import DICOM, IMAGE, PREDICT
 from hilum.service.problems import MEDIA_TYPE, ProblemError
-from hilum.service.schemas import Include, PredictResponse
+from hilum.service.schemas import Include, ObjectKind, PredictResponse
 from hilum.service.settings import ServeSettings
 
 PNG = "image/png"
@@ -133,7 +132,7 @@ def add_dicom_route(app: FastAPI, engine: Engine) -> None:
     async def dicom(
         request: Request,
         kind: Annotated[
-            Kind,
+            ObjectKind,
             Query(description="Segmentation (seg), report (sr), Secondary Capture (sc) or Presentation State (pr)."),
         ],
         fix_orientation: Annotated[bool | None, Query(description="As for predict.")] = None,

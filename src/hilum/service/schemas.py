@@ -11,6 +11,9 @@ from hilum.types import Severity
 Include: TypeAlias = Literal["mask", "rle", "evidence", "cells", "overlay", "thumbnail"]
 """What a request may add to each prediction."""
 
+ObjectKind: TypeAlias = Literal["seg", "sr", "sc", "pr"]
+"""``hilum.inference.dicom_names.Kind``, whose module imports pydicom."""
+
 
 class FindingSchema(BaseModel):
     """One result of a check."""
