@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -376,14 +375,3 @@ def test_a_card_is_sealed_into_the_bundle_of_its_weights_alone(benchmark: Open, 
     with pytest.raises(SystemExit):
         benchmark("model_card").seal(tmp_path / "bundle", "of 0123")
     assert load_bundle(tmp_path / "bundle").manifest == sealed.manifest
-
-
-def test_a_subset_keeps_what_belongs_together(benchmark: Open) -> None:
-    scores, _ = _scores(1)
-    rows = np.zeros(len(scores.files), np.bool_)
-    rows[[3, 8]] = True
-    own = benchmark("model").subset(replace(scores, logits=None), rows)
-    assert own.files == ("3.png", "8.png")
-    assert own.labels.tolist() == scores.labels[[3, 8]].tolist()
-    assert np.isnan(own.dice).tolist() == [True, False]
-    assert own.logits is None
