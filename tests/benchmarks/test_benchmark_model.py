@@ -257,7 +257,8 @@ def _results(benchmark: Open) -> dict[str, dict[str, Any]]:
     interval = {"value": 0.75, "low": 0.5, "high": 0.875, "n": 9}
     lines = [*model.within_source_rows(a, b, metas, 100), *model.overall_rows(a, b, 100)]
     lines = [line | {"model": interval} if line["figure"].startswith("nih") else line for line in lines]
-    maps = ("evidence", "evidence, predicted class", "location prior", "random in lung")
+    maps = ("evidence", "evidence, predicted class", "location prior", "random in lung",
+            "evidence, predicted class less location prior")  # fmt: skip
     lines += [_line("pointing game, regions and boxes", figure, interval) for figure in maps]
     treatments = ("erased_blur", "erased_mean", "border_only", "background_other_class")
     erased = [
@@ -279,6 +280,13 @@ def _results(benchmark: Open) -> dict[str, dict[str, Any]]:
         "shortcuts": {
             "command": "shortcuts", "split": {"digest": "cd" * 32, "images": 60}, "images": 59, "reference_masks": 6,
             "majority_share": 0.625, "rows": erased, "models": {},
+        },
+        "ablation": {
+            "passes": 6400, "planned": ["as shipped", "encoder-unet, none of these"],
+            "variants": {"as shipped": {
+                "figures": {"macro_f1": interval, "kermany_normal_opacity": interval},
+                "pointing_test": {"evidence": interval},
+            }},
         },
         "cpu_time": {
             "command": "time", "size": 64, "rounds": 3, "processors": 2, "processor": "one of ours",
@@ -305,7 +313,7 @@ def _results(benchmark: Open) -> dict[str, dict[str, Any]]:
             ],
         },
         "audit": {
-            "command": "audit",
+            "command": "audit", "data": {"images": 7},
             "model": {
                 "scores": [{"treatment": name, "auc": interval, "accuracy": interval} for name in treatments],
             },
