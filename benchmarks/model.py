@@ -90,23 +90,6 @@ def row(
     }  # fmt: skip
 
 
-def subset(scores: Scores, rows: NDArray[np.bool_]) -> Scores:
-    """The images of ``rows`` (N,) alone."""
-    chosen = np.flatnonzero(rows)
-
-    def names(values: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(values[place] for place in chosen)
-
-    def numbers(values: Any) -> Any:
-        return None if values is None else values[chosen]
-
-    return replace(
-        scores, files=names(scores.files), groups=names(scores.groups), sources=names(scores.sources),
-        labels=numbers(scores.labels), probabilities=numbers(scores.probabilities), logits=numbers(scores.logits),
-        dice=numbers(scores.dice), iou=numbers(scores.iou), hd95_share=numbers(scores.hd95_share),
-    )  # fmt: skip
-
-
 def overall_rows(a: Scores, b: Scores, resamples: int) -> list[dict[str, Any]]:
     """The figures over all images."""
     return _figures("all test images", {Key(metric): metric_title(metric) for metric in OVERALL}, a, b, resamples)
@@ -155,7 +138,7 @@ def dice_rows(a: Scores, b: Scores, metas: Sequence[Meta], resamples: int) -> li
         for kind, rows in parts.items():
             if rows.any():
                 name = {Key("dice"): f"{people} ({source}), {kind} pairings"}
-                found += _figures("Dice of the lung mask", name, subset(a, rows), subset(b, rows), resamples)
+                found += _figures("Dice of the lung mask", name, a.subset(rows), b.subset(rows), resamples)
     return found
 
 
@@ -236,7 +219,7 @@ def _two_kinds(scores: Scores, positive: NDArray[np.bool_], negative: NDArray[np
         scores, class_names=(pair.positive, pair.negative), logits=logits, probabilities=softmax(logits),
         labels=np.where(positive, 0, 1).astype(np.int64),
     )  # fmt: skip
-    return subset(own, positive | negative)
+    return own.subset(positive | negative)
 
 
 def _of_kind(table: LocalizationTable, kind: str) -> LocalizationTable:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -258,7 +257,8 @@ def _results(benchmark: Open) -> dict[str, dict[str, Any]]:
     interval = {"value": 0.75, "low": 0.5, "high": 0.875, "n": 9}
     lines = [*model.within_source_rows(a, b, metas, 100), *model.overall_rows(a, b, 100)]
     lines = [line | {"model": interval} if line["figure"].startswith("nih") else line for line in lines]
-    maps = ("evidence", "evidence, predicted class", "location prior", "random in lung")
+    maps = ("evidence", "evidence, predicted class", "location prior", "random in lung",
+            "evidence, predicted class less location prior")  # fmt: skip
     lines += [_line("pointing game, regions and boxes", figure, interval) for figure in maps]
     treatments = ("erased_blur", "erased_mean", "border_only", "background_other_class")
     erased = [
@@ -280,6 +280,13 @@ def _results(benchmark: Open) -> dict[str, dict[str, Any]]:
         "shortcuts": {
             "command": "shortcuts", "split": {"digest": "cd" * 32, "images": 60}, "images": 59, "reference_masks": 6,
             "majority_share": 0.625, "rows": erased, "models": {},
+        },
+        "ablation": {
+            "passes": 6400, "planned": ["as shipped", "encoder-unet, none of these"],
+            "variants": {"as shipped": {
+                "figures": {"macro_f1": interval, "kermany_normal_opacity": interval},
+                "pointing_test": {"evidence": interval},
+            }},
         },
         "cpu_time": {
             "command": "time", "size": 64, "rounds": 3, "processors": 2, "processor": "one of ours",
@@ -306,7 +313,7 @@ def _results(benchmark: Open) -> dict[str, dict[str, Any]]:
             ],
         },
         "audit": {
-            "command": "audit",
+            "command": "audit", "data": {"images": 7},
             "model": {
                 "scores": [{"treatment": name, "auc": interval, "accuracy": interval} for name in treatments],
             },
@@ -376,14 +383,3 @@ def test_a_card_is_sealed_into_the_bundle_of_its_weights_alone(benchmark: Open, 
     with pytest.raises(SystemExit):
         benchmark("model_card").seal(tmp_path / "bundle", "of 0123")
     assert load_bundle(tmp_path / "bundle").manifest == sealed.manifest
-
-
-def test_a_subset_keeps_what_belongs_together(benchmark: Open) -> None:
-    scores, _ = _scores(1)
-    rows = np.zeros(len(scores.files), np.bool_)
-    rows[[3, 8]] = True
-    own = benchmark("model").subset(replace(scores, logits=None), rows)
-    assert own.files == ("3.png", "8.png")
-    assert own.labels.tolist() == scores.labels[[3, 8]].tolist()
-    assert np.isnan(own.dice).tolist() == [True, False]
-    assert own.logits is None

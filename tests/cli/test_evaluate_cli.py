@@ -146,7 +146,7 @@ def test_a_bundle_on_all_images_of_a_folder_and_on_one_class(
     printed = hilum("evaluate", run.root, phantoms, "--class", "Normal", "--output", tmp_path / "one", *FEW)
     report = load_report(tmp_path / "one" / "report.json")
     assert (report.model.kind, report.model.id) == ("bundle", load_bundle(run.bundle).manifest.bundle_id)
-    assert "\nall images: 12 images" in printed
+    assert "\npartly training data: 12 images" in printed
     assert report.class_names == ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")  # the bundle's, not the data's
     assert report.split.images == report.split.labeled == 12
     recall = report.figure("recall", "COVID")
@@ -180,7 +180,7 @@ def test_another_tools_table_goes_into_the_folder_evaluation(
 def test_compare_tells_of_two_folders(hilum: Hilum, results: Path, of_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "comparison.json"
     printed = hilum("compare", results, of_bundle, "--output", out, *FEW)
-    assert "No significant difference between A and B" in " ".join(printed.split())
+    assert printed.startswith("Inconclusive: ")  # 7 images
     assert f"A: {results}" in printed
     found = json.loads(out.read_text(encoding="utf-8"))
     assert (found["a"], found["b"]) == (str(results), str(of_bundle))
@@ -268,7 +268,7 @@ def test_hashes_are_left_out_when_asked_and_the_card_and_the_report_say_so(
     assert "is not known" in report.limits[0]
     assert sum("is not known" in sentence for sentence in report.limits) == 1
     compared = hilum("compare", tmp_path / "out", tmp_path / "out", *FEW).splitlines()
-    assert ["is not known" in line for line in compared[:2]] == [True, True]
+    assert sum("is not known whether images are in" in line for line in compared) == 2
 
 
 def test_a_calibration_per_class_is_kept_for_the_export(hilum: Hilum, run: RunFolder, tmp_path: Path) -> None:
@@ -456,7 +456,7 @@ REFUSALS: dict[str, tuple[Callable[[RunFolder, Path], Words], str]] = {
         lambda run, data: ["--from-predictions", run.results("test"), "--leave-one-source-out"],
         "--from-predictions",
     ),
-    "table and --seed": (lambda run, data: ["--from-predictions", run.results("test"), "--seed", "1"], "--output"),
+    "table and --seed": (lambda run, data: ["--from-predictions", run.results("test"), "--seed", "1"], "seed"),
     "no table": (lambda run, data: ["--from-predictions", data / "absent"], "absent"),
     "another table": (lambda run, data: ["--from-predictions", data / "metadata.csv"], "prob_<class>"),
     "no split column": (lambda run, data: [run.bundle, data, "--split", "test"], "`split` column"),

@@ -124,8 +124,8 @@ def test_training_and_settings_come_from_the_run(report: Report, tmp_path: Path)
 def test_every_bin_of_the_reliability_diagram_has_its_n(report: Report, tmp_path: Path) -> None:
     html = _page(report, tmp_path)
     section = html[html.index('<section id="calibration">') : html.index('<section id="sets">')]
-    table = section[section.rindex("<table") :]
-    assert re.findall(r'<td class="num n">(\d+)</td>', table) == ["80", "40", "40"]
+    tables = [re.findall(r'<td class="num n">(\d+)</td>', table) for table in section.split("<table")]
+    assert ["80", "40", "40"] in tables
 
 
 def test_names_are_escaped(report: Report, tmp_path: Path) -> None:

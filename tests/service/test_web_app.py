@@ -438,6 +438,7 @@ def test_the_image_is_the_largest_thing_and_needs_no_scrolling(page: Any) -> Non
     areas = [box["width"] * box["height"] for box in boxes]
     assert areas[0] > 1.5 * max(areas[1:])
     assert page.evaluate("document.documentElement.scrollHeight") <= 800
+    assert page.evaluate("(panel => panel.scrollWidth - panel.clientWidth)(document.querySelector('#panel'))") == 0
 
 
 def test_all_can_be_reached_and_named_without_a_pointer(page: Any) -> None:

@@ -88,7 +88,7 @@ def test_images_that_the_bundle_was_trained_on_are_said_before_training_and_in_t
     theirs = load_bundle(base).manifest.training_hashes
     assert theirs is not None
     assert manifest.training_hashes.images > theirs.images
-    assert manifest.metrics["test"] == [figure.model_dump() for figure in overlap.figures]
+    assert manifest.metrics["test"] == [figure.model_dump(mode="json") for figure in overlap.figures]
     found: list[Finding] = []
 
     def stop(findings: Sequence[Finding]) -> None:

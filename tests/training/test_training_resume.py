@@ -28,7 +28,7 @@ from hilum.training.prepare import PreparedData
 KINDS: dict[str, dict[str, dict[str, Any]]] = {
     "cosine, EMA, accumulation": {
         "training": {"schedule": "cosine", "ema_decay": 0.9, "accumulate": 3},
-        "shortcuts": {"background_p": 0.4, "erase_p": 0.3, "lesion_p": 1.0},
+        "shortcuts": {"background_p": 0.4, "erase_p": 0.3, "lesion_p": 0.9},
         "loss": {"class_weights": "effective"},
     },
     "plateau, balanced, no EMA": {

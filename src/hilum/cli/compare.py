@@ -62,11 +62,14 @@ def compare(
     found = run_comparison(
         open_scores(a, split), open_scores(b, split), primary=primary, margin=margin, resamples=resamples, seed=seed
     )
+    seen = "\n".join(seen_sentences(found))
+    if any(found.seen):
+        say(seen)
     say(f"[bold]{escape(verdict(found))}[/]")
     if words := others(found):
         say(escape(words))
-    for sentence in seen_sentences(found):
-        say(sentence)
+    if not any(found.seen):
+        say(seen)
     say(f"A: {escape(str(a))}")
     say(f"B: {escape(str(b))}")
     for part, which in ((found.unseen, ", unseen by both"), (found, "")):

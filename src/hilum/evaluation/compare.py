@@ -188,6 +188,8 @@ def compare(
             neither a label nor a mask.
         ConfigError: ``resamples`` is below 2, ``margin`` is not above 0, or the images do not have the primary figure.
     """
+    import scipy.special  # noqa: F401  hilum.metrics.paired imports it late; without it, fail before anything is computed
+
     if margin is not None and not margin > 0:
         raise ConfigError(f"Expected a margin above 0, got {margin}.")
     if resamples < 2:
