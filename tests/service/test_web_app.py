@@ -31,6 +31,8 @@ from web_driving import (
     take,
 )  # fmt: skip
 
+from hilum.bundle.bundle import MODEL_CARD, load_bundle
+from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.phantoms.chest import draw_phantom
 from hilum.service.phantoms import example_png
 
@@ -377,7 +379,10 @@ def test_downloads_are_those_of_the_service(page: Any, address: str) -> None:
 def test_the_card_the_audit_and_the_keys_are_one_click_away(page: Any) -> None:
     dialog = page.get_by_role("dialog")
     page.get_by_role("button", name="Model card").click()
-    dialog.get_by_text("18,220 frontal radiographs").first.wait_for()
+    card = load_bundle(resolve_bundle(DEFAULT)).read(MODEL_CARD).decode()
+    counted = re.search(r"^[\d,]+ frontal radiographs", card, re.MULTILINE)
+    assert counted
+    dialog.get_by_text(counted[0]).first.wait_for()
     assert dialog.locator("details[open]").count() == 0
     dialog.get_by_text("Full model card").click()
     dialog.get_by_role("cell", name="kermany").first.wait_for()
