@@ -96,7 +96,7 @@ def test_the_card_says_what_an_audit_would() -> None:
     card = model_card(load_bundle(resolve_bundle(DEFAULT)))
     parts = dict(card_on_data(card))
     assert "| COVID, Normal |" in parts["Confounding"]
-    assert "18,220" in parts["Training and evaluation data"]
+    assert "18,213" in parts["Training and evaluation data"]
     assert parts["Limitations"]
     assert card_part("# a\n\n## b\n\ntext\n\n## c\n", "b") == "text"
     assert card_part(card, "Nothing of the kind") == ""
