@@ -121,6 +121,8 @@ def test_columns_that_nobody_asked_for_stay_out_of_the_report() -> None:
 def test_sources_are_subgroups_too() -> None:
     (found,) = subgroup_results(made_up_scores(), options_of(["source"]).subgroups, resamples=100)
     assert [(row.name, row.images) for row in found.rows] == [("north", 96), ("south", 24)]
+    records = [Record(Path("a"), source="north"), Record(Path("b"))]
+    assert columns_of(records, options_of(["source"]).subgroups) == {}  # it is in every table as it is
 
 
 def test_a_column_is_described_by_quartiles_or_counts() -> None:

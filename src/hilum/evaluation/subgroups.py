@@ -104,7 +104,7 @@ def columns_of(records: Sequence[Record], subgroups: Iterable[SubgroupColumn]) -
     cells = [dict(record.columns) for record in records]
     found = dict.fromkeys(name for own in cells for name in own)
     wanted = [spec.column for spec in subgroups]
-    if taken := [name for name in wanted if is_own_column(name)]:
+    if taken := [name for name in wanted if is_own_column(name) and name != SOURCE]:
         raise DataError(f"The column {taken[0]} has the name of a column of predictions.csv.", hint="Rename it.")
     own = {name: tuple(row.get(name, "") for row in cells) for name in (*DEMOGRAPHICS, *wanted) if name in found}
     sources = [SOURCE] if any(record.source for record in records) else []
