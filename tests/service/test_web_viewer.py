@@ -125,6 +125,20 @@ def test_two_images_are_compared_with_linked_zoom(page: Any) -> None:
     assert page.locator("canvas.other").is_hidden()
 
 
+def test_patient_and_date_are_whole_beside_another_image_and_the_hint_goes(page: Any) -> None:
+    give(page, [("a-name-that-is-much-longer-than-half-of-the-viewer-is-wide.dcm", dicom()), ("b.dcm", dicom("A^B"))])
+    settled(page, 2)
+    page.keyboard.press("c")
+    painted(page)
+    assert page.locator("#notice").inner_text()
+    page.keyboard.press("j")
+    painted(page)
+    assert page.locator("#notice").inner_text() == ""
+    first, *rest = page.locator(".frame.other .corner.tl").inner_text().split("\n")
+    assert first.startswith("a-name")
+    assert rest == ["Mustermann, Erika", "2024-01-31"]  # a line each: only the name of the file is cut
+
+
 def test_dicom_has_its_windows_its_millimeters_and_its_patient_in_the_browser_alone(page: Any, address: str) -> None:
     requests: list[Any] = []
     answers: list[Any] = []

@@ -68,7 +68,7 @@ Object.assign(window, { hilum: { store } }); // for the console and the tests
 
 /** Say which model answers, or that the service does not. @param {State} state */
 function tellModel({ bundle, unreachable }) {
-  const words = unreachable ? "The service cannot be reached; trying again" : bundle ? `model: ${bundle.name}` : "";
+  const words = unreachable ? "Service unreachable; retrying" : bundle ? `model: ${bundle.name}` : "";
   const place = byId("model");
   if (place.textContent !== words) place.textContent = words;
   place.classList.toggle("unreachable", unreachable);
