@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import math
-import struct
 import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -29,16 +28,18 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
     RLELossless,
 )
 
 from hilum.errors import ReadError
+from hilum.imaging.codestream import codestream_size, is_jpeg_ended
 from hilum.imaging.decoding import check_pixel_count, decoding, rgb_to_gray
 from hilum.types import Gray, Radiograph
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 _RGB = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-_JPEG_NOT_A_FRAME = (0xC4, 0xC8, 0xCC)
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 _SQUARE = 0.005
 _EXTREME = 10.0
@@ -190,12 +191,18 @@ def stored_pixels(dataset: Dataset, origin: str) -> NDArray[Any]:
     size = dataset.Rows, dataset.Columns
     if plugin == "pylibjpeg":
         # The codec uses the header of the codestream, so the size limit must hold for that one too.
-        inner = _codestream_size(get_frame(dataset.PixelData, 0, number_of_frames=1))
+        frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+        inner = codestream_size(frame)
         if inner != size:
             raise ReadError(
                 f"The header of {origin} declares {size[0]} x {size[1]} pixels (rows x columns), the compressed data "
                 f"{inner[0]} x {inner[1]}.",
                 hint="Export the file again.",
+            )
+        if syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes) and not is_jpeg_ended(frame):
+            raise ReadError(
+                f"The compressed data of {origin} end before the image does.",
+                hint="The file is cut off. Copy or export it again.",
             )
     stored = pixel_array(dataset, decoding_plugin=plugin)
     expected = size if dataset.SamplesPerPixel == 1 else (*size, dataset.SamplesPerPixel)
@@ -205,24 +212,6 @@ def stored_pixels(dataset: Dataset, origin: str) -> NDArray[Any]:
             hint="Export the file again.",
         )
     return stored
-
-
-def _codestream_size(frame: bytes) -> tuple[int, int]:
-    """Return (rows, columns) of a JPEG 2000 (ISO 15444-1 A.5.1), JPEG (ISO 10918-1 B.2.2) or JPEG-LS image."""
-    start = frame.find(b"\xff\x4f\xff\x51")
-    if start >= 0:
-        right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
-        return bottom - top, right - left
-    position = 2
-    while True:
-        marker = struct.unpack_from(">H", frame, position)[0]
-        if marker == 0xFFFF:  # a fill byte
-            position += 1
-        elif marker == 0xFFF7 or (0xFFC0 <= marker <= 0xFFCF and marker & 0xFF not in _JPEG_NOT_A_FRAME):
-            rows, columns = struct.unpack_from(">HH", frame, position + 5)
-            return rows, columns
-        else:
-            position += 2 + int(struct.unpack_from(">H", frame, position + 2)[0])
 
 
 def _gray(stored: NDArray[Any], dataset: Dataset, photometric: str, origin: str) -> NDArray[np.uint16]:
