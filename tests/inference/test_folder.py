@@ -7,11 +7,13 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from hilum.backends.base import BackendOutput
 from hilum.bundle.bundle import Bundle, Manifest
@@ -222,6 +224,24 @@ def test_masks_and_overlays(predictor: Predictor, tmp_path: Path) -> None:
     overlay = cv2.imread(str(out / "overlays" / "a" / "x.png"))
     assert overlay is not None
     assert min(overlay.shape[:2]) >= 512
+
+
+@pytest.mark.parametrize(("kind", "format_name"), [("jpg", "JPEG"), ("webp", "WEBP")])
+def test_overlays_in_other_formats_and_sizes(
+    predictor: Predictor, tmp_path: Path, kind: Literal["jpg", "webp"], format_name: str
+) -> None:
+    one = image(tmp_path / "in" / "x.1.png")
+    predict_folder(predictor, [one], tmp_path / "png", save=Wanted(overlays=True, overlay_size=300))
+    predict_folder(predictor, [one], tmp_path / kind, save=Wanted(overlays=True, overlay_format=kind, overlay_size=300))
+    exact = cv2.imread(str(tmp_path / "png" / "overlays" / "x.1.png"))
+    with Image.open(tmp_path / kind / "overlays" / f"x.1.{kind}") as drawn:
+        assert drawn.format == format_name
+        lossy = np.asarray(drawn)[:, :, ::-1]
+    assert exact is not None
+    assert lossy.shape == exact.shape
+    assert np.abs(lossy.astype(int) - exact).mean() < 4
+    assert (lossy[:300, :300].max(axis=2) > 0).any()
+    assert exact.shape[1] == 300 + 360
 
 
 def test_evidence_is_saved_at_the_files_size_with_its_scale(explaining: Predictor, tmp_path: Path) -> None:
