@@ -277,7 +277,7 @@ def test_evidence_is_saved_at_the_files_size_with_its_scale(explaining: Predicto
 def test_evidence_of_a_network_without_any_is_refused_before_any_work(
     predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictor, "predict_many", lambda sources: pytest.fail("an image was read"))
+    monkeypatch.setattr(predictor, "process", lambda sources, work: pytest.fail("an image was read"))
     with pytest.raises(ConfigError, match="evidence") as caught:
         predict_folder(predictor, [image(tmp_path / "a.png")], tmp_path / "out", save=Wanted(evidence=True))
     assert "encoder-unet" in caught.value.hint
@@ -346,10 +346,10 @@ def test_an_unwritable_place_is_found_before_any_image_is_read(
 ) -> None:
     (tmp_path / "file").write_text("mine")
 
-    def unexpected(sources: Iterable[Source]) -> Iterator[Result]:
+    def unexpected(sources: Iterable[Source], work: object) -> Iterator[Result]:
         pytest.fail("an image was read")
 
-    monkeypatch.setattr(predictor, "predict_many", unexpected)
+    monkeypatch.setattr(predictor, "process", unexpected)
     with pytest.raises(OutputError):
         predict_folder(predictor, [tmp_path / "a.png"], tmp_path / "file")
 
