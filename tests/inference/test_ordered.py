@@ -84,10 +84,9 @@ def test_an_error_comes_after_all_results_before_it(place: str) -> None:
         if place == "work" and item == 5:
             raise LookupError("the work failed")
 
-    found = []
+    found: list[int] = []
     with pytest.raises(LookupError):
-        for result in in_order(failing_after(6), work, threads=2):
-            found.append(result)
+        found.extend(in_order(failing_after(6), work, threads=2))
     assert found == [0, 1, 2, 3, 4, 5]
 
 
@@ -105,9 +104,8 @@ def test_ctrl_c_gives_what_is_under_way_and_begins_no_more() -> None:
             may_end.wait(10)
         yield item
 
-    found = []
+    found: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        for result in in_order(iter(range(100)), work, threads=2):
-            found.append(result)
+        found.extend(in_order(iter(range(100)), work, threads=2))
     assert found == sorted(begun)
     assert 3 <= len(found) <= 4

@@ -202,7 +202,7 @@ def _draw_scale(
 
 @lru_cache(maxsize=8)
 def _scale_bar(width: int, height: int, line: int) -> NDArray[np.uint8]:
-    """Return the colors of the evidence scale, (height, width, 3), with a line of ``line`` pixels where a band begins."""
+    """Return the evidence scale, (height, width, 3), with a line of ``line`` pixels where a band begins."""
     bar = np.empty((height, width, 3), np.uint8)
     places = [round(width * share) for share in _EDGES]
     for band, (start, end) in enumerate(pairwise(places)):

@@ -16,7 +16,7 @@ _WAITING = 2
 
 
 def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Yield lists of ``size`` items, the last of the rest. An error of ``items`` is raised after the items before it."""
+    """Yield lists of ``size`` items, the last with the rest. An error of ``items`` is raised after those before it."""
     remaining = iter(items)
     while True:
         chunk: list[Item] = []
@@ -68,8 +68,8 @@ class Lookahead(Generic[Item]):
 def in_order(items: Iterator[Item], work: Callable[[Item], Iterable[Made]], threads: int) -> Iterator[Made]:
     """Yield all that ``work`` yields for each item, in the order of the items.
 
-    At most ``threads`` + 2 items are under way or done and not yet taken. Ctrl-C ends the items under way, whose results
-    are still given, and is then raised; items that wait are not begun.
+    At most ``threads`` + 2 items are under way or done and not yet taken. After Ctrl-C, the results of items under way
+    are still given before it is raised; items that wait are not begun.
 
     Args:
         items: Taken one by one, in the thread of the caller.

@@ -175,11 +175,22 @@ class Predictor:
                 taken.append(source)
                 yield source
 
+        done: list[tuple[Result, Future[Made]]] = []
+        more, failed = True, None
         with ThreadPoolExecutor(workers) as pool:
-            for batch in _ahead(pool, self.prepare, remembered(), self._batch_size):
-                results = list(self.answer(batch))
-                of_batch = [taken.popleft() for _ in results]
-                yield from zip(results, pool.map(work, of_batch, results), strict=True)
+            batches = _ahead(pool, self.prepare, remembered(), self._batch_size)
+            while more:
+                earlier, done = done, []
+                try:
+                    results = list(self.answer(next(batches, [])))  # while the work on the batch before goes on
+                    done = [(result, pool.submit(work, taken.popleft(), result)) for result in results]
+                except Exception as error:
+                    failed = error
+                more = bool(done)
+                for result, made in earlier:
+                    yield result, made.result()
+        if failed is not None:
+            raise failed
 
     def prepare(self, source: Source) -> Ready | Result:
         """Decode, check and preprocess one source; return a Result if it is unreadable or refused."""
@@ -240,7 +251,7 @@ class Predictor:
             mask=mask,
             evidence=evidence,
             evidence_zones=None if output.evidence is None else self._zones(item, output, row),
-            lung_fraction=float(mask.mean()),
+            lung_fraction=np.count_nonzero(mask) / mask.size,
             bundle_id=manifest.bundle_id,
             findings=verdict.findings + doubt,
             abstained=bool(doubt),
@@ -338,7 +349,7 @@ def _ahead(
     sources: Iterable[Source],
     size: int,
 ) -> Iterator[list[Ready | Result]]:
-    """Yield chunks of ``size`` prepared sources, preparing two chunks ahead.
+    """Yield chunks of ``size`` prepared sources, preparing one chunk ahead.
 
     An error of the sources, or in preparing one, is raised after the chunk of the sources before it.
     """
@@ -355,7 +366,7 @@ def _ahead(
             pending.append(failed)
             remaining = iter(())
 
-    submit(3 * size)
+    submit(2 * size)
     while pending:
         chunk: list[Ready | Result] = []
         try:

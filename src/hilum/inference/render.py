@@ -161,7 +161,7 @@ def outline(mask: NDArray[np.bool_], shape: tuple[int, int], *, least_reach: int
 
 
 def display_shape(shape: tuple[int, int], longest_side: int = LONGEST_SIDE) -> tuple[int, int]:
-    """Return the display size (H, W) of an image: shorter side at least 512 px, longer side at most ``longest_side``."""
+    """Return the display size (H, W): shorter side at least 512 px, longer side at most ``longest_side``."""
     factor = min(max(1.0, _SHORT_SIDE / min(shape)), longest_side / max(shape))
     return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
 
