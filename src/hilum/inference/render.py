@@ -94,10 +94,8 @@ def annotate(
     """
     height, width = display_shape(radiograph.square_shape, longest_side)
     for name, array in (("mask", prediction.mask), ("evidence", evidence)):
-        fits = (
-            array is None or array.shape == radiograph.shape or (name == "evidence" and array.shape == (height, width))
-        )
-        if not fits:
+        allowed = (radiograph.shape, (height, width)) if name == "evidence" else (radiograph.shape,)
+        if array is not None and array.shape not in allowed:
             raise DataError(
                 f"Expected {name} of the image's shape {radiograph.shape}, got {array.shape}.",
                 hint="Resample it to the size of the image first.",
