@@ -137,7 +137,7 @@ def test_instances_by_class() -> None:
 
 def test_the_log_grows_over_runs_and_after_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "new" / "log.csv"
-    Log(path, "b" * 64).write(Row(Image("1.1", "1.2", "1.3"), "ok", "", "Normal", 0.5))
+    Log(path, "b" * 64).write(Row(Image("1.1", "1.2", "1.3"), "ok", "", "Normal", 0.5, ("seg", "sr")))
     with path.open("ab") as stream:
         stream.write(b"2026-11-25T12:00:00+00:00,bbbb,1.1,1")  # a run killed here
     Log(path, "c" * 64).write(Row(Image("1.1", "1.2", "1.4"), "refused", '=a, "b"\nc'))
@@ -145,12 +145,17 @@ def test_the_log_grows_over_runs_and_after_a_kill(tmp_path: Path) -> None:
     assert tuple(first) == COLUMNS
     assert (first["instance"], first["predicted_label"], first["probability"]) == ("1.3", "Normal", "0.500000")
     assert (last["bundle"], last["instance"], last["reason"]) == ("c" * 64, "1.4", '\'=a, "b"\nc')
+    assert (first["stored"], last["stored"]) == ("seg sr", "")
     assert datetime.fromisoformat(last["time"]).tzinfo is not None
 
 
 def test_another_file_is_no_log(tmp_path: Path) -> None:
     path = tmp_path / "images.csv"
     path.write_text("image,mask\n")
+    earlier = tmp_path / "earlier.csv"
+    earlier.write_text(",".join(COLUMNS[:-1]) + "\r\n")
+    with pytest.raises(OutputError, match="not a log"):
+        Log(earlier, "b")
     with pytest.raises(OutputError, match="not a log"):
         Log(path, "b")
     assert path.read_text() == "image,mask\n"

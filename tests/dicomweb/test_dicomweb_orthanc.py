@@ -99,6 +99,7 @@ def test_images_get_segmentation_and_report_once(orthanc: Orthanc, hilum: Hilum,
             assert str(made.PatientName) == "Phantom^Förster"
     rows = list(csv.DictReader(log.read_text(encoding="utf-8").splitlines()))
     assert {row["instance"]: row["status"] for row in rows} == dict.fromkeys(images, "ok")
+    assert {row["stored"] for row in rows} == {"seg sr"}
     for text in (output, log.read_text(encoding="utf-8")):
         assert not re.search("Phantom|Förster|P-0001|ACC-1|19700102", text)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from scipy.stats import t, ttest_ind
+from scipy.stats import binomtest, t, ttest_ind
 from score_making import scores_of
 from sklearn.metrics import (
     accuracy_score,
@@ -289,3 +290,50 @@ def test_without_bounds_and_spread_there_is_no_interval() -> None:
     found = bootstrap(lambda w: {"index": np.full(len(w), 0.3)}, {"index": np.ones(9, np.bool_)}, np.arange(9))["index"]
     assert (found.value, found.no_interval) == (0.3, "no_spread")
     assert np.isnan(found.high)
+
+
+@pytest.mark.parametrize("per_group", [1, 4])
+def test_a_share_has_wilsons_interval_for_the_independent_images(per_group: int) -> None:
+    right = np.repeat(np.random.default_rng(0).random(400) < 0.9, per_group)
+    every = np.ones(right.size, np.bool_)
+    found = bootstrap(
+        lambda w: {"share": w @ right / w.sum(axis=1)}, {"share": every}, np.repeat(np.arange(400), per_group),
+        bounds={"share": (0.0, 1.0)}, shares=["share"], resamples=20_000,
+    )["share"]  # fmt: skip
+    wilson = binomtest(int(right.sum()) // per_group, 400).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high), abs=1e-3)
+
+
+def _covered(
+    truth: float, values: Callable[[np.random.Generator], np.ndarray], per_group: int, **kind: list[str]
+) -> tuple[float, float]:
+    """Return how often the interval of the mean of ``values`` contains ``truth``, and the mean width."""
+    generator, found = np.random.default_rng(0), []
+    for simulation in range(500):
+        own = values(generator)
+        found.append(
+            bootstrap(
+                lambda w, own=own: {"mean": w @ own / w.sum(axis=1)}, {"mean": np.ones(own.size, np.bool_)},
+                np.repeat(np.arange(own.size // per_group), per_group), bounds={"mean": (0.0, 1.0)}, resamples=200,
+                seed=simulation, **kind,
+            )["mean"]
+        )  # fmt: skip
+    inside = np.mean([interval.low <= truth <= interval.high for interval in found])
+    return float(inside), float(np.mean([interval.high - interval.low for interval in found]))
+
+
+def test_coverage_of_a_share_of_twelve_groups() -> None:
+    def right(generator: np.random.Generator) -> np.ndarray:
+        return (generator.random(36) < np.repeat(generator.beta(2.8, 1.2, 12), 3)).astype(np.float64)
+
+    covered, width = _covered(0.7, right, 3, shares=["mean"])
+    assert 0.93 <= covered <= 0.97
+    assert width < 0.38  # 0.40 on the logit scale
+
+
+def test_coverage_of_a_skewed_mean_of_twelve_groups() -> None:
+    def values(generator: np.random.Generator) -> np.ndarray:
+        return generator.beta(4.5, 0.5, 12)
+
+    assert _covered(0.9, values, 1)[0] < 0.94
+    assert 0.94 <= _covered(0.9, values, 1, means=["mean"])[0] <= 0.97

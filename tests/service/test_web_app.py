@@ -1,29 +1,24 @@
-"""The web app in Chromium: the queue, the list, the viewer and the answer."""
+"""The web app in Chromium: the queue, the list, the answer and the dialogs."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
-import json
 import re
 import statistics
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from dicom_writing import content_of, dataset_of
 from web_driving import (
-    chromium,
     drawn,
     give,
     opened,
-    painted,
     phantoms,
-    picture,
     saved,
     serving,
     settled,
@@ -34,27 +29,13 @@ from web_driving import (
 from hilum.bundle.bundle import MODEL_CARD, load_bundle
 from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.phantoms.chest import draw_phantom
+from hilum.service.address import bind
 from hilum.service.phantoms import example_png
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("serving") / "log") as found:
-        yield found
-
-
-@pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
-    with opened(browser, address) as found:
-        yield found
+_NONE_WORKING = "![...hilum.store.get().records.values()].some(one => one.status === 'working')"
 
 
 def marked(count: int) -> list[tuple[str, bytes]]:
@@ -146,13 +127,41 @@ def test_nothing_lies_over_the_answers_while_a_batch_runs(page: Any) -> None:
 def test_the_queue_pauses_and_goes_on(page: Any) -> None:
     give(page, phantoms(40))
     page.get_by_role("button", name="Pause").click()
-    page.wait_for_function("() => ![...hilum.store.get().records.values()].some(one => one.status === 'working')")
+    page.wait_for_function(f"() => {_NONE_WORKING}")
     before = state(page, "[...state.records.values()].filter(one => one.status === 'waiting').length")
     assert before > 0
     page.wait_for_timeout(500)
     assert state(page, "[...state.records.values()].filter(one => one.status === 'waiting').length") == before
     page.get_by_role("button", name="Resume").click()
     settled(page, 40)
+
+
+def test_a_restart_of_the_service_loses_nothing(browser: Any, tmp_path: Path) -> None:
+    """The page says that the service is away, keeps its answers, and goes on when it is back."""
+    with bind("127.0.0.1", 0) as free:
+        port = str(free.getsockname()[1])
+    with contextlib.ExitStack() as first:
+        address = first.enter_context(serving(tmp_path / "first", "--port", port))
+        with opened(browser, address) as page:
+            give(page, phantoms(60))
+            answered = "[...state.records.values()].filter(one => one.prediction).map(one => one.key)"
+            page.wait_for_function("() => [...hilum.store.get().records.values()].some(one => one.prediction)")
+            page.get_by_role("button", name="Pause").click()
+            page.wait_for_function(f"() => {_NONE_WORKING}")
+            kept = state(page, answered)
+            assert 0 < len(kept) < 60
+            page.evaluate("() => hilum.store.set({ images: new Map() })")  # nothing is in view yet
+            first.close()
+            page.get_by_role("button", name="Resume").click()
+            page.locator("#model.unreachable").wait_for()
+            assert state(page, answered) == kept
+            page.keyboard.press("j")
+            with serving(tmp_path / "second", "--port", port):
+                settled(page, 60)
+                assert state(page, "[...state.records.values()].filter(one => one.status === 'failed').length") == 0
+                assert set(kept) <= set(state(page, answered))
+                page.locator("#model:not(.unreachable)").get_by_text("model:").wait_for()
+                drawn(page)
 
 
 def test_the_same_content_is_taken_once(page: Any) -> None:
@@ -217,142 +226,6 @@ def test_an_uncertain_answer_is_as_visible_as_the_label(page: Any) -> None:
     assert page.locator("[role=option] .tag.uncertain").count() == 1
 
 
-def test_every_tool_changes_the_view_and_is_undone(page: Any) -> None:
-    take(page, "Lung opacity")
-    settled(page, 1)
-    drawn(page)
-    first = picture(page)
-    for key in "ilerh+":
-        page.keyboard.press(key)
-        assert picture(page) != first, key
-        if key == "r":
-            for _ in range(3):
-                page.keyboard.press(key)
-        elif key == "+":
-            page.keyboard.press("f")
-        else:
-            page.keyboard.press(key)
-        assert picture(page) == first, key
-    page.keyboard.down("o")
-    bare = picture(page)
-    page.keyboard.up("o")
-    assert picture(page) == first != bare
-    page.keyboard.press("2")
-    same = picture(page)  # the class that is shown already
-    page.keyboard.press("1")
-    assert same == first != picture(page)
-    assert (
-        page.get_by_role("button", name="Show the evidence for COVID").count()
-        or state(page, "state.evidenceClass") == "COVID"
-    )
-
-
-def drag(page: Any, start: tuple[float, float], end: tuple[float, float], **how: Any) -> None:
-    """Drag on the viewer, in fractions of its size."""
-    box = page.locator("canvas.main").bounding_box()
-    points = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in (start, end)]
-    page.mouse.move(*points[0])
-    page.mouse.down(**how)
-    page.mouse.move(*points[1], steps=4)
-    page.mouse.up(**how)
-    painted(page)
-
-
-def test_the_pointer_windows_zooms_moves_and_measures(page: Any) -> None:
-    take(page, "Normal")
-    settled(page, 1)
-    drawn(page)
-    drag(page, (0.5, 0.5), (0.4, 0.4))
-    window = state(page, "record.display.window")
-    assert window["width"] < 255
-    assert "C " in page.locator(".frame.main .corner.bl").inner_text()
-    page.keyboard.press("0")
-    assert state(page, "record.display.window") is None
-    box = page.locator("canvas.main").bounding_box()
-    page.mouse.move(box["x"] + 100, box["y"] + 100)
-    page.mouse.wheel(0, -400)
-    painted(page)
-    zoomed = state(page, "state.view")
-    assert zoomed["zoom"] > 1.5
-    assert zoomed["x"] < 0  # towards the pointer
-    assert zoomed["y"] < 0
-    drag(page, (0.5, 0.5), (0.7, 0.5), button="middle")
-    assert state(page, "state.view")["x"] < zoomed["x"]
-    page.keyboard.press("z")
-    painted(page)
-    assert page.locator(".frame.main .corner.br").inner_text() == "100%"
-    page.keyboard.press("f")
-    page.keyboard.press("t")
-    drag(page, (0.4, 0.6), (0.6, 0.6))
-    drag(page, (0.3, 0.7), (0.7, 0.7))
-    assert "0.50" in page.locator("#stage .status").inner_text()
-    assert [one["kind"] for one in state(page, "record.rulers")] == ["heart", "thorax"]
-
-
-def test_two_images_are_compared_with_linked_zoom(page: Any) -> None:
-    take(page, "All examples")
-    settled(page, 8)
-    page.keyboard.press("c")
-    page.keyboard.press("j")
-    page.locator('canvas.other[data-content="image"]').wait_for(timeout=30_000)
-    page.keyboard.press("+")
-    painted(page)
-    assert [corner.inner_text() for corner in page.locator(".corner.br").all()][0:2] == [
-        page.locator(".frame.main .corner.br").inner_text()
-    ] * 2
-    names = [page.locator(f".frame.{name} .corner.tl").inner_text() for name in ("other", "main")]
-    assert names == ["phantom-lung-opacity.png", "phantom-covid.png"]
-    page.keyboard.press("Escape")
-    painted(page)
-    assert page.locator("canvas.other").is_hidden()
-
-
-def dicom(patient: str = "Mustermann^Erika") -> bytes:
-    """A 12-bit phantom with two windows and a pixel spacing."""
-    image = draw_phantom(3, "Lung_Opacity", size=512).image
-    dataset = dataset_of(image.astype(np.uint16) << 4, 12, PatientName=patient, StudyDate="20240131")
-    dataset.ImagerPixelSpacing = [0.5, 0.5]
-    dataset.WindowCenter, dataset.WindowWidth = ["2048", "1000"], ["4096", "800"]
-    dataset.WindowCenterWidthExplanation = ["WIDE", "NARROW"]
-    return content_of(dataset)
-
-
-def test_dicom_has_its_windows_its_millimeters_and_its_patient_in_the_browser_alone(page: Any, address: str) -> None:
-    requests: list[Any] = []
-    answers: list[Any] = []
-    page.on("request", lambda request: requests.append(request))
-    page.on("response", lambda answer: answers.append(answer))
-    give(page, [("IM0001", dicom())])
-    settled(page, 1)
-    drawn(page)
-    corner = page.locator(".frame.main .corner.tl").inner_text()
-    assert "Mustermann, Erika" in corner
-    assert "2024-01-31" in corner
-    presets = page.get_by_label("Window preset")
-    assert presets.locator("option").all_inner_texts() == ["As analyzed", "WIDE", "NARROW", "Full range"]
-    before = picture(page)
-    presets.select_option(label="NARROW")
-    assert state(page, "record.display.window.center") == 1000
-    assert picture(page) != before
-    presets.select_option(label="WIDE")  # the first window, which the model reads
-    wide = picture(page)
-    presets.select_option(label="As analyzed")
-    assert picture(page) == wide == before
-    page.keyboard.press("m")
-    drag(page, (0.3, 0.5), (0.7, 0.5))
-    assert re.search("ImagerPixelSpacing", page.locator("#stage .status").inner_text())
-    assert page.evaluate("() => [...hilum.store.get().records.values()][0].rulers.length") == 1
-    posted = [request for request in requests if request.method == "POST"]
-    assert len(posted) >= 2
-    for request in posted:
-        told = request.url + json.dumps(request.headers)
-        assert "Mustermann" not in told
-        assert "IM0001" not in told  # nor the file's name
-    for answer in answers:
-        assert answer.url.startswith(address)
-        assert b"Mustermann" not in answer.body() + json.dumps(answer.headers).encode()
-
-
 def test_downloads_are_those_of_the_service(page: Any, address: str) -> None:
     content = example_png("phantom-covid.png")
     take(page, "COVID")
@@ -396,6 +269,30 @@ def test_the_card_the_audit_and_the_keys_are_one_click_away(page: Any) -> None:
     dialog.get_by_text("next image, previous image").wait_for()
 
 
+def test_a_dialog_that_closes_takes_no_key_and_no_other_dialog_with_it(page: Any) -> None:
+    """The browser's close event comes after the dialog is gone: what was pressed in between was lost."""
+    lost = page.evaluate(
+        """async () => {
+          const { store } = hilum;
+          const frame = () => new Promise(done => requestAnimationFrame(done));
+          const dialog = document.querySelector("dialog");
+          let lost = 0;
+          for (let turn = 0; turn < 20; turn += 1) {
+            store.set({ dialog: "card" });
+            await frame();
+            dialog.dispatchEvent(new Event("cancel", { cancelable: true })) && dialog.close();
+            dispatchEvent(new KeyboardEvent("keydown", { key: "?" }));
+            for (let count = 0; count < 3; count += 1) await frame();
+            lost += !(store.get().dialog === "help" && dialog.open);
+            store.set({ dialog: null });
+            for (let count = 0; count < 3; count += 1) await frame();
+          }
+          return lost;
+        }"""
+    )
+    assert lost == 0
+
+
 def test_a_token_is_asked_for(browser: Any, tmp_path: Path) -> None:
     with serving(tmp_path / "log", token="secret") as address:
         context = browser.new_context()
@@ -410,40 +307,6 @@ def test_a_token_is_asked_for(browser: Any, tmp_path: Path) -> None:
         take(page, "COVID")
         settled(page, 1)
         context.close()
-
-
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_nothing_runs_over_the_side_of_a_phone(browser: Any, address: str, dark: bool) -> None:
-    with opened(browser, address, phone=True, dark=dark) as page:
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        take(page, "All examples")
-        settled(page, 8)
-        for name in ("Viewer", "Images"):
-            page.locator("#tabs").get_by_role("button", name=name).click()
-            painted(page)
-            assert page.evaluate("document.documentElement.scrollWidth") <= 390
-            wide = page.evaluate(
-                """() => [...document.querySelectorAll("#room *")]
-                   .filter(one => !one.closest(".tools") && one.getBoundingClientRect().right > 391).length"""
-            )
-            assert wide == 0
-        page.locator("[role=option]").first.click()
-        painted(page)
-        canvas = page.locator("canvas.main").bounding_box()
-        assert canvas["width"] >= 360
-
-
-def test_the_image_is_the_largest_thing_and_needs_no_scrolling(page: Any) -> None:
-    take(page, "Lung opacity")
-    settled(page, 1)
-    drawn(page)
-    boxes = [page.locator(one).bounding_box() for one in ("canvas.main", "[role=listbox]", "#panel")]
-    assert boxes[0]["height"] >= 560
-    assert boxes[0]["y"] + boxes[0]["height"] <= 800
-    areas = [box["width"] * box["height"] for box in boxes]
-    assert areas[0] > 1.5 * max(areas[1:])
-    assert page.evaluate("document.documentElement.scrollHeight") <= 800
-    assert page.evaluate("(panel => panel.scrollWidth - panel.clientWidth)(document.querySelector('#panel'))") == 0
 
 
 def test_all_can_be_reached_and_named_without_a_pointer(page: Any) -> None:

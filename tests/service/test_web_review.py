@@ -6,30 +6,18 @@ import csv
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from web_driving import chromium, drawn, give, opened, painted, saved, serving, settled, state
+from web_driving import drawn, give, painted, saved, settled, state
 
 from hilum.phantoms.chest import PHANTOM_CLASSES, write_phantoms
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("serving") / "log") as found:
-        yield found
-
-
-@pytest.fixture
-def page(address: str) -> Iterator[Any]:
-    with chromium() as browser, opened(browser, address) as found:
-        yield found
 
 
 def exported(page: Any, *, with_images: bool = False) -> dict[str, bytes]:

@@ -69,7 +69,7 @@ test("a service that is busy is asked again after the time that it says", async 
   assert.deepEqual(statuses(store), ["ok"]);
 });
 
-test("a service that cannot be reached is tried three times; a person can retry", async () => {
+test("a request that breaks off is tried three times; a person can retry", async () => {
   const store = storeOf(2);
   let [works, asked] = [false, 0];
   const queue = new Queue(
@@ -89,6 +89,44 @@ test("a service that cannot be reached is tried three times; a person can retry"
   queue.retry();
   for (let turn = 0; turn < 10; turn += 1) await tick();
   assert.deepEqual(statuses(store), ["ok", "ok"]);
+});
+
+test("while the service is away nothing fails, and all goes on when it is back", async () => {
+  const store = storeOf(3);
+  let [asked, questions] = [0, 0];
+  /** @type {boolean[]} */
+  const told = [];
+  /** @type {number[]} */
+  const slept = [];
+  store.subscribe((state) => void told.push(state.unreachable));
+  const queue = new Queue(
+    store,
+    async () => {
+      asked += 1;
+      if (questions < 6) throw new TypeError("Failed to fetch");
+      return { status: "ok" };
+    },
+    {
+      parallel: 2,
+      sleep: async (milliseconds) => void slept.push(milliseconds),
+      isReachable: async () => (questions += 1) >= 6,
+    },
+  );
+  queue.run();
+  for (let turn = 0; turn < 10; turn += 1) await tick();
+  assert.deepEqual(statuses(store), ["ok", "ok", "ok"]);
+  assert.equal(asked, 5); // two broke off and were sent again, together
+  assert.deepEqual(slept, [1000, 2000, 4000, 8000, 8000, 8000]);
+  assert.ok(told.includes(true));
+  assert.equal(store.get().unreachable, false);
+});
+
+test("a file that the browser can no longer read is not taken for an outage", async () => {
+  const store = storeOf(1);
+  const queue = new Queue(store, () => Promise.reject(new DOMException("gone", "NotReadableError")));
+  queue.run();
+  await tick();
+  assert.deepEqual(statuses(store), ["unreadable"]);
 });
 
 test("without a token the queue pauses and asks for it once", async () => {

@@ -54,14 +54,47 @@ test("warnings are sentences; a low confidence is not repeated", () => {
   assert.equal(told[1], "New thing.");
 });
 
+test("a correction of the orientation is named", () => {
+  /** @param {import("../../src/hilum/service/web/js/api.mjs").Orientation} fix */
+  const told = (fix) =>
+    words.warnings(prediction({ findings: [finding("orientation_fixed")], orientation_fix: fix }))[0];
+  const all = [
+    told({ rotate: 90, invert: false }),
+    told({ rotate: 270, invert: false }),
+    told({ rotate: 180, invert: false }),
+    told({ rotate: 0, invert: true }),
+    told({ rotate: 270, invert: true }),
+  ];
+  assert.equal(new Set(all).size, 5);
+  assert.match(all[4], /counterclockwise and inverted/);
+});
+
+test("a file that cannot be read is named as in the list, not as it was sent", () => {
+  const problem = { type: "", title: "", status: 422, detail: "image is not a PNG." };
+  assert.equal(words.explained(record("a", { status: "unreadable", problem })).advice, "a.png is not a PNG.");
+});
+
 test("probabilities near 0 and 1 are not rounded to them", () => {
   assert.deepEqual([0, 0.0001, 0.5, 0.9999, 1].map(words.percent), ["0.0%", "< 0.1%", "50.0%", "> 99.9%", "100.0%"]);
 });
 
 test("what a prediction set rules out", () => {
-  const bundle = { has_prediction_sets: true, prediction_set_level: "0.9" };
+  const bundle = {
+    has_prediction_sets: true,
+    prediction_set_level: "0.9",
+    class_names: ["COVID", "Normal"],
+    class_thresholds: [null, 0.953],
+    abstention_threshold: 0.9,
+  };
   assert.match(words.setSentence(prediction(), bundle), /ruled out at 90%/);
   assert.match(words.setSentence(prediction({ prediction_set: ["Normal", "Lung_Opacity"] }), bundle), /Lung Opacity/);
+  const uncertain = prediction({ abstained: true });
+  assert.match(words.setSentence(uncertain, bundle), /95\.3%/); // not: all others are ruled out
+  assert.match(words.setSentence(uncertain, { ...bundle, class_thresholds: null }), /90\.0%/);
+  assert.match(
+    words.setSentence({ ...uncertain, predicted_label: "COVID", prediction_set: ["COVID"] }, bundle),
+    /always/,
+  );
   assert.equal(words.setSentence(prediction(), { ...bundle, has_prediction_sets: false }), "");
 });
 

@@ -298,7 +298,9 @@ def _intervals(
     return bootstrap(
         statistics, dict.fromkeys(keys, every), group, strata=labels,
         bounds={key: (-1.0 if key[1] == "drop" else 0.0, 1.0) for key in keys},
-        sides={key: classes for key in keys if key[1] == "auc"}, resamples=resamples, seed=seed,
+        sides={key: classes for key in keys if key[1] == "auc"},
+        shares=[key for key in keys if key[1] in ("accuracy", "kept")],
+        means=[key for key in keys if key[1] == "mask_dice"], resamples=resamples, seed=seed,
     )  # fmt: skip
 
 

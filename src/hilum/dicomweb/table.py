@@ -11,7 +11,10 @@ from hilum.dicomweb.work import Row
 from hilum.errors import OutputError
 from hilum.storage import CsvWriter
 
-COLUMNS = ("time", "bundle", "study", "series", "instance", "status", "predicted_label", "probability", "reason")
+COLUMNS = (
+    "time", "bundle", "study", "series", "instance", "status", "predicted_label", "probability", "reason", "stored",
+)  # fmt: skip
+"""``stored`` has the kinds of objects that were stored, separated by spaces: seg, sr, sc, pr."""
 
 
 class Log:
@@ -37,7 +40,8 @@ class Log:
                 stream.seek(0)
                 if size and stream.read(len(head)) != head:
                     raise OutputError(
-                        f"'{path}' exists and is not a log of hilum dicomweb.", hint="Choose another --log."
+                        f"'{path}' exists and is not a log of this version of hilum dicomweb.",
+                        hint="Choose another --log.",
                     )
                 stream.seek(max(0, size - 1))
                 begin = head if not size else b"" if stream.read(1) == b"\n" else b"\n"
@@ -53,7 +57,8 @@ class Log:
         """
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         probability = "" if row.probability is None else f"{row.probability:.6f}"
-        line = _line((now, self._bundle_id, *row.image, row.status, row.label, probability, row.reason))
+        result = (row.status, row.label, probability, row.reason, " ".join(row.stored))
+        line = _line((now, self._bundle_id, *row.image, *result))
         try:
             with self._path.open("ab") as stream:
                 stream.write(line)

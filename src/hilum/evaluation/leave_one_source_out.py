@@ -169,6 +169,7 @@ def _compare(source: str, trained_on: int, without: Scores, within: Scores, resa
         strata=without.labels,
         bounds={key: (-1.0 if key == "fall" else 0.0, 1.0) for key in keys},
         sides={f"balanced_accuracy{name}": [without.labels == k for k in np.unique(without.labels)] for name in each},
+        shares=[f"accuracy{name}" for name in each],
         resamples=resamples,
         seed=seed,
     )

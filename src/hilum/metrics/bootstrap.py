@@ -7,17 +7,21 @@ and weighted by n / (n - 1): the plain bootstrap's variance is too small by the 
 J. Am. Stat. Assoc. 83:231).
 
 An interval is the value plus or minus Student's t times the standard error, on the logit scale where the figure is
-bounded (Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapters 12 and 13). The degrees of freedom are
-Welch's (1947, Biometrika 34:28), from the variance that each stratum contributes. The interval of a mean of figures,
-such as balanced accuracy, follows from those of its parts (MOVER: Zou & Donner 2008, Stat. Med. 27:1693).
+bounded (Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapters 12 and 13). That of a share of images, such
+as a recall, is Wilson's (1927, J. Am. Stat. Assoc. 22:209) for as many independent images as have the same standard
+error, with Student's t for the normal quantile (Franco et al. 2019, J. Surv. Stat. Methodol. 7:334). That of a mean
+over images, such as Dice, is extended for the skewness of the resamples (Hall 1992, J. R. Statist. Soc. B 54:221). The
+degrees of freedom are Welch's (1947, Biometrika 34:28), from the variance that each stratum contributes. The interval
+of a mean of figures, such as balanced accuracy, follows from those of its parts (MOVER: Zou & Donner 2008, Stat. Med.
+27:1693).
 benchmarks/coverage.py measures the coverage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, lgamma, log, pi
+from math import exp, hypot, lgamma, log, pi
 from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -44,6 +48,7 @@ Key = TypeVar("Key", bound=Hashable)
 Rows: TypeAlias = "NDArray[np.bool_]"
 Statistics: TypeAlias = "Callable[[FloatArray], Mapping[Key, FloatArray]]"
 Bounds: TypeAlias = "tuple[float, float]"
+Kind: TypeAlias = Literal["share", "mean"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,8 @@ def bootstrap(
     bounds: Mapping[Key, Bounds] | None = None,
     sides: Mapping[Key, Sequence[Rows]] | None = None,
     parts: Mapping[Key, Sequence[Key]] | None = None,
+    shares: Collection[Key] = (),
+    means: Collection[Key] = (),
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[Key, Interval]:
@@ -98,6 +105,8 @@ def bootstrap(
             sets. Each of them, like ``rests_on``, must have MIN_GROUPS groups.
         parts: For statistics that are the mean of others, those others. Where one of them is undefined, the interval is
             computed as that of any other statistic.
+        shares: Statistics that are the share of some images that have a property; they have bounds of 0 and 1.
+        means: Statistics that are the mean over some images of a value of each.
         resamples: Number of resamples.
         seed: Random seed; equal seeds give equal intervals.
 
@@ -118,7 +127,8 @@ def bootstrap(
         if known := not np.isnan(value) and trials >= MIN_GROUPS and drawn.size > 0:
             degrees = without.degrees_of_freedom(key, float(drawn.var()), np.unique(np.concatenate(sets)))
             limits = (bounds or {}).get(key, (-np.inf, np.inf))
-            low, high = _bounds(value, drawn, limits, trials, degrees)
+            kind: Kind | None = "share" if key in shares else "mean" if key in means else None
+            low, high = _bounds(value, drawn, limits, trials, degrees, kind)
         reason: NoInterval = "undefined" if np.isnan(value) else "no_spread" if known else "few_groups"
         alone[key] = Interval(value, low, high, n, reason if np.isnan(low) else None)
     return alone | {
@@ -238,7 +248,9 @@ def _without_a_group(
     return _WithoutGroup({key: np.concatenate(found) for key, found in values.items()}, group, stratum_of)
 
 
-def _bounds(value: float, draws: FloatArray, limits: Bounds, trials: int, degrees: float) -> tuple[float, float]:
+def _bounds(
+    value: float, draws: FloatArray, limits: Bounds, trials: int, degrees: float, kind: Kind | None
+) -> tuple[float, float]:
     """Return the interval of a statistic with minimum and maximum ``limits``; NaN if nothing is known of its spread."""
     least, greatest = limits
     bounded = bool(np.isfinite(least) and np.isfinite(greatest))
@@ -248,11 +260,26 @@ def _bounds(value: float, draws: FloatArray, limits: Bounds, trials: int, degree
             return np.nan, np.nan
         room = 1 - (0.5 * (1 - LEVEL)) ** (1 / trials)
         return value - room * (value - least), value + room * (greatest - value)
+    error, t = float(draws.std()), t_quantile(degrees)
+    if kind == "share":
+        return _wilson(value, error, t)
     inside = draws[(draws - least > tolerance) & (greatest - draws > tolerance)]
-    return _student(value, inside, float(draws.std()), degrees, limits)
+    low, high = _student(value, inside, error, t, limits)
+    if kind == "mean":
+        skew = float(np.mean(((draws - draws.mean()) / error) ** 3))
+        low = max(least, min(low, value - error * from_symmetric(t, skew)))
+        high = min(greatest, max(high, value + error * from_symmetric(t, -skew)))
+    return low, high
 
 
-def _student(value: float, inside: FloatArray, error: float, degrees: float, bounds: Bounds) -> tuple[float, float]:
+def _wilson(share: float, error: float, t: float) -> tuple[float, float]:
+    """Return Wilson's interval of a share in (0, 1) with a standard error, t for the normal quantile."""
+    images = share * (1 - share) / error**2  # as many independent ones have the same standard error
+    center, reach = share + t**2 / (2 * images), t * hypot(error, t / (2 * images))
+    return (center - reach) / (1 + t**2 / images), (center + reach) / (1 + t**2 / images)
+
+
+def _student(value: float, inside: FloatArray, error: float, t: float, bounds: Bounds) -> tuple[float, float]:
     """Return the interval by Student's t on the logit scale: log scale with one bound, the figure's own without.
 
     The standard error is the standard deviation of the resamples on this scale, without those at a bound; it is at
@@ -272,7 +299,7 @@ def _student(value: float, inside: FloatArray, error: float, degrees: float, bou
 
     slope = 1 / (value - least) + 1 / (greatest - value) if np.isfinite(least) else 1.0
     scaled = float(to_scale(inside).std()) if inside.size else 0.0
-    center, reach = float(to_scale(np.array(value))), t_quantile(degrees) * max(slope * error, scaled)
+    center, reach = float(to_scale(np.array(value))), t * max(slope * error, scaled)
     return from_scale(center - reach), from_scale(center + reach)
 
 
@@ -296,6 +323,16 @@ def _mean_interval(mean: Interval, parts: Sequence[Interval], draws: FloatArray)
     )
     low, high = (float(np.sqrt(max(0.0, reach @ correlation @ reach))) for reach in (below, above))
     return Interval(mean.value, mean.value - low, mean.value + high, mean.n)
+
+
+def to_symmetric(t: float, skew: float) -> float:
+    """Return Hall's (1992) monotone transform of t, whose distribution is less skewed."""
+    return t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6
+
+
+def from_symmetric(t: float, skew: float) -> float:
+    """Return the inverse of to_symmetric."""
+    return t if abs(skew) < _ROUNDING else float(3 / skew * (np.cbrt(1 + skew * (t - skew / 6)) - 1))
 
 
 def t_quantile(degrees: float) -> float:

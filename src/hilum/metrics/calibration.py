@@ -271,7 +271,10 @@ def calibration_figures(
     rests_on |= {(part, b): own == b for part, own in parts.items() for b in range(int(own.max()) + 1)}
     statistics = _statistics(parts, confidence, right, brier, nll)
     bounds = {**dict.fromkeys(rests_on, (0.0, 1.0)), _BRIER: (0.0, 2.0), _NLL: (0.0, np.inf)}
-    found = bootstrap(statistics, rests_on, groups, strata=wanted, bounds=bounds, resamples=resamples, seed=seed)
+    found = bootstrap(
+        statistics, rests_on, groups, strata=wanted, bounds=bounds, means=[_BRIER, _NLL],
+        shares=[key for key in rests_on if isinstance(key, tuple)], resamples=resamples, seed=seed,
+    )  # fmt: skip
     deviation = _deviation(bin_of, right - confidence)
     noise = draws_of(deviation, groups, strata=wanted, resamples=resamples, seed=seed)[_DEVIATION]
     ece = found[_ECE]

@@ -133,8 +133,10 @@ def _measure(scores: Scores, level: str, quantiles: Sequence[float], resamples: 
         return {key: divide(weights[:, r] @ values[key][r], weights[:, r].sum(axis=1)) for key, r in rows.items()}
 
     clusters = np.unique(scores.clusters()[known], return_inverse=True)[1].astype(np.int64)
-    shares = dict.fromkeys(rows, (0.0, 1.0))
-    found = bootstrap(statistics, rows, clusters, strata=labels, bounds=shares, resamples=resamples, seed=seed)
+    found = bootstrap(
+        statistics, rows, clusters, strata=labels, bounds=dict.fromkeys(rows, (0.0, 1.0)),
+        shares=[key for key in rows if key[0] != _SIZE], means=[(_SIZE, "")], resamples=resamples, seed=seed,
+    )  # fmt: skip
     added = found[_SIZE, ""]
     return ConformalResult(
         level=level,

@@ -152,7 +152,9 @@ def operating_points(
     intervals = bootstrap(
         _statistics(labels, probabilities, names, at, cuts), rests_on,
         np.unique(scores.clusters()[known], return_inverse=True)[1].astype(np.int64),
-        strata=labels, bounds=dict.fromkeys(rests_on, (0.0, 1.0)), resamples=resamples, seed=seed,
+        strata=labels, bounds=dict.fromkeys(rests_on, (0.0, 1.0)),
+        shares=[key for key in rests_on if key.fixed is None or cuts[key.class_name, key.fixed] is not None],
+        resamples=resamples, seed=seed,
     )  # fmt: skip
     clusters = scores.clusters()[known]
     points = []

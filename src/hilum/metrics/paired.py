@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.metrics.bootstrap import LEVEL, draws_of
+from hilum.metrics.bootstrap import LEVEL, draws_of, from_symmetric, to_symmetric
 from hilum.metrics.delong import Ranked, delong_error
 from hilum.metrics.scores import FloatArray, Scores
 from hilum.metrics.table import WITHIN_SOURCES, Key, Rows, ranking, rests_on, sides_of, statistics_of, within_sources
@@ -67,7 +67,7 @@ class Paired:
         from scipy.special import stdtrit  # late: the lean install has no SciPy
 
         t = float(stdtrit(self.groups - 1, 1 - tail))
-        down, up = (self.error * max(t, _from_symmetric(t, skew)) for skew in (self.skew, -self.skew))
+        down, up = (self.error * max(t, from_symmetric(t, skew)) for skew in (self.skew, -self.skew))
         return max(self.difference - down, -self.span), min(self.difference + up, self.span)
 
     def p(self) -> float:
@@ -85,7 +85,7 @@ class Paired:
         from scipy.special import stdtr
 
         t = (self.difference - bound) / self.error
-        return float(stdtr(self.groups - 1, -min(t, _to_symmetric(t, self.skew))))
+        return float(stdtr(self.groups - 1, -min(t, to_symmetric(t, self.skew))))
 
     def p_below(self, bound: float) -> float:
         """Return the one-sided p value of the hypothesis that the true difference is at least ``bound``."""
@@ -96,16 +96,6 @@ class Paired:
         from scipy.special import ndtri
 
         return float(-ndtri(self.p() / 2))
-
-
-def _to_symmetric(t: float, skew: float) -> float:
-    """Return Hall's monotone transformation of t, whose distribution is less skewed."""
-    return t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6
-
-
-def _from_symmetric(t: float, skew: float) -> float:
-    """Return the inverse of _to_symmetric."""
-    return t if abs(skew) < _ROUNDING else float(3 / skew * (np.cbrt(1 + skew * (t - skew / 6)) - 1))
 
 
 def paired_draws(a: Scores, b: Scores, resamples: int, seed: int) -> dict[Key, FloatArray]:

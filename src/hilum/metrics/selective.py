@@ -163,7 +163,7 @@ def selective_result(
     rests_on = {"aurc": every, "answered": every, "accuracy": answered}
     found = bootstrap(
         statistics, rests_on, own, strata=scores.labels[rows], bounds=dict.fromkeys(rests_on, (0.0, 1.0)),
-        resamples=resamples, seed=seed,
+        shares=("answered", "accuracy"), resamples=resamples, seed=seed,
     )  # fmt: skip
     ends = np.unique(last)
     points = ends[np.unique(np.linspace(0, ends.size - 1, _CURVE_POINTS).round().astype(np.int64))]

@@ -38,6 +38,8 @@ BY_CLASS = ("recall", "precision", "specificity", "f1", "roc_auc", "pr_auc", "ba
 """Metrics of one class, one-vs-rest; balanced accuracy is the mean of recall and specificity."""
 OVERLAP = ("dice", "iou", "hd95_share")
 """Metrics of lung masks, averaged over the images with a reference mask."""
+SHARES = ("accuracy", "recall", "precision", "specificity")
+"""Metrics that are the share of some images that are right."""
 
 _BOUNDS = {"mcc": (-1.0, 1.0), "hd95_share": (0.0, np.inf)}
 _AGAINST_REST = {*BY_CLASS} - {"recall", "specificity"}
@@ -100,7 +102,10 @@ def intervals_of(
     """
     return bootstrap(
         statistics, rows, scores.clusters(), strata=scores.labels, bounds=bounds_of(rows, differences=differences),
-        sides=sides_of(scores, rows), parts=_parts(scores, rows), resamples=resamples, seed=seed,
+        sides=sides_of(scores, rows), parts=_parts(scores, rows),
+        shares=[] if differences else [key for key in rows if key.metric in SHARES],
+        means=[] if differences else [key for key in rows if key.metric in OVERLAP],
+        resamples=resamples, seed=seed,
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from hilum.service.engine import Engine
 from hilum.service.metrics import Metrics
 from hilum.service.middleware import LOGGER, REQUEST_ID, Envelope, JsonLines
 from hilum.service.model_routes import add_model_routes, add_operation_routes
-from hilum.service.predict_routes import STORED_HEADER, add_dicom_route, add_predict_routes
+from hilum.service.predict_routes import STORED_HEADER, add_dicom_route, add_image_route, add_predict_routes
 from hilum.service.problems import ProblemError, problem, problem_response
 from hilum.service.settings import ServeSettings
 from hilum.service.static import add_web_app
@@ -64,6 +64,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     app.state.engine = engine
     _add_handlers(app)
     add_predict_routes(app, engine, settings)
+    add_image_route(app, engine)
     add_dicom_route(app, engine)
     add_model_routes(app, engine, settings, audit)
     add_operation_routes(app, engine, metrics)

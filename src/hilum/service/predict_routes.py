@@ -41,7 +41,7 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
 def add_predict_routes(app: FastAPI, engine: Engine, settings: ServeSettings) -> None:
-    """Add ``POST /v1/predict`` and ``POST /v1/image``."""
+    """Add ``POST /v1/predict``."""
     success = {"description": "The predictions; with Accept: image/png, one image.", "content": {PNG: _BINARY}}
 
     @app.post(
@@ -92,6 +92,9 @@ def add_predict_routes(app: FastAPI, engine: Engine, settings: ServeSettings) ->
             results=results,
         )
 
+
+def add_image_route(app: FastAPI, engine: Engine) -> None:
+    """Add ``POST /v1/image``."""
     values = {"description": "The values; the header says how to display them.", "content": {
         "application/octet-stream": _BINARY}, "headers": {STORED_HEADER: {
             "description": "JSON: width, height, levels, lowest, slope, intercept, inverted, pixel_aspect, presets.",

@@ -3,6 +3,7 @@
 import { ProblemError } from "./api.mjs";
 import { readHeader } from "./dicom.mjs";
 import { mediaType, sha256 } from "./intake.mjs";
+import { isConnection } from "./queue.mjs";
 import { PLAIN, changed, listed, removed } from "./records.mjs";
 import { keptReview } from "./review.mjs";
 import { storedImage } from "./values.mjs";
@@ -18,11 +19,13 @@ export class Analysis {
    * @param {Store<State>} store
    * @param {Api} api
    * @param {(text: string) => void} notify
+   * @param {() => Promise<void>} reachable Waits until the service answers.
    */
-  constructor(store, api, notify) {
+  constructor(store, api, notify, reachable) {
     this.store = store;
     this.api = api;
     this.notify = notify;
+    this.reachable = reachable;
     /** @type {Map<string, Promise<void>>} */
     this.loading = new Map();
   }
@@ -132,6 +135,10 @@ export class Analysis {
       const { facts, buffer } = await this.api.image(record.file, mediaType(record.path, head));
       image = storedImage(facts, buffer);
     } catch (error) {
+      if (isConnection(error)) {
+        await this.reachable(); // which changes the state, so that the image is loaded again
+        return;
+      }
       if (error instanceof ProblemError && error.retryAfter) {
         setTimeout(() => this.store.set({}), 1000 * error.retryAfter);
         return;

@@ -29,9 +29,15 @@ export class App {
     this.saved = true;
     /** Runs once the service has answered. */
     this.onStart = () => {};
-    this.analysis = new Analysis(store, api, (text) => this.notify(text));
+    this.analysis = new Analysis(
+      store,
+      api,
+      (text) => this.notify(text),
+      () => this.queue.reachable(),
+    );
     this.queue = new Queue(store, (record) => this.analysis.predict(record), {
       onUnauthorized: () => this.askToken(),
+      isReachable: () => this.isReachable(),
     });
     store.subscribe((state) => this.analysis.loadImages(state));
   }
@@ -50,6 +56,19 @@ export class App {
       if (error instanceof ProblemError && error.isUnauthorized) this.askToken();
       else this.notify("The service cannot be reached.");
       return false;
+    }
+  }
+
+  /** Whether the service answers; a service that was started again may have another model. */
+  async isReachable() {
+    try {
+      const bundle = await this.api.bundle();
+      const isOther = bundle.bundle_id !== this.store.get().bundle?.bundle_id;
+      if (isOther) this.notify("The service has another model now; the answers so far are of the one before.");
+      this.store.set({ bundle });
+      return true;
+    } catch (error) {
+      return error instanceof ProblemError && error.problem.status < 500;
     }
   }
 

@@ -27,7 +27,12 @@ export class Dialogs {
       element("header", {}, this.title, close),
       this.body,
     );
-    this.dialog.addEventListener("close", () => app.closeDialog());
+    // Escape closes through the state, at once: the browser's own event comes later, when the next dialog may be open.
+    this.dialog.addEventListener("cancel", (event) => {
+      event.preventDefault();
+      app.closeDialog();
+    });
+    this.dialog.addEventListener("close", () => this.shown && !this.dialog.open && app.closeDialog());
     this.dialog.addEventListener("click", (event) => event.target === this.dialog && app.closeDialog());
     root.append(this.dialog);
     /** @type {string | null} */
@@ -61,8 +66,10 @@ export class Dialogs {
       .then(
         (parts) => this.shown === state.dialog && this.body.replaceChildren(...parts.filter((part) => part !== false)),
       )
-      .catch((error) =>
-        this.body.replaceChildren(element("p", {}, error instanceof Error ? error.message : String(error))),
+      .catch(
+        (error) =>
+          this.shown === state.dialog &&
+          this.body.replaceChildren(element("p", {}, error instanceof Error ? error.message : String(error))),
       );
   }
 

@@ -13,6 +13,8 @@ import { Stage } from "./stage.mjs";
 import { createStore } from "./store.mjs";
 import { Welcome } from "./welcome.mjs";
 
+/** @import { State } from "./records.mjs" */
+
 const store = createStore(initialState());
 const app = new App(store, new Api());
 const dialogs = new Dialogs(app, byId("dialogs"));
@@ -45,7 +47,7 @@ store.subscribe((state) => {
   document.body.dataset.page = state.page;
   byId("welcome").hidden = !empty;
   byId("room").hidden = empty;
-  byId("model").textContent = state.bundle ? `model: ${state.bundle.name}` : "";
+  tellModel(state);
   for (const tab of tabs) tab.setAttribute("aria-pressed", String(tab.dataset.page === state.page));
   const notice = byId("notice");
   if (notice.textContent !== state.notice) notice.textContent = state.notice;
@@ -63,6 +65,14 @@ app.onStart = () => void welcome.start();
 void app.start();
 store.set({});
 Object.assign(window, { hilum: { store } }); // for the console and the tests
+
+/** Say which model answers, or that the service does not. @param {State} state */
+function tellModel({ bundle, unreachable }) {
+  const words = unreachable ? "Service unreachable; retrying" : bundle ? `model: ${bundle.name}` : "";
+  const place = byId("model");
+  if (place.textContent !== words) place.textContent = words;
+  place.classList.toggle("unreachable", unreachable);
+}
 
 function listenToDrops() {
   const veil = byId("drop");

@@ -5,7 +5,16 @@ import { BANDS, LEVELS, OPACITY } from "./evidence.mjs";
 import { pictureOf } from "./pane.mjs";
 import { selectedRecord } from "./records.mjs";
 import { ReviewPanel } from "./review_panel.mjs";
-import { className, correctionLabel, explained, percent, setSentence, summary, warnings } from "./words.mjs";
+import {
+  certainFrom,
+  className,
+  correctionLabel,
+  explained,
+  percent,
+  setSentence,
+  summary,
+  warnings,
+} from "./words.mjs";
 
 /** @import { App } from "./app.mjs" */
 /** @import { Finding, Prediction } from "./api.mjs" */
@@ -194,10 +203,9 @@ function facts(record, state) {
     if (bundle?.has_prediction_sets)
       rows.push([
         `Prediction set, ${Math.round(100 * Number(bundle.prediction_set_level))}%`,
-        prediction.prediction_set.join(", "),
+        prediction.prediction_set.map(className).join(", "),
       ]);
-    const place = bundle?.class_names.indexOf(prediction.predicted_label) ?? 0;
-    const threshold = bundle?.class_thresholds ? bundle.class_thresholds[place] : bundle?.abstention_threshold;
+    const threshold = bundle && certainFrom(prediction, bundle);
     if (threshold) rows.push(["Certain from", percent(threshold)]);
     const picture = pictureOf(prediction, state.evidenceClass ?? prediction.predicted_label);
     if (picture) {

@@ -1,4 +1,4 @@
-/** The queue of images that wait for the service: a few requests at a time, pause, and retry. */
+/** The queue of images that wait for the service: a few requests at a time, pause, retry, and outages of the service. */
 
 import { ProblemError } from "./api.mjs";
 import { changed } from "./records.mjs";
@@ -6,13 +6,15 @@ import { changed } from "./records.mjs";
 /** @import { Store } from "./store.mjs" */
 /** @import { ImageRecord, State } from "./records.mjs" */
 
-const TRIES = 3; // of a request that fails without an answer
+const TRIES = 3; // of a request that fails without an answer from a service that can be reached
+const LONGEST = 8000; // milliseconds between questions whether the service is back
 
 /**
  * @typedef {object} QueueOptions
  * @property {number} [parallel] Requests at a time.
  * @property {(milliseconds: number) => Promise<void>} [sleep]
  * @property {() => void} [onUnauthorized]
+ * @property {() => Promise<boolean>} [isReachable] Whether the service answers.
  */
 
 /** Works off the records of a store that have the status `waiting`. */
@@ -29,8 +31,10 @@ export class Queue {
     this.parallel = options.parallel ?? 4;
     this.sleep = options.sleep ?? ((milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds)));
     this.onUnauthorized = options.onUnauthorized ?? (() => undefined);
+    this.isReachable = options.isReachable ?? (async () => true);
     this.running = 0;
-    this.restUntil = 0;
+    /** @type {Promise<void> | null} */
+    this.outage = null;
   }
 
   /** Start as many requests as there is room for. */
@@ -71,6 +75,21 @@ export class Queue {
     this.resume();
   }
 
+  /** Wait until the service answers again; requests that failed together wait together. */
+  reachable() {
+    this.outage ??= this.outlast().finally(() => (this.outage = null));
+    return this.outage;
+  }
+
+  async outlast() {
+    for (let rest = 1000; ; rest = Math.min(2 * rest, LONGEST)) {
+      await this.sleep(rest);
+      if (await this.isReachable()) break;
+      this.store.set({ unreachable: true });
+    }
+    this.store.set({ unreachable: false });
+  }
+
   /** @param {string} key */
   async one(key) {
     for (let tries = 1; ; tries += 1) {
@@ -89,15 +108,24 @@ export class Queue {
           this.onUnauthorized();
           return;
         }
-        const rest = error instanceof ProblemError ? error.retryAfter : tries < TRIES ? 2 ** (tries - 1) : 0;
-        if (!rest) {
+        if (error instanceof ProblemError && error.retryAfter) await this.sleep(1000 * error.retryAfter);
+        else if (isConnection(error) && tries < TRIES) await this.reachable();
+        else {
           this.store.set((state) => changed(state, key, failure(error)));
           return;
         }
-        await this.sleep(1000 * rest);
       }
     }
   }
+}
+
+/**
+ * Whether a request ended without an answer: `fetch` rejects with a TypeError then, and nothing else does.
+ *
+ * @param {unknown} error
+ */
+export function isConnection(error) {
+  return error instanceof TypeError;
 }
 
 /**
@@ -105,14 +133,10 @@ export class Queue {
  * @returns {Partial<ImageRecord>}
  */
 function failure(error) {
-  const problem =
-    error instanceof ProblemError
-      ? error.problem
-      : {
-          type: "about:blank",
-          title: "The service cannot be reached",
-          status: 0,
-          detail: String(error),
-        };
-  return { status: "failed", problem };
+  if (error instanceof ProblemError) return { status: "failed", problem: error.problem };
+  const type = "about:blank";
+  if (isConnection(error))
+    return { status: "failed", problem: { type, title: "The request broke off", status: 0, detail: String(error) } };
+  const detail = "It was changed, moved or deleted after it was opened. Open it again.";
+  return { status: "unreadable", problem: { type, title: "The file cannot be read", status: 0, detail } };
 }

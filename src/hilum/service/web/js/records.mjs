@@ -58,6 +58,7 @@
  * @property {Filter} filter
  * @property {Order} order
  * @property {boolean} paused
+ * @property {boolean} unreachable Whether the service does not answer.
  * @property {Bundle | null} bundle
  * @property {ReadonlyMap<string, StoredImage | string>} images Decoded images of a few records, or why there is none.
  * @property {string | null} evidenceClass Whose evidence is drawn; null: the predicted class's.
@@ -89,6 +90,7 @@ export function initialState() {
     filter: "all",
     order: "added",
     paused: false,
+    unreachable: false,
     bundle: null,
     images: new Map(),
     evidenceClass: null,
@@ -260,6 +262,7 @@ export function selecting(state, key) {
     selected: key,
     evidenceClass: null,
     tool,
+    ...(state.compared ? { notice: "" } : {}), // the wish to choose another image is fulfilled
     view: state.compared ? state.view : WHOLE,
   };
 }

@@ -113,14 +113,13 @@ export class Stage {
     const image = record && state.images.get(record.key);
     const decoded = typeof image === "object" ? image : null;
     const dicom = record?.dicom;
-    const person = [dicom?.patient, dicom?.date].filter(Boolean).join(" · ");
-    const scale = record ? fitScale(pane.size, record.display, pane.box) * state.view.zoom : 1;
+    const scale = record && decoded ? fitScale(pane.size, record.display, pane.box) * state.view.zoom : 1;
     const window = decoded && record?.display.window;
     const lines = [
-      [record?.name ?? "", person],
+      [record?.name ?? "", dicom?.patient ?? "", dicom?.date ?? ""],
       decoded ? [`${decoded.width} × ${decoded.height}`, [dicom?.modality, dicom?.view].filter(Boolean).join(" ")] : [],
       [window ? `C ${format(window.center)}  W ${format(window.width)}` : "", record?.display.invert ? "inverted" : ""],
-      record ? [`${Math.round(100 * scale * (globalThis.devicePixelRatio || 1))}%`] : [],
+      decoded ? [`${Math.round(100 * scale * (globalThis.devicePixelRatio || 1))}%`] : [],
     ];
     lines.forEach((parts, place) => {
       const text = parts.filter(Boolean).join("\n");

@@ -1,6 +1,6 @@
 /** What the checks found, in plain words and with what to do; the numbers stay under "Details". */
 
-/** @import { Prediction } from "./api.mjs" */
+/** @import { Bundle, Prediction } from "./api.mjs" */
 /** @import { ImageRecord } from "./records.mjs" */
 
 /** @typedef {{title: string, advice: string, action?: "correct"}} Explanation */
@@ -38,7 +38,6 @@ const WARNINGS = {
   lung_symmetry: "One lung is outlined much smaller than the other.",
   lung_border: "The lungs reach the edge of the image.",
   far_from_training: "The image differs from those that the model was trained on.",
-  orientation_fixed: "The image was rotated or inverted before it was analyzed.",
 };
 
 /** What the kinds of images other than frontal radiographs look like. @type {[RegExp, string][]} */
@@ -60,13 +59,13 @@ export function explained(record) {
   if (status === "failed") {
     return {
       title: problem?.title ? `${problem.title}.` : "The image was not analyzed.",
-      advice: "Retry when the service is back.",
+      advice: "Retry. If it fails again, the log of the service says why.",
     };
   }
   if (status === "unreadable") {
     return {
       title: "This file cannot be read.",
-      advice: problem?.detail ?? "",
+      advice: (problem?.detail ?? "").replace(/\bimage(\.dcm)?(?= is | has |,|\.|:)/, record.name), // sent without it
     };
   }
   const fix = problem?.orientation_fix;
@@ -118,7 +117,18 @@ export function correctionLabel({ rotate, invert }) {
 export function warnings(prediction) {
   return prediction.findings
     .filter((finding) => finding.check !== "low_confidence")
-    .map((finding) => WARNINGS[finding.check] ?? sentence(finding.message));
+    .map(({ check, message }) =>
+      check === "orientation_fixed" && prediction.orientation_fix
+        ? fixedWords(prediction.orientation_fix)
+        : (WARNINGS[check] ?? sentence(message)),
+    );
+}
+
+/** @param {{rotate: number, invert: boolean}} fix */
+function fixedWords({ rotate, invert }) {
+  const turned = { 90: "rotated by 90° clockwise", 180: "rotated by 180°", 270: "rotated by 90° counterclockwise" };
+  const done = [turned[/** @type {90} */ (rotate)], invert && "inverted"].filter(Boolean).join(" and ");
+  return `The image was ${done} before it was analyzed.`;
 }
 
 /**
@@ -151,18 +161,33 @@ export function className(name) {
   return name.replaceAll("_", " ");
 }
 
+/** @typedef {Pick<Bundle, "class_names" | "class_thresholds" | "abstention_threshold">} Thresholds */
+
 /**
- * Return what a prediction set says of the other classes.
+ * Return the probability from which a prediction is not uncertain; null: never, or always.
  *
  * @param {Prediction} prediction
- * @param {{has_prediction_sets: boolean, prediction_set_level: string} | null} bundle
+ * @param {Thresholds} bundle
+ */
+export function certainFrom(prediction, { class_names: names, class_thresholds: each, abstention_threshold: all }) {
+  return each ? each[names.indexOf(prediction.predicted_label)] : all;
+}
+
+/**
+ * Return what a prediction set says of the other classes; of an uncertain prediction without others, why it is uncertain.
+ *
+ * @param {Prediction} prediction
+ * @param {Thresholds & Pick<Bundle, "has_prediction_sets" | "prediction_set_level"> | null} bundle
  */
 export function setSentence(prediction, bundle) {
   if (!bundle?.has_prediction_sets) return "";
   const level = `${Math.round(100 * Number(bundle.prediction_set_level))}%`;
   const others = prediction.prediction_set.filter((name) => name !== prediction.predicted_label).map(className);
   if (others.length) return `Not ruled out at ${level}: ${others.join(", ")}.`;
-  return `All other classes are ruled out at ${level}.`;
+  if (!prediction.abstained) return `All other classes are ruled out at ${level}.`;
+  const threshold = certainFrom(prediction, bundle);
+  const label = className(prediction.predicted_label);
+  return threshold ? `${label} is certain from ${percent(threshold)}.` : `${label} is always uncertain in this model.`;
 }
 
 /**
