@@ -3,7 +3,7 @@
 import { ProblemError } from "./api.mjs";
 import { readHeader } from "./dicom.mjs";
 import { mediaType, sha256 } from "./intake.mjs";
-import { isConnection } from "./queue.mjs";
+import { isUnreachable } from "./queue.mjs";
 import { PLAIN, changed, listed, removed } from "./records.mjs";
 import { keptReview } from "./review.mjs";
 import { storedImage } from "./values.mjs";
@@ -135,7 +135,7 @@ export class Analysis {
       const { facts, buffer } = await this.api.image(record.file, mediaType(record.path, head));
       image = storedImage(facts, buffer);
     } catch (error) {
-      if (isConnection(error)) {
+      if (isUnreachable(error)) {
         await this.reachable(); // which changes the state, so that the image is loaded again
         return;
       }

@@ -109,7 +109,7 @@ export class Queue {
           return;
         }
         if (error instanceof ProblemError && error.retryAfter) await this.sleep(1000 * error.retryAfter);
-        else if (isConnection(error) && tries < TRIES) await this.reachable();
+        else if (isUnreachable(error) && tries < TRIES) await this.reachable();
         else {
           this.store.set((state) => changed(state, key, failure(error)));
           return;
@@ -124,7 +124,7 @@ export class Queue {
  *
  * @param {unknown} error
  */
-export function isConnection(error) {
+export function isUnreachable(error) {
   return error instanceof TypeError;
 }
 
@@ -135,7 +135,7 @@ export function isConnection(error) {
 function failure(error) {
   if (error instanceof ProblemError) return { status: "failed", problem: error.problem };
   const type = "about:blank";
-  if (isConnection(error))
+  if (isUnreachable(error))
     return { status: "failed", problem: { type, title: "The request broke off", status: 0, detail: String(error) } };
   const detail = "It was changed, moved or deleted after it was opened. Open it again.";
   return { status: "unreadable", problem: { type, title: "The file cannot be read", status: 0, detail } };
