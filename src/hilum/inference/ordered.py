@@ -116,7 +116,7 @@ class _Raised(NamedTuple):
 
 
 class _Outcome(NamedTuple, Generic[Made]):
-    """What became of an item: what was made, and the error that ended it, if any."""
+    """What was made of an item, and the error that ended it, if any."""
 
     made: list[Made]
     error: Exception | None
