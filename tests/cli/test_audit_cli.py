@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -141,8 +142,9 @@ def test_a_planted_marker_is_an_error(hilum: Hilum, tmp_path: Path) -> None:
     assert report.conclusion is not None
     assert report.conclusion.data == "shortcut"
     lines = printed.splitlines()
-    first = lines.index(report.conclusion.text)  # after the estimate, before all else
-    assert all(line.startswith("This will take about ") for line in lines[:first])
+    first = lines.index(report.conclusion.text)  # after the estimate and the lines of progress, before all else
+    progress = re.compile(r"This will take about |\d\d:\d\d:\d\d ")
+    assert all(progress.match(line) for line in lines[:first])
     assert any("shortcut_border" in line for line in lines[first:])
     html = (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
     assert html.index(report.conclusion.text) < html.index('class="matrix"') < html.index('id="pictures"')

@@ -262,7 +262,7 @@ def _bounds(
         return value - room * (value - least), value + room * (greatest - value)
     error, t = float(draws.std()), t_quantile(degrees)
     if kind == "share":
-        return _wilson(value, error, t)
+        return wilson(value, error, t)
     inside = draws[(draws - least > tolerance) & (greatest - draws > tolerance)]
     low, high = _student(value, inside, error, t, limits)
     if kind == "mean":
@@ -272,8 +272,8 @@ def _bounds(
     return low, high
 
 
-def _wilson(share: float, error: float, t: float) -> tuple[float, float]:
-    """Return Wilson's interval of a share in (0, 1) with a standard error, t for the normal quantile."""
+def wilson(share: float, error: float, t: float) -> tuple[float, float]:
+    """Return Wilson's interval of a share in (0, 1) with this standard error, with ``t`` for the normal quantile."""
     images = share * (1 - share) / error**2  # as many independent ones have the same standard error
     center, reach = share + t**2 / (2 * images), t * hypot(error, t / (2 * images))
     return (center - reach) / (1 + t**2 / images), (center + reach) / (1 + t**2 / images)

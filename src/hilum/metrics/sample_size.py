@@ -1,7 +1,8 @@
 """How many images and groups an evaluation needs, before the data exist.
 
-Widths are those of the intervals of hilum.metrics.bootstrap: the value on the logit scale, plus and minus Student's t
-times the standard error. Nothing here needs SciPy, so that ``hilum plan`` runs in the lean install.
+Widths are those of the intervals of hilum.metrics.bootstrap: Wilson's of a share; of an AUROC the value on the logit
+scale, plus and minus Student's t times the standard error. Nothing here needs SciPy, so that ``hilum plan`` runs in the lean
+install.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from statistics import NormalDist
 from typing import Literal, TypeAlias
 
 from hilum.errors import ConfigError
-from hilum.metrics.bootstrap import LEVEL, t_quantile
+from hilum.metrics.bootstrap import LEVEL, t_quantile, wilson
 
 Metric: TypeAlias = Literal["accuracy", "sensitivity", "specificity", "auroc"]
 _MOST = 10**9
@@ -136,9 +137,11 @@ def plan_margin(
 def expected_interval(design: Design, images: int) -> tuple[float, float]:
     """Return the bounds of the 95% interval to expect from this number of images."""
     value = design.value
-    error = math.sqrt(_variance(design, value, images)) / (value * (1 - value))
-    groups = _counted(design, images) / design.images_per_group
-    reach = t_quantile(max(1.0, groups - 1)) * error
+    error = math.sqrt(_variance(design, value, images))
+    t = t_quantile(max(1.0, _counted(design, images) / design.images_per_group - 1))
+    if design.metric != "auroc":
+        return wilson(value, error, t)
+    reach = t * error / (value * (1 - value))
     center = math.log(value / (1 - value))
     low, high = (1 / (1 + math.exp(-(center + step))) for step in (-reach, reach))
     return low, high
