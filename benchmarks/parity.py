@@ -28,8 +28,8 @@ from hilum.data.find import find_images
 from hilum.data.table import read_table
 from hilum.export.parity import MASK_AGREEMENT, TOLERANCE
 from hilum.gate import NoGate
+from hilum.inference.png import save_png
 from hilum.inference.predictor import Predictor
-from hilum.inference.render import save_png
 from hilum.inference.result import Prediction, Result
 from hilum.phantoms.chest import PHANTOM_CLASSES, draw_phantom
 

@@ -35,7 +35,7 @@ TABLES = {
     name: (name,)
     for name in (
         "coverage", "confounds", "evaluate", "loader", "parity", "startup", "cpu_time", "ablation", "finetune",
-        "service", "training_hashes", "duplicates_time", "winners", "calibration_within",
+        "service", "training_hashes", "duplicates_time", "winners", "calibration_within", "folder",
     )
 }  # fmt: skip
 """Block and template to the result files it is made from, the first of which the template calls ``result``."""

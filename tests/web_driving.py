@@ -17,7 +17,7 @@ from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
-from hilum.inference.render import png_bytes
+from hilum.inference.png import png_bytes
 from hilum.phantoms.chest import PHANTOM_CLASSES, draw_phantom
 
 DESKTOP = {"width": 1280, "height": 800}

@@ -12,7 +12,7 @@ import pytest
 from dicom_writing import content_of, dataset_of
 
 from hilum.data.index import Index, build_index
-from hilum.inference.render import save_png
+from hilum.inference.png import save_png
 from hilum.phantoms.chest import draw_phantom
 
 PAGE = Path(__file__).parents[2] / "docs" / "prepare_data.md"

@@ -27,7 +27,7 @@ from hilum.inference.dicom_out import capture, encoded, instance_uid, objects_of
 from hilum.inference.dicom_pr import closed_lines
 from hilum.inference.dicom_source import source_header
 from hilum.inference.legend import NOTICE, draw_notice
-from hilum.inference.render import overlay
+from hilum.inference.render import draw_overlay
 from hilum.inference.result import Prediction, Result
 
 
@@ -66,7 +66,7 @@ def test_a_capture_is_the_overlay_above_the_notice(
 ) -> None:
     source = header_of(kind=kind)
     made = reopened(capture(source, prediction, manifest), tmp_path)
-    expected = overlay(prediction.radiograph, prediction, evidence=prediction.evidence_map())
+    expected = draw_overlay(prediction, longest_side=2048)
     height, width = expected.shape[:2]
     np.testing.assert_array_equal(made.pixel_array[:height], expected)
     band = made.pixel_array[height:]

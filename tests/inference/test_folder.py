@@ -7,11 +7,13 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from hilum.backends.base import BackendOutput
 from hilum.bundle.bundle import Bundle, Manifest
@@ -224,6 +226,24 @@ def test_masks_and_overlays(predictor: Predictor, tmp_path: Path) -> None:
     assert min(overlay.shape[:2]) >= 512
 
 
+@pytest.mark.parametrize(("kind", "format_name"), [("jpg", "JPEG"), ("webp", "WEBP")])
+def test_overlays_in_other_formats_and_sizes(
+    predictor: Predictor, tmp_path: Path, kind: Literal["jpg", "webp"], format_name: str
+) -> None:
+    one = image(tmp_path / "in" / "x.1.png")
+    predict_folder(predictor, [one], tmp_path / "png", save=Wanted(overlays=True, overlay_size=300))
+    predict_folder(predictor, [one], tmp_path / kind, save=Wanted(overlays=True, overlay_format=kind, overlay_size=300))
+    exact = cv2.imread(str(tmp_path / "png" / "overlays" / "x.1.png"))
+    with Image.open(tmp_path / kind / "overlays" / f"x.1.{kind}") as drawn:
+        assert drawn.format == format_name
+        lossy = np.asarray(drawn)[:, :, ::-1]
+    assert exact is not None
+    assert lossy.shape == exact.shape
+    assert np.abs(lossy.astype(int) - exact).mean() < 4
+    assert (lossy[:300, :300].max(axis=2) > 0).any()
+    assert exact.shape[1] == 300 + 360
+
+
 def test_evidence_is_saved_at_the_files_size_with_its_scale(explaining: Predictor, tmp_path: Path) -> None:
     one, two = image(tmp_path / "in" / "x.png"), image(tmp_path / "in" / "x.jpg", seed=1)
     narrow = tmp_path / "in" / "narrow.png"
@@ -257,7 +277,7 @@ def test_evidence_is_saved_at_the_files_size_with_its_scale(explaining: Predicto
 def test_evidence_of_a_network_without_any_is_refused_before_any_work(
     predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictor, "predict_many", lambda sources: pytest.fail("an image was read"))
+    monkeypatch.setattr(predictor, "process", lambda sources, work: pytest.fail("an image was read"))
     with pytest.raises(ConfigError, match="evidence") as caught:
         predict_folder(predictor, [image(tmp_path / "a.png")], tmp_path / "out", save=Wanted(evidence=True))
     assert "encoder-unet" in caught.value.hint
@@ -326,10 +346,10 @@ def test_an_unwritable_place_is_found_before_any_image_is_read(
 ) -> None:
     (tmp_path / "file").write_text("mine")
 
-    def unexpected(sources: Iterable[Source]) -> Iterator[Result]:
+    def unexpected(sources: Iterable[Source], work: object) -> Iterator[Result]:
         pytest.fail("an image was read")
 
-    monkeypatch.setattr(predictor, "predict_many", unexpected)
+    monkeypatch.setattr(predictor, "process", unexpected)
     with pytest.raises(OutputError):
         predict_folder(predictor, [tmp_path / "a.png"], tmp_path / "file")
 

@@ -19,10 +19,11 @@ from hilum.bundle.bundle import Bundle, Manifest, load_bundle
 from hilum.bundle.gate import open_gate
 from hilum.bundle.prediction_sets import softmax
 from hilum.config import ModelConfig, PreprocessSpec
+from hilum.cpus import available_cpus
 from hilum.errors import ConfigError
 from hilum.gate import ClassicGate, GateThresholds, NoGate, OrientationFix, Reading, Thresholds, Verdict
 from hilum.imaging.read import read_radiograph
-from hilum.inference.predictor import Predictor
+from hilum.inference.predictor import Predictor, Source
 from hilum.inference.result import Prediction, Result
 from hilum.phantoms.chest import draw_phantom
 from hilum.run_folder import RunFolder
@@ -340,7 +341,8 @@ def test_batches_are_as_asked_and_change_nothing(batch_size: int) -> None:
         )
 
 
-def test_sources_are_taken_as_they_are_needed() -> None:
+@pytest.mark.parametrize("is_threaded", [False, True])
+def test_sources_are_taken_as_they_are_needed(is_threaded: bool) -> None:
     """Memory must not grow with the number of images: a million of them, of which a few are looked at."""
     taken = 0
 
@@ -350,11 +352,63 @@ def test_sources_are_taken_as_they_are_needed() -> None:
             taken += 1
             yield Radiograph(phantom(0, size=32), origin=str(taken))
 
-    answers = predictor(batch_size=4).predict_many(endless())
+    engine = Threaded() if is_threaded else Bright()
+    ahead = 4 * (available_cpus() + 3) if is_threaded else 4 * 4
+    answers = Predictor(bundle(), backend=engine, gate=NoGate(), batch_size=4).predict_many(endless())
     for number in range(1, 41):
         assert next(answers).origin == str(number)
-        assert taken <= number + 4 * 4
+        assert taken <= number + ahead
     answers.close()  # type: ignore[attr-defined]
+
+
+class Threaded(Bright):
+    """Counts the forward passes of its network on one thread, which all threads share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alone = Bright()
+
+    def on_one_thread(self) -> Bright:
+        return self.alone
+
+
+def test_each_processor_takes_a_few_images_and_the_order_is_kept(tmp_path: Path) -> None:
+    files = [write(tmp_path / f"{number:02}.png", phantom(number, size=32)) for number in range(21)]
+    files[7].write_bytes(b"no image")
+    engine = Threaded()
+    predict = Predictor(bundle(), backend=engine, gate=NoGate(), batch_size=8)
+    pairs = list(predict.process(files, lambda source, result: (source, result.origin)))
+    assert [made for _, made in pairs] == [(file, str(file)) for file in files]
+    assert [result.origin for result, _ in pairs] == [str(file) for file in files]
+    assert [n for n, (result, _) in enumerate(pairs) if not result.ok] == [7]
+    assert engine.batches == []
+    assert sorted(engine.alone.batches) == [1, 3, 4, 4, 4, 4]
+    plain = Predictor(bundle(), backend=Bright(), gate=NoGate(), batch_size=8)
+    for (result, _), expected in zip(pairs, plain.predict_many(files), strict=True):
+        assert result.probabilities == expected.probabilities
+        assert result.reason == expected.reason
+
+
+def test_few_images_use_the_network_on_all_threads() -> None:
+    engine = Threaded()
+    radiographs = [Radiograph(phantom(number, size=32), origin=str(number)) for number in range(4)]
+    assert len(list(Predictor(bundle(), backend=engine, gate=NoGate()).predict_many(radiographs))) == 4
+    assert (engine.batches, engine.alone.batches) == ([4], [])
+
+
+@pytest.mark.parametrize("count", [3, 30])
+@pytest.mark.parametrize("engine", [Bright(), Threaded()], ids=["one network", "one per processor"])
+def test_an_error_of_the_work_comes_after_the_pairs_before_it(engine: Bright, count: int) -> None:
+    def work(source: Source, result: Result) -> str:
+        if result.origin == str(count - 2):
+            raise LookupError
+        return result.origin
+
+    images = (Radiograph(phantom(0, size=32), origin=str(number)) for number in range(count))
+    found: list[str] = []
+    with pytest.raises(LookupError):
+        found.extend(made for _, made in Predictor(bundle(), backend=engine, gate=NoGate()).process(images, work))
+    assert found == [str(number) for number in range(count - 2)]
 
 
 # A real bundle

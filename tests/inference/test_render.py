@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
-from hilum.errors import DataError, OutputError
+from hilum.errors import DataError
 from hilum.inference.contour import BANDS, LEVELS, evidence_scale, on_gray
 from hilum.inference.legend import BACKGROUND, CHOSEN, OUTLINE
-from hilum.inference.render import class_evidence, mask_png, overlay, save_png
+from hilum.inference.render import class_evidence, display_shape, draw_overlay, overlay
 from hilum.inference.result import Prediction
 from hilum.types import Finding, Radiograph
 
@@ -92,8 +92,7 @@ def test_the_legend_never_runs_off_the_image_nor_over_the_image(shape: tuple[int
     image = overlay(radiograph, answer, evidence=np.ones(shape, np.float32))
     short = prediction(shape, ["A", "B"], evidence=cells)
     bare = overlay(radiograph, short, evidence=np.ones(shape, np.float32))
-    factor = min(max(1, 512 / min(shape)), 2048 / max(shape))
-    height, width = max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
+    height, width = display_shape(shape)
     assert np.array_equal(image[:height, :width], bare[:height, :width])
     legend = legend_of(image, height, width)
     ink = ~is_color(legend, BACKGROUND)
@@ -111,12 +110,46 @@ def test_the_image_keeps_its_size_and_its_grays() -> None:
     assert np.array_equal(image[:600, :530], np.repeat(radiograph.pixels[:, :, None], 3, axis=2))
 
 
-@pytest.mark.parametrize(("shape", "shown"), [((64, 80), (512, 640)), ((2560, 2048), (2048, 1638))])
-def test_small_images_are_enlarged_and_large_ones_reduced(shape: tuple[int, int], shown: tuple[int, int]) -> None:
-    image = overlay(Radiograph(np.full(shape, 255, np.uint8)), prediction(shape))
+SIZES = [
+    ((64, 80), 1024, (512, 640)),
+    ((2560, 2048), 1024, (1024, 819)),
+    ((2560, 2048), 2048, (2048, 1638)),
+    ((64, 2000), 1024, (33, 1024)),
+]
+
+
+@pytest.mark.parametrize(("shape", "longest", "shown"), SIZES)
+def test_small_images_are_enlarged_and_large_ones_reduced(
+    shape: tuple[int, int], longest: int, shown: tuple[int, int]
+) -> None:
+    image = overlay(Radiograph(np.full(shape, 255, np.uint8)), prediction(shape), longest_side=longest)
     white = is_color(image, (255, 255, 255))
     assert white[: shown[0], : shown[1]].all()
     assert not white[:, shown[1] :].any()
+
+
+@pytest.mark.parametrize("side", [1100, 1450, 1500, 2000, 2100, 4100])
+def test_reduced_images_are_averaged(side: int) -> None:
+    image = noise(side, side)
+    shown = overlay(image, prediction((side, side)))[:1024, :1024, 0].astype(np.float64)
+    expected = cv2.resize(image.pixels.astype(np.float32), (1024, 1024), interpolation=cv2.INTER_AREA)
+    spread = expected.std() / image.pixels.std()  # what averaging leaves of noise
+    assert shown.mean() == pytest.approx(expected.mean(), abs=0.5)
+    assert shown.std() / image.pixels.std() == pytest.approx(spread, abs=0.2)
+    smooth = cv2.GaussianBlur(image.pixels, (0, 0), 8.0)
+    shown = overlay(Radiograph(np.asarray(smooth, np.uint8)), prediction((side, side)))[:1024, :1024, 0]
+    expected = cv2.resize(smooth.astype(np.float32), (1024, 1024), interpolation=cv2.INTER_AREA)
+    assert np.abs(shown - expected).max() < 1.5
+
+
+def test_evidence_at_the_display_size_gives_the_same_drawing() -> None:
+    cells = np.zeros((4, 4, 4), np.float32)
+    cells[:, 1, 2] = 2.0
+    large = prediction((1500, 1500), evidence=cells)
+    whole = overlay(noise(1500, 1500), large, evidence=class_evidence(large, (1500, 1500), SPEC))
+    drawn = draw_overlay(replace(large, radiograph=noise(1500, 1500), preprocess=SPEC))
+    assert drawn.shape == whole.shape
+    assert (drawn != whole).any(axis=2).mean() < 0.01
 
 
 def test_deep_images_are_shown_on_their_declared_scale() -> None:
@@ -178,7 +211,7 @@ def test_contours_of_small_and_large_images_lie_where_the_evidence_is(size: int)
     evidence[: size // 2] = 1
     gray = Radiograph(np.full((size, size), 100, np.uint8))
     image = overlay(gray, prediction((size, size), evidence=one_cell(1.0)), evidence=evidence)
-    shown = min(max(512, size), 2048)
+    shown = min(max(512, size), 1024)
     colored = (image[:shown, :shown].max(axis=2) != image[:shown, :shown].min(axis=2)).mean(axis=1)
     assert (colored[: shown // 2 - 4] == 1).all()
     assert (colored[shown // 2 + 8 :] == 0).all()
@@ -257,24 +290,3 @@ def test_class_evidence_is_that_of_the_label_on_the_image() -> None:
 
 def test_class_evidence_is_none_where_the_network_gives_none() -> None:
     assert class_evidence(prediction((64, 64)), (64, 64), SPEC) is None
-
-
-def test_mask_png_is_black_and_white() -> None:
-    image = mask_png(np.array([[True, False]]))
-    assert image.dtype == np.uint8
-    assert image.tolist() == [[255, 0]]
-
-
-def test_saved_images_read_back_equal(tmp_path: Path) -> None:
-    rgb = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
-    save_png(rgb, tmp_path / "deep" / "rgb.png")
-    assert np.array_equal(cv2.imread(str(tmp_path / "deep" / "rgb.png"))[:, :, ::-1], rgb)
-    save_png(rgb[:, :, 0], tmp_path / "gray.png")
-    assert np.array_equal(cv2.imread(str(tmp_path / "gray.png"), cv2.IMREAD_UNCHANGED), rgb[:, :, 0])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "gray.png"]
-
-
-def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="Cannot write"):
-        save_png(np.zeros((4, 4), np.uint8), tmp_path / "file" / "a.png")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,14 @@ class Backend(Protocol):
         Raises:
             DeviceError: The device is out of memory.
         """
+
+
+@runtime_checkable
+class ThreadedBackend(Protocol):
+    """A backend that can also run in several threads at once, on one processor in each."""
+
+    def on_one_thread(self) -> Backend | None:
+        """Return the network with one thread per forward pass, or None if its device is no CPU."""
 
 
 def out_of_memory(device: str, images: Floats) -> DeviceError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import onnxruntime
@@ -56,6 +57,8 @@ class OnnxRuntimeBackend:
     def __post_init__(self) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads or available_cpus()
+        # A thread that spins while it waits takes the processor from those that decode images.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         wanted = _providers(self.device)
         try:
@@ -75,6 +78,16 @@ class OnnxRuntimeBackend:
                 f"{', '.join(inputs)} and {', '.join(self.output_names)}.",
                 hint="Export the bundle again.",
             )
+
+    def on_one_thread(self) -> OnnxRuntimeBackend | None:
+        """Return the session with one thread per forward pass, opened when first asked for; None for a GPU."""
+        if self.device != "cpu" or self.threads == 1:
+            return self if self.device == "cpu" else None
+        return self._on_one_thread
+
+    @cached_property
+    def _on_one_thread(self) -> OnnxRuntimeBackend:
+        return OnnxRuntimeBackend(self.model, self.device, threads=1)
 
     def run(self, images: Floats) -> BackendOutput:
         """Run the network on images (N, C, S, S) float32 in [0, 1] and return a BackendOutput.

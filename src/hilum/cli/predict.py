@@ -63,6 +63,13 @@ def predict(
     save_overlays: Annotated[
         bool, typer.Option("--save-overlays", help="Write overlays: lung outline, evidence, legend.")
     ] = False,
+    overlay_format: Annotated[
+        Literal["png", "jpg", "webp"],
+        typer.Option("--overlay-format", help="Format of overlays; jpg and webp are lossy."),
+    ] = "png",
+    overlay_size: Annotated[
+        int, typer.Option("--overlay-size", min=64, help="Longest side of the image in overlays, pixels.")
+    ] = 1024,
     save_masks: Annotated[bool, typer.Option("--save-masks", help="Write lung masks at the images' own size.")] = False,
     save_evidence: Annotated[
         bool, typer.Option("--save-evidence", help="Write evidence maps at the images' own size, as 16-bit PNG.")
@@ -111,7 +118,9 @@ def predict(
         batch_size=batch_size,
         fix_orientation=fix_orientation,
     )
-    save = Wanted(save_overlays, save_masks, save_evidence, dicom_seg, dicom_sr, dicom_sc, dicom_pr)
+    save = Wanted(
+        save_overlays, save_masks, save_evidence, dicom_seg, dicom_sr, dicom_sc, dicom_pr, overlay_format, overlay_size
+    )
     listed: list[tuple[Path, Result]] = []
 
     def on_result(file: Path, result: Result) -> None:

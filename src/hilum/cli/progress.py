@@ -9,7 +9,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from hilum.cli.console import console, errors
 
@@ -19,12 +29,22 @@ if TYPE_CHECKING:
 LINE_SECONDS = 60.0
 
 
+class SpeedColumn(ProgressColumn):
+    """Items per second over the last half minute."""
+
+    def render(self, task: Task) -> Text:
+        """Return the speed of a task; empty before it is known."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f}/s", style="progress.data.speed")
+
+
 def new_bar() -> Progress:
-    """Return a progress bar with count, elapsed time and remaining time."""
+    """Return a progress bar with count, speed, elapsed time and remaining time."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        SpeedColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[note]}"),

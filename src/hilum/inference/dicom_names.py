@@ -17,7 +17,7 @@ Kind: TypeAlias = Literal["seg", "sr", "sc", "pr"]
 RESEARCH_ONLY = "Research use only, not for diagnosis"
 NOT_A_DEVICE = "Made by a research tool, not a medical device; not for diagnosis."
 
-_FORMAT = 3
+_FORMAT = 4
 """Part of every UID. Increment it when the objects for the same image and bundle change."""
 
 

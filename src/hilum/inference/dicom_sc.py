@@ -12,16 +12,17 @@ from pydicom.uid import ExplicitVRLittleEndian
 from hilum.bundle.bundle import Manifest
 from hilum.inference.dicom_names import RESEARCH_ONLY, made_by
 from hilum.inference.legend import draw_notice
-from hilum.inference.render import class_evidence, overlay
+from hilum.inference.render import draw_overlay
 from hilum.inference.result import Prediction
 
 _SERIES_NUMBER = 903
+_LONGEST_SIDE = 2048
+"""Pixels; workstations show it at their own size."""
 
 
 def build_capture(source: Dataset, prediction: Prediction, manifest: Manifest, settings: str) -> Dataset:
     """Build the object; see hilum.inference.dicom_out.capture for arguments and errors."""
-    evidence = class_evidence(prediction, prediction.mask.shape, manifest.preprocess)
-    drawn = overlay(prediction.radiograph, prediction, evidence=evidence)
+    drawn = draw_overlay(prediction, longest_side=_LONGEST_SIDE)
     pixels = np.concatenate([drawn, draw_notice(RESEARCH_ONLY, drawn.shape[1])])
     built = highdicom.sc.SCImage.from_ref_dataset(
         ref_dataset=source,

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import json
 import math
-import zlib
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.errors import OutputError, ReadError
+from hilum.errors import ReadError
+from hilum.inference.png import png_bytes
 from hilum.inference.result import Prediction
 from hilum.storage import write_bytes
 
@@ -28,7 +27,6 @@ ZERO = 32768
 """Gray level of no evidence."""
 
 _GREATEST = 65535 - ZERO
-_IHDR_END = 8 + 25  # bytes of the signature and the first chunk
 
 
 def step_of(evidence: NDArray[np.float32]) -> float:
@@ -61,9 +59,6 @@ def encode_evidence(evidence: NDArray[np.float32], prediction: Prediction) -> by
     """
     step = step_of(evidence)
     gray = np.rint(evidence * np.float32(1 / step)).astype(np.int32) + ZERO
-    done, content = cv2.imencode(".png", gray.astype(np.uint16))
-    if not done:
-        raise OutputError(f"Cannot encode an evidence map of shape {evidence.shape} as PNG.")
     cells = prediction.evidence
     facts = {
         "class": prediction.label,
@@ -74,8 +69,7 @@ def encode_evidence(evidence: NDArray[np.float32], prediction: Prediction) -> by
         "meaning": "(gray - zero_gray_level) x logits_per_gray_level is what one cell of the network's map adds to "
         "the logit of the class",
     }
-    png = content.tobytes()
-    return png[:_IHDR_END] + _text_chunk(KEYWORD, json.dumps(facts)) + png[_IHDR_END:]
+    return png_bytes(gray.astype(np.uint16), {KEYWORD: json.dumps(facts)})
 
 
 def read_evidence(path: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
@@ -102,9 +96,3 @@ def read_evidence(path: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
             hint="Save it again, and do not edit it with other programs.",
         ) from error
     return np.asarray(values, np.float32), facts
-
-
-def _text_chunk(keyword: str, text: str) -> bytes:
-    """Return a tEXt chunk (ISO/IEC 15948, 11.3.4.3); ``text`` must be ASCII."""
-    body = b"tEXt" + keyword.encode() + b"\0" + text.encode()
-    return (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")

@@ -7,15 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial as partial_of
 from pathlib import Path
-from typing import Literal, TextIO, TypeAlias
+from typing import Literal, NamedTuple, TextIO, TypeAlias
 
 from hilum.bundle.bundle import Manifest
 from hilum.data.find import PARQUET_TABLE, PARTIAL, TABLE, absolute_path
 from hilum.errors import OutputError
 from hilum.imaging.read import IMAGE_SUFFIXES
 from hilum.inference.parquet import require_pyarrow, to_parquet
-from hilum.inference.predictor import Predictor
+from hilum.inference.predictor import Predictor, Source
 from hilum.inference.result import Prediction, Result
 from hilum.inference.saving import Wanted, make_extras, write_extras
 from hilum.inference.zones import OUTSIDE, ZONES
@@ -91,24 +92,25 @@ def predict_folder(
         require_pyarrow()
     statuses, labels, objects = Counter[str](), Counter[str](), Counter[str]()
     uncertain = 0
-    names = image_names(files)
+    names = image_names(files) if save.folders else {}
     partial = out / PARTIAL
     with _opened(partial) as stream:
         writer = CsvWriter(stream)
         with _writing(partial):
             writer.write_row(table_header(manifest, with_step=save.evidence))
-        for done, (file, result) in enumerate(zip(files, predictor.predict_many(files), strict=True), start=1):
-            extras = make_extras(file, result, predictor, save)
-            steps = [extras.evidence_step] if save.evidence else []
+        pairs = predictor.process(files, partial_of(_save, predictor=predictor, names=names, out=out, save=save))
+        for done, (file, (result, saved)) in enumerate(zip(files, pairs, strict=True), start=1):
+            steps = [saved.evidence_step] if save.evidence else []
             with _writing(partial):
-                writer.write_row(table_row(file, result, manifest, steps, extras.remark))
+                writer.write_row(table_row(file, result, manifest, steps, saved.remark))
                 stream.flush()
-            write_extras(extras, result, out, names[file], save)
+            if saved.error is not None:
+                raise saved.error
             statuses[result.status] += 1
             if result.label is not None:
                 labels[result.label] += 1
             uncertain += bool(result.abstained)
-            objects.update([*extras.objects, *(["none"] if extras.remark else [])])
+            objects.update([*saved.objects, *(["none"] if saved.remark else [])])
             if on_result:
                 on_result(file, result)
             if progress:
@@ -124,6 +126,30 @@ def predict_folder(
             partial.replace(table)
         other.unlink(missing_ok=True)  # of an earlier prediction into this folder
     return FolderResult(table, statuses, labels, uncertain, objects)
+
+
+class _Saved(NamedTuple):
+    """What was saved of an image: its columns, the kinds of DICOM objects, and the error that ended the saving."""
+
+    evidence_step: float | str = ""
+    remark: str = ""
+    objects: tuple[str, ...] = ()
+    error: OutputError | None = None
+
+
+def _save(
+    file: Source, result: Result, predictor: Predictor, names: Mapping[Path, Path], out: Path, save: Wanted
+) -> _Saved:
+    """Write the files of one result. An error is returned, so that its row can be written before it is raised."""
+    if not isinstance(file, Path) or not save.folders:
+        return _Saved()
+    extras = make_extras(file, result, predictor, save)
+    saved = _Saved(extras.evidence_step, extras.remark, tuple(extras.objects))
+    try:
+        write_extras(extras, result, out, names[file], save)
+    except OutputError as error:
+        return saved._replace(error=error)
+    return saved
 
 
 def image_names(files: Sequence[Path]) -> dict[Path, Path]:

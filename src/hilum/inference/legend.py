@@ -6,26 +6,23 @@ vision deficiency and in gray.
 
 from __future__ import annotations
 
-import unicodedata
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from math import floor, log10
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from hilum.inference.contour import BANDS, LEAST_SUM, LEVELS, EvidenceScale, Rgb, on_gray
+from hilum.inference.text import Anchor, draw_text, font_of, length, wrapped
 from hilum.inference.zones import in_words
 
 if TYPE_CHECKING:  # result.py imports this module at run time
     from hilum.inference.result import Prediction
-
-Font: TypeAlias = "ImageFont.FreeTypeFont | ImageFont.ImageFont"
 
 DISCLAIMER = "Research tool, not a medical device."
 OUTLINE: Rgb = (86, 180, 233)
@@ -40,7 +37,8 @@ PANEL_WIDTH = 360
 TEXT: Rgb = (236, 238, 241)
 MUTED: Rgb = (160, 166, 176)
 TRACK: Rgb = (52, 56, 64)
-_LONGEST_NAME = 200
+_EDGES = (0.0, *LEVELS, 1.0)
+"""Limits of the bands on the evidence scale, as fractions of the peak."""
 _IMAGE_GRAYS = (40, 200)
 """Range of gray levels over which the evidence scale shows its colors."""
 
@@ -77,9 +75,9 @@ def draw_legend(
 def draw_notice(text: str, width: int) -> NDArray[np.uint8]:
     """Draw a line of text on a band and return (h, width, 3) uint8 RGB, with letters of at least 8 px."""
     largest = max(22, width // 40)
-    size = next((size for size in range(largest, 8, -1) if _length(text, _font(size)) < 0.96 * width), 8)
+    size = next((size for size in range(largest, 8, -1) if length(text, size) < 0.96 * width), 8)
     band = Image.new("RGB", (width, 2 * size), NOTICE)
-    ImageDraw.Draw(band).text((width // 2, size), text, TEXT, _font(size), anchor="mm")
+    ImageDraw.Draw(band).text((width // 2, size), text, TEXT, font_of(size), anchor="mm")
     return np.array(band, np.uint8)
 
 
@@ -145,61 +143,74 @@ def _draw_rows(rows: Sequence[_Row], width: int, scale: float) -> NDArray[np.uin
     layout = []
     height = padding
     for row in rows:
-        font = _font(round(row.size * scale))
+        size = round(row.size * scale)
         indent = round(row.size * scale * 1.4) if row.swatch else 0
-        taken = _length(row.value, font) + padding / 2 if row.value else 0
-        lines = _wrap(row.text, font, width - 2 * padding - indent - taken, row.lines)
+        taken = length(row.value, size) + padding / 2 if row.value else 0
+        lines = wrapped(row.text, size, width - 2 * padding - indent - taken, row.lines)
         top = height + round(row.gap * scale)
         pitch = round(row.size * scale * 1.3)
-        layout.append((row, font, indent, lines, top, pitch))
+        layout.append((row, size, indent, lines, top, pitch))
         height = top + pitch * len(lines) + round((12 if row.bar is not None else 38 if row.scale else 0) * scale)
-    panel = Image.new("RGB", (width, height + padding), BACKGROUND)
-    draw = ImageDraw.Draw(panel)
-    for row, font, indent, lines, top, pitch in layout:
+    panel = plain_panel((height + padding, width))
+    for row, size, indent, lines, top, pitch in layout:
         for index, line in enumerate(lines):
-            draw.text((padding + indent, top + index * pitch), line, row.color, font)
-        draw.text((width - padding, top), row.value, row.color, font, anchor="ra")
+            draw_text(panel, (padding + indent, top + index * pitch), line, row.color, size, BACKGROUND)
+        draw_text(panel, (width - padding, top), row.value, row.color, size, BACKGROUND, anchor="right")
         if row.swatch:
             side = round(row.size * scale * 0.8)
             inset = top + (pitch - side) // 2
-            draw.rectangle((padding, inset, padding + side, inset + side), row.swatch)
+            panel[inset : inset + side + 1, padding : padding + side + 1] = row.swatch
+        below, span = top + pitch * len(lines), (padding, width - padding)
         if row.bar is not None:
-            _draw_bar(draw, row, (padding, width - padding), top + pitch * len(lines) + round(3 * scale), scale)
+            _draw_bar(panel, row, span, below + round(3 * scale), scale)
         if row.scale:
-            _draw_scale(
-                panel, row.scale, (padding, width - padding), top + pitch * len(lines) + round(4 * scale), scale
-            )
-    return np.array(panel, np.uint8)
+            _draw_scale(panel, row.scale, span, below + round(4 * scale), scale)
+    return panel
 
 
-def _draw_bar(draw: ImageDraw.ImageDraw, row: _Row, span: tuple[int, int], top: int, scale: float) -> None:
+def plain_panel(shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return an image (H, W, 3) uint8 of the legend's background."""
+    panel = np.empty((*shape, 3), np.uint8)
+    panel[:1] = BACKGROUND
+    panel[1:] = panel[:1]  # rows are copied much faster than pixels are filled
+    return panel
+
+
+def _draw_bar(panel: NDArray[np.uint8], row: _Row, span: tuple[int, int], top: int, scale: float) -> None:
     left, right = span
     bottom = top + round(6 * scale)
-    draw.rectangle((left, top, right - 1, bottom), TRACK)
+    panel[top : bottom + 1, left:right] = TRACK
     filled = round((right - left) * min(max(row.bar or 0.0, 0.0), 1.0))
-    if filled:
-        draw.rectangle((left, top, left + filled - 1, bottom), row.bar_color)
+    panel[top : bottom + 1, left : left + filled] = row.bar_color
 
 
-def _draw_scale(panel: Image.Image, evidence: EvidenceScale, span: tuple[int, int], top: int, scale: float) -> None:
+def _draw_scale(
+    panel: NDArray[np.uint8], evidence: EvidenceScale, span: tuple[int, int], top: int, scale: float
+) -> None:
     """Draw a bar from 0 to the peak with its bands over dark to bright gray, and the logits at their limits."""
-    draw = ImageDraw.Draw(panel)
     left, right = span
-    bottom = top + round(14 * scale)
-    edges = (0.0, *LEVELS, 1.0)
-    places = [left + round((right - left) * share) for share in edges]
-    for band, (start, end) in enumerate(pairwise(places)):
-        for row in range(top, bottom):
-            gray = round(np.interp(row, (top, bottom - 1), _IMAGE_GRAYS))
-            draw.line((start, row, end - 1, row), on_gray(band, gray))
-        if band:
-            draw.line((start, top, start, bottom - 1), BANDS[band - 1], max(1, round(scale)))
-    font = _font(round(12 * scale))
+    colors = _scale_bar(right - left, round(14 * scale), max(1, round(scale)))
+    bottom = top + colors.shape[0]
+    panel[top:bottom, left:right] = colors
     decimals = min(6, max(0, 1 - floor(log10(evidence.peak * LEVELS[0]))))
-    for share, place in zip(edges, places, strict=True):
+    for share in _EDGES:
         text = f"{share * evidence.peak:+.{decimals}f}" if share else "0"
-        anchor = "la" if share == 0 else "ra" if share == 1 else "ma"
-        draw.text((place, bottom + round(4 * scale)), text, TEXT, font, anchor=anchor)
+        place = left + round((right - left) * share), bottom + round(4 * scale)
+        anchor: Anchor = "left" if share == 0 else "right" if share == 1 else "middle"
+        draw_text(panel, place, text, TEXT, round(12 * scale), BACKGROUND, anchor=anchor)
+
+
+@lru_cache(maxsize=8)
+def _scale_bar(width: int, height: int, line: int) -> NDArray[np.uint8]:
+    """Return the evidence scale, (height, width, 3), with a line of ``line`` pixels where a band begins."""
+    bar = np.empty((height, width, 3), np.uint8)
+    places = [round(width * share) for share in _EDGES]
+    for band, (start, end) in enumerate(pairwise(places)):
+        for row in range(height):
+            bar[row, start:end] = on_gray(band, round(np.interp(row, (0, height - 1), _IMAGE_GRAYS)))
+    for place, color in zip(places[1:-1], BANDS, strict=True):
+        bar[:, place - (line - 1) // 2 : place + line // 2 + 1] = color
+    return bar
 
 
 def percent(probability: float) -> str:
@@ -209,56 +220,3 @@ def percent(probability: float) -> str:
     if 0.999 < probability < 1:
         return "> 99.9%"
     return f"{probability:.1%}"
-
-
-@lru_cache(maxsize=32)
-def _font(size: int) -> Font:
-    return ImageFont.load_default(size=size)
-
-
-def _length(text: str, font: Font) -> float:
-    return float(font.getlength(text))
-
-
-def _printable(text: str) -> str:
-    """Return the text on one line, with characters that the font lacks replaced; see _settable."""
-    single = "".join(char if char.isprintable() else " " for char in text[: _LONGEST_NAME + 1])
-    return "".join(_settable(char) for char in " ".join(single.split()))
-
-
-@lru_cache(maxsize=4096)
-def _settable(char: str) -> str:
-    r"""Return the character if the font has it, else without accents, else its escape (``\u80ba``)."""
-    plain = "".join(part for part in unicodedata.normalize("NFKD", char) if not unicodedata.combining(part))
-    for candidate in (char, plain):
-        if candidate and not any(_is_missing(part) for part in candidate):
-            return candidate
-    return char.encode("unicode_escape").decode()
-
-
-def _is_missing(char: str) -> bool:
-    """Return whether the font lacks a glyph."""
-    font = _font(20)
-    return char != " " and bytes(font.getmask(char)) == bytes(font.getmask("\uffff"))
-
-
-def _wrap(text: str, font: Font, width: float, lines: int) -> list[str]:
-    """Break text into at most ``lines`` lines of at most ``width`` pixels; the rest is replaced by an ellipsis."""
-    rest = _printable(text)
-    wrapped: list[str] = []
-    while rest and len(wrapped) < lines:
-        fits = _fitting(rest, font, width)
-        if fits < len(rest) and len(wrapped) == lines - 1:
-            cut = rest[: _fitting(rest, font, width - _length("…", font))].rstrip()
-            return [*wrapped, cut + "…"]
-        if fits < len(rest):
-            space = max(rest.rfind(" ", 0, fits + 1), rest.rfind("_", 0, fits) + 1)
-            fits = space if space > fits // 2 else fits
-        wrapped.append(rest[:fits].rstrip())
-        rest = rest[fits:].lstrip()
-    return wrapped or [""]
-
-
-def _fitting(text: str, font: Font, width: float) -> int:
-    """Return the number of leading characters that fit into ``width`` pixels, at least 1."""
-    return max(1, bisect_right(range(1, len(text) + 1), width, key=lambda count: _length(text[:count], font)))

@@ -15,7 +15,8 @@ from PIL import Image
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError, OutputError
 from hilum.gate.verdict import OrientationFix
-from hilum.inference.render import class_evidence, overlay, png_bytes
+from hilum.inference.png import png_bytes
+from hilum.inference.render import LONGEST_SIDE, class_evidence, draw_overlay
 from hilum.inference.zones import Lungs, patient_left, split_lungs, summary
 from hilum.storage import atomic_path, write_text
 from hilum.types import Finding, Radiograph
@@ -140,17 +141,21 @@ class Result:
         Raises:
             DataError: There is no such class.
         """
-        if class_name is not None and class_name not in self.class_names:
-            raise DataError(f"Unknown class {class_name!r}.", hint=f"The classes are {', '.join(self.class_names)}.")
+        self._check_class(class_name)
         if not isinstance(self, Prediction):
             return None
         return class_evidence(self, self.mask.shape, self.preprocess, class_name=class_name)
 
-    def overlay(self, class_name: str | None = None) -> Image.Image:
+    def _check_class(self, class_name: str | None) -> None:
+        if class_name is not None and class_name not in self.class_names:
+            raise DataError(f"Unknown class {class_name!r}.", hint=f"The classes are {', '.join(self.class_names)}.")
+
+    def overlay(self, class_name: str | None = None, *, longest_side: int = LONGEST_SIDE) -> Image.Image:
         """Return an image with the lung outlined, evidence as filled contours, and a legend.
 
         Args:
             class_name: The class whose evidence is drawn; the predicted class by default.
+            longest_side: Largest side of the drawn image without the legend, pixels.
 
         Returns:
             An RGB image; see hilum.inference.render.overlay for its size.
@@ -158,10 +163,10 @@ class Result:
         Raises:
             DataError: There is no prediction to draw, or no such class.
         """
+        self._check_class(class_name)
         if not isinstance(self, Prediction):
             raise DataError(f"Cannot draw {self.origin}, which has no prediction: {self.status} ({self.reason}).")
-        evidence = self.evidence_map(class_name)
-        return Image.fromarray(overlay(self.radiograph, self, evidence=evidence, class_name=class_name))
+        return Image.fromarray(draw_overlay(self, class_name=class_name, longest_side=longest_side))
 
     def save(self, path: str | Path) -> None:
         """Write ``to_json`` to a ``.json`` file, or ``overlay`` to an image file (``.png``, ``.jpg``, ``.webp``, ...).

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,8 +15,9 @@ from hilum.bundle.bundle import Manifest
 from hilum.data.find import DICOM_FOLDER, DICOM_SUFFIXES, IMAGE_FOLDERS
 from hilum.errors import ConfigError, DataError
 from hilum.inference.evidence_file import save_evidence, step_of
+from hilum.inference.png import png_bytes, save_png
 from hilum.inference.predictor import Predictor
-from hilum.inference.render import mask_png, overlay, save_png
+from hilum.inference.render import LONGEST_SIDE, draw_overlay
 from hilum.inference.result import Prediction, Result
 from hilum.storage import write_bytes
 
@@ -28,14 +30,19 @@ KIND_NAMES: Mapping[Kind, str] = {
 }  # fmt: skip
 """What the kinds of DICOM objects are called in messages."""
 
+OverlayFormat: TypeAlias = Literal["png", "jpg", "webp"]
+
+_QUALITY = 90
+"""Of JPEG and WebP overlays, from 1 to 100."""
+
 
 @dataclass(frozen=True)
 class Wanted:
     """Selection of the files to save for each image.
 
     Attributes:
-        overlays: Overlays as PNG in ``overlays/``.
-        masks: Lung masks as PNG with values 0 and 255, at the image's own size, in ``masks/``.
+        overlays: Overlays in ``overlays/``.
+        masks: Lung masks as 1-bit PNG, white for lung, at the image's own size, in ``masks/``.
         evidence: Evidence for the predicted class, at the image's own size, in ``evidence/``
             (hilum.inference.evidence_file).
         dicom_seg: A DICOM Segmentation of each DICOM file with a prediction, in ``dicom/`` (hilum.inference.dicom_out).
@@ -43,6 +50,8 @@ class Wanted:
             segmentation that it refers to.
         dicom_sc: A Secondary Capture of the overlay of each DICOM file with a prediction, in ``dicom/``.
         dicom_pr: A presentation state of each gray DICOM file with a prediction, in ``dicom/``.
+        overlay_format: Format of the overlays; ``jpg`` and ``webp`` are lossy.
+        overlay_size: Largest side of the image in overlays, without the legend, pixels.
     """
 
     overlays: bool = False
@@ -52,6 +61,8 @@ class Wanted:
     dicom_sr: bool = False
     dicom_sc: bool = False
     dicom_pr: bool = False
+    overlay_format: OverlayFormat = "png"
+    overlay_size: int = LONGEST_SIDE
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -102,7 +113,7 @@ def make_extras(file: Path, result: Result, predictor: Predictor, wanted: Wanted
     """Create the evidence and DICOM objects that ``wanted`` selects for one result."""
     if result.radiograph is None:
         return Extras()
-    evidence = result.evidence_map() if wanted.overlays or wanted.evidence else None
+    evidence = result.evidence_map() if wanted.evidence else None
     try:
         objects = _objects(file, result, predictor, wanted)
         no_state = wanted.dicom_pr and result.ok and "pr" not in objects
@@ -129,11 +140,21 @@ def write_extras(extras: Extras, result: Result, out: Path, name: Path, wanted: 
     if not isinstance(result, Prediction):
         return
     if wanted.masks:
-        save_png(mask_png(result.mask), out / "masks" / name)
+        save_png(result.mask, out / "masks" / name)
     if wanted.evidence and extras.evidence is not None:
         save_evidence(out / "evidence" / name, extras.evidence, result)
     if wanted.overlays:
-        save_png(overlay(result.radiograph, result, evidence=extras.evidence), out / "overlays" / name)
+        drawn = draw_overlay(result, longest_side=wanted.overlay_size)
+        path = (out / "overlays" / name).with_suffix(f".{wanted.overlay_format}")
+        write_bytes(path, _encoded(drawn, wanted.overlay_format))
+
+
+def _encoded(image: NDArray[np.uint8], kind: OverlayFormat) -> bytes:
+    """Return an image (H, W, 3) RGB as the content of a file."""
+    if kind == "png":
+        return png_bytes(image)
+    quality = cv2.IMWRITE_JPEG_QUALITY if kind == "jpg" else cv2.IMWRITE_WEBP_QUALITY
+    return cv2.imencode(f".{kind}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [quality, _QUALITY])[1].tobytes()
 
 
 def _objects(file: Path, result: Result, predictor: Predictor, wanted: Wanted) -> dict[str, bytes]:

@@ -62,7 +62,10 @@ def split_lungs(mask: Mask, *, patient_left: Literal["left", "right"] = "right")
         mask: (H, W) bool, of an upright frontal image.
         patient_left: Side of the image on which the patient's left is; see Radiograph.patient_left.
     """
-    found = _components(mask)
+    return _split(mask, _components(mask), patient_left)
+
+
+def _split(mask: Mask, found: _Components, patient_left: Literal["left", "right"]) -> Lungs:
     at_right: Mask = (found.centers > _cut(found.parts, mask.shape[1]))[found.numbers]  # (H, W)
     for part in found.parts:
         if part.is_merged:
@@ -82,11 +85,14 @@ def zone_masks(mask: Mask, *, patient_left: Literal["left", "right"] = "right") 
         patient_left: Side of the image on which the patient's left is.
     """
     found = _components(mask)
-    is_large = np.zeros(len(found.centers), np.bool_)
-    is_large[[part.number for part in found.parts]] = True
-    large: Mask = is_large[found.numbers]
+    large = mask
+    if len(found.parts) < len(found.centers) - 1:  # some are specks
+        is_large = np.zeros(len(found.centers), np.bool_)
+        is_large[[part.number for part in found.parts]] = True
+        large = is_large[found.numbers]
+        found = _components(large)
     zones = {}
-    for side, lung in zip(SIDES, split_lungs(large, patient_left=patient_left), strict=True):
+    for side, lung in zip(SIDES, _split(large, found, patient_left), strict=True):
         rows = np.flatnonzero(lung.any(axis=1))
         top, height = (int(rows[0]), int(rows[-1]) + 1 - int(rows[0])) if rows.size else (0, 1)
         third = (np.arange(mask.shape[0]) - top) * len(LEVELS) // height  # (H,)

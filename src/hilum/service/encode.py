@@ -14,8 +14,9 @@ from hilum.bundle.bundle import Manifest
 from hilum.errors import DataError, ReadError
 from hilum.imaging.preprocess import placement, to_uint8
 from hilum.inference.evidence_file import encode_evidence, step_of
+from hilum.inference.png import png_bytes
 from hilum.inference.predictor import Upload
-from hilum.inference.render import mask_png, overlay, png_bytes
+from hilum.inference.render import draw_overlay
 from hilum.inference.result import Prediction, Result
 from hilum.service.problems import ProblemError, problem
 from hilum.service.schemas import (
@@ -57,10 +58,10 @@ def result_png(result: Result, upload: Upload, image: Include) -> bytes:
     if not isinstance(result, Prediction):
         raise ProblemError(_refusal(result, upload.name))
     if image == "mask":
-        return png_bytes(mask_png(result.mask))
-    evidence = result.evidence_map()
+        return png_bytes(result.mask)
     if image == "overlay":
-        return png_bytes(overlay(result.radiograph, result, evidence=evidence))
+        return png_bytes(draw_overlay(result))
+    evidence = result.evidence_map()
     if evidence is None:
         raise ProblemError.of("not-acceptable", 406, "The network of this bundle has no evidence.")
     return encode_evidence(evidence, result)
@@ -136,10 +137,8 @@ def run_lengths(mask: NDArray[np.bool_]) -> RunLength:
 
 def _prediction(prediction: Prediction, extras: Collection[Include]) -> PredictionSchema:
     height, width = prediction.mask.shape
-    evidence = prediction.evidence_map() if {"overlay", "evidence"} & set(extras) else None
-    drawn = None
-    if "overlay" in extras:
-        drawn = _base64(png_bytes(overlay(prediction.radiograph, prediction, evidence=evidence)))
+    evidence = prediction.evidence_map() if "evidence" in extras else None
+    drawn = _base64(png_bytes(draw_overlay(prediction))) if "overlay" in extras else None
     return PredictionSchema(
         predicted_label=prediction.label,
         probabilities=dict(prediction.probabilities),
@@ -152,7 +151,7 @@ def _prediction(prediction: Prediction, extras: Collection[Include]) -> Predicti
         width=width,
         pixel_aspect=prediction.radiograph.pixel_aspect,
         findings=[_finding(found) for found in prediction.findings],
-        mask_png=_base64(png_bytes(mask_png(prediction.mask))) if "mask" in extras else None,
+        mask_png=_base64(png_bytes(prediction.mask)) if "mask" in extras else None,
         mask_rle=run_lengths(prediction.mask) if "rle" in extras else None,
         overlay_png=drawn,
         evidence=_evidence(prediction, evidence, extras),

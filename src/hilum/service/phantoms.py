@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.inference.render import png_bytes
+from hilum.inference.png import png_bytes
 from hilum.phantoms.chest import draw_phantom
 
 _SIDE = 512  # pixels

@@ -74,7 +74,7 @@ class PredictionSchema(BaseModel):
     width: int = Field(description="Width of the image, pixels.")
     pixel_aspect: float = Field(description="Height of a pixel over its width.")
     findings: list[FindingSchema] = Field(description="Warnings.")
-    mask_png: str | None = Field(None, description="Lung mask at the image's size, 8-bit PNG, 255 is lung; base64.")
+    mask_png: str | None = Field(None, description="Lung mask at the image's size, 1-bit PNG, white is lung; base64.")
     mask_rle: RunLength | None = Field(None, description="The lung mask as run lengths.")
     overlay_png: str | None = Field(None, description="Image with lung outline, evidence and legend, PNG; base64.")
     evidence: EvidenceSchema | None = Field(None, description="Evidence, if requested and available.")
