@@ -1,8 +1,8 @@
 """How many images and groups an evaluation needs, before the data exist.
 
 Widths are those of the intervals of hilum.metrics.bootstrap: Wilson's of a share; of an AUROC the value on the logit
-scale, plus and minus Student's t times the standard error. Nothing here needs SciPy, so that ``hilum plan`` runs in the lean
-install.
+scale, plus and minus Student's t times the standard error. Nothing here needs SciPy, so that ``hilum plan`` runs in the
+lean install.
 """
 
 from __future__ import annotations
