@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hilum.audit.model_shortcuts import CHECK, HEADLINE, SWAPPED, audit_model
+from hilum.audit.model_shortcuts import audit_model
+from hilum.audit.treatments import CHECK, HEADLINE, SWAPPED
 from hilum.backends.pytorch import PyTorchBackend
 from hilum.config import Config, load_config, merge
 from hilum.evaluation.localization import EVIDENCE, PRIOR, localization_result, localize

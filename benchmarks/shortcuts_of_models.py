@@ -26,16 +26,8 @@ from numpy.typing import NDArray
 from hilum.audit import refit
 from hilum.audit.erasure import has_lungs
 from hilum.audit.findings import model_findings
-from hilum.audit.model_shortcuts import (
-    CHECK,
-    ERASURES,
-    HEADLINE,
-    PARTS,
-    TREATMENTS,
-    ModelShortcuts,
-    audit_model,
-    index_of,
-)
+from hilum.audit.model_shortcuts import ModelShortcuts, audit_model, index_of
+from hilum.audit.treatments import CHECK, ERASURES, HEADLINE, PARTS, TREATMENTS
 from hilum.backends.base import Backend, BackendOutput, Floats
 from hilum.backends.open import open_backend
 from hilum.bundle.bundle import WEIGHTS, Bundle, load_bundle

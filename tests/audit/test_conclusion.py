@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from hilum.audit.conclusion import conclude
-from hilum.audit.model_shortcuts import HEADLINE, SWAPPED, SWAPPED_SAME, TREATMENTS, ModelShortcuts, TreatedScore
+from hilum.audit.model_shortcuts import ModelShortcuts, TreatedScore
 from hilum.audit.probes import REST, ProbeResult
 from hilum.audit.report import AuditFinding
+from hilum.audit.treatments import HEADLINE, SWAPPED, SWAPPED_SAME, TREATMENTS
 from hilum.metrics.bootstrap import Interval
 
 NOTHING = Interval(np.nan, np.nan, np.nan, 3)

@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 
 from hilum.audit.estimate import Workload, estimate_seconds, workload
-from hilum.audit.model_shortcuts import TREATMENTS
 from hilum.audit.probes import MAX_IMAGES
 from hilum.audit.robustness import CHANGES, LEVELS
+from hilum.audit.treatments import TREATMENTS
 from hilum.phantoms.chest import draw_phantom
 from hilum.types import Record
 

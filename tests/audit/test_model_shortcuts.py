@@ -12,18 +12,12 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, r
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hilum.audit import model_shortcuts, refit
+from hilum.audit import refit
 from hilum.audit.conclusion import conclude
 from hilum.audit.erasure import dilate
 from hilum.audit.findings import judge, model_findings
-from hilum.audit.model_shortcuts import (
-    ERASURES,
-    HEADLINE,
-    TREATMENTS,
-    ModelShortcuts,
-    audit_model,
-    trained_treatments,
-)
+from hilum.audit.model_shortcuts import ModelShortcuts, audit_model
+from hilum.audit.treatments import ERASURES, HEADLINE, TREATMENTS, partners_of, trained_treatments
 from hilum.backends.base import BackendOutput, Floats
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError
@@ -300,11 +294,7 @@ def test_figures_and_intervals_are_those_of_scikit_learn_on_the_same_resamples()
     )  # fmt: skip
     answers = {}
     for name in ("intact", HEADLINE):
-        treated = (
-            radiographs
-            if name == "intact"
-            else np.stack([model_shortcuts.ERASURES[name](one, LUNG) for one in radiographs])
-        )
+        treated = radiographs if name == "intact" else np.stack([ERASURES[name](one, LUNG) for one in radiographs])
         logits = Both(_border).run((treated / np.float32(255))[:, None]).classification.astype(float) / 3
         answers[name] = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 
@@ -380,7 +370,7 @@ def test_batches_change_nothing_and_the_seed_draws_the_backgrounds() -> None:
 
 def test_backgrounds_come_from_another_class_or_from_another_image_of_the_same() -> None:
     labels = np.array([2, 0, 0, 1, 0, 2])
-    partners = model_shortcuts._partners(labels, np.random.default_rng(0))
+    partners = partners_of(labels, np.random.default_rng(0))
     other, same = partners["background_other_class"], partners["background_same_class"]
     assert (labels[other] != labels).all()
     assert (labels[same] == labels).all()

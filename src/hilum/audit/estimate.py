@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from hilum.audit.candidates import COMPARE_ALL, learning_moves
-from hilum.audit.model_shortcuts import TREATMENTS, run_changed
 from hilum.audit.probes import MAX_IMAGES, SHORTCUT_PROBES, run_probes
 from hilum.audit.robustness import PASSES, change_image
 from hilum.audit.scan import LungFinder, Scan, scan
+from hilum.audit.treatments import TREATMENTS, run_changed
 from hilum.audit.verify import similarity
 from hilum.backends.base import Backend
 from hilum.config import PreprocessSpec

@@ -8,17 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hilum.audit.model_shortcuts import (
-    BLURRED,
-    CHECK,
-    ERASURES,
-    HEADLINE,
-    SWAPPED,
-    SWAPPED_SAME,
-    ModelShortcuts,
-    TreatedScore,
-)  # fmt: skip
+from hilum.audit.model_shortcuts import ModelShortcuts, TreatedScore
 from hilum.audit.probes import MIN_GROUPS, REST, ProbeResult
+from hilum.audit.treatments import BLURRED, CHECK, ERASURES, HEADLINE, SWAPPED, SWAPPED_SAME
 from hilum.format import format_interval
 from hilum.metrics.bootstrap import Interval
 from hilum.types import Finding, Severity

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.audit.erasure import Image, Mask
-from hilum.audit.model_shortcuts import run_changed
+from hilum.audit.treatments import run_changed
 from hilum.backends.base import Backend
 from hilum.bundle.prediction_sets import Temperature, softmax
 from hilum.config import PreprocessSpec

@@ -23,11 +23,12 @@ from hilum.audit.estimate import estimate_seconds, workload
 from hilum.audit.features import commonest_file_facts
 from hilum.audit.findings import model_findings, severity_of, verdicts
 from hilum.audit.leakage import leak_findings
-from hilum.audit.model_shortcuts import ModelShortcuts, audit_model, trained_treatments
+from hilum.audit.model_shortcuts import ModelShortcuts, audit_model
 from hilum.audit.probes import ProbeResult, run_probes
 from hilum.audit.report import AuditFinding, AuditReport, DataFacts
 from hilum.audit.robustness import robustness, robustness_findings
 from hilum.audit.scan import LungFinder, Scan, lung_finder, scan
+from hilum.audit.treatments import trained_treatments
 from hilum.backends.base import Backend
 from hilum.backends.open import open_backend
 from hilum.bundle.bundle import Bundle, load_bundle
