@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import t
 
 from hilum.metrics.scores import Scores
 
@@ -31,3 +32,11 @@ def scores_of(labels: ArrayLike, probabilities: ArrayLike, **fields: Any) -> Sco
         "split": "test",
     }
     return Scores(**{**given, **fields})
+
+
+def wilson_of(hits: int, images: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share of independent images, in its closed form, with Student's t for the quantile."""
+    share, n, quantile = hits / images, images - 1, float(t.ppf(0.975, images - 1))
+    center = (share + quantile**2 / (2 * n)) / (1 + quantile**2 / n)
+    reach = quantile * np.sqrt(share * (1 - share) / n + quantile**2 / (4 * n**2)) / (1 + quantile**2 / n)
+    return center - float(reach), center + float(reach)

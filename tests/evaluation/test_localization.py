@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from score_making import scores_of
+from score_making import scores_of, wilson_of
 from sklearn.metrics import f1_score, jaccard_score
 from torch.nn import functional
 
@@ -382,6 +382,12 @@ def test_means_differences_and_kinds() -> None:
     assert difference.value == pytest.approx(paired.mean(), abs=1e-5)
     assert difference.low == pytest.approx(paired.mean() - reach, abs=0.02)
     assert difference.high == pytest.approx(paired.mean() + reach, abs=0.02)
+
+
+def test_the_pointing_game_has_wilsons_interval() -> None:
+    rows = [_row(image, PREDICTED, float(image >= 2)) for image in range(20)]  # 18 of 20
+    hit = localization_result(LocalizationTable(tuple(rows)), resamples=8000).methods[PREDICTED]["hit"]
+    assert (hit.low, hit.high) == pytest.approx(wilson_of(18, 20), abs=0.006)
 
 
 def test_a_group_counts_once_however_many_images_it_has() -> None:

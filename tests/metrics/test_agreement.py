@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from score_making import scores_of
+from score_making import scores_of, wilson_of
 from sklearn.metrics import accuracy_score, cohen_kappa_score
 
 from hilum.errors import DataError
@@ -22,6 +22,7 @@ from hilum.metrics.agreement import (
     cohen_kappa,
     gwet_ac1,
 )
+from hilum.metrics.bootstrap import bootstrap
 from hilum.metrics.scores import Scores
 
 
@@ -93,3 +94,29 @@ def test_what_a_second_reader_cannot_say_is_refused() -> None:
     for cell in ("much", "1.5"):
         with pytest.raises(DataError):
             agreement_result(read_twice(columns={DICE: (cell,) * 90, BETWEEN: ("0.5",) * 90}), resamples=100)
+
+
+def test_the_share_of_equal_labels_has_wilsons_interval() -> None:
+    labels = np.arange(40) % 2
+    other = np.where(np.arange(40) < 36, labels, 1 - labels)  # 36 of 40 are equal
+    scores = scores_of(labels, np.eye(2)[labels], columns={LABEL: tuple("ab"[k] for k in other)})
+    found = agreement_result(scores, resamples=8000)
+    assert found is not None
+    agreement = found.labels[READERS].agreement
+    assert (agreement.low, agreement.high) == pytest.approx(wilson_of(36, 40), abs=0.005)
+
+
+def test_the_dice_of_few_images_allows_for_bad_masks_that_they_lack() -> None:
+    """One mask in 30 is bad, so that the mean is skewed: its lower bound is farther than the logit interval's."""
+    dice = np.full(30, 0.95) + np.linspace(-0.02, 0.02, 30)
+    dice[7] = 0.3
+    cells = tuple(map(repr, dice.tolist()))
+    labels = np.arange(30) % 2
+    scores = scores_of(labels, np.eye(2)[labels], dice=dice, iou=dice, columns={DICE: cells, BETWEEN: cells})
+    found = agreement_result(scores, resamples=2000)
+    assert found is not None
+    logit = bootstrap(
+        lambda weights: {"dice": weights @ dice / weights.sum(axis=1)}, {"dice": np.ones(30, np.bool_)}, np.arange(30),
+        bounds={"dice": (0.0, 1.0)}, resamples=2000,
+    )["dice"]  # fmt: skip
+    assert found.masks[FIRST].low < logit.low - 0.01

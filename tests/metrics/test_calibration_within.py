@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.special import expit
-from score_making import scores_of
+from score_making import scores_of, wilson_of
 from sklearn.linear_model import LogisticRegression
 
 from hilum.bundle.calibration import Calibration
@@ -234,3 +234,15 @@ def test_a_class_with_few_errors_has_the_temperature_of_all() -> None:
     assert fitted.class_temperatures is not None
     assert fitted.class_temperatures[0] == fitted.temperature
     assert fitted.class_temperatures[2] != fitted.temperature
+
+
+def test_answered_accuracy_and_bins_are_shares_with_wilsons_interval() -> None:
+    labels = np.array([0] * 54 + [1] * 6)  # all called 0, with a confidence of 0.9; each an own group
+    logits = np.tile([np.log(0.9), np.log(0.1)], (60, 1))
+    scores = scores_of(labels, softmax(logits), logits=logits)
+    found = calibration_within(scores, at(0.5), resamples=8000)
+    expected = pytest.approx(wilson_of(54, 60), abs=0.004)
+    accuracy = next(part.accuracy for part in found.parts if part.kind == "predicted_class")
+    (share,) = (one.share for one in found.curves[0].bins)
+    for interval in (accuracy, share):
+        assert (interval.low, interval.high) == expected

@@ -258,7 +258,14 @@ def localization_result(table: LocalizationTable, *, resamples: int = 1000, seed
         np.unique(each, return_inverse=True)[1].astype(np.int64) for each in (groups, _labels(table, methods[0]))
     )
     bounds = {key: (-1.0 if key.less else 0.0, 1.0) for key in defined}
-    found = bootstrap(statistics, defined, clusters, strata=strata, bounds=bounds, resamples=resamples, seed=seed)
+    single = [key for key in defined if not key.less]
+    # The hits of the two others are chances between 0 and 1.
+    shares = [key for key in single if key.measure == "hit" and key.method not in (OTHER, RANDOM)]
+    found = bootstrap(
+        statistics, defined, clusters, strata=strata, bounds=bounds,
+        shares=shares, means=[key for key in single if key not in shares],
+        resamples=resamples, seed=seed,
+    )  # fmt: skip
 
     def means(part: str) -> dict[str, dict[str, Interval]]:
         keys = {method: [_Key(part, method, measure) for measure in MEASURES] for method in methods}

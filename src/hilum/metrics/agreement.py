@@ -6,7 +6,7 @@ predicted lung mask with the second reader's; ``dice_readers``, that of the two 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,7 +136,7 @@ def _of_labels(
         return {name: measure(counts) for name, measure in measures.items()}
 
     bounds = {"agreement": (0.0, 1.0), "kappa": (-1.0, 1.0), "ac1": (-1.0, 1.0)}
-    return Agreement(**_intervals(statistics, bounds, scores, rows, resamples, seed))
+    return Agreement(**_intervals(statistics, bounds, scores, rows, resamples, seed, shares=("agreement",)))
 
 
 def _of_masks(scores: Scores, resamples: int, seed: int) -> tuple[dict[str, Interval], Interval | None]:
@@ -151,7 +151,7 @@ def _of_masks(scores: Scores, resamples: int, seed: int) -> tuple[dict[str, Inte
         return {name: divide(weights @ own, weights.sum(axis=1)) for name, own in values.items()}
 
     bounds = {**dict.fromkeys(PAIRS, (0.0, 1.0)), "difference": (-1.0, 1.0)}
-    found = _intervals(statistics, bounds, scores, rows, resamples, seed)
+    found = _intervals(statistics, bounds, scores, rows, resamples, seed, means=PAIRS)
     return {name: found[name] for name in PAIRS}, found["difference"]
 
 
@@ -162,11 +162,16 @@ def _intervals(
     rows: NDArray[np.bool_],
     resamples: int,
     seed: int,
+    *,
+    shares: Collection[str] = (),
+    means: Collection[str] = (),
 ) -> dict[str, Interval]:
     """Return the intervals of statistics of the images ``rows``; kappa needs the classes' shares to vary: no strata."""
     clusters = np.unique(scores.clusters()[rows], return_inverse=True)[1].astype(np.int64)
     every = dict.fromkeys(bounds, np.ones(clusters.size, np.bool_))
-    return bootstrap(statistics, every, clusters, bounds=bounds, resamples=resamples, seed=seed)
+    return bootstrap(
+        statistics, every, clusters, bounds=bounds, shares=shares, means=means, resamples=resamples, seed=seed
+    )
 
 
 def _numbers(scores: Scores, name: str) -> FloatArray:

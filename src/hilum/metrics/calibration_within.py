@@ -7,7 +7,7 @@ Van Calster et al. 2019), and one abstention threshold can answer one part less 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -171,8 +171,11 @@ class _Drawing:
         statistics: Callable[[FloatArray], dict[str, FloatArray]],
         rests_on: dict[str, Rows],
         bounds: dict[str, tuple[float, float]],
+        shares: Collection[str],
     ) -> dict[str, Interval]:
-        return bootstrap(statistics, rests_on, self.clusters, bounds=bounds, resamples=self.resamples, seed=self.seed)
+        return bootstrap(
+            statistics, rests_on, self.clusters, bounds=bounds, shares=shares, resamples=self.resamples, seed=self.seed
+        )
 
     def greatest(self, statistic: Callable[[FloatArray], FloatArray]) -> float:
         """Return the upper end of the central 95% of a statistic (R,) in the resamples."""
@@ -232,7 +235,7 @@ def _measure(kind: Kind, name: str, rows: Rows, data: _Confidence, drawing: _Dra
     names = ("in_the_large", "slope", "intercept", "ece", "answered")
     rests_on = {**dict.fromkeys(names, rows), "accuracy": rows & data.answered}
     bounds = {"in_the_large": _DIFFERENCE, "ece": _SHARE, "answered": _SHARE, "accuracy": _SHARE}
-    found = drawing.intervals(statistics, rests_on, bounds)
+    found = drawing.intervals(statistics, rests_on, bounds, ("answered", "accuracy"))
     if not found["ece"].no_interval:  # without the noise, as in calibration_figures
         noise = drawing.greatest(lambda weights: np.abs(gaps(weights) - sample).sum(axis=1))
         found["ece"] = replace(found["ece"], low=max(0.0, found["ece"].value - noise))
@@ -314,8 +317,9 @@ def _curve(name: str, probability: FloatArray, odds: FloatArray, own: Rows, draw
 
     rests_on = dict.fromkeys(("in_the_large", "slope", "intercept"), every)
     rests_on |= {str(b): bin_of == b for b in range(count)}
-    bounds = {"in_the_large": _DIFFERENCE, **{str(b): _SHARE for b in range(count)}}
-    found = drawing.intervals(statistics, rests_on, bounds)
+    shares = [str(b) for b in range(count)]
+    bounds = {"in_the_large": _DIFFERENCE, **dict.fromkeys(shares, _SHARE)}
+    found = drawing.intervals(statistics, rests_on, bounds, shares)
     inside = [probability[bin_of == b] for b in range(count)]
     return ClassCurve(
         class_name=name,
