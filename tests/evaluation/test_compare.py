@@ -21,7 +21,7 @@ from hilum.cli.compare import app
 from hilum.errors import ConfigError, DataError
 from hilum.evaluation.compare import Comparison, Difference, compare, figure_id, open_scores
 from hilum.evaluation.compare_page import write_comparison_page
-from hilum.evaluation.decision import counts_of, figure_name, n_of, others, verdict
+from hilum.evaluation.decision import counts_of, figure_name, macro_notes, n_of, others, verdict
 from hilum.evaluation.predictions import write_predictions
 from hilum.evaluation.report import ModelRef
 from hilum.evaluation.results import Evaluated, write_evaluation
@@ -244,6 +244,17 @@ def test_the_worse_model_is_not_shown_to_be_no_worse() -> None:
     assert turned.equivalence.p_a_not_worse < 0.001
 
 
+def test_a_model_is_not_worse_where_the_95_percent_interval_is_above_the_margin() -> None:
+    a, b = _scores(seed=1), _scores(seed=2)
+    reach = compare(a, b, resamples=20).primary.high  # of the 95% interval of B - A
+    for margin, shown in ((1.02 * reach, True), (0.98 * reach, False)):
+        again = compare(a, b, margin=margin, resamples=20)
+        assert again.outcome == "inconclusive"
+        assert again.equivalence is not None
+        assert again.equivalence.p_a_not_worse <= 0.05  # of both margins
+        assert ("A is not worse than B" in verdict(again)) == shown
+
+
 @pytest.mark.parametrize("margin", [0.0, -0.1, math.nan])
 def test_a_margin_is_above_0(margin: float) -> None:
     with pytest.raises(ConfigError):
@@ -290,6 +301,25 @@ def test_the_page_has_every_figure_with_its_n(tmp_path: Path) -> None:
         cells = re.findall(r'</th><td class="num">([\d,/ ]+)</td>', html)
         assert sorted(cells) == sorted(n_of(d) for part in parts for d in part.differences)
         assert all(counts_of(part) in html for part in parts)
+
+
+def test_classes_that_a_macro_average_leaves_out_or_counts_as_0_are_named(tmp_path: Path) -> None:
+    a, b = _scores(0.5, seed=1), _scores(2.5, seed=2)
+    labels = np.where(a.labels == 2, -1, a.labels)
+    never = a.probabilities * [1, 0, 1] + [0, 0, 1e-6]  # A never predicts b
+    a = replace(a, labels=labels, probabilities=never / never.sum(axis=1, keepdims=True), logits=None)
+    found = compare(a, replace(b, labels=labels), resamples=20)
+    own = _found(found)
+    macro = {key for key in own if key.class_name is None and key.metric.startswith(("macro_", "balanced"))}
+    macro -= {Key(WITHIN_SOURCES)}
+    assert {key for key, d in own.items() if d.left_out} == macro
+    assert {own[key].left_out for key in macro} == {("c",)}
+    assert {key: d.as_zero for key, d in own.items() if any(d.as_zero)} == {Key("macro_precision"): (("b",), ())}
+    write_comparison_page(found, tmp_path / "ab.html", names=("a", "b"))
+    html = (tmp_path / "ab.html").read_text(encoding="utf-8")
+    notes = macro_notes(found.headline)
+    assert len(notes) == 2
+    assert all(escape(note) in html for note in notes)
 
 
 def test_bootstrap_is_paired() -> None:

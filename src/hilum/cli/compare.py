@@ -57,7 +57,7 @@ def compare(
     from hilum.evaluation.compare import compare as run_comparison
     from hilum.evaluation.compare import open_scores
     from hilum.evaluation.compare_page import write_comparison_page
-    from hilum.evaluation.decision import counts_of, others, seen_sentences, verdict, write_comparison
+    from hilum.evaluation.decision import counts_of, macro_notes, others, seen_sentences, verdict, write_comparison
 
     found = run_comparison(
         open_scores(a, split), open_scores(b, split), primary=primary, margin=margin, resamples=resamples, seed=seed
@@ -79,6 +79,8 @@ def compare(
             for difference in part.headline:
                 table.add_row(*_row(difference))
             console.print(table)
+            for note in macro_notes(part.headline):
+                say(escape(note))
     say("n: number of images; of an AUROC, images of the class / of the other classes.")
     say("p: of the first row alone; of the others adjusted for their number. Each interval stands alone.")
     if output is not None:

@@ -21,7 +21,17 @@ from hilum.evaluation.results import read_evaluation
 from hilum.metrics.bootstrap import LEVEL
 from hilum.metrics.paired import RANKED, Paired, adjusted_p, paired_draws, paired_figures
 from hilum.metrics.scores import Scores
-from hilum.metrics.table import OVERALL, OVERLAP, WITHIN_SOURCES, Key, Rows, rests_on, statistics_of
+from hilum.metrics.table import (
+    OVERALL,
+    OVERLAP,
+    WITHIN_SOURCES,
+    Key,
+    Rows,
+    classes_as_zero,
+    classes_left_out,
+    rests_on,
+    statistics_of,
+)  # fmt: skip
 from hilum.run_folder import RunFolder
 
 ALPHA = 1 - LEVEL
@@ -55,6 +65,9 @@ class Difference:
         better: The better model, ``A`` or ``B``; None where that is not shown (see compare).
         n_positive: For an AUROC of one class, the number of images of the class; else None.
         n_negative: Likewise, the number of images of the other classes, or of ``versus``.
+        left_out: Of a macro average: the classes without images, over which it is not averaged.
+        as_zero: Of the macro precision: for A and for B, the classes that the model never predicts, whose precision
+            counts as 0.
     """
 
     metric: str
@@ -75,6 +88,8 @@ class Difference:
     better: str | None = None
     n_positive: int | None = None
     n_negative: int | None = None
+    left_out: tuple[str, ...] = ()
+    as_zero: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     @property
     def key(self) -> Key:
@@ -228,6 +243,7 @@ def _compared(a: Scores, b: Scores, primary: str | None, margin: float | None, r
             *key, a=float(values[0][key][0]), b=float(values[1][key][0]), difference=own.difference, low=low, high=high,
             n=int(rows[key].sum()), groups=own.groups, method="delong" if key.metric in RANKED else "bootstrap", p=p,
             p_adjusted=adjusted.get(key), primary=key == chosen, n_positive=sides[0], n_negative=sides[1],
+            left_out=classes_left_out(a, key), as_zero=(classes_as_zero(a, key), classes_as_zero(b, key)),
         )  # fmt: skip
         judged = adjusted.get(key, p)
         differences.append(replace(found, better=found.ahead if shown and judged <= ALPHA else None))

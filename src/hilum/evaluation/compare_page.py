@@ -9,7 +9,16 @@ from typing import Any
 
 from hilum.document import write_document
 from hilum.evaluation.compare import ALPHA, Comparison, Difference
-from hilum.evaluation.decision import counts_of, figure_name, n_of, others, p_of, seen_sentences, verdict
+from hilum.evaluation.decision import (
+    counts_of,
+    figure_name,
+    macro_notes,
+    n_of,
+    others,
+    p_of,
+    seen_sentences,
+    verdict,
+)  # fmt: skip
 from hilum.storage import as_json
 
 _ENDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # of an axis around 0
@@ -39,7 +48,8 @@ def write_comparison_page(comparison: Comparison, path: Path, *, names: tuple[st
                 anchor = key if number == len(parts) - 1 else f"unseen-{key}"
                 sections[anchor] = title if len(parts) == 1 else f"{title}: {which.lower()}"
                 table = {"anchor": anchor, "title": sections[anchor], "counts": counts_of(part), "rows": rows}
-                tables.append({**table, "end": _axis_end(_chosen(part, key))})
+                chosen = _chosen(part, key)
+                tables.append({**table, "end": _axis_end(chosen), "notes": macro_notes(chosen)})
     sections["method"] = "Methods"
     context = {
         "kind": "Comparison",

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hilum.evaluation.compare import ALPHA, Comparison, Difference
-from hilum.format import bounds, metric_title, number, p_value
+from hilum.format import bounds, capital, metric_title, number, p_value
 from hilum.storage import as_json, write_json
 
 
@@ -80,7 +80,7 @@ def _conclusion(comparison: Comparison) -> str:
 
 
 def _not_worse(comparison: Comparison) -> list[str]:
-    """Sentences on non-inferiority, where the conclusion does not imply it."""
+    """Sentences on non-inferiority, one-sided at 0.025, where the conclusion does not imply it."""
     equivalence = comparison.equivalence
     if equivalence is None or comparison.outcome != "inconclusive":
         return []
@@ -88,7 +88,7 @@ def _not_worse(comparison: Comparison) -> list[str]:
     return [
         f"{model} is not worse than {other} by {equivalence.margin:g} or more ({_p(p)})."
         for model, (other, p) in ways.items()
-        if p <= ALPHA
+        if p <= ALPHA / 2
     ]
 
 
@@ -111,6 +111,18 @@ def p_of(difference: Difference) -> str:
     """Return the p value that decides: the primary metric's own, the adjusted one of others; a dash if unknown."""
     p = difference.p if difference.p_adjusted is None else difference.p_adjusted
     return _p(p).removeprefix("p ").removeprefix("= ")
+
+
+def macro_notes(differences: Sequence[Difference]) -> list[str]:
+    """Return sentences that name the classes which macro averages leave out or count as 0, by what they do."""
+    notes: dict[str, list[str]] = {}
+    for difference in differences:
+        parts = [f"without {', '.join(difference.left_out)} (no images)"] if difference.left_out else []
+        for model, names in zip("AB", difference.as_zero, strict=True):
+            parts += [f"in {model} {', '.join(names)} as 0 (never predicted)"] if names else []
+        if parts:
+            notes.setdefault("; ".join(parts), []).append(figure_name(difference))
+    return [f"{capital(', '.join(names))}: {note}." for note, names in notes.items()]
 
 
 def seen_sentences(comparison: Comparison) -> tuple[str, ...]:
