@@ -142,6 +142,15 @@ def test_a_specificity_of_one_bounds_the_predictive_value_by_its_own_bound() -> 
     assert math.isnan(never.value)
 
 
+def test_a_predictive_value_without_an_interval_says_why() -> None:
+    known, few = Interval(0.9, 0.8, 0.95, 50), Interval(0.5, np.nan, np.nan, 4, "few_groups")
+    for pair in (predictive_values(few, known, 0.1), predictive_values(known, few, 0.1)):
+        assert [own.no_interval for own in pair] == ["few_groups"] * 2
+        assert all(np.isfinite(own.value) and np.isnan(own.low) for own in pair)
+    never, _ = predictive_values(Interval(0.0, 0.0, 0.1, 50), Interval(1.0, 0.9, 1.0, 20), 0.01)
+    assert never.no_interval == "undefined"
+
+
 def test_a_split_without_a_rest_has_no_operating_point() -> None:
     assert operating_points(replace(drawn(5, 5), labels=np.zeros(10, np.int64)), AT, resamples=100) is None
     assert operating_points(replace(drawn(5, 5), labels=np.full(10, -1)), AT, resamples=100) is None

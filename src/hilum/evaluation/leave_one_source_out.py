@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from hilum.backends.pytorch import PyTorchBackend
@@ -21,9 +20,9 @@ from hilum.errors import DataError
 from hilum.evaluation.measure import Subject, score
 from hilum.evaluation.report import ModelRef
 from hilum.evaluation.run import subject_of
-from hilum.metrics.bootstrap import Interval, bootstrap
-from hilum.metrics.scores import FloatArray, Scores
-from hilum.metrics.table import Key, statistics_of
+from hilum.metrics.bootstrap import Interval
+from hilum.metrics.scores import Scores
+from hilum.metrics.table import Key, figures_of, intervals_of, statistics_of
 from hilum.models.build import build_model
 from hilum.models.weights import load_weights
 from hilum.progress import Step
@@ -153,27 +152,16 @@ def _check_start(held_out: RunFolder, run: RunFolder) -> None:
 
 def _compare(source: str, trained_on: int, without: Scores, within: Scores, resamples: int, seed: int) -> HeldOut:
     """Compare both networks on the same images and resamples."""
-    each = {"": statistics_of(without), "_with": statistics_of(within)}
-
-    def statistics(weights: FloatArray) -> dict[str, FloatArray]:
-        found = {name: of(weights) for name, of in each.items()}
-        values = {metric + name: found[name][Key(metric)] for name in each for metric in _METRICS}
-        return values | {"fall": values["accuracy_with"] - values["accuracy"]}
-
-    every = np.ones(len(without.files), np.bool_)
-    keys = [*(metric + name for name in each for metric in _METRICS), "fall"]
-    intervals = bootstrap(
-        statistics,
-        dict.fromkeys(keys, every),
-        without.clusters(),
-        strata=without.labels,
-        bounds={key: (-1.0 if key == "fall" else 0.0, 1.0) for key in keys},
-        sides={f"balanced_accuracy{name}": [without.labels == k for k in np.unique(without.labels)] for name in each},
-        shares=[f"accuracy{name}" for name in each],
-        resamples=resamples,
-        seed=seed,
-    )
-    return HeldOut(source=source, trained_on=trained_on, **intervals)
+    each = {"": without, "_with": within}
+    figures = {name: figures_of(scores, resamples=resamples, seed=seed) for name, scores in each.items()}
+    accuracy = Key("accuracy")
+    of_without, of_within = statistics_of(without), statistics_of(within)
+    fall = intervals_of(
+        lambda weights: {accuracy: of_within(weights)[accuracy] - of_without(weights)[accuracy]},
+        without, {accuracy: without.labeled}, differences=True, resamples=resamples, seed=seed,
+    )[accuracy]  # fmt: skip
+    measured = {metric + name: figures[name][Key(metric)] for name in each for metric in _METRICS}
+    return HeldOut(source=source, trained_on=trained_on, fall=fall, **measured)
 
 
 def _without(dataset: CachedDataset, source: str) -> CachedDataset:

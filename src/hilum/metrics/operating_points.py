@@ -244,16 +244,16 @@ def predictive_values(sensitivity: Interval, specificity: Interval, prevalence: 
         prevalence: Share of the class among the patients of interest, in (0, 1).
     """
     odds = prevalence / (1 - prevalence)
-    n = sensitivity.n + specificity.n
+    n, missing = sensitivity.n + specificity.n, sensitivity.no_interval or specificity.no_interval
     ppv = _ratio(_bounds(sensitivity), _bounds(specificity, complement=True))
     npv = _ratio(_bounds(specificity), _bounds(sensitivity, complement=True))
     positive, negative = (_share(ratio * odds) for ratio in ppv), (_share(ratio / odds) for ratio in npv)
-    return _interval(positive, n), _interval(negative, n)
+    return _interval(positive, n, missing), _interval(negative, n, missing)
 
 
-def _interval(parts: Iterable[float], n: int) -> Interval:
+def _interval(parts: Iterable[float], n: int, missing: NoInterval | None) -> Interval:
     value, low, high = parts
-    return Interval(value, low, high, n)
+    return Interval(value, low, high, n, "undefined" if np.isnan(value) else missing)
 
 
 def _bounds(rate: Interval, *, complement: bool = False) -> tuple[float, float, float]:
