@@ -98,8 +98,8 @@ def test_ctrl_c_gives_what_is_under_way_and_begins_no_more() -> None:
     def work(item: int) -> Iterator[int]:
         begun.append(item)
         if item == 2:
-            time.sleep(0.3)  # the main thread waits for this item by now
-            threading.Timer(0.3, may_end.set).start()
+            time.sleep(1)  # the main thread waits for this item by now
+            threading.Timer(1, may_end.set).start()
             signal.pthread_kill(main, signal.SIGINT)
         if item >= 2:
             may_end.wait(10)
