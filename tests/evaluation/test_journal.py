@@ -136,7 +136,7 @@ def test_the_summary_has_what_was_asked_for(report: Report) -> None:
     lines = summary_lines(report, requested_lines(report))
     for words in ("age below 50", "sex F", "COVID PPV at prevalence 0.03", "reader 1 and reader 2: kappa"):
         assert len([line for line in lines if line.strip().startswith(words)]) == 1, words
-    assert any(line.endswith("(thin)") for line in lines)
+    assert any(line.endswith("(imprecise)") for line in lines)
     bare = report_of(made_up_scores())
     assert list(requested_lines(bare)) == []
 

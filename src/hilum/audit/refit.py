@@ -3,8 +3,8 @@
 A network that answers images without lungs wrongly, or with one class, can still show in its logits that it knows the
 class. A classifier that is fitted to these logits reads what is there (a probe: Alain & Bengio 2017, ICLR Workshop).
 It is a multinomial logistic regression on the standardized logits, cross-validated over whole groups, by scikit-learn.
-Its out-of-fold cross-entropy is an upper bound of the entropy of the class given the logits, so that the label entropy
-less the cross-entropy is a lower bound of their mutual information (usable information: Xu et al. 2020, ICLR).
+Its expected out-of-fold cross-entropy is at least the entropy of the class given the logits, so that the label entropy
+less the cross-entropy estimates a lower bound of their mutual information (usable information: Xu et al. 2020, ICLR).
 """
 
 from __future__ import annotations

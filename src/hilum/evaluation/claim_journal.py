@@ -49,7 +49,7 @@ def _add_subgroups(report: Report, add: Callable[[int, str], None]) -> None:
         for row in column["rows"]:
             figure = row["metrics"].get("balanced_accuracy")
             if figure is not None and figure["value"] is not None:
-                thin = " (thin)" if row["thin"] else ""
+                thin = " (imprecise)" if row["thin"] else ""
                 text = format_interval(figure, with_n=True)
                 add(37, f"Balanced accuracy, {words(column['column'])} {row['name']}{thin}: {text}.")
 

@@ -16,7 +16,7 @@ def requested_lines(report: Report) -> Iterator[tuple[str, str]]:
             if metric in row["metrics"]:
                 text = format_interval(row["metrics"][metric], with_n=True)
                 name = f"{words(column['column'])} {row['name']}: {metric_title(metric)}"
-                yield name, text + (" (thin)" if row["thin"] else "")
+                yield name, text + (" (imprecise)" if row["thin"] else "")
     for point in (report.operating_points or {"points": ()})["points"]:
         if point["fixed"] is None and point["ppv"] is not None and report.operating_points is not None:
             name = point["class_name"]
