@@ -1,4 +1,4 @@
-"""Settings of a training run: immutable models, read from TOML, overridden by options, saved in the run's folder.
+"""The settings of a training run as immutable models, and the presets.
 
 The presets are ``default`` and ``original`` (the original project's settings). ``hilum train --help-settings`` prints
 the docstrings and field descriptions of this module.
@@ -6,25 +6,10 @@ the docstrings and field descriptions of this module.
 
 from __future__ import annotations
 
-import difflib
-import os
-import sys
-from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.fields import FieldInfo
-
-from hilum.errors import ConfigError
-from hilum.storage import with_current_keys, write_text
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover
-    import tomli as tomllib
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PresetName = Literal["default", "original"]
 
@@ -238,202 +223,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-class Setting(NamedTuple):
-    """One setting of a section of Config, described for help and error messages."""
-
-    name: str
-    """``section.key``."""
-    allowed: str
-    """Its type and range, such as ``number in [0, 1)``."""
-    description: str
-    values: dict[str, Any]
-    """The value in each preset."""
-
-
-@cache
-def list_settings() -> Mapping[str, Setting]:
-    """Return all settings by name ``section.key``, in the order of Config."""
-    found = {}
-    for section in SECTIONS:
-        model = type(getattr(_DEFAULTS, section))
-        for key, field in model.model_fields.items():
-            values = {name: preset.get(section, {}).get(key, field.default) for name, preset in PRESETS.items()}
-            name = f"{section}.{key}"
-            found[name] = Setting(name, _allowed(field), field.description or "", values)
-    return found
-
-
-def show_value(value: Any) -> str:
-    """Return a setting's value as text that ``--set`` accepts."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else "none" if value is None else str(value)
-
-
-def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
-    """Parse ``section.key=value`` strings and return settings nested as in TOML, for load_config.
-
-    ``none`` stands for None in optional settings; list items are separated by commas. Later assignments override
-    earlier ones.
-
-    Raises:
-        ConfigError: A string has another form. Names and values are checked by load_config.
-    """
-    settings: dict[str, Any] = {}
-    for text in assignments:
-        name, equals, value = text.partition("=")
-        section, dot, key = name.strip().partition(".")
-        if not (equals and dot and section and key):
-            raise ConfigError(
-                f"--set takes section.key=value, got {text!r}.", hint="For example: --set training.epochs=10."
-            )
-        settings[f"{section}.{key}"] = _parse_value(section, key, value.strip())
-    return nest(settings)
-
-
-def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings ``{"section.key": value}`` nested as in TOML; names without a section stay at the top level."""
-    nested: dict[str, Any] = {}
-    for name, value in settings.items():
-        section, dot, key = name.partition(".")
-        nested = merge(nested, {section: {key: value}} if dot else {name: value})
-    return nested
-
-
-def load_config(
-    preset: PresetName = "default",
-    path: str | os.PathLike[str] | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    *,
-    beneath: Mapping[str, Any] | None = None,
-) -> Config:
-    """Return the settings of a preset, overridden by ``beneath``, a TOML file and ``overrides``, in this order.
-
-    Args:
-        preset: Name of the preset.
-        path: TOML file of settings.
-        overrides: Settings nested as in TOML; they take precedence over the file.
-        beneath: Settings nested as in TOML; the file takes precedence over them.
-
-    Raises:
-        ConfigError: The file cannot be read, a key is unknown or a value is out of range; all are named.
-    """
-    if preset not in PRESETS:
-        raise ConfigError(f"Unknown preset {preset!r}.", hint=f"Choose one of {', '.join(PRESETS)}.")
-    path = None if path is None else Path(path)
-    settings: Mapping[str, Any] = PRESETS[preset]
-    for layer in (beneath or {}, _read_toml(path) if path else {}, overrides or {}):
-        settings = merge(settings, layer)
-    try:
-        return Config.model_validate(settings)
-    except ValidationError as error:
-        raise ConfigError(
-            _explain(error, path, overrides or {}), hint="`hilum train --help-settings` lists every setting."
-        ) from error
-
-
-def save_config(config: Config, path: Path) -> None:
-    """Write all settings as TOML; load_config reads them back unchanged."""
-    import tomli_w
-
-    write_text(path, tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)))
-
-
-def merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` overridden by ``layer``, recursively."""
-    merged = dict(base)
-    for key, value in layer.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = merge(merged[key], value) if both else value
-    return merged
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = with_current_keys(tomllib.loads(path.read_text(encoding="utf-8")))
-        return content
-    except OSError as error:
-        raise ConfigError(f"Cannot read the settings in '{path}': {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"'{path}' is not valid TOML: {error}.", hint="See https://toml.io") from error
-
-
-def _parse_value(section: str, key: str, text: str) -> Any:
-    """Return a value's text as input for pydantic; unchanged if there is no such setting."""
-    field = type(getattr(_DEFAULTS, section)).model_fields.get(key) if section in SECTIONS else None
-    if field is None:
-        return text
-    kind, optional = _kind(field)
-    if optional and text.lower() == "none":
-        return None
-    if get_origin(kind) is tuple:
-        return [part.strip() for part in text.strip("[]()").split(",")]
-    if get_origin(kind) is Literal and isinstance(get_args(kind)[0], int) and text.isdigit():
-        return int(text)
-    return text
-
-
-def _kind(field: FieldInfo) -> tuple[Any, bool]:
-    """Return a field's type without None, and whether it may be None."""
-    if get_origin(field.annotation) in (Union, UnionType):
-        return next(part for part in get_args(field.annotation) if part is not type(None)), True
-    return field.annotation, False
-
-
-def _allowed(field: FieldInfo) -> str:
-    """Describe a field's type and range."""
-    kind, optional = _kind(field)
-    if get_origin(kind) is Literal:
-        return "one of " + ", ".join(map(str, get_args(kind)))
-    names = {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path"}
-    words = names.get(kind, "integers separated by commas")
-    bounds = {name: getattr(entry, name) for entry in field.metadata for name in _BOUNDS if hasattr(entry, name)}
-    lower, upper = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
-    if lower is not None and upper is not None:
-        words += f" in {'[' if 'ge' in bounds else '('}{lower}, {upper}{']' if 'le' in bounds else ')'}"
-    elif lower is not None:
-        words += f" {'>=' if 'ge' in bounds else '>'} {lower}"
-    if "multiple_of" in bounds:
-        words += f", a multiple of {bounds['multiple_of']}"
-    return f"{words} or none" if optional else words
-
-
-def _explain(error: ValidationError, path: Path | None, overrides: Mapping[str, Any]) -> str:
-    """Describe each invalid setting with its allowed and actual value, and name the file if one comes from there."""
-    lines, in_file = [], False
-    for detail in error.errors():
-        place = tuple(str(part) for part in detail["loc"])
-        section = overrides.get(place[0]) if place else None
-        overridden = place[1] in section if isinstance(section, Mapping) and len(place) > 1 else section is not None
-        in_file = in_file or not overridden
-        name = ".".join(place[:2])
-        known = list_settings().get(name)
-        if detail["type"] == "extra_forbidden":
-            if len(place) == 1 and isinstance(detail["input"], Mapping):  # a section; suggest one of its keys
-                name = ".".join([name, *list(detail["input"])[:1]])
-            meant = _nearest(name)
-            lines.append(f"unknown setting `{name}`" + (f", did you mean `{meant}`?" if meant else ""))
-        elif detail["type"] == "value_error":
-            lines.append(str(detail["ctx"]["error"]))
-        elif known:
-            lines.append(f"`{name}`: expected {known.allowed}, got {detail['input']!r:.80}")
-        else:
-            lines.append(f"`{name}`: {detail['msg']}, got {detail['input']!r:.80}")
-    where = f" in {path}" if path and in_file else ""
-    return f"Bad configuration{where}: " + "; ".join(lines) + ("" if lines[-1].endswith("?") else ".")
-
-
-def _nearest(name: str) -> str | None:
-    """Return the setting closest to an unknown ``section.key``: the same key elsewhere, or a similar name."""
-    key = name.rpartition(".")[2]
-    same = [known for known in list_settings() if known.rpartition(".")[2] == key]
-    found = difflib.get_close_matches(name, same or [*list_settings(), *SECTIONS], n=1, cutoff=0.0 if same else 0.6)
-    return found[0] if found else None
-
-
-_DEFAULTS = Config()
-SECTIONS = tuple(name for name in Config.model_fields if isinstance(getattr(_DEFAULTS, name), _Settings))
+DEFAULTS = Config()
+"""The settings without a preset."""
+SECTIONS = tuple(name for name in Config.model_fields if isinstance(getattr(DEFAULTS, name), _Settings))
 """Sections of the TOML file and of ``--set``."""
-_BOUNDS = ("ge", "gt", "le", "lt", "multiple_of")
