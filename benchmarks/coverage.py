@@ -131,7 +131,7 @@ def draw(design: Design, patients: int, generator: np.random.Generator) -> tuple
 
 
 def intervals_of(pair: tuple[Scores, Scores], design: Design, resamples: int, seed: int) -> dict[Key, Interval]:
-    """Every interval that hilum evaluate prints of a split without sources, or hilum compare of two models."""
+    """The intervals of figures_of and calibration_figures, or of compare for two models."""
     scores, other = pair
     if design.two_models:
         found = compare(scores, other, resamples=resamples, seed=seed).differences

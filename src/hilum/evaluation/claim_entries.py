@@ -158,8 +158,9 @@ def _add_evaluation(report: Report, add: Add) -> None:
         add(28, "Abstention: risk and coverage.")
     add(
         29,
-        f"{100 * settings.level:g}% confidence intervals by a bootstrap of whole groups within classes, "
-        f"{settings.resamples:,} resamples, seed {settings.seed}; exact binomial bounds where a value is 0 or 1.",
+        f"{100 * settings.level:g}% confidence intervals with standard errors from a bootstrap of whole groups within "
+        f"classes, {settings.resamples:,} resamples, seed {settings.seed}: Wilson's for shares of images, Student's t "
+        "on the logit scale for other figures; exact binomial bounds where a value is 0 or 1.",
     )
     for figure in report.figures:
         if figure.metric == "accuracy" and figure.source is not None:

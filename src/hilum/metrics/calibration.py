@@ -237,7 +237,8 @@ def calibration_figures(
     """Return ECE, Brier score and negative log-likelihood with 95% intervals, and the reliability diagram.
 
     The ECE is the mean over bins of |accuracy - confidence|, weighted by their mass. Bins have equal mass (Nixon et al.
-    2019) and are the same in every resample; equal confidences share a bin. Intervals are clustered by group.
+    2019) and are the same in every resample; equal confidences share a bin. Intervals are clustered by group and hold
+    for the classes' shares of these images: groups are resampled within classes.
 
     For few images, the ECE is biased upwards, since noise counts as error: 600 images of a perfectly calibrated network
     with an accuracy of 60% give about 0.06. A percentile interval would add this bias twice. The lower bound is

@@ -129,7 +129,8 @@ def selective_result(
 ) -> SelectiveResult:
     """Return the risk-coverage curve of the labeled images, and the effect of the calibration's threshold.
 
-    Images of equal confidence are treated together. Intervals are at 95%, clustered by group.
+    Images of equal confidence are treated together. Intervals are at 95%, clustered by group, and hold for the classes'
+    shares of these images, as that of the accuracy: groups are resampled within classes.
 
     Args:
         scores: Scores of a split, with probabilities at the calibration's temperature.
