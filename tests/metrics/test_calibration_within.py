@@ -246,3 +246,15 @@ def test_answered_accuracy_and_bins_are_shares_with_wilsons_interval() -> None:
     (share,) = (one.share for one in found.curves[0].bins)
     for interval in (accuracy, share):
         assert (interval.low, interval.high) == expected
+
+
+def test_the_ece_of_a_part_stays_within_the_noise_and_needs_wrong_predictions() -> None:
+    labels = np.repeat([0, 1], [71, 9])  # all called 0, with a confidence of 0.9
+    logits = np.tile([np.log(0.9), np.log(0.1)], (80, 1))
+    found = calibration_within(scores_of(labels, softmax(logits), logits=logits), at(0.5), resamples=2000)
+    ece = next(part.ece for part in found.parts if part.kind == "predicted_class")
+    noise = 2.24 * np.sqrt(np.mean(labels) * (1 - np.mean(labels)) / 79)  # two bounds at 1.25% each
+    assert ece.low == 0
+    assert ece.value < ece.high == pytest.approx(ece.value + noise, abs=0.015)
+    none = calibration_within(scores_of(0 * labels, softmax(logits), logits=logits), at(0.5), resamples=50)
+    assert {part.ece.no_interval for part in none.parts} == {"few_groups"}

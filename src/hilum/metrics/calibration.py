@@ -241,9 +241,7 @@ def calibration_figures(
     for the classes' shares of these images: groups are resampled within classes.
 
     For few images, the ECE is biased upwards, since noise counts as error: 600 images of a perfectly calibrated network
-    with an accuracy of 60% give about 0.06. A percentile interval would add this bias twice. The lower bound is
-    therefore the ECE minus the 97.5th percentile of the weighted mean over bins of |gap of the resample - gap of the
-    sample|, an upper bound of the noise in the ECE by the triangle inequality, which makes the interval conservative.
+    with an accuracy of 60% give about 0.06. A percentile interval would add this bias twice; see ece_interval.
 
     Args:
         logits: (N, K) float64, already divided by the temperature.
@@ -278,20 +276,33 @@ def calibration_figures(
     )  # fmt: skip
     deviation = _deviation(bin_of, right - confidence)
     noise = draws_of(deviation, groups, strata=wanted, resamples=resamples, seed=seed)[_DEVIATION]
-    ece = found[_ECE]
-    low = max(0.0, ece.value - float(np.percentile(noise, 50 * (1 + LEVEL))))
 
     def bins(part: str) -> tuple[ReliabilityBin, ...]:
         of = [(confidence[parts[part] == b], found[part, b]) for b in range(int(parts[part].max()) + 1)]
         return tuple(ReliabilityBin(float(c.mean()), share, float(c.min()), float(c.max())) for c, share in of)
 
     return CalibrationFigures(
-        ece=ece if ece.no_interval else replace(ece, low=low),
+        ece=ece_interval(found[_ECE], float(np.percentile(noise, 50 * (1 + LEVEL)))),
         brier=found[_BRIER],
         nll=found[_NLL],
         bins=bins(_BIN),
         diagram=bins(_MERGED),
     )
+
+
+def ece_interval(ece: Interval, noise: float) -> Interval:
+    """Return the interval of an ECE within the noise, since near 0 that of other figures reaches too far up.
+
+    By the triangle inequality, the ECE is at most as far from the true one as the gaps of the bins are from the true
+    gaps. The interval is therefore conservative.
+
+    Args:
+        ece: The ECE with the interval of any other figure.
+        noise: 97.5th percentile of the weighted mean over bins of |gap of the resample - gap of the sample|.
+    """
+    if ece.no_interval:
+        return ece
+    return replace(ece, low=max(0.0, ece.value - noise), high=min(ece.high, ece.value + noise))
 
 
 def _statistics(

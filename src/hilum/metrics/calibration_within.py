@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from hilum.bundle.calibration import Calibration
 from hilum.bundle.prediction_sets import abstains, scale, softmax
 from hilum.errors import DataError
-from hilum.metrics.bootstrap import LEVEL, Interval, bootstrap, draws_of, resampled_weights
-from hilum.metrics.calibration import LEAST_OUTCOMES, equal_mass_bins, logits_of, merged_bins
+from hilum.metrics.bootstrap import LEVEL, MIN_GROUPS, Interval, bootstrap, draws_of, resampled_weights
+from hilum.metrics.calibration import LEAST_OUTCOMES, ece_interval, equal_mass_bins, logits_of, merged_bins
 from hilum.metrics.logistic import Recalibration, log_odds
 from hilum.metrics.paired import max_t
 from hilum.metrics.scores import FloatArray, Scores, divide
@@ -27,8 +27,6 @@ from hilum.metrics.table import sources_of
 Kind: TypeAlias = Literal["all", "source", "predicted_class"]
 Rows: TypeAlias = NDArray[np.bool_]
 
-LEAST_GROUPS = 5
-"""Groups with a right and groups with a wrong prediction, at least, for an interval of confidence less accuracy."""
 CURVE_BINS = 10
 """Bins of equal width of a calibration curve, before those with fewer than 25 images are joined with a neighbor."""
 
@@ -51,7 +49,8 @@ class PartCalibration:
             fewer than 10 groups of right or of wrong predictions.
         intercept: Calibration intercept: that of the same regression with a slope of 1; 0 if calibrated, below 0 if
             overconfident. Undefined as ``slope``.
-        ece: Expected calibration error over bins of equal mass with at least 25 images.
+        ece: Expected calibration error over bins of equal mass with at least 25 images; its interval needs the same
+            groups as that of ``in_the_large``.
         answered: Fraction of images without abstention.
         accuracy: Accuracy of these images.
         differs: Those of ``in_the_large`` and ``accuracy`` that differ from all images, all parts tested together.
@@ -236,11 +235,11 @@ def _measure(kind: Kind, name: str, rows: Rows, data: _Confidence, drawing: _Dra
     rests_on = {**dict.fromkeys(names, rows), "accuracy": rows & data.answered}
     bounds = {"in_the_large": _DIFFERENCE, "ece": _SHARE, "answered": _SHARE, "accuracy": _SHARE}
     found = drawing.intervals(statistics, rests_on, bounds, ("answered", "accuracy"))
-    if not found["ece"].no_interval:  # without the noise, as in calibration_figures
-        noise = drawing.greatest(lambda weights: np.abs(gaps(weights) - sample).sum(axis=1))
-        found["ece"] = replace(found["ece"], low=max(0.0, found["ece"].value - noise))
-    if outcomes < LEAST_GROUPS:
-        found["in_the_large"] = replace(found["in_the_large"], low=np.nan, high=np.nan, no_interval="few_groups")
+    noise = drawing.greatest(lambda weights: np.abs(gaps(weights) - sample).sum(axis=1))
+    found["ece"] = ece_interval(found["ece"], noise)
+    if outcomes < MIN_GROUPS:  # unseen errors could lie beyond any interval
+        for figure in ("in_the_large", "ece"):
+            found[figure] = replace(found[figure], low=np.nan, high=np.nan, no_interval="few_groups")
     return PartCalibration(
         kind=kind,
         name=name,
