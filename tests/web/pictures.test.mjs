@@ -18,6 +18,8 @@ const MASK = Uint8Array.from({ length: WIDTH * HEIGHT }, (_, place) => {
 /** @type {{size: [number, number], counts: number[]}} */
 const RUNS = { size: [HEIGHT, WIDTH], counts: masks.encodeRuns(MASK, WIDTH, HEIGHT) };
 
+const FACTS = { lowest: 0, slope: 1, intercept: 0, inverted: false, pixel_aspect: 1, presets: [] };
+
 test("run lengths there and back, by columns, of 0 first", () => {
   assert.equal(RUNS.counts[0], 10 * HEIGHT + 6);
   assert.deepEqual(masks.decodeRuns(RUNS), MASK);
@@ -108,17 +110,7 @@ test("a coarse grid changes no pixel that was not painted", () => {
 test("the window of an image, and of a drag", () => {
   const pixels = Uint16Array.of(0, 100, 4095, 2000);
   const table = Uint16Array.from({ length: 4096 }, (_, index) => 16 * index);
-  const facts = {
-    width: 2,
-    height: 2,
-    levels: 4096,
-    lowest: -1024,
-    slope: 2,
-    intercept: 10,
-    inverted: false,
-    pixel_aspect: 1,
-    presets: [],
-  };
+  const facts = { ...FACTS, width: 2, height: 2, levels: 4096, lowest: -1024, slope: 2, intercept: 10 };
   const buffer = new Uint8Array([...new Uint8Array(pixels.buffer), ...new Uint8Array(table.buffer)]).buffer;
   const image = values.storedImage(facts, buffer);
   assert.deepEqual(image.range, [-2038, 6152]);
@@ -144,17 +136,7 @@ test("the window of an image, and of a drag", () => {
 
 test("DICOM's linear and sigmoid windows", () => {
   const table = new Uint16Array(256);
-  const facts = {
-    width: 1,
-    height: 1,
-    levels: 256,
-    lowest: 0,
-    slope: 1,
-    intercept: 0,
-    inverted: false,
-    pixel_aspect: 1,
-    presets: [],
-  };
+  const facts = { ...FACTS, width: 1, height: 1, levels: 256 };
   const image = values.storedImage(facts, new Uint8Array([7, ...new Uint8Array(table.buffer)]).buffer);
   const linear = values.grayTable(image, {
     window: { name: "", center: 128, width: 256, function: "LINEAR" },
@@ -175,17 +157,7 @@ test("DICOM's linear and sigmoid windows", () => {
 
 test("halves of a large image keep its mean", () => {
   const pixels = Uint16Array.from({ length: 2000 * 1501 }, (_, place) => place % 60000);
-  const facts = {
-    width: 2000,
-    height: 1501,
-    levels: 65536,
-    lowest: 0,
-    slope: 1,
-    intercept: 0,
-    inverted: false,
-    pixel_aspect: 1,
-    presets: [],
-  };
+  const facts = { ...FACTS, width: 2000, height: 1501, levels: 65536 };
   const buffer = new ArrayBuffer(pixels.byteLength + 2 * 65536);
   new Uint16Array(buffer).set(pixels);
   const { levels } = values.storedImage(facts, buffer);

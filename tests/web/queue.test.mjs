@@ -174,8 +174,11 @@ test("the service is called as any client does, with its problems as errors", as
   const headers = /** @type {Headers} */ (calls[0][1]?.headers);
   assert.equal(headers.get("Content-Type"), "application/dicom");
   assert.equal(headers.get("Authorization"), "Bearer secret");
-  await assert.rejects(api.predict("x", "image/png", false), (/** @type {ProblemError} */ error) => error.isAnswer);
+  await assert.rejects(
+    api.predict("x", "image/png", false),
+    (/** @type {ProblemError} */ error) => error.verdict === "refused",
+  );
   await assert.rejects(api.predict("x", "image/png", false), (/** @type {ProblemError} */ error) => {
-    return error.retryAfter === 4 && !error.isAnswer;
+    return error.retryAfter === 4 && error.verdict === null;
   });
 });

@@ -34,7 +34,9 @@ test("what can be corrected is offered, what cannot is not", () => {
   assert.equal(sideways.action, "correct");
   assert.equal(words.correctionLabel({ rotate: 270, invert: false }), "Rotate and analyze");
   assert.equal(words.correctionLabel({ rotate: 0, invert: true }), "Invert and analyze");
-  assert.equal(refused({ findings: [finding("rotated"), finding("cropped")] }).action, undefined);
+  const both = refused({ findings: [finding("rotated"), finding("cropped")] });
+  assert.equal(both.action, undefined);
+  assert.notEqual(both.advice, sideways.advice);
   assert.notEqual(
     refused({ orientation_fix: { rotate: 180, invert: false } }).title,
     refused({ orientation_fix: { rotate: 90, invert: false } }).title,

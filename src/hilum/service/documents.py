@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -28,7 +27,7 @@ def read_audit(path: Path) -> AuditReport:
         raise DataError(
             f"Cannot read the audit report '{file}': {error.strerror or error}.", hint="hilum audit DATA writes one."
         ) from error
-    except (ValidationError, json.JSONDecodeError) as error:
+    except ValidationError as error:
         reason = str(error).splitlines()[0]
         raise DataError(
             f"'{file}' is not an audit report: {reason}.", hint="Write it again with this version of hilum."

@@ -68,12 +68,11 @@ export class Analysis {
         display,
       };
     } catch (error) {
-      if (!(error instanceof ProblemError) || !error.isAnswer) throw error;
+      if (!(error instanceof ProblemError) || !error.verdict) throw error;
       const { thumbnail = "", ...problem } = error.problem;
-      const status = problem.type.endsWith("refused") ? "refused" : "unreadable";
       return {
         ...known,
-        status,
+        status: error.verdict,
         problem,
         prediction: null,
         thumbnail: dataUrl(thumbnail),

@@ -61,10 +61,7 @@
  */
 
 const INCLUDE = ["rle", "cells", "thumbnail"].map((name) => `include=${name}`).join("&");
-const KINDS = {
-  unauthorized: "urn:hilum:problem:unauthorized",
-  refused: "urn:hilum:problem:refused",
-};
+const KIND = "urn:hilum:problem:";
 
 /** A request that the service answered with a problem. */
 export class ProblemError extends Error {
@@ -78,13 +75,14 @@ export class ProblemError extends Error {
     this.retryAfter = retryAfter;
   }
 
-  /** Whether the service judged the image itself. */
-  get isAnswer() {
-    return this.problem.type === KINDS.refused || this.problem.type === "urn:hilum:problem:unreadable";
+  /** Whether the service judged the image itself: `refused` or `unreadable`; null if it did not. */
+  get verdict() {
+    const { type } = this.problem;
+    return type === `${KIND}refused` ? "refused" : type === `${KIND}unreadable` ? "unreadable" : null;
   }
 
   get isUnauthorized() {
-    return this.problem.type === KINDS.unauthorized;
+    return this.problem.type === `${KIND}unauthorized`;
   }
 }
 
@@ -105,8 +103,7 @@ export class Api {
    * @returns {Promise<Prediction>}
    */
   async predict(content, type, corrects) {
-    const fix = corrects ? "&fix_orientation=true" : "";
-    const response = await this.send(`v1/predict?${INCLUDE}${fix}`, content, type);
+    const response = await this.send(`v1/predict?${INCLUDE}${fixed(corrects)}`, content, type);
     const { results } = await response.json();
     return results[0].prediction;
   }
@@ -121,12 +118,8 @@ export class Api {
    * @returns {Promise<Blob>}
    */
   async png(content, type, image, corrects) {
-    const fix = corrects ? "&fix_orientation=true" : "";
-    return (
-      await this.send(`v1/predict?include=${image}${fix}`, content, type, {
-        Accept: "image/png",
-      })
-    ).blob();
+    const query = `include=${image}${fixed(corrects)}`;
+    return (await this.send(`v1/predict?${query}`, content, type, { Accept: "image/png" })).blob();
   }
 
   /**
@@ -138,8 +131,7 @@ export class Api {
    * @returns {Promise<Blob>}
    */
   async dicom(content, kind, corrects) {
-    const fix = corrects ? "&fix_orientation=true" : "";
-    return (await this.send(`v1/dicom?kind=${kind}${fix}`, content, "application/dicom")).blob();
+    return (await this.send(`v1/dicom?kind=${kind}${fixed(corrects)}`, content, "application/dicom")).blob();
   }
 
   /**
@@ -207,6 +199,11 @@ export class Api {
     if (response.ok) return response;
     throw await problemOf(response);
   }
+}
+
+/** @param {boolean} corrects Whether to correct the orientation. */
+function fixed(corrects) {
+  return corrects ? "&fix_orientation=true" : "";
 }
 
 /** @param {Response} response */

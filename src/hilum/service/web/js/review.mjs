@@ -46,7 +46,7 @@ export function revised(review, changes) {
 }
 
 /**
- * Keep a review in the browser, by the SHA-256 of the image and the bundle: no pixels, no name.
+ * Keep a review in the browser, by the SHA-256 of the image: no pixels, no name.
  *
  * @param {Storage} storage
  * @param {string} hash

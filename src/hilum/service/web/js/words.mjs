@@ -73,12 +73,9 @@ export function explained(record) {
   const finding = (problem?.findings ?? []).find((found) => found.severity === "error");
   if (!finding) return { title: problem?.detail ?? "The image was refused.", advice: "" };
   if (finding.check === "rotated" || finding.check === "inverted") {
-    return {
-      ...turnedWords({
-        rotate: finding.check === "rotated" ? 90 : 0,
-        invert: finding.check === "inverted",
-      }),
-    };
+    const isRotated = finding.check === "rotated";
+    const { title } = turnedWords({ rotate: isRotated ? 90 : 0, invert: !isRotated });
+    return { title, advice: "Other checks fail, too, so that correcting it is not enough: see Details." };
   }
   const kind = KINDS.find(([pattern]) => finding.check === "frontal" && pattern.test(finding.message));
   if (kind) return { title: kind[1], advice: NOT_FRONTAL };
