@@ -1,5 +1,6 @@
 # The lean install with the service, its web app and DICOMweb: no PyTorch, no compiler, no shell script.
-# docker build -t hilum . && docker run --rm --init -p 127.0.0.1:8000:8000 -e HILUM_TOKEN=... hilum
+# docker build -t hilum .
+# docker run --rm --init --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --pids-limit 256 --memory 3g -p 127.0.0.1:8000:8000 -e HILUM_TOKEN=... hilum
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE constraints.txt ./

@@ -36,11 +36,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from measuring import processor, proportion, publish
+from measuring import proportion, publish
 from numpy.typing import NDArray
 
 from hilum.audit.duplicates import Pair, find_duplicates, joined
 from hilum.audit.verify import THRESHOLD
+from hilum.cpus import processor_name
 from hilum.data.fingerprint import Fingerprint, fingerprint, stack
 from hilum.data.index import build_index
 from hilum.imaging.preprocess import to_uint8
@@ -179,7 +180,7 @@ def measure(records: Sequence[Record], arguments: argparse.Namespace, real: bool
         "workers": arguments.workers,
         "processors": os.cpu_count(),
         "load_before": arguments.load,
-        "processor": processor(),
+        "processor": processor_name(),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "before_planting": {
             "exact_pairs": sum(pair.exact for pair in before),

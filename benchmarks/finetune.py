@@ -39,7 +39,7 @@ from hilum.backends.pytorch import PyTorchBackend
 from hilum.bundle.bundle import Manifest, load_bundle
 from hilum.bundle.default import resolve_bundle
 from hilum.config import Config, load_config
-from hilum.data.cache import cache_folder, open_cache
+from hilum.data.cache import open_cache
 from hilum.data.index import build_index
 from hilum.data.split import make_split, records_of
 from hilum.evaluation.measure import score_records
@@ -48,7 +48,7 @@ from hilum.metrics.scores import FloatArray, Scores, weighted_auc
 from hilum.models.build import build_model, load_pretrained
 from hilum.models.weights import load_weights
 from hilum.run_folder import RunFolder
-from hilum.storage import as_json
+from hilum.storage import as_json, cache_folder
 from hilum.training.dataset import CachedDataset
 from hilum.training.from_bundle import load_from_bundle, settings_from_bundle
 from hilum.training.loop import fit

@@ -30,7 +30,7 @@ from typing import Any
 import cv2
 import numpy as np
 import onnxruntime
-from measuring import machine, publish, spread
+from measuring import engine_of, machine, publish, spread
 from service import growth, resident
 
 from hilum.backends.base import Backend, ThreadedBackend
@@ -133,8 +133,8 @@ def measure(
     """Wall and processor time per image of each way in each round, ms; a few files before them are not counted."""
     names = list(named)
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-    for way in named.values():
-        way(files[: 2 * _BATCH], out / "warm")
+    for number, way in enumerate(named.values()):
+        way(files[: 2 * _BATCH], out / "warm" / str(number))
     for turn in range(rounds):
         for step in range(len(names)):
             name = names[(turn + step) % len(names)]
@@ -231,7 +231,8 @@ def main() -> None:
     predictor = Predictor(load_bundle(resolve_bundle(arguments.bundle)))
     result: dict[str, Any] = {
         "command": "python benchmarks/folder.py --images DIR --native DIR", "rounds": arguments.rounds,
-        "drawn": arguments.images is None, "sets": {}, "onnxruntime": onnxruntime.__version__,
+        "drawn": arguments.images is None, "engine": engine_of(predictor.backend), "sets": {},
+        "onnxruntime": onnxruntime.__version__,
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)

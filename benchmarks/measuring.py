@@ -1,17 +1,22 @@
-"""Helpers of the benchmarks: a proportion, the spread of rounds, the machine, and how a result is published."""
+"""Helpers of the benchmarks: a proportion, the spread of rounds, the machine and the command, and how to publish."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
+import re
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from scipy.stats import binomtest
 from tables import template
 
+from hilum.backends.base import ENGINE_TITLES, Backend, EngineName, name_of, precision_of
+from hilum.cpus import processor_name
 from hilum.storage import as_json, write_json
 
 
@@ -33,17 +38,31 @@ def machine() -> dict[str, Any]:
     return {
         "load_average": os.getloadavg()[0],
         "processors": os.cpu_count(),
-        "processor": processor(),
+        "processor": processor_name(),
         "python": platform.python_version(),
     }
 
 
-def processor() -> str:
-    """The model of the processor as the system names it; its architecture where it does not."""
-    facts = Path("/proc/cpuinfo")
-    lines = facts.read_text(encoding="utf-8").splitlines() if facts.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
+def engine_of(backend: Backend) -> str:
+    """The engine and precision of a backend, such as ``OpenVINO int8``."""
+    return f"{ENGINE_TITLES[cast(EngineName, name_of(backend))]} {precision_of(backend)}"
+
+
+def named_by_processor(name: str) -> str:
+    """The name of a result file of this processor, without its suffix."""
+    return f"{name}-{re.sub('[^a-z0-9]+', '-', processor_name().lower()).strip('-')}"
+
+
+def command_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> str:
+    """The command that was run: options that differ from their defaults, DIR in place of a path, without --json."""
+    words = ["python", f"benchmarks/{parser.prog}"]
+    for name, value in vars(arguments).items():
+        if name == "json" or value == parser.get_default(name):
+            continue
+        values = value if isinstance(value, list) else [value]
+        is_path = isinstance(value, Path) or os.sep in str(value)
+        words += [f"--{name.replace('_', '-')}", *(["DIR"] if is_path else map(str, values))]
+    return shlex.join(words)
 
 
 def publish(name: str, result: Mapping[str, Any], file: Path | None) -> None:

@@ -27,7 +27,7 @@ from hilum.backends import pytorch
 from hilum.backends.open import open_backend
 from hilum.bundle.bundle import WEIGHTS, Bundle, load_bundle
 from hilum.bundle.prediction_sets import softmax
-from hilum.data.cache import cache_folder, open_cache
+from hilum.data.cache import open_cache
 from hilum.data.index import build_index
 from hilum.data.table import read_rows, read_table
 from hilum.evaluation.alignment import aligned
@@ -43,7 +43,7 @@ from hilum.metrics.scores import Scores
 from hilum.metrics.table import Key, figures_of
 from hilum.models.build import count_parameters
 from hilum.run_folder import RunFolder
-from hilum.storage import as_json
+from hilum.storage import as_json, cache_folder
 from hilum.training.runs import open_run
 from hilum.types import Record
 

@@ -4,8 +4,9 @@
     python benchmarks/model_card.py --write [FILE]      # write it; the default is MODEL_CARD.md
     python benchmarks/model_card.py --seal BUNDLE       # put it into a bundle, which gets a new id
 
-It reads the files of NEEDED in benchmarks/results. A test compares MODEL_CARD.md with what this prints. The card names
-the weights by their own SHA-256; it cannot name the bundle's digest, which covers the card.
+It reads the files of NEEDED in benchmarks/results, and the agreement of reduced precisions from BUNDLE, by default the
+packaged one. A test compares MODEL_CARD.md with what this prints. The card names the weights by their own SHA-256; it
+cannot name the bundle's digest, which covers the card.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing import Any
 
 from tables import ROOT, load, template
 
-from hilum.bundle.bundle import MODEL_CARD, WEIGHTS, TrainingHashes, load_bundle, write_bundle
+from hilum.bundle.bundle import MODEL_CARD, WEIGHTS, Bundle, TrainingHashes, load_bundle, write_bundle
 from hilum.bundle.card import CANNOT_TELL, INTERVALS, NOT_A_DEVICE, SAME_SOURCES, network_name, sentence_of_hashes
+from hilum.bundle.default import resolve_bundle
 from hilum.storage import write_text
 
 CARD = ROOT / "MODEL_CARD.md"
@@ -40,8 +42,8 @@ PROBES = {
 CHILDREN = "kermany"
 
 
-def card(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """The whole card as Markdown, from the result files of NEEDED by name."""
+def card(results: Mapping[str, Mapping[str, Any]], bundle: Bundle) -> str:
+    """The whole card of a bundle as Markdown, from the result files of NEEDED by name."""
     model, audit = results["model"], results["audit"]
     data, models = model["data"], model["models"]
     children = data["sources"].get(CHILDREN, {"classes": {}})["classes"]
@@ -54,6 +56,7 @@ def card(results: Mapping[str, Mapping[str, Any]]) -> str:
         "audit": audit,
         "gate": results["gate"],
         "ablation": results["ablation"],
+        "agreement": bundle.manifest.agreement,
         "hashes": _hashes(results["training_hashes"]),
         "probes": PROBES,
         "pairs": _pairs(data, audit["probes"]),
@@ -133,7 +136,8 @@ def main() -> None:
     parser.add_argument("--write", type=Path, nargs="?", const=CARD, metavar="FILE", help="write the card to FILE")
     parser.add_argument("--seal", type=Path, metavar="BUNDLE", help="put the card into BUNDLE")
     arguments = parser.parse_args()
-    text = card({name: load(name) for name in NEEDED})
+    bundle = load_bundle(arguments.seal or resolve_bundle(None))
+    text = card({name: load(name) for name in NEEDED}, bundle)
     if arguments.seal:
         seal(arguments.seal, text)
     elif arguments.write:

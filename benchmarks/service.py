@@ -30,7 +30,7 @@ from typing import Any
 import cv2
 import numpy as np
 import onnxruntime
-from measuring import machine, publish
+from measuring import command_of, engine_of, machine, publish
 
 from hilum.bundle.bundle import load_bundle
 from hilum.bundle.default import resolve_bundle
@@ -42,6 +42,18 @@ BOUNDS = {"ratio": 0.85, "healthz_p99_ms": 100.0, "memory_growth": 0.05}
 ALLOWED = (200, 422, 429, 503)  # 422: the gate refuses the image, as it does without a service
 _TURNED_AWAY = (429, 503)
 _BOUNDARY = "hilum-benchmark"
+
+
+def load_parser(description: str | None, *, clients: int) -> argparse.ArgumentParser:
+    """A parser with the options of every benchmark whose clients post images to a service."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", default="default")
+    parser.add_argument("--images", type=Path, help="a folder of radiographs")
+    parser.add_argument("--count", type=int, default=64, help="images at most")
+    parser.add_argument("--clients", type=int, default=clients)
+    results = f"benchmarks/results/{Path(parser.prog).stem}.json"
+    parser.add_argument("--json", type=Path, metavar="FILE", help=f"write the figures: {results}")
+    return parser
 
 
 def images_of(folder: Path | None, count: int) -> list[Upload]:
@@ -117,7 +129,12 @@ class Connection:
         self._port, self._streams = port, None
 
     async def ask(self, request: bytes) -> int:
-        """The status of the answer; its body is read and dropped.
+        """The status of the answer; its body is read and dropped. Raises as `exchange`."""
+        status, _ = await self.exchange(request)
+        return status
+
+    async def exchange(self, request: bytes) -> tuple[int, bytes]:
+        """Status and body of the answer.
 
         Raises:
             OSError, asyncio.IncompleteReadError: the connection broke.
@@ -129,10 +146,10 @@ class Connection:
         head = await reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
         assert length is not None
-        await reader.readexactly(int(length[1]))
+        body = await reader.readexactly(int(length[1]))
         if re.search(rb"(?i)\r\nconnection: close", head):
             self.close()
-        return int(head.split(b" ", 2)[1])
+        return int(head.split(b" ", 2)[1]), body
 
     def close(self) -> None:
         """End it; the next question opens another."""
@@ -220,8 +237,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     p50, p99 = np.percentile(load.health, [50, 99]).tolist()
     sizes = [len(image.content) for image in images]
     return {
-        "command": "python benchmarks/service.py" + ("" if arguments.images is None else " --images DIR"),
-        "images": len(images), "drawn": arguments.images is None,
+        "engine": engine_of(predictor.backend), "images": len(images), "drawn": arguments.images is None,
         "kilobytes": statistics.median(sizes) / 1000, "clients": arguments.clients,
         "seconds": arguments.rounds * arguments.seconds, "rounds": rounds, "statuses": dict(load.statuses),
         "healthz": {"n": len(load.health), "p50_ms": p50, "p99_ms": p99, "max_ms": max(load.health)},
@@ -243,18 +259,13 @@ def missed(result: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", default="default")
-    parser.add_argument("--images", type=Path, help="a folder of radiographs")
-    parser.add_argument("--count", type=int, default=64, help="images at most")
-    parser.add_argument("--clients", type=int, default=64)
+    parser = load_parser(__doc__, clients=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=60, help="of load in each round")
     parser.add_argument("--bare-seconds", type=float, default=15, help="of the predictor alone in each round")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures: benchmarks/results/service.json")
     arguments = parser.parse_args()
     before = machine()
-    result = measure(arguments) | before | {
+    result = {"command": command_of(parser, arguments)} | measure(arguments) | before | {
         "bounds": BOUNDS, "allowed": [str(status) for status in ALLOWED], "onnxruntime": onnxruntime.__version__,
     }  # fmt: skip
     publish("service", result, arguments.json)

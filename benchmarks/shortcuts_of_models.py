@@ -33,7 +33,7 @@ from hilum.backends.open import open_backend
 from hilum.bundle.bundle import WEIGHTS, Bundle, load_bundle
 from hilum.bundle.prediction_sets import softmax
 from hilum.config import Config, PreprocessSpec
-from hilum.data.cache import cache_folder, open_cache
+from hilum.data.cache import open_cache
 from hilum.data.index import build_index
 from hilum.data.split import make_split, records_of
 from hilum.evaluation.compare import compare
@@ -42,7 +42,7 @@ from hilum.format import metric_title
 from hilum.imaging.preprocess import fit_mask
 from hilum.metrics.bootstrap import bootstrap
 from hilum.metrics.scores import FloatArray, Scores, divide
-from hilum.storage import as_json
+from hilum.storage import as_json, cache_folder
 from hilum.types import Record
 
 SHARED = ("accuracy", "macro_roc_auc")

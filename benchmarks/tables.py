@@ -31,14 +31,19 @@ TABLES = {
     "audit_time": ("audit", "duplicates_time"),
     "copies": ("duplicates", "duplicates_phantoms"),
     "gate_short": ("gate",),
+    "million": ("service", "folder", *sorted(file.stem for file in RESULTS.glob("engines-*.json"))),
 } | {
     name: (name,)
     for name in (
         "coverage", "confounds", "evaluate", "loader", "parity", "startup", "cpu_time", "ablation", "finetune",
-        "service", "training_hashes", "duplicates_time", "winners", "calibration_within", "folder",
+        "service", "training_hashes", "duplicates_time", "winners", "calibration_within", "folder", "training",
+        "soak", "kill", "resume",
     )
+} | {
+    name: tuple(sorted(file.stem for file in RESULTS.glob(f"{pattern}.json")))  # none: not measured yet
+    for name, pattern in {"engines": "engines-*", "replicas": "replicas", "scale": "scale"}.items()
 }  # fmt: skip
-"""Block and template to the result files it is made from, the first of which the template calls ``result``."""
+"""Block and template to the result files it is made from: ``results`` of the template, and ``result``, the first."""
 _MARKED = re.compile(r"<!-- begin:(\w+) -->.*?<!-- end:\1 -->", re.DOTALL)
 
 
@@ -75,7 +80,7 @@ def load(name: str) -> Any:
 def render(name: str) -> str:
     """The block ``name``, from its result files."""
     results = {file: load(file) for file in TABLES[name]}
-    return template(name, result=results[TABLES[name][0]], **results)
+    return template(name, result=next(iter(results.values()), None), results=[*results.values()], **results)
 
 
 def filled(text: str) -> str:

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hilum.cpus import available_cpus
+from hilum.cpus import available_cpus, processor_name
 from hilum.phantoms.chest import write_phantoms
 from hilum.storage import write_json
 
@@ -84,7 +84,6 @@ def main() -> None:
         way, data = arguments.one
         print(seconds_per_step(way, Path(data), arguments.size, arguments.batch_size))
         return
-    from measuring import processor  # late: the measured processes do without it
 
     load = os.getloadavg()[0]
     taken: dict[str, list[float]] = {way: [] for way in WAYS}
@@ -98,12 +97,13 @@ def main() -> None:
         "command": f"python benchmarks/threads.py --rounds {arguments.rounds} --busy {arguments.busy}",
         "size": arguments.size, "batch": arguments.batch_size, "rounds": arguments.rounds, "busy": arguments.busy,
         "seconds": {way: spread(times) for way, times in taken.items()}, "ratio": spread(ratios),
-        "load_average": load, "processors": available_cpus(), "processor": processor(),
+        "load_average": load, "processors": available_cpus(), "processor": processor_name(),
         "python": platform.python_version(),
     }  # fmt: skip
     print(
         f"{arguments.size} px, batch {arguments.batch_size}, {arguments.rounds} interleaved rounds, beside "
-        f"{arguments.busy} busy process(es), load average {load:.1f} on {available_cpus()} processors ({processor()})"
+        f"{arguments.busy} busy process(es), load average {load:.1f} on {available_cpus()} processors "
+        f"({processor_name()})"
     )
     for name, values in (*result["seconds"].items(), ("ratio", result["ratio"])):
         print(f"  {name:6} {values['median']:6.2f} ({values['min']:.2f}-{values['max']:.2f})")

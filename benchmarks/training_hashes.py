@@ -35,12 +35,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from measuring import processor, proportion
+from measuring import proportion
 from numpy.typing import NDArray
 
 from hilum.bundle.bundle import load_bundle, write_bundle
 from hilum.bundle.training_hashes import KnownImages
 from hilum.config import PreprocessSpec
+from hilum.cpus import processor_name
 from hilum.data.image_hash import HASH_BYTES, MATCH_BITS, METHOD, find_known, image_hashes, nearest_bits
 from hilum.data.index import build_index
 from hilum.format import count, format_interval
@@ -122,7 +123,7 @@ def timing() -> dict[str, Any]:
     start = time.perf_counter()
     nearest_bits(queries, known)
     return {"queries": QUERIES, "hashes": KNOWN, "seconds": time.perf_counter() - start, "processors": os.cpu_count(),
-            "load": os.getloadavg()[0], "processor": processor()}  # fmt: skip
+            "load": os.getloadavg()[0], "processor": processor_name()}  # fmt: skip
 
 
 def measure(

@@ -43,7 +43,7 @@ nitpick_ignore_regex = [
     # Type aliases and names for type checkers alone, and what stands behind a Predictor and a Config.
     (
         "py:class",
-        r"\w+Config|GateThresholds|TrainingHashes|Box|Gray|ImageSource|NDArray|NoInterval|OrientationFix|Path|Severity|SplitName|"
+        r"\w+Config|GateThresholds|TrainingHashes|Box|Gray|ImageSource|NDArray|NoInterval|OrientationFix|OverlayFormat|Path|Severity|SplitName|"
         r"Status|Temperature|Threshold",
     ),
     ("py:class", r"hilum\.(backends|gate|inference\.predictor|config)\..*"),

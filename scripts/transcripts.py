@@ -60,6 +60,7 @@ class Shell:
         self._environment = os.environ | {
             "PATH": path,
             "COLUMNS": str(WIDTH),
+            "HILUM_CACHE": str(folder / ".hilum-cache"),  # without the engine that was chosen on this machine
             "NO_COLOR": "1",
             "PYTHONWARNINGS": "ignore",
         }

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Before NumPy or torch are imported. Images this small gain nothing from more threads.
 os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
@@ -22,6 +23,13 @@ from hilum.phantoms.chest import write_phantoms
 if TYPE_CHECKING:
     from hilum.run_folder import RunFolder
     from hilum.training.prepare import PreparedData
+
+# Every run of a property test tries the same examples, and none depends on the clock.
+settings.register_profile(
+    "hilum", derandomize=True, deadline=None, database=None, max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+settings.load_profile("hilum")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -59,11 +67,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or leaves anything in the user's cache."""
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test reads or leaves anything in the user's cache, and no time that a test takes chooses its engine."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HILUM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("HILUM_CACHE", str(folder))
+        patch.setattr("hilum.backends.measure.measure_speeds", lambda bundle, engines, seconds: [])
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def _own_engine(_own_cache: Path) -> Iterator[None]:
+    """No test leaves the engine that a process of it measured to be the fastest: results would depend on the order."""
+    yield
+    (_own_cache / "engines.json").unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")

@@ -45,3 +45,27 @@ def tiff(data: bytes, width: int, height: int, bits: int, photometric: int, samp
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
     directory = struct.pack("<H", len(values)) + entries + bytes(4)
     return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory
+
+
+def jpeg_of_scans(side: int, scans: int, components: int = 1) -> bytes:
+    """A black progressive JPEG: one scan of the means, then refinements of all other coefficients, 180 bytes each."""
+
+    def segment(marker: int, data: bytes) -> bytes:
+        return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
+
+    def scan(header: list[int], bits: str) -> bytes:
+        bits += "1" * (-len(bits) % 8)
+        data = int(bits, 2).to_bytes(len(bits) // 8, "big")
+        return segment(0xDA, bytes(header)) + data.replace(b"\xff", b"\xff\0")
+
+    blocks = (-(-side // 8)) ** 2
+    planes = b"".join(bytes([number, 0x11, 0]) for number in range(1, components + 1))
+    parts = [b"\xff\xd8", segment(0xDB, b"\0" + bytes([1] * 64))]
+    parts.append(segment(0xC2, struct.pack(">BHHB", 8, side, side, components) + planes))
+    one_code = bytes([1] + [0] * 15)  # a Huffman table with one code of one bit
+    parts += [segment(0xC4, b"\0" + one_code + b"\0"), segment(0xC4, b"\x10" + one_code + b"\xe0")]
+    selectors = [byte for number in range(1, components + 1) for byte in (number, 0)]
+    parts.append(scan([components, *selectors, 0, 0, 0], "0" * (blocks * components)))
+    ends = ("0" + "1" * 14) * -(-blocks // 32767)  # the longest run of blocks without coefficients: 32,767
+    parts += [scan([1, 1 + number % components, 0, 1, 63, 0x10], ends) for number in range(scans - 1)]
+    return b"".join([*parts, b"\xff\xd9"])

@@ -126,6 +126,28 @@ def test_assignments_are_nested_as_in_toml() -> None:
     assert load_config(overrides=loss).loss.class_weights == "none"  # a choice of this name, not None
 
 
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("threads", "auto", "auto"), ("threads", "3", 3), ("threads", "0", 0), ("channels_last", "auto", "auto"),
+        ("channels_last", "false", False), ("compile", "true", True), ("precision", "auto", "auto"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_is_measured_may_be_set(key: str, text: str, value: object, tmp_path: Path) -> None:
+    config = load_config(overrides=parse_settings([f"training.{key}={text}"]))
+    assert getattr(config.training, key) == value
+    assert type(getattr(config.training, key)) is type(value)
+    save_config(config, tmp_path / "config.toml")
+    assert load_config("original", tmp_path / "config.toml") == config
+
+
+def test_a_bad_value_of_a_measured_setting_is_named_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(overrides={"training": {"threads": -1, "channels_last": "perhaps"}})
+    assert str(caught.value).count("`training.threads`: expected auto or integer >= 0, got -1") == 1
+    assert str(caught.value).count("`training.channels_last`: expected auto or true or false, got 'perhaps'") == 1
+
+
 def test_all_bad_settings_are_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(overrides={"training": {"epochs": -1, "color": "red"}})

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hilum import cpus
-from hilum.cpus import available_cpus, has_bfloat16
+from hilum.cpus import available_cpus, available_memory, has_bfloat16, processor_name
 
 
 @pytest.fixture
@@ -82,3 +82,41 @@ def test_bfloat16_is_read_from_the_flags(cpuinfo: str, expected: bool | None, tm
 
 def test_bfloat16_is_unknown_where_nothing_tells(tmp_path: Path) -> None:
     assert has_bfloat16(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            "processor : 0\nmodel name : AMD EPYC\ncpu family : 25\nmodel : 17\nstepping : 1\n"
+            "processor : 1\nmodel name : Another\nmodel : 3\n",
+            "AMD EPYC (family 25, model 17, stepping 1)",
+        ),
+        ("model name : Some CPU\n", "Some CPU"),
+        ("CPU part : 0xd0c\n", "aarch64"),
+        (None, "aarch64"),
+    ],
+)
+def test_the_name_of_the_processor(
+    content: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpus.platform, "processor", lambda: "")
+    monkeypatch.setattr(cpus.platform, "machine", lambda: "aarch64")
+    assert processor_name(_files(tmp_path, {} if content is None else {"proc/cpuinfo": content})) == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 8 << 30),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "max\n"}, 8 << 30),
+        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/memory.max": "1073741824\n"}, 1 << 30),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "99999999999\n"}, 8 << 30),
+    ],
+    ids=["no cgroup", "no limit", "of a parent", "beyond the machine"],
+)
+def test_limits_cut_the_memory(
+    files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpus, "_machine_memory", lambda: 8 << 30)
+    assert available_memory(_files(tmp_path, files)) == expected

@@ -50,6 +50,8 @@ def test_numbers() -> None:
         (Interval(0.78, 0.761, 0.802, 9), {"digits": 1, "percent": True}, "78.0% (76.1–80.2%)"),
         (Interval(0.5, math.nan, math.nan, 9), {}, "0.500 (no interval)"),
         (Interval(0.5, math.nan, math.nan, 9, "few_groups"), {}, "0.500 (no interval: too few groups)"),
+        (Interval(0.9, 0.7, 0.98, 9, at_least=True), {"with_n": True}, "0.900 (0.700–0.980†), n = 9"),
+        (Interval(-0.1, -0.3, 0.1, 9, at_least=True), {"digits": 1}, "−0.1 (−0.3 to 0.1†)"),
         (Interval(math.nan, math.nan, math.nan, 0), {"with_n": True}, "undefined, n = 0"),
     ],
 )

@@ -90,7 +90,15 @@ def test_interrupted_runs_end_as_uninterrupted_ones(phantoms: Path, trained: Tra
         assert sha256_file(seed_run(root, seed).best) == sha256_file(seed_run(trained.root, seed).best)
 
 
-def test_what_cannot_be_done_is_refused(phantoms: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_done_is_refused(
+    trained: TrainedSeeds, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as several:
+        several.setenv("WORLD_SIZE", "2")
+        with pytest.raises(ConfigError, match="single process"):
+            train_seeds(settings(phantoms), tmp_path, 2)
+        with pytest.raises(ConfigError, match="single process"):
+            resume_seeds(trained.root)
     with pytest.raises(ConfigError):
         train_seeds(settings(phantoms), tmp_path, 1)
     with pytest.raises(CheckpointError):

@@ -18,6 +18,7 @@ import pytest
 from hilum import storage
 from hilum.errors import OutputError
 from hilum.storage import (
+    TEMPORARY_NAME,
     CsvWriter,
     atomic_path,
     csv_cell,
@@ -25,6 +26,7 @@ from hilum.storage import (
     sha256_bytes,
     sha256_file,
     sha256_text,
+    temporary_folder,
     write_bytes,
     write_csv,
     write_json,
@@ -34,6 +36,16 @@ from hilum.storage import (
 
 def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_killed_processes_left_is_removed_by_the_first_write_an_hour_later(tmp_path: Path) -> None:
+    old, other, young = (f".hilum-{digit * 16}{suffix}" for digit, suffix in (("a", ".png"), ("b", ""), ("c", ".png")))
+    kept = (young, ".hilum-notes", ".hilum-aaaaaaaaaaaaaaaag", "hilum-aaaaaaaaaaaaaaaa")
+    for name in (old, other, *kept):
+        (tmp_path / name).write_bytes(b"1")
+        os.utime(tmp_path / name, (0, 0) if name != young else None)
+    write_bytes(tmp_path / "image.png", b"2")
+    assert names_in(tmp_path) == sorted([*kept, "image.png"])
 
 
 def test_writes_and_makes_the_folders(tmp_path: Path) -> None:
@@ -106,6 +118,68 @@ def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> N
     )
     assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -9
     assert path.read_text() == "old"
+
+
+HALF = (
+    "import os, sys; from pathlib import Path; from hilum.storage import atomic_path, temporary_folder\n"
+    "with temporary_folder(Path(sys.argv[1]).parent) as folder, atomic_path(Path(sys.argv[1])) as temporary:\n"
+    "    (folder / 'new').mkdir(); (folder / 'new' / 'a').touch()\n"
+    "    temporary.write_text('half'); print('written', flush=True); sys.stdin.read(); os.kill(os.getpid(), 9)"
+)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL, and no locks of open files")
+def test_what_a_killed_process_left_is_removed_by_the_next_and_what_is_in_use_is_kept(tmp_path: Path) -> None:
+    """Trap: a temporary file of a killed process stayed for an hour, so that a run continued at once kept it."""
+    command = [sys.executable, "-c", HALF, str(tmp_path / "table.csv")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    assert process.stdout.readline() == b"written\n"
+    storage._remove_stray(tmp_path)
+    assert len([name for name in names_in(tmp_path) if TEMPORARY_NAME.fullmatch(name)]) == 2  # in use
+    process.stdin.close()
+    assert process.wait(timeout=60) == -9
+    process.stdout.close()
+    assert len(names_in(tmp_path)) == 2
+    storage._remove_stray.cache_clear()
+    write_text(tmp_path / "table.csv", "whole")
+    assert names_in(tmp_path) == ["table.csv"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks of open files")
+@pytest.mark.parametrize("held", [False, True], ids=["removed", "locked by the process that removes it"])
+def test_a_file_that_is_removed_as_stray_before_it_is_locked_is_created_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bool
+) -> None:
+    lock, removed = storage._lock, []
+
+    def too_late(path: Path) -> int | None:
+        if removed:
+            return lock(path)
+        removed.append(path)
+        other = lock(path) if held else None
+        try:
+            if not held:
+                path.unlink()
+            return lock(path)
+        finally:
+            if other is not None:
+                path.unlink()
+                os.close(other)
+
+    monkeypatch.setattr(storage, "_lock", too_late)
+    write_text(tmp_path / "a.txt", "whole")
+    assert names_in(tmp_path) == ["a.txt"]
+    assert len(removed) == 1
+
+
+def test_without_locks_of_files_a_file_is_written_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "fcntl", None)
+    write_text(tmp_path / "a.txt", "whole")
+    with temporary_folder(tmp_path) as folder:
+        assert folder.is_dir()
+    assert names_in(tmp_path) == ["a.txt"]
 
 
 def test_a_folder_that_is_a_file_is_an_output_error(tmp_path: Path) -> None:

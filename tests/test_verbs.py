@@ -71,6 +71,8 @@ def test_train_refuses_what_cannot_be(run: hilum.Run, phantoms: Path, tmp_path: 
         hilum.train(phantoms, out=tmp_path / "a", epochs=0)
     with pytest.raises(ConfigError):
         hilum.train(phantoms, resume=True)
+    with pytest.raises(ConfigError, match="s3://bucket/run"):
+        hilum.train(phantoms, out="s3://bucket/run", epochs=1)
     with pytest.raises(OutputError):
         hilum.train(phantoms, out=run.path)
     assert not RunFolder(tmp_path / "a").state.exists()

@@ -35,11 +35,17 @@ def make_config(data: Path, **sections: dict[str, Any]) -> Config:
 
 
 def start(
-    config: Config, data: PreparedData, root: Path, observer: TrainingObserver | None = None, identity: str = "one"
+    config: Config,
+    data: PreparedData,
+    root: Path,
+    observer: TrainingObserver | None = None,
+    identity: str = "one",
+    kind: torch.dtype = torch.float32,
 ) -> tuple[Progress, nn.Module]:
-    """What the pipeline does, without evaluation and export."""
+    """What the pipeline does, without evaluation and export; ``kind`` is the type of the weights."""
     torch.manual_seed(config.training.seed)
-    model = build_model(config.model, config.preprocess, len(data.index.class_names))
+    model = build_model(config.model, config.preprocess, len(data.index.class_names)).to(kind)
+    model.register_forward_pre_hook(lambda module, inputs: tuple(value.to(kind) for value in inputs))
     train_set, val_set = data.datasets["train"], data.datasets["val"]
     return fit(model, train_set, val_set, config, RunFolder(root), observer or Silent(), identity=identity), model
 

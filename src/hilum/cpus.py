@@ -1,9 +1,10 @@
-"""Number and features of the processors available to this process. Uses the standard library; sets nothing."""
+"""Processors and memory available to this process. Uses the standard library; sets nothing."""
 
 from __future__ import annotations
 
 import math
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,46 @@ def has_bfloat16(root: Path = Path("/")) -> bool | None:
         if name.strip() in ("flags", "Features"):
             return not _BFLOAT16_FLAGS.isdisjoint(values.split())
     return None
+
+
+def available_memory(root: Path = Path("/")) -> int:
+    """Return the bytes of memory of the machine, limited by the process's cgroup v2 and its parents.
+
+    Args:
+        root: Folder that contains /proc and /sys, for tests.
+    """
+    limits = [int(limit) for limit in _memory_limits(root) if limit.isdecimal()]
+    return min([_machine_memory(), *limits])
+
+
+def _machine_memory() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # pragma: no cover - Windows
+        return 8 << 30
+
+
+def _memory_limits(root: Path) -> Iterator[str]:
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            yield from (_read(folder / "memory.max") for folder in _upwards(root / "sys/fs/cgroup", path))
+
+
+def processor_name(root: Path = Path("/")) -> str:
+    """Return the name of the processor with the numbers that tell models of one name apart, where the system has them.
+
+    For example ``AMD EPYC (family 25, model 17, stepping 1)``; the architecture where /proc/cpuinfo has no name.
+    """
+    facts: dict[str, str] = {}
+    for line in _read(root / "proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        facts.setdefault(name.strip(), value.strip())
+    if "model name" not in facts:
+        return platform.processor() or platform.machine()
+    kinds = {"family": "cpu family", "model": "model", "stepping": "stepping"}
+    numbers = ", ".join(f"{kind} {facts[key]}" for kind, key in kinds.items() if key in facts)
+    return f"{facts['model name']} ({numbers})" if numbers else facts["model name"]
 
 
 def _affinity() -> int:

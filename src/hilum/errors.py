@@ -59,6 +59,10 @@ class ParityError(BundleError):
     """Two backends disagree on the same input."""
 
 
+class SelfTestError(BundleError):
+    """A network does not give the outputs that its bundle expects for the self-test."""
+
+
 class CheckpointError(HilumError):
     """A checkpoint is missing, damaged or of another network."""
 

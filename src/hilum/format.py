@@ -42,6 +42,10 @@ TITLES = {
 NO_INTERVAL = {"undefined": "undefined", "few_groups": "too few groups", "no_spread": "no spread"}
 """Why there is no interval (hilum.metrics.bootstrap.NoInterval), in words."""
 
+AT_LEAST = "†"
+AT_LEAST_NOTE = f"{AT_LEAST} Read as at least 95%: the figure rests on few groups or few errors, or is the ECE."
+"""What AT_LEAST means (hilum.metrics.bootstrap.Interval.at_least)."""
+
 
 def metric_title(metric: str, *, first: bool = False) -> str:
     """Return the title of a metric, or its key with spaces for underscores if it has none.
@@ -65,6 +69,8 @@ def number(value: float | None, digits: int = 3, *, signed: bool = False, percen
 def bounds(estimate: Any, digits: int = 3, *, signed: bool = False, percent: bool = False) -> str:
     """Return ``0.900–0.924``, ``76.1–80.2%`` or ``−0.012 to 0.104``; an empty string if there is no interval.
 
+    An interval of at least 95% ends with AT_LEAST, which AT_LEAST_NOTE explains.
+
     Args:
         estimate: Mapping or object with ``low`` and ``high``, which are None or NaN if there is no interval.
         digits: Number of decimals.
@@ -75,9 +81,14 @@ def bounds(estimate: Any, digits: int = 3, *, signed: bool = False, percent: boo
     if low is None or high is None:
         return ""
     first, last = (number(bound, digits, signed=signed, percent=percent) for bound in (low, high))
-    if low < 0 or signed:
-        return f"{first} to {last}"
-    return f"{first.removesuffix('%')}–{last}"
+    text = f"{first} to {last}" if low < 0 or signed else f"{first.removesuffix('%')}–{last}"
+    at_least = estimate.get("at_least") if isinstance(estimate, Mapping) else getattr(estimate, "at_least", False)
+    return text + AT_LEAST if at_least else text
+
+
+def at_least_note(text: str) -> str:
+    """Return AT_LEAST_NOTE if an interval in ``text`` is marked, else an empty string."""
+    return AT_LEAST_NOTE if AT_LEAST in text else ""
 
 
 def bounds_or_reason(estimate: Any, digits: int = 3, *, signed: bool = False, percent: bool = False) -> str:
@@ -151,6 +162,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "bounds": bounds,
     "bounds_or_reason": bounds_or_reason,
     "interval": format_interval,
+    "at_least_note": at_least_note,
     "count": count,
     "percent": percent,
     "p_value": p_value,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
-from hilum.backends.open import BackendName, open_backend
+from hilum.backends.open import BackendName, PrecisionName, open_backend
 from hilum.bundle.bundle import Bundle, load_bundle
 from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.bundle.gate import GateName, open_gate
@@ -110,36 +110,43 @@ def load(
     name_or_path: str | os.PathLike[str] | None = None,
     *,
     backend: BackendName = "auto",
+    precision: PrecisionName = "auto",
     device: str = "cpu",
     gate: GateName = "learned",
     batch_size: int = 8,
     fix_orientation: bool = False,
+    verify_key: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Load a bundle and return a Model for prediction.
 
     Args:
         name_or_path: None or ``default`` for the packaged model; a bundle (folder or ``.hilum`` file); or the folder
             of a run, whose bundle is loaded.
-        backend: ``auto``, ``onnxruntime`` or ``pytorch``.
+        backend: ``onnxruntime``, ``openvino``, ``pytorch``, or ``auto``: the one that ``hilum bench``,
+            ``hilum predict`` on a folder, or a service measured as fastest for this bundle on this machine, else ONNX
+            Runtime.
+        precision: ``fp32``, ``bf16``, ``int8``, or ``auto``: ``fp32``, or a precision that was measured as faster and
+            whose agreement with ``fp32`` is in the bundle and accepted.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         gate: Input check: ``learned``, ``classic`` (the original project's nine rules) or ``none``.
         batch_size: Maximum number of images per forward pass.
         fix_orientation: Undo rotations by 90° steps and inverted gray scale that the input check detects.
+        verify_key: PEM file of the public key that must have signed the bundle; None: signatures are not verified.
 
     Returns:
         The model; it may be shared by threads.
 
     Raises:
-        BundleError: There is no bundle, or it is damaged.
+        BundleError: There is no bundle, it is damaged, or ``verify_key`` has not signed it.
         ConfigError: An argument is not one of those above, or ``fix_orientation`` is set with a gate other than
             ``learned``, the only one that detects the orientation.
         DeviceError: The device is not available.
         MissingExtraError: The backend is not installed.
     """
-    bundle = load_bundle(bundle_path(name_or_path))
+    bundle = load_bundle(bundle_path(name_or_path), verify_key=None if verify_key is None else Path(verify_key))
     predictor = Predictor(
         bundle,
-        backend=open_backend(bundle, backend, device=device),
+        backend=open_backend(bundle, backend, device, precision),
         gate=open_gate(bundle, gate),
         batch_size=batch_size,
         fix_orientation=fix_orientation,

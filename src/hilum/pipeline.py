@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -21,19 +20,22 @@ from hilum.data.split import Split
 from hilum.errors import CheckpointError
 from hilum.evaluation.plots import training_curves
 from hilum.evaluation.report import Report
+from hilum.evaluation.results import REPORT_FILE, load_report
 from hilum.evaluation.run import evaluate_run
 from hilum.models.build import build_model, count_parameters
 from hilum.progress import Step
-from hilum.run_folder import RunFolder, require_new
-from hilum.storage import sha256_text, write_json
+from hilum.run_folder import RunFolder, read_summary, require_new
+from hilum.storage import sha256_file, sha256_text, write_json
+from hilum.training.compute import choose_compute, steps_of, with_choice_of
 from hilum.training.dataset import CachedDataset
 from hilum.training.device import check_precision, device_of, using_threads
 from hilum.training.from_bundle import read_start, seen_before, starting_weights
 from hilum.training.loop import Progress, fit
 from hilum.training.observer import Silent, TrainingObserver
-from hilum.training.prepare import prepare
+from hilum.training.prepare import PreparedData, prepare
+from hilum.training.processes import Processes, check_parts, joined
 from hilum.training.runs import open_run
-from hilum.types import SPLIT_NAMES, SplitName
+from hilum.types import SPLIT_NAMES
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ def train(
 ) -> TrainedRun:
     """Train a model, evaluate it on the test split, export a bundle and return the TrainedRun.
 
+    Where the environment says that this is one of several processes (hilum.training.processes), they train together;
+    the first one writes the folder, evaluates and exports, and all return its result.
+
     Args:
         config: All settings; ``config.data`` must be set.
         run: Output folder. Files of an attempt without a completed epoch are replaced.
@@ -73,37 +78,87 @@ def train(
         CheckpointError: The run to resume has other settings; nothing is changed.
         HilumError: As raised by prepare, fit, evaluate_run and export_run.
     """
-    step = step or Step()
+    with joined() as processes:
+        check_parts(config.training.batch_size, processes)
+        step = (step if processes.first else None) or Step()
+        observer = (observer if processes.first else None) or Silent()
+        if processes.first:
+            _open_folder(config, run, resume=resume)
+        device_of(config)  # fails early, before images are decoded
+        if processes.first:
+            save_config(config, run.config)
+            step.found(check_precision(config))
+        with using_threads(config.training.threads):
+            data = prepare(config, run, step, anew=not resume)
+            torch.manual_seed(config.training.seed)
+            model = build_model(config.model, config.preprocess, len(data.index.class_names))
+            origin = _start(model, config, data, run, step, processes)
+            started = time.time()
+            train_set, val_set = data.datasets["train"], data.datasets["val"]
+            computed = _computed(model, train_set, config, run, step, processes, resume=resume)
+            identity = _identity(config, data.index, data.split)
+            with using_threads(computed.training.threads):
+                progress = fit(model, train_set, val_set, computed, run, observer, identity=identity)
+            trained = None
+            if processes.first:
+                report = _finished_report(run) if resume else None
+                if report is None:
+                    training_curves([asdict(row) for row in progress.rows], run.plots)
+                    report = evaluate_run(run.root, step=step)
+                    _write_summary(run, config, data, model, progress, report, origin, started)
+                from hilum.export.run import export_run  # late: exporting imports onnx, which training does not need
+
+                export_run(run.root, run.bundle, step=step)
+                trained = TrainedRun(run, progress, report)
+        return processes.from_first(trained)
+
+
+def _open_folder(config: Config, run: RunFolder, *, resume: bool) -> None:
     if resume:
         _require_same_settings(config, run)
     else:
         require_new(run, config.data)
-    device_of(config)  # fails early, before images are decoded
-    save_config(config, run.config)
-    step.found(check_precision(config))
-    with using_threads(config.training.threads):
-        data = prepare(config, run, step, anew=not resume)
-        torch.manual_seed(config.training.seed)
-        model = build_model(config.model, config.preprocess, len(data.index.class_names))
+
+
+def _start(
+    model: nn.Module, config: Config, data: PreparedData, run: RunFolder, step: Step, processes: Processes
+) -> str | None:
+    """Give the network of every process the initial weights, and return the origin of the encoder's."""
+    origin = None
+    if processes.first:
         origin = starting_weights(model, config, data.index.class_names, run)
         step.found(seen_before(run, data.datasets, step))
-        started = time.time()
-        progress = fit(
-            model,
-            data.datasets["train"],
-            data.datasets["val"],
-            config,
-            run,
-            observer or Silent(),
-            identity=_identity(config, data.index, data.split),
-        )
-        training_curves([asdict(row) for row in progress.rows], run.plots)
-        report = evaluate_run(run.root, step=step)
-        _write_summary(run, config, data.datasets, data.index, data.split, model, progress, report, origin, started)
-        from hilum.export.run import export_run  # late: exporting imports onnx, which training does not need
+    if processes.size > 1:
+        model.load_state_dict(processes.from_first(model.state_dict()))
+    return origin
 
-        export_run(run.root, run.bundle, step=step)
-    return TrainedRun(run, progress, report)
+
+def _computed(
+    model: nn.Module,
+    train_set: CachedDataset,
+    config: Config,
+    run: RunFolder,
+    step: Step,
+    processes: Processes,
+    *,
+    resume: bool,
+) -> Config:
+    """Return the settings with values for each ``auto``: those of the first process, while all of them measure."""
+    known = processes.from_first(with_choice_of(config, run) if resume and processes.first else config)
+    steps = steps_of(config, len(train_set))
+    chosen = choose_compute(model, train_set, known, steps, step, run if processes.first else None)
+    return processes.from_first(chosen)
+
+
+def _finished_report(run: RunFolder) -> Report | None:
+    """Return the report on the test split if an interrupted process had completed it for the run's best weights.
+
+    The summary, which is written next, names the weights. Only the export is left then; it starts from its beginning,
+    since it runs the network on no more than 8,000 images.
+    """
+    path, summary = run.results("test") / REPORT_FILE, read_summary(run)
+    same = summary.get("weights") == sha256_file(run.best) and summary["hilum_version"] == __version__
+    return load_report(path) if same and path.is_file() else None
 
 
 def _require_same_settings(config: Config, run: RunFolder) -> None:
@@ -126,9 +181,7 @@ def _settings_that_count(config: Config) -> str:
 def _write_summary(
     run: RunFolder,
     config: Config,
-    datasets: Mapping[SplitName, CachedDataset],
-    index: Index,
-    split: Split,
+    data: PreparedData,
     model: nn.Module,
     progress: Progress,
     report: Report,
@@ -136,7 +189,7 @@ def _write_summary(
     started: float,
 ) -> None:
     best = progress.rows[progress.best_epoch - 1]
-    start = read_start(run)
+    start, datasets = read_start(run), data.datasets
     write_json(
         run.summary,
         {
@@ -145,13 +198,14 @@ def _write_summary(
             "python_version": platform.python_version(),
             "model": config.model.name,
             "parameters": count_parameters(model),
+            "weights": sha256_file(run.best),
             "pretrained": pretrained,
             "started_from": None if start is None else asdict(start),
-            "class_names": list(index.class_names),
+            "class_names": list(data.index.class_names),
             "images": {name: len(datasets[name]) for name in SPLIT_NAMES},
             "masks": {name: sum(r.mask_path is not None for r in datasets[name].records) for name in SPLIT_NAMES},
-            "index_digest": index.digest,
-            "split_digest": split.digest,
+            "index_digest": data.index.digest,
+            "split_digest": data.split.digest,
             "epochs": progress.epoch,
             "best_epoch": progress.best_epoch,
             "best_val_loss": progress.best_loss,

@@ -6,12 +6,15 @@ Other modules take these paths from here. Reading and writing the files is done 
 from __future__ import annotations
 
 import json
+import os
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from hilum.errors import DataError, OutputError
+from hilum.errors import ConfigError, DataError, OutputError
+from hilum.filesystems import is_uri
 from hilum.storage import sha256_text
 
 
@@ -32,6 +35,11 @@ class RunFolder:
     def config(self) -> Path:
         """All settings, TOML."""
         return self.root / "config.toml"
+
+    @property
+    def compute(self) -> Path:
+        """Precision, memory layout and threads where a setting of them is ``auto``, and their measurement, JSON."""
+        return self.root / "compute.json"
 
     @property
     def index(self) -> Path:
@@ -101,6 +109,10 @@ class RunFolder:
         """Return the path of the predictions on the validation split, at temperature 1, of these weights."""
         return self.root / f"validation_{weights[:12]}.csv"
 
+    def unfinished(self, split: str, weights: str) -> Path:
+        """Return the path of the network's output on a split, which is there while it is evaluated."""
+        return self.root / f"unfinished_{split}_{weights[:12]}.npz"
+
     def held_out(self, source: str) -> Path:
         """Return the folder of the run that was trained without ``source``."""
         plain = "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in source)
@@ -114,6 +126,20 @@ class RunFolder:
     def results(self, split: str) -> Path:
         """Return the folder of the evaluation on ``split``, such as ``test/``."""
         return self.root / split
+
+
+def new_root(out: str | os.PathLike[str] | None) -> Path:
+    """Return the folder of a new run: ``out``, or ``runs/<time>``.
+
+    Raises:
+        ConfigError: ``out`` is an address.
+    """
+    if is_uri(out):
+        raise ConfigError(
+            f"A run is written to a folder of this machine, not to '{out}'.",
+            hint="Store its bundle at an address afterwards: hilum export RUN --output s3://bucket/model.hilum",
+        )
+    return Path(out) if out is not None else Path("runs") / time.strftime("%Y%m%d-%H%M%S")
 
 
 def seed_run(root: Path, seed: int) -> RunFolder:
@@ -130,16 +156,25 @@ def read_seeds(root: Path) -> dict[str, Any] | None:
     return content
 
 
-def require_new(run: RunFolder, data: Path | None) -> None:
+def read_summary(run: RunFolder) -> dict[str, Any]:
+    """Return the content of a run's ``training_summary.json``; empty where there is none."""
+    if not run.summary.is_file():
+        return {}
+    content: dict[str, Any] = json.loads(run.summary.read_text(encoding="utf-8"))
+    return content
+
+
+def require_new(run: RunFolder, data: Path | str | None) -> None:
     """Create the folder of a new run. Checks first that ``data`` exists and that the folder holds no run.
 
-    Fast, so that it can run before any other work. A folder without a completed epoch does not count as a run.
+    An address is not checked. Fast, so that it can run before any other work. A folder without a completed epoch does
+    not count as a run.
 
     Raises:
         DataError: ``data`` does not exist; nothing is created.
         OutputError: The folder holds a run, or cannot be written.
     """
-    if data is not None and not data.exists():
+    if isinstance(data, Path) and not data.exists():
         raise DataError(f"Dataset '{data}' does not exist.", hint="Name a folder of class folders, or a CSV.")
     if (run.bundle / "bundle.json").exists():
         raise OutputError(
@@ -151,6 +186,15 @@ def require_new(run: RunFolder, data: Path | None) -> None:
             f"'{run.root}' contains an unfinished run.",
             hint=f"Continue it with `hilum train --resume {run.root}`, or choose another --output.",
         )
+    require_writable(run)
+
+
+def require_writable(run: RunFolder) -> None:
+    """Create the folder of a run if it does not exist, and check that files can be written to it.
+
+    Raises:
+        OutputError: The folder cannot be created or written.
+    """
     try:
         run.root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=run.root):

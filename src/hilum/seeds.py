@@ -6,7 +6,6 @@ augmentation differ, so that the spread is that of the training, which intervals
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -25,9 +24,11 @@ from hilum.metrics.bootstrap import Interval
 from hilum.metrics.table import Key
 from hilum.pipeline import train
 from hilum.progress import Step
-from hilum.run_folder import RunFolder, read_seeds, require_new, seed_run
+from hilum.run_folder import RunFolder, read_seeds, read_summary, require_new, seed_run
 from hilum.storage import as_json, write_json
+from hilum.training.compute import with_choice_of
 from hilum.training.observer import TrainingObserver
+from hilum.training.processes import require_one_process
 from hilum.training.runs import open_run
 
 SEEDS_PAGE = "seeds.html"
@@ -104,10 +105,11 @@ def train_seeds(
         step: Callbacks of the other steps.
 
     Raises:
-        ConfigError: ``count`` is below 2.
+        ConfigError: ``count`` is below 2, or this is one of several processes.
         OutputError: The folder contains runs, or cannot be written.
         HilumError: As raised by hilum.pipeline.train.
     """
+    require_one_process("Training from several seeds")
     if count < 2:
         raise ConfigError(f"Expected at least 2 seeds, got {count}.", hint="Without seeds, one run is trained.")
     require_new(RunFolder(root), config.data)
@@ -135,9 +137,11 @@ def resume_seeds(root: Path, *, observer: TrainingObserver | None = None, step: 
         step: Callbacks of the other steps.
 
     Raises:
+        ConfigError: This is one of several processes.
         CheckpointError: The folder does not contain runs of several seeds.
         HilumError: As raised by hilum.pipeline.train.
     """
+    require_one_process("Training from several seeds")
     known = read_seeds(root)
     if known is None:
         raise CheckpointError(f"'{root}' does not contain runs of several seeds.", hint="Start them with --seeds.")
@@ -151,7 +155,10 @@ def _with_seed(config: Config, seed: int) -> Config:
 
 
 def _finish(root: Path, configs: Sequence[Config], observer: TrainingObserver | None, step: Step) -> TrainedSeeds:
+    first = seed_run(root, configs[0].training.seed)
     for number, config in enumerate(configs, 1):
+        if number > 1:  # all compute alike, or the spread would tell of that
+            config = with_choice_of(config, first)
         run = seed_run(root, config.training.seed)
         if not run.bundle.exists():
             step.begin(f"Seed {config.training.seed}, {number} of {len(configs)}")
@@ -166,8 +173,7 @@ def _finish(root: Path, configs: Sequence[Config], observer: TrainingObserver | 
 def _collect(root: Path, seeds: Sequence[int]) -> TrainedSeeds:
     """Read the reports and losses of finished runs."""
     runs = [seed_run(root, seed) for seed in seeds]
-    summaries = [json.loads(run.summary.read_text(encoding="utf-8")) for run in runs]
-    losses = [float(summary["best_val_loss"]) for summary in summaries]
+    losses = [float(read_summary(run)["best_val_loss"]) for run in runs]
     reports = [load_report(run.results("test") / REPORT_FILE) for run in runs]
     best = min(range(len(seeds)), key=losses.__getitem__)
     tables = [_figures(report) for report in reports]
@@ -193,7 +199,7 @@ def _figures(report: Report) -> dict[Key, Interval]:
 
 def _interval(estimate: dict[str, Any]) -> Interval:
     value, low, high = (float("nan") if estimate[name] is None else estimate[name] for name in ("value", "low", "high"))
-    return Interval(value, low, high, estimate["n"])
+    return Interval(value, low, high, estimate["n"], at_least=estimate["at_least"])
 
 
 def name_of(key: Key) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -17,10 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from hilum.config import PresetName, load_config, merge, nest
 from hilum.errors import ConfigError, DataError, missing_from_train
+from hilum.filesystems import is_uri
 from hilum.model import Model, bundle_path
 from hilum.model import load as load_model
 from hilum.progress import Step
-from hilum.run_folder import RunFolder, read_seeds
+from hilum.run_folder import RunFolder, new_root, read_seeds
 from hilum.types import Finding, SplitName
 
 if TYPE_CHECKING:
@@ -189,7 +189,8 @@ def train(
     """Train a model on a dataset, evaluate it on the test split, export a bundle and return the Run.
 
     Args:
-        data: A folder of class folders, or a CSV with the columns ``image, mask, label, group, source, split``.
+        data: A folder of class folders, or a CSV with the columns ``image, mask, label, group, source, split``; or the
+            address of one, whose files are fetched to the cache folder.
         out: The run's folder; ``runs/<time>`` by default.
         preset: Base settings: ``default``, or ``original`` (those of the original project).
         from_bundle: Fine-tune this bundle: ``default``, a bundle, or a run's folder.
@@ -212,7 +213,7 @@ def train(
         The finished run; ``Run.load`` opens its bundle.
 
     Raises:
-        ConfigError: A setting is unknown or out of range.
+        ConfigError: A setting is unknown or out of range, or ``out`` is an address.
         DataError: The data cannot be used.
         OutputError: ``out`` already holds a run, or cannot be written.
         MissingExtraError: The extra ``train`` is not installed.
@@ -239,7 +240,7 @@ def train(
     flat = {
         "training.epochs": epochs, "training.batch_size": batch_size, "training.learning_rate": learning_rate,
         "training.device": device, "training.seed": random_state, "split.seed": random_state, "preprocess.size": size,
-        "data": _data(data).resolve(), "classes": classes,
+        "data": data if is_uri(data) else _data(data).resolve(), "classes": classes,
     }  # fmt: skip
     overrides = nest({name: value for name, value in flat.items() if value is not None})
     overrides = merge(overrides, nest(settings or {}))
@@ -248,7 +249,7 @@ def train(
     else:
         start = from_bundle if isinstance(from_bundle, str) else str(Path(from_bundle).resolve())
         config = settings_from_bundle(start, preset, None, overrides)
-    folder = Path(out) if out is not None else Path("runs") / time.strftime("%Y%m%d-%H%M%S")
+    folder = new_root(out)
     if seeds is not None:
         from hilum.seeds import train_seeds
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from hilum.backends import onnxruntime, pytorch
+from hilum.backends import onnxruntime, openvino, pytorch
 from hilum.backends.onnxruntime import OnnxRuntimeBackend
 from hilum.backends.open import open_backend
+from hilum.backends.openvino import OpenVinoBackend
 from hilum.backends.pytorch import PyTorchBackend
 from hilum.bundle.bundle import Bundle, load_bundle
 from hilum.errors import BundleError, ConfigError, DeviceError
@@ -50,8 +51,11 @@ def _sessions(monkeypatch: pytest.MonkeyPatch, active: list[str]) -> list[Any]:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("auto", OnnxRuntimeBackend), ("onnxruntime", OnnxRuntimeBackend), ("pytorch", PyTorchBackend)],
-)
+    [
+        ("auto", OnnxRuntimeBackend), ("onnxruntime", OnnxRuntimeBackend), ("openvino", OpenVinoBackend),
+        ("pytorch", PyTorchBackend),
+    ],
+)  # fmt: skip
 def test_a_name_opens_its_backend(bundle: Bundle, name: Any, kind: type) -> None:
     backend = open_backend(bundle, name)
     assert isinstance(backend, kind)
@@ -63,10 +67,29 @@ def test_a_name_opens_its_backend(bundle: Bundle, name: Any, kind: type) -> None
 def test_an_unknown_backend_is_refused_with_the_names_there_are(bundle: Bundle) -> None:
     with pytest.raises(ConfigError, match="onnx") as caught:
         open_backend(bundle, "onnx")  # type: ignore[arg-type]
-    assert all(name in caught.value.hint for name in ("auto", "onnxruntime", "pytorch"))
+    assert all(name in caught.value.hint for name in ("auto", "onnxruntime", "openvino", "pytorch"))
 
 
-@pytest.mark.parametrize("module", [onnxruntime, pytorch])
+def test_an_unknown_precision_is_refused_with_those_there_are(bundle: Bundle) -> None:
+    with pytest.raises(ConfigError, match="fp16") as caught:
+        open_backend(bundle, precision="fp16")  # type: ignore[arg-type]
+    assert all(name in caught.value.hint for name in ("auto", "fp32", "bf16", "int8"))
+
+
+@pytest.mark.parametrize(("name", "precision"), [("onnxruntime", "bf16"), ("pytorch", "bf16"), ("pytorch", "int8")])
+def test_a_precision_that_a_backend_lacks_is_a_config_error(bundle: Bundle, name: Any, precision: Any) -> None:
+    with pytest.raises(ConfigError, match=precision) as caught:
+        open_backend(bundle, name, precision=precision)
+    assert "--precision fp32" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["auto", "onnxruntime", "openvino"])
+def test_int8_of_a_bundle_without_it_is_a_bundle_error(bundle: Bundle, name: Any) -> None:
+    with pytest.raises(BundleError, match="int8"):
+        open_backend(bundle, name, precision="int8")
+
+
+@pytest.mark.parametrize("module", [onnxruntime, openvino, pytorch])
 def test_every_backend_has_the_cpu_and_no_toaster(module: Any) -> None:
     assert module.is_available()
     assert module.is_available("cpu")
@@ -77,16 +100,16 @@ def test_every_backend_has_the_cpu_and_no_toaster(module: Any) -> None:
 def test_auto_takes_the_first_backend_that_has_the_device(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     for name, module in (("onnxruntime", onnxruntime), ("pytorch", pytorch)):
-        monkeypatch.setattr(module, "open", lambda bundle, device, name=name: opened.append(f"{name} {device}"))
-    monkeypatch.setattr(onnxruntime, "is_available", lambda device: device == "cpu")
-    monkeypatch.setattr(pytorch, "is_available", lambda device: device.startswith("cuda"))
+        monkeypatch.setattr(module, "open", lambda bundle, device, _, name=name: opened.append(f"{name} {device}"))
+    monkeypatch.setattr(onnxruntime, "is_available", lambda device, precision: device == "cpu")
+    monkeypatch.setattr(pytorch, "is_available", lambda device, precision: device.startswith("cuda"))
     for device in ("cpu", "cuda:1", "npu"):
         open_backend(bundle, "auto", device)
     assert opened == ["onnxruntime cpu", "pytorch cuda:1", "onnxruntime npu"]  # the last says what is wrong
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-@pytest.mark.parametrize("name", ["auto", "onnxruntime", "pytorch"])
+@pytest.mark.parametrize("name", ["auto", "onnxruntime", "openvino", "pytorch"])
 def test_cuda_where_there_is_none_is_a_device_error(bundle: Bundle, name: Any) -> None:
     with pytest.raises(DeviceError, match="cuda") as caught:
         open_backend(bundle, name, "cuda")
@@ -168,7 +191,7 @@ def test_a_batch_that_does_not_fit_the_memory_is_a_device_error(
     def full(*arguments: object) -> None:
         raise RuntimeException("Failed to allocate memory for requested buffer of size 123")
 
-    monkeypatch.setattr(engine, "_session", SimpleNamespace(run=full))
+    monkeypatch.setattr(engine._session, "_session", SimpleNamespace(run=full))
     with pytest.raises(DeviceError, match="3 images of 64x64"):
         engine.run(batch)
 

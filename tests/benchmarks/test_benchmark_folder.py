@@ -54,8 +54,8 @@ def test_every_way_does_its_work(
     assert len(list((masks / "masks").glob("*.png"))) == len(list((lossy / "overlays").glob("*.jpg"))) > 0
     own = folder.summary(taken, 9, folder.BOUNDS["copies"])
     result = {
-        "sets": {"copies": own}, "rounds": 1, "drawn": True, "processors": 2, "processor": "a", "load_average": 0.1,
-        "command": "c",
+        "sets": {"copies": own}, "rounds": 1, "drawn": True, "engine": "one", "processors": 2, "processor": "a",
+        "load_average": 0.1, "command": "c",
     }  # fmt: skip
     assert "| masks |" in benchmark("tables").template("folder", result=as_json(result))
 

@@ -14,7 +14,7 @@ from score_making import scores_of
 from sklearn.metrics import roc_auc_score
 
 from hilum.backends.base import BackendOutput, Floats
-from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
+from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Bundle, Manifest, load_bundle, write_bundle
 from hilum.bundle.default import resolve_bundle
 from hilum.bundle.prediction_sets import softmax
 from hilum.config import ModelConfig, PreprocessSpec
@@ -334,9 +334,14 @@ def _line(section: str, figure: str, interval: dict[str, float]) -> dict[str, An
     return {"section": section, "figure": figure, "baseline": None, "model": interval, "difference": None, "note": ""}
 
 
-def test_the_card_is_made_of_the_results(benchmark: Open) -> None:
+@pytest.fixture(scope="module")
+def packaged() -> Bundle:
+    return load_bundle(resolve_bundle(None))
+
+
+def test_the_card_is_made_of_the_results(benchmark: Open, packaged: Bundle) -> None:
     results = _results(benchmark)
-    card = benchmark("model_card").card(results)
+    card = benchmark("model_card").card(results, packaged)
     for value in ("an_encoder", "1,234 parameters", "100 image passes at 64 pixels, then 40 image passes at 96 pixels",
                   "40 images have", "one of ours"):  # fmt: skip
         assert value in card
@@ -346,27 +351,32 @@ def test_the_card_is_made_of_the_results(benchmark: Open) -> None:
     assert f"{first['value']:.3f} ({first['low']:.3f}–{first['high']:.3f})" in card
     assert "train–val 2, train–test 3, val–test 1" in card
     assert "1 of the probes" in card
+    precisions = packaged.manifest.agreement
+    assert all(
+        f"| {precision}, {own.backend} | {own.split}, {own.n:,} |" in card for precision, own in precisions.items()
+    )
+    none = Bundle(packaged.manifest.model_copy(update={"agreement": {}}), {}, packaged.path)
+    assert "Reduced precision" not in benchmark("model_card").card(results, none)
     assert "not shown" not in card
 
 
-def test_the_card_says_what_the_plainer_network_does_as_well(benchmark: Open) -> None:
+def test_the_card_says_what_the_plainer_network_does_as_well(benchmark: Open, packaged: Bundle) -> None:
     results = _results(benchmark)
     pairs = (("accuracy", "background other class"), ("pointing game, regions and boxes", "location prior"))
     for section, figure in pairs:
         row = next(r for r in (*results["shortcuts"]["rows"], *results["model"]["rows"])
                    if (r["section"], r["figure"]) == (section, figure))  # fmt: skip
         row["model"] = {"value": 0.125, "low": 0.0625, "high": 0.25, "n": 9}
-        card = benchmark("model_card").card(results)
+        card = benchmark("model_card").card(results, packaged)
         assert "0.125 (0.062–0.250)" in card[card.index("## Trade-off") : card.index("## What the recipe")]
 
 
-def test_the_card_that_is_shipped_is_that_of_the_result_files(benchmark: Open) -> None:
+def test_the_card_that_is_shipped_is_that_of_the_result_files(benchmark: Open, packaged: Bundle) -> None:
     module = benchmark("model_card")
     text = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert module.card({name: module.load(name) for name in module.NEEDED}) == text, (
-        "run: python benchmarks/model_card.py --write"
-    )
-    assert load_bundle(resolve_bundle("default")).read(MODEL_CARD).decode() == text, "run it with --seal, too"
+    results = {name: module.load(name) for name in module.NEEDED}
+    assert module.card(results, packaged) == text, "run: python benchmarks/model_card.py --write"
+    assert packaged.read(MODEL_CARD).decode() == text, "run it with --seal, too"
 
 
 def test_a_card_is_sealed_into_the_bundle_of_its_weights_alone(benchmark: Open, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from hilum.bundle import container
-from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, load_bundle, write_bundle
+from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Agreement, Manifest, load_bundle, write_bundle
 from hilum.bundle.container import MANIFEST
 from hilum.bundle.default import resolve_bundle
 from hilum.config import ModelConfig, PreprocessSpec
@@ -101,6 +102,22 @@ def test_a_file_that_it_does_not_hold_is_a_bundle_error(folder: Path) -> None:
 def test_the_quantiles_of_prediction_sets_are_those_of_the_level() -> None:
     assert manifest().prediction_set_quantiles == (0.8125, 1.0)
     assert manifest().model_copy(update={"prediction_set_level": "0.99"}).prediction_set_quantiles is None
+
+
+def test_agreement_of_reduced_precisions_comes_back(tmp_path: Path) -> None:
+    figures = {
+        "n": 2702, "labels_agree": 0.9963, "macro_f1_change": -0.0006, "dice_change": None, "evidence_sum_error": 2e-6,
+        "evidence_same_cell": 0.951, "accepted": True, "backend": "OpenVINO 2026.4.1", "split": "val",
+    }  # fmt: skip
+    own = {"int8": Agreement.model_validate(figures)}
+    written = write_bundle(tmp_path / "bundle", manifest().model_copy(update={"agreement": own}), FILES)
+    assert load_bundle(tmp_path / "bundle").manifest.agreement == written.agreement == own
+    assert manifest().agreement == {}
+    for wrong in ({"labels_agree": 1.01}, {"n": 0}, {"split": None}, {"more": 1}):
+        with pytest.raises(ValidationError):
+            Agreement.model_validate({**figures, **wrong})
+    with pytest.raises(ValidationError):
+        Manifest.model_validate({**manifest().model_dump(), "agreement": {"int4": figures}})
 
 
 def test_temperatures_and_thresholds_of_classes_come_back(tmp_path: Path) -> None:

@@ -100,10 +100,10 @@ def test_the_installed_command_ends_with_2_and_one_message(tmp_path: Path) -> No
 
 
 def test_an_interrupt_is_one_line(hilum: Hilum, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(inputs: list[str]) -> list[Path]:
+    def interrupt(*inputs: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hilum.data.find.find_images", interrupt)
+    monkeypatch.setattr("hilum.data.find_remote.find_inputs", interrupt)  # by name: what imports it keeps it
     assert "Interrupted" in hilum("predict", tmp_path, "--bundle", tmp_path, code=130)
 
 

@@ -109,9 +109,10 @@ SHARED = {
     "--bundle": {"audit", "predict", "gate", "serve", "app", "dicomweb"},
     "--output": {
         "index", "split", "audit", "train", "train-gate", "export", "import-checkpoint", "evaluate", "compare",
-        "recalibrate", "predict", "gate", "info",
+        "recalibrate", "quantize", "predict", "gate", "info",
     },
     "--gate": {"predict", "gate", "serve", "app", "dicomweb"},
+    "--verify-key": {"predict", "info", "serve", "app", "dicomweb"},
     "--limit": {"index", "audit", "predict", "dicomweb"},
 }  # fmt: skip
 

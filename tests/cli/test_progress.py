@@ -50,6 +50,23 @@ def test_a_closed_step_writes_no_more(quick: float, capsys: pytest.CaptureFixtur
     assert _lines(capsys.readouterr().err) == []
 
 
+def test_an_epoch_counts_its_batches(quick: float, capsys: pytest.CaptureFixture[str]) -> None:
+    """Trap: without a terminal, a training said nothing from one epoch to the next."""
+    steps = progress.StepBars()
+    bars = progress.TrainingBars(steps)
+    for epoch, batches in ((1, 1200), (2, 3)):
+        bars.epoch_started(epoch, 8, 1200)
+        for _ in range(batches):
+            bars.batch_done(0.5)
+        time.sleep(quick)
+    bars.close()
+    steps.close()
+    lines = _lines(capsys.readouterr().err)
+    assert any(line.startswith("Epoch 1/8: 1,200 of 1,200 (") for line in lines)
+    assert lines[-1].startswith("Epoch 2/8: 3 of 1,200 (")
+    assert len(lines) < 20  # at the pace, not with every batch
+
+
 def test_a_minute_is_the_pace(capsys: pytest.CaptureFixture[str]) -> None:
     assert progress.LINE_SECONDS == 60
     with progress.counting("Reading") as update:

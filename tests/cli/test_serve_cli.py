@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hilum.backends.base import CHUNK
 from hilum.cli.serve import TOKEN
 from hilum.service import api
 from hilum.service.settings import ServeSettings
@@ -65,3 +66,13 @@ def test_the_app_is_the_service_on_this_machine_in_the_browser(
     assert served[0].max_upload == 7
     assert served[0].token is not None
     assert served[2].cors == ("https://a.example", "https://b.example")
+
+
+def test_options_of_the_service(hilum: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[ServeSettings] = []
+    monkeypatch.setattr(api, "run", lambda settings, announce: served.append(settings))
+    hilum("serve")
+    hilum("serve", "--batch-size", "2", "--max-connections", "9")
+    assert [(settings.batch_size, settings.max_connections) for settings in served] == [(CHUNK, 256), (2, 9)]
+    hilum("serve", "--batch-size", CHUNK)
+    hilum("serve", "--batch-size", CHUNK + 1, code=2)

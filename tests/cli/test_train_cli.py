@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from hilum.cli import app
 from hilum.cli import train as command
 from hilum.config import INDIFFERENT, Config, list_settings, load_config, save_config, show_value
+from hilum.errors import OutputError
 from hilum.run_folder import RunFolder
 from hilum.storage import sha256_file
 
@@ -30,7 +33,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     """What the command hands to the training: (settings, the run's folder, whether it resumes); nothing is trained."""
     calls: Started = []
 
-    def record(settings: Config, root: Path, *, resume: bool) -> None:
+    def record(settings: Config, root: Path, resume: bool) -> None:
         calls.append((settings, root, resume))
 
     monkeypatch.setattr(command, "_train", record)
@@ -66,6 +69,59 @@ def test_settings_that_messages_name_exist() -> None:
         name for path in SOURCE.rglob("*.py") for name in re.findall(r"--set ([a-z_]+\.[a-z_]+)", path.read_text())
     }
     assert {"training.accumulate", "shortcuts.normal_class"} <= named <= list_settings().keys() | {"section.key"}
+
+
+# Several processes
+
+
+@pytest.mark.parametrize(
+    ("variables", "options"),
+    [
+        ({}, ["--devices", "2", "--dry-run"]),
+        ({}, ["--num-nodes", "2", "--seeds", "2"]),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, ["--seeds", "2"]),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, ["--devices", "2"]),
+    ],
+)
+def test_options_that_need_one_process(
+    phantoms: Path, tmp_path: Path, started: Started, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str],
+    options: list[str],
+) -> None:  # fmt: skip
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    outcome = CliRunner().invoke(app, ["train", str(phantoms), "--output", str(tmp_path / "run"), *options])
+    assert (outcome.exit_code, started) == (2, [])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "first"),
+    [
+        ({}, True),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, True),
+        ({"WORLD_SIZE": "2", "RANK": "1"}, False),
+        ({"WORLD_SIZE": "1", "RANK": "1"}, True),
+        ({"RANK": "x"}, True),
+    ],
+)
+def test_the_first_process_shows_progress(
+    tmp_path: Path, phantoms: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], first: bool
+) -> None:
+    """Trap: a RANK without a WORLD_SIZE, which another program had set, trained in silence."""
+    given: list[set[str]] = []
+
+    def record(*_: object, **options: object) -> None:
+        given.append(options.keys() & {"observer", "step"})
+        raise OutputError("Enough.")
+
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("hilum.pipeline.train", record)
+    with pytest.raises(OutputError, match="Enough"):
+        command._launch(load_config(overrides={"data": phantoms}), tmp_path / "run", resume=False, devices=1, nodes=1)
+    assert given == [{"observer", "step"} if first else set()]
 
 
 # Settings
@@ -182,7 +238,7 @@ def test_runs_of_earlier_versions_open(hilum: Hilum, started: Started, run: Path
         file.read_text()
         .replace("[split]\nval_fraction = 0.15\ntest_fraction = 0.15\nseed = 42", "[split]\nsplit_seed = 5")
         .replace("localization_weight = 1.0", "localisation_weight = 0.5")
-        .replace("threads = 0\n", "")
+        .replace('threads = "auto"\n', "")
     )
     assert "split_seed" in file.read_text()
     assert "localisation_weight" in file.read_text()
@@ -190,6 +246,21 @@ def test_runs_of_earlier_versions_open(hilum: Hilum, started: Started, run: Path
     ((config, _, _),) = started
     assert config.split.seed == 5
     assert config.shortcuts.localization_weight == 0.5
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_anything_else(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap: a training into a read-only folder said nothing for a minute."""
+
+    def refuse(**given: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("hilum.run_folder.tempfile.TemporaryFile", refuse)
+    monkeypatch.setitem(sys.modules, "hilum.pipeline", None)  # importing it fails
+    for resume in (True, False):
+        with pytest.raises(OutputError, match="Permission denied"):
+            command._launch(load_config(overrides={"data": run}), run, resume=resume, devices=1, nodes=1)
 
 
 def test_what_may_change_changes_no_weights() -> None:

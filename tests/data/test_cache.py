@@ -22,10 +22,11 @@ from dicom_writing import content_of, dataset_of
 
 from hilum.config import PreprocessSpec
 from hilum.data import cache_build, hashes
-from hilum.data.cache import Cache, cache_bytes, cache_folder, open_cache
+from hilum.data.cache import Cache, cache_bytes, open_cache
 from hilum.errors import DataError, OutputError, ReadError
 from hilum.imaging.preprocess import fit_image, fit_mask
 from hilum.imaging.read import read_mask, read_radiograph
+from hilum.storage import cache_folder
 from hilum.types import Record
 
 SPEC = PreprocessSpec(size=32)

@@ -283,7 +283,7 @@ def test_watching_outlasts_a_restart_of_the_archive(tmp_path: Path) -> None:
     with running(tmp_path / "orthanc", port=port) as orthanc:
         orthanc.add(chest(0))
         process = start(orthanc, "--all", "--watch", "1")
-        wait_for(lambda: orthanc.count("SR") == 1, process)
+        wait_for(lambda: orthanc.count("SR") == orthanc.count("SEG") == 1, process)
     time.sleep(3)
     with running(tmp_path / "orthanc", port=port) as orthanc:
         orthanc.add(chest(1))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +18,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian
 
+from hilum.dicomweb import server as server_module
 from hilum.dicomweb.address import Address
 from hilum.dicomweb.archive import find_studies
 from hilum.dicomweb.selection import Image
@@ -258,3 +262,68 @@ def test_what_is_no_answer_to_a_storing(script: Script, body: bytes, kind: str) 
     script.set(Told(body=body, kind=kind))
     with script.server() as server, pytest.raises(RequestError, match="not DICOMweb"):
         server.store("1.1", [report()])
+
+
+def answering(stack: contextlib.ExitStack, head: bytes, body: bytes, step: int, pause: float) -> str:
+    """The address of a server that answers everything with these bytes, a few at a time."""
+    listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+    def drip(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.recv(1 << 16)
+            whole = head + body
+            for start in range(0, len(whole), step):
+                connection.sendall(whole[start : start + step])
+                time.sleep(pause)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=drip, args=(listening.accept()[0],), daemon=True).start()
+
+    thread = threading.Thread(target=accept)
+    thread.start()
+    stack.callback(thread.join)
+    stack.callback(listening.shutdown, socket.SHUT_RDWR)
+    return f"http://127.0.0.1:{listening.getsockname()[1]}/dicom-web"
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
+LATE = HEAD.replace(b"\r\nContent", b"\r\n" + b"X: y\r\n" * 5000 + b"Content", 1)
+
+
+@pytest.mark.parametrize("head", [HEAD, LATE], ids=["body", "head"])
+def test_a_server_that_drips_is_given_up(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(server_module, "_RETRIES", server_module._RETRIES.new(backoff_factor=0, read=0))
+    with contextlib.ExitStack() as stack:
+        image = answering(stack, head % (MULTIPART.encode(), len(BODY)), BODY, step=4, pause=0.02)
+        found = studies(*["1.1"] * 500)
+        search = answering(stack, head % (b"application/dicom+json", len(found)), found, step=4, pause=0.02)
+        for url, ask in ((image, lambda server: server.fetch(IMAGE)), (search, find_studies)):
+            started = time.monotonic()
+            with Server(Address(url), timeout=(1, 0.3)) as server, pytest.raises(RequestError, match="no response"):
+                ask(server)
+            assert time.monotonic() - started < 2
+
+
+def test_a_slow_server_that_is_fast_enough_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with contextlib.ExitStack() as stack:
+        url = answering(stack, HEAD % (MULTIPART.encode(), len(BODY)), BODY, step=len(BODY) // 20, pause=0.03)
+        with Server(Address(url), timeout=(1, 0.3)) as server:  # 0.6 s in all, of 0.3 and 1 for 10 KB
+            assert server.fetch(IMAGE) == CONTENT
+
+
+def test_answers_other_than_images_are_bounded(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hilum.dicomweb.pace.MAX_TEXT", 100_000)
+    script.set(Told(body=studies(*["1.1"] * 5_000)))
+    with script.server() as server, pytest.raises(RequestError, match="larger than 100,000 bytes"):
+        find_studies(server)
+    script.set(Told(body=studies(*["1.1"] * 500), kind=MULTIPART))
+    with script.server() as server, pytest.raises(RequestError, match="an image"):
+        find_studies(server)
+    script.set(Told(body=gzip.compress(bytes(1 << 20)), headers=(("Content-Encoding", "gzip"),)))
+    with script.server() as server, pytest.raises(RequestError, match="encoding 'gzip'"):
+        find_studies(server)
+    assert script.asked[0].headers["Accept-Encoding"] == "identity"

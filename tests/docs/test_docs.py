@@ -44,7 +44,7 @@ def test_every_command_and_option_exists(page: Path) -> None:
         ):
             if name not in COMMANDS:
                 unknown.append(code)
-            elif lost := set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", rest)) - options_of(name):
+            elif lost := set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", rest)) - options_of(name):
                 unknown.append(f"{sorted(lost)}: {code}")
     assert not unknown
 
@@ -55,7 +55,7 @@ def test_every_command_and_option_exists(page: Path) -> None:
 def test_every_option_named_alone_is_one_of_some_command(page: Path) -> None:
     known = set().union(*map(options_of, COMMANDS)) | OTHER_TOOLS
     prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    assert set(re.findall(r"`(--[a-z-]+)", prose)) <= known
+    assert set(re.findall(r"`(--[a-z][a-z0-9-]+)", prose)) <= known
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -26,7 +26,7 @@ from hilum.evaluation.predictions import write_predictions
 from hilum.evaluation.report import ModelRef
 from hilum.evaluation.results import Evaluated, write_evaluation
 from hilum.metrics.bootstrap import resampled_weights
-from hilum.metrics.delong import Ranked, delong_error
+from hilum.metrics.delong import Ranked, delong_spread
 from hilum.metrics.paired import Paired, paired_draws
 from hilum.metrics.scores import Scores
 from hilum.metrics.table import WITHIN_SOURCES, Key, rests_on, statistics_of, within_sources
@@ -126,11 +126,11 @@ def test_aurocs_have_delongs_standard_error_clustered() -> None:
     for k, name in enumerate("abc"):
         own, positive = found[Key("roc_auc", name)], a.labels[rows] == k
         auroc = Ranked(rows, positive, a.probabilities[rows, k], b.probabilities[rows, k])
-        error, skew = delong_error([auroc], (a.labels == k).astype(np.int64), groups)
+        spread = delong_spread([auroc], (a.labels == k).astype(np.int64), groups)
         assert own.b == pytest.approx(roc_auc_score(positive, b.probabilities[rows, k]))
         fewest = min(np.unique(groups[rows][side]).size for side in (positive, ~positive))
         assert own.groups == fewest
-        expected = Paired(own.difference, error, fewest, skew=skew)
+        expected = Paired(own.difference, spread.error, fewest, skew=spread.skew, degrees=spread.degrees)
         assert (own.low, own.high, own.p) == pytest.approx((*expected.interval(), expected.p()))
 
 

@@ -501,17 +501,6 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
         read_evaluation(tmp_path / "nowhere.csv")
 
 
-def test_a_report_of_an_earlier_version_counts_films(written: tuple[Evaluated, Path, Report], tmp_path: Path) -> None:
-    content = json.loads((written[1] / "report.json").read_text())
-    content["localization"]["films"] = content["localization"].pop("images")
-    (tmp_path / "report.json").write_text(json.dumps(content))
-    assert load_report(tmp_path / "report.json").localization == written[2].localization
-    content["localization"] = ["films"]
-    (tmp_path / "report.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"report\.json"):
-        load_report(tmp_path / "report.json")
-
-
 def test_files_of_versions_without_provenance_and_diagram_are_read(
     written: tuple[Evaluated, Path, Report], tmp_path: Path
 ) -> None:

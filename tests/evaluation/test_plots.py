@@ -21,6 +21,7 @@ from hilum.evaluation.plots.forest import Line, contrast_lines, forest, source_l
 from hilum.evaluation.plots.probabilities import conformal_coverage, reliability, risk_coverage
 from hilum.evaluation.plots.write import PLOTS
 from hilum.evaluation.report import Estimate
+from hilum.format import format_interval
 from hilum.metrics.net_benefit import decision_curves
 from hilum.metrics.scores import Scores
 from hilum.storage import as_json
@@ -141,7 +142,7 @@ def test_curves_enclose_the_areas_of_the_report() -> None:
         area, precision = report.figure("roc_auc", name), report.figure("pr_auc", name)
         assert area is not None
         assert precision is not None
-        x, y = _line(roc, f"{name}: {area.value:.3f} ({area.low:.3f}–{area.high:.3f}), n = {area.n}")
+        x, y = _line(roc, f"{name}: {format_interval(area)}, n = {area.n}")
         assert auc(x, y) == pytest.approx(area.value)
         recall, found = _line(ranked, f"{name}: {precision.value:.3f}")
         assert -np.sum(np.diff(recall) * found[:-1]) == pytest.approx(precision.value)

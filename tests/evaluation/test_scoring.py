@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from image_writing import encode
+from PIL import Image
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from hilum.backends.base import BackendOutput
@@ -79,6 +82,38 @@ def test_distances_are_left_out_when_not_asked_for(index: Index, tmp_path: Path)
     )
     assert scored.scores.hd95_share is None
     assert scored.lungs is None
+
+
+def test_a_kept_pass_is_used_for_the_same_images_and_masks_alone(index: Index, tmp_path: Path) -> None:
+    """Trap: a mask that was corrected before an evaluation was continued was compared as it had been."""
+
+    class Counting(Bright):
+        calls = 0
+
+        def run(self, images: np.ndarray) -> BackendOutput:
+            self.calls += 1
+            return super().run(images)
+
+    record = next(record for record in index.records if record.mask_path is not None)
+    assert record.mask_path
+    mask = tmp_path / "mask.png"
+    mask.write_bytes(record.mask_path.read_bytes())
+    records, backend = [replace(record, mask_path=mask)], Counting()
+
+    def dice(threshold: float = 0.5) -> float:
+        cache = open_cache(records, SPEC, tmp_path)
+        return float(score_records(
+            backend, cache, records, ["x"], index.class_names, SPEC,
+            split="test", mask_threshold=threshold, kept=tmp_path / "kept.npz",
+        ).scores.dice[0])  # fmt: skip
+
+    first = dice()
+    assert (dice(), backend.calls) == (first, 1)
+    mask.write_bytes(encode(Image.fromarray(np.full((64, 64), 255, np.uint8))))
+    second = dice()
+    assert (second != first, backend.calls) == (True, 2)
+    dice(0.6)
+    assert backend.calls == 3
 
 
 def _surface_distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:

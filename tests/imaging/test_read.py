@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from image_writing import color, encode, gray, tiff
-from PIL import Image
+from PIL import Image, ImageOps
 
 from hilum.errors import ReadError
 from hilum.imaging.decoding import rgb_to_gray
@@ -169,6 +170,15 @@ def test_exif_orientation_is_applied(kind: str) -> None:
         exif[0x0112] = orientation
         content = encode(Image.fromarray(upright).transpose(undo), kind, exif=exif)
         np.testing.assert_allclose(read_radiograph(content).pixels.astype(int), upright, atol=30)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientations_are_those_of_pillow(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encode(Image.fromarray(gray()), exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    np.testing.assert_array_equal(read_radiograph(content).pixels, np.asarray(expected))
 
 
 def test_orientation_turns_16_bits_too() -> None:

@@ -113,11 +113,23 @@ def test_answers_in_the_bundles_terms(tmp_path: Path) -> None:
 
 
 def test_mask_threshold_is_the_bundles(tmp_path: Path) -> None:
-    path = write(tmp_path / "image.png", phantom())
+    pixels = np.zeros((64, 64), np.uint8)
+    pixels[10:50, 10:30], pixels[10:50, 30:40] = 100, 200
+    path = write(tmp_path / "image.png", pixels)
     low, high = (answered(predictor(mask_threshold=value).predict(path)) for value in (0.2, 0.6))
-    np.testing.assert_array_equal(low.mask, phantom() > 0.2 * 255)
-    np.testing.assert_array_equal(high.mask, phantom() > 0.6 * 255)
+    np.testing.assert_array_equal(low.mask, pixels > 0.2 * 255)
+    np.testing.assert_array_equal(high.mask, pixels > 0.6 * 255)
     assert low.lung_fraction == low.mask.mean() > high.lung_fraction
+
+
+def test_specks_are_removed_from_the_mask(tmp_path: Path) -> None:
+    pixels = np.zeros((64, 64), np.uint8)
+    pixels[10:50, 10:30] = 255  # 800 pixels
+    pixels[20:23, 40:43] = 255  # 9 pixels stay
+    whole = pixels > 0
+    pixels[5:7, 50:52] = 255  # 4 do not
+    prediction = answered(predictor().predict(write(tmp_path / "image.png", pixels)))
+    np.testing.assert_array_equal(prediction.mask, whole)
 
 
 @pytest.mark.parametrize("fit", ["pad", "stretch"])
@@ -458,6 +470,9 @@ def test_what_a_bundle_does_not_hold_of_an_answer_is_told() -> None:
     assert Predictor(bundle(), backend=Bright(), gate=NoGate()).settings == "gate:none"
     both = Predictor(bundle(), backend=Bright(), gate=Upends(), fix_orientation=True)
     assert both.settings == "gate:upends fix_orientation"
+    reduced = Bright()
+    reduced.precision = "bf16"  # type: ignore[attr-defined]
+    assert Predictor(bundle(), backend=reduced, gate=NoGate()).settings == "gate:none precision:bf16"
     for blind in (ClassicGate(), NoGate()):
         with pytest.raises(ConfigError, match="needs the learned gate"):
             Predictor(bundle(), backend=Bright(), gate=blind, fix_orientation=True)

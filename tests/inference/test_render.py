@@ -288,5 +288,21 @@ def test_class_evidence_is_that_of_the_label_on_the_image() -> None:
     assert (row // 8, column // 4) == (1, 7)
 
 
+def test_evidence_is_shown_on_the_lung_in_its_cell_and_in_cells_without_lung() -> None:
+    mask = np.zeros((64, 64), np.bool_)
+    mask[10:30, 12:28] = True  # of the 8 x 8 cells of 8 pixels, rows 1 to 3 and columns 1 to 3
+    cells = np.zeros((4, 8, 8), np.float32)
+    cells[0, 1:4, 1:4] = 2.0
+    in_lung = class_evidence(prediction((64, 64), mask=mask, evidence=cells), (64, 64), SPEC)
+    assert in_lung is not None
+    assert in_lung[~mask].max() == 0
+    assert in_lung[16:24, 16:24].min() == 2
+    cells[0, 6, 6] = 1.0
+    both = class_evidence(prediction((64, 64), mask=mask, evidence=cells), (64, 64), SPEC)
+    assert both is not None
+    assert np.unravel_index(int(np.where(mask, 0, both).argmax()), both.shape)[0] // 8 == 6
+    np.testing.assert_array_equal(both[mask], in_lung[mask])
+
+
 def test_class_evidence_is_none_where_the_network_gives_none() -> None:
     assert class_evidence(prediction((64, 64)), (64, 64), SPEC) is None

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from hilum.errors import DataError
 from hilum.metrics.bootstrap import resampled_weights
-from hilum.metrics.delong import Ranked, delong_error, structural_components
+from hilum.metrics.delong import Ranked, delong_spread, structural_components
 from hilum.metrics.paired import Paired
 from hilum.metrics.scores import weighted_auc
 
@@ -27,7 +27,7 @@ def _error(positive: np.ndarray, a: np.ndarray, b: np.ndarray, clusters: np.ndar
     """The standard error of one AUROC's difference; each image is a group by default."""
     groups = np.arange(positive.size) if clusters is None else clusters
     everywhere = np.ones(positive.size, np.bool_)
-    return delong_error([Ranked(everywhere, positive, a, b)], positive.astype(np.int64), groups)[0]
+    return delong_spread([Ranked(everywhere, positive, a, b)], positive.astype(np.int64), groups)[0]
 
 
 def _components_by_loops(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +105,7 @@ def test_the_error_of_a_mean_is_that_of_resampled_groups() -> None:
     for k, other in ((0, 1), (0, 2), (1, 2)):
         rows = (labels == k) | (labels == other)
         aurocs.append(Ranked(rows, labels[rows] == k, *(own[rows, k] - own[rows, other] for own in scores)))
-    error, skew = delong_error(aurocs, labels, clusters)
+    error, skew, _ = delong_spread(aurocs, labels, clusters)
     means = []
     for weights in resampled_weights(clusters, 2000, 0):
         parts = [
@@ -116,7 +116,7 @@ def test_the_error_of_a_mean_is_that_of_resampled_groups() -> None:
         means += np.mean(parts, axis=0).tolist()
     assert error == pytest.approx(np.std(means), rel=0.06)
     assert skew == pytest.approx(scipy.stats.skew(means), abs=0.2)
-    alone = [delong_error([own], labels, clusters)[0] for own in aurocs]
+    alone = [delong_spread([own], labels, clusters)[0] for own in aurocs]
     assert error < np.mean(alone)
 
 

@@ -22,8 +22,8 @@ from sklearn.metrics import (
 
 from hilum.errors import ConfigError
 from hilum.metrics import bootstrap as intervals
-from hilum.metrics.bootstrap import Interval, bootstrap, resampled_weights
-from hilum.metrics.scores import Scores, class_metrics
+from hilum.metrics.bootstrap import Interval, bootstrap, resampled_weights, variance_degrees
+from hilum.metrics.scores import Scores, class_metrics, weighted_auc
 from hilum.metrics.table import Key, figures_of, intervals_of, rests_on, statistics_of
 
 
@@ -236,6 +236,34 @@ def test_the_quantile_of_student(degrees: float) -> None:
     assert intervals.t_quantile(degrees) == pytest.approx(t.ppf(0.975, degrees), rel=1e-5)
 
 
+@pytest.mark.parametrize("blocks", [1, 4], ids=["groups", "blocks of 4"])
+def test_degrees_of_freedom_are_those_of_the_variance_of_heavy_tailed_values(blocks: int) -> None:
+    generator = np.random.default_rng(3)
+    values = generator.exponential(size=(20_000, 200))  # excess kurtosis of 6
+    variance = values.var(axis=1, ddof=1)
+    expected = 2 * variance.mean() ** 2 / variance.var()  # 51, of 199
+    found = [variance_degrees(own.reshape(-1, blocks).sum(axis=1), 200) for own in values[:2000]]
+    assert 1 / np.mean(1 / np.array(found)) == pytest.approx(expected, rel=0.25)
+    assert variance_degrees(np.linspace(-1, 1, 20), 20) == pytest.approx(19)
+
+
+def test_an_auroc_that_rests_on_few_images_has_fewer_degrees_of_freedom() -> None:
+    right = np.arange(120) < 60
+    score = right + np.where(np.isin(np.arange(120), (3, 90)), 2.0 * ~right - 1.0, 0.0)
+    every = np.ones(120, np.bool_)
+
+    def areas(weights: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: weighted_auc(right, score, weights) for name in ("auroc", "other")}
+
+    found = bootstrap(
+        areas, dict.fromkeys(("auroc", "other"), every), np.arange(120), strata=right.astype(np.int64),
+        bounds=dict.fromkeys(("auroc", "other"), (0.0, 1.0)), aurocs=("auroc",),
+    )  # fmt: skip
+    assert found["auroc"].value == found["other"].value == pytest.approx(1 - 60 / 3600)
+    assert found["auroc"].low < found["other"].low
+    assert found["auroc"].high > found["other"].high
+
+
 def test_a_balanced_accuracy_without_errors_is_as_uncertain_as_its_rare_class() -> None:
     labels = np.repeat([0, 1], [850, 5])
     found = bootstrap_intervals(scores_of(labels, np.eye(2)[labels]), resamples=50)
@@ -284,6 +312,30 @@ def test_two_equal_models_may_differ_either_way() -> None:
     assert found[Key("balanced_accuracy")].low == pytest.approx(
         -np.hypot(1 - 0.025 ** (1 / 100), 1 - 0.025 ** (1 / 20)) / 2
     )
+
+
+@pytest.mark.parametrize(
+    ("groups", "wrong", "at_least"),
+    [(11, 5, True), (12, 6, True), (40, 9, True), (40, 12, False), (40, 31, True), (200, 0, True), (2000, 11, False)],
+)
+def test_few_groups_or_few_errors_claim_at_least_95_percent(groups: int, wrong: int, at_least: bool) -> None:
+    right = np.arange(groups) >= wrong
+    every = {"share": np.ones(groups, np.bool_)}
+    found = bootstrap(
+        lambda w: {"share": w @ right / w.sum(axis=1)}, every, np.arange(groups),
+        bounds={"share": (0.0, 1.0)}, shares=["share"], resamples=4000,
+    )  # fmt: skip
+    assert found["share"].at_least == at_least
+
+
+def test_a_mean_of_figures_claims_what_its_parts_claim() -> None:
+    generator = np.random.default_rng(3)
+    few, many = (figures_of(_with_rare(rare, generator, (0.7, 0.6)), resamples=50) for rare in (8, 100))
+    for found, expected in ((few, True), (many, False)):
+        assert found[Key("recall", "b")].at_least == found[Key("balanced_accuracy")].at_least == expected
+        assert not found[Key("recall", "a")].at_least
+    refused = figures_of(_with_rare(4, generator), resamples=50)
+    assert not any(interval.at_least for interval in refused.values() if interval.no_interval)
 
 
 def test_without_bounds_and_spread_there_is_no_interval() -> None:

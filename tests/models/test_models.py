@@ -157,6 +157,23 @@ def test_decoder_channels_that_cannot_be(channels: tuple[int, ...]) -> None:
         EncoderUNet(SMALL, 4, channels)
 
 
+def test_a_decoder_without_its_last_stage_gives_the_mask_half_the_resolution() -> None:
+    network = EncoderUNet(SMALL, 4, CHANNELS[:4]).eval()
+    halves: list[torch.Tensor] = []
+    network.segmentation_head[0].register_forward_hook(lambda module, inputs, output: halves.append(output))
+    logits = network(torch.rand(2, 1, 64, 96)).mask_logits
+    assert halves[0].shape == (2, 1, 32, 48)
+    assert logits.shape == (2, 1, 64, 96)
+    pooled = nn.functional.avg_pool2d(logits, 2)[..., 1:-1, 1:-1]
+    torch.testing.assert_close(pooled, smoothed(halves[0]))
+
+
+def smoothed(values: torch.Tensor) -> torch.Tensor:
+    """What the mean of 2 x 2 linearly interpolated values is: weights 1/8, 3/4, 1/8 along each axis."""
+    weights = torch.tensor([1 / 8, 3 / 4, 1 / 8])
+    return nn.functional.conv2d(values, (weights[:, None] * weights)[None, None])
+
+
 # --- pretrained weights -------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
@@ -150,6 +151,22 @@ def test_commands_and_ports_of_the_services(name: str) -> None:
     assert service.get("ports", []) == expected
     if "port" in values and "healthcheck" in service:
         assert f"'127.0.0.1', {values['port']}" in service["healthcheck"]["test"][-1]
+
+
+@pytest.mark.parametrize("file", ["Dockerfile", "docs/deploy.md"])
+def test_the_command_for_one_container_lets_it_do_little(file: str) -> None:
+    text = (ROOT / file).read_text(encoding="utf-8").replace("\\\n", " ")
+    (line,) = re.findall(r"^(?:# )?(docker run .*)$", text, re.MULTILINE)
+    words = shlex.split(line)
+    assert {"--read-only", "--init", "--rm"} <= set(words)
+    options = dict(itertools.pairwise(words))
+    assert options["--tmpfs"] == environment()["HOME"]
+    assert options["--cap-drop"] == "ALL"
+    assert options["--security-opt"] == "no-new-privileges"
+    assert options["-p"].startswith("127.0.0.1:")
+    assert {"--memory", "--pids-limit"} <= set(options)
+    assert not {"--privileged", "--cap-add", "-v", "--volume", "--network", "--user"} & set(words)
+    assert words[-1] == "hilum"
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -122,7 +122,7 @@ def test_audits_a_folder_and_says_what_it_left_out(lean: Path, phantoms: Path, t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["train", "evaluate", "compare", "recalibrate"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "compare", "recalibrate", "quantize"])
 def test_what_needs_the_extra_says_so(
     command: str, lean: Path, phantoms: Path, trained_run: RunFolder, tmp_path: Path
 ) -> None:
@@ -131,6 +131,7 @@ def test_what_needs_the_extra_says_so(
         "evaluate": [trained_run.bundle, phantoms],
         "compare": [trained_run.root, trained_run.root],
         "recalibrate": [trained_run.bundle, phantoms, "--output", "new.hilum"],
+        "quantize": [trained_run.bundle, phantoms, "--output", "new.hilum"],
     }
     printed = _run(lean / "hilum", command, *words[command], cwd=tmp_path, code=2)
     assert 'pip install ".[train]"' in printed

@@ -47,9 +47,10 @@ PUBLIC_NAMES = {
 
 # From the bottom; a package or module imports those before it, never one after it, so that no two import each other.
 ORDER = (
-    "types", "errors", "format", "storage", "progress", "cpus", "config", "document", "run_folder", "models",
-    "phantoms", "imaging", "data", "gate", "bundle", "backends", "inference", "metrics", "training", "evaluation",
-    "export", "gate_training", "audit", "dicomweb", "service", "pipeline", "seeds", "model", "verbs", "cli",
+    "types", "errors", "format", "storage", "arrays", "filesystems", "progress", "cpus", "onnx_session", "config",
+    "document", "run_folder", "models", "phantoms", "imaging", "data", "gate", "bundle", "backends", "inference", "ray",
+    "metrics", "training", "evaluation", "export", "gate_training", "audit", "dicomweb", "service", "pipeline", "seeds",
+    "model", "verbs", "cli",
 )  # fmt: skip
 RANK = {part: rank for rank, part in enumerate(ORDER)}
 

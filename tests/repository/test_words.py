@@ -43,7 +43,7 @@ INSTEAD = {
 
 ALLOWED = {
     # Keys, files and options of earlier versions.
-    "film": ("src/hilum/evaluation/results.py", "tests/evaluation/test_evaluate.py", "tests/cli/test_help.py"),
+    "film": ("tests/cli/test_help.py",),
     r"label[ _-]?sets?": (
         "src/hilum/storage.py", "src/hilum/evaluation/predictions.py", "tests/bundle/test_bundle.py",
         "tests/evaluation/test_predictions.py",

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -89,16 +90,77 @@ def test_stopping_finishes_what_was_submitted_and_takes_no_more() -> None:
     assert asyncio.run(run()) == [1, 4, 9]
 
 
-def test_a_batch_that_is_not_full_waits_as_long_as_it_is_told() -> None:
+def test_each_thread_takes_a_batch() -> None:
+    both = threading.Barrier(2, timeout=10)
+
+    def work(items: Sequence[int]) -> list[int]:
+        both.wait()
+        return list(items)
+
+    batcher = Batcher(work, size=1, threads=2)
+
+    async def run() -> list[int]:
+        return [*await asyncio.gather(batcher.submit(1), batcher.submit(2))]
+
+    assert asyncio.run(run()) == [1, 2]
+    batcher.stop()
+
+
+def test_a_result_does_not_wait_for_the_rest_of_its_batch() -> None:
+    first = threading.Event()
+
+    def work(items: Sequence[int]) -> Iterator[int | Exception]:
+        if items == [0]:
+            assert first.wait(10)
+        for item in items:
+            yield item
+            if item == 1:
+                assert seen.wait(10)
+
+    seen = threading.Event()
+    batcher = Batcher(work, size=3)
+
+    async def run() -> list[int]:
+        tasks = [asyncio.create_task(batcher.submit(item)) for item in (0, 1, 2)]
+        await asyncio.sleep(0.01)
+        first.set()
+        found = [await tasks[0], await tasks[1]]
+        seen.set()
+        return [*found, await tasks[2]]
+
+    assert asyncio.run(run()) == [0, 1, 2]
+    batcher.stop()
+
+
+def test_an_exception_in_place_of_a_result_is_that_items() -> None:
+    batcher: Batcher[int, int] = Batcher(lambda items: [ValueError("odd") if n % 2 else n for n in items], size=4)
+
+    async def run() -> list[int | BaseException]:
+        return await asyncio.gather(*(batcher.submit(n) for n in range(3)), return_exceptions=True)
+
+    found = asyncio.run(run())
+    batcher.stop()
+    assert [found[0], found[2]] == [0, 2]
+    assert isinstance(found[1], ValueError)
+
+
+def test_busy_and_stopped_in_time() -> None:
     work = _Work()
-    work.gate.set()
-    batcher = Batcher(work, size=2, wait=5)
+    batcher = Batcher(work, size=1, threads=2)
 
     async def run() -> list[int]:
         first = asyncio.create_task(batcher.submit(1))
-        await asyncio.sleep(0.05)
-        return [await first, 0] if first.done() else [await batcher.submit(2), await first]
+        await asyncio.sleep(0.1)
+        assert batcher.busy_seconds == 0.0  # a thread is free
+        second = asyncio.create_task(batcher.submit(2))
+        await asyncio.sleep(0.1)
+        assert 0.0 < batcher.busy_seconds < 60.0
+        started = time.monotonic()
+        await asyncio.to_thread(batcher.stop, 0.2)
+        assert 0.2 <= time.monotonic() - started < 30.0
+        work.gate.set()
+        return [await first, await second]
 
-    assert asyncio.run(run()) == [4, 1]
-    assert work.batches == [[1, 2]]
+    assert asyncio.run(run()) == [1, 4]
     batcher.stop()
+    assert batcher.busy_seconds == 0.0

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -228,6 +229,27 @@ def test_what_takes_too_long_is_given_up_and_its_room_is_free_again(trained_run:
         assert client.post("/v1/predict", files=files(png())).status_code == 200
 
 
+def test_stuck_workers_are_not_ready_and_do_not_hold_up_the_end(trained_run: RunFolder) -> None:
+    app = create_app(settings(trained_run, timeout=0.4, workers=2))
+    gate = threading.Event()
+    fast = app.state.engine._predictor.prepare
+
+    def hang(source: object) -> object:
+        gate.wait(60)
+        return fast(source)
+
+    with TestClient(app) as client:
+        app.state.engine._predictor.prepare = hang
+        for _ in range(2):
+            is_problem(client.post("/v1/predict", files=files(png())), 503, "timeout")
+        for path in ("/readyz", "/v2/health/ready", "/v2/models/hilum/ready"):
+            is_problem(client.get(path), 503, "stuck")
+        assert client.get("/healthz").status_code == 200
+        started = time.monotonic()
+    assert time.monotonic() - started < 20  # of the 60
+    gate.set()
+
+
 def test_facts_and_card_are_the_bundles(client: TestClient, trained_run: RunFolder) -> None:
     manifest = load_bundle(trained_run.bundle).manifest
     facts = client.get("/v1/bundle").json()
@@ -410,3 +432,15 @@ def _port(log: Path, process: subprocess.Popen[bytes]) -> int:
         assert process.poll() is None, log.read_text()
         time.sleep(0.1)
     raise AssertionError(log.read_text())
+
+
+def test_the_service_runs_the_engine_that_it_is_given(trained_run: RunFolder) -> None:
+    answers = []
+    for backend in ("onnxruntime", "openvino"):
+        app = create_app(settings(trained_run, backend=backend, precision="fp32"))
+        assert app.state.engine.network == (backend, "fp32")
+        with TestClient(app) as client:
+            (found,) = client.post("/v1/predict", files=files(png())).json()["results"]
+            answers.append(found["prediction"]["probabilities"])
+    one, two = answers
+    assert one == pytest.approx(two, abs=1e-4)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import cv2
 import numpy as np
@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
 from hilum.data.cache import open_cache
-from hilum.training.dataset import CachedDataset, EpochSampler, evaluation_loader, sampling_shares, training_loader
+from hilum.training.dataset import (
+    CachedDataset,
+    EpochSampler,
+    ahead,
+    evaluation_loader,
+    sampling_shares,
+    training_loader,
+)
 from hilum.types import Batch, Record
 
 CLASSES = ("COVID", "Normal", "Viral Pneumonia")
@@ -50,6 +57,59 @@ def dataset(records: list[Record], tmp_path_factory: pytest.TempPathFactory) -> 
 
 def same(one: Batch, other: Batch) -> bool:
     return all(torch.equal(mine, yours) for mine, yours in zip(one, other, strict=True))
+
+
+# --- in the memory of a device, and ahead of time -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_batches_made_on_a_device_are_those_of_the_cache(records: list[Record], tmp_path: Path, channels: int) -> None:
+    """The same code as on a GPU, here on the CPU."""
+    own = make_dataset(records, tmp_path, PreprocessSpec(size=32, channels=channels))
+    resident = own.resident(torch.device("cpu"))
+    for rows in ([9, 4, 0, 7], [1, 2], [3 + N, 3]):
+        assert same(resident.__getitems__(rows), own.__getitems__(rows))
+    part = own.subset([5, 0, 9])
+    assert same(part.resident(torch.device("cpu")).__getitems__([2, 0, 1]), part.__getitems__([2, 0, 1]))
+    assert resident.labels.tolist() == own.labels.tolist()
+    assert not own.fits(torch.device("cpu"))  # where the cache is in memory already
+
+
+def test_images_that_fit_a_gpu_stay_there(dataset: CachedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = dataset.decoded().images.nbytes + dataset.decoded().masks.nbytes
+    for free, fits in ((4 * needed, True), (4 * needed - 1, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10 * free))
+        assert dataset.fits(torch.device("cuda")) is fits
+
+
+def test_the_next_item_is_made_while_one_is_in_use() -> None:
+    made: list[int] = []
+    second = threading.Event()
+
+    def items() -> Iterator[int]:
+        for number in range(3):
+            made.append(number)
+            if number == 1:
+                second.set()
+            yield number
+
+    found = ahead(items())
+    assert next(found) == 0
+    assert second.wait(10)
+    assert list(found) == [1, 2]
+    assert made == [0, 1, 2]
+
+
+def test_an_error_while_an_item_is_made_is_raised_in_its_turn() -> None:
+    def items() -> Iterator[int]:
+        yield 7
+        raise ValueError("torn")
+
+    found = ahead(items())
+    assert next(found) == 7
+    with pytest.raises(ValueError, match="torn"):
+        next(found)
+    assert list(ahead([])) == []
 
 
 # --- what is in a batch -------------------------------------------------------------------------------------------
@@ -135,24 +195,15 @@ def test_what_is_dropped_changes_from_epoch_to_epoch() -> None:
     assert seen == set(range(15))
 
 
-@dataclass(frozen=True)
-class Rows:
-    """What sampling_shares reads of a dataset."""
-
-    labels: NDArray[np.int64]
-    records: tuple[Record, ...]
-
-
-def rows_of(labels: NDArray[np.int64], sources: list[str] | None = None) -> CachedDataset:
-    names = sources or ["a"] * len(labels)
-    return cast(CachedDataset, Rows(labels, tuple(Record(Path("x.png"), source=name) for name in names)))
+def records_from(sources: list[str]) -> list[Record]:
+    return [Record(Path("x.png"), source=name) for name in sources]
 
 
 def drawn_shares(
     labels: NDArray[np.int64], by: str, power: float = 1.0, sources: list[str] | None = None
 ) -> dict[tuple[int, str], float]:
     """The share that each cell, a label and a source, has of what is drawn."""
-    shares = sampling_shares(rows_of(labels, sources), by, power)
+    shares = sampling_shares(labels, records_from(sources or ["a"] * len(labels)), by, power)
     sampler = EpochSampler(labels, 50, seed=0, shares=shares)
     rows = [row % len(labels) for epoch in range(1, 11) for batch in order_of(sampler, epoch) for row in batch]
     counts = Counter((int(labels[row]), sources[row] if sources else "") for row in rows)
@@ -163,7 +214,7 @@ def test_balanced_sampling_evens_the_classes() -> None:
     labels = np.repeat([0, 1, 2], [10, 90, 900])
     found = drawn_shares(labels, "class")
     np.testing.assert_allclose([found[label, ""] for label in range(3)], 1 / 3, atol=0.03)
-    assert sampling_shares(rows_of(labels), "natural", 1.0) is None
+    assert sampling_shares(labels, records_from(["a"] * len(labels)), "natural", 1.0) is None
     plain = EpochSampler(labels, 50, seed=0)
     assert Counter(labels[row] for batch in order_of(plain, 1) for row in batch)[0] == 10
 

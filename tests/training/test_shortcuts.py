@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import one_by_one
 import pytest
 import torch
 from torch.nn import functional
@@ -10,7 +11,7 @@ from torch.nn import functional
 from hilum.config import Config, ShortcutConfig
 from hilum.errors import ConfigError
 from hilum.models.losses import MultiTaskLoss
-from hilum.training.lesions import draw_lesion
+from hilum.training.lesions import draw_lesions
 from hilum.training.shortcuts import (
     BACKGROUND,
     ERASED,
@@ -137,14 +138,62 @@ def test_a_predicted_mask_is_used_when_it_is_sure_and_of_a_lungs_size() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_lesion_stays_inside_the_lung_and_is_dense_in_its_region(seed: int) -> None:
-    inside = lung()[0].numpy() > 0
-    share, region = draw_lesion(np.random.default_rng(seed), inside)
+    inside = lung()[0] > 0
+    shares, regions = draw_lesions([np.random.default_rng(seed)], inside[None])
+    share, region = shares[0], regions[0]
     assert share.min() >= 0
     assert 0.4 <= share.max() <= 1
     assert (share[~inside] == 0).all()
     assert region.any()
     assert not region[~inside].any()
     assert share[region].min() > share[~region].max()
+
+
+# --- the batched form ---------------------------------------------------------------------------------------------
+
+
+def ellipses(n: int, side: int) -> torch.Tensor:
+    """Lungs (n, 1, side, side) of various sizes and places."""
+    random = np.random.default_rng(3)
+    y, x = np.mgrid[:side, :side] / side
+    masks = np.zeros((n, 1, side, side), np.float32)
+    for mask in masks:
+        for center in (0.3, 0.7):
+            dx, dy = (x - center - random.uniform(-0.05, 0.05)), (y - random.uniform(0.4, 0.6))
+            mask[0][(dx / random.uniform(0.1, 0.16)) ** 2 + (dy / random.uniform(0.2, 0.35)) ** 2 < 1] = 1
+    return torch.from_numpy(masks)
+
+
+@pytest.mark.parametrize(("side", "channels"), [(64, 1), (96, 3)])
+def test_all_images_at_once_are_changed_as_one_after_the_other(side: int, channels: int) -> None:
+    n = 24
+    lungs = ellipses(n, side)
+    gray = 0.1 + 0.8 * torch.rand(n, 1, side, side, generator=torch.Generator().manual_seed(1))
+    gray[:, :, :4] = 0  # padding
+    label = torch.tensor([NORMAL, 0, 2, -1] * 6)
+    batch = Batch(gray.expand(-1, channels, -1, -1), lungs, torch.arange(n), label, torch.arange(n))
+    plan = Plan(np.array([BACKGROUND, ERASED, LESION, PLAIN, LESION, BACKGROUND] * 4), 7 * np.arange(n))
+    known = torch.tensor([True, True, True, True, True, False] * 4)
+    result = apply_plan(batch, lungs, known, plan)
+    image, labels, kind, region = one_by_one.change(batch, lungs, torch.nonzero(known)[:, 0].tolist(), plan)
+    assert sorted(set(kind.tolist())) == [PLAIN, BACKGROUND, ERASED, LESION]
+    assert result.kind.tolist() == kind.tolist()
+    assert result.batch.label.tolist() == labels.tolist()
+    torch.testing.assert_close(result.batch.image, image, atol=2e-5, rtol=0)
+    assert (result.region != region).float().mean() < 1e-4  # a pixel at the very threshold of a region may differ
+
+
+def test_an_image_is_changed_alike_beside_other_images() -> None:
+    """A function of seed, epoch and row: to the bit, whatever else is in the batch. A background needs others."""
+    lungs, batch = ellipses(6, SIDE), make_batch([NORMAL, 0, NORMAL, 0, 2, NORMAL])
+    plan = Plan(np.array([LESION, ERASED, LESION, ERASED, ERASED, LESION]), np.arange(6))
+    whole = apply_plan(batch, lungs, torch.ones(6, dtype=torch.bool), plan)
+    for rows in ([0], [1, 2], [5, 4, 3]):
+        part = Batch(batch.image[rows], lungs[rows], torch.arange(len(rows)), batch.label[rows], batch.row[rows])
+        known = torch.ones(len(rows), dtype=torch.bool)
+        alone = apply_plan(part, lungs[rows], known, Plan(plan.kind[rows], plan.seeds[rows]))
+        assert torch.equal(alone.batch.image, whole.batch.image[rows])
+        assert torch.equal(alone.region, whole.region[rows])
 
 
 # --- the loss -----------------------------------------------------------------------------------------------------

@@ -16,10 +16,12 @@ from safetensors.torch import load_file
 from torch import nn
 from training_setup import BATCH, Killed, Killer, make_config, same_tensors, snapshot, start
 
+from hilum import pipeline
 from hilum.config import Config
 from hilum.data.index import build_index, save_index
 from hilum.data.split import make_split, save_split
 from hilum.errors import CheckpointError, ConfigError, DataError, OutputError, SplitError
+from hilum.evaluation.results import load_report
 from hilum.models.build import build_model
 from hilum.models.losses import MultiTaskLoss, class_weights
 from hilum.models.weights import load_weights
@@ -27,13 +29,14 @@ from hilum.phantoms.chest import PHANTOM_CLASSES
 from hilum.pipeline import TrainedRun, train
 from hilum.progress import Step
 from hilum.run_folder import RunFolder
-from hilum.training import loop
+from hilum.training import device, loop, step
 from hilum.training.checkpoint import load_state
 from hilum.training.dataset import CachedDataset, EpochSampler, evaluation_loader
 from hilum.training.dry_run import plan
 from hilum.training.loop import fit
 from hilum.training.observer import Silent
 from hilum.training.prepare import PreparedData
+from hilum.training.shortcuts import Treatments
 from hilum.training.validation import run_split
 
 # --- one whole run ------------------------------------------------------------------------------------------------
@@ -140,6 +143,38 @@ def test_going_on_with_other_settings_is_refused_and_changes_nothing(trained: tu
     assert snapshot(result.run.root) == before  # above all config.toml, which the message sends one to
 
 
+def test_a_run_killed_in_its_evaluation_or_export_does_not_do_again_what_it_had_done(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap: evaluation and export started again from their beginning after each kill."""
+    config = make_config(phantoms, training={"epochs": 1})
+    whole, run = train(config, RunFolder(tmp_path / "run")).run, RunFolder(tmp_path / "killed" / "run")
+
+    def kill(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hilum.evaluation.measure.localize", kill)
+        with pytest.raises(Killed):
+            train(config, run)
+    assert len([*run.root.glob("unfinished_test_*.npz")]) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr("hilum.evaluation.measure.run_batches", kill)  # the network is not run on the test split again
+        patch.setattr("hilum.export.run.export_run", kill)
+        with pytest.raises(Killed):
+            train(config, run, resume=True)
+    assert not [*run.root.glob("unfinished_*")]
+    with monkeypatch.context() as patch:
+        patch.setattr("hilum.pipeline.evaluate_run", kill)
+        resumed = train(config, run, resume=True)
+    for name in ("report.json", "predictions.csv", "report.html", "sample_overlays.png"):
+        assert (run.results("test") / name).read_bytes() == (whole.results("test") / name).read_bytes(), name
+    assert resumed.report == load_report(whole.results("test") / "report.json")
+    assert (run.bundle / "model.onnx").read_bytes() == (whole.bundle / "model.onnx").read_bytes()
+    run.best.write_bytes(run.best.read_bytes() + b" ")  # other weights
+    assert pipeline._finished_report(run) is None
+
+
 def test_an_attempt_that_failed_does_not_block_its_folder(phantoms: Path, tmp_path: Path) -> None:
     config = make_config(phantoms, training={"epochs": 1})
     one_class = config.model_copy(update={"classes": ("COVID",)})
@@ -234,13 +269,13 @@ def test_every_epoch_has_its_own_order_and_changes(
     phantoms: Path, prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[int, list[list[int]]] = {}
-    draw = loop.draw_parameters
+    draw = step.draw_parameters
 
     def record(config: Any, seed: int, epoch: int, rows: torch.Tensor) -> Any:
         seen.setdefault(epoch, []).append(rows.tolist())
         return draw(config, seed, epoch, rows)
 
-    monkeypatch.setattr(loop, "draw_parameters", record)
+    monkeypatch.setattr(step, "draw_parameters", record)
     start(make_config(phantoms, training={"epochs": 2}), prepared, tmp_path)
     sampler = EpochSampler(prepared.datasets["train"].labels, BATCH, seed=0)
     for epoch in (1, 2):
@@ -268,7 +303,7 @@ def test_the_last_group_of_an_epoch_is_a_mean_as_all_are(
     phantoms: Path, prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four batches, groups of four or up to nine: the same single step. Plain SGD, which shows a gradient's scale."""
-    monkeypatch.setattr(loop, "build_optimizer", lambda model, config: torch.optim.SGD(model.parameters(), lr=0.1))
+    monkeypatch.setattr(device, "build_optimizer", lambda model, config: torch.optim.SGD(model.parameters(), lr=0.1))
     states = []
     for accumulate in (4, 9):
         training = {"epochs": 1, "accumulate": accumulate, "clip_norm": 1e9, "schedule": "plateau"}
@@ -364,6 +399,25 @@ def test_a_split_file_goes_before_a_split_of_the_data_that_cannot_be_used(phanto
         plan(halved)
     named = make_config(tmp_path / "half.csv", split={"split_file": tmp_path / "split.json"})
     assert sum(plan(named).images.values()) == 48
+
+
+def test_a_dry_run_times_what_training_does(phantoms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap: on random images no change against shortcuts took place, so that an epoch took longer than was said."""
+    kinds: list[int] = []
+    treat = Treatments.treat
+
+    def record(self: Treatments, *given: Any) -> Any:
+        treated = treat(self, *given)
+        assert 0 < float(treated.batch.image.std()) < 0.5
+        kinds.extend(treated.kind.tolist())
+        return treated
+
+    monkeypatch.setattr(Treatments, "treat", record)
+    shortcuts = {"background_p": 0.3, "erase_p": 0.3, "lesion_p": 0.9}
+    made = plan(make_config(phantoms, shortcuts=shortcuts, training={"ema_decay": 0.9, "sampling": "class"}))
+    assert set(kinds) == {0, 1, 2, 3}
+    assert len(kinds) == 8 * BATCH  # two steps to warm up, and six
+    assert made.seconds_total > 0
 
 
 def test_a_dry_run_without_data_says_so(phantoms: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training_setup import Killed, Killer, make_config, same_tensors, snapshot, start, without_seconds
+from training_setup import BATCH, Killed, Killer, make_config, same_tensors, snapshot, start, without_seconds
 
 from hilum.config import Config
 from hilum.errors import CheckpointError
@@ -31,9 +31,10 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
         "shortcuts": {"background_p": 0.4, "erase_p": 0.3, "lesion_p": 0.9},
         "loss": {"class_weights": "effective"},
     },
-    "plateau, balanced, no EMA": {
+    "plateau, balanced, no EMA, bfloat16": {
         "training": {
             "schedule": "plateau", "ema_decay": 0, "plateau_patience": 0, "sampling": "class",
+            "precision": "bf16-mixed", "channels_last": False,
         },
     },
 }  # fmt: skip
@@ -57,9 +58,9 @@ def kill_around_the_state(epoch: int, *, written: bool) -> Callable[[pytest.Monk
     """In ``epoch``, just before or just after its state is written."""
     save = loop._save
 
-    def kill(run: RunFolder, parts: Any, identity: str, progress: Progress) -> None:
+    def kill(run: RunFolder, parts: Any, identity: str, progress: Progress, within: Any = None) -> None:
         if written or progress.epoch < epoch:
-            save(run, parts, identity, progress)
+            save(run, parts, identity, progress, within)
         if progress.epoch == epoch:
             raise Killed
 
@@ -101,6 +102,47 @@ def test_a_killed_run_ends_as_one_that_was_not(
     assert [line.rsplit(",", 1)[0] for line in mine.metrics.read_text().splitlines()] == [
         line.rsplit(",", 1)[0] for line in other.metrics.read_text().splitlines()
     ]
+
+
+@pytest.mark.parametrize(("epoch", "batch"), [(1, 4), (2, 1), (2, 4), (3, 4)])
+def test_a_run_saved_inside_an_epoch_goes_on_there(
+    whole: tuple[Config, Path, Progress], epoch: int, batch: int, prepared: PreparedData, tmp_path: Path
+) -> None:
+    """Trap: a killed training lost its whole epoch. Here a state is saved after each step, and none is taken twice."""
+    _, root, expected = whole
+    config = whole[0].model_copy(update={"training": whole[0].training.model_copy(update={"checkpoint_minutes": 1e-9})})
+    with pytest.raises(Killed):
+        start(config, prepared, tmp_path, Killer(epoch, batch))
+    state = load_state(RunFolder(tmp_path).state)
+    saved = 0 if state["within"] is None else state["within"]["batches"]
+    group = config.training.accumulate
+    assert saved == (batch - 1) // group * group  # killed before the state of the last batch was written
+    assert state["progress"]["epoch"] == epoch - 1
+    torch.manual_seed(99)
+    counter = Counter()
+    progress, _ = start(config, prepared, tmp_path, counter)
+    batches = len(prepared.datasets["train"]) // BATCH
+    assert counter.batches[epoch] == batches - saved
+    mine, other = RunFolder(tmp_path), RunFolder(root)
+    assert mine.best.read_bytes() == other.best.read_bytes()
+    assert without_seconds(progress.rows) == without_seconds(expected.rows)
+    one, two = load_state(mine.state), load_state(other.state)
+    for part in one.keys() - {"progress"}:
+        assert same_tensors(one[part], two[part]), part
+
+
+class Counter(Silent):
+    """Counts the batches of each epoch."""
+
+    def __init__(self) -> None:
+        self.batches: dict[int, int] = {}
+
+    def epoch_started(self, epoch: int, epochs: int, batches: int) -> None:
+        self._epoch = epoch
+        self.batches[epoch] = 0
+
+    def batch_done(self, loss: float) -> None:
+        self.batches[self._epoch] += 1
 
 
 def test_it_learns_something_to_be_the_same(whole: tuple[Config, Path, Progress]) -> None:

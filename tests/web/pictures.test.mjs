@@ -246,3 +246,20 @@ test("evidence of a padded image is cut to it", () => {
   assert.ok(grid.values[grid.width - 1] > 0.99);
   assert.equal(grid.values[0], 0);
 });
+
+test("evidence is drawn on the lung in its cell, and in cells without lung", () => {
+  const cells = Array.from({ length: 4 }, () => [3, 3, 0, 0]);
+  cells[3][3] = 1;
+  /** @type {any} */
+  const evidence = { class_names: ["a"], values: [cells], placement: [0, 0, 1, 1] };
+  const { grid } = evidencePicture(evidence, "a", { width: WIDTH, height: HEIGHT, mask_rle: RUNS });
+  assert.ok(grid);
+  for (let place = 0; place < grid.values.length; place += 1) {
+    const x = ((place % grid.width) + 0.5) / grid.width;
+    const y = (Math.floor(place / grid.width) + 0.5) / grid.height;
+    if (x >= 10 / WIDTH && x < 20 / WIDTH && y >= 6 / HEIGHT && y < 24 / HEIGHT) {
+      assert.ok(grid.values[place] > 0.4);
+    } else if (x > 0.38 && x < 0.5) assert.equal(grid.values[place], 0); // above and below the lung, in its cells
+  }
+  assert.ok(grid.values[grid.values.length - 1] > 0.3);
+});

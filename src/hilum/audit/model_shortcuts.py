@@ -213,6 +213,7 @@ def _intervals(
         strata=labeled.labels, bounds=_bounds(values, labeled.labels),
         sides={key: members for key in values if key[1] in ("balanced", "auc", "balanced_index")},
         shares=[key for key in values if key[1] in ("accuracy", "follows")],
+        aurocs=[key for key in values if key[1] in ("auc", "refitted_auc")],
         resamples=resamples, seed=seed,
     )  # fmt: skip
     return {key: floored(value) if key[1] in _FLOORED else value for key, value in found.items()}

@@ -209,6 +209,7 @@ def _measure(
         strata=target.astype(np.int64),
         bounds={"auc": (0.0, 1.0)},
         sides={"auc": (target, ~target)},
+        aurocs=("auc",),
     )["auc"]
     low, high = (float(bound) for bound in np.percentile(areas[1:], [2.5, 97.5]))
     result = ProbeResult(probe, contrast.positive, contrast.negative, interval, low, high, np.nan, counts, groups)

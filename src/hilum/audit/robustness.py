@@ -300,7 +300,8 @@ def _intervals(
         bounds={key: (-1.0 if key[1] == "drop" else 0.0, 1.0) for key in keys},
         sides={key: classes for key in keys if key[1] == "auc"},
         shares=[key for key in keys if key[1] in ("accuracy", "kept")],
-        means=[key for key in keys if key[1] == "mask_dice"], resamples=resamples, seed=seed,
+        means=[key for key in keys if key[1] == "mask_dice"], aurocs=[key for key in keys if key[1] == "auc"],
+        resamples=resamples, seed=seed,
     )  # fmt: skip
 
 

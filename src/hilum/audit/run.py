@@ -34,7 +34,7 @@ from hilum.backends.open import open_backend
 from hilum.bundle.bundle import Bundle, load_bundle
 from hilum.bundle.training_hashes import known_images
 from hilum.config import PreprocessSpec
-from hilum.data.cache import Cache, cache_folder, open_cache
+from hilum.data.cache import Cache, open_cache
 from hilum.data.index import Index, build_index
 from hilum.data.split import load_split
 from hilum.errors import DataError, OutputError, extra_hint
@@ -42,7 +42,7 @@ from hilum.imaging.preprocess import to_input, to_uint8
 from hilum.imaging.read import read_radiograph
 from hilum.metrics.scores import clusters_of, labels_of
 from hilum.progress import Progress, Step
-from hilum.storage import as_json, write_text
+from hilum.storage import as_json, cache_folder, write_text
 from hilum.types import Finding, Record, SplitName
 
 REPORT_FILE = "audit.json"
@@ -103,7 +103,7 @@ def audit(
     started = time.monotonic()
     step = step or Step()
     bundle = load_bundle(model) if model is not None else None
-    backend = open_backend(bundle) if bundle is not None else None
+    backend = open_backend(bundle, "onnxruntime", precision="fp32") if bundle is not None else None
     index = _index(data, classes, split_file)
     if bundle is not None:
         labels_of(_measured(index.records)[1], bundle.manifest.class_names)  # raises now, not after minutes of reading

@@ -9,10 +9,20 @@ from typing import Any
 
 import onnxruntime
 
-from hilum.backends.base import BackendOutput, Floats, out_of_memory
-from hilum.bundle.bundle import ONNX_MODEL, Bundle
+from hilum.backends.base import (
+    BackendOutput,
+    Floats,
+    Precision,
+    check_graph,
+    check_outputs,
+    graph_of,
+    out_of_memory,
+    unsupported,
+)
+from hilum.bundle.bundle import Bundle
 from hilum.cpus import available_cpus
-from hilum.errors import BundleError, ConfigError, DeviceError
+from hilum.errors import ConfigError, DeviceError
+from hilum.onnx_session import OnnxSession, OutOfMemoryError
 
 _PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -21,18 +31,29 @@ _PROVIDERS = {
 }
 """Execution provider of each device type."""
 
+_PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
+
 _DEVICE = re.compile(rf"(?P<kind>{'|'.join(_PROVIDERS)})(?::(?P<number>\d+))?")
 
 
-def is_available(device: str = "cpu") -> bool:
+def is_available(device: str = "cpu", precision: Precision = "fp32") -> bool:
     """Return whether this build of ONNX Runtime has a provider for ``device``; the device itself is not tested."""
-    named = _DEVICE.fullmatch(device)
+    named = _DEVICE.fullmatch(device) if precision in _PRECISIONS else None
     return named is not None and _PROVIDERS[named["kind"]] in onnxruntime.get_available_providers()
 
 
-def open(bundle: Bundle, device: str = "cpu") -> OnnxRuntimeBackend:
-    """Load the ONNX graph of ``bundle``; see OnnxRuntimeBackend for the errors raised."""
-    return OnnxRuntimeBackend(bundle.read(ONNX_MODEL), device)
+def open(bundle: Bundle, device: str = "cpu", precision: Precision = "fp32") -> OnnxRuntimeBackend:
+    """Load the ONNX graph of ``bundle``; see OnnxRuntimeBackend for the errors raised.
+
+    Raises:
+        ConfigError: The precision is bf16, for which ONNX Runtime has no kernels on a CPU.
+    """
+    if precision not in _PRECISIONS:
+        raise unsupported("ONNX Runtime", precision, _PRECISIONS)
+    backend = OnnxRuntimeBackend(graph_of(bundle, precision), device, precision=precision)
+    if not device.startswith("tensorrt"):  # it would build an engine for a single image, which takes minutes
+        check_outputs(backend, bundle)
+    return backend
 
 
 @dataclass
@@ -43,6 +64,7 @@ class OnnxRuntimeBackend:
         model: Content of an ONNX file with embedded weights.
         device: ``cpu``, ``cuda`` or ``tensorrt``; the latter two optionally with ``:N`` for GPU N.
         threads: Threads of the CPU provider; 0 uses all available processors (hilum.cpus).
+        precision: ``fp32``, or ``int8`` for a quantized graph; the graph decides how it is computed.
 
     Raises:
         ConfigError: The name of the device is unknown.
@@ -53,31 +75,20 @@ class OnnxRuntimeBackend:
     model: bytes
     device: str = "cpu"
     threads: int = 0
+    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads or available_cpus()
-        # A thread that spins while it waits takes the processor from those that decode images.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
         wanted = _providers(self.device)
-        try:
-            self._session = onnxruntime.InferenceSession(self.model, options, providers=wanted)
-        except _onnx_errors() as error:
-            raise BundleError(f"Cannot load the ONNX graph: {error}.", hint="Export the bundle again.") from error
-        if wanted[0][0] not in self._session.get_providers():  # ONNX Runtime falls back to the CPU
+        self._session = OnnxSession(
+            self.model, "the ONNX graph", threads=self.threads or available_cpus(), providers=wanted
+        )
+        if wanted[0][0] not in self._session.providers:  # ONNX Runtime falls back to the CPU
             raise DeviceError(
                 f"Device {self.device} is not available in ONNX Runtime.",
                 hint="Check the driver with nvidia-smi, or use --device cpu.",
             )
-        inputs = [value.name for value in self._session.get_inputs()]
-        self.output_names = [output.name for output in self._session.get_outputs()]
-        if inputs != ["input"] or not {"segmentation", "classification"} <= {*self.output_names}:
-            raise BundleError(
-                "Expected an ONNX graph with input `input` and outputs `segmentation` and `classification`, got "
-                f"{', '.join(inputs)} and {', '.join(self.output_names)}.",
-                hint="Export the bundle again.",
-            )
+        self.output_names = self._session.outputs
+        check_graph([*self._session.inputs], self.output_names)
 
     def on_one_thread(self) -> OnnxRuntimeBackend | None:
         """Return the session with one thread per forward pass, opened when first asked for; None for a GPU."""
@@ -87,20 +98,19 @@ class OnnxRuntimeBackend:
 
     @cached_property
     def _on_one_thread(self) -> OnnxRuntimeBackend:
-        return OnnxRuntimeBackend(self.model, self.device, threads=1)
+        return OnnxRuntimeBackend(self.model, self.device, threads=1, precision=self.precision)
 
     def run(self, images: Floats) -> BackendOutput:
         """Run the network on images (N, C, S, S) float32 in [0, 1] and return a BackendOutput.
 
         Raises:
             DeviceError: The device is out of memory.
+            BundleError: The graph cannot be run, or takes too long.
         """
         try:
-            outputs = self._session.run(None, {"input": images})
-        except _onnx_errors() as error:
-            if "memory" in str(error).lower():  # it has neither a type nor a code of its own
-                raise out_of_memory(self.device, images) from error
-            raise
+            outputs = self._session.run({"input": images})
+        except OutOfMemoryError as error:
+            raise out_of_memory(self.device, images) from error
         values: dict[str, Any] = dict(zip(self.output_names, outputs, strict=True))
         return BackendOutput(
             values["segmentation"], values["classification"], values.get("evidence"), values.get("features")
@@ -124,18 +134,3 @@ def _providers(device: str) -> list[tuple[str, dict[str, Any]]]:
         if named["kind"] == "cpu"
         else [(_PROVIDERS[named["kind"]], {"device_id": int(named["number"] or 0)}), cpu]
     )
-
-
-def _onnx_errors() -> tuple[type[Exception], ...]:
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    names = (
-        "Fail",
-        "InvalidGraph",
-        "InvalidProtobuf",
-        "InvalidArgument",
-        "NoSuchFile",
-        "NotImplemented",
-        "RuntimeException",
-    )
-    return tuple(getattr(state, name) for name in names)

@@ -6,17 +6,25 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from hilum.backends.base import BackendOutput, Floats, out_of_memory
+from hilum.backends.base import (
+    BackendOutput,
+    Floats,
+    Precision,
+    check_outputs,
+    not_installed,
+    out_of_memory,
+    unsupported,
+)
 from hilum.bundle.bundle import WEIGHTS, Bundle
-from hilum.errors import DeviceError, MissingExtraError, extra_hint
+from hilum.errors import DeviceError
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def is_available(device: str = "cpu") -> bool:
-    """Return whether PyTorch is installed and can use ``device``."""
-    if find_spec("torch") is None or find_spec("safetensors") is None:
+def is_available(device: str = "cpu", precision: Precision = "fp32") -> bool:
+    """Return whether PyTorch is installed and can use ``device``; it runs fp32 only."""
+    if precision != "fp32" or find_spec("torch") is None or find_spec("safetensors") is None:
         return False
     if device == "cpu":
         return True
@@ -29,28 +37,29 @@ def is_available(device: str = "cpu") -> bool:
     return True
 
 
-def open(bundle: Bundle, device: str = "cpu") -> PyTorchBackend:
+def open(bundle: Bundle, device: str = "cpu", precision: Precision = "fp32") -> PyTorchBackend:
     """Build the network of a bundle in PyTorch and load its weights.
 
     Raises:
+        ConfigError: The precision is not fp32.
         MissingExtraError: PyTorch is not installed.
-        CheckpointError: The weights do not fit the network of the manifest.
+        CheckpointError: The weights are damaged, or do not fit the network of the manifest.
         DeviceError: PyTorch cannot use the device.
     """
+    if precision != "fp32":
+        raise unsupported("PyTorch", precision, ("fp32",))
     try:
-        from safetensors.torch import load
-
         from hilum.models.build import build_model
-        from hilum.models.weights import fit_state
+        from hilum.models.weights import fit_state, parse_weights
     except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"--backend pytorch needs {error.name}, which is not installed.",
-            hint=extra_hint("train") + ", or use --backend onnxruntime.",
-        ) from error
+        raise not_installed("pytorch", "train", error) from error
     manifest = bundle.manifest
     model = build_model(manifest.model, manifest.preprocess, len(manifest.class_names))
-    fit_state(model, load(bundle.read(WEIGHTS)), f"{bundle.path}/{WEIGHTS}")
-    return PyTorchBackend(model, device)
+    origin = f"{bundle.path}/{WEIGHTS}"
+    fit_state(model, parse_weights(bundle.read(WEIGHTS), origin), origin)
+    backend = PyTorchBackend(model, device)
+    check_outputs(backend, bundle)
+    return backend
 
 
 @dataclass

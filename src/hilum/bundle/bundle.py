@@ -2,11 +2,14 @@
 
     bundle.json          the manifest, with the SHA-256 of every other file and of itself
     model.onnx           the network with its weights
+    model-int8.onnx      the network quantized to int8 (QuantizeLinear and DequantizeLinear nodes); optional
     model.safetensors    the weights for PyTorch
     gate.onnx            the network of the learned gate, if the bundle has its own
     features.npz         statistics of the features of the training images, if computed
+    self_test.npz        a synthetic radiograph with the expected outputs (hilum.bundle.self_test); optional
     training_hashes.npy  (N, 32) uint8, a perceptual hash of each training and validation image; optional
     MODEL_CARD.md        the model card
+    model.sig            a signature over all of these (hilum.bundle.signing); optional, and not in the manifest
 
 A bundle contains no executable code. Preprocessing, class names and thresholds are taken from its manifest.
 """
@@ -21,19 +24,30 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hilum.bundle.container import DAMAGED, MANIFEST, read_files, write_files
+from hilum.bundle.container import (
+    DAMAGED,
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    SIGNATURE,
+    read_files,
+    read_signature,
+    write_files,
+)
+from hilum.bundle.signing import sign_files, verify_signature
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import BundleError
 from hilum.gate.thresholds import GateThresholds
-from hilum.storage import sha256_bytes, with_current_keys
+from hilum.storage import sha256_bytes, with_current_keys, write_bytes
 
 if TYPE_CHECKING:
     from hilum.bundle.prediction_sets import Temperature, Threshold
 
 ONNX_MODEL = "model.onnx"
+ONNX_INT8_MODEL = "model-int8.onnx"
 WEIGHTS = "model.safetensors"
 MODEL_CARD = "MODEL_CARD.md"
 FEATURES = "features.npz"
+SELF_TEST = "self_test.npz"
 TRAINING_HASHES = "training_hashes.npy"
 
 _FORMAT = 1
@@ -48,6 +62,32 @@ class TrainingHashes(BaseModel):
     images: int = Field(ge=0, description="Number of hashes.")
     complete: bool = Field(description="Whether the hashes cover all training runs that produced the weights.")
     note: str = Field("", description="Origin of the hashes, if they were not computed at export.")
+
+
+class Agreement(BaseModel):
+    """Measured agreement of a reduced precision with float32 on the images of a split.
+
+    A change is reduced precision minus float32; None where the images have no lung masks, or the network no evidence.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n: int = Field(ge=1, description="Number of images.")
+    labels_agree: float = Field(ge=0, le=1, description="Fraction of images with the same predicted class.")
+    macro_f1_change: float = Field(description="Change of the macro F1.")
+    dice_change: float | None = Field(description="Change of the mean Dice coefficient of the lung masks.")
+    evidence_sum_error: float | None = Field(
+        description="Maximum difference between a logit and the sum of its evidence and bias."
+    )
+    evidence_same_cell: float | None = Field(
+        description="Fraction of images whose largest evidence for the predicted class of float32 is in the same cell."
+    )
+    accepted: bool = Field(description="Whether all figures are within the bounds of hilum.export.agreement.")
+    backend: str = Field(description="Inference engine and its version.")
+    float_layers: Literal["fp32", "bf16"] = Field(
+        "fp32", description="Precision of the layers that are not quantized; bf16 is used where the processor has it."
+    )
+    split: str = Field(description="Name of the split.")
 
 
 class Manifest(BaseModel):
@@ -93,6 +133,9 @@ class Manifest(BaseModel):
         default_factory=dict,
         description="Maximum differences between PyTorch and ONNX Runtime; rounding: before and after rounding.",
     )
+    agreement: dict[Literal["bf16", "int8"], Agreement] = Field(
+        default_factory=dict, description="Reduced precisions and their measured agreement with float32."
+    )
     sources: tuple[str, ...] = Field((), description="Sources of the training images; empty: unknown.")
     started_from: str | None = Field(None, description="bundle_id of the bundle that was fine-tuned, if any.")
     training: tuple[dict[str, Any], ...] = Field(
@@ -137,6 +180,14 @@ class Manifest(BaseModel):
         """The abstention threshold that predictions use: that of all images, or one for each predicted class."""
         return self.abstention_threshold if self.class_thresholds is None else self.class_thresholds
 
+    @property
+    def evidence_shape(self) -> tuple[int, int, int] | None:
+        """Shape (K, h, w) of the evidence of an image; None if the network has no evidence."""
+        if "evidence" not in self.outputs:
+            return None
+        cells = self.preprocess.size // self.model.evidence_stride
+        return len(self.class_names), cells, cells
+
     def threshold_of(self, predicted: int) -> float | None:
         """Return the abstention threshold of the k-th class as predicted class; None: it always or never abstains."""
         return self.abstention_threshold if self.class_thresholds is None else self.class_thresholds[predicted]
@@ -164,11 +215,15 @@ class Bundle:
         manifest: The manifest.
         files: Contents of the files by name.
         path: Path of the bundle.
+        signature: Content of ``model.sig``; None if there is none.
     """
 
-    def __init__(self, manifest: Manifest, files: Mapping[str, bytes], path: Path) -> None:
+    def __init__(
+        self, manifest: Manifest, files: Mapping[str, bytes], path: Path, signature: bytes | None = None
+    ) -> None:
         self.manifest = manifest
         self.path = path
+        self.signature = signature
         self._files = files
 
     def __contains__(self, name: object) -> bool:
@@ -186,25 +241,50 @@ class Bundle:
         return self._files[name]
 
 
-def load_bundle(path: str | os.PathLike[str]) -> Bundle:
+def load_bundle(path: str | os.PathLike[str], *, verify_key: Path | None = None) -> Bundle:
     """Load a bundle from a folder or ``.hilum`` file and check the digest of every file.
 
-    Files that the manifest does not name are not read.
+    Files that the manifest does not name are not read, other than the signature.
+
+    Args:
+        path: The bundle.
+        verify_key: PEM file of the public key that must have signed the bundle; None: signatures are not verified.
 
     Raises:
-        BundleError: There is no bundle, it has another format, or a file has changed.
+        BundleError: There is no bundle, it has another format, a file has changed, or the key has not signed it.
+        ConfigError: The key cannot be used.
+        MissingExtraError: There is a key, and the ``signing`` extra is not installed.
     """
     path = Path(path)
-    text = read_files(path, [MANIFEST])[MANIFEST]
-    manifest = _parse(text, path)
-    # Of the bytes, not the values, so that any change is detected.
-    if sha256_bytes(text.replace(manifest.bundle_id.encode(), b"", 1)) != manifest.bundle_id:
-        raise BundleError(f"{MANIFEST} in '{path}' was changed: its SHA-256 differs.", hint=DAMAGED)
-    files = read_files(path, manifest.files)
-    for name, digest in manifest.files.items():
-        if sha256_bytes(files[name]) != digest:
-            raise BundleError(f"{name} in '{path}' was changed: its SHA-256 differs.", hint=DAMAGED)
-    return Bundle(manifest, files, path)
+    manifest, text, files = _read(path)
+    signature = read_signature(path)
+    if verify_key is not None:
+        verify_signature(signature, {**files, MANIFEST: text}, verify_key, path)
+    return Bundle(manifest, files, path, signature)
+
+
+def sign_bundle(path: Path, key: Path, password: bytes | None = None) -> Bundle:
+    """Sign a bundle and return it; an earlier signature is replaced.
+
+    Args:
+        path: The bundle, a folder or a ``.hilum`` file.
+        key: PEM file of a private key on P-256, P-384 or P-521.
+        password: Password of the key; None if it has none.
+
+    Raises:
+        BundleError: There is no bundle, or it is damaged.
+        ConfigError: The key cannot be used.
+        MissingExtraError: The ``signing`` extra is not installed.
+        OutputError: The signature cannot be written.
+    """
+    manifest, text, files = _read(path)
+    signed = {**files, MANIFEST: text}
+    signature = sign_files(signed, manifest.name, key, password)
+    if path.is_file():
+        write_files(path, {**signed, SIGNATURE: signature})
+    else:
+        write_bytes(path / SIGNATURE, signature)
+    return Bundle(manifest, files, path, signature)
 
 
 def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Manifest:
@@ -225,9 +305,24 @@ def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> 
     return sealed
 
 
+def _read(path: Path) -> tuple[Manifest, bytes, dict[str, bytes]]:
+    """Return the manifest, its bytes, and the files that it names, after checking the digest of each."""
+    text = read_files(path, [MANIFEST], MAX_MANIFEST_BYTES)[MANIFEST]
+    manifest = _parse(text, path)
+    # Of the bytes, not the values, so that any change is detected.
+    if sha256_bytes(text.replace(manifest.bundle_id.encode(), b"", 1)) != manifest.bundle_id:
+        raise BundleError(f"{MANIFEST} in '{path}' was changed: its SHA-256 differs.", hint=DAMAGED)
+    files = read_files(path, manifest.files)
+    for name, digest in manifest.files.items():
+        if sha256_bytes(files[name]) != digest:
+            raise BundleError(f"{name} in '{path}' was changed: its SHA-256 differs.", hint=DAMAGED)
+    return manifest, text, files
+
+
 def _parse(content: bytes, path: Path) -> Manifest:
     try:
         raw = json.loads(content)
+        json.dumps(raw, allow_nan=False)  # no NaN or infinity anywhere, such as in a temperature
         if not isinstance(raw, dict) or raw.get("format") != _FORMAT:
             found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
             raise BundleError(

@@ -7,7 +7,7 @@ from typing import Any
 
 from hilum.bundle.bundle import Manifest, TrainingHashes
 from hilum.bundle.calibration import temperature_text, threshold_text
-from hilum.format import bounds, capital, metric_title, number
+from hilum.format import at_least_note, bounds, capital, metric_title, number
 
 NOT_A_DEVICE = "It is a research tool, not a medical device."
 INTERVALS = (
@@ -36,6 +36,7 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
             unknown.
     """
     spec = manifest.preprocess
+    rows = [_row(figure) for figure in manifest.metrics.get("test", []) if figure["source"] is None]
     network = network_name(manifest.model.name, manifest.model.encoder)
     sources = ", ".join(f"{name} ({count:,})" for name, count in data["sources"].items()) or "not given"
     lines = [
@@ -58,9 +59,9 @@ def model_card(manifest: Manifest, data: Mapping[str, Any]) -> str:
         "",
         "| figure | value | 95% CI | n |",
         "|---|---|---|---|",
-        *[_row(figure) for figure in manifest.metrics.get("test", []) if figure["source"] is None],
+        *rows,
         "",
-        f"{INTERVALS} {SAME_SOURCES}",
+        " ".join(filter(None, (INTERVALS, at_least_note("".join(rows)), SAME_SOURCES))),
         "",
         *_calibration(manifest),
         "## Limitations",

@@ -42,6 +42,9 @@ COMMANDS = {
     "export": Command(
         "export", "Training", "Export a run as a bundle, if PyTorch and ONNX Runtime agree on its outputs."
     ),
+    "quantize": Command(
+        "quantize", "Training", "Add an int8 network to a bundle, if it agrees with float32 on the validation split."
+    ),
     "import-checkpoint": Command("export", "Training", "Convert a checkpoint of the original project to a bundle."),
     "evaluate": Command(
         "evaluate", "Evaluation", "Evaluate a run or a bundle, with confidence intervals, and write a report."
@@ -64,6 +67,10 @@ COMMANDS = {
     ),
     "gate": Command("gate", "Inference", "Check whether images are upright frontal chest radiographs, with reasons."),
     "info": Command("info", "Inference", "Show a bundle's classes, network, test metrics, calibration and size."),
+    "sign": Command("sign", "Inference", "Sign a bundle with a private key, or replace its signature."),
+    "bench": Command(
+        "bench", "Inference", "Measure this machine's inference engines, and choose the one that --backend auto uses."
+    ),
     "serve": Command(
         "serve", "Serving", "Serve a bundle over REST, with the web app at / and the API documentation at /docs."
     ),
@@ -86,7 +93,7 @@ class _LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, _, rest = super().resolve_command(ctx, args)
-        if any(word == "" or re.fullmatch("--[a-z-]+=", word) for word in rest):  # Path("") is the current folder
+        if any(word == "" or re.fullmatch("--[a-z0-9-]+=", word) for word in rest):  # Path("") is the current folder
             raise ConfigError("An argument is empty.", hint="Check for a shell variable that is not set.")
         return name, load_command(name) if name is not None else None, rest
 

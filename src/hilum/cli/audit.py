@@ -14,6 +14,7 @@ from hilum.cli.app import examples, new_typer
 from hilum.cli.console import COLORS, errors, say
 from hilum.cli.inputs import ClassesOption, DataArgument, ResamplesOption, SeedOption, SplitFileOption
 from hilum.cli.progress import StepBars
+from hilum.format import at_least_note
 
 if TYPE_CHECKING:
     from hilum.audit.report import AuditReport
@@ -97,6 +98,8 @@ def _show(report: AuditReport, output: Path) -> None:
         if len(own) > _MOST_SHOWN:
             say(f"  [dim]and {len(own) - _MOST_SHOWN} more in the report[/]")
     say("")
+    if note := at_least_note("".join(found.message for found in report.findings)):
+        say(f"[dim]{escape(note)}[/]")
     if notes := sum(found.is_probe_note for found in report.findings):
         probes = "1 probe" if notes == 1 else f"{notes} probes"
         say(f"[dim]{probes} found no shortcut or could not be measured: see the report.[/]")

@@ -12,7 +12,7 @@ from rich.table import Table
 from hilum.cli.app import examples, new_typer
 from hilum.cli.console import console, say
 from hilum.cli.inputs import ResamplesOption, SeedOption
-from hilum.format import format_interval, number, split_title
+from hilum.format import at_least_note, format_interval, number, split_title
 from hilum.types import SplitName
 
 if TYPE_CHECKING:
@@ -79,8 +79,9 @@ def compare(
             for difference in part.headline:
                 table.add_row(*_row(difference))
             console.print(table)
-            for note in macro_notes(part.headline):
-                say(escape(note))
+            note = at_least_note("".join(map(_interval, part.headline)))
+            for text in filter(None, [*macro_notes(part.headline), note]):
+                say(escape(text))
     say("n: number of images; of an AUROC, images of the class / of the other classes.")
     say("p: of the first row alone; of the others adjusted for their number. Each interval stands alone.")
     if output is not None:
@@ -92,13 +93,16 @@ def compare(
 def _row(difference: Difference) -> list[str]:
     from hilum.evaluation.decision import figure_name, n_of, p_of
 
-    estimate = {"value": difference.difference, "low": difference.low, "high": difference.high}
     return [
         escape(figure_name(difference)) + (" (primary)" if difference.primary else ""),
         n_of(difference),
         number(difference.a),
         number(difference.b),
-        format_interval(estimate, signed=True),
+        _interval(difference),
         p_of(difference),
         difference.better or "",
     ]
+
+
+def _interval(difference: Difference) -> str:
+    return format_interval(difference.interval, signed=True)

@@ -12,10 +12,12 @@ from rich.table import Table
 
 from hilum.cli.app import examples, new_typer
 from hilum.cli.console import console, say, show_findings
-from hilum.cli.inputs import ClassesOption, DataArgument, SeedOption
+from hilum.cli.inputs import AddressableData, ClassesOption, SeedOption
 from hilum.cli.progress import counting
 from hilum.config import SplitConfig
+from hilum.data.find import TABLE_NAME
 from hilum.errors import ConfigError
+from hilum.filesystems import is_uri, local_file
 from hilum.types import NO_LABEL
 
 if TYPE_CHECKING:
@@ -24,10 +26,15 @@ if TYPE_CHECKING:
 app = new_typer()
 
 
-@app.command(epilog=examples("hilum index DATA", "hilum index metadata.csv --class COVID --class Normal -o index.csv"))
+@app.command(
+    epilog=examples(
+        "hilum index s3://bucket/metadata.csv",
+        "hilum index metadata.csv --class COVID --class Normal -o index.csv",
+    )
+)
 def index(
-    data: DataArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write.")] = Path("index.csv"),
+    data: AddressableData,
+    output: Annotated[str, typer.Option("--output", "-o", help="CSV file to write, or its address.")] = "index.csv",
     classes: ClassesOption = None,
     check: Annotated[bool, typer.Option(help="Decode every file to check it.")] = True,
     limit: Annotated[
@@ -36,22 +43,32 @@ def index(
     seed: SeedOption = 0,
 ) -> None:
     """Index a dataset and report problems with its files."""
-    from hilum.data.index import build_index, save_index, table_of
+    from hilum.data.index import build_index, save_index
 
-    table = table_of(data)
-    if table is not None and output.exists() and output.samefile(table):
+    if _is_table_of(output, data):
         raise ConfigError(f"--output '{output}' is the dataset's own CSV.", hint="Choose another --output.")
     with counting("Checking files") as progress:
         built = build_index(data, classes=classes, check=check, limit=limit, seed=seed, progress=progress)
-    save_index(built, output)
+    with local_file(output) as path:
+        save_index(built, path)
     console.print(_table(built))
     show_findings(built.findings)
-    say(f"Wrote [bold]{escape(str(output))}[/]. Next: hilum split {escape(str(output))}")
+    say(f"Wrote [bold]{escape(output)}[/]. Next: hilum split {escape(output)}")
+
+
+def _is_table_of(output: str, data: str) -> bool:
+    """Return whether a file is the CSV of a dataset, which must not be replaced."""
+    from hilum.data.index import table_of
+
+    if is_uri(data) or is_uri(output):
+        return output in (data, f"{data.rstrip('/')}/{TABLE_NAME}")
+    table = table_of(Path(data))
+    return table is not None and Path(output).exists() and Path(output).samefile(table)
 
 
 @app.command(epilog=examples("hilum split index.csv", "hilum split DATA --test-fraction 0.2 --seed 7 -o split.json"))
 def split(
-    data: DataArgument,
+    data: AddressableData,
     output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")] = Path("split.json"),
     classes: ClassesOption = None,
     val_fraction: Annotated[float, typer.Option(help="Validation fraction.")] = SplitConfig().val_fraction,

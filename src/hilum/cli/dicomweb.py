@@ -19,17 +19,19 @@ from rich.markup import escape
 from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.cli.app import examples, new_typer
 from hilum.cli.console import console, images_table, say
-from hilum.cli.inputs import BundleOption, FixOrientation, GateOption, check_orientation
+from hilum.cli.inputs import BundleOption, FixOrientation, GateOption, VerifyKeyOption, check_orientation
 from hilum.cli.progress import counting
 from hilum.errors import ConfigError, MissingExtraError, ServerError, extra_hint
 
 if TYPE_CHECKING:
-    from hilum.bundle.bundle import Manifest
+    from hilum.bundle.bundle import Bundle, Manifest
+    from hilum.bundle.gate import GateName
     from hilum.dicomweb.selection import Study
     from hilum.dicomweb.server import Server
     from hilum.dicomweb.table import Log
     from hilum.dicomweb.work import Counts, Row, ToDo, Worker
     from hilum.inference.dicom_names import Kind
+    from hilum.inference.predictor import Predictor
 
 app = new_typer()
 
@@ -48,6 +50,7 @@ def dicomweb(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All studies of the archive.")] = False,
     bundle: BundleOption = DEFAULT,
+    verify_key: VerifyKeyOption = None,
     gate: GateOption = "learned",
     fix_orientation: FixOrientation = False,
     dicom_sc: Annotated[bool, typer.Option("--dicom-sc", help="Also store overlays as Secondary Captures.")] = False,
@@ -84,16 +87,13 @@ def dicomweb(
             f"This command needs {error.name}, which is not installed.", hint=extra_hint("dicomweb")
         ) from error
     from hilum.bundle.bundle import load_bundle
-    from hilum.bundle.gate import open_gate
-    from hilum.inference.predictor import Predictor
 
-    for name in ("dicomweb_client", "urllib3", "pydicom"):  # their logs may quote responses and headers
+    for name in ("dicomweb_client", "urllib3", "pydicom", "retrying"):  # their logs may quote responses and headers
         logging.getLogger(name).setLevel(logging.CRITICAL)
     address = address_of(url, os.environ, plain_http=plain_http)
-    opened = load_bundle(resolve_bundle(bundle))
-    predictor = Predictor(opened, gate=open_gate(opened, gate), fix_orientation=fix_orientation)
-    table = Log(log, opened.manifest.bundle_id) if log and not dry_run else None
-    with Server(address) as server, _stopping() as stop:
+    opened = load_bundle(resolve_bundle(bundle), verify_key=verify_key)
+    with _predictor(opened, gate, fix_orientation) as predictor, Server(address) as server, _stopping() as stop:
+        table = Log(log, opened.manifest.bundle_id) if log and not dry_run else None
         more: dict[Kind, bool] = {"sc": dicom_sc, "pr": dicom_pr}
         worker = Worker(server, predictor, more=[kind for kind, is_wanted in more.items() if is_wanted])
         find = _studies(server, study, since)
@@ -127,6 +127,24 @@ def _check(study: list[str] | None, since: str | None, everything: bool, gate: s
     if since is not None:
         first_day(since, datetime.now())
     check_orientation(gate, fix_orientation)
+
+
+@contextmanager
+def _predictor(bundle: Bundle, gate: GateName, fix_orientation: bool) -> Iterator[Predictor]:
+    """Yield the predictor, whose files are decoded by a process of its own."""
+    from hilum.backends.measure import choose_backend
+    from hilum.bundle.gate import open_gate
+    from hilum.imaging.reader_pool import ReaderPool
+    from hilum.inference.predictor import Predictor
+
+    with ReaderPool(1) as readers:
+        yield Predictor(
+            bundle,
+            backend=choose_backend(bundle, say=lambda line: say(escape(line))),
+            gate=open_gate(bundle, gate),
+            fix_orientation=fix_orientation,
+            read=readers.read_radiograph,
+        )
 
 
 def _studies(server: Server, study: list[str] | None, since: str | None) -> Callable[[], list[Study]]:

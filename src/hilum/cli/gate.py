@@ -44,15 +44,16 @@ def gate(
     from hilum.bundle.gate import open_gate
     from hilum.data.find import find_images
     from hilum.gate.verdict import ACCEPTED
+    from hilum.imaging.reader_pool import ReaderPool
     from hilum.inference.gate_report import examine_files
     from hilum.inference.predictor import Predictor
 
     files = find_images(inputs)
     show_findings(files.skipped)
     opened = load_bundle(resolve_bundle(bundle))
-    predictor = Predictor(opened, gate=open_gate(opened, which))
     reasons: Counter[str] = Counter()
-    with counting("Examining") as progress:
+    with ReaderPool(1) as readers, counting("Examining") as progress:
+        predictor = Predictor(opened, gate=open_gate(opened, which), read=readers.read_radiograph)
         for done, verdict in enumerate(examine_files(predictor, files, output), start=1):
             reasons[verdict.reason] += 1
             _show(verdict, everything=len(files) <= _EXPLAINED)

@@ -13,9 +13,9 @@ from typer.core import TyperCommand
 from hilum.bundle.default import DEFAULT, resolve_bundle
 from hilum.cli.app import examples, new_typer
 from hilum.cli.console import say
-from hilum.cli.inputs import BundleArgument
-from hilum.errors import BundleError, ConfigError
-from hilum.format import format_interval, metric_title
+from hilum.cli.inputs import BundleArgument, VerifyKeyOption
+from hilum.errors import BundleError, ConfigError, SelfTestError
+from hilum.format import at_least_note, format_interval, metric_title
 from hilum.storage import write_bytes
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class _Command(TyperCommand):
 
 @app.command(
     cls=_Command,
-    epilog=examples("hilum info model.hilum --json", "hilum info model.hilum --card hf -o README.md"),
+    epilog=examples("hilum info model.hilum --test", "hilum info model.hilum --card hf -o README.md"),
 )
 def info(
     bundle: BundleArgument = DEFAULT,
@@ -51,21 +51,29 @@ def info(
         CardKind | None,
         typer.Option("--card", help="Print the model card instead; hf: with the metadata of the Hugging Face Hub."),
     ] = None,
+    test: Annotated[
+        bool,
+        typer.Option("--test", help="Run the bundle's self-test in every engine and precision of this machine."),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File for the manifest or the card, instead of printing it.")
     ] = None,
+    verify_key: VerifyKeyOption = None,
 ) -> None:
     """Show a bundle's classes, network, test metrics, calibration and size."""
-    if as_json and card:
-        raise ConfigError("--json and --card exclude each other.", hint="Leave one out.")
+    if as_json + bool(card) + test > 1:
+        raise ConfigError("--json, --card and --test exclude each other.", hint="Use one of them.")
     if output is not None and not (as_json or card):
         raise ConfigError("--output needs --card or --json.", hint="hilum info BUNDLE --card hf --output README.md")
     from hilum.bundle.bundle import load_bundle
 
     path = resolve_bundle(bundle)
-    opened = load_bundle(path)
+    opened = load_bundle(path, verify_key=verify_key)
+    if test:
+        _test(opened)
+        return
     if not (as_json or card):
-        _show(opened.manifest, path)
+        _show(opened.manifest, path, _signature(opened.signature, is_verified=verify_key is not None))
         return
     content = opened.manifest.content() if as_json else _card(opened, card or "bundle").encode()
     if output is None:
@@ -86,7 +94,48 @@ def _card(opened: Bundle, kind: CardKind) -> str:
     return hub_card(opened)
 
 
-def _show(manifest: Manifest, path: Path) -> None:
+def _test(opened: Bundle) -> None:
+    """Run the self-test in every engine and show the largest differences.
+
+    Raises:
+        BundleError: The bundle has no self-test.
+        SelfTestError: It fails in an engine.
+    """
+    from hilum.backends.open import installed_engines, open_engine
+    from hilum.bundle.bundle import SELF_TEST
+    from hilum.bundle.self_test import REDUCED_TOLERANCE, TOLERANCE
+    from hilum.inference.self_test import replay
+
+    if SELF_TEST not in opened:
+        raise BundleError("The bundle has no self-test.", hint="Export it again with this version of hilum.")
+    say(
+        "The largest difference of each output, relative for values above 1. Tolerance: "
+        f"{TOLERANCE:g} in fp32; {REDUCED_TOLERANCE:g} and the same class in bf16 and int8."
+    )
+    failed = []
+    for engine in installed_engines(opened):
+        result = replay(opened, open_engine(opened, engine))
+        assert result is not None  # the file is there
+        name = f"{engine.backend} {engine.precision}"
+        say(f"{name}: {'passed' if result.passed else '[red]failed[/]'}{'' if result.label else ', another class'}")
+        for own in result.mismatches:
+            say(f"  {own.difference:.1e}  {escape(str(own))}")
+        if not result.passed:
+            failed.append(f"{name}: {result.worst}")
+    if failed:
+        raise SelfTestError(f"The self-test failed: {'; '.join(failed)}.", hint="Use an engine that passes.")
+
+
+def _signature(signature: bytes | None, *, is_verified: bool) -> str:
+    from hilum.bundle.signing import signer_of
+
+    if signature is None:
+        return "none"
+    key = f"of the key {signer_of(signature)[:12] or 'unknown'}"
+    return f"{key}, valid" if is_verified else f"{key}, not verified; pass the public key with --verify-key"
+
+
+def _show(manifest: Manifest, path: Path, signature: str) -> None:
     say(f"[bold]{escape(manifest.name)}[/]: a research tool, not a medical device.")
     facts = {
         "bundle": manifest.bundle_id[:12],
@@ -97,8 +146,10 @@ def _show(manifest: Manifest, path: Path) -> None:
         "sources": ", ".join(manifest.sources) or "unknown",
         "training": _training(manifest),
         "calibration": _calibration(manifest),
+        "precision": _precisions(manifest),
         "input check": _gate(manifest),
         "size": f"{_size(path) / 1e6:.1f} MB, weights as {manifest.weights_dtype}",
+        "signature": signature,
         "path": str(path),
     }
     width = max(map(len, facts))
@@ -109,6 +160,8 @@ def _show(manifest: Manifest, path: Path) -> None:
     width = max(map(len, figures), default=0)
     for name, text in figures.items():
         say(f"  {escape(f'{name:<{width}}')}  {text}")
+    if note := at_least_note("".join(figures.values())):
+        say(note)
     say("Full model card: hilum info --card, or --card hf for the Hugging Face Hub. Manifest: hilum info --json.")
 
 
@@ -135,6 +188,16 @@ def _calibration(manifest: Manifest) -> str:
     coverage = f"at {manifest.prediction_set_level} coverage" if manifest.prediction_set_quantiles else "none"
     temperature, abstains = (text(manifest, manifest.class_names) for text in (temperature_text, threshold_text))
     return f"{temperature}, prediction sets {coverage}, abstains {abstains}"
+
+
+def _precisions(manifest: Manifest) -> str:
+    """Describe the precisions with their agreement with float32."""
+    measured = [
+        f"{name} {'accepted' if own.accepted else 'not accepted'} in {own.backend} (labels agree on "
+        f"{own.labels_agree:.2%} of {own.n:,} images of {own.split})"
+        for name, own in manifest.agreement.items()
+    ]
+    return "; ".join(["fp32", *measured])
 
 
 def _gate(manifest: Manifest) -> str:

@@ -10,14 +10,25 @@ import typer
 from hilum.errors import ConfigError
 from hilum.types import CalibratedPer
 
-_BUNDLE = "A bundle (folder or .hilum file), a run's folder, or default: the packaged model."
+_BUNDLE = "A bundle (folder, .hilum file or its address), a run's folder, or default: the packaged model."
 
 Inputs = Annotated[
     list[str], typer.Argument(metavar="IMAGES", help="Files, folders (searched recursively) or glob patterns.")
 ]
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Dataset: a folder of class folders, or a CSV.")]
+AddressableData = Annotated[
+    str, typer.Argument(metavar="DATA", help="Dataset: a folder of class folders, or a CSV, or the address of either.")
+]
 BundleArgument = Annotated[str, typer.Argument(metavar="BUNDLE", help=_BUNDLE)]
 BundleOption = Annotated[str, typer.Option("--bundle", help=_BUNDLE)]
+VerifyKeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--verify-key",
+        envvar="HILUM_VERIFY_KEY",
+        help="PEM file of the public key that must have signed the bundle. Needs the signing extra.",
+    ),
+]
 GateOption = Annotated[
     Literal["learned", "classic", "none"],
     typer.Option("--gate", help="Input check; classic: the original project's nine checks; none accepts every image."),
@@ -27,8 +38,19 @@ FixOrientation = Annotated[
     typer.Option("--fix-orientation", help="Undo rotations by 90° steps and inverted gray scale before prediction."),
 ]
 BackendOption = Annotated[
-    Literal["auto", "onnxruntime", "pytorch"],
-    typer.Option("--backend", help="Inference engine; pytorch needs the train extra."),
+    Literal["auto", "onnxruntime", "openvino", "pytorch"],
+    typer.Option(
+        "--backend",
+        help="Inference engine; auto: the one measured as fastest. openvino and pytorch need the extras openvino and "
+        "train.",
+    ),
+]
+PrecisionOption = Annotated[
+    Literal["auto", "fp32", "bf16", "int8"],
+    typer.Option(
+        "--precision",
+        help="Precision of the network; auto: fp32, or a faster one whose agreement with it is in the bundle.",
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="Device of the backend: cpu, cuda or cuda:N.")]
 BatchSizeOption = Annotated[int, typer.Option("--batch-size", min=1, help="Images per forward pass, at most.")]

@@ -128,11 +128,15 @@ class _Lines:
 
 
 class TrainingBars:
-    """TrainingObserver that shows one bar for all epochs and prints one line per epoch."""
+    """TrainingObserver that shows one bar for all epochs and prints one line per epoch.
+
+    Without a terminal, a line per minute counts the batches of the epoch instead of the bar.
+    """
 
     def __init__(self, steps: StepBars) -> None:
         self._steps = steps
         self._bar: Progress | None = None
+        self._update: Callable[[int, int], None] | None = None
 
     def begin(self, title: str) -> Callable[[int, int], None]:
         """Begin a step before or after training; closes the training bar, since a terminal shows one bar at a time."""
@@ -141,18 +145,25 @@ class TrainingBars:
 
     def epoch_started(self, epoch: int, epochs: int, batches: int) -> None:
         """See TrainingObserver."""
+        self._epochs = epochs
+        if not errors.is_terminal:
+            self._done, self._batches = 0, batches
+            self._update = self._steps.begin(f"Epoch {epoch}/{epochs}")
+            return
         if self._bar is None:
             self._steps.close()
             self._bar = new_bar()
             self._bar.start()
             self._task = self._bar.add_task("", total=(epochs - epoch + 1) * batches, note="")
         self._bar.update(self._task, description=f"Epoch {epoch}/{epochs}")
-        self._epochs = epochs
 
     def batch_done(self, loss: float) -> None:
         """See TrainingObserver."""
         if self._bar:
             self._bar.update(self._task, advance=1, note=f"loss {loss:.3f}")
+        elif self._update:
+            self._done += 1
+            self._update(self._done, self._batches)
 
     def epoch_done(self, row: EpochRow, *, best: bool) -> None:
         """See TrainingObserver."""

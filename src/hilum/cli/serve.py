@@ -13,13 +13,15 @@ from hilum.bundle.default import DEFAULT
 from hilum.cli.app import examples, new_typer
 from hilum.cli.console import say
 from hilum.cli.inputs import (
-    BatchSizeOption,
+    BackendOption,
     BundleOption,
     FixOrientation,
     GateOption,
     Host,
     MaxUpload,
     Port,
+    PrecisionOption,
+    VerifyKeyOption,
     check_orientation,
 )
 from hilum.errors import MissingExtraError, extra_hint
@@ -37,8 +39,11 @@ Audit = Annotated[
 @app.command(epilog=examples("hilum serve", "HILUM_TOKEN=secret hilum serve --host 0.0.0.0 --port 8080"))
 def serve(
     bundle: BundleOption = DEFAULT,
+    verify_key: VerifyKeyOption = None,
     host: Host = "127.0.0.1",
     port: Port = 8000,
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
     gate: GateOption = "learned",
     fix_orientation: FixOrientation = False,
     audit: Audit = None,
@@ -49,9 +54,12 @@ def serve(
     queue: Annotated[
         int, typer.Option(min=1, help="Images in progress or waiting, at most; further requests get status 429.")
     ] = 128,
-    batch_size: BatchSizeOption = 8,
+    batch_size: Annotated[int, typer.Option(min=1, max=4, help="Images per forward pass, at most.")] = 4,
     max_files: Annotated[int, typer.Option(min=1, help="Files per request, at most.")] = 32,
     max_upload: MaxUpload = 256,
+    max_connections: Annotated[
+        int, typer.Option(min=1, help="Open connections, at most; those without a request make room for new ones.")
+    ] = 256,
     timeout: Annotated[float, typer.Option(min=0.1, help="Time limit of a request, seconds.")] = 30.0,
 ) -> None:
     """Serve a bundle over REST, with the web app at / and the API documentation at /docs.
@@ -60,15 +68,16 @@ def serve(
     """
     _run(
         "Serving on {0}: the web app, the REST API below /v1, its documentation at /docs.", opens=False,
-        bundle=bundle, host=host, port=port, gate=gate, fix_orientation=fix_orientation, audit=audit,
-        cors=tuple(cors or ()), queue=queue, batch_size=batch_size, max_files=max_files, max_upload=max_upload,
-        timeout=timeout,
+        bundle=bundle, verify_key=verify_key, host=host, port=port, backend=backend, precision=precision, gate=gate,
+        fix_orientation=fix_orientation, audit=audit, cors=tuple(cors or ()), queue=queue, batch_size=batch_size,
+        max_files=max_files, max_upload=max_upload, max_connections=max_connections, timeout=timeout,
     )  # fmt: skip
 
 
 @app.command("app", epilog=examples("hilum app", "hilum app --bundle model.hilum --audit audit --port 9000"))
 def web_app(
     bundle: BundleOption = DEFAULT,
+    verify_key: VerifyKeyOption = None,
     gate: GateOption = "learned",
     fix_orientation: FixOrientation = False,
     audit: Audit = None,
@@ -81,8 +90,8 @@ def web_app(
     This is hilum serve on 127.0.0.1, which opens the browser.
     """
     _run(
-        "Serving the web app on {0}. Press Ctrl+C to stop.", opens=browser, bundle=bundle, host="127.0.0.1", port=port,
-        gate=gate, fix_orientation=fix_orientation, audit=audit, max_upload=max_upload,
+        "Serving the web app on {0}. Press Ctrl+C to stop.", opens=browser, bundle=bundle, verify_key=verify_key,
+        host="127.0.0.1", port=port, gate=gate, fix_orientation=fix_orientation, audit=audit, max_upload=max_upload,
     )  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
-import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,12 +30,13 @@ from hilum.config import (
 )
 from hilum.errors import ConfigError, MissingExtraError, extra_hint
 from hilum.format import format_interval, number
-from hilum.run_folder import RunFolder, read_seeds, require_new
+from hilum.run_folder import RunFolder, new_root, read_seeds, require_new, require_writable
 
 app = new_typer()
 
 _RESUMABLE = {
     "training.device": "--device", "training.workers": "--workers", "training.training_hashes": "--no-training-hashes",
+    "training.checkpoint_minutes": "--checkpoint-minutes",
 }  # fmt: skip
 """Settings that may change when a run is resumed, and their options: those of INDIFFERENT except from_bundle."""
 _WIDTH = 80
@@ -64,10 +65,11 @@ def _print_settings(value: bool) -> None:
 )
 def train(
     data: Annotated[
-        Path | None, typer.Argument(help="A folder of class folders, or a CSV file.", metavar="DATA")
+        str | None,
+        typer.Argument(help="A folder of class folders, or a CSV file, or the address of either.", metavar="DATA"),
     ] = None,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--output", "-o", help="The run's folder.  [default: runs/<time>]", show_default=False),
     ] = None,
     preset: Annotated[
@@ -103,14 +105,27 @@ def train(
     ] = None,
     device: Annotated[str | None, _setting("training.device", "--device", metavar="NAME")] = None,
     precision: Annotated[
-        str | None, _setting("training.precision", "--precision", "32-true, 16-mixed or bf16-mixed.", "NAME")
+        str | None, _setting("training.precision", "--precision", "auto, 32-true, 16-mixed or bf16-mixed.", "NAME")
     ] = None,
     workers: Annotated[int | None, _setting("training.workers", "--workers")] = None,
-    threads: Annotated[int | None, _setting("training.threads", "--threads")] = None,
+    threads: Annotated[str | None, _setting("training.threads", "--threads", metavar="N")] = None,
+    checkpoint_minutes: Annotated[float | None, _setting("training.checkpoint_minutes", "--checkpoint-minutes")] = None,
     no_training_hashes: Annotated[
         bool,
         typer.Option("--no-training-hashes", help="Leave out the hashes by which training images are recognized."),
     ] = False,
+    devices: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Training processes on this machine, each on its own GPU or with its share of the processors."
+        ),
+    ] = 1,
+    nodes: Annotated[
+        int,
+        typer.Option(
+            "--num-nodes", min=1, help="Machines; run the command on each, with MASTER_ADDR and NODE_RANK set."
+        ),
+    ] = 1,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Continue the run in this folder, with its own settings.")
     ] = None,
@@ -128,42 +143,49 @@ def train(
         "preprocess.size": size, "training.from_bundle": from_bundle, "training.epochs": epochs,
         "training.batch_size": batch_size, "training.learning_rate": learning_rate, "training.seed": seed,
         "training.device": device, "training.precision": precision, "training.workers": workers,
-        "training.threads": threads, "training.training_hashes": False if no_training_hashes else None,
+        "training.threads": threads, "training.checkpoint_minutes": checkpoint_minutes,
+        "training.training_hashes": False if no_training_hashes else None,
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
     overrides = merge(nest(given), parse_settings(assignments or []))
+    _require_one_process(devices * nodes, {"--seeds": seeds is not None, "--dry-run": dry_run})
     if resume is not None:
-        others = data or output or config or assignments or classes or dry_run or preset != "default"
-        if others or seeds or not given.keys() <= _RESUMABLE.keys():
-            raise ConfigError(
-                "--resume continues a run with its own settings, which cannot be changed.",
-                hint=f"Only {', '.join(_RESUMABLE.values())} may be set. Start a new run for other settings.",
-            )
-        if read_seeds(resume) is not None:
-            if given:
-                raise ConfigError(
-                    "Runs of several seeds are resumed with their own settings.", hint=f"hilum train --resume {resume}"
-                )
-            _train_seeds(None, resume, 0)
-            return
-        _resume(resume, overrides)
+        others = data or output or config or assignments or classes or dry_run or preset != "default" or seeds
+        _resume(resume, given, overrides, others=bool(others), devices=devices, nodes=nodes)
         return
     overrides |= ({"data": data} if data else {}) | ({"classes": classes} if classes else {})
-    settings = load_config(preset, config, overrides)
+    settings = _settings(preset, config, overrides)
+    if dry_run:
+        _show_plan(settings)
+    elif seeds is not None:
+        _train_seeds(settings, new_root(output), seeds)
+    else:
+        _launch(settings, new_root(output), resume=False, devices=devices, nodes=nodes)
+
+
+def _require_one_process(count: int, options: Mapping[str, bool]) -> None:
+    """Refuse options that do not work in several processes, and processes that start further ones."""
+    around = os.environ.get("WORLD_SIZE", "")  # hilum.training.processes checks it
+    several = around not in ("", "1")
+    if several and count > 1:
+        raise ConfigError(
+            f"This is one of {around} processes, which cannot start others.",
+            hint="Omit --devices and --num-nodes under torchrun, or unset WORLD_SIZE.",
+        )
+    if (several or count > 1) and (used := [name for name, given in options.items() if given]):
+        raise ConfigError(f"{used[0]} needs a single process.", hint=f"Omit --devices, or {used[0]}.")
+
+
+def _settings(preset: PresetName, path: Path | None, overrides: Mapping[str, Any]) -> Config:
+    settings = load_config(preset, path, overrides)
     if settings.training.from_bundle is not None:
         from hilum.training.from_bundle import settings_from_bundle
 
-        settings = settings_from_bundle(settings.training.from_bundle, preset, config, overrides)
+        settings = settings_from_bundle(settings.training.from_bundle, preset, path, overrides)
     if settings.data is None:
         raise ConfigError("No data to train on.", hint="Name a folder or a CSV file: hilum train DATA.")
-    if dry_run:
-        _show_plan(settings)
-        return
-    settings = settings.model_copy(update={"data": settings.data.resolve()})
-    if seeds is not None:
-        _train_seeds(settings, output or _new_run(), seeds)
-        return
-    _train(settings, output or _new_run(), resume=False)
+    data = settings.data.resolve() if isinstance(settings.data, Path) else settings.data
+    return settings.model_copy(update={"data": data})
 
 
 def describe_settings() -> str:
@@ -188,26 +210,62 @@ def describe_settings() -> str:
     return "\n".join(lines)
 
 
-def _resume(root: Path, changes: Mapping[str, Any]) -> None:
+def _resume(
+    root: Path, given: Mapping[str, Any], changes: Mapping[str, Any], *, others: bool, devices: int, nodes: int
+) -> None:
+    """Continue the run or the runs in ``root``; ``others`` if options were given that cannot be changed."""
+    if others or not given.keys() <= _RESUMABLE.keys():
+        raise ConfigError(
+            "--resume continues a run with its own settings, which cannot be changed.",
+            hint=f"Only {', '.join(_RESUMABLE.values())} may be set. Start a new run for other settings.",
+        )
+    if read_seeds(root) is not None:
+        if given:
+            raise ConfigError(
+                "Runs of several seeds are resumed with their own settings.", hint=f"hilum train --resume {root}"
+            )
+        _require_one_process(devices * nodes, {"--seeds": True})
+        _train_seeds(None, root, 0)
+        return
     from hilum.training.runs import open_run
 
     run, _ = open_run(root)
-    _train(load_config("original", run.config, changes), root, resume=True)
+    _launch(load_config("original", run.config, changes), root, resume=True, devices=devices, nodes=nodes)
 
 
-def _train(settings: Config, root: Path, *, resume: bool) -> None:
-    run = RunFolder(root)
+def _launch(settings: Config, root: Path, *, resume: bool, devices: int, nodes: int) -> None:
+    """Train in this process, or in several of this machine."""
     _require_torch()
-    if not resume:
-        require_new(run, settings.data)  # before importing torch, which takes seconds
+    if _is_first() and resume:
+        require_writable(RunFolder(root))
+    elif _is_first():
+        require_new(RunFolder(root), settings.data)  # before importing torch, which takes seconds
+    if devices * nodes == 1:
+        _train(settings, root, resume)
+        return
+    from hilum.training.launch import launch
+
+    launch(_train, (settings, root, resume), settings, devices, nodes)
+
+
+def _is_first() -> bool:
+    """Return whether this process is the only one or, of those that torchrun or ``launch`` started, the first."""
+    return os.environ.get("WORLD_SIZE", "") in ("", "1") or os.environ.get("RANK", "") in ("", "0")
+
+
+def _train(settings: Config, root: Path, resume: bool) -> None:
+    """Train in this process, and show progress and report if it is the first one."""
     from hilum.pipeline import train as run_training
     from hilum.progress import Step
 
+    if not _is_first():
+        run_training(settings, RunFolder(root), resume=resume)
+        return
     steps = StepBars()
     bars = TrainingBars(steps)
     step = Step(bars.begin, show_findings)
     try:
-        trained = run_training(settings, run, resume=resume, observer=bars, step=step)
+        trained = run_training(settings, RunFolder(root), resume=resume, observer=bars, step=step)
     finally:
         bars.close()
         steps.close()
@@ -253,9 +311,14 @@ def _require_torch() -> None:
 
 
 def _show_plan(settings: Config) -> None:
+    from hilum.progress import Step
     from hilum.training.dry_run import plan
 
-    made = plan(settings)
+    steps = StepBars()
+    try:
+        made = plan(settings, Step(steps.begin, show_findings))
+    finally:
+        steps.close()
     show_findings(made.findings)
     gib = 1 << 30
     say(f"Classes: {escape(', '.join(made.class_names))}")
@@ -267,10 +330,6 @@ def _show_plan(settings: Config) -> None:
         f"Time: {made.seconds_per_step:.2f} s per batch of {settings.training.batch_size}, about "
         f"{_duration(made.seconds_total)} for {settings.training.epochs} epochs. Nothing was written."
     )
-
-
-def _new_run() -> Path:
-    return Path("runs") / time.strftime("%Y%m%d-%H%M%S")
 
 
 def _duration(seconds: float) -> str:

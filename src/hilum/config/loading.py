@@ -131,4 +131,5 @@ def _explain(error: ValidationError, path: Path | None, overrides: Mapping[str, 
         else:
             lines.append(f"`{name}`: {detail['msg']}, got {detail['input']!r:.80}")
     where = f" in {path}" if path and in_file else ""
+    lines = list(dict.fromkeys(lines))  # a setting of two types has an error for each
     return f"Bad configuration{where}: " + "; ".join(lines) + ("" if lines[-1].endswith("?") else ".")

@@ -7,9 +7,11 @@ the docstrings and field descriptions of this module.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from hilum.filesystems import place_of
 
 PresetName = Literal["default", "original"]
 
@@ -103,7 +105,9 @@ class ModelConfig(_Settings):
     pretrained: bool = Field(True, description="Initialize the encoder with ImageNet weights if they are installed.")
     encoder_weights: Path | None = Field(None, description="A .safetensors file with the encoder's weights.")
     decoder_channels: tuple[int, ...] = Field(
-        (96, 48, 24, 16, 8), description="Channels of the decoder's stages, deepest first (not for unet)."
+        (96, 48, 24, 16, 8),
+        description="Channels of the decoder's 5 stages, deepest first; 4 give the mask half the resolution (not for "
+        "unet).",
     )
     dropout: float = Field(0.2, ge=0, lt=1, description="Dropout before the classifier (not for unet).")
 
@@ -129,11 +133,11 @@ class TrainingConfig(_Settings):
 
     from_bundle: str | None = Field(
         None,
-        description="Fine-tune a bundle (default, or a path): its network, preprocessing and weights; 10 epochs and "
-        "a learning rate of 2e-4 unless set.",
+        description="Fine-tune a bundle (default, a path or an address): its network, preprocessing and weights; "
+        "10 epochs and a learning rate of 2e-4 unless set.",
     )
     epochs: int = Field(30, ge=1, description="Passes over the training split.")
-    batch_size: int = Field(16, ge=1, description="Images per forward pass.")
+    batch_size: int = Field(16, ge=1, description="Images per forward pass, of all processes together.")
     accumulate: int = Field(1, ge=1, description="Batches whose gradients are summed before a step.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(1e-4, ge=0, description="Weight decay of AdamW.")
@@ -158,29 +162,45 @@ class TrainingConfig(_Settings):
         le=1,
         description="1: equal frequency; 0.5: proportional to the square root of the size; 0: unchanged.",
     )
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field(
-        "32-true", description="float32, or mixed precision with float16 or bfloat16."
+    precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = Field(
+        "auto",
+        description="float32, or mixed precision with float16 or bfloat16; auto: the faster, measured before the "
+        "first epoch.",
+    )
+    channels_last: Literal["auto"] | bool = Field(
+        "auto", description="Store images and weights with the channels last; auto: measured."
+    )
+    compile: Literal["auto"] | bool = Field(
+        "auto", description="Compile the network with torch.compile; auto: measured on a GPU, false on a CPU."
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     workers: int = Field(0, ge=0, description="Data-loading processes; 0 loads in the training process.")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: as many as affinity mask and cgroup quota allow.")
+    threads: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto",
+        description="CPU threads; 0: as many as affinity mask and cgroup quota allow; auto: measured.",
+    )
     training_hashes: bool = Field(
         True,
         description="Store a perceptual hash of each training and validation image in the bundle, so that hilum warns "
         "when one of them is used for evaluation. A hash reveals that an image was used.",
     )
     checkpoint_every: int = Field(20, ge=1, description="Interval between saved checkpoints, epochs.")
+    checkpoint_minutes: float = Field(
+        10.0,
+        ge=0,
+        description="Interval at which the state inside an epoch is saved, minutes; 0: after each epoch alone.",
+    )
     seed: int = Field(0, ge=0, description="Random seed of weights, order, dropout and augmentation.")
 
 
-INDIFFERENT = {"device", "workers", "checkpoint_every", "from_bundle", "training_hashes"}
+INDIFFERENT = {"device", "workers", "checkpoint_every", "checkpoint_minutes", "from_bundle", "training_hashes"}
 """Fields of TrainingConfig that may change when a run is resumed."""
 
 
 class Config(_Settings):
     """All settings of a training run."""
 
-    data: Path | None = Field(None, description="A folder of class folders, or a CSV file.")
+    data: Path | str | None = Field(None, description="A folder of class folders, or a CSV file; or its address.")
     classes: tuple[str, ...] | None = Field(None, description="Class names to keep; by default all.")
     preprocess: PreprocessSpec = PreprocessSpec()
     split: SplitConfig = SplitConfig()
@@ -189,6 +209,11 @@ class Config(_Settings):
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _place(cls, data: Any) -> Any:
+        return data if data is None else place_of(data)
 
     @model_validator(mode="after")
     def _check(self) -> Config:

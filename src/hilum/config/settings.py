@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -66,20 +66,36 @@ def parse_value(section: str, key: str, text: str) -> Any:
 
 
 def _kind(field: FieldInfo) -> tuple[Any, bool]:
-    """Return a field's type without None, and whether it may be None."""
+    """Return a field's type without None and the word ``auto``, and whether it may be None."""
     if get_origin(field.annotation) in (Union, UnionType):
-        return next(part for part in get_args(field.annotation) if part is not type(None)), True
+        parts = get_args(field.annotation)
+        kind = next(part for part in parts if part is not type(None) and get_args(part) != ("auto",))
+        return get_args(kind)[0] if get_origin(kind) is Annotated else kind, type(None) in parts
     return field.annotation, False
+
+
+def _bounded(field: FieldInfo) -> Iterator[Any]:
+    """Yield what may bear a bound: the field's metadata, and that of a number beside the word ``auto``."""
+    yield from field.metadata
+    for part in get_args(field.annotation):
+        if get_origin(part) is Annotated:
+            for entry in get_args(part)[1:]:
+                yield from entry.metadata
 
 
 def _allowed(field: FieldInfo) -> str:
     """Describe a field's type and range."""
+    words = _range(field)
+    return f"auto or {words}" if any(get_args(part) == ("auto",) for part in get_args(field.annotation)) else words
+
+
+def _range(field: FieldInfo) -> str:
     kind, optional = _kind(field)
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(map(str, get_args(kind)))
     names = {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path"}
     words = names.get(kind, "integers separated by commas")
-    bounds = {name: getattr(entry, name) for entry in field.metadata for name in _BOUNDS if hasattr(entry, name)}
+    bounds = {name: getattr(entry, name) for entry in _bounded(field) for name in _BOUNDS if hasattr(entry, name)}
     lower, upper = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
     if lower is not None and upper is not None:
         words += f" in {'[' if 'ge' in bounds else '('}{lower}, {upper}{']' if 'le' in bounds else ')'}"

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 from filelock import FileLock
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
@@ -57,12 +55,6 @@ class Cache:
     def __reduce__(self) -> tuple[Any, ...]:
         # Pickling a memory map would copy all its bytes.
         return _opened, (self.path, self.mask_row, self.images.shape[-1])
-
-
-def cache_folder() -> Path:
-    """Return the cache folder: ``$HILUM_CACHE`` if set, else ``hilum`` in the user's cache folder."""
-    own = os.environ.get("HILUM_CACHE")
-    return Path(own) if own else platformdirs.user_cache_path("hilum", appauthor=False)
 
 
 def cache_bytes(n_images: int, n_masks: int, spec: PreprocessSpec) -> int:

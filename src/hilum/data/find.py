@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, overload
+from typing import NamedTuple, TypeAlias, TypeVar, overload
 
 from hilum.data.integrity import gather, name_of
 from hilum.errors import DataError
@@ -22,7 +22,10 @@ from hilum.types import Finding, Severity
 
 TABLE = "predictions.csv"
 PARTIAL = "predictions.partial.csv"
+TABLE_NAME = "metadata.csv"
+"""Table that a dataset's folder may contain."""
 PARQUET_TABLE = "predictions.parquet"
+RUN_MANIFEST = "predictions.json"
 _TABLES = (TABLE, PARTIAL, PARQUET_TABLE)
 IMAGE_FOLDERS = ("overlays", "masks", "evidence")
 DICOM_FOLDER = "dicom"
@@ -43,6 +46,7 @@ _REASONS: Mapping[str, tuple[Severity, str]] = {
 _MASK_FOLDERS = frozenset({"masks", "regions"})
 _SUFFIXES = tuple(IMAGE_SUFFIXES)
 
+File = TypeVar("File")
 Skipped: TypeAlias = "defaultdict[str, list[str]]"
 """Skipped paths by reason, a key of _REASONS."""
 
@@ -114,7 +118,7 @@ def find_images(inputs: str | Path | Iterable[str | Path]) -> FoundImages:
     return FoundImages(tuple(found.values()), tuple(findings_of(skipped)))
 
 
-def sample_files(files: Sequence[Path], count: int, seed: int = 0) -> list[Path]:
+def sample_files(files: Sequence[File], count: int, seed: int = 0) -> list[File]:
     """Return a random sample of ``count`` files in their original order, or all files if there are fewer.
 
     Args:
@@ -225,13 +229,15 @@ def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
 def _open(folder: Path | str, reason: str | None, holds_objects: bool) -> _Folder:
     entries = _entries(folder)
     has_images = any(entry.name.lower() == "images" and _is_folder(entry) for entry in entries)
-    has_table = any(entry.name in _TABLES and not _is_folder(entry) for entry in entries)
+    has_table = any(
+        entry.name in _TABLES and (entry.name == PARQUET_TABLE or not _is_folder(entry)) for entry in entries
+    )
     return _Folder(iter(entries), reason, has_images, has_table, holds_objects)
 
 
 def _open_below(parent: _Folder, entry: os.DirEntry[str] | Path) -> _Folder:
     reason = parent.reason
-    if parent.has_table and entry.name in IMAGE_FOLDERS:
+    if parent.has_table and entry.name in (*IMAGE_FOLDERS, PARQUET_TABLE):
         reason = reason or "outputs"
     elif parent.has_images and entry.name.lower() in _MASK_FOLDERS:
         reason = reason or "masks"
@@ -248,7 +254,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _is_output(folder: _Folder, name: str) -> bool:
     """Return whether a file is a prediction table or DICOM object; ``dicom`` folders may hold radiographs as well."""
-    return name in _TABLES or (folder.holds_objects and name.endswith(tuple(DICOM_SUFFIXES.values())))
+    return name in (*_TABLES, RUN_MANIFEST) or (folder.holds_objects and name.endswith(tuple(DICOM_SUFFIXES.values())))
 
 
 def _why_not(entry: os.DirEntry[str]) -> str | None:

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.arrays import read_array
 from hilum.cpus import available_cpus
 from hilum.data.fingerprint import MINIATURE, SIGNATURE, local_contrast, miniature_of, trim_box
 from hilum.errors import DataError
@@ -122,13 +123,11 @@ def from_bytes(content: bytes) -> Hashes:
         DataError: The content is something else.
     """
     try:
-        hashes = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        hashes = read_array(content)
+    except ValueError as error:
         raise DataError(f"The training hashes cannot be read: {error}.") from error
-    if not isinstance(hashes, np.ndarray) or hashes.dtype != np.uint8 or hashes.shape[1:] != (HASH_BYTES,):
-        raise DataError(
-            f"Expected training hashes of {HASH_BYTES} bytes, got {getattr(hashes, 'dtype', 'an archive')}."
-        )
+    if hashes.dtype != np.uint8 or hashes.shape[1:] != (HASH_BYTES,):
+        raise DataError(f"Expected training hashes of {HASH_BYTES} bytes, got {hashes.dtype}.")
     return hashes
 
 

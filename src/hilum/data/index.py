@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hilum.data.find import Skipped, findings_of, images_in, walk_images
+from hilum.data.find import TABLE_NAME, Skipped, findings_of, images_in, walk_images
 from hilum.data.integrity import check_records, drop_absent, gather, name_of
+from hilum.data.mirror import address_of, fetch_records, local_dataset
 from hilum.data.table import COLUMNS, LAYOUT, SECOND_READER, read_rows, read_table
 from hilum.errors import DataError
 from hilum.imaging.read import IMAGE_SUFFIXES
@@ -22,8 +23,6 @@ from hilum.storage import sha256_text, write_csv
 from hilum.types import Finding, Record, class_names_of
 
 _SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "test"})
-
-TABLE_NAME = "metadata.csv"
 
 
 @dataclass(frozen=True)
@@ -73,52 +72,62 @@ def build_index(
     A CSV is used if ``data`` is one, or if the folder contains a ``metadata.csv`` with an ``image`` column (reported by
     an ``info`` finding). Relative paths in it start at its folder; an empty cell means unknown.
 
+    A dataset may be at an address (``s3://``, ``gs://``, ``abfs://``; of a CSV also ``https://``), and a CSV may name
+    addresses. The files are then fetched to the cache folder, where they are new or changed (hilum.data.mirror).
+
     Args:
-        data: Folder or CSV file.
+        data: Folder or CSV file, or its address.
         classes: Keep only these labels, and records without a label; all labels by default.
         check: Decode every file (hilum.data.integrity); False only checks that the files exist.
         limit: Use at most this many images, whole groups drawn at random; all images by default.
         seed: Random seed of the draw.
-        progress: Called with (records checked, total records).
+        progress: Called with (files fetched, total files), then with (records checked, total records).
 
     Raises:
         DataError: There is nothing to index, an image is listed twice, a row is malformed, a requested class does not
             exist, or no usable record is left.
     """
-    data = Path(data)
-    table = table_of(data)
+    place = local_dataset(data, progress)
+    table = table_of(place)
     try:
         if table is None:
-            records, findings = _scan_folders(data.resolve(), classes or ())
+            records, findings = _scan_folders(place.resolve(), classes or ())
         else:
             records = read_table(table)
-            findings = [] if table == data else _of_table_in_folder(table, records)
+            findings = [] if table == place else _of_table_in_folder(table, records)
     except OSError as error:
         raise DataError(f"Cannot read '{data}': {error}.", hint="Check the permissions of its folders.") from error
     chosen, left_out = _select(records, classes)
     if limit is not None:
         chosen = _draw(chosen, limit, seed)
+    if table is not None:
+        fetch_records(chosen, progress)
     root = _common_root(chosen)
     kept, absent = drop_absent(chosen, root=root)
     findings += absent
     if check:
         kept, odd = check_records(kept, root=root, progress=progress)
         findings += odd
-    class_names = class_names_of(kept)
-    lost = sorted(set(classes or ()) - set(class_names))
+    _require_usable(kept, classes, findings, str(data), limit)
+    return Index(kept, class_names_of(kept), tuple(findings), _common_root(kept), left_out)
+
+
+def _require_usable(
+    kept: Sequence[Record], classes: Sequence[str] | None, findings: Sequence[Finding], data: str, limit: int | None
+) -> None:
+    lost = sorted(set(classes or ()) - set(class_names_of(kept)))
     if not kept or lost:
         errors = " ".join(finding.message for finding in findings if finding.severity == "error")
         what = f"of class {', '.join(lost)}" if lost else f"in '{data}'"
         hint = "Replace these files." if errors or limit is None else "Use a higher --limit."
         raise DataError(f"No usable images {what}. {errors}".strip(), hint=hint)
-    return Index(kept, class_names, tuple(findings), _common_root(kept), left_out)
 
 
 def save_index(index: Index, path: Path) -> None:
     """Write the records as CSV (``image, mask, label, group, source, split, region, boxes``), atomically.
 
     Columns of a second reader and other columns follow where a record has them. Paths inside the CSV's folder are
-    written relative to it, others as absolute paths. Findings are not written.
+    written relative to it, others as absolute paths, and local copies as their addresses. Findings are not written.
 
     Raises:
         OutputError: The file cannot be written.
@@ -131,8 +140,8 @@ def save_index(index: Index, path: Path) -> None:
         if record.second_label is not None:
             further["label_2"] = record.second_label
         if record.second_mask_path is not None:
-            further["mask_2"] = name_of(record.second_mask_path, folder)
-        cells = [name_of(record.image_path, folder), *_cells(record, folder, inside=True), *_targets(record, folder)]
+            further["mask_2"] = _name_in(record.second_mask_path, folder)
+        cells = [_name_in(record.image_path, folder), *_cells(record, folder, inside=True), *_targets(record, folder)]
         rows.append([*cells, *(further.get(name) for name in others)])
     write_csv(path, [*COLUMNS, *others], rows)
 
@@ -150,15 +159,24 @@ def _cells(record: Record, folder: Path, *, inside: bool = False) -> list[str | 
     """Return the cells after ``image``. With ``inside``, only mask paths below ``folder`` are relative."""
     mask = None
     if record.mask_path is not None:
-        mask = name_of(record.mask_path, folder)
+        mask = _name_in(record.mask_path, folder) if inside else name_of(record.mask_path, folder)
         if not inside and record.mask_path.anchor == folder.anchor:
             mask = Path(os.path.relpath(record.mask_path, folder)).as_posix()
     return [mask, record.label, record.group, record.source, record.split]
 
 
+def _name_in(path: Path, folder: Path) -> str:
+    """Return a path as a table in ``folder`` names it, also where the name has white space around it."""
+    if address := address_of(path):
+        return address
+    name = name_of(path, folder)
+    name = f"./{name}" if name != name.lstrip() else name
+    return f"{name}/." if name != name.rstrip() else name
+
+
 def _targets(record: Record, folder: Path) -> list[str | None]:
     """Return the cells ``region`` and ``boxes``, which are not part of the digest since training does not use them."""
-    region = name_of(record.region_path, folder) if record.region_path is not None else None
+    region = _name_in(record.region_path, folder) if record.region_path is not None else None
     return [region, json.dumps(record.boxes) if record.boxes else None]
 
 
@@ -260,7 +278,8 @@ def _scan_class(folder: Path, data: Path, skipped: Skipped) -> tuple[list[Record
         findings.append(gather("ambiguous_mask", "warning", twice, "masks have the same name as another; not used"))
     if orphans:
         findings.append(gather("mask_without_image", "warning", orphans, "masks have no image of the same name"))
-    return [Record(path, masks.get(_stem(path)), folder.name) for path in images], findings, beside
+    label = folder.name.strip() or folder.name  # as the cells of a table are read
+    return [Record(path, masks.get(_stem(path)), label) for path in images], findings, beside
 
 
 def _stem(path: Path) -> str:

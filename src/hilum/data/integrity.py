@@ -22,6 +22,7 @@ ASPECT_TOLERANCE = 0.01
 """Maximum relative difference between the aspect ratios (W / H) of a mask and its image."""
 
 _NAMES_SHOWN = 3
+_LONGEST_NAME = 400  # characters of a name in a message
 
 
 class _Rule(NamedTuple):
@@ -129,13 +130,13 @@ def drop_absent(records: Sequence[Record], *, root: Path | None = None) -> Check
     images: list[tuple[str, str]] = []
     absent: dict[str, list[tuple[str, str]]] = {what: [] for what in _OPTIONAL}
     for record in records:
-        if not record.image_path.is_file():
+        if not _is_file(record.image_path):
             images.append((name_of(record.image_path, root), ""))
             continue
         lost: dict[str, None] = {}
         for what, hits in absent.items():
             path: Path | None = getattr(record, f"{what}_path")
-            if path is not None and not path.is_file():
+            if path is not None and not _is_file(path):
                 hits.append((name_of(path, root), ""))
                 lost[f"{what}_path"] = None
         kept.append(replace(record, **lost) if lost else record)  # type: ignore[arg-type]  # all may be None
@@ -147,6 +148,17 @@ def drop_absent(records: Sequence[Record], *, root: Path | None = None) -> Check
             text = f"{what.replace('_', ' ')}s do not exist and are not used"
             findings.append(gather(f"missing_{what}", "warning", hits, text))
     return Checked(tuple(kept), tuple(findings))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 80]}...{name[-77:]}"
 
 
 def gather(check: str, severity: Severity, hits: Iterable[tuple[str, str]], text: str) -> Finding:
@@ -161,7 +173,7 @@ def gather(check: str, severity: Severity, hits: Iterable[tuple[str, str]], text
         text: What is wrong, as a predicate of the files in the plural: ``masks cannot be read``.
     """
     hits = [(name.encode("utf-8", "backslashreplace").decode(), detail) for name, detail in hits]
-    shown = [f"{name} ({detail})" if detail else name for name, detail in hits[:_NAMES_SHOWN]]
+    shown = [f"{_short(name)} ({detail})" if detail else _short(name) for name, detail in hits[:_NAMES_SHOWN]]
     more = f" and {len(hits) - _NAMES_SHOWN:,} more" if len(hits) > _NAMES_SHOWN else ""
     message = f"{text[0].upper()}{text[1:]} ({len(hits):,}): {', '.join(shown)}{more}."
     return Finding(check, severity, message, tuple(name for name, _ in hits))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from hilum.data.mirror import beside
 from hilum.errors import DataError
 from hilum.storage import csv_text
 from hilum.types import SPLIT_NAMES, Box, Record
@@ -27,15 +28,20 @@ _OVERHANG = 0.01  # fraction of the image; boxes drawn at another size can end a
 def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Return the lower-case column names, and for each row its line number and its cells by column.
 
-    Cells are stripped and unescaped by csv_text.
+    Names and cells are stripped and unescaped by csv_text.
 
     Raises:
-        DataError: The file cannot be read, or is not a CSV in UTF-8 (a byte order mark is allowed).
+        DataError: The file cannot be read, is not a CSV in UTF-8 (a byte order mark is allowed), or has two columns of
+            the same name.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
-            header = [name.strip().lower() for name in next(reader, [])]
+            header = [csv_text(name.strip()).lower() for name in next(reader, [])]
+            if twice := [name for name, count in Counter(filter(None, header)).items() if count > 1]:
+                raise DataError(
+                    f"'{path}' has several columns {twice[0]!r:.80}.", hint="Rename or remove all but one of them."
+                )
             rows = []
             for cells in filter(any, reader):
                 if any(cells[len(header) :]):
@@ -44,15 +50,21 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
                 rows.append((reader.line_num, dict(zip(header, texts, strict=False))))
     except OSError as error:
         raise DataError(f"Cannot read the CSV '{path}': {error.strerror}.", hint="Check the path.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
         raise DataError(f"'{path}' is not a CSV in UTF-8: {error}.", hint="Save it as CSV UTF-8.") from error
+    except csv.Error as error:
+        raise DataError(
+            f"'{path}' is not a CSV, after line {reader.line_num}: {error}.",
+            hint=f"Check its quotes; a cell has at most {csv.field_size_limit():,} characters.",
+        ) from error
     return header, rows
 
 
 def read_table(path: Path) -> list[Record]:
     """Return the records of a CSV with an ``image`` column; other columns than those named here are kept as text.
 
-    Relative paths start at the CSV's folder; an empty cell means unknown. The images are not opened.
+    Relative paths start at the CSV's folder; addresses are replaced by the paths of their local copies
+    (hilum.data.mirror); an empty cell means unknown. The images are not opened.
 
     Raises:
         DataError: The CSV cannot be read, has no ``image`` column or no rows, an image is listed twice, or a split is
@@ -60,7 +72,7 @@ def read_table(path: Path) -> list[Record]:
     """
     header, rows = read_rows(path)
     if "image" not in header:
-        raise DataError(f"'{path}' has no `image` column, only: {', '.join(header) or 'nothing'}.", hint=LAYOUT)
+        raise DataError(f"'{path}' has no `image` column, only: {', '.join(header) or 'nothing':.200}.", hint=LAYOUT)
     folder = path.parent.resolve()
     lines: dict[Path, int] = {}
     records = []
@@ -90,16 +102,16 @@ def _record_of(row: Mapping[str, str], folder: Path, where: str) -> Record:
     mask, region, second_mask = row.get("mask"), row.get("region"), row.get("mask_2")
     known = {*COLUMNS, *SECOND_READER, ""}
     return Record(
-        image_path=_absolute(folder, row["image"]),
-        mask_path=_absolute(folder, mask) if mask else None,
+        image_path=beside(folder, row["image"]),
+        mask_path=beside(folder, mask) if mask else None,
         label=row.get("label") or None,
         group=row.get("group") or None,
         source=row.get("source") or None,
         split=split,
-        region_path=_absolute(folder, region) if region else None,
+        region_path=beside(folder, region) if region else None,
         boxes=_boxes(row.get("boxes", ""), where),
         second_label=row.get("label_2") or None,
-        second_mask_path=_absolute(folder, second_mask) if second_mask else None,
+        second_mask_path=beside(folder, second_mask) if second_mask else None,
         columns=tuple((name, cell) for name, cell in row.items() if cell and name not in known),
     )
 
@@ -125,8 +137,3 @@ def _boxes(cell: str, where: str) -> tuple[Box, ...]:
             hint="A box is x, y, width and height, not two corners.",
         )
     return tuple(boxes)
-
-
-def _absolute(folder: Path, cell: str) -> Path:
-    # Not resolve(): datasets of symbolic links (git-annex, DVC) must keep their names.
-    return Path(os.path.normpath(folder / cell))

@@ -12,12 +12,12 @@ from xml.etree.ElementTree import ParseError
 
 import requests
 from dicomweb_client.api import DICOMwebClient
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError, ReadTimeoutError
 from urllib3.util.retry import Retry
 
 from hilum.dicomweb.address import PASSWORD, TOKEN, USER, Address
+from hilum.dicomweb.pace import MIN_RATE, paced_session
 from hilum.dicomweb.selection import SOP_INSTANCE, Image, Item, value
 from hilum.errors import ConfigError, RequestError, ServerError
 from hilum.imaging.read import MAX_PIXELS
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 2 * MAX_PIXELS + (1 << 26)
 """Maximum size of a fetched image: two bytes for each of MAX_PIXELS, and an allowance for the header."""
 
-_TIMEOUT = (10.0, 60.0)  # seconds to connect, and between bytes
+_TIMEOUT = (10.0, 60.0)  # seconds to connect, and for a response, see pace.py
 _RETRIES = Retry(
     total=4, connect=2, read=2, redirect=0, backoff_factor=0.5, status_forcelist=(408, 429, 502, 503, 504),
     allowed_methods=None,  # also POST, since stored objects have the same UIDs each time
@@ -39,10 +39,10 @@ _LAST_PAGE = 25  # a shorter page is the last one, since servers have higher pag
 _CHUNK = 1 << 20
 _INSTANCE_HEADERS = {
     "Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*',  # in the stored transfer syntax
-    "Accept-Encoding": "identity",  # compression by Orthanc takes longer than transfer in a local network
 }
 _STUDIES = "list studies"
 _SHUT_OUT = (401, 403, 407)
+_CLIENT_ERRORS = (ValueError, TypeError, AttributeError, LookupError, RecursionError, ParseError)  # on other answers
 
 
 class Server:
@@ -50,18 +50,16 @@ class Server:
 
     Args:
         address: URL and credentials.
-        timeout: Seconds to connect, and between bytes.
+        timeout: Seconds to connect, and for a response; it has a second more for each ``pace.MIN_RATE`` bytes.
 
     Raises:
         ConfigError: The URL is invalid.
     """
 
     def __init__(self, address: Address, *, timeout: tuple[float, float] = _TIMEOUT) -> None:
-        session = requests.Session()
+        session = paced_session(_RETRIES)
         session.auth = _Credentials(address)
         session.max_redirects = 0
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(max_retries=_RETRIES))
         self.url, self._session, self._timeout = address.url, session, timeout
         try:
             # A single chunk, since chunked requests cannot be retried.
@@ -133,14 +131,14 @@ class Server:
             dataset.preamble = getattr(dataset, "preamble", None) or b"\0" * 128
         with self._errors("store results"):
             answer = self._client.store_instances(datasets, study_instance_uid=study)
-        failed = {str(item.ReferencedSOPInstanceUID): item for item in answer.get("FailedSOPSequence") or ()}
-        told = {str(item.ReferencedSOPInstanceUID) for item in answer.get("ReferencedSOPSequence") or ()}
-        for dataset in datasets:
-            uid = str(dataset.SOPInstanceUID)
-            if uid in failed or (told and uid not in told):
-                code = failed[uid].get("FailureReason") if uid in failed else None
-                why = "no reason given" if code is None else f"failure reason {int(code):04X}H (PS3.18 I.2.2)"
-                raise RequestError(f"{self.url} refused to store the {dataset.Modality}: {why}.")
+            failed = {str(item.ReferencedSOPInstanceUID): item for item in answer.get("FailedSOPSequence") or ()}
+            told = {str(item.ReferencedSOPInstanceUID) for item in answer.get("ReferencedSOPSequence") or ()}
+            for dataset in datasets:
+                uid = str(dataset.SOPInstanceUID)
+                if uid in failed or (told and uid not in told):
+                    code = failed[uid].get("FailureReason") if uid in failed else None
+                    why = "no reason given" if code is None else f"failure reason {int(code):04X}H (PS3.18 I.2.2)"
+                    raise RequestError(f"{self.url} refused to store the {dataset.Modality}: {why}.")
 
     def _search(
         self,
@@ -192,9 +190,10 @@ class Server:
                     f"{failed}: it cannot be reached ({_cause(error)}).", hint="Check that it is running, and the URL."
                 ) from error
             if isinstance(_root_of(error), (ReadTimeoutError, TimeoutError)):
-                raise RequestError(f"{failed}: no response for {self._timeout[1]:g} s.") from error
+                slow = f"no response for {self._timeout[1]:g} s, or less than {MIN_RATE:,} bytes a second"
+                raise RequestError(f"{failed}: {slow}.") from error
             raise RequestError(f"{failed}: the connection broke ({type(_root_of(error)).__name__}).") from error
-        except (ValueError, TypeError, AttributeError, KeyError, ParseError) as error:  # of the DICOMweb client
+        except _CLIENT_ERRORS as error:
             raise RequestError(f"{failed}: the response is not DICOMweb.", hint=_ROOT) from error
 
 

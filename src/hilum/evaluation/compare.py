@@ -18,12 +18,13 @@ from hilum.errors import ConfigError, DataError
 from hilum.evaluation.alignment import aligned
 from hilum.evaluation.predictions import PREDICTIONS_FILE
 from hilum.evaluation.results import read_evaluation
-from hilum.metrics.bootstrap import LEVEL
-from hilum.metrics.paired import RANKED, Paired, adjusted_p, paired_draws, paired_figures
+from hilum.metrics.bootstrap import FEW_GROUPS, LEVEL, Interval
+from hilum.metrics.paired import Paired, adjusted_p, paired_draws, paired_figures
 from hilum.metrics.scores import Scores
 from hilum.metrics.table import (
     OVERALL,
     OVERLAP,
+    RANKED,
     WITHIN_SOURCES,
     Key,
     Rows,
@@ -68,6 +69,7 @@ class Difference:
         left_out: Of a macro average: the classes without images, over which it is not averaged.
         as_zero: Of the macro precision: for A and for B, the classes that the model never predicts, whose precision
             counts as 0.
+        at_least: See Interval.
     """
 
     metric: str
@@ -90,11 +92,17 @@ class Difference:
     n_negative: int | None = None
     left_out: tuple[str, ...] = ()
     as_zero: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    at_least: bool = False
 
     @property
     def key(self) -> Key:
         """The metric's key."""
         return Key(self.metric, self.class_name, self.source, self.versus)
+
+    @property
+    def interval(self) -> Interval:
+        """The difference as an Interval."""
+        return Interval(self.difference, self.low, self.high, self.n, at_least=self.at_least)
 
     @property
     def ahead(self) -> str:
@@ -244,6 +252,7 @@ def _compared(a: Scores, b: Scores, primary: str | None, margin: float | None, r
             n=int(rows[key].sum()), groups=own.groups, method="delong" if key.metric in RANKED else "bootstrap", p=p,
             p_adjusted=adjusted.get(key), primary=key == chosen, n_positive=sides[0], n_negative=sides[1],
             left_out=classes_left_out(a, key), as_zero=(classes_as_zero(a, key), classes_as_zero(b, key)),
+            at_least=own.groups < FEW_GROUPS and not np.isnan(low),
         )  # fmt: skip
         judged = adjusted.get(key, p)
         differences.append(replace(found, better=found.ahead if shown and judged <= ALPHA else None))

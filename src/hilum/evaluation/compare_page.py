@@ -92,13 +92,12 @@ def _axis_end(differences: Sequence[Difference]) -> float:
 def _row(difference: Difference) -> dict[str, Any]:
     """A row of the table."""
     name = figure_name(difference)
-    estimate = {"value": difference.difference, "low": difference.low, "high": difference.high, "n": difference.n}
     return {
         "name": name[:1].upper() + name[1:],
         "n": n_of(difference),
         "a": difference.a,
         "b": difference.b,
-        "estimate": as_json(estimate),
+        "estimate": as_json(difference.interval),
         "better": difference.better,
         "primary": difference.primary,
         "p": p_of(difference),

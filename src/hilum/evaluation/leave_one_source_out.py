@@ -28,8 +28,9 @@ from hilum.models.weights import load_weights
 from hilum.progress import Step
 from hilum.run_folder import RunFolder
 from hilum.storage import sha256_text
+from hilum.training.compute import with_choice_of
 from hilum.training.dataset import CachedDataset
-from hilum.training.device import device_of
+from hilum.training.device import device_of, using_threads
 from hilum.training.from_bundle import Start, read_start, starting_weights
 from hilum.training.loop import fit
 from hilum.training.observer import Silent, TrainingObserver
@@ -125,8 +126,10 @@ def _leave_out(
     model = build_model(config.model, config.preprocess, len(data.index.class_names))
     starting_weights(model, config, data.index.class_names, folder)
     _check_start(folder, run)
+    computed = with_choice_of(config, run)
     identity = sha256_text(f"{usual.model.id} {data.index.digest} {data.split.digest} {source}")
-    fit(model, train, val, config, folder, observer or Silent(), identity=identity)
+    with using_threads(computed.training.threads):
+        fit(model, train, val, computed, folder, observer or Silent(), identity=identity)
     load_weights(model, folder.best)
     other = Subject(
         model=ModelRef(kind="run", name=f"without {source}"),

@@ -16,9 +16,10 @@ from hilum.bundle.calibration import Calibration
 from hilum.bundle.prediction_sets import Temperature, softmax
 from hilum.bundle.training_hashes import KnownImages
 from hilum.config import PreprocessSpec
-from hilum.data.cache import Cache, cache_folder, open_cache
+from hilum.data.cache import Cache, open_cache
 from hilum.data.index import Index
 from hilum.evaluation.failure_images import failure_images
+from hilum.evaluation.kept_pass import Pass, key_of, read_pass, write_pass
 from hilum.evaluation.localization import localize
 from hilum.evaluation.options import ReportOptions
 from hilum.evaluation.plots import sample_overlays
@@ -30,6 +31,7 @@ from hilum.imaging.preprocess import to_input
 from hilum.metrics.operating_points import Thresholds
 from hilum.metrics.scores import FloatArray, Scores, dice_and_iou, labels_of
 from hilum.progress import Progress, Step
+from hilum.storage import cache_folder
 from hilum.types import Record
 
 if TYPE_CHECKING:
@@ -72,7 +74,14 @@ class Subject:
 
 
 def score(
-    subject: Subject, index: Index, records: Sequence[Record], split: str, step: Step, *, keep_lungs: bool = False
+    subject: Subject,
+    index: Index,
+    records: Sequence[Record],
+    split: str,
+    step: Step,
+    *,
+    keep_lungs: bool = False,
+    kept: Path | None = None,
 ) -> tuple[Scores, NDArray[np.bool_] | None, Cache]:
     """Decode the records, or read them from the cache, and run the subject on them; see score_records."""
     cache = open_cache(records, subject.spec, cache_folder(), progress=step.begin(f"Decoding {split}"))
@@ -87,6 +96,7 @@ def score(
         temperature=subject.temperature,
         mask_threshold=subject.mask_threshold,
         keep_lungs=keep_lungs,
+        kept=kept,
         progress=step.begin(f"Measuring {split}"),
     )
     return scored.scores, scored.lungs, cache
@@ -108,6 +118,7 @@ def measure(
     provenance: Provenance | None = None,
     options: ReportOptions | None = None,
     thresholds: Callable[[Scores], Thresholds | None] | None = None,
+    kept: Path | None = None,
 ) -> Report:
     """Evaluate ``subject`` on ``records`` and write the files of hilum.evaluation.results into ``folder``.
 
@@ -126,6 +137,7 @@ def measure(
         provenance: Origin of model and data, for the report.
         options: Parts of the report that are chosen by the user.
         thresholds: Returns the thresholds of the operating points, chosen on other images than those of its argument.
+        kept: See score_records; the caller removes it.
 
     Raises:
         DataError: A label is none of the subject's classes, there is no record, or a subgroup has no column.
@@ -136,7 +148,7 @@ def measure(
     columns = columns_of(records, options.subgroups)
     labels_of([replace(record, label=record.second_label) for record in records], subject.class_names)
     has_targets = any(record.region_path or record.boxes for record in records)
-    scores, lungs, cache = score(subject, index, records, split, step, keep_lungs=has_targets)
+    scores, lungs, cache = score(subject, index, records, split, step, keep_lungs=has_targets, kept=kept)
     localization = None
     if has_targets and lungs is not None:
         step.begin("Localizing")
@@ -214,6 +226,7 @@ def score_records(
     keep_lungs: bool = False,
     distances: bool = True,
     batch_size: int = 32,
+    kept: Path | None = None,
     progress: Progress | None = None,
 ) -> Scored:
     """Run ``backend`` on every record: logits, probabilities, and the overlap with the reference masks.
@@ -231,15 +244,50 @@ def score_records(
         keep_lungs: Whether to keep the masks, N x S x S bytes.
         distances: Whether to measure Hausdorff distances, which needs MONAI.
         batch_size: Images in one forward pass.
+        kept: File that keeps the network's output; if it has that of these images and masks, the network is not run.
         progress: Progress callback, called with (records done, all records).
 
     Raises:
         DataError: A record has a label that the network does not know, or an output is not finite.
     """
     labels = labels_of(records, class_names)
+    key = key_of(cache, {"threshold": mask_threshold, "lungs": keep_lungs, "distances": distances})
+    done = None if kept is None else read_pass(kept, key)
+    if done is None:
+        done = _run_pass(backend, cache, spec, mask_threshold, keep_lungs, distances, batch_size, progress)
+        if kept is not None:
+            write_pass(kept, key, done)
+    scores = Scores(
+        files=tuple(names),
+        labels=labels,
+        probabilities=softmax(done.logits, temperature),
+        class_names=class_names,
+        groups=tuple(record.group or "" for record in records),
+        sources=tuple(record.source for record in records),
+        dice=done.overlap[0],
+        iou=done.overlap[1],
+        split=split,
+        logits=done.logits,
+        hd95_share=done.overlap[2] if distances else None,
+    )
+    return Scored(scores, done.lungs)
+
+
+def _run_pass(
+    backend: Backend,
+    cache: Cache,
+    spec: PreprocessSpec,
+    mask_threshold: float,
+    keep_lungs: bool,
+    distances: bool,
+    batch_size: int,
+    progress: Progress | None,
+) -> Pass:
+    """Run the network on all images of a cache; see score_records."""
+    count = len(cache.images)
     logits: list[FloatArray] = []
-    overlap = np.full((3, len(records)), np.nan)  # dice, iou, hd95_share
-    lungs = np.zeros((len(records), spec.size, spec.size), np.bool_) if keep_lungs else None
+    overlap = np.full((3, count), np.nan)  # dice, iou, hd95_share
+    lungs = np.zeros((count, spec.size, spec.size), np.bool_) if keep_lungs else None
     for rows, output in run_batches(backend, cache.images, spec, batch_size, progress):
         logits.append(output.classification.astype(np.float64))
         predicted = output.segmentation[:, 0] > mask_threshold  # (n, S, S)
@@ -249,21 +297,7 @@ def score_records(
         if lungs is not None:
             predicted[known] = reference
             lungs[rows] = predicted
-    all_logits = np.concatenate(logits)
-    scores = Scores(
-        files=tuple(names),
-        labels=labels,
-        probabilities=softmax(all_logits, temperature),
-        class_names=class_names,
-        groups=tuple(record.group or "" for record in records),
-        sources=tuple(record.source for record in records),
-        dice=overlap[0],
-        iou=overlap[1],
-        split=split,
-        logits=all_logits,
-        hd95_share=overlap[2] if distances else None,
-    )
-    return Scored(scores, lungs)
+    return Pass(np.concatenate(logits), overlap, lungs)
 
 
 def _overlap(predicted: NDArray[np.bool_], reference: NDArray[np.bool_], distances: bool) -> FloatArray:

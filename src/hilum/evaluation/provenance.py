@@ -21,7 +21,7 @@ from torch import cuda, nn
 from hilum._version import __version__
 from hilum.bundle.bundle import Manifest
 from hilum.config import INDIFFERENT, Config
-from hilum.cpus import available_cpus
+from hilum.cpus import available_cpus, processor_name
 from hilum.data.index import Index
 from hilum.data.integrity import RULES
 from hilum.data.split import Split, records_of
@@ -181,20 +181,9 @@ def _software() -> dict[str, str]:
 def _hardware() -> dict[str, str]:
     found = {
         "system": f"{platform.system()}, {platform.machine()}",
-        "processor": _processor(),
+        "processor": processor_name(),
         "available processors": str(available_cpus()),
     }
     if cuda.is_available():
         found["GPU"] = cuda.get_device_name()
     return {name: value for name, value in found.items() if value}
-
-
-def _processor() -> str:
-    """The processor's name, as Linux or Python's platform module knows it; empty where neither does."""
-    facts = Path("/proc/cpuinfo")
-    if facts.is_file():
-        for line in facts.read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor()

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from hilum.data.image_hash import matches_by_chance
-from hilum.format import format_interval, metric_title, split_title
+from hilum.format import at_least_note, format_interval, metric_title, split_title
 from hilum.metrics.bootstrap import NoInterval
 from hilum.metrics.table import OVERLAP, WITHIN_SOURCES
 
@@ -32,13 +32,14 @@ class Part(BaseModel):
 
 
 class Estimate(Part):
-    """A value, its 95% interval or why there is none, and the number of images it is computed from."""
+    """A value, its 95% interval or why there is none, and the number of images it is computed from; see Interval."""
 
     value: Number
     low: Number
     high: Number
     n: int
     no_interval: NoInterval | None = None
+    at_least: bool = False
 
 
 class Figure(Estimate):
@@ -334,6 +335,7 @@ def summary_lines(report: Report, further: Iterable[tuple[str, str]] = ()) -> li
     )
     first = [report.overlap_sentence] if report.overlap_sentence else []
     lines = [*first, head, *(f"  {words:<{width}}  {text}" for words, text in shown)]
+    lines += filter(None, [at_least_note("".join(lines))])
     if limits := [sentence for sentence in report.limits if sentence not in first]:
         lines += ["Limitations of these data:", *(f"  - {sentence}" for sentence in limits)]
     return lines

@@ -251,11 +251,7 @@ def load_report(path: Path) -> Report:
         DataError: The file cannot be read or does not follow the schema.
     """
     try:
-        content = with_current_keys(json.loads(path.read_text(encoding="utf-8")))
-        localization = content.get("localization") if isinstance(content, dict) else None
-        if isinstance(localization, dict) and "films" in localization:  # earlier versions; elsewhere a class may be so
-            content["localization"] = {"images" if key == "films" else key: item for key, item in localization.items()}
-        return Report.model_validate(content)
+        return Report.model_validate(with_current_keys(json.loads(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError) as error:
         raise DataError(f"'{path}' is not a report of hilum: {str(error).splitlines()[0]}.") from error
 

@@ -52,7 +52,8 @@ def evaluate_run(
 ) -> Report:
     """Evaluate a run's best weights on one of its splits; files go to the run's folder ``<split>/``, or to ``out``.
 
-    The calibration is fitted on the validation split, once for each set of weights.
+    The calibration is fitted on the validation split, once for each set of weights. The network's output on the
+    evaluated split is kept until the evaluation is complete, so that an interrupted one does not compute it again.
 
     Args:
         root: The run's folder.
@@ -84,12 +85,16 @@ def evaluate_run(
         validation = validation_scores(run, subject, index, records_of(index, split, "val"), step)
         of_validation = thresholds_on_validation(validation, subject.temperature, options)
         chosen = lambda _: of_validation  # noqa: E731
-    return measure(
+    kept = run.unfinished(split_name, str(subject.model.id))
+    report = measure(
         subject, index, records, out or run.results(split_name), options=options, thresholds=chosen,
         split=split_name, digest=split.digest, trained_on=split_name != "test", held_out=held_out,
-        resamples=resamples, seed=seed, step=step,
+        resamples=resamples, seed=seed, step=step, kept=kept,
         provenance=provenance_of_run(run, config, index, split, subject.network, options),
     )  # fmt: skip
+    for former in run.root.glob(run.unfinished(split_name, "*").name):
+        former.unlink(missing_ok=True)
+    return report
 
 
 def subject_of(
@@ -170,7 +175,7 @@ def evaluate_bundle(
     network = pytorch.open(bundle).model
     subject = Subject(
         model=ModelRef(kind="bundle", name=manifest.name, id=manifest.bundle_id),
-        backend=open_backend(bundle),
+        backend=open_backend(bundle, "onnxruntime", precision="fp32"),
         class_names=manifest.class_names,
         spec=manifest.preprocess,
         network=network,

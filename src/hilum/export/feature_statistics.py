@@ -8,12 +8,13 @@ from sklearn.covariance import ledoit_wolf
 
 from hilum.backends.base import Backend
 from hilum.config import PreprocessSpec
-from hilum.data.cache import cache_folder, open_cache
+from hilum.data.cache import open_cache
 from hilum.data.index import Index
 from hilum.data.split import Split, records_of
 from hilum.gate.post_check import AnswerThresholds, FeatureReference, LungShape
 from hilum.imaging.preprocess import content_of, to_input
 from hilum.progress import Step
+from hilum.storage import cache_folder
 from hilum.types import SplitName
 
 _LEAST = 100

@@ -22,12 +22,14 @@ from torch import nn
 from hilum._version import __version__
 from hilum.backends.onnxruntime import OnnxRuntimeBackend
 from hilum.backends.pytorch import PyTorchBackend
-from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, WEIGHTS, Manifest, write_bundle
+from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, SELF_TEST, WEIGHTS, Manifest, write_bundle
 from hilum.bundle.card import model_card
+from hilum.bundle.self_test import TOLERANCE
 from hilum.config import ModelConfig, PreprocessSpec
 from hilum.errors import CheckpointError
 from hilum.export.onnx import OUTPUTS, export_onnx
-from hilum.export.parity import BATCH_SIZES, TOLERANCE, Parity, compare, random_batches, require_parity
+from hilum.export.parity import BATCH_SIZES, Parity, compare, random_batches, require_parity
+from hilum.export.self_test import make_self_test
 from hilum.models.build import build_model
 from hilum.models.weights import fit_state, read_weights, save_weights
 from hilum.training.checkpoint import read_torch_file
@@ -161,9 +163,10 @@ def import_checkpoint(file: Path, out: Path, *, class_names: Sequence[str] | Non
     """
     original = read_checkpoint(file, class_names=class_names)
     graph, parity = export_checkpoint(original, opset=opset)
+    backend = OnnxRuntimeBackend(graph)
     manifest = original.manifest.model_copy(
         update={
-            "outputs": {name: OUTPUTS[name] for name in OnnxRuntimeBackend(graph).output_names},
+            "outputs": {name: OUTPUTS[name] for name in backend.output_names},
             "opset": opset,
             "parity": {"tolerance": TOLERANCE, "random_batches": parity.as_dict()},
         }
@@ -171,9 +174,13 @@ def import_checkpoint(file: Path, out: Path, *, class_names: Sequence[str] | Non
     epoch = "unknown" if original.epoch is None else original.epoch
     facts: dict[str, Any] = {"images": None, "masks": None, "sources": {}, "epoch": epoch, "pretrained": "unknown"}
     card = model_card(manifest, facts)
-    return write_bundle(
-        out, manifest, {ONNX_MODEL: graph, WEIGHTS: save(original.model.state_dict()), MODEL_CARD: card.encode()}
-    )
+    files = {
+        ONNX_MODEL: graph,
+        WEIGHTS: save(original.model.state_dict()),
+        MODEL_CARD: card.encode(),
+        SELF_TEST: make_self_test(backend, manifest.preprocess).content(),
+    }
+    return write_bundle(out, manifest, files)
 
 
 def _read_safetensors(file: Path) -> dict[str, Any]:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +17,8 @@ from torch import nn
 from hilum._version import __version__
 from hilum.config import PreprocessSpec
 from hilum.errors import BundleError, ConfigError
+from hilum.export.quiet import quiet
+from hilum.storage import temporary_folder
 from hilum.types import ModelOutput
 
 INPUT = "input"
@@ -148,8 +146,8 @@ def export_graph(
     example = _example(spec, 2 if dynamic_batch else 1)  # torch.export treats a batch size of 1 as constant
     with torch.inference_mode():
         shapes = [output.shape[1:] for output in network(example)]
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        path = Path(folder) / "model.onnx"
+    with temporary_folder(Path(tempfile.gettempdir())) as folder, quiet("torch.onnx"):
+        path = folder / "model.onnx"
         try:
             torch.onnx.export(
                 network,
@@ -243,17 +241,3 @@ def _exporter(opset: int, names: list[str], dynamic_batch: bool, keep_batch_norm
     modes = torch.onnx.TrainingMode
     training = modes.PRESERVE if keep_batch_norms else modes.EVAL  # the network is in evaluation mode in both cases
     return {"dynamo": False, "dynamic_axes": axes, "training": training}
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress output and warnings of the exporter."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from hilum.backends.base import Backend, BackendOutput
 from hilum.bundle.prediction_sets import softmax
+from hilum.bundle.self_test import TOLERANCE
 from hilum.config import PreprocessSpec
 from hilum.errors import ParityError
 
-TOLERANCE = 1e-4
-"""Maximum difference of probabilities, and of logits and evidence (relative for values above 1)."""
 MASK_AGREEMENT = 0.9999
 """Minimum fraction of equal mask pixels."""
 ROUNDING_TOLERANCE = 0.05

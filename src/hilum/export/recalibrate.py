@@ -16,7 +16,7 @@ from hilum.bundle.bundle import MODEL_CARD, ONNX_MODEL, Bundle, Manifest, load_b
 from hilum.bundle.calibration import Calibration, temperature_text, threshold_text, with_calibration
 from hilum.bundle.prediction_sets import scale
 from hilum.bundle.training_hashes import KnownImages, known_images, no_hashes, united
-from hilum.data.cache import Cache, cache_folder, open_cache
+from hilum.data.cache import Cache, open_cache
 from hilum.data.image_hash import image_hashes
 from hilum.data.index import Index, build_index
 from hilum.errors import DataError
@@ -32,6 +32,7 @@ from hilum.metrics.calibration import (
 from hilum.metrics.scores import FloatArray, Scores, labels_of
 from hilum.metrics.selective import TARGET_ACCURACY
 from hilum.progress import Step
+from hilum.storage import cache_folder
 from hilum.types import CalibratedPer, Finding, Record, SplitName
 
 MIN_IMAGES = 100

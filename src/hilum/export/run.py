@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,7 +19,9 @@ from hilum.backends.pytorch import PyTorchBackend
 from hilum.bundle.bundle import (
     FEATURES,
     MODEL_CARD,
+    ONNX_INT8_MODEL,
     ONNX_MODEL,
+    SELF_TEST,
     TRAINING_HASHES,
     WEIGHTS,
     Manifest,
@@ -31,9 +32,10 @@ from hilum.bundle.calibration import with_calibration
 from hilum.bundle.card import model_card
 from hilum.bundle.container import check_replaceable
 from hilum.bundle.default import DEFAULT, resolve_bundle
+from hilum.bundle.self_test import TOLERANCE
 from hilum.bundle.training_hashes import KnownImages, united
 from hilum.config import INDIFFERENT, Config, PreprocessSpec
-from hilum.data.cache import cache_folder, open_cache
+from hilum.data.cache import open_cache
 from hilum.data.image_hash import image_hashes
 from hilum.data.index import Index
 from hilum.data.split import Split, records_of
@@ -43,25 +45,27 @@ from hilum.evaluation.run import subject_of
 from hilum.export.feature_statistics import gate_statistics
 from hilum.export.onnx import OUTPUTS, export_onnx, round_weights
 from hilum.export.parity import (
-    TOLERANCE,
     Parity,
     compare,
     random_batches,
     require_parity,
     require_small_rounding,
 )
+from hilum.export.quantize import import_nncf, quantize_network
+from hilum.export.self_test import make_self_test
 from hilum.gate import GateThresholds, LearnedThresholds
 from hilum.gate.stored import GATE_MODEL, load_gate
 from hilum.imaging.preprocess import preprocess
 from hilum.imaging.read import read_radiograph
 from hilum.progress import Step
-from hilum.run_folder import RunFolder, read_seeds
+from hilum.run_folder import RunFolder, read_seeds, read_summary
+from hilum.storage import cache_folder
 from hilum.training.from_bundle import Start, images_before, read_start
 from hilum.training.prepare import index_and_split
 from hilum.training.runs import load_model, open_run
 from hilum.types import CalibratedPer, Record
 
-_FILES = (ONNX_MODEL, WEIGHTS, MODEL_CARD, FEATURES, GATE_MODEL, TRAINING_HASHES)
+_FILES = (ONNX_MODEL, ONNX_INT8_MODEL, WEIGHTS, MODEL_CARD, FEATURES, GATE_MODEL, TRAINING_HASHES, SELF_TEST)
 _PARITY_FILES = 16
 _PARITY_BATCH = 4
 _ROUNDING_FILES = 200  # more than for parity, since the effect of rounding varies between images
@@ -77,6 +81,7 @@ def export_run(
     gate: Path | None = None,
     training_hashes: bool | None = None,
     calibrate_per: CalibratedPer | None = None,
+    int8: bool = False,
     step: Step | None = None,
 ) -> Manifest:
     """Export a run as a bundle and return its manifest.
@@ -94,14 +99,19 @@ def export_run(
         training_hashes: Include perceptual hashes of training and validation images, also those of a fine-tuned
             bundle; by default as in the run's settings.
         calibrate_per: See hilum.evaluation.run.subject_of.
+        int8: Add an int8 network and the agreement of reduced precisions, see hilum.export.quantize.
         step: Progress callbacks.
 
     Raises:
         CheckpointError: The run has no trained weights.
-        ParityError: PyTorch and ONNX Runtime disagree, or rounding changes a probability too much; nothing is written.
+        MissingExtraError: NNCF or OpenVINO is not installed, for ``int8``.
+        ParityError: PyTorch and ONNX Runtime disagree, rounding changes a probability too much, or no int8 network is
+            accepted; nothing is written.
         OutputError: ``out`` cannot be written.
     """
     check_replaceable(out, _FILES)
+    if int8:
+        import_nncf()
     run, config = open_run(root)
     step = step or Step()
     if not run.best.exists():
@@ -120,9 +130,8 @@ def export_run(
         fitted_on = {"weights": "float32, before they were rounded"} if half_weights else {}
         manifest = with_calibration(manifest, calibration, **fitted_on)
     bounds, gate_files = _gate(gate)
-    answer, reference = gate_statistics(
-        OnnxRuntimeBackend(graph), index, split, config.preprocess, manifest.mask_threshold, step
-    )
+    backend = OnnxRuntimeBackend(graph)
+    answer, reference = gate_statistics(backend, index, split, config.preprocess, manifest.mask_threshold, step)
     manifest = manifest.model_copy(update={"gate": GateThresholds(learned=bounds, answer=answer)})
     hash_files: dict[str, bytes] = {}
     if config.training.training_hashes if training_hashes is None else training_hashes:
@@ -130,8 +139,12 @@ def export_run(
         manifest = manifest.model_copy(update=facts)
     card = model_card(manifest, _data_facts(run, config, index, split))
     contents = {ONNX_MODEL: graph, WEIGHTS: save(state), MODEL_CARD: card.encode(), **gate_files}
-    contents |= hash_files
+    contents |= {**hash_files, SELF_TEST: make_self_test(backend, config.preprocess).content()}
     contents |= {} if reference is None else {FEATURES: reference.content()}
+    if int8:
+        reduced = quantize_network(graph, manifest, index, split, step=step)
+        manifest = manifest.model_copy(update={"agreement": reduced.agreement})
+        contents[ONNX_INT8_MODEL] = reduced.graph
     return write_bundle(out, manifest, contents)
 
 
@@ -227,15 +240,8 @@ def _seen_of_test(run: RunFolder) -> tuple[int, int] | None:
     return (overlap.seen, content.split.images) if overlap is not None and overlap.seen is not None else None
 
 
-def _summary(run: RunFolder) -> dict[str, Any]:
-    if not run.summary.exists():
-        return {}
-    content: dict[str, Any] = json.loads(run.summary.read_text(encoding="utf-8"))
-    return content
-
-
 def _data_facts(run: RunFolder, config: Config, index: Index, split: Split) -> dict[str, Any]:
-    summary = _summary(run)
+    summary = read_summary(run)
     own = config.model.encoder_weights
     rows = {name: records_of(index, split, name) for name in ("train", "val", "test")}
     return {

@@ -22,6 +22,7 @@ from hilum.gate.declared import declared_readings
 from hilum.gate.post_check import AnswerThresholds, FeatureReference, LungShape, distance_readings, lung_readings
 from hilum.gate.verdict import FLAGS, FRONTAL, KIND_REASONS, KINDS, TURNS, OrientationFix, Reading, Verdict
 from hilum.imaging.preprocess import fit_image, placement, to_input
+from hilum.onnx_session import OnnxSession
 from hilum.types import Radiograph
 
 GATE_INPUT = "image"
@@ -67,28 +68,32 @@ class GateEngine:
     """
 
     def __init__(self, model: bytes) -> None:
-        import onnxruntime  # slow, and not needed to read thresholds
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's exceptions have no other common base
-            raise BundleError(
-                f"Cannot load the gate's ONNX graph: {error}.", hint="Train or copy the gate again."
-            ) from error
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if [value.name for value in inputs] != [GATE_INPUT] or tuple(value.name for value in outputs) != GATE_OUTPUTS:
+        self._session = OnnxSession(model, "the gate's ONNX graph", threads=1)
+        inputs = self._session.inputs
+        if [*inputs] != [GATE_INPUT] or tuple(self._session.outputs) != GATE_OUTPUTS:
             raise BundleError(
                 f"The ONNX graph is not that of a gate, from {GATE_INPUT} to {', '.join(GATE_OUTPUTS)}.",
                 hint="Use the folder that hilum train-gate wrote.",
             )
-        self.spec = PreprocessSpec(size=int(inputs[0].shape[-1]))
+        try:
+            self.spec = PreprocessSpec(size=(inputs[GATE_INPUT] or [0])[-1])
+        except ValueError as error:
+            raise BundleError(
+                f"The gate's ONNX graph has an input of shape {inputs[GATE_INPUT]}.", hint="Train or copy it again."
+            ) from error
+        self.read(np.zeros((1, 1, self.spec.size, self.spec.size), np.float32))
 
     def read(self, images: NDArray[np.float32]) -> GateReading:
-        """Run the network on images (N, 1, S, S) in [0, 1], preprocessed with ``spec``, and return a GateReading."""
-        return GateReading(*self._session.run(None, {GATE_INPUT: images}))
+        """Run the network on images (N, 1, S, S) in [0, 1], preprocessed with ``spec``, and return a GateReading.
+
+        Raises:
+            BundleError: The graph cannot be run, or returns arrays of other shapes.
+        """
+        read = GateReading(*self._session.run({GATE_INPUT: images}))
+        sizes = (len(KINDS), len(TURNS), len(FLAGS))
+        if [output.shape for output in read] != [(len(images), size) for size in sizes]:
+            raise BundleError("The gate's ONNX graph returns arrays of other shapes than a gate's.")
+        return read
 
 
 class LearnedGate:

@@ -7,7 +7,6 @@ images (Lee et al. 2018, NeurIPS).
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from hilum.arrays import read_archive
 from hilum.errors import BundleError
 from hilum.gate.verdict import Reading
 from hilum.types import Severity
@@ -77,9 +77,9 @@ class FeatureReference:
             BundleError: The content is damaged.
         """
         try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-                mean, whitening = archive["mean"].astype(np.float32), archive["whitening"].astype(np.float32)
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            arrays = read_archive(content)
+            mean, whitening = (arrays[name].astype(np.float32) for name in ("mean", "whitening"))
+        except (ValueError, KeyError, TypeError) as error:
             raise BundleError(
                 f"Cannot read the feature statistics: {error}.", hint="Export the bundle again."
             ) from error

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hilum.config import Config, PreprocessSpec
-from hilum.data.cache import cache_folder, open_cache
+from hilum.data.cache import open_cache
 from hilum.data.split import records_of
 from hilum.errors import DataError, ParityError
 from hilum.export.onnx import export_graph, round_weights
@@ -25,7 +25,7 @@ from hilum.gate_training.samples import Other, Samples, counts, draw_phantoms, l
 from hilum.imaging.preprocess import to_input
 from hilum.progress import Step
 from hilum.run_folder import RunFolder
-from hilum.storage import sha256_text
+from hilum.storage import cache_folder, sha256_text
 from hilum.training.prepare import index_and_split
 
 _SOURCE = PreprocessSpec(size=128)

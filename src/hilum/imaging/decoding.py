@@ -37,6 +37,12 @@ DECODE_ERRORS: tuple[type[Exception], ...] = (
 )
 """Exceptions that Pillow or pydicom raise on damaged or malicious files, without process-level exceptions."""
 
+MAX_ASPECT = 16
+"""Maximum ratio of the sides of an image with a side above LONG_SIDE. Radiographs of a whole leg are about 4:1."""
+LONG_SIDE = 4096
+"""Side in pixels up to which the ratio of the sides is not limited."""
+
+_STRIP_PIXELS = 1 << 20
 _MESSAGE_CHARACTERS = 160  # maximum length of a third-party message; some quote the content of the file
 
 _is_decoding: ContextVar[bool] = ContextVar("_is_decoding", default=False)
@@ -92,7 +98,8 @@ def check_pixel_count(width: int, height: int, origin: str, max_pixels: int, sam
         samples: Samples per pixel.
 
     Raises:
-        ReadError: Width x height x samples exceeds ``max_pixels``, or a side is below 1.
+        ReadError: Width x height x samples exceeds ``max_pixels``, a side is below 1, or one is above
+            LONG_SIDE and more than MAX_ASPECT times the other: resampling an image of one row takes seconds.
     """
     if width < 1 or height < 1:
         raise ReadError(
@@ -105,6 +112,17 @@ def check_pixel_count(width: int, height: int, origin: str, max_pixels: int, sam
             + f"{width * height * samples:,}.",
             hint="Shrink the image, or check that it is a radiograph.",
         )
+    if max(width, height) > max(LONG_SIDE, MAX_ASPECT * min(width, height)):
+        raise ReadError(
+            f"Expected sides of at most {MAX_ASPECT}:1 in {origin}, got {width} x {height} pixels.",
+            hint="Check that it is a radiograph.",
+        )
+
+
+def strips(width: int, height: int) -> Iterator[slice]:
+    """Yield the rows of an image in strips of about a million pixels, so that conversions need little memory."""
+    rows = max(1, _STRIP_PIXELS // width)
+    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 
 def rgb_to_gray(rgb: NDArray[np.uint8] | NDArray[np.uint16], bits_stored: int) -> tuple[Gray, float]:
@@ -113,7 +131,10 @@ def rgb_to_gray(rgb: NDArray[np.uint8] | NDArray[np.uint16], bits_stored: int) -
     The color difference is the mean over all pixels of (|R-G| + |R-B| + |G-B|) / 3, in 8-bit gray levels. Where
     R = G = B, the luma equals that value; elsewhere it is within 2 of 65,535 (1 of 255) of the formula.
     """
-    red, green, blue = cv2.split(rgb)
-    differences = [float(cv2.absdiff(a, b).mean()) for a, b in ((red, green), (red, blue), (green, blue))]
-    to_8_bits = 255 / (2**bits_stored - 1)
-    return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), sum(differences) / 3 * to_8_bits  # type: ignore[return-value]
+    gray = np.empty(rgb.shape[:2], rgb.dtype)
+    total = 0.0
+    for rows in strips(rgb.shape[1], rgb.shape[0]):
+        gray[rows] = cv2.cvtColor(rgb[rows], cv2.COLOR_RGB2GRAY)
+        red, green, blue = cv2.split(rgb[rows])
+        total += sum(cv2.norm(a, b, cv2.NORM_L1) for a, b in ((red, green), (red, blue), (green, blue)))
+    return gray, total / (3 * gray.size) * 255 / (2**bits_stored - 1)

@@ -7,24 +7,18 @@ change results. pylibjpeg-rle is not used: it raises a BaseException on damaged 
 
 from __future__ import annotations
 
-import io
 import math
-import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.encaps import get_frame
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_dataset
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -34,8 +28,9 @@ from pydicom.uid import (
 )
 
 from hilum.errors import ReadError
-from hilum.imaging.codestream import codestream_size, is_jpeg_ended
+from hilum.imaging.codestream import codestream_size, cut_off, read_scans, with_guard
 from hilum.imaging.decoding import check_pixel_count, decoding, rgb_to_gray
+from hilum.imaging.dicom_file import PYDICOM_ERRORS, read_file
 from hilum.types import Gray, Radiograph
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
@@ -44,7 +39,6 @@ _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 _SQUARE = 0.005
 _EXTREME = 10.0
 """Bound of the pixel aspect ratio, so that a damaged header does not make an image of one row."""
-_HEADER_BYTES = 1 << 26  # allowance for the header of a deflated dataset
 
 
 def decode_dicom(content: bytes, origin: str, max_pixels: int) -> Radiograph:
@@ -69,7 +63,7 @@ def decode_dicom(content: bytes, origin: str, max_pixels: int) -> Radiograph:
         ReadError: There are no pixel data, or several frames; the compression, color model or bit depth is not
             supported; High Bit contradicts Bits Stored; the image is too large; or the file is damaged.
     """
-    with decoding(origin, BytesLengthException, InvalidDicomError):
+    with decoding(origin, *PYDICOM_ERRORS):
         dataset = parse(content, origin, max_pixels)
         photometric = complete(dataset, origin, max_pixels)
         stored = stored_pixels(dataset, origin)
@@ -90,24 +84,18 @@ def decode_dicom(content: bytes, origin: str, max_pixels: int) -> Radiograph:
 
 
 def read_header(content: bytes, origin: str, max_pixels: int) -> FileDataset:
-    """Return the elements of a DICOM file before its pixel data; reading their values may raise DECODE_ERRORS.
+    """Return the elements of a DICOM file before its pixel data; reading their values may raise DICOM_ERRORS.
 
     Raises:
         ReadError: The file is damaged, or inflates to more bytes than ``max_pixels`` allow.
     """
-    with decoding(origin, BytesLengthException, InvalidDicomError):
-        return _read(content, origin, max_pixels, header_only=True)
-
-
-def _read(content: bytes, origin: str, max_pixels: int, *, header_only: bool = False) -> FileDataset:
-    if DeflatedExplicitVRLittleEndian.encode() in content:
-        _check_inflated_size(content, origin, 2 * max_pixels + _HEADER_BYTES)
-    return dcmread(io.BytesIO(content), force=True, stop_before_pixels=header_only)
+    with decoding(origin, *PYDICOM_ERRORS):
+        return read_file(content, origin, max_pixels, header_only=True)
 
 
 def parse(content: bytes, origin: str, max_pixels: int) -> FileDataset:
     """Return the dataset of a file that has pixel data, its transfer syntax set; raise ReadError for others."""
-    dataset = _read(content, origin, max_pixels)
+    dataset = read_file(content, origin, max_pixels)
     if dataset.get("Modality") == "SEG":  # with one segment, it would decode as a 1-bit image
         raise ReadError(f"{origin} is a segmentation, not a radiograph.", hint="Use the image that it refers to.")
     if not dataset.get("PixelData"):
@@ -122,21 +110,6 @@ def parse(content: bytes, origin: str, max_pixels: int) -> FileDataset:
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
     return dataset
-
-
-def _check_inflated_size(content: bytes, origin: str, limit: int) -> None:
-    """Check the size of a deflated dataset, which pydicom inflates completely before any element can be read."""
-    stream = io.BytesIO(content)
-    stream.seek(132 if content[128:132] == b"DICM" else 0)
-    meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    if len(inflater.decompress(stream.read(), limit + 1)) > limit:
-        raise ReadError(
-            f"Expected at most {limit:,} bytes in {origin} after inflating it, got more.",
-            hint="Shrink the image, or check that it is a radiograph.",
-        )
 
 
 def complete(dataset: Dataset, origin: str, max_pixels: int) -> str:
@@ -199,18 +172,34 @@ def stored_pixels(dataset: Dataset, origin: str) -> NDArray[Any]:
                 f"{inner[0]} x {inner[1]}.",
                 hint="Export the file again.",
             )
-        if syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes) and not is_jpeg_ended(frame):
-            raise ReadError(
-                f"The compressed data of {origin} end before the image does.",
-                hint="The file is cut off. Copy or export it again.",
-            )
-    stored = pixel_array(dataset, decoding_plugin=plugin)
+    if syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
+        stored = _guarded_pixels(dataset, frame, origin)
+    else:
+        stored = pixel_array(dataset, decoding_plugin=plugin)
     expected = size if dataset.SamplesPerPixel == 1 else (*size, dataset.SamplesPerPixel)
     if stored.shape != expected:  # pydicom returns surplus data as further frames
         raise ReadError(
             f"The header of {origin} declares pixel data of shape {expected}, got {stored.shape}.",
             hint="Export the file again.",
         )
+    return stored
+
+
+def _guarded_pixels(dataset: Dataset, frame: bytes, origin: str) -> NDArray[Any]:
+    """Return the stored values of a JPEG or JPEG-LS image that was not cut.
+
+    Raises:
+        ReadError: There are too many scans, or the compressed data end before the image, even if an end-of-image marker
+            follows.
+    """
+    if (end := read_scans(frame, origin).end) is None:
+        raise cut_off(origin)
+    is_jpeg_ls = dataset.file_meta.TransferSyntaxUID in JPEGLSTransferSyntaxes
+    unguarded = pixel_array(dataset, decoding_plugin="pylibjpeg") if is_jpeg_ls else None
+    dataset.PixelData = encapsulate([with_guard(frame, end, is_jpeg_ls=is_jpeg_ls)])
+    stored = pixel_array(dataset, decoding_plugin="pylibjpeg")
+    if unguarded is not None and not np.array_equal(unguarded, stored):
+        raise cut_off(origin)
     return stored
 
 

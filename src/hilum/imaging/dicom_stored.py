@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from hilum.imaging.decoding import decoding, rgb_to_gray
 from hilum.imaging.dicom import (
@@ -21,6 +20,7 @@ from hilum.imaging.dicom import (
     text_of,
     to_rgb,
 )
+from hilum.imaging.dicom_file import PYDICOM_ERRORS
 from hilum.imaging.stored import Preset, StoredImage
 from hilum.types import Radiograph
 
@@ -33,7 +33,7 @@ def decode_stored(content: bytes, origin: str, max_pixels: int) -> StoredImage:
     Raises:
         ReadError: As for ``decode_dicom``.
     """
-    with decoding(origin, BytesLengthException, InvalidDicomError):
+    with decoding(origin, *PYDICOM_ERRORS):
         dataset = parse(content, origin, max_pixels)
         photometric = complete(dataset, origin, max_pixels)
         stored = stored_pixels(dataset, origin)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,7 +28,8 @@ from PIL import (
 )
 
 from hilum.errors import ReadError
-from hilum.imaging.decoding import DECODE_ERRORS, check_pixel_count, decoding, rgb_to_gray
+from hilum.imaging.codestream import MAX_SCANNED, NO_CODE, cut_off, read_scans, with_guards
+from hilum.imaging.decoding import DECODE_ERRORS, check_pixel_count, decoding, rgb_to_gray, strips
 from hilum.imaging.preprocess import MASK_THRESHOLD, to_uint8
 from hilum.imaging.stored import StoredImage
 from hilum.types import Gray, Radiograph
@@ -43,8 +45,8 @@ IMAGE_SUFFIXES: frozenset[str] = frozenset(
 SNIFFED_BYTES = 132
 """Number of bytes that ``sniff`` needs; the DICOM prefix follows a preamble of 128 bytes."""
 
-MAX_PIXELS = 120_000_000
-"""Maximum number of pixels of an image. The largest detectors have about 20 million; Pillow's limit is 178,956,970."""
+MAX_PIXELS = 50_000_000
+"""Maximum number of pixels of an image. The largest detectors have about 20 million."""
 
 MAX_BYTES = 1 << 30
 """Maximum size of a file, bytes."""
@@ -57,18 +59,19 @@ _PLUGINS: tuple[type[Image.Image], ...] = (
     WebPImagePlugin.WebPImageFile,
 )
 _FORMATS = tuple(str(plugin.format) for plugin in _PLUGINS)
-_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_JPEG = b"\xff\xd8\xff"
+_SIGNATURES = (b"\x89PNG\r\n\x1a\n", _JPEG, b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})  # bytes; "BM" alone also occurs at the start of text files
 _COLOR_MODES = frozenset({"P", "PA", "LA", "La", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr"})
 _SIGNED = 2  # TIFF 6.0, section 19
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_TURNS: dict[int, Callable[[Gray], Gray]] = {  # EXIF 2.32, tag 274
+    2: np.fliplr,
+    3: lambda gray: np.rot90(gray, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda gray: np.rot90(gray, -1),
+    7: lambda gray: np.rot90(gray, 2).T,
+    8: np.rot90,
 }
 
 
@@ -91,7 +94,7 @@ def read_radiograph(
     if not isinstance(source, bytes):
         source = Path(source)
     name = origin if origin is not None else _name_of(source)
-    content = source if isinstance(source, bytes) else _file_content(source, name)
+    content = source if isinstance(source, bytes) else file_content(source, name)
     if not content:
         raise ReadError(f"{name} is an empty file.", hint="Copy or export the file again.")
     if _is_dicom(content, name, source):
@@ -132,7 +135,7 @@ def read_dicom_header(source: Path | bytes, *, origin: str | None = None) -> Dat
         ReadError: The file cannot be read, or is damaged.
     """
     name = origin if origin is not None else _name_of(source)
-    content = source if isinstance(source, bytes) else _file_content(source, name)
+    content = source if isinstance(source, bytes) else file_content(source, name)
     if not _is_dicom(content, name, source):
         return None
     from hilum.imaging.dicom import read_header
@@ -187,11 +190,16 @@ def mask_levels(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> NDArra
     return to_uint8(read_radiograph(source, max_pixels=max_pixels))
 
 
-def _name_of(source: Path | bytes) -> str:
-    return "image in memory" if isinstance(source, bytes) else str(source)
+def file_content(path: Path, name: str) -> bytes:
+    """Return the content of a file.
 
+    Args:
+        path: The file.
+        name: Name in messages.
 
-def _file_content(path: Path, name: str) -> bytes:
+    Raises:
+        ReadError: There is no such file, it cannot be read, or it is larger than MAX_BYTES.
+    """
     hint = "Check the path and its permissions."
     try:
         # Reading a pipe or a device could block or never end.
@@ -207,6 +215,10 @@ def _file_content(path: Path, name: str) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: an invalid path
         reason = getattr(error, "strerror", None) or error
         raise ReadError(f"Cannot read {name}: {reason}.", hint=hint) from error
+
+
+def _name_of(source: Path | bytes) -> str:
+    return "image in memory" if isinstance(source, bytes) else str(source)
 
 
 def _is_dicom(content: bytes, name: str, source: Path | bytes) -> bool:
@@ -232,7 +244,8 @@ def decode_pil(image: Image.Image, origin: str, *, max_pixels: int = MAX_PIXELS)
         _check_opened(image, origin, max_pixels)
         mode, bits, inverted = image.mode, _bits_stored(image, origin), _is_inverted(image)
         image.load()
-        pixels, difference = _to_gray(_upright(image), origin)
+        pixels, difference = _to_gray(image, origin)
+        pixels = _upright(pixels, image)
         if inverted:
             pixels = (2**bits - 1) - np.minimum(pixels, 2**bits - 1)
         return Radiograph(
@@ -242,8 +255,12 @@ def decode_pil(image: Image.Image, origin: str, *, max_pixels: int = MAX_PIXELS)
 
 def _open(content: bytes, origin: str, max_pixels: int) -> Image.Image:
     """Open an image by its header."""
+    scans = read_scans(content, origin) if content.startswith(_JPEG) else None
+    # libjpeg fills the rows of an image that was cut; without the end, Pillow says that data are missing.
+    if scans and scans.is_single and scans.end is not None:
+        content = content[: scans.end] + NO_CODE
     try:
-        image = Image.open(io.BytesIO(content), formats=_FORMATS)
+        image = _image_of(content)
     except UnidentifiedImageError as error:
         raise ReadError(
             f"{origin} is not a PNG, JPEG, WebP, BMP, TIFF or DICOM image, or its header is damaged.",
@@ -254,7 +271,27 @@ def _open(content: bytes, origin: str, max_pixels: int) -> Image.Image:
             f"Expected at most {max_pixels:,} pixels in {origin}, got more than Pillow opens.",
             hint="Shrink the image, or check that it is a radiograph.",
         ) from error
+    if scans and not scans.is_single and isinstance(image, JpegImagePlugin.JpegImageFile):
+        # libjpeg keeps the coefficients of all scans
+        check_pixel_count(image.width, image.height, origin, max_pixels, image.layers)
+        if (scanned := image.width * image.height * scans.number) > MAX_SCANNED:
+            raise ReadError(
+                f"Expected at most {MAX_SCANNED:,} pixels in all scans of {origin}, got {scanned:,}.",
+                hint="Export it as a baseline JPEG.",
+            )
+        if scans.end is None or not _is_same(image, _image_of(with_guards(content, scans))):
+            raise cut_off(origin)
     return image
+
+
+def _image_of(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content), formats=_FORMATS)
+
+
+def _is_same(image: Image.Image, other: Image.Image) -> bool:
+    """Return whether two images of one size have the same pixels."""
+    boxes = ((0, rows.start, image.width, rows.stop) for rows in strips(*image.size))
+    return all(image.crop(box).tobytes() == other.crop(box).tobytes() for box in boxes)
 
 
 def _check_opened(image: Image.Image, origin: str, max_pixels: int) -> None:
@@ -293,27 +330,43 @@ def _tiff_tag(image: Image.Image, tag: int) -> object:
     return value[0] if isinstance(value, tuple) else value
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; metadata that cannot be parsed are ignored."""
+def _upright(gray: Gray, image: Image.Image) -> Gray:
+    """Apply the EXIF orientation of an image to its gray levels; metadata that cannot be parsed are ignored."""
     try:
         turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except DECODE_ERRORS:
-        return image
-    return image if turn is None else image.transpose(turn)
+        return gray
+    return gray if turn is None else np.ascontiguousarray(turn(gray))  # type: ignore[return-value]  # same dtype
 
 
 def _to_gray(image: Image.Image, origin: str) -> tuple[Gray, float]:
-    if image.mode.startswith("I"):
-        values = np.array(image)
-        if values.dtype.itemsize > 2 and (values.min() < 0 or values.max() > 65535):
-            raise ReadError(
-                f"Expected pixels in [0, 65535] in {origin}, got [{values.min()}, {values.max()}].",
-                hint="Export it as a 16-bit PNG.",
-            )
-        return values.astype(np.uint16), 0.0
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
-    if image.mode in ("1", "L"):
-        return np.array(image.convert("L")), 0.0
-    return rgb_to_gray(np.asarray(image.convert("RGB")), 8)
+    """Return (H, W) uint8 or uint16 and the color difference, strip by strip: Pillow copies what it converts."""
+    width, height = image.size
+    is_wide = image.mode.startswith("I")
+    gray: Gray = np.empty((height, width), np.uint16 if is_wide else np.uint8)
+    difference = 0.0
+    for rows in strips(width, height):
+        is_whole = rows.stop - rows.start == height
+        strip = image if is_whole else image.crop((0, rows.start, width, rows.stop))
+        gray[rows], of_strip = _wide_values(strip, origin) if is_wide else _gray_values(strip)
+        difference += of_strip * (rows.stop - rows.start) / height
+    return gray, difference
+
+
+def _wide_values(strip: Image.Image, origin: str) -> tuple[Gray, float]:
+    values = np.asarray(strip)
+    if values.dtype.itemsize > 2 and (values.min() < 0 or values.max() > 65535):
+        raise ReadError(
+            f"Expected pixels in [0, 65535] in {origin}, got [{values.min()}, {values.max()}].",
+            hint="Export it as a 16-bit PNG.",
+        )
+    return values.astype(np.uint16), 0.0
+
+
+def _gray_values(strip: Image.Image) -> tuple[Gray, float]:
+    if strip.has_transparency_data:
+        rgba = strip.convert("RGBA")
+        strip = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+    if strip.mode in ("1", "L"):
+        return np.asarray(strip if strip.mode == "L" else strip.convert("L")), 0.0
+    return rgb_to_gray(np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB")), 8)

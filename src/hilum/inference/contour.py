@@ -42,7 +42,7 @@ class EvidenceScale:
     """Color scale of one image. All values are logits of one class, before temperature scaling.
 
     Attributes:
-        peak: End of the scale, above 0: the largest contribution of a single cell of the evidence map.
+        peak: End of the scale, above 0: the largest value of the map that is drawn, per cell of the evidence map.
         cells: (h, w) of the evidence map, whose cells tile the network's square input.
         in_favor: Sum of all positive contributions; together with ``against``, it is the logit minus its bias.
         against: Sum of all negative contributions, at most 0.

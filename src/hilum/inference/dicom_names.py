@@ -43,6 +43,11 @@ def tracking_uid(source_sop_uid: str, bundle_id: str, what: str, settings: str =
     return _uid("tracking", source_sop_uid, bundle_id, what, *filter(None, [settings]))
 
 
+def dimensions_uid(source_sop_uid: str, bundle_id: str, settings: str = "") -> str:
+    """Return the dimension organization UID of a segmentation. See instance_uid."""
+    return _uid("dimensions", source_sop_uid, bundle_id, *filter(None, [settings]))
+
+
 def device_uid(bundle_id: str) -> str:
     """Return the device UID of a bundle as the observer of a report."""
     return _uid("device", bundle_id)

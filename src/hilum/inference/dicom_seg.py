@@ -19,7 +19,7 @@ from hilum.bundle.bundle import Manifest
 from hilum.errors import DataError
 from hilum.inference.contour import BANDS, LEVELS, Rgb, evidence_region
 from hilum.inference.dicom_codes import LEFT_LUNG, RIGHT_LUNG, class_code, long_string
-from hilum.inference.dicom_names import made_by, tracking_uid, version
+from hilum.inference.dicom_names import dimensions_uid, made_by, tracking_uid, version
 from hilum.inference.legend import OUTLINE
 from hilum.inference.render import class_evidence
 from hilum.inference.result import Prediction
@@ -49,6 +49,8 @@ def build_segmentation(source: Dataset, prediction: Prediction, manifest: Manife
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **made_by(source, manifest, "seg", settings),
     )
+    for item in (*built.DimensionOrganizationSequence, *built.DimensionIndexSequence):  # highdicom draws a UID
+        item.DimensionOrganizationUID = dimensions_uid(str(source.SOPInstanceUID), manifest.bundle_id, settings)
     if "FrameOfReferenceUID" not in source:  # Patient Orientation is required only in this case
         built.PatientOrientation = source.get("PatientOrientation", "")
     return built

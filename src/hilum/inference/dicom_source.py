@@ -17,8 +17,9 @@ from pydicom.tag import BaseTag
 from pydicom.valuerep import DA, TM, validate_value
 
 from hilum.errors import ReadError
-from hilum.imaging.decoding import DECODE_ERRORS, decoding
+from hilum.imaging.decoding import decoding
 from hilum.imaging.dicom import LookUp, read_lut
+from hilum.imaging.dicom_file import DICOM_ERRORS, PYDICOM_ERRORS
 from hilum.imaging.read import read_dicom_header
 
 UTF_8 = "ISO_IR 192"
@@ -52,7 +53,7 @@ def source_header(content: bytes | Path, origin: str = "") -> Dataset:
     raw = read_dicom_header(content, origin=name)
     if raw is None:
         raise ReadError(f"{name} is not a DICOM file.", hint="Use the file as exported.")
-    with decoding(name):
+    with decoding(name, *PYDICOM_ERRORS):
         header = _cleaned(raw)
         for keyword in _LUTS:
             _keep_lut(raw, header, keyword)
@@ -89,7 +90,7 @@ def _cleaned(dataset: Dataset) -> Dataset:
             continue
         try:
             element = _element(dataset[tag])
-        except DECODE_ERRORS:
+        except DICOM_ERRORS:
             continue
         if element is not None:
             kept.add(element)
@@ -104,7 +105,7 @@ def _keep_lut(raw: Dataset, header: Dataset, keyword: str) -> None:
         kept = lut_item(read_lut(item, little_endian=bool(raw.original_encoding[1])))
         if kind := str(item.get("ModalityLUTType") or ""):
             kept.ModalityLUTType = kind
-    except DECODE_ERRORS:
+    except DICOM_ERRORS:
         return
     setattr(header, keyword, Sequence([kept]))
 
@@ -122,7 +123,7 @@ def lut_item(look_up: LookUp) -> Dataset:
 
 
 def _element(element: DataElement) -> DataElement | None:
-    """Return a copy of the element, None if it is empty or binary; raise one of DECODE_ERRORS if it is malformed."""
+    """Return a copy of the element, None if it is empty or binary; raise one of DICOM_ERRORS if it is malformed."""
     vr, value = str(element.VR), element.value
     if vr == "SQ":
         return DataElement(element.tag, vr, Sequence([_cleaned(item) for item in value]))

@@ -109,6 +109,40 @@ def in_order(items: Iterator[Item], work: Callable[[Item], Iterable[Made]], thre
         pool.shutdown(cancel_futures=True)
 
 
+def prepared_ahead(
+    pool: ThreadPoolExecutor, prepare: Callable[[Item], Made], items: Iterable[Item], size: int
+) -> Iterator[list[Made]]:
+    """Yield chunks of ``size`` prepared items, preparing one chunk ahead.
+
+    An error of the items, or in preparing one, is raised after the chunk of the items before it.
+    """
+    remaining = iter(items)
+    pending: deque[Future[Made]] = deque()
+
+    def submit(count: int) -> None:
+        nonlocal remaining
+        try:
+            pending.extend(pool.submit(prepare, item) for item in islice(remaining, count))
+        except Exception as error:
+            failed: Future[Made] = Future()
+            failed.set_exception(error)
+            pending.append(failed)
+            remaining = iter(())
+
+    submit(2 * size)
+    while pending:
+        chunk: list[Made] = []
+        try:
+            while pending and len(chunk) < size:
+                chunk.append(pending.popleft().result())
+        except Exception:
+            if chunk:
+                yield chunk
+            raise
+        submit(len(chunk))
+        yield chunk
+
+
 class _Raised(NamedTuple):
     """An error in place of an item."""
 

@@ -1,7 +1,9 @@
 """Encode arrays as PNG (ISO/IEC 15948): masks with 1 bit per pixel, gray with 8 or 16, RGB with 3 x 8.
 
 Rows are stored as differences from the row above and deflated by ISA-L, at a fifth of the time of the library that
-OpenCV brings and to smaller files; without ISA-L, by zlib.
+OpenCV brings and to smaller files; without ISA-L, by zlib. Masks are always deflated by zlib, since a repeated
+prediction is to write the same bytes: masks of equal pixels were once deflated to other bytes by ISA-L (as in
+https://github.com/intel/isa-l/issues/140), and of one bit per pixel zlib makes the smaller file in a few milliseconds.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ def png_bytes(image: Pixels, text: Mapping[str, str] = _NO_TEXT) -> bytes:
     size = image.shape[1].to_bytes(4, "big") + image.shape[0].to_bytes(4, "big")
     header = size + bytes([depth, color, 0, 0, 0])
     texts = [_chunk(b"tEXt", name.encode("ascii") + b"\0" + value.encode("ascii")) for name, value in text.items()]
-    pixels = _chunk(b"IDAT", _deflate(_filtered(rows)))
+    pixels = _chunk(b"IDAT", _deflate(_filtered(rows), same=depth == 1))
     return b"".join([_SIGNATURE, _chunk(b"IHDR", header), *texts, pixels, _chunk(b"IEND", b"")])
 
 
@@ -77,8 +79,8 @@ def _filtered(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return filtered
 
 
-def _deflate(content: NDArray[np.uint8]) -> bytes:
-    if isal_zlib is not None:
+def _deflate(content: NDArray[np.uint8], *, same: bool) -> bytes:
+    if isal_zlib is not None and not same:
         return bytes(isal_zlib.compress(content.data, 1))
     # Runs only: longer matches cost twice the time and save a tenth of the bytes.
     compressor = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)

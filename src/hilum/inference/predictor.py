@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
+from math import lcm
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.backends.base import Backend, BackendOutput, ThreadedBackend
+from hilum.backends.base import CHUNK, Backend, BackendOutput, ThreadedBackend, name_of, precision_of
 from hilum.backends.open import BackendName, open_backend
 from hilum.bundle.bundle import Bundle, Manifest
 from hilum.bundle.gate import USUAL_GATE, open_gate
 from hilum.bundle.prediction_sets import abstains, prediction_set, softmax
 from hilum.cpus import available_cpus
 from hilum.errors import ConfigError, ReadError
+from hilum.filesystems import RemoteFile
 from hilum.gate import ClassicGate, Gate, NoGate, OrientationFix, Reading, Verdict
 from hilum.imaging.convert import ImageLike, radiograph_of
 from hilum.imaging.preprocess import placement, preprocess, restore_probability
-from hilum.imaging.read import MAX_PIXELS, read_radiograph
-from hilum.inference.ordered import Lookahead, in_chunks, in_order
+from hilum.imaging.read import MAX_PIXELS, file_content, read_radiograph
+from hilum.inference.ordered import Lookahead, in_chunks, in_order, prepared_ahead
 from hilum.inference.result import Prediction, Result
 from hilum.inference.zones import evidence_zones, patient_left
 from hilum.types import Finding, Radiograph
@@ -46,10 +49,11 @@ class InMemory(NamedTuple):
     name: str
 
 
-Source: TypeAlias = Path | Radiograph | Upload | InMemory
+Source: TypeAlias = Path | RemoteFile | Radiograph | Upload | InMemory
 Made = TypeVar("Made")
-_CHUNK = 4
-"""Images that a processor takes at a time; more per forward pass of one thread gain nothing."""
+
+_SPECK = 0.01
+"""Components of a lung mask below this fraction of its area are removed."""
 
 
 class Ready(NamedTuple):
@@ -74,11 +78,13 @@ class Predictor:
 
     Args:
         bundle: Bundle with preprocessing, class names, temperature, quantiles and thresholds.
-        backend: The inference engine, or its name; ONNX Runtime on the CPU by default.
+        backend: The inference engine, or its name; see hilum.backends.open.find_engine for the default.
         gate: The input check; the bundle's own by default.
         batch_size: Maximum number of images per forward pass.
         fix_orientation: Undo rotations by 90° steps and inverted gray scale that the input check detects. Mask and
             evidence then refer to the image as stored in the file, and a finding reports the correction.
+        threads: Number of threads of ``process``; one per available processor by default.
+        read: Decodes the content of a file; for untrusted files, pass that of hilum.imaging.reader_pool.ReaderPool.
 
     Raises:
         ConfigError: The batch size is below 1, or ``fix_orientation`` is set with a gate that does not detect the
@@ -93,6 +99,8 @@ class Predictor:
         gate: Gate | None = None,
         batch_size: int = 8,
         fix_orientation: bool = False,
+        threads: int | None = None,
+        read: Callable[..., Radiograph] = read_radiograph,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"Expected a batch size of at least 1, got {batch_size}.")
@@ -105,13 +113,38 @@ class Predictor:
                 f"fix_orientation needs the learned gate, got {self.gate.name!r}.",
                 hint="Use the learned gate, which is the default.",
             )
-        self._batch_size, self._fix_orientation = batch_size, fix_orientation
+        self._batch_size, self._fix_orientation, self._threads = batch_size, fix_orientation, threads
+        self._decode = read
 
     @property
     def settings(self) -> str:
         """Settings of this predictor that are not in its bundle, for DICOM objects; empty for the defaults."""
-        gate = "" if self.gate.name == USUAL_GATE else f"gate:{self.gate.name}"
-        return " ".join(filter(None, [gate, "fix_orientation" if self._fix_orientation else ""]))
+        precision = precision_of(self.backend)
+        parts = {
+            f"gate:{self.gate.name}": self.gate.name != USUAL_GATE,
+            "fix_orientation": self._fix_orientation,
+            f"precision:{precision}": precision != "fp32",
+        }
+        return " ".join(name for name, differs in parts.items() if differs)
+
+    def described(self) -> dict[str, Any]:
+        """Return the settings that a prediction depends on, apart from the bundle, as JSON types."""
+        return {
+            "backend": name_of(self.backend),
+            "device": str(getattr(self.backend, "device", "cpu")),
+            "precision": precision_of(self.backend),
+            "gate": self.gate.name,
+            "fix_orientation": self._fix_orientation,
+            "batch_size": self._batch_size,
+        }
+
+    @property
+    def stride(self) -> int:
+        """Number of sources after which ``process`` may be interrupted and later gives the same results to the bit.
+
+        Those of one forward pass depend on each other in the last digits.
+        """
+        return lcm(self._batch_size, min(self._batch_size, CHUNK))
 
     def predict(self, source: Source) -> Result:
         """Predict on one image and return its Result."""
@@ -125,8 +158,8 @@ class Predictor:
         return (result for result, _ in self.process(sources, lambda source, result: None))
 
     def process(
-        self, sources: Iterable[Source], work: Callable[[Source, Result], Made]
-    ) -> Iterator[tuple[Result, Made]]:
+        self, sources: Iterable[Source], work: Callable[[Source, Result], Made], *, total: int | None = None
+    ) -> Generator[tuple[Result, Made], None, None]:
         """Yield the Result of each source and what ``work`` returns for it, in order.
 
         On a CPU, ONNX Runtime takes twice the processor time per image on two threads as on one. Each processor
@@ -136,14 +169,16 @@ class Predictor:
         Args:
             sources: The sources, taken from the iterable as they are needed.
             work: Called with each source and its Result in one of several threads.
+            total: Number of sources of the whole prediction, if ``sources`` are the rest of it.
 
         Raises:
             Exception: What ``sources``, ``work`` or an engine raises, after the pairs of the sources before it.
         """
-        size = min(self._batch_size, _CHUNK)
+        size = min(self._batch_size, CHUNK)
         chunks = Lookahead(in_chunks(sources, size))
-        workers = available_cpus()
-        alone = self.backend.on_one_thread() if chunks.has(2) and isinstance(self.backend, ThreadedBackend) else None
+        workers = self._threads or available_cpus()
+        many = chunks.has(2) if total is None else total > size
+        alone = self.backend.on_one_thread() if many and isinstance(self.backend, ThreadedBackend) else None
         if alone is not None:
             yield from in_order(chunks, partial(self._process_chunk, backend=alone, work=work), workers)
         else:
@@ -178,7 +213,7 @@ class Predictor:
         done: list[tuple[Result, Future[Made]]] = []
         more, failed = True, None
         with ThreadPoolExecutor(workers) as pool:
-            batches = _ahead(pool, self.prepare, remembered(), self._batch_size)
+            batches = prepared_ahead(pool, self.prepare, remembered(), self._batch_size)
             while more:
                 earlier, done = done, []
                 try:
@@ -195,7 +230,7 @@ class Predictor:
     def prepare(self, source: Source) -> Ready | Result:
         """Decode, check and preprocess one source; return a Result if it is unreadable or refused."""
         try:
-            radiograph = _read(source)
+            radiograph = self._read(source)
         except ReadError as error:
             name = source.name if isinstance(source, (Upload, InMemory)) else str(source)
             finding = Finding("unreadable", "error", str(error), (name,))
@@ -208,6 +243,17 @@ class Predictor:
             fix = None if orientation_fix else verdict.orientation_fix
             return self._without_prediction(radiograph.origin, "refused", verdict.findings, radiograph, fix)
         return Ready(radiograph, upright, preprocess(upright, self.manifest.preprocess), verdict, orientation_fix)
+
+    def _read(self, source: Source) -> Radiograph:
+        if isinstance(source, Radiograph):
+            return source
+        if isinstance(source, InMemory):
+            return radiograph_of(source.image, source.name)
+        if isinstance(source, Upload):
+            return self._decode(source.content, origin=source.name, max_pixels=source.max_pixels)
+        if isinstance(source, RemoteFile):
+            return self._decode(source.read(), origin=source.uri)
+        return self._decode(file_content(Path(source), str(source)), origin=str(source))
 
     def answer(self, chunk: Sequence[Ready | Result], backend: Backend | None = None) -> Iterator[Result]:
         """Yield the results of prepared sources, in order, from one forward pass over all that are ready.
@@ -231,7 +277,10 @@ class Predictor:
             return self._without_prediction(origin, "refused", verdict.findings, item.radiograph)
         probabilities = softmax(output.classification[row : row + 1], manifest.applied_temperature)[0]
         lung = restore_probability(
-            output.segmentation[row, 0], item.upright.square_shape, manifest.preprocess, size=item.upright.shape
+            _without_specks(output.segmentation[row, 0], manifest.mask_threshold),
+            item.upright.square_shape,
+            manifest.preprocess,
+            size=item.upright.shape,
         )
         mask = np.asarray(lung > manifest.mask_threshold)
         evidence = None if output.evidence is None else output.evidence[row]
@@ -305,7 +354,7 @@ class Predictor:
         Raises:
             ReadError: The source cannot be read.
         """
-        radiograph = _read(source)
+        radiograph = self._read(source)
         first = self.gate(radiograph)
         if not first.accepted:
             return first
@@ -320,12 +369,13 @@ def _after_fix(verdict: Verdict, orientation_fix: OrientationFix, origin: str) -
     return replace(verdict, findings=(done, *verdict.findings))
 
 
-def _read(source: Source) -> Radiograph:
-    if isinstance(source, Upload):
-        return read_radiograph(source.content, origin=source.name, max_pixels=source.max_pixels)
-    if isinstance(source, InMemory):
-        return radiograph_of(source.image, source.name)
-    return source if isinstance(source, Radiograph) else read_radiograph(source)
+def _without_specks(probability: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
+    """Return a map (S, S) with 0 in the components above ``threshold`` that have less than _SPECK of their area."""
+    _, numbers, facts, _ = cv2.connectedComponentsWithStats((probability > threshold).view(np.uint8))
+    areas = facts[:, cv2.CC_STAT_AREA]
+    is_speck = areas < _SPECK * areas[1:].sum()
+    is_speck[0] = False  # what is not above the threshold
+    return np.where(is_speck[numbers], np.float32(0), probability) if is_speck.any() else probability
 
 
 def _low_confidence(probabilities: NDArray[np.float64], manifest: Manifest, origin: str) -> tuple[Finding, ...]:
@@ -341,40 +391,3 @@ def _low_confidence(probabilities: NDArray[np.float64], manifest: Manifest, orig
     )
     message = f"low confidence: probability {probabilities[best]:.4g}, {expected}; not to be relied on"
     return (Finding("low_confidence", "warning", message, (origin,) if origin else ()),)
-
-
-def _ahead(
-    pool: ThreadPoolExecutor,
-    prepare: Callable[[Source], Ready | Result],
-    sources: Iterable[Source],
-    size: int,
-) -> Iterator[list[Ready | Result]]:
-    """Yield chunks of ``size`` prepared sources, preparing one chunk ahead.
-
-    An error of the sources, or in preparing one, is raised after the chunk of the sources before it.
-    """
-    remaining = iter(sources)
-    pending: deque[Future[Ready | Result]] = deque()
-
-    def submit(count: int) -> None:
-        nonlocal remaining
-        try:
-            pending.extend(pool.submit(prepare, source) for source in islice(remaining, count))
-        except Exception as error:
-            failed: Future[Ready | Result] = Future()
-            failed.set_exception(error)
-            pending.append(failed)
-            remaining = iter(())
-
-    submit(2 * size)
-    while pending:
-        chunk: list[Ready | Result] = []
-        try:
-            while pending and len(chunk) < size:
-                chunk.append(pending.popleft().result())
-        except Exception:
-            if chunk:
-                yield chunk
-            raise
-        submit(len(chunk))
-        yield chunk

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError
-from hilum.imaging.preprocess import restore_probability, to_uint8
+from hilum.imaging.preprocess import fit_mask, restore_probability, to_uint8
 from hilum.inference.contour import Rgb, draw_lines, evidence_scale, fill_contours, smooth
 from hilum.inference.legend import OUTLINE, PANEL_WIDTH, draw_legend, plain_panel
 from hilum.types import Radiograph, square_shape
@@ -122,7 +122,8 @@ def class_evidence(
     """Return the evidence for one class at the image's size, (H0, W0) float32, or None without evidence.
 
     The map (h, w) over the network's square input is enlarged linearly and resampled to the image like the lung mask.
-    Values are contributions to the logit per cell of the map, not per pixel.
+    What a cell contributes is shown on the lung in it, and in the whole cell if it has no lung, as in
+    hilum.inference.zones. Values are contributions to the logit per cell of the map, not per pixel.
 
     Args:
         prediction: The prediction.
@@ -133,10 +134,28 @@ def class_evidence(
     """
     if prediction.evidence is None:
         return None
-    cells = prediction.evidence[prediction.class_names.index(class_name or prediction.label)]
-    square = cv2.resize(cells.astype(np.float32), (spec.size, spec.size), interpolation=cv2.INTER_LINEAR)
-    placed = square_shape(shape, prediction.radiograph.pixel_aspect)
-    return restore_probability(np.asarray(square, np.float32), placed, spec, size=size or shape)
+    size, aspect = size or shape, prediction.radiograph.pixel_aspect
+    cells = prediction.evidence[prediction.class_names.index(class_name or prediction.label)].astype(np.float32)
+    has_lung = _cells_with_lung(fit_mask(prediction.mask, spec, pixel_aspect=aspect), cells.shape)
+    lung = cv2.resize(prediction.mask.view(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    placed = square_shape(shape, aspect)
+
+    def enlarged(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        square = cv2.resize(values, (spec.size, spec.size), interpolation=cv2.INTER_LINEAR)
+        return restore_probability(np.asarray(square, np.float32), placed, spec, size=size)
+
+    inside = np.where(has_lung, cells, np.float32(0))
+    shown = enlarged(inside) * lung
+    return shown if np.array_equal(inside, cells) else shown + enlarged(cells - inside)
+
+
+def _cells_with_lung(lung: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which cells of a map (h, w) over the network's square input have lung, from its mask (S, S)."""
+    rows, columns = (np.arange(side) * count // side for side, count in zip(lung.shape, shape, strict=True))
+    has_lung = np.zeros(shape, np.bool_)
+    y, x = np.nonzero(lung)
+    has_lung[rows[y], columns[x]] = True
+    return has_lung
 
 
 def outline(mask: NDArray[np.bool_], shape: tuple[int, int], *, least_reach: int = 0) -> list[NDArray[np.int32]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from hilum.bundle.bundle import Manifest
 from hilum.data.find import DICOM_FOLDER, DICOM_SUFFIXES, IMAGE_FOLDERS
 from hilum.errors import ConfigError, DataError
-from hilum.inference.evidence_file import save_evidence, step_of
-from hilum.inference.png import png_bytes, save_png
+from hilum.filesystems import RemoteFile
+from hilum.inference.evidence_file import encode_evidence, step_of
+from hilum.inference.png import png_bytes
 from hilum.inference.predictor import Predictor
 from hilum.inference.render import LONGEST_SIDE, draw_overlay
 from hilum.inference.result import Prediction, Result
-from hilum.storage import write_bytes
 
 if TYPE_CHECKING:
     from hilum.inference.dicom_names import Kind
@@ -31,6 +31,10 @@ KIND_NAMES: Mapping[Kind, str] = {
 """What the kinds of DICOM objects are called in messages."""
 
 OverlayFormat: TypeAlias = Literal["png", "jpg", "webp"]
+
+_NO_OBJECT, _NO_STATE = "no DICOM object: ", "no presentation state: "
+REMARKS = (_NO_OBJECT, _NO_STATE)
+"""Beginnings of ``Extras.remark``, which the table appends to the reason."""
 
 _QUALITY = 90
 """Of JPEG and WebP overlays, from 1 to 100."""
@@ -109,7 +113,7 @@ class Extras:
         return "" if self.evidence is None else step_of(self.evidence)
 
 
-def make_extras(file: Path, result: Result, predictor: Predictor, wanted: Wanted) -> Extras:
+def make_extras(file: Path | RemoteFile, result: Result, predictor: Predictor, wanted: Wanted) -> Extras:
     """Create the evidence and DICOM objects that ``wanted`` selects for one result."""
     if result.radiograph is None:
         return Extras()
@@ -117,36 +121,32 @@ def make_extras(file: Path, result: Result, predictor: Predictor, wanted: Wanted
     try:
         objects = _objects(file, result, predictor, wanted)
         no_state = wanted.dicom_pr and result.ok and "pr" not in objects
-        return Extras(evidence, objects, "no presentation state: the image has color" if no_state else "")
+        return Extras(evidence, objects, f"{_NO_STATE}the image has color" if no_state else "")
     except DataError as error:
-        return Extras(evidence, remark=f"no DICOM object: {error}")
+        return Extras(evidence, remark=f"{_NO_OBJECT}{error}")
 
 
-def write_extras(extras: Extras, result: Result, out: Path, name: Path, wanted: Wanted) -> None:
-    """Write the selected files of one result to the folder ``out``.
+def files_of(extras: Extras, result: Result, name: str, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
+    """Yield the selected files of one result: the path relative to the output folder, and the content.
 
     Args:
         extras: Evidence and DICOM objects, from make_extras.
         result: The result.
-        out: The output folder.
         name: Relative path of the output images, which ends in ``.png``.
-        wanted: The files to write.
-
-    Raises:
-        OutputError: The folder cannot be written, or the disk is full.
+        wanted: The files to create.
     """
+    stem = name.removesuffix(".png")
     for kind, content in extras.objects.items():
-        write_bytes(out / DICOM_FOLDER / name.with_suffix(DICOM_SUFFIXES[kind]), content)
+        yield f"{DICOM_FOLDER}/{stem}{DICOM_SUFFIXES[kind]}", content
     if not isinstance(result, Prediction):
         return
     if wanted.masks:
-        save_png(result.mask, out / "masks" / name)
+        yield f"masks/{name}", png_bytes(result.mask)
     if wanted.evidence and extras.evidence is not None:
-        save_evidence(out / "evidence" / name, extras.evidence, result)
+        yield f"evidence/{name}", encode_evidence(extras.evidence, result)
     if wanted.overlays:
         drawn = draw_overlay(result, longest_side=wanted.overlay_size)
-        path = (out / "overlays" / name).with_suffix(f".{wanted.overlay_format}")
-        write_bytes(path, _encoded(drawn, wanted.overlay_format))
+        yield f"overlays/{stem}.{wanted.overlay_format}", _encoded(drawn, wanted.overlay_format)
 
 
 def _encoded(image: NDArray[np.uint8], kind: OverlayFormat) -> bytes:
@@ -157,10 +157,11 @@ def _encoded(image: NDArray[np.uint8], kind: OverlayFormat) -> bytes:
     return cv2.imencode(f".{kind}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [quality, _QUALITY])[1].tobytes()
 
 
-def _objects(file: Path, result: Result, predictor: Predictor, wanted: Wanted) -> dict[str, bytes]:
+def _objects(file: Path | RemoteFile, result: Result, predictor: Predictor, wanted: Wanted) -> dict[str, bytes]:
     if not wanted.kinds:
         return {}
     from hilum.inference.dicom_out import encoded, objects_of, source_header  # highdicom takes almost a second
 
-    made = objects_of(source_header(file), result, predictor.manifest, predictor.settings, kinds=wanted.kinds)
+    header = source_header(file.read() if isinstance(file, RemoteFile) else file)
+    made = objects_of(header, result, predictor.manifest, predictor.settings, kinds=wanted.kinds)
     return {kind: encoded(dataset) for kind, dataset in made.items()}

@@ -11,10 +11,13 @@ bounded (Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapters 12 
 as a recall, is Wilson's (1927, J. Am. Stat. Assoc. 22:209) for as many independent images as have the same standard
 error, with Student's t for the normal quantile (Franco et al. 2019, J. Surv. Stat. Methodol. 7:334). That of a mean
 over images, such as Dice, is extended for the skewness of the resamples (Hall 1992, J. R. Statist. Soc. B 54:221). The
-degrees of freedom are Welch's (1947, Biometrika 34:28), from the variance that each stratum contributes. The interval
-of a mean of figures, such as balanced accuracy, follows from those of its parts (MOVER: Zou & Donner 2008, Stat. Med.
-27:1693).
-benchmarks/coverage.py measures the coverage.
+degrees of freedom are Welch's (1947, Biometrika 34:28), from the variance that each stratum contributes; those of
+AUROCs, to which few images of classes that hardly overlap contribute, also from its kurtosis (variance_degrees). The
+interval of a mean of figures, such as balanced accuracy, follows from those of its parts (MOVER: Zou & Donner 2008,
+Stat. Med. 27:1693).
+benchmarks/coverage.py measures the coverage. A figure of few groups or few errors takes few values, so that no interval
+can have a coverage near 95% at all of its true values (Brown, Cai & DasGupta 2001, Stat. Sci. 16:101): its interval is
+to be read as one of at least 95% (Interval.at_least).
 """
 
 from __future__ import annotations
@@ -36,12 +39,17 @@ LEVEL = 0.95
 MIN_GROUPS = 5
 """Groups that an interval needs, on each side of a figure that compares two sets of images."""
 
+FEW_GROUPS = 12
+"""With fewer groups on one side, or in one class that it averages, the interval of a figure is Interval.at_least."""
+FEW_ERRORS = 10
+"""With fewer errors among as many independent images as have its standard error, it is, too."""
+
 NoInterval: TypeAlias = Literal["undefined", "few_groups", "no_spread"]
 """Why there is no interval: the figure is undefined; it, or a part of it, rests on fewer than MIN_GROUPS groups; or all
 resamples are equal and the figure is unbounded, so that nothing is known of its spread."""
 
 _CHUNK_CELLS = 1 << 19  # weights per chunk, 4 MiB; the statistics need a few arrays of this size
-_SMALL = 50  # groups of a stratum whose share of the variance is computed; with more, t is near the normal quantile
+_BLOCKS = 50  # of a stratum, each of which is left out once
 _ROUNDING = 1e-9  # of the distance of the bounds
 
 Key = TypeVar("Key", bound=Hashable)
@@ -61,6 +69,8 @@ class Interval:
         high: Upper bound, NaN like ``low``.
         n: Number of images that the statistic depends on.
         no_interval: Why there is no interval; None if there is one.
+        at_least: Whether the interval is to be read as one of at least 95%, since it may contain the true value more
+            often than that: the figure rests on few groups (FEW_GROUPS) or few errors (FEW_ERRORS), or is the ECE.
     """
 
     value: float
@@ -68,6 +78,7 @@ class Interval:
     high: float
     n: int
     no_interval: NoInterval | None = None
+    at_least: bool = False
 
     def __str__(self) -> str:
         return format_interval(self, with_n=True)
@@ -84,6 +95,7 @@ def bootstrap(
     parts: Mapping[Key, Sequence[Key]] | None = None,
     shares: Collection[Key] = (),
     means: Collection[Key] = (),
+    aurocs: Collection[Key] = (),
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[Key, Interval]:
@@ -107,6 +119,7 @@ def bootstrap(
             computed as that of any other statistic.
         shares: Statistics that are the share of some images that have a property; they have bounds of 0 and 1.
         means: Statistics that are the mean over some images of a value of each.
+        aurocs: Statistics that are an AUROC or a mean of some, or a difference of two such.
         resamples: Number of resamples.
         seed: Random seed; equal seeds give equal intervals.
 
@@ -117,20 +130,23 @@ def bootstrap(
         raise ConfigError(f"Expected at least 2 resamples, got {resamples}.", hint="The default is 1000.")
     values = statistics(np.ones((1, clusters.size)))
     draws = draws_of(statistics, clusters, strata=strata, resamples=resamples, seed=seed)
-    without = _without_a_group(statistics, clusters, strata)
+    without = _without_a_block(statistics, clusters, strata)
     alone: dict[Key, Interval] = {}
     for key, rows in rests_on.items():
         value, n, drawn = float(values[key][0]), int(np.count_nonzero(rows)), draws[key][np.isfinite(draws[key])]
         sets = [np.unique(clusters[side]) for side in (rows, *(sides or {}).get(key, ()))]
         trials = min(own.size for own in sets)
         low = high = np.nan
+        at_least = False
         if known := not np.isnan(value) and trials >= MIN_GROUPS and drawn.size > 0:
-            degrees = without.degrees_of_freedom(key, float(drawn.var()), np.unique(np.concatenate(sets)))
+            degrees = without.degrees_of_freedom(key, np.unique(np.concatenate(sets)), by_kurtosis=key in aurocs)
             limits = (bounds or {}).get(key, (-np.inf, np.inf))
             kind: Kind | None = "share" if key in shares else "mean" if key in means else None
             low, high = _bounds(value, drawn, limits, trials, degrees, kind)
+            few = trials < FEW_GROUPS or _few_errors(value, float(drawn.var()), limits)
+            at_least = few and not np.isnan(low)
         reason: NoInterval = "undefined" if np.isnan(value) else "no_spread" if known else "few_groups"
-        alone[key] = Interval(value, low, high, n, reason if np.isnan(low) else None)
+        alone[key] = Interval(value, low, high, n, reason if np.isnan(low) else None, at_least)
     return alone | {
         key: _mean_interval(alone[key], [alone[part] for part in own], np.stack([draws[part] for part in own]))
         for key, own in (parts or {}).items()
@@ -172,9 +188,8 @@ def resampled_weights(
     """
     groups = int(clusters.max()) + 1
     members = _members(clusters, strata)
-    generators = [
-        np.random.default_rng((seed, stratum)) for stratum in range(len(members))
-    ]  # draws do not depend on chunks
+    # One of each stratum, so that draws do not depend on chunks.
+    generators = [np.random.default_rng((seed, stratum)) for stratum in range(len(members))]
     rows = max(1, _CHUNK_CELLS // clusters.size)
     for start in range(0, resamples, rows):
         chunk = min(rows, resamples - start)
@@ -196,56 +211,77 @@ def _members(clusters: NDArray[np.int64], strata: NDArray[np.int64] | None) -> l
     return [np.flatnonzero(own == stratum) for stratum in np.unique(own)]
 
 
-class _WithoutGroup(NamedTuple):
-    """Statistics without one group each, of the strata of 2 to _SMALL groups."""
+class _WithoutBlock(NamedTuple):
+    """Statistics without one block of groups each: one group, or more in a stratum of more than _BLOCKS groups."""
 
-    values: Mapping[Hashable, FloatArray]  # (J,) each
-    group: NDArray[np.int64]  # (J,)
-    stratum_of: NDArray[np.int64]  # (G,) of all groups
+    values: Mapping[Hashable, FloatArray]  # (B,) each
+    block_of: NDArray[np.int64]  # (G,), the block of each group, from 0; -1 for the only group of a stratum
+    stratum_of: NDArray[np.int64]  # (G,)
 
-    def degrees_of_freedom(self, key: Hashable, variance: float, groups: NDArray[np.int64]) -> float:
-        """Return Welch's degrees of freedom of a statistic with this variance that is computed from these groups.
+    def degrees_of_freedom(self, key: Hashable, groups: NDArray[np.int64], *, by_kurtosis: bool = False) -> float:
+        """Return Welch's degrees of freedom of a statistic that is computed from these groups.
 
-        The variance that a small stratum contributes is the jackknife's (Efron & Tibshirani 1993, chapter 11); large
-        strata contribute the rest together.
+        The variance that a stratum contributes is the jackknife's (Efron & Tibshirani 1993, chapter 11); its degrees of
+        freedom are one fewer than its groups or, ``by_kurtosis``, those of variance_degrees.
         """
         values = self.values.get(key, np.empty(0))
-        left = np.isin(self.group, groups) & np.isfinite(values)
-        small, penalty, large = 0.0, 0.0, 0
-        for stratum, size in zip(*np.unique(self.stratum_of[groups], return_counts=True), strict=True):
-            own = values[left & (self.stratum_of[self.group] == stratum)]
+        variance, penalty = 0.0, 0.0
+        for stratum in np.unique(self.stratum_of[groups]):
+            members = groups[self.stratum_of[groups] == stratum]
+            own = values[np.isin(np.arange(values.size), self.block_of[members]) & np.isfinite(values)]
             if own.size > 1:
                 part = (own.size - 1) * float(own.var())
-                small, penalty = small + part, penalty + part**2 / (own.size - 1)
-            elif np.count_nonzero(self.stratum_of == stratum) > _SMALL:
-                large += int(size) - 1
-        rest = max(variance - small, 0.0) if large else 0.0
-        penalty += rest**2 / large if large else 0.0
-        return max(1.0, (small + rest) ** 2 / penalty) if penalty > 0 else float(groups.size - 1)
+                degrees = variance_degrees(own, members.size) if by_kurtosis else members.size - 1
+                variance, penalty = variance + part, penalty + part**2 / degrees
+        return max(1.0, variance**2 / penalty) if penalty > 0 else float(groups.size - 1)
 
 
-def _without_a_group(
+def variance_degrees(values: FloatArray, groups: int) -> float:
+    """Return the degrees of freedom of the estimated variance of a sum of independent values, one per group.
+
+    They are 2 / (2 / (G - 1) + k / G) for G groups, where k is the excess kurtosis (O'Neill 2014, Am. Stat. 68:282),
+    estimated without bias for normal values (Joanes & Gill 1998, The Statistician 47:183): where few values are far
+    from all others, they tell less of their variance than normal ones. Below 0, k counts as 0. That of B blocks is
+    k B / G, so that k / G is theirs divided by B.
+
+    Args:
+        values: (B,) float64, the values of B of at least 2 blocks of equal numbers of groups.
+        groups: Number of groups, G.
+    """
+    squares, n = (values - values.mean()) ** 2, values.size
+    spread, excess = float(squares.mean()), 0.0
+    if n > 3 and spread > 0:
+        biased = float(np.mean(squares**2)) / spread**2 - 3
+        excess = max(0.0, (n - 1) / ((n - 2) * (n - 3)) * ((n + 1) * biased + 6))
+    return 2 / (2 / (groups - 1) + excess / n)
+
+
+def _without_a_block(
     statistics: Statistics[Key], clusters: NDArray[np.int64], strata: NDArray[np.int64] | None
-) -> _WithoutGroup:
-    """Compute all statistics without one group each; the other groups of its stratum share its weight."""
+) -> _WithoutBlock:
+    """Compute all statistics without one block of groups each; the other groups of its stratum share its weight."""
     members = _members(clusters, strata)
     stratum_of = np.zeros(int(clusters.max()) + 1, np.int64)
+    block_of = np.full(stratum_of.size, -1)
+    blocks = 0
     for stratum, own in enumerate(members):
         stratum_of[own] = stratum
-    small = [own for own in members if 2 <= own.size <= _SMALL]
-    group = np.concatenate([np.empty(0, np.int64), *small])
+        if own.size > 1:
+            block_of[own] = blocks + np.arange(own.size) % _BLOCKS
+            blocks += min(own.size, _BLOCKS)
     values: dict[Hashable, list[FloatArray]] = {}
     rows = max(1, _CHUNK_CELLS // clusters.size)
-    for start in range(0, group.size, rows):
-        part = group[start : start + rows]
+    for start in range(0, blocks, rows):
+        part = np.arange(start, min(start + rows, blocks))
         weights = np.ones((part.size, stratum_of.size))
-        for row, out in enumerate(part):
-            own = members[stratum_of[out]]
-            weights[row, own] = own.size / (own.size - 1)
+        for row, block in enumerate(part):
+            out = block_of == block
+            own = members[stratum_of[np.flatnonzero(out)[0]]]
+            weights[row, own] = own.size / (own.size - np.count_nonzero(out))
             weights[row, out] = 0.0
         for key, found in statistics(weights[:, clusters]).items():
             values.setdefault(key, []).append(found)
-    return _WithoutGroup({key: np.concatenate(found) for key, found in values.items()}, group, stratum_of)
+    return _WithoutBlock({key: np.concatenate(found) for key, found in values.items()}, block_of, stratum_of)
 
 
 def _bounds(
@@ -270,6 +306,22 @@ def _bounds(
         low = max(least, min(low, value - error * from_symmetric(t, skew)))
         high = min(greatest, max(high, value + error * from_symmetric(t, -skew)))
     return low, high
+
+
+def _few_errors(value: float, variance: float, limits: Bounds) -> bool:
+    """Return whether a figure between two limits rests on the equivalent of fewer than FEW_ERRORS errors or successes.
+
+    As many independent images as would give a share this variance have that many.
+    """
+    least, greatest = limits
+    if not (np.isfinite(least) and np.isfinite(greatest)):
+        return False
+    share = (value - least) / (greatest - least)
+    spread = variance / (greatest - least) ** 2
+    if spread <= _ROUNDING**2:
+        return True
+    images = share * (1 - share) / spread
+    return images * min(share, 1 - share) < FEW_ERRORS
 
 
 def wilson(share: float, error: float, t: float) -> tuple[float, float]:
@@ -322,7 +374,8 @@ def _mean_interval(mean: Interval, parts: Sequence[Interval], draws: FloatArray)
         for ends in ([part.low for part in parts], [part.high for part in parts])
     )
     low, high = (float(np.sqrt(max(0.0, reach @ correlation @ reach))) for reach in (below, above))
-    return Interval(mean.value, mean.value - low, mean.value + high, mean.n)
+    at_least = mean.at_least or any(part.at_least for part in parts)
+    return Interval(mean.value, mean.value - low, mean.value + high, mean.n, at_least=at_least)
 
 
 def to_symmetric(t: float, skew: float) -> float:

@@ -302,7 +302,7 @@ def ece_interval(ece: Interval, noise: float) -> Interval:
     """
     if ece.no_interval:
         return ece
-    return replace(ece, low=max(0.0, ece.value - noise), high=min(ece.high, ece.value + noise))
+    return replace(ece, low=max(0.0, ece.value - noise), high=min(ece.high, ece.value + noise), at_least=True)
 
 
 def _statistics(

@@ -239,7 +239,7 @@ def _measure(kind: Kind, name: str, rows: Rows, data: _Confidence, drawing: _Dra
     found["ece"] = ece_interval(found["ece"], noise)
     if outcomes < MIN_GROUPS:  # unseen errors could lie beyond any interval
         for figure in ("in_the_large", "ece"):
-            found[figure] = replace(found[figure], low=np.nan, high=np.nan, no_interval="few_groups")
+            found[figure] = replace(found[figure], low=np.nan, high=np.nan, no_interval="few_groups", at_least=False)
     return PartCalibration(
         kind=kind,
         name=name,

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.errors import DataError
+from hilum.metrics.bootstrap import variance_degrees
 from hilum.metrics.scores import FloatArray
 
 _ROUNDING = 1e-24  # variances below this are rounding errors of constant components
@@ -27,6 +28,14 @@ class Components(NamedTuple):
     negative: FloatArray  # (M, n) in [0, 1], fraction of positives with a higher score; ties count 0.5
 
 
+class Spread(NamedTuple):
+    """What is known of the distribution of an estimated difference; an error of NaN is unknown."""
+
+    error: float  # its standard error
+    skew: float = 0.0  # its skewness
+    degrees: float = math.inf  # degrees of freedom of the standard error
+
+
 class Ranked(NamedTuple):
     """One AUROC of two models, over n of N images."""
 
@@ -36,12 +45,11 @@ class Ranked(NamedTuple):
     b: FloatArray  # (n,), scores of the second model
 
 
-def delong_error(
-    aurocs: Sequence[Ranked], strata: NDArray[np.int64], clusters: NDArray[np.int64]
-) -> tuple[float, float]:
-    """Return the standard error of the difference of an AUROC, or of the mean of several, between two models.
+def delong_spread(aurocs: Sequence[Ranked], strata: NDArray[np.int64], clusters: NDArray[np.int64]) -> Spread:
+    """Return the spread of the difference of an AUROC, or of the mean of several, between two models.
 
-    With one AUROC, and its positive and negative images as strata, it is that of DeLong's test with clustered images.
+    With one AUROC, and its positive and negative images as strata, the error is that of DeLong's test with clustered
+    images. The degrees of freedom are Welch's, from those of each stratum by variance_degrees.
 
     Args:
         aurocs: The AUROCs that are averaged.
@@ -49,9 +57,8 @@ def delong_error(
         clusters: (N,) int64, the group of each image.
 
     Returns:
-        The standard error, and the skewness of the estimated difference. Both are 0 for equal rankings. The error is
-        NaN if a class has images in fewer than two groups, or if the components do not vary although the AUROCs
-        differ.
+        The spread. Its error is 0 for equal rankings, and NaN if a class has images in fewer than two groups, or if
+        the components do not vary although the AUROCs differ.
 
     Raises:
         DataError: Shapes differ, a score is NaN, or there is no positive or no negative image.
@@ -67,9 +74,8 @@ def delong_error(
         used |= auroc.rows
     influence, strata, clusters = influence[used], strata[used], clusters[used]
     if not influence.any():
-        return 0.0, 0.0
-    variance, skew = _clustered_moments(influence, strata, clusters)
-    return (math.sqrt(variance), skew) if variance > _ROUNDING else (math.nan, 0.0)
+        return Spread(0.0)
+    return _clustered_spread(influence, strata, clusters)
 
 
 def structural_components(positive: NDArray[np.bool_], scores: FloatArray) -> Components:
@@ -97,10 +103,8 @@ def _below(ordered: FloatArray, values: FloatArray) -> FloatArray:
     return np.asarray((left + right) / (2 * ordered.size), np.float64)
 
 
-def _clustered_moments(
-    influence: FloatArray, strata: NDArray[np.int64], clusters: NDArray[np.int64]
-) -> tuple[float, float]:
-    """Return Obuchowski's variance of the sum of ``influence`` (N,), centered within strata, and its skewness."""
+def _clustered_spread(influence: FloatArray, strata: NDArray[np.int64], clusters: NDArray[np.int64]) -> Spread:
+    """Return the spread of the sum of ``influence`` (N,), centered within strata; its variance is Obuchowski's."""
     stratum, group = (np.unique(codes, return_inverse=True)[1] for codes in (strata, clusters))
     counts, groups = np.bincount(stratum), int(group.max()) + 1
     centered = influence - (np.bincount(stratum, influence) / counts)[stratum]
@@ -110,8 +114,13 @@ def _clustered_moments(
     present[stratum, group] = True
     having = present.sum(axis=1)
     if having.min() < 2:
-        return math.nan, 0.0
+        return Spread(math.nan)
     own, sums = np.sum(cells**2, axis=1), cells.sum(axis=0)
     shared = np.sum(sums**2) - own.sum()  # of groups with images in several strata
-    variance = float(np.sum(own * having / (having - 1)) + shared * groups / (groups - 1))
-    return variance, float(np.sum(sums**3) / variance**1.5) if variance > _ROUNDING else 0.0
+    parts = own * having / (having - 1)
+    variance = float(parts.sum() + shared * groups / (groups - 1))
+    if variance <= _ROUNDING:
+        return Spread(math.nan)
+    degrees = [variance_degrees(row[there], int(there.sum())) for row, there in zip(cells, present, strict=True)]
+    penalty = float(np.sum(parts**2 / degrees))
+    return Spread(math.sqrt(variance), float(np.sum(sums**3) / variance**1.5), float(parts.sum()) ** 2 / penalty)

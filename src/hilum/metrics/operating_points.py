@@ -245,15 +245,17 @@ def predictive_values(sensitivity: Interval, specificity: Interval, prevalence: 
     """
     odds = prevalence / (1 - prevalence)
     n, missing = sensitivity.n + specificity.n, sensitivity.no_interval or specificity.no_interval
+    at_least = sensitivity.at_least or specificity.at_least
     ppv = _ratio(_bounds(sensitivity), _bounds(specificity, complement=True))
     npv = _ratio(_bounds(specificity), _bounds(sensitivity, complement=True))
     positive, negative = (_share(ratio * odds) for ratio in ppv), (_share(ratio / odds) for ratio in npv)
-    return _interval(positive, n, missing), _interval(negative, n, missing)
+    return _interval(positive, n, missing, at_least), _interval(negative, n, missing, at_least)
 
 
-def _interval(parts: Iterable[float], n: int, missing: NoInterval | None) -> Interval:
+def _interval(parts: Iterable[float], n: int, missing: NoInterval | None, at_least: bool) -> Interval:
     value, low, high = parts
-    return Interval(value, low, high, n, "undefined" if np.isnan(value) else missing)
+    reason: NoInterval | None = "undefined" if np.isnan(value) else missing
+    return Interval(value, low, high, n, reason, at_least and not reason)
 
 
 def _bounds(rate: Interval, *, complement: bool = False) -> tuple[float, float, float]:

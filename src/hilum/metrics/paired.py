@@ -1,8 +1,9 @@
 """The difference of two models on the same images: its interval, its tests, and the adjustment for many figures.
 
 A difference is judged by Student's t: difference / standard error, with one degree of freedom fewer than the groups it
-rests on, and corrected for skewness (Hall 1992, J. R. Statist. Soc. B 54:221) where that makes it smaller: figures near
-1 have wider intervals towards 0. Where two models do not differ on any group, the exact binomial bound takes its place
+rests on, or those of its standard error where they are known and fewer (hilum.metrics.delong). It is corrected for
+skewness (Hall 1992, J. R. Statist. Soc. B 54:221) where that makes it smaller: figures near 1 have wider intervals
+towards 0. Where two models do not differ on any group, the exact binomial bound takes its place
 (Clopper & Pearson 1934, Biometrika 26:404).
 """
 
@@ -16,12 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.metrics.bootstrap import LEVEL, draws_of, from_symmetric, to_symmetric
-from hilum.metrics.delong import Ranked, delong_error
+from hilum.metrics.delong import Ranked, Spread, delong_spread
 from hilum.metrics.scores import FloatArray, Scores
-from hilum.metrics.table import WITHIN_SOURCES, Key, Rows, ranking, rests_on, sides_of, statistics_of, within_sources
-
-RANKED = frozenset({"roc_auc", "macro_roc_auc", WITHIN_SOURCES})
-"""AUROCs and means of AUROCs, whose standard errors are DeLong's."""
+from hilum.metrics.table import (
+    RANKED,
+    WITHIN_SOURCES,
+    Key,
+    Rows,
+    ranking,
+    rests_on,
+    sides_of,
+    statistics_of,
+    within_sources,
+)  # fmt: skip
 
 _SPANS = {"mcc": 2.0, "hd95_share": math.inf}
 _REFERENCE = 10_000  # draws of the reference of max-T
@@ -38,6 +46,7 @@ class Paired:
         groups: Number of groups that it rests on, of the class with the fewest.
         span: The greatest possible difference; infinite for an unbounded figure.
         skew: Skewness of the distribution of the estimated difference.
+        degrees: Degrees of freedom of the standard error, where they are known.
     """
 
     difference: float
@@ -45,11 +54,16 @@ class Paired:
     groups: int
     span: float = 1.0
     skew: float = 0.0
+    degrees: float = math.inf
 
     @property
     def known(self) -> bool:
         """Whether the difference and its spread are known, from two groups or more."""
         return math.isfinite(self.difference) and math.isfinite(self.error) and self.groups > 1
+
+    @property
+    def _degrees(self) -> float:
+        return min(self.degrees, self.groups - 1)
 
     @property
     def constant(self) -> bool:
@@ -66,7 +80,7 @@ class Paired:
             return -reach, reach
         from scipy.special import stdtrit  # late: the lean install has no SciPy
 
-        t = float(stdtrit(self.groups - 1, 1 - tail))
+        t = float(stdtrit(self._degrees, 1 - tail))
         down, up = (self.error * max(t, from_symmetric(t, skew)) for skew in (self.skew, -self.skew))
         return max(self.difference - down, -self.span), min(self.difference + up, self.span)
 
@@ -85,11 +99,11 @@ class Paired:
         from scipy.special import stdtr
 
         t = (self.difference - bound) / self.error
-        return float(stdtr(self.groups - 1, -min(t, to_symmetric(t, self.skew))))
+        return float(stdtr(self._degrees, -min(t, to_symmetric(t, self.skew))))
 
     def p_below(self, bound: float) -> float:
         """Return the one-sided p value of the hypothesis that the true difference is at least ``bound``."""
-        return Paired(-self.difference, self.error, self.groups, self.span, -self.skew).p_above(-bound)
+        return Paired(-self.difference, self.error, self.groups, self.span, -self.skew, self.degrees).p_above(-bound)
 
     def z(self) -> float:
         """Return the normal quantile of ``p``, at least 0, which is smaller than |t| where the groups are few."""
@@ -135,20 +149,21 @@ def paired_figures(
     found = {}
     for key, difference in differences.items():
         groups = min(np.unique(clusters[side]).size for side in (rows[key], *sides.get(key, ())))
-        error, skew, drawn = math.nan, 0.0, draws[key]
+        spread, drawn = Spread(math.nan), draws[key]
         if key.metric in RANKED:
-            error, skew = _auroc_error(a, b, averaged.get(key, [key]), rows_a, clusters)
+            spread = _auroc_spread(a, b, averaged.get(key, [key]), rows_a, clusters)
         elif groups > 1 and (defined := drawn[np.isfinite(drawn)]).size:
             error = float(defined.std())
             skew = float(np.mean(((defined - defined.mean()) / error) ** 3)) if error > _ROUNDING else 0.0
-        found[key] = Paired(difference, error, groups, _SPANS.get(key.metric, 1.0), skew)
+            spread = Spread(error, skew)
+        found[key] = Paired(difference, spread.error, groups, _SPANS.get(key.metric, 1.0), spread.skew, spread.degrees)
     return found
 
 
-def _auroc_error(
+def _auroc_spread(
     a: Scores, b: Scores, averaged: Sequence[Key], rows_of: Mapping[Key, Rows], clusters: NDArray[np.int64]
-) -> tuple[float, float]:
-    """Standard error and skewness of the difference of a mean of AUROCs, by DeLong's method."""
+) -> Spread:
+    """Spread of the difference of a mean of AUROCs, by DeLong's method."""
     aurocs = []
     for key in averaged:
         rows = a.labeled if key.versus is None else rows_of[key]
@@ -156,9 +171,9 @@ def _auroc_error(
         if positive.any() and not positive.all():
             aurocs.append(Ranked(rows, positive, ranking(a, key, rows), ranking(b, key, rows)))
     if not aurocs:
-        return math.nan, 0.0
+        return Spread(math.nan)
     one = a.labels == a.class_names.index(str(averaged[0].class_name))
-    return delong_error(aurocs, a.labels if len(averaged) > 1 else one.astype(np.int64), clusters)
+    return delong_spread(aurocs, a.labels if len(averaged) > 1 else one.astype(np.int64), clusters)
 
 
 def adjusted_p(paired: Mapping[Key, Paired], draws: Mapping[Key, FloatArray], seed: int = 0) -> dict[Key, float]:

@@ -38,6 +38,8 @@ BY_CLASS = ("recall", "precision", "specificity", "f1", "roc_auc", "pr_auc", "ba
 """Metrics of one class, one-vs-rest; balanced accuracy is the mean of recall and specificity."""
 OVERLAP = ("dice", "iou", "hd95_share")
 """Metrics of lung masks, averaged over the images with a reference mask."""
+RANKED = ("roc_auc", "macro_roc_auc", WITHIN_SOURCES)
+"""AUROCs and means of AUROCs."""
 SHARES = ("accuracy", "recall", "precision", "specificity")
 """Metrics that are the share of some images that are right."""
 
@@ -105,6 +107,7 @@ def intervals_of(
         sides=sides_of(scores, rows), parts=_parts(scores, rows),
         shares=[] if differences else [key for key in rows if key.metric in SHARES],
         means=[] if differences else [key for key in rows if key.metric in OVERLAP],
+        aurocs=[key for key in rows if key.metric in RANKED],
         resamples=resamples, seed=seed,
     )  # fmt: skip
 

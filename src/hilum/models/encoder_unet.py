@@ -26,11 +26,13 @@ class EncoderUNet(nn.Module):
     Args:
         encoder: Name of the encoder in timm.
         num_classes: Number of classes.
-        decoder_channels: Channels of the five decoder stages, deepest first.
+        decoder_channels: Channels of the five decoder stages, deepest first; without the last one, the mask logits have
+            half the resolution and are enlarged linearly.
         dropout: Dropout probability of features before the classifier.
 
     Raises:
-        ConfigError: The encoder is unknown or has fewer than five feature levels, or ``decoder_channels`` are not five.
+        ConfigError: The encoder is unknown or has fewer than five feature levels, or there are not 4 or 5
+            ``decoder_channels``.
     """
 
     class_parameters: ClassVar[tuple[str, ...]] = ("classifier.weight", "classifier.bias")
@@ -70,21 +72,23 @@ def build_parts(encoder: str, decoder_channels: tuple[int, ...]) -> tuple[Any, n
     Raises:
         ConfigError: As for EncoderUNet.
     """
-    if len(decoder_channels) != 5 or min(decoder_channels) < 1:
+    if len(decoder_channels) not in (4, 5) or min(decoder_channels) < 1:
         raise ConfigError(
-            f"Expected 5 decoder_channels of at least 1, got {list(decoder_channels)}.",
-            hint="Name the channels of each stage, deepest first.",
+            f"Expected 4 or 5 decoder_channels of at least 1, got {list(decoder_channels)}.",
+            hint="Name the channels of each stage, deepest first; 4 give the mask half the resolution.",
         )
+    stages = (*decoder_channels, decoder_channels[-1])[:5]
     try:
-        net = smp.Unet(
-            f"tu-{encoder}", encoder_weights=None, decoder_channels=decoder_channels, in_channels=3, classes=1
-        )
+        net = smp.Unet(f"tu-{encoder}", encoder_weights=None, decoder_channels=stages, in_channels=3, classes=1)
     except (RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
         # timm raises any of these for unknown or unsuitable models
         raise ConfigError(
             f"{encoder!r} is not a timm encoder with five feature levels: {error}.",
             hint="List encoders with: python -c 'import timm; print(timm.list_models())'",
         ) from error
+    if len(decoder_channels) == 4:
+        del net.decoder.blocks[-1]
+        net.segmentation_head.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
     return net.encoder, net.decoder, net.segmentation_head
 
 

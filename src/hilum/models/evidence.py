@@ -35,7 +35,7 @@ class EvidenceNet(nn.Module):
     Args:
         encoder: Name of the encoder in timm.
         num_classes: Number of classes K.
-        decoder_channels: Channels of the decoder stages, deepest first.
+        decoder_channels: Channels of the decoder stages, deepest first; see EncoderUNet.
         dropout: Dropout probability of features before the class scores.
         pooling: A key of POOLINGS.
         stride: Side of a cell in input pixels: 8, 16 or 32.

@@ -5,7 +5,7 @@ Examples without a mask or label are left out of the respective sum, so they con
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -43,6 +43,8 @@ class MultiTaskLoss:
         config: Weights of the parts and label smoothing.
         class_weights: (K,) float32 weights of the cross-entropy, or None; see class_weights.
         prior_shift: (K,) float32 added to the logits in training, or None; see prior_shift.
+        totals: Where several processes have a part of each batch, their sum of counts; the loss is then the share that
+            this part has in the loss of the whole batch.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class MultiTaskLoss:
         config: LossConfig,
         class_weights: torch.Tensor | None = None,
         prior_shift: torch.Tensor | None = None,
+        totals: Callable[[Sequence[int]], Sequence[int]] | None = None,
     ) -> None:
         self._config = config
+        self._totals = totals
         self._class_weights = class_weights  # (K,) float32 or None
         self._prior_shift = prior_shift  # (K,) float32 or None, see prior_shift
         self._dice = DiceLoss(sigmoid=True, squared_pred=True)
@@ -72,13 +76,18 @@ class MultiTaskLoss:
         if kept is not None and kept.shift is not None:
             logits = logits + kept.shift
         of_images = None if kept is None else kept.weight
-        classification = self._cross_entropy(logits, batch.label, self._class_weights, of_images)
-        if extra is not None and extra.images:
-            labels = int((batch.label != UNKNOWN_LABEL).sum())
-            classification = (classification * labels + extra.total) / (labels + extra.images)
+        own = [int((batch.label != UNKNOWN_LABEL).sum()), 0 if extra is None else extra.images, len(batch.mask_rows)]
+        labels, images, masks = own if self._totals is None else self._totals(own)
+        classification = self._cross_entropy(logits, batch.label, self._class_weights, of_images, labels)
+        if extra is not None and images:
+            classification = (classification * labels + extra.total) / (labels + images)
         segmentation = self.segmentation(output.mask_logits, batch)
+        if own[2] != masks:
+            segmentation = segmentation * (own[2] / masks)
         total = self._config.classification_weight * classification + self._config.segmentation_weight * segmentation
-        if not total.requires_grad:  # without labels and masks, backward still needs a graph
+        if self._totals is not None and masks:  # all processes have the same graph, or they would wait for each other
+            total = total + 0 * output.mask_logits.sum()
+        if self._totals is not None or not total.requires_grad:  # without labels and masks, backward needs a graph
             total = total + 0 * output.class_logits.sum()
         return Losses(total, classification, segmentation)
 
@@ -100,12 +109,13 @@ class MultiTaskLoss:
         label: torch.Tensor,
         weights: torch.Tensor | None,
         of_images: torch.Tensor | None = None,
+        labels: int | None = None,
     ) -> torch.Tensor:
         """Return the weighted sum over the labeled examples divided by their number, not by the sum of their weights.
 
         The sum of weights differs from batch to batch, so that dividing by it would weight rare classes less.
         """
-        labels = int((label != UNKNOWN_LABEL).sum())
+        labels = int((label != UNKNOWN_LABEL).sum()) if labels is None else labels
         if not labels:
             return logits.new_zeros(())
         losses = functional.cross_entropy(

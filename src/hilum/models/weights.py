@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load, load_file, save
 from torch import nn
 
 from hilum.errors import CheckpointError
@@ -49,6 +49,22 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         return state, metadata if isinstance(metadata, dict) else {}
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"Cannot read weights from '{path}': {error}.", hint="Check the path.") from error
+
+
+def parse_weights(content: bytes, origin: str) -> dict[str, torch.Tensor]:
+    """Return the tensors of the content of a safetensors file, on the CPU.
+
+    Args:
+        content: The content.
+        origin: Name of the weights in messages.
+
+    Raises:
+        CheckpointError: The content is damaged.
+    """
+    try:
+        return load(content)
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:  # also an unknown dtype
+        raise CheckpointError(f"Cannot read weights from {origin}: {error}.", hint="Copy the file again.") from error
 
 
 def fit_state(model: nn.Module, state: dict[str, torch.Tensor], origin: str) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -20,10 +18,12 @@ from starlette.exceptions import HTTPException
 
 from hilum._version import __version__
 from hilum.service.address import bind, url_of
+from hilum.service.connections import bounded_protocol
 from hilum.service.engine import Engine
 from hilum.service.metrics import Metrics
-from hilum.service.middleware import LOGGER, REQUEST_ID, Envelope, JsonLines
+from hilum.service.middleware import LOGGER, REQUEST_ID, Envelope, logging_to_stderr
 from hilum.service.model_routes import add_model_routes, add_operation_routes
+from hilum.service.open_inference import add_open_inference_routes
 from hilum.service.predict_routes import STORED_HEADER, add_dicom_route, add_image_route, add_predict_routes
 from hilum.service.problems import ProblemError, problem, problem_response
 from hilum.service.settings import ServeSettings
@@ -34,7 +34,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     """Return the REST application with the web app, its bundle loaded.
 
     Raises:
-        BundleError: The bundle cannot be loaded.
+        BundleError: The bundle cannot be loaded, or its self-test fails.
         DataError: The audit report cannot be read.
     """
     audit = None
@@ -47,7 +47,10 @@ def create_app(settings: ServeSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        facts = {"bundle_id": engine.manifest.bundle_id, "gate": engine.gate, "version": __version__}
+        facts = {
+            "bundle_id": engine.manifest.bundle_id, "gate": engine.gate, "version": __version__,
+            **engine.network._asdict(), "self_test": engine.self_test,
+        }  # fmt: skip
         LOGGER.info("started", extra={"facts": facts})
         yield
         await asyncio.to_thread(engine.close)
@@ -61,12 +64,13 @@ def create_app(settings: ServeSettings) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.state.engine = engine
+    app.state.engine, app.state.metrics = engine, metrics
     _add_handlers(app)
     add_predict_routes(app, engine, settings)
     add_image_route(app, engine)
     add_dicom_route(app, engine)
     add_model_routes(app, engine, settings, audit)
+    add_open_inference_routes(app, engine, settings)
     add_operation_routes(app, engine, metrics)
     add_web_app(app)
     app.add_middleware(Envelope, settings=settings, metrics=metrics, turned_away=engine.turned_away)
@@ -86,20 +90,20 @@ def _add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(ProblemError)
     async def on_problem(request: Request, error: ProblemError) -> Response:
-        return problem_response(error.problem, request.state.request_id, error.headers)
+        return problem_response(error.problem, request.scope, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         detail = f"{place}: {first['msg']}, got {first.get('input')!r:.80}"
-        return problem_response(problem("bad-request", 422, detail), request.state.request_id)
+        return problem_response(problem("bad-request", 422, detail), request.scope)
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:
         kind = "not-found" if error.status_code == HTTPStatus.NOT_FOUND else "bad-request"
         found = problem(kind, error.status_code, str(error.detail))
-        return problem_response(found, request.state.request_id, error.headers)
+        return problem_response(found, request.scope, error.headers)
 
 
 def run(settings: ServeSettings, announce: Callable[[str], None] = lambda address: None) -> None:
@@ -110,23 +114,34 @@ def run(settings: ServeSettings, announce: Callable[[str], None] = lambda addres
         announce: Called with the URL when the address is bound.
 
     Raises:
-        BundleError: The bundle cannot be loaded.
+        BundleError: The bundle cannot be loaded, or its self-test fails.
         DataError: The audit report cannot be read.
         ConfigError: The address cannot be bound.
     """
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    LOGGER.addHandler(handler)
-    LOGGER.setLevel(logging.INFO)
-    LOGGER.propagate = False
-    with bind(settings.host, settings.port) as bound:
-        config = uvicorn.Config(
-            create_app(settings),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=settings.shutdown,
-        )
+    with logging_to_stderr(), bind(settings.host, settings.port) as bound:
+        server = create_server(settings)
         host, port = bound.getsockname()[:2]
         announce(url_of(host, port))
-        uvicorn.Server(config).run(sockets=[bound])
+        server.run(sockets=[bound])
+
+
+def create_server(settings: ServeSettings) -> uvicorn.Server:
+    """Return the server of the REST application, its bundle loaded; ``run(sockets=...)`` serves it.
+
+    Raises:
+        BundleError: The bundle cannot be loaded, or its self-test fails.
+        DataError: The audit report cannot be read.
+    """
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        http=bounded_protocol(settings, app.state.metrics),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.shutdown,
+    )
+    server = uvicorn.Server(config)
+    app.state.metrics.connections.set_function(lambda: len(server.server_state.connections))
+    return server

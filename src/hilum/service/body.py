@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from hilum.service.engine import Waiting
 from hilum.service.problems import ProblemError
@@ -57,7 +58,7 @@ async def request_files(request: Request, limit: int) -> AsyncIterator[list[Wait
         limit: Maximum number of files.
 
     Raises:
-        ProblemError: The body has another media type, or too many files or none.
+        ProblemError: The body has another media type, is truncated, or has too many files or none.
     """
     media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type in RAW_TYPES:
@@ -67,10 +68,43 @@ async def request_files(request: Request, limit: int) -> AsyncIterator[list[Wait
     if media_type != FORM:
         expected = ", ".join((FORM, *RAW_TYPES))
         raise ProblemError.of("media-type", 415, f"Expected Content-Type {expected}, got {media_type or 'none'}.")
-    async with request.form(max_files=limit + 1) as form:
+    form = await _read_form(request, limit + 1)
+    try:
         files = [file for file in form.getlist(FIELD) if isinstance(file, UploadFile)]
         if not files:
             raise ProblemError.of("bad-request", 422, f"The form has no file named {FIELD!r}.")
         if len(files) > limit:
             raise ProblemError.of("too-many-files", 422, f"Expected at most {limit} files, got more.")
         yield [Waiting(file.filename or f"file {n}", file.read) for n, file in enumerate(files, start=1)]
+    finally:
+        await form.close()
+
+
+class _Parser(MultiPartParser):
+    """Parser that rejects a form that was cut off; Starlette's drops the part that is not whole.
+
+    Args:
+        request: The request.
+        max_files: Maximum number of files.
+    """
+
+    def __init__(self, request: Request, max_files: int) -> None:
+        super().__init__(request.headers, self._checked(request.stream()), max_files=max_files)
+        self._is_whole = False
+
+    def on_end(self) -> None:
+        """Note the closing boundary (RFC 2046, 5.1.1)."""
+        self._is_whole = True
+
+    async def _checked(self, stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        async for chunk in stream:
+            yield chunk
+        if not self._is_whole:
+            raise MultiPartException("The form is truncated: its closing boundary is missing.")
+
+
+async def _read_form(request: Request, max_files: int) -> FormData:
+    try:
+        return await _Parser(request, max_files).parse()
+    except MultiPartException as error:
+        raise ProblemError.of("bad-request", 422, error.message) from error

@@ -1,27 +1,33 @@
-"""The model of the service: loaded once, decodes in threads, predicts in micro-batches."""
+"""The model of the service: loaded once; each of a few threads takes images from file to answer."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
+from hilum.backends.base import ThreadedBackend
+from hilum.backends.measure import choose_backend
+from hilum.backends.open import find_engine
 from hilum.bundle.bundle import load_bundle
 from hilum.bundle.default import resolve_bundle
 from hilum.bundle.gate import USUAL_GATE, open_gate
 from hilum.errors import ReadError
-from hilum.imaging.read import read_stored
+from hilum.imaging.reader_pool import ReaderPool
 from hilum.imaging.stored import StoredImage
 from hilum.inference.predictor import Predictor, Ready, Upload
 from hilum.inference.result import Result
+from hilum.inference.self_test import require_self_test
 from hilum.service.batching import Batcher
 from hilum.service.metrics import Metrics
 from hilum.service.problems import ProblemError
 from hilum.service.settings import ServeSettings
 
 Encoded = TypeVar("Encoded")
+_STOP_SECONDS = 2.0
+"""Time for the threads to end after the last request."""
 
 
 class Waiting(NamedTuple):
@@ -29,6 +35,14 @@ class Waiting(NamedTuple):
 
     name: str
     read: Callable[[], Awaitable[bytes]]
+
+
+class _Job(NamedTuple):
+    """An image to predict on."""
+
+    upload: Upload
+    predictor: Predictor
+    encode: Callable[[Result, Upload], Any]
 
 
 class Engine:
@@ -40,23 +54,37 @@ class Engine:
 
     Raises:
         BundleError: The bundle cannot be loaded.
+        SelfTestError: The bundle's self-test fails in the engine.
     """
 
     def __init__(self, settings: ServeSettings, metrics: Metrics) -> None:
-        bundle = load_bundle(resolve_bundle(settings.bundle))
+        bundle = load_bundle(resolve_bundle(settings.bundle), verify_key=settings.verify_key)
         gate = open_gate(bundle, settings.gate)
         self.bundle, self.manifest, self.gate = bundle, bundle.manifest, gate.name
         self._settings, self._metrics = settings, metrics
-        self._predictor = Predictor(bundle, gate=gate)
+        backend = choose_backend(bundle, settings.backend, precision=settings.precision, seconds=settings.measure)
+        self.network = find_engine(bundle, settings.backend, precision=settings.precision)
+        self._readers = ReaderPool(settings.workers)
+        self._predictor = Predictor(bundle, backend=backend, gate=gate, read=self._readers.read_radiograph)
         # The same network and input check, which also correct the orientation.
         self._correcting = (
-            Predictor(bundle, backend=self._predictor.backend, gate=gate, fix_orientation=True)
+            Predictor(
+                bundle,
+                backend=self._predictor.backend,
+                gate=gate,
+                fix_orientation=True,
+                read=self._readers.read_radiograph,
+            )
             if gate.name == USUAL_GATE
             else None
         )
-        self._pool = ThreadPoolExecutor(settings.readers, thread_name_prefix="hilum-files")
-        self._batcher: Batcher[Ready, Result] = Batcher(self._run, settings.batch_size, settings.batch_wait)
-        self._room = asyncio.Semaphore(2 * settings.batch_size + settings.readers)
+        self._backend = self._predictor.backend
+        if isinstance(self._backend, ThreadedBackend):  # faster, as in Predictor.process
+            self._backend = self._backend.on_one_thread() or self._backend
+        self.self_test = "none" if require_self_test(bundle, self._backend) is None else "passed"
+        self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="hilum-files")
+        self._batcher: Batcher[_Job, Any] = Batcher(self._answer, settings.batch_size, settings.workers)
+        self._room = asyncio.Semaphore(4 * settings.batch_size + settings.workers)
         self._images = 0
         self._again = {"Retry-After": str(settings.retry_after)}
         self.stopping = False
@@ -113,7 +141,7 @@ class Engine:
             async with self._room:
                 content = await file.read()
                 loop, limit = asyncio.get_running_loop(), self._settings.max_pixels
-                read = partial(read_stored, content, origin=file.name, max_pixels=limit)
+                read = partial(self._readers.read_stored, content, origin=file.name, max_pixels=limit)
                 return await loop.run_in_executor(self._pool, read)
 
         try:
@@ -140,20 +168,48 @@ class Engine:
             self._metrics.waiting.set(self._images)
 
     async def _one(self, file: Waiting, encode: Callable[[Result, Upload], Encoded], predictor: Predictor) -> Encoded:
-        loop = asyncio.get_running_loop()
         async with self._room:
             upload = Upload(await file.read(), file.name, self._settings.max_pixels)
-            prepared = await loop.run_in_executor(self._pool, predictor.prepare, upload)
-            result = await self._batcher.submit(prepared) if isinstance(prepared, Ready) else prepared
-            self._metrics.images.labels(result.status).inc()
-            return await loop.run_in_executor(self._pool, encode, result, upload)
+            encoded: Encoded = await self._batcher.submit(_Job(upload, predictor, encode))
+            return encoded
 
-    def _run(self, items: Sequence[Ready]) -> list[Result]:
-        self._metrics.batches.observe(len(items))
-        return list(self._predictor.answer(items))
+    def _answer(self, jobs: Sequence[_Job]) -> Iterator[Any]:
+        """Yield the encoded result of each image, or its error, with one forward pass over all of them."""
+        prepared = [_outcome(job.predictor.prepare, job.upload) for job in jobs]
+        whole = [item for item in prepared if not isinstance(item, Exception)]
+        if ready := sum(isinstance(item, Ready) for item in whole):
+            self._metrics.batches.observe(ready)
+        results = self._predictor.answer(whole, self._backend)
+        for job, item in zip(jobs, prepared, strict=True):
+            if isinstance(item, Exception):
+                yield item
+                continue
+            result = next(results)
+            self._metrics.images.labels(result.status).inc()
+            yield _outcome(job.encode, result, job.upload)
+
+    def check_ready(self) -> None:
+        """Check that requests are accepted and answered.
+
+        Raises:
+            ProblemError: The service is stopping, or it is stuck: every worker has spent half a request's time limit on
+                its present images, so that others wait.
+        """
+        if self.stopping:
+            raise ProblemError.of("stopping", 503)
+        if self._batcher.busy_seconds > self._settings.timeout / 2:
+            raise ProblemError.of("stuck", 503, "All workers have been busy with the same images for too long.")
 
     def close(self) -> None:
-        """Finish accepted images, then end the threads."""
+        """End the threads. One that hangs in a network after the last request is left to the end of the process."""
         self.stopping = True
-        self._batcher.stop()
-        self._pool.shutdown()
+        self._readers.close()
+        self._pool.shutdown(cancel_futures=True)
+        self._batcher.stop(_STOP_SECONDS)
+
+
+def _outcome(work: Callable[..., Encoded], *args: object) -> Encoded | Exception:
+    try:
+        return work(*args)
+    except Exception as error:
+        return error

@@ -10,12 +10,15 @@ import hmac
 import json
 import logging
 import re
+import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hilum.service.faults import kind_and_place
@@ -28,13 +31,24 @@ REQUEST_ID = "X-Request-ID"
 PREDICT = "/v1/predict"
 IMAGE = "/v1/image"
 DICOM = "/v1/dicom"
-IMAGE_PATHS = (PREDICT, IMAGE, DICOM)
+_IMAGE_PATHS = re.compile(rf"{PREDICT}|{IMAGE}|{DICOM}|/v2/models/.*/infer")
 """Routes that take images; they are rejected unread while the queue is full."""
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_POLLED = ("/healthz", "/readyz", "/metrics")  # requested every few seconds, logged at DEBUG
-_PROTECTED = ("/v1/", "/metrics")
+_POLLED = ("/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")  # logged at DEBUG
+_PROTECTED = ("/v1/", "/v2/models", "/metrics")
+_CLIENT_CLOSED = 499  # in log and metrics, as in those of nginx
 _CLOSE = {"Connection": "close"}  # the rest of the body is not read
+
+
+HELD_UPLOADS = 4
+"""Bytes of the bodies of all requests under way, as a multiple of the largest upload."""
+
+
+class _Body:
+    """What has come of the body of a request."""
+
+    taken, waited, is_whole = 0, 0.0, False
 
 
 class Envelope:
@@ -55,13 +69,14 @@ class Envelope:
         turned_away: Callable[[], ProblemError | None],
     ) -> None:
         self._app, self._settings, self._metrics, self._turned_away = app, settings, metrics, turned_away
+        self._held = 0  # bytes of bodies of requests under way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; whatever is not HTTP passes unchanged."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers, started, status = Headers(scope=scope), time.perf_counter(), 0
+        headers, started, status, body = Headers(scope=scope), time.perf_counter(), 0, _Body()
         given = headers.get(REQUEST_ID, "")
         request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
@@ -78,16 +93,19 @@ class Envelope:
 
         try:
             if (refusal := self._refusal(scope, headers)) is not None:
-                response = problem_response(refusal.problem, request_id, refusal.headers)
+                response = problem_response(refusal.problem, scope, refusal.headers)
                 await response(scope, receive, reply)
             else:
-                await self._app(scope, self._counted(receive), reply)
+                await self._app(scope, self._counted(receive, body), reply)
+        except ClientDisconnect:
+            status = status or _CLIENT_CLOSED
         except Exception as error:  # unexpected; the server would log its text
             LOGGER.error("failed", exc_info=error, extra={"facts": {"request_id": request_id}})
             if not status:
-                response = problem_response(problem("internal", 500, "See the log of the service."), request_id)
+                response = problem_response(problem("internal", 500, "See the log of the service."), scope)
                 await response(scope, receive, reply)
         finally:
+            self._held -= body.taken
             self._note(scope, request_id, status, time.perf_counter() - started)
 
     def _refusal(self, scope: Scope, headers: Headers) -> ProblemError | None:
@@ -101,27 +119,40 @@ class Envelope:
         length = headers.get("Content-Length", "")
         if length.isdigit() and int(length) > self._settings.max_upload_bytes:
             return self._too_large()
-        return self._turned_away() if scope["method"] == "POST" and scope["path"] in IMAGE_PATHS else None
+        takes_images = scope["method"] == "POST" and _IMAGE_PATHS.fullmatch(scope["path"])
+        return self._turned_away() if takes_images else None
 
     def _too_large(self) -> ProblemError:
         detail = f"Expected at most {self._settings.max_upload_bytes:,} bytes in one request."
         return ProblemError.of("too-large", 413, detail, headers=_CLOSE)
 
-    def _counted(self, receive: Receive) -> Receive:
-        """Return a ``receive`` that rejects a body that exceeds the limit or times out."""
-        taken, whole, pause = 0, False, self._settings.timeout
+    def _counted(self, receive: Receive, body: _Body) -> Receive:
+        """Return a ``receive`` that rejects a body that exceeds the size limits or arrives too slowly.
+
+        A body has ``timeout`` seconds, and a second more for each ``min_rate`` bytes (as in Apache's mod_reqtimeout).
+        Time during which the application does not ask for data is not counted.
+        """
+        pause = self._settings.timeout
 
         async def counted() -> Message:
-            nonlocal taken, whole
-            if whole:
+            if body.is_whole:
                 return await receive()
+            left, started = pause + body.taken / self._settings.min_rate - body.waited, time.monotonic()
             try:
-                message = await asyncio.wait_for(receive(), pause)
+                message = await asyncio.wait_for(receive(), min(pause, left))
             except asyncio.TimeoutError as error:
-                raise ProblemError.of("slow", 408, f"No data received for {pause:g} s.", headers=_CLOSE) from error
-            taken, whole = taken + len(message.get("body", b"")), not message.get("more_body", False)
-            if taken > self._settings.max_upload_bytes:
+                seconds = body.waited + time.monotonic() - started
+                detail = f"Received {body.taken:,} bytes of the body in {seconds:.0f} s."
+                raise ProblemError.of("slow", 408, detail, headers=_CLOSE) from error
+            size = len(message.get("body", b""))
+            body.waited += time.monotonic() - started
+            body.taken, self._held = body.taken + size, self._held + size
+            body.is_whole = not message.get("more_body", False)
+            if body.taken > self._settings.max_upload_bytes:
                 raise self._too_large()
+            if self._held > HELD_UPLOADS * self._settings.max_upload_bytes:
+                again = {**_CLOSE, "Retry-After": str(self._settings.retry_after)}
+                raise ProblemError.of("busy", 429, f"{self._held:,} bytes are in progress.", headers=again)
             return message
 
         return counted
@@ -147,3 +178,20 @@ class JsonLines(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             facts["error"], facts["place"] = kind_and_place(record.exc_info[1])
         return json.dumps(facts)
+
+
+@contextmanager
+def logging_to_stderr() -> Iterator[None]:
+    """Write the log of the service to standard error, as JSON lines, within a ``with`` block."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    level, propagate = LOGGER.level, LOGGER.propagate
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.setLevel(level)
+        LOGGER.propagate = propagate

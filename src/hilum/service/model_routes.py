@@ -87,8 +87,7 @@ def add_operation_routes(app: FastAPI, engine: Engine, metrics: Metrics) -> None
     )  # fmt: skip
     async def readyz() -> HealthSchema:
         """Return whether the service accepts requests."""
-        if engine.stopping:
-            raise ProblemError.of("stopping", 503)
+        engine.check_ready()
         return HealthSchema(status="ok")
 
     @app.get(

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from hilum.service.schemas import Problem
 
@@ -17,11 +18,13 @@ TITLES = {
     "unreadable": "The file cannot be read",
     "too-many-files": "Too many files in the request",
     "too-large": "The request is too large",
-    "slow": "The request body timed out",
+    "slow": "The request arrived too slowly",
     "unauthorized": "A valid bearer token is required",
     "busy": "The queue is full",
+    "connections": "The service has too many connections",
     "timeout": "The request timed out",
     "stopping": "The service is stopping",
+    "stuck": "The service is stuck",
     "bad-request": "The request is invalid",
     "not-found": "Not found",
     "not-acceptable": "The requested media type is not available",
@@ -56,7 +59,10 @@ def problem(kind: str, status: int, detail: str = "", **more: Any) -> Problem:
     return Problem(type=f"urn:hilum:problem:{kind}", title=TITLES[kind], status=status, detail=detail, **more)
 
 
-def problem_response(found: Problem, request_id: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Return the response with problem details."""
-    content = found.model_copy(update={"request_id": request_id}).model_dump(mode="json", exclude_none=True)
+def problem_response(found: Problem, scope: Scope, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the response with problem details to the request of an ASGI scope."""
+    more = {"request_id": scope["state"]["request_id"]}
+    if scope["path"].startswith("/v2/"):
+        more["error"] = ": ".join(filter(None, (found.title, found.detail)))
+    content = found.model_copy(update=more).model_dump(mode="json", exclude_none=True)
     return JSONResponse(content, found.status, headers=dict(headers or {}), media_type=MEDIA_TYPE)

@@ -100,6 +100,7 @@ class Problem(BaseModel):
     file: str | None = Field(None, description="Name of the file, given by the client.")
     findings: list[FindingSchema] = Field([], description="Findings of the checks.")
     thumbnail: str | None = Field(None, description="Small JPEG of a readable image, if requested; base64.")
+    error: str | None = Field(None, description="Title and detail, for clients of the Open Inference Protocol (/v2).")
     orientation_fix: OrientationSchema | None = Field(
         None, description="Correction with which the image would be accepted: send it again with fix_orientation=true."
     )

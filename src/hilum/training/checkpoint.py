@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import warnings
@@ -24,9 +25,15 @@ _READ_ERRORS = (
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a training state of tensors, numbers, strings, lists and dicts, atomically."""
+    """Write a training state of tensors, numbers, strings, lists and dicts, atomically.
+
+    Raises:
+        OutputError: The file cannot be written. torch.save itself would raise RuntimeError.
+    """
+    content = io.BytesIO()
+    torch.save({"format": _STATE_FORMAT, **state}, content)
     with atomic_path(path) as temporary:
-        torch.save({"format": _STATE_FORMAT, **state}, temporary)
+        temporary.write_bytes(content.getbuffer())
 
 
 def load_state(path: Path) -> dict[str, Any]:

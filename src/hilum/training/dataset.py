@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +15,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from hilum.config import PreprocessSpec
 from hilum.data.cache import Cache
 from hilum.imaging.preprocess import to_input
+from hilum.metrics.scores import labels_of
+from hilum.training.processes import ALONE, Processes, check_parts
 from hilum.types import UNKNOWN_LABEL, Batch, Record
+
+_T = TypeVar("_T")
+_RESIDENT_SHARE = 0.25
+"""Largest share of a GPU's free memory that decoded images may take."""
 
 
 class CachedDataset(Dataset[Batch]):
@@ -31,15 +38,13 @@ class CachedDataset(Dataset[Batch]):
         self, cache: Cache, records: Sequence[Record], class_names: Sequence[str], spec: PreprocessSpec
     ) -> None:
         self._cache, self._rows = cache, np.arange(len(records))
+        self._resident: tuple[torch.Tensor, torch.Tensor] | None = None
         self._spec = spec
         self._gray, self._channels = spec.model_copy(update={"channels": 1}), spec.channels
         self.records = tuple(records)
         self.class_names = tuple(class_names)
         self.num_classes = len(class_names)
-        number = {name: position for position, name in enumerate(class_names)}
-        self.labels: NDArray[np.int64] = np.array(
-            [UNKNOWN_LABEL if record.label is None else number[record.label] for record in records], np.int64
-        )
+        self.labels = labels_of(self.records, self.class_names)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -49,6 +54,24 @@ class CachedDataset(Dataset[Batch]):
         part = CachedDataset(self._cache, [self.records[row] for row in rows], self.class_names, self._spec)
         part._rows = self._rows[list(rows)]
         return part
+
+    def resident(self, device: torch.device) -> CachedDataset:
+        """Return the dataset with images and masks as uint8 in the memory of ``device``, where its batches are made.
+
+        The batches have the same values as those of this dataset. Labels and rows stay in the memory of the host.
+        """
+        decoded = self.decoded()
+        part = CachedDataset(decoded, self.records, self.class_names, self._spec)
+        images, masks = (torch.from_numpy(np.array(array)).to(device) for array in (decoded.images, decoded.masks))
+        part._resident = images, masks
+        return part
+
+    def fits(self, device: torch.device) -> bool:
+        """Return whether the decoded images take no more than a quarter of the free memory of a GPU."""
+        if device.type != "cuda":
+            return False
+        free, _ = torch.cuda.mem_get_info(device)
+        return self._cache.images.nbytes + self._cache.masks.nbytes <= _RESIDENT_SHARE * free
 
     def decoded(self) -> Cache:
         """Return the decoded images and masks of the rows, in order; those of a subset are copied into memory."""
@@ -60,17 +83,26 @@ class CachedDataset(Dataset[Batch]):
         """Return the Batch of ``rows``; row + a x N is the a-th repetition of a row, with another augmentation."""
         places = np.asarray(rows) % len(self)
         own = self._rows[places]
-        gray = torch.from_numpy(to_input(self._cache.images[own], self._gray))  # (N, 1, S, S)
         mask_row = self._cache.mask_row[own]
         known = np.flatnonzero(mask_row >= 0)  # (M,)
-        masks = self._cache.masks[mask_row[known]][:, None].astype(np.float32)  # (M, 1, S, S)
+        gray, masks = self._read(own, mask_row[known])
         return Batch(
             image=gray.expand(-1, self._channels, -1, -1),  # channels repeat without a copy
-            mask=torch.from_numpy(masks),
+            mask=masks,
             mask_rows=torch.from_numpy(known),
             label=torch.from_numpy(self.labels[places]),
             row=torch.tensor(rows),
         )
+
+    def _read(self, rows: NDArray[np.int64], mask_rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return images (N, 1, S, S) in [0, 1] and masks (M, 1, S, S) in {0, 1}, float32."""
+        if self._resident is None:
+            gray = to_input(self._cache.images[rows], self._gray)
+            read = self._cache.masks[mask_rows][:, None].astype(np.float32)
+            return torch.from_numpy(gray), torch.from_numpy(read)
+        images, masks = self._resident
+        chosen = images[torch.from_numpy(rows).to(images.device)]
+        return chosen[:, None].float() / 255, masks[torch.from_numpy(mask_rows).to(masks.device)][:, None].float()
 
 
 class EpochSampler(Sampler[list[int]]):
@@ -84,6 +116,10 @@ class EpochSampler(Sampler[list[int]]):
         batch_size: Rows per batch.
         seed: Random seed of the order.
         shares: (N,) float64 with sum 1, probability of each row when drawn with replacement; None uses each row once.
+        processes: The processes that share each batch; this one gets its part of the rows.
+
+    Raises:
+        ConfigError: The processes cannot have equal parts of a batch.
     """
 
     def __init__(
@@ -93,12 +129,16 @@ class EpochSampler(Sampler[list[int]]):
         seed: int,
         *,
         shares: NDArray[np.float64] | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         self._size = min(batch_size, len(labels))
+        check_parts(self._size, processes)
+        self._part = processes.part(self._size)
         self._seed = seed
         self._rows = len(labels)
         self._shares = shares
         self.epoch = 0
+        self.start = 0  # batches to skip, in an epoch that is resumed
 
     def __len__(self) -> int:
         return self._rows // self._size
@@ -111,8 +151,8 @@ class EpochSampler(Sampler[list[int]]):
         else:
             order = random.choice(n, n, p=self._shares)
             order = order + n * _repetitions(order)
-        for batch in range(len(self)):
-            yield order[batch * self._size : (batch + 1) * self._size].tolist()
+        for batch in range(self.start, len(self)):
+            yield order[batch * self._size : (batch + 1) * self._size][self._part].tolist()
 
 
 def _repetitions(drawn: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -126,19 +166,22 @@ def _repetitions(drawn: NDArray[np.int64]) -> NDArray[np.int64]:
     return found
 
 
-def sampling_shares(dataset: CachedDataset, by: str, power: float) -> NDArray[np.float64] | None:
+def sampling_shares(
+    labels: NDArray[np.int64], records: Sequence[Record], by: str, power: float
+) -> NDArray[np.float64] | None:
     """Return the sampling probability (N,) of each row, or None for ``natural``. Unlabeled rows keep theirs.
 
     Args:
-        dataset: The dataset with N rows.
+        labels: Class numbers (N,), -1 if unknown.
+        records: The N records, which have the sources.
         by: ``natural``; ``class``: balance classes; ``class-source``: balance classes within sources.
         power: The probability of a class is proportional to its size to the power of 1 - ``power``.
     """
     if by == "natural":
         return None
-    known = dataset.labels != UNKNOWN_LABEL
-    sources = [record.source or "" if by == "class-source" else "" for record in dataset.records]
-    cells = np.array([f"{label} {source}" for label, source in zip(dataset.labels, sources, strict=True)])
+    known = labels != UNKNOWN_LABEL
+    sources = [record.source or "" if by == "class-source" else "" for record in records]
+    cells = np.array([f"{label} {source}" for label, source in zip(labels, sources, strict=True)])
     shares = np.full(len(cells), 1 / len(cells))
     _, inverse, counts = np.unique(cells[known], return_inverse=True, return_counts=True)
     raw = (counts ** -float(power))[inverse]
@@ -151,9 +194,25 @@ def training_loader(dataset: CachedDataset, sampler: EpochSampler, workers: int)
     return DataLoader(dataset, batch_sampler=sampler, collate_fn=_as_it_is, num_workers=workers)
 
 
-def evaluation_loader(dataset: CachedDataset, batch_size: int, workers: int) -> DataLoader[Batch]:
-    """Return a loader of all rows, in order; the last batch may be smaller."""
-    return DataLoader(dataset, batch_size=batch_size, shuffle=False, collate_fn=_as_it_is, num_workers=workers)
+def evaluation_loader(
+    dataset: CachedDataset, batch_size: int, workers: int, processes: Processes = ALONE
+) -> DataLoader[Batch]:
+    """Return a loader of all rows, in order; the last batch may be smaller. Each process gets consecutive batches."""
+    rows = range(len(dataset))
+    batches = [list(rows[start : start + batch_size]) for start in rows[::batch_size]]
+    own = batches[processes.part(len(batches))]
+    return DataLoader(dataset, batch_sampler=own, collate_fn=_as_it_is, num_workers=workers)
+
+
+def ahead(items: Iterable[_T]) -> Iterator[_T]:
+    """Yield the items in order; each is made in a thread while the one before it is in use."""
+    end = object()
+    iterator = iter(items)
+    with ThreadPoolExecutor(1, "hilum-batches") as pool:
+        future = pool.submit(next, iterator, end)
+        while (item := future.result()) is not end:
+            future = pool.submit(next, iterator, end)
+            yield item  # type: ignore[misc]  # not the end
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 
-from torch.utils.tensorboard.writer import SummaryWriter
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard.summary import scalar
 
+from hilum.errors import OutputError
 from hilum.run_folder import RunFolder
 from hilum.storage import write_csv
 
@@ -55,13 +62,25 @@ def write_journal(run: RunFolder, rows: Sequence[EpochRow]) -> None:
 class TensorBoardJournal:
     """Writer of TensorBoard scalars per epoch; a resumed run overwrites repeated epochs.
 
+    It writes in the calling thread: that of torch's SummaryWriter prints a traceback where the disk is full.
+
     Args:
         run: The run's folder.
         first_epoch: First epoch to write, counted from 1.
+
+    Raises:
+        OutputError: The folder cannot be written; also from the methods.
     """
 
     def __init__(self, run: RunFolder, first_epoch: int) -> None:
-        self._writer = SummaryWriter(str(run.tensorboard), purge_step=first_epoch)
+        name = f"events.out.tfevents.{int(time.time()):010d}.{platform.node()}.{os.getpid()}"
+        self._path = run.tensorboard / name
+        with self._errors():
+            run.tensorboard.mkdir(parents=True, exist_ok=True)
+            self._stream = self._path.open("wb")
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        purge = SessionLog(status=SessionLog.START)
+        self._write(Event(wall_time=time.time(), step=first_epoch, session_log=purge))
 
     def add(self, row: EpochRow) -> None:
         """Write one epoch."""
@@ -69,12 +88,28 @@ class TensorBoardJournal:
             if name != "epoch" and math.isfinite(value):
                 part, _, metric = name.partition("_")
                 tag = f"{metric}/{part}" if part in ("train", "val") else name
-                self._writer.add_scalar(tag, value, row.epoch)
-        self._writer.flush()
+                summary = scalar(tag, value)  # type: ignore[no-untyped-call]
+                self._write(Event(wall_time=time.time(), step=row.epoch, summary=summary))
 
     def close(self) -> None:
         """Close the event file."""
-        self._writer.close()
+        with self._errors():
+            self._stream.close()
+
+    def _write(self, event: Event) -> None:
+        with self._errors():
+            RecordWriter(self._stream).write(event.SerializeToString())
+            self._stream.flush()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"Cannot write '{self._path}': {error.strerror or error}.",
+                hint="Check permissions and free space, then resume the run.",
+            ) from error
 
 
 def _cell(value: float) -> object:

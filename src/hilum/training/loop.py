@@ -1,20 +1,24 @@
 """The training loop.
 
-All randomness is a function of (seed, epoch, row), and the state is written after each epoch. On a CPU, a run that is
-interrupted and resumed ends with bit-identical weights.
+All randomness is a function of (seed, epoch, row), and the state is written after each epoch and every few minutes
+within one. On a CPU, a run that is interrupted and resumed ends with bit-identical weights. Several processes
+(hilum.training.processes) take the steps of one, to rounding; the first of them writes the files.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.utils.data import DataLoader
 
 from hilum.config import Config
 from hilum.errors import CheckpointError, DataError
@@ -22,15 +26,17 @@ from hilum.metrics.scores import validation_auc
 from hilum.models.losses import MultiTaskLoss, class_weights, prior_shift
 from hilum.models.weights import fit_state, save_weights
 from hilum.run_folder import RunFolder
-from hilum.training.augment import augment, draw_parameters
 from hilum.training.checkpoint import load_state, save_state
 from hilum.training.dataset import CachedDataset, EpochSampler, evaluation_loader, sampling_shares, training_loader
-from hilum.training.device import explaining_out_of_memory, open_fabric
+from hilum.training.device import explaining_out_of_memory, set_up
 from hilum.training.journal import EpochRow, TensorBoardJournal, write_journal
 from hilum.training.observer import TrainingObserver
-from hilum.training.optim import Schedule, build_ema, build_optimizer, check_batch_size
+from hilum.training.optim import Schedule, check_batch_size
+from hilum.training.processes import Processes, here
 from hilum.training.shortcuts import Treatments
-from hilum.training.validation import SplitOutput, overlap_scores, run_split
+from hilum.training.step import TrainingStep
+from hilum.training.tally import Tally, mean
+from hilum.training.validation import SplitOutput, run_split
 from hilum.types import Batch
 
 
@@ -76,137 +82,186 @@ def fit(
 
     Raises:
         DataError: A split is empty, or the loss is not finite; files of earlier epochs are kept.
-        ConfigError: The batch size is 1, and batch normalization needs more images.
+        ConfigError: The batch size is 1, and batch normalization needs more images; or the processes cannot share it.
         CheckpointError: The state in ``run`` belongs to another run.
         DeviceError: The device is not available or out of memory.
     """
-    settings = config.training
+    processes = here()
     for name, dataset in (("training", train), ("validation", val)):
         if len(dataset) == 0:
             raise DataError(
                 f"The {name} split has no images.", hint="Check the split; `hilum split DATA` prints its counts."
             )
     check_batch_size(config)
-    fabric = open_fabric(config)
-    torch.manual_seed(settings.seed)
-    fabric.to_device(model).to(memory_format=torch.channels_last)  # faster on a CPU
-    optimizer = build_optimizer(model, settings)
-    ema = build_ema(model, settings)
-    judged = model if ema is None else ema.module  # the weights that are validated and saved
-    wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
-    shares = sampling_shares(train, settings.sampling, settings.sampling_power)
-    lungs = settings.from_bundle is not None or any(record.mask_path is not None for record in train.records)
-    treatments = Treatments.of(config, train.class_names, lungs=lungs)
-    loss = MultiTaskLoss(config.loss, *_class_balance(train, config, shares))
-
-    sampler = EpochSampler(train.labels, settings.batch_size, settings.seed, shares=shares)
-    batches = training_loader(train, sampler, settings.workers)
-    val_batches = evaluation_loader(val, settings.batch_size, settings.workers)
-    schedule = Schedule(optimizer, settings, steps_per_epoch=-(-len(sampler) // settings.accumulate))
-    parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "precision": fabric.strategy.precision}
-    parts |= {"ema": ema.module} if ema else {}
-    progress = _resume(run, parts, identity)
-
-    with closing(TensorBoardJournal(run, first_epoch=progress.epoch + 1)) as tensorboard:
-        while progress.epoch < settings.epochs and not _stalled(progress, settings.early_stopping):
-            epoch, started = progress.epoch + 1, time.perf_counter()
-            observer.epoch_started(epoch, settings.epochs, len(sampler))
-            torch.manual_seed(_seed_of_epoch(settings.seed, epoch))  # dropout; all else has its own seeds
-            sampler.epoch = epoch
-            tally = _Tally()
-            wrapped.train()
-            with explaining_out_of_memory(config):
-                for number, batch in enumerate(batches):
-                    batch = fabric.to_device(batch)
-                    batch = augment(batch, draw_parameters(config.augment, settings.seed, epoch, batch.row))
-                    place = number % settings.accumulate
-                    group = min(settings.accumulate, len(sampler) - number + place)  # the last group may be smaller
-                    if treatments:
-                        treated = treatments.treat(batch, judged, epoch)
-                        batch = treated.batch
-                    output = wrapped(batch.image)
-                    losses = loss(output, batch, treatments.loss(output, treated) if treatments else None)
-                    fabric.backward(losses.total / group)
-                    if place + 1 == group:
-                        # GradScaler (16-mixed) skips steps with overflowing gradients, so they are not an error
-                        fabric.clip_gradients(
-                            wrapped, wrapped_optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False
-                        )
-                        wrapped_optimizer.step()
-                        wrapped_optimizer.zero_grad()
-                        schedule.after_step()
-                        progress.steps += 1
-                        if ema:
-                            ema.update(model, step=progress.steps)
-                    tally.add(output, losses, batch)
-                    _require_finite(tally.last_loss, "training", epoch)
-                    observer.batch_done(tally.last_loss)
-                with fabric.autocast():
-                    measured = run_split(judged, val_batches, loss, fabric.device)
-            _require_finite(measured.loss, "validation", epoch)
-            rate = optimizer.param_groups[0]["lr"]
-            schedule.after_epoch(measured.loss)
-            row = _row(epoch, tally, measured, loss, rate, time.perf_counter() - started)
-            progress.epoch = epoch
+    torch.manual_seed(config.training.seed)
+    epochs, parts = _prepare(model, train, val, config, observer, processes)
+    progress, within = _resume(run, parts, identity, processes)
+    save = partial(_save, run, parts, identity, progress) if processes.first else _save_nothing
+    with closing(_Records(run, first_epoch=progress.epoch + 1)) if processes.first else nullcontext() as records:
+        while progress.epoch < config.training.epochs and not _stalled(progress, config.training.early_stopping):
+            row = epochs.run(progress, within, save)
+            within = None
+            progress.epoch = row.epoch
             progress.rows.append(row)
-            best = measured.loss < progress.best_loss
+            best = row.val_loss < progress.best_loss
             if best:
-                progress.best_loss, progress.best_epoch = measured.loss, epoch
-                save_weights(run.best, judged.state_dict(), {"epoch": str(epoch), "val_loss": repr(measured.loss)})
-            if epoch % settings.checkpoint_every == 0:
-                save_weights(run.checkpoint(epoch), judged.state_dict(), {"epoch": str(epoch)})
-            write_journal(run, progress.rows)
-            tensorboard.add(row)
-            _save(run, parts, identity, progress)  # last, so that an epoch counts only if all its files are written
+                progress.best_loss, progress.best_epoch = row.val_loss, row.epoch
+            if records is not None:
+                records.write(progress, epochs.step.teacher, config.training.checkpoint_every)
+            save()  # last, so that an epoch counts only if all its files are written
             observer.epoch_done(row, best=best)
     return progress
 
 
-class _Tally:
-    """Running sums of metrics over a training epoch; NaN without labels or masks."""
-
-    def __init__(self) -> None:
-        self._sums = dict.fromkeys(("classification", "segmentation", "correct"), 0.0)
-        self._counts = dict.fromkeys(("labels", "masks"), 0)
-        self._dice: list[NDArray[np.float64]] = []
-        self.last_loss = float("nan")
-
-    def add(self, output: Sequence[torch.Tensor], losses: Sequence[torch.Tensor], batch: Batch) -> None:
-        mask_logits, class_logits = output[0], output[1]
-        total, classification, segmentation = (float(value.detach()) for value in losses)
-        known = batch.label >= 0
-        labels, masks = int(known.sum()), len(batch.mask_rows)
-        self.last_loss = total
-        self._sums["classification"] += classification * labels
-        self._sums["segmentation"] += segmentation * masks
-        self._sums["correct"] += int((class_logits.argmax(dim=1)[known] == batch.label[known]).sum())
-        self._counts["labels"] += labels
-        self._counts["masks"] += masks
-        self._dice.append(overlap_scores(mask_logits, batch)[0])
-
-    def _share(self, name: str, count: str) -> float:
-        return self._sums[name] / self._counts[count] if self._counts[count] else float("nan")
-
-    @property
-    def classification_loss(self) -> float:
-        return self._share("classification", "labels")
-
-    @property
-    def segmentation_loss(self) -> float:
-        return self._share("segmentation", "masks")
-
-    @property
-    def accuracy(self) -> float:
-        return self._share("correct", "labels")
-
-    @property
-    def dice(self) -> float:
-        return _mean(np.concatenate(self._dice))
+def _prepare(
+    model: nn.Module,
+    train: CachedDataset,
+    val: CachedDataset,
+    config: Config,
+    observer: TrainingObserver,
+    processes: Processes,
+) -> tuple[_Epochs, dict[str, object]]:
+    """Return what the epochs need, and the parts of it that have a state."""
+    settings = config.training
+    setup = set_up(model, config, processes)
+    fabric, ema = setup.fabric, setup.ema
+    judged = model if ema is None else ema.module  # the weights that are validated and saved
+    shares = sampling_shares(train.labels, train.records, settings.sampling, settings.sampling_power)
+    lungs = settings.from_bundle is not None or any(record.mask_path is not None for record in train.records)
+    treatments = Treatments.of(config, train.class_names, lungs=lungs)
+    totals = partial(processes.totals, device=fabric.device) if processes.size > 1 else None
+    loss = MultiTaskLoss(config.loss, *_class_balance(train, config, shares), totals)
+    if resident := train.fits(fabric.device):
+        train = train.resident(fabric.device)
+    sampler = EpochSampler(train.labels, settings.batch_size, settings.seed, shares=shares, processes=processes)
+    schedule = Schedule(setup.optimizer, settings, steps_per_epoch=-(-len(sampler) // settings.accumulate))
+    epochs = _Epochs(
+        step=TrainingStep(config, setup, loss, treatments, judged),
+        model=model,
+        sampler=sampler,
+        batches=training_loader(train, sampler, 0 if resident else settings.workers),
+        val_batches=evaluation_loader(val, settings.batch_size, settings.workers, processes),
+        schedule=schedule,
+        observer=observer,
+    )
+    parts = {"model": model, "optimizer": setup.optimizer, "schedule": schedule, "precision": fabric.strategy.precision}
+    return epochs, parts | ({"ema": ema.module} if ema else {})
 
 
-def _row(
-    epoch: int, tally: _Tally, measured: SplitOutput, loss: MultiTaskLoss, rate: float, seconds: float
-) -> EpochRow:
+class _Records:
+    """Writer of the files of a run that are made after each epoch, except its state.
+
+    Args:
+        run: The run's folder.
+        first_epoch: First epoch to write, counted from 1.
+    """
+
+    def __init__(self, run: RunFolder, first_epoch: int) -> None:
+        self._run, self._tensorboard = run, TensorBoardJournal(run, first_epoch)
+
+    def write(self, progress: Progress, judged: nn.Module, checkpoint_every: int) -> None:
+        """Write the weights where they are the best or due, and the metrics of the last epoch."""
+        run, row = self._run, progress.rows[-1]
+        if progress.best_epoch == row.epoch:
+            save_weights(run.best, judged.state_dict(), {"epoch": str(row.epoch), "val_loss": repr(row.val_loss)})
+        if row.epoch % checkpoint_every == 0:
+            save_weights(run.checkpoint(row.epoch), judged.state_dict(), {"epoch": str(row.epoch)})
+        write_journal(run, progress.rows)
+        self._tensorboard.add(row)
+
+    def close(self) -> None:
+        """Close the event file."""
+        self._tensorboard.close()
+
+
+@dataclass
+class _Within:
+    """The place inside an epoch at which its state was saved.
+
+    Attributes:
+        batches: Number of batches done.
+        seconds: Time that they took.
+        tally: State of the metrics.
+        random: States of torch's random generators, which dropout uses: of the CPU and, on a GPU, of the device.
+    """
+
+    batches: int
+    seconds: float
+    tally: dict[str, Any]
+    random: list[torch.Tensor]
+
+
+@dataclass(frozen=True)
+class _Epochs:
+    """What an epoch needs."""
+
+    step: TrainingStep
+    model: nn.Module
+    sampler: EpochSampler
+    batches: DataLoader[Batch]
+    val_batches: DataLoader[Batch]
+    schedule: Schedule
+    observer: TrainingObserver
+
+    def run(self, progress: Progress, within: _Within | None, save: Callable[..., None]) -> EpochRow:
+        """Train for the epoch after ``progress``, or for the rest of it after ``within``, and validate."""
+        config, setup, epoch = self.step.config, self.step.setup, progress.epoch + 1
+        started = time.perf_counter() - (within.seconds if within else 0.0)
+        self.sampler.epoch, self.sampler.start = epoch, within.batches if within else 0
+        self.observer.epoch_started(epoch, config.training.epochs, len(self.sampler) - self.sampler.start)
+        torch.manual_seed(_seed_of_epoch(config.training.seed, epoch))  # dropout; all else has its own seeds
+        loss, device = self.step.loss, setup.fabric.device
+        with explaining_out_of_memory(config):
+            tally = self._train(progress, within, save)
+            with setup.fabric.autocast():
+                measured = run_split(self.step.teacher, self.val_batches, loss, device, setup.processes)
+        _require_finite(measured.loss, "validation", epoch)
+        rate = setup.optimizer.param_groups[0]["lr"]
+        self.schedule.after_epoch(measured.loss)
+        return _row(epoch, tally, measured, loss, rate, time.perf_counter() - started)
+
+    def _train(self, progress: Progress, within: _Within | None, save: Callable[..., None]) -> Tally:
+        """Train for one epoch, or for the rest of it after ``within``, and return its metrics."""
+        step, setup = self.step, self.step.setup
+        settings, device = step.config.training, setup.fabric.device
+        tally = Tally(within.tally if within else None)
+        first, total = (within.batches if within else 0), len(self.batches)
+        started = time.perf_counter() - (within.seconds if within else 0.0)
+        due = time.monotonic() + 60 * settings.checkpoint_minutes
+        setup.wrapped.train()
+        for number, batch in enumerate(step.batches(self.batches, progress.epoch + 1), first):
+            if within is not None and number == first:  # after the loader, which draws a number of its own
+                _set_random(within.random, device)
+            place = number % settings.accumulate
+            group = min(settings.accumulate, total - number + place)  # the last group may be smaller
+            done = step.backward(batch, progress.epoch + 1, 1 / group)
+            if stepped := place + 1 == group:
+                step.update()
+                self.schedule.after_step()
+                progress.steps += 1
+                if setup.ema:
+                    setup.ema.update(self.model, step=progress.steps)
+            tally.add(done)
+            _require_finite(tally.last_loss, "training", progress.epoch + 1)
+            self.observer.batch_done(tally.last_loss)
+            if settings.checkpoint_minutes and stepped and number + 1 < total and time.monotonic() >= due:
+                save(_Within(number + 1, time.perf_counter() - started, tally.state(), _get_random(device)))
+                due = time.monotonic() + 60 * settings.checkpoint_minutes
+        return tally
+
+
+def _get_random(device: torch.device) -> list[torch.Tensor]:
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
+def _set_random(states: list[torch.Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states[0])
+    if device.type == "cuda" and len(states) > 1:
+        torch.cuda.set_rng_state(states[1], device)
+
+
+def _row(epoch: int, tally: Tally, measured: SplitOutput, loss: MultiTaskLoss, rate: float, seconds: float) -> EpochRow:
     known = [0.0 if np.isnan(part) else part for part in (tally.classification_loss, tally.segmentation_loss)]
     return EpochRow(
         epoch=epoch,
@@ -219,7 +274,7 @@ def _row(
         train_accuracy=tally.accuracy,
         val_accuracy=_accuracy(measured.logits, measured.labels),
         train_dice=tally.dice,
-        val_dice=_mean(measured.dice),
+        val_dice=mean(measured.dice),
         val_auc=validation_auc(measured.labels, measured.probabilities),
         learning_rate=rate,
         seconds=seconds,
@@ -234,16 +289,27 @@ def _require_finite(loss: float, split: str, epoch: int) -> None:
         )
 
 
-def _save(run: RunFolder, parts: dict[str, object], identity: str, progress: Progress) -> None:
+def _save(
+    run: RunFolder, parts: dict[str, object], identity: str, progress: Progress, within: _Within | None = None
+) -> None:
     states = {name: part.state_dict() for name, part in parts.items()}  # type: ignore[attr-defined]
-    save_state(run.state, {**states, "identity": identity, "progress": asdict(progress)})
+    inside = None if within is None else vars(within)
+    save_state(run.state, {**states, "identity": identity, "progress": asdict(progress), "within": inside})
 
 
-def _resume(run: RunFolder, parts: dict[str, object], identity: str) -> Progress:
-    """Load the state in ``run`` into ``parts``, if there is one, and return the progress."""
-    if not run.state.exists():
-        return Progress()
-    state = load_state(run.state)
+def _save_nothing(within: _Within | None = None) -> None:
+    """What processes other than the first do."""
+
+
+def _resume(
+    run: RunFolder, parts: dict[str, object], identity: str, processes: Processes
+) -> tuple[Progress, _Within | None]:
+    """Load the state in ``run`` into ``parts``, if there is one, and return the progress and place inside an epoch."""
+    state: dict[str, Any] | None = processes.from_first(
+        load_state(run.state) if processes.first and run.state.exists() else None
+    )
+    if state is None:
+        return Progress(), None
     if state["identity"] != identity:
         raise CheckpointError(
             f"The state '{run.state}' belongs to other settings, data or another split.",
@@ -255,8 +321,9 @@ def _resume(run: RunFolder, parts: dict[str, object], identity: str) -> Progress
             fit_state(part, state[name], str(run.state))
         else:
             part.load_state_dict(state[name])  # type: ignore[attr-defined]
-    saved = state["progress"]
-    return Progress(**{**saved, "rows": [EpochRow(**row) for row in saved["rows"]]})
+    saved, within = state["progress"], state["within"]
+    progress = Progress(**{**saved, "rows": [EpochRow(**row) for row in saved["rows"]]})
+    return progress, None if within is None else _Within(**within)
 
 
 def _class_balance(
@@ -285,8 +352,3 @@ def _seed_of_epoch(seed: int, epoch: int) -> int:
 def _accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     known = labels >= 0
     return float((logits.argmax(axis=1)[known] == labels[known]).mean()) if known.any() else float("nan")
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from hilum.config import Config, PreprocessSpec
-from hilum.data.cache import cache_folder, open_cache
+from hilum.data.cache import open_cache
 from hilum.data.index import Index, build_index, load_index, save_index
+from hilum.data.mirror import fetch_records
 from hilum.data.split import Split, check_split, load_split, make_split, records_of, save_split
 from hilum.errors import ConfigError, DataError
 from hilum.progress import Progress, Step
 from hilum.run_folder import RunFolder
-from hilum.storage import write_json
+from hilum.storage import cache_folder, write_json
 from hilum.training.dataset import CachedDataset
+from hilum.training.processes import here
 from hilum.types import SPLIT_NAMES, SplitName
 
 
@@ -73,24 +75,30 @@ def prepare(config: Config, run: RunFolder, step: Step | None = None, *, anew: b
 
     Args:
         config: All settings.
-        run: The run's folder.
+        run: The run's folder; with several processes, that of the first.
         step: Progress callbacks.
         anew: Replace an index and split in the folder.
 
     Raises:
         DataError: There are fewer than two classes, or as for index_and_split and open_cache.
     """
-    step = step or Step()
-    index, split = index_and_split(config, run, step, anew=anew)
+    step, processes = step or Step(), here()
+    index, split = processes.from_first(index_and_split(config, run, step, anew=anew) if processes.first else None)
     if len(index.class_names) < 2:
         raise DataError(
             f"Expected at least 2 classes, got {', '.join(index.class_names) or 'none'}.",
             hint="Add class folders or a label column.",
         )
+    if not processes.first and not processes.local_rank:  # on another machine
+        fetch_records(index.records)
+    if processes.local_rank:  # another process of this machine decodes
+        processes.gather_objects(None)
     datasets = {
         name: open_dataset(index, split, name, config.preprocess, step.begin(f"Decoding {name}"))
         for name in SPLIT_NAMES
     }
+    if not processes.local_rank:
+        processes.gather_objects(None)
     return PreparedData(index, split, datasets)
 
 

@@ -11,7 +11,8 @@ All draws are functions of (seed, epoch, row), as in hilum.training.augment.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,8 +26,11 @@ from torch.nn import functional
 from hilum.config import Config, ShortcutConfig
 from hilum.errors import ConfigError
 from hilum.models.losses import Extra
-from hilum.training.lesions import draw_lesion
+from hilum.training.lesions import draw_lesions
+from hilum.training.processes import ALONE, Processes
 from hilum.types import UNKNOWN_LABEL, Batch, ModelOutput
+
+Autocast = AbstractContextManager[object]
 
 PLAIN, BACKGROUND, ERASED, LESION = range(4)
 
@@ -53,6 +57,15 @@ class Treated(NamedTuple):
     region: torch.Tensor  # (N, 1, S, S) float32 in {0, 1}, region of the synthetic opacity
     drawn: torch.Tensor  # (N,) int64, the kind of the plan, which differs where the lungs are not known
     weight: torch.Tensor | None = None  # (N,) float32, of the labels: see label_weights; None for equal weights
+
+
+class Others(NamedTuple):
+    """Images that lie beside those of a batch: the N of the whole batch, where processes have parts of it."""
+
+    image: torch.Tensor  # (N, C, S, S)
+    lungs: torch.Tensor  # (N, 1, S, S) float32 in {0, 1}
+    known: torch.Tensor  # (N,) bool, whether the lungs are reliable
+    label: torch.Tensor  # (N,) int64
 
 
 @dataclass(frozen=True)
@@ -97,12 +110,32 @@ class Treatments:
             return None
         return cls(settings, config.training.seed, normal)
 
-    def treat(self, batch: Batch, teacher: nn.Module, epoch: int) -> Treated:
-        """Augment a batch; ``teacher`` predicts the lungs of images without a mask."""
+    def treat(
+        self,
+        batch: Batch,
+        teacher: nn.Module,
+        epoch: int,
+        autocast: Callable[[], Autocast] = nullcontext,
+        processes: Processes = ALONE,
+    ) -> Treated:
+        """Augment a batch.
+
+        Args:
+            batch: The batch, or this process's part of it.
+            teacher: Predicts the lungs of images without a mask, inside an ``autocast()`` block.
+            epoch: The epoch.
+            autocast: Returns the block.
+            processes: The processes that have the other parts, from which backgrounds are taken as well.
+        """
         plan = draw_plan(self.config, self.seed, epoch, batch, self.normal)
-        lungs, known = _find_lungs(batch, teacher, plan)
-        treated = apply_plan(batch, lungs, known, plan)
-        return treated._replace(weight=label_weights(treated, batch, known, self.config))
+        with autocast():
+            lungs, known = _find_lungs(batch, teacher, plan)
+        others = Others(batch.image, lungs, known, batch.label)
+        if processes.size > 1 and self.config.background_p:
+            gray, *rest = (processes.gather(part) for part in (batch.image[:, :1], lungs, known, batch.label))
+            others = Others(gray.expand(-1, batch.image.shape[1], -1, -1), *rest)
+        treated = apply_plan(batch, lungs, known, plan, others)
+        return treated._replace(weight=label_weights(treated, batch, known, self.config, processes))
 
     def loss(self, output: ModelOutput, treated: Treated) -> Extra:
         """Return the loss of the images whose label was removed (shortcut_loss), and shift and weight of the others.
@@ -138,7 +171,9 @@ def draw_plan(config: ShortcutConfig, seed: int, epoch: int, batch: Batch, norma
     return Plan(np.array(kinds, np.int64), np.array(seeds, np.int64))
 
 
-def apply_plan(batch: Batch, lungs: torch.Tensor, known: torch.Tensor, plan: Plan) -> Treated:
+def apply_plan(
+    batch: Batch, lungs: torch.Tensor, known: torch.Tensor, plan: Plan, others: Others | None = None
+) -> Treated:
     """Apply drawn kinds to the images with known lungs.
 
     Args:
@@ -147,32 +182,56 @@ def apply_plan(batch: Batch, lungs: torch.Tensor, known: torch.Tensor, plan: Pla
         known: (N,) bool, True if the lungs are reliable; other images stay as they are, and lose their label where
             they were drawn for LESION.
         plan: Kinds and seeds, from draw_plan.
+        others: The images to take backgrounds from; those of the batch by default.
     """
+    others = others or Others(batch.image, lungs, known, batch.label)
     image, label = batch.image.clone(), batch.label.clone()
     drawn = torch.from_numpy(plan.kind).to(label.device)
     label[drawn == LESION] = UNKNOWN_LABEL
     kind = torch.zeros_like(label)
     region = torch.zeros_like(lungs)
-    known_rows = np.flatnonzero(known.cpu().numpy()).tolist()
-    for row in known_rows:
-        wanted, random = int(plan.kind[row]), np.random.default_rng(int(plan.seeds[row]))
-        own, lung = batch.image[row], lungs[row]
-        if wanted == BACKGROUND:
-            others = [other for other in known_rows if batch.label[other] not in (batch.label[row], UNKNOWN_LABEL)]
-            if not others:
-                label[row] = UNKNOWN_LABEL
-                continue
-            other = int(random.choice(others))
-            image[row] = _over(own, lung, _without_lungs(batch.image[other], lungs[other], None))
-        elif wanted == ERASED:
-            image[row] = _without_lungs(own, lung, random)
-            label[row] = UNKNOWN_LABEL
-        elif wanted == LESION:
-            image[row], region[row] = _with_lesion(own, lung, random)
-        kind[row] = wanted
+    changes, alone = _choose(batch, known, plan, others)
+    label[alone] = UNKNOWN_LABEL
+    if own := [change for change in changes if change.kind == BACKGROUND]:
+        rows, behind = [change.row for change in own], [int(change.random.choice(change.others)) for change in own]
+        background = _without_lungs(others.image[behind], others.lungs[behind])
+        image[rows] = _over(batch.image[rows], lungs[rows], background)
+        kind[rows] = BACKGROUND
+    if own := [change for change in changes if change.kind == ERASED]:
+        rows, randoms = [change.row for change in own], [change.random for change in own]
+        image[rows] = _without_lungs(batch.image[rows], lungs[rows], randoms)
+        label[rows], kind[rows] = UNKNOWN_LABEL, ERASED
+    if own := [change for change in changes if change.kind == LESION]:
+        rows, randoms = [change.row for change in own], [change.random for change in own]
+        image[rows], region[rows] = _with_lesions(batch.image[rows], lungs[rows], randoms)
+        kind[rows] = LESION
     kept = kind[batch.mask_rows] != ERASED
     treated = batch._replace(image=image, label=label, mask=batch.mask[kept], mask_rows=batch.mask_rows[kept])
     return Treated(treated, kind, region, drawn)
+
+
+class _Change(NamedTuple):
+    """A change of one image: its kind and generator and, for BACKGROUND, the rows of Others that can be behind it."""
+
+    row: int
+    kind: int
+    random: np.random.Generator
+    others: list[int]
+
+
+def _choose(batch: Batch, known: torch.Tensor, plan: Plan, beside: Others) -> tuple[list[_Change], list[int]]:
+    """Return the changes, and the rows drawn for BACKGROUND that have no image of another class beside them."""
+    labels, others_labels = batch.label.tolist(), beside.label.tolist()
+    usable_rows = np.flatnonzero(beside.known.cpu().numpy()).tolist()
+    changes, alone = [], []
+    for row in np.flatnonzero(known.cpu().numpy()).tolist():
+        kind = int(plan.kind[row])
+        others = [other for other in usable_rows if others_labels[other] not in (labels[row], UNKNOWN_LABEL)]
+        if kind == BACKGROUND and not others:
+            alone.append(row)
+        elif kind != PLAIN:
+            changes.append(_Change(row, kind, np.random.default_rng(int(plan.seeds[row])), others))
+    return changes, alone
 
 
 def shortcut_loss(output: ModelOutput, treated: Treated, normal: int | None, localization_weight: float) -> Extra:
@@ -180,8 +239,7 @@ def shortcut_loss(output: ModelOutput, treated: Treated, normal: int | None, loc
 
     - ERASED: Kullback-Leibler divergence of the prediction from the uniform distribution, in nats;
     - LESION: -log(1 - p(normal)), plus ``localization_weight`` times -log of the fraction of the positive evidence of
-    all
-      other classes that is inside the region. The second term needs a network with evidence.
+      all other classes that is inside the region. The second term needs a network with evidence.
 
     Args:
         output: Output of the network for the augmented images.
@@ -210,7 +268,9 @@ def shortcut_loss(output: ModelOutput, treated: Treated, normal: int | None, loc
     return Extra(total, images)
 
 
-def label_weights(treated: Treated, batch: Batch, known: torch.Tensor, config: ShortcutConfig) -> torch.Tensor | None:
+def label_weights(
+    treated: Treated, batch: Batch, known: torch.Tensor, config: ShortcutConfig, processes: Processes = ALONE
+) -> torch.Tensor | None:
     """Return weights (N,) float32 of the labels in the loss: the inverse of the probability to stay as it is, scaled.
 
     Where masks exist for some classes only, and the network does not find other lungs yet, those classes would
@@ -223,6 +283,7 @@ def label_weights(treated: Treated, batch: Batch, known: torch.Tensor, config: S
         batch: The batch before.
         known: (N,) bool, whether the lungs of an image that was drawn are reliable.
         config: The probabilities.
+        processes: The processes that have the other parts of the batch.
 
     Returns:
         The weights, 1 for images that were changed; None if no image is to be changed, or every image.
@@ -233,7 +294,8 @@ def label_weights(treated: Treated, batch: Batch, known: torch.Tensor, config: S
     masked = torch.zeros_like(known)
     masked[batch.mask_rows] = batch.mask.mean(dim=(1, 2, 3)) > 0
     sought = ~masked & (treated.drawn != PLAIN)
-    found = known[sought].float().mean() if bool(sought.any()) else known.new_zeros((), dtype=torch.float32)
+    counts = processes.total(torch.stack([(known & sought).sum(), sought.sum()])).float()
+    found = counts[0] / counts[1].clamp(min=1)
     stays = torch.where(masked, 1 - leave, 1 - leave * found)
     return torch.where(treated.kind == PLAIN, (1 - leave) / stays, torch.ones_like(stays))
 
@@ -270,7 +332,7 @@ def _find_lungs(batch: Batch, teacher: nn.Module, plan: Plan) -> tuple[torch.Ten
     if len(rows):
         training = teacher.training
         teacher.eval()
-        with torch.no_grad():
+        with torch.inference_mode():
             probability = torch.sigmoid(teacher(batch.image[rows]).mask_logits.float())
         teacher.train(training)
         lungs[rows] = (probability > 0.5).float()
@@ -278,43 +340,61 @@ def _find_lungs(batch: Batch, teacher: nn.Module, plan: Plan) -> tuple[torch.Ten
     return lungs, known
 
 
-def _without_lungs(image: torch.Tensor, lung: torch.Tensor, random: np.random.Generator | None) -> torch.Tensor:
-    """Return an image (C, S, S) with the dilated lungs filled by the mean of the surrounding ring or random gray."""
+def _without_lungs(
+    image: torch.Tensor, lung: torch.Tensor, randoms: Sequence[np.random.Generator] | None = None
+) -> torch.Tensor:
+    """Return images (N, C, S, S) with the dilated lungs filled by the mean of the surrounding ring or random gray."""
     wide = _dilated(lung, _DILATION)
-    ring = (_dilated(wide, _RING) > 0) & (wide == 0) & (image[:1] > 0)
-    level = float(image[:1][ring].mean()) if bool(ring.any()) else 0.5
-    fill = torch.full_like(image, level)
-    if random is not None:
-        level = level if random.random() < 0.5 else float(random.uniform(0.1, 0.9))
-        grain = random.standard_normal(lung.shape, np.float32) * random.choice([0.0, 0.02, 0.06])
-        fill = level + torch.from_numpy(grain.astype(np.float32)).to(image.device).expand_as(image)
-    area = (wide > 0) & (image[:1] > 0)  # the padding stays black
-    return torch.where(area, fill, image).clamp(0, 1)
+    inside = image[:, :1] > 0  # the padding stays black
+    level = _means(image[:, :1], (_dilated(wide, _RING) > 0) & (wide == 0) & inside, otherwise=0.5)  # (N, 1, 1, 1)
+    fill = level
+    if randoms is not None:
+        levels, grains = zip(*(_draw_fill(random, lung.shape[1:]) for random in randoms), strict=True)
+        even = torch.tensor(levels, dtype=torch.float32, device=image.device)[:, None, None, None]
+        fill = torch.where(even.isnan(), level, even) + torch.from_numpy(np.stack(grains)).to(image.device)
+    return torch.where((wide > 0) & inside, fill, image).clamp(0, 1)
+
+
+def _draw_fill(random: np.random.Generator, shape: Sequence[int]) -> tuple[float, NDArray[np.float32]]:
+    """Draw a gray level in [0.1, 0.9], or NaN for that of the ring, and the grain of a filling."""
+    level = float("nan") if random.random() < 0.5 else float(random.uniform(0.1, 0.9))
+    grain = random.standard_normal(tuple(shape), np.float32) * random.choice([0.0, 0.02, 0.06])
+    return level, grain.astype(np.float32)
 
 
 def _over(image: torch.Tensor, lung: torch.Tensor, background: torch.Tensor) -> torch.Tensor:
-    """Paste the lungs of ``image`` onto ``background`` with soft edges."""
+    """Paste the lungs of the images onto the backgrounds with soft edges."""
     sigma = _EDGE * image.shape[-1]
     kernel = 2 * max(1, round(3 * sigma)) + 1
-    weight = gaussian_blur2d(lung[None], (kernel, kernel), (sigma, sigma))[0]
+    weight = gaussian_blur2d(lung, (kernel, kernel), (sigma, sigma))
     return weight * image + (1 - weight) * background
 
 
-def _with_lesion(
-    image: torch.Tensor, lung: torch.Tensor, random: np.random.Generator
+def _with_lesions(
+    image: torch.Tensor, lung: torch.Tensor, randoms: Sequence[np.random.Generator]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return an image with a synthetic opacity in its lungs, and the region of the opacity (1, S, S)."""
-    inside = lung[0] > 0
-    outside = image[0][~inside & (image[0] > 0.05)]
-    tissue = float(outside.mean()) if outside.numel() else 0.6
-    opacity, region = draw_lesion(random, inside.cpu().numpy())
-    share = torch.from_numpy(opacity).to(image.device)[None]
-    level = tissue * float(random.uniform(0.9, 1.25))
-    drawn = image + share * (level - image).clamp(min=0)
-    return drawn.clamp(0, 1), torch.from_numpy(region.astype(np.float32)).to(image.device)[None]
+    """Return images with a synthetic opacity in their lungs, and the regions of the opacities (N, 1, S, S)."""
+    inside = lung > 0
+    tissue = _means(image[:, :1], ~inside & (image[:, :1] > 0.05), otherwise=0.6)
+    opacity, region = draw_lesions(randoms, inside[:, 0])
+    brightness = torch.tensor([random.uniform(0.9, 1.25) for random in randoms], device=image.device)
+    level = tissue * brightness.float()[:, None, None, None]
+    drawn = image + opacity[:, None] * (level - image).clamp(min=0)
+    return drawn.clamp(0, 1), region[:, None].float()
+
+
+def _means(image: torch.Tensor, where: torch.Tensor, otherwise: float) -> torch.Tensor:
+    """Return the mean of each image (N, 1, S, S) over the pixels ``where``, (N, 1, 1, 1) float32.
+
+    Summed in float64, so that the rounded result depends neither on the other images nor on the threads.
+    """
+    count = where.sum(dim=(1, 2, 3), keepdim=True)
+    total = torch.where(where, image, 0.0).sum(dim=(1, 2, 3), keepdim=True, dtype=torch.float64)
+    return torch.where(count > 0, total / count.clamp(min=1), otherwise).float()
 
 
 def _dilated(mask: torch.Tensor, share: float) -> torch.Tensor:
-    """Dilate a mask (1, S, S) by ``share`` of its side in every direction."""
+    """Dilate masks (N, 1, S, S) by ``share`` of their side in every direction."""
     radius = max(1, round(share * mask.shape[-1]))
-    return functional.max_pool2d(mask[None], 2 * radius + 1, stride=1, padding=radius)[0]
+    rows = functional.max_pool2d(mask, (2 * radius + 1, 1), stride=1, padding=(radius, 0))
+    return functional.max_pool2d(rows, (1, 2 * radius + 1), stride=1, padding=(0, radius))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from torch import nn
 from hilum.bundle.prediction_sets import softmax
 from hilum.metrics.scores import dice_and_iou
 from hilum.models.losses import MultiTaskLoss
+from hilum.training.processes import ALONE, Processes
 from hilum.types import Batch, ModelOutput
 
 
@@ -44,8 +47,23 @@ class SplitOutput:
         return softmax(self.logits)
 
 
+class _BatchOutput(NamedTuple):
+    logits: torch.Tensor
+    labels: torch.Tensor
+    dice: NDArray[np.float64]
+    iou: NDArray[np.float64]
+    segmentation: float  # sum over the masks
+    masks: int
+
+
 @torch.inference_mode()
-def run_split(model: nn.Module, batches: Iterable[Batch], loss: MultiTaskLoss, device: torch.device) -> SplitOutput:
+def run_split(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    loss: MultiTaskLoss,
+    device: torch.device,
+    processes: Processes = ALONE,
+) -> SplitOutput:
     """Run a network in evaluation mode over all batches of a split, and return its outputs and losses.
 
     Losses are computed over the whole split, not averaged over batches: the classification loss over all logits, since
@@ -53,38 +71,38 @@ def run_split(model: nn.Module, batches: Iterable[Batch], loss: MultiTaskLoss, d
 
     Args:
         model: The network, on ``device``; switched to evaluation mode.
-        batches: The batches of the split.
+        batches: The batches of the split; with several processes, this one's part of them.
         loss: The loss.
         device: Device of the network.
+        processes: The processes that run the split; the result is that of the whole split on each.
     """
     model.eval()
-    logits, labels, dice, iou = [], [], [], []
-    segmentation_sum, masks = 0.0, 0
-    for batch in batches:
-        output: ModelOutput = model(batch.image.to(device))
-        logits.append(output.class_logits.float().cpu())
-        labels.append(batch.label)
-        scores = overlap_scores(output.mask_logits, batch)
-        dice.append(scores[0])
-        iou.append(scores[1])
-        m = len(batch.mask_rows)
-        if m:
-            on_device = batch._replace(mask=batch.mask.to(device), mask_rows=batch.mask_rows.to(device))
-            segmentation_sum += float(loss.segmentation(output.mask_logits, on_device)) * m
-            masks += m
+    own = [_run_batch(model, batch, loss, device) for batch in batches]
+    outputs = chain.from_iterable(processes.gather_objects(own))
+    logits, labels, dice, iou, segmentations, masks = zip(*outputs, strict=True)
     all_logits, all_labels = torch.cat(logits), torch.cat(labels)
     known = bool((all_labels >= 0).any())
     classification = float(loss.classification(all_logits, all_labels)) if known else float("nan")
-    segmentation = segmentation_sum / masks if masks else float("nan")
+    segmentation = sum(segmentations) / sum(masks) if sum(masks) else float("nan")
     return SplitOutput(
         logits=all_logits.numpy(),
         labels=all_labels.numpy(),
         dice=np.concatenate(dice),
         iou=np.concatenate(iou),
-        loss=loss.weigh(classification if known else 0.0, segmentation if masks else 0.0),
+        loss=loss.weigh(classification if known else 0.0, segmentation if sum(masks) else 0.0),
         classification_loss=classification,
         segmentation_loss=segmentation,
     )
+
+
+def _run_batch(model: nn.Module, batch: Batch, loss: MultiTaskLoss, device: torch.device) -> _BatchOutput:
+    output: ModelOutput = model(batch.image.to(device))
+    dice, iou = overlap_scores(output.mask_logits, batch)
+    m, segmentation = len(batch.mask_rows), 0.0
+    if m:
+        on_device = batch._replace(mask=batch.mask.to(device), mask_rows=batch.mask_rows.to(device))
+        segmentation = float(loss.segmentation(output.mask_logits, on_device)) * m
+    return _BatchOutput(output.class_logits.float().cpu(), batch.label, dice, iou, segmentation, m)
 
 
 def overlap_scores(mask_logits: torch.Tensor, batch: Batch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,0 +1,1 @@
+"""Kill commands and disturb their disk: the parts of benchmarks/kill.py."""
