@@ -332,7 +332,7 @@ def test_nonsense_is_a_problem(start: Start) -> None:
 
 
 def test_the_end_does_not_wait_for_slow_clients(start: Start) -> None:
-    service = start(max_upload=1)
+    service = start(max_upload=1, shutdown=90)
     heads, drained = service.client(), service.client()
     heads.send(HEALTH[:-2])
     drained.send(head(1 << 30))
@@ -341,4 +341,4 @@ def test_the_end_does_not_wait_for_slow_clients(start: Start) -> None:
     started = time.monotonic()
     service.server.should_exit = True
     wait_until(lambda: not service.connections())
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 45
