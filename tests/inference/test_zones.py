@@ -25,13 +25,18 @@ from hilum.inference.zones import (
     in_words,
     split_lungs,
     summary,
-    zone_masks,
+    zone_numbers,
 )
 from hilum.phantoms.chest import draw_phantom
 from hilum.types import Radiograph
 
 H, W = 60, 100
 RIGHT, LEFT = (slice(6, 54), slice(10, 40)), (slice(12, 54), slice(58, 90))  # the patient's; rows, columns
+
+
+def zone_masks(mask: Mask) -> dict[str, Mask]:
+    numbers = zone_numbers(mask)
+    return {name: numbers == number for number, name in enumerate(ZONES, 1)}
 
 
 def mask_of(*boxes: tuple[slice, slice]) -> Mask:
@@ -120,7 +125,6 @@ def test_the_lungs_of_phantoms(seed: int) -> None:
 def test_zones_are_the_thirds_of_each_lungs_own_height() -> None:
     mask = mask_of(RIGHT, LEFT)
     zones = zone_masks(mask)
-    assert tuple(zones) == ZONES
     np.testing.assert_array_equal(sum(zone.astype(int) for zone in zones.values()), mask)
     rows = {name: np.flatnonzero(zone.any(axis=1)) for name, zone in zones.items()}
     assert {name: (int(own[0]), int(own[-1]) + 1) for name, own in rows.items()} == {

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from hilum.arrays import read_archive
 from hilum.errors import BundleError
 from hilum.gate.verdict import Reading
+from hilum.imaging.components import connected_components
 from hilum.types import Severity
 
 Floats = NDArray[np.float32]
@@ -113,8 +113,7 @@ class LungShape:
         area = int(np.count_nonzero(lung))
         if not area:
             return cls(0.0, 0, 0.0, 0.0)
-        _, _, facts, _ = cv2.connectedComponentsWithStats(lung.astype(np.uint8))
-        parts = int(np.count_nonzero(facts[1:, cv2.CC_STAT_AREA] >= _PART * area))
+        parts = int(np.count_nonzero(connected_components(lung).areas[1:] >= _PART * area))
         middle = lung.shape[1] // 2
         left, right = (int(np.count_nonzero(side)) for side in (lung[:, :middle], lung[:, lung.shape[1] - middle :]))
         edge = area - int(np.count_nonzero(lung[1:-1, 1:-1]))

@@ -12,7 +12,6 @@ from math import lcm
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +24,7 @@ from hilum.cpus import available_cpus
 from hilum.errors import ConfigError, ReadError
 from hilum.filesystems import RemoteFile
 from hilum.gate import ClassicGate, Gate, NoGate, OrientationFix, Reading, Verdict
+from hilum.imaging.components import connected_components
 from hilum.imaging.convert import ImageLike, radiograph_of
 from hilum.imaging.preprocess import placement, preprocess, restore_probability
 from hilum.imaging.read import MAX_PIXELS, file_content, read_radiograph
@@ -371,11 +371,10 @@ def _after_fix(verdict: Verdict, orientation_fix: OrientationFix, origin: str) -
 
 def _without_specks(probability: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
     """Return a map (S, S) with 0 in the components above ``threshold`` that have less than _SPECK of their area."""
-    _, numbers, facts, _ = cv2.connectedComponentsWithStats((probability > threshold).view(np.uint8))
-    areas = facts[:, cv2.CC_STAT_AREA]
-    is_speck = areas < _SPECK * areas[1:].sum()
+    found = connected_components(probability > threshold)
+    is_speck = found.areas < _SPECK * found.areas[1:].sum()
     is_speck[0] = False  # what is not above the threshold
-    return np.where(is_speck[numbers], np.float32(0), probability) if is_speck.any() else probability
+    return np.where(is_speck[found.numbers], np.float32(0), probability) if is_speck.any() else probability
 
 
 def _low_confidence(probabilities: NDArray[np.float64], manifest: Manifest, origin: str) -> tuple[Finding, ...]:

@@ -7,12 +7,13 @@ Right and left are the patient's. Zones are thirds of a lung's height, as in the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.imaging.components import Components, connected_components
 from hilum.inference.contour import LEAST_SUM
 from hilum.types import Radiograph
 
@@ -62,12 +63,13 @@ def split_lungs(mask: Mask, *, patient_left: Literal["left", "right"] = "right")
         mask: (H, W) bool, of an upright frontal image.
         patient_left: Side of the image on which the patient's left is; see Radiograph.patient_left.
     """
-    return _split(mask, _components(mask), patient_left)
+    found = connected_components(mask)
+    return _split(mask, found, _parts(found), patient_left)
 
 
-def _split(mask: Mask, found: _Components, patient_left: Literal["left", "right"]) -> Lungs:
-    at_right: Mask = (found.centers > _cut(found.parts, mask.shape[1]))[found.numbers]  # (H, W)
-    for part in found.parts:
+def _split(mask: Mask, found: Components, parts: list[_Part], patient_left: Literal["left", "right"]) -> Lungs:
+    at_right: Mask = (found.centers > _cut(parts, mask.shape[1])).take(found.numbers)  # (H, W)
+    for part in parts:
         if part.is_merged:
             own = found.numbers == part.number
             at_right = np.where(own, np.arange(mask.shape[1]) >= _valley(own, part), at_right)
@@ -75,29 +77,29 @@ def _split(mask: Mask, found: _Components, patient_left: Literal["left", "right"
     return Lungs(*(halves if patient_left == "right" else halves[::-1]))
 
 
-def zone_masks(mask: Mask, *, patient_left: Literal["left", "right"] = "right") -> dict[str, Mask]:
-    """Return the mask of each zone of ZONES, (H, W) bool, from an upright lung mask; specks are in none.
+def zone_numbers(mask: Mask, *, patient_left: Literal["left", "right"] = "right") -> NDArray[np.uint8]:
+    """Return the zone of each pixel of an upright lung mask, (H, W) uint8: its place in ZONES from 1, or 0 for none.
 
-    The thirds are those of each lung's height, from its first to its last row.
+    The thirds are those of each lung's height, from its first to its last row. Specks are in no zone.
 
     Args:
         mask: (H, W) bool.
         patient_left: Side of the image on which the patient's left is.
     """
-    found = _components(mask)
-    large = mask
-    if len(found.parts) < len(found.centers) - 1:  # some are specks
-        is_large = np.zeros(len(found.centers), np.bool_)
-        is_large[[part.number for part in found.parts]] = True
-        large = is_large[found.numbers]
-        found = _components(large)
-    zones = {}
-    for side, lung in zip(SIDES, _split(large, found, patient_left), strict=True):
+    found = connected_components(mask)
+    parts, large = _parts(found), mask
+    if len(parts) < len(found.areas) - 1:  # some are specks
+        is_large = np.zeros(len(found.areas), np.bool_)
+        is_large[[part.number for part in parts]] = True
+        large = is_large.take(found.numbers)
+        found = connected_components(large)
+        parts = _parts(found)
+    zones = np.zeros(mask.shape, np.uint8)
+    for number, lung in enumerate(_split(large, found, parts, patient_left)):
         rows = np.flatnonzero(lung.any(axis=1))
         top, height = (int(rows[0]), int(rows[-1]) + 1 - int(rows[0])) if rows.size else (0, 1)
-        third = (np.arange(mask.shape[0]) - top) * len(LEVELS) // height  # (H,)
-        for number, level in enumerate(LEVELS):
-            zones[f"{side}_{level}"] = lung & (third == number)[:, None]
+        third = (np.arange(mask.shape[0]) - top) * len(LEVELS) // height  # (H,), of the rows of the lung
+        zones += lung * (1 + number * len(LEVELS) + third).astype(np.uint8)[:, None]
     return zones
 
 
@@ -120,15 +122,19 @@ def evidence_zones(
     favor = np.maximum(evidence, 0).astype(np.float64).ravel()  # (h * w,)
     if favor.sum() < LEAST_SUM:
         return None
-    (height, width), (rows, columns) = evidence.shape, mask.shape
-    cells = (np.arange(rows) * height // rows)[:, None] * width + np.arange(columns) * width // columns  # (H, W)
-    areas = {
-        name: np.bincount(cells[zone], minlength=favor.size)
-        for name, zone in zone_masks(mask, patient_left=patient_left).items()
-    }
-    lung = np.maximum(sum(areas.values()), 1)
-    shares = {name: float((favor * area / lung).sum() / favor.sum()) for name, area in areas.items()}
+    numbers = 1 + len(ZONES)
+    places = _cells(mask.shape, evidence.shape) * numbers + zone_numbers(mask, patient_left=patient_left)  # (H, W)
+    areas = np.bincount(places.ravel(), minlength=favor.size * numbers).reshape(-1, numbers)[:, 1:]  # (h * w, zones)
+    lung = np.maximum(areas.sum(axis=1), 1)
+    shares = dict(zip(ZONES, (favor / lung @ areas / favor.sum()).tolist(), strict=True))
     return {**shares, OUTSIDE: max(0.0, 1 - sum(shares.values()))}
+
+
+@lru_cache(maxsize=8)
+def _cells(shape: tuple[int, int], cells: tuple[int, int]) -> NDArray[np.intp]:
+    """Return the number of the cell of each pixel (H, W) of a square that cells (h, w) tile."""
+    rows, columns = (np.arange(side) * count // side for side, count in zip(shape, cells, strict=True))
+    return np.asarray(rows[:, None] * cells[1] + columns, np.intp)
 
 
 def summary(class_name: str, shares: Mapping[str, float] | None) -> str:
@@ -169,27 +175,21 @@ class _Part(NamedTuple):
     is_merged: bool  # both lungs in one component
 
 
-class _Components(NamedTuple):
-    """The connected components of a mask; number 0 is the background."""
-
-    numbers: NDArray[np.int32]  # (H, W)
-    centers: NDArray[np.float64]  # mean column of each number
-    parts: list[_Part]
-
-
-def _components(mask: Mask) -> _Components:
-    count, numbers, facts, centers = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-    beyond = np.bincount(numbers[:, mask.shape[1] // 2 :].ravel(), minlength=count)  # area right of the middle
-    areas, lefts = facts[:, cv2.CC_STAT_AREA], facts[:, cv2.CC_STAT_LEFT]
-    rights = lefts + facts[:, cv2.CC_STAT_WIDTH]
-    is_large = areas >= _SPECK * areas[1:].sum()
+def _parts(found: Components) -> list[_Part]:
+    """Return the components of a mask that are not specks."""
+    is_large = found.areas >= _SPECK * found.areas[1:].sum()
     parts = []
     for number in (np.flatnonzero(is_large[1:]) + 1).tolist():
-        left, right, area = int(lefts[number]), int(rights[number]), int(areas[number])
-        is_wide = right - left >= _MERGED_WIDTH * (rights[1:].max() - lefts[1:].min())
-        is_merged = bool(is_wide and _MERGED_SHARE <= beyond[number] / area <= 1 - _MERGED_SHARE)
-        parts.append(_Part(number, left, right, area, float(centers[number][0]), is_merged))
-    return _Components(np.asarray(numbers, np.int32), np.asarray(centers[:, 0], np.float64), parts)
+        left, right, area = int(found.lefts[number]), int(found.rights[number]), int(found.areas[number])
+        is_wide = bool(right - left >= _MERGED_WIDTH * (found.rights[1:].max() - found.lefts[1:].min()))
+        is_merged = is_wide and _MERGED_SHARE <= _right_area(found, number) / area <= 1 - _MERGED_SHARE
+        parts.append(_Part(number, left, right, area, float(found.centers[number]), is_merged))
+    return parts
+
+
+def _right_area(found: Components, number: int) -> int:
+    """Return the number of pixels of a component right of the image's middle."""
+    return int(np.count_nonzero(found.numbers[:, found.numbers.shape[1] // 2 :] == number))
 
 
 def _cut(parts: list[_Part], width: int) -> float:
