@@ -2,9 +2,9 @@
 
     python benchmarks/recipes.py ../shared/data/metadata.csv --json benchmarks/results/recipes.json
 
-Every recipe is trained from ImageNet weights on the whole training split for two epochs, with the settings of the first
-stage of the packaged model (configs/default-model-128.toml) and what the recipe changes in them; a recipe of two stages
-has one epoch for each. Runs are measured on the validation split without calibration: classes, AUROCs within a source,
+Every recipe is trained from ImageNet weights for two epochs of the training split, with the settings of the first stage
+of the packaged model (configs/default-model-128.toml) and what the recipe changes in them. A recipe of two stages has one
+epoch for each; one with a share of the images has more epochs of them. Runs are measured on the validation split without calibration: classes, AUROCs within a source,
 Dice, the shortcut audit on images drawn from it, and the pointing game on the marked images of train and val, whose
 marks no training sees. The intervals of a run are of the images; the spread over the seeds is of training again. Runs
 that the result file already has are skipped, so that it can be made in pieces.
@@ -17,7 +17,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,17 +44,27 @@ FIRST_STAGE = Path(__file__).resolve().parents[1] / "configs" / "default-model-1
 EPOCHS = 2
 MEASURES = {"background_p": 0.25, "erase_p": 0.15, "lesion_p": 0.5}
 THIN = {"background_p": 0.15, "erase_p": 0.1, "lesion_p": 0.2}
-RECIPES: dict[str, Sequence[dict[str, Any]]] = {
-    "encoder-unet, no measures": [{"model": {"name": "encoder-unet"}}],
-    "no measures": [{}],
-    "measures in both epochs": [{"shortcuts": MEASURES}],
-    "thin measures in the second epoch": [{}, {"shortcuts": THIN, "training": {"learning_rate": 4e-4}}],
-    "no measures, cells of 8 pixels": [{"model": {"evidence_stride": 8}}],
-    "no measures, pooling: log-sum-exp": [{"model": {"pooling": "lse"}}],
-    "no measures, label smoothing 0.1": [{"loss": {"label_smoothing": 0.1}}],
-    "no measures, natural sampling": [{"training": {"sampling": "natural"}}],
+
+
+class Recipe(NamedTuple):
+    """What each stage changes in the settings of FIRST_STAGE, and the share of the training images that it uses."""
+
+    stages: Sequence[dict[str, Any]]
+    share: float = 1.0
+
+
+RECIPES = {
+    "encoder-unet, no measures": Recipe([{"model": {"name": "encoder-unet"}}]),
+    "no measures": Recipe([{}]),
+    "measures in both epochs": Recipe([{"shortcuts": MEASURES}]),
+    "thin measures in the second epoch": Recipe([{}, {"shortcuts": THIN, "training": {"learning_rate": 4e-4}}]),
+    "no measures, cells of 8 pixels": Recipe([{"model": {"evidence_stride": 8}}]),
+    "no measures, pooling: log-sum-exp": Recipe([{"model": {"pooling": "lse"}}]),
+    "no measures, label smoothing 0.1": Recipe([{"loss": {"label_smoothing": 0.1}}]),
+    "no measures, natural sampling": Recipe([{"training": {"sampling": "natural"}}]),
+    "no measures, half of the images": Recipe([{}], share=0.5),
+    "no measures, a quarter of the images": Recipe([{}], share=0.25),
 }
-"""Name to what each stage changes in the settings of FIRST_STAGE."""
 FIGURES = {
     "accuracy": Key("accuracy"),
     "macro_f1": Key("macro_f1"),
@@ -65,17 +75,23 @@ FIGURES = {
 }
 
 
-def stages(data: Path, recipe: str, seed: int) -> list[Config]:
-    """The settings of the stages of a recipe."""
-    changes = RECIPES[recipe]
-    common = {"data": data, "training": {"epochs": EPOCHS // len(changes), "seed": seed, "device": "cpu"}}
-    return [load_config(path=FIRST_STAGE, overrides=merge(common, change)) for change in changes]
+def settings(data: Path, recipe: Recipe, seed: int) -> list[Config]:
+    """The settings of the stages of a recipe, for the same number of image passes in all."""
+    epochs = round(EPOCHS / recipe.share) // len(recipe.stages)
+    common = {"data": data, "training": {"epochs": epochs, "seed": seed, "device": "cpu"}}
+    return [load_config(path=FIRST_STAGE, overrides=merge(common, stage)) for stage in recipe.stages]
 
 
-def trained(configs: Sequence[Config], data: PreparedData) -> torch.nn.Module:
-    """The network after all stages, each of which begins with the best weights of the one before."""
+def trained(configs: Sequence[Config], data: PreparedData, share: float) -> torch.nn.Module:
+    """The network after all stages, each of which begins with the best weights of the one before.
+
+    A share below 1 of the training images is drawn by the seed.
+    """
     train, val = data.datasets["train"], data.datasets["val"]
     first = configs[0]
+    if share < 1:
+        drawn = np.random.default_rng(first.training.seed).permutation(len(train))[: round(share * len(train))]
+        train = train.subset(np.sort(drawn).tolist())
     torch.manual_seed(first.training.seed)
     model = build_model(first.model, first.preprocess, train.num_classes)
     load_pretrained(model, first.model)
@@ -175,8 +191,9 @@ def main() -> None:
                 runs = result["recipes"].setdefault(name, {})
                 if str(seed) in runs:
                     continue
-                configs = stages(arguments.data, name, seed)
-                run = measured(trained(configs, data), configs[0], data, arguments.limit)
+                recipe = RECIPES[name]
+                configs = settings(arguments.data, recipe, seed)
+                run = measured(trained(configs, data, recipe.share), configs[0], data, arguments.limit)
                 runs[str(seed)] = as_json({"processor": processor_name(), **run})
                 write_json(arguments.json, result)
                 figures = runs[str(seed)]["figures"]
