@@ -3,11 +3,12 @@
     python benchmarks/recipes.py ../shared/data/metadata.csv --json benchmarks/results/recipes.json
 
 Every recipe is trained from ImageNet weights for two epochs of the training split, with the settings of the first stage
-of the packaged model (configs/default-model-128.toml) and what the recipe changes in them. A recipe of two stages has one
-epoch for each; one with a share of the images has more epochs of them. Runs are measured on the validation split without calibration: classes, AUROCs within a source,
-Dice, the shortcut audit on images drawn from it, and the pointing game on the marked images of train and val, whose
-marks no training sees. The intervals of a run are of the images; the spread over the seeds is of training again. Runs
-that the result file already has are skipped, so that it can be made in pieces.
+of the packaged model (configs/default-model-128.toml) and what the recipe changes in them. A recipe of two stages has
+one epoch for each; one with a share of the images has more epochs of them. Runs are measured on the validation split
+without calibration: classes, AUROCs within a source, Dice, the shortcut audit on images drawn from it, and the pointing
+game on the marked images of train and val, whose marks no training sees. The intervals of a run are of the images; the
+spread over the seeds is of training again. Runs that the result file already has are skipped, so that it can be made in
+pieces.
 """
 
 from __future__ import annotations
