@@ -127,7 +127,7 @@ def _start(
     origin = None
     if processes.first:
         origin = starting_weights(model, config, data.index.class_names, run)
-        step.found(seen_before(run, data.datasets, step))
+        step.found(seen_before(run, data.datasets, data.split.digest, step))
     if processes.size > 1:
         model.load_state_dict(processes.from_first(model.state_dict()))
     return origin

@@ -104,6 +104,22 @@ def test_images_that_the_bundle_was_trained_on_are_said_before_training_and_in_t
     assert {Path(name).name for name in said.records} == {Path(name).name for name in seen}
 
 
+def test_validation_images_of_the_same_split_are_not_called_training_images(
+    base: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    found: list[Finding] = []
+    overrides = {
+        "data": phantoms,
+        "classes": ["COVID", "Lung_Opacity", "Normal"],
+        "split": {"split_file": base.parent / "split.json"},
+        "training": {"epochs": 1, "batch_size": 8},
+    }
+    settings = settings_from_bundle(str(base), "default", None, overrides)
+    with pytest.raises(Killed):
+        train(settings, RunFolder(tmp_path / "run"), observer=Killer(1, 1), step=Step(found=found.extend))
+    assert "seen_before" not in {finding.check for finding in found}
+
+
 def test_a_run_of_its_own_started_from_no_bundle(base: Path) -> None:
     assert json.loads(RunFolder(base.parent).summary.read_text())["started_from"] is None
     assert load_bundle(base).manifest.started_from is None

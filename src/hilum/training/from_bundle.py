@@ -57,6 +57,7 @@ class Start:
         sources: Sources of the bundle's training images; empty if unknown.
         training: Settings of the bundle's training runs, see Manifest.
         known_images: Proportion of its training and validation images with a hash in the run's folder.
+        split_digest: Digest of the split that it was calibrated on; None if unknown.
     """
 
     bundle_id: str
@@ -66,6 +67,7 @@ class Start:
     sources: tuple[str, ...]
     training: tuple[dict[str, Any], ...] = ()
     known_images: Extent = "none"
+    split_digest: str | None = None
 
 
 def settings_from_bundle(name: str, preset: PresetName, path: Path | None, overrides: Mapping[str, Any]) -> Config:
@@ -150,6 +152,7 @@ def load_from_bundle(model: nn.Module, config: Config, class_names: Sequence[str
         sources=manifest.sources,
         training=manifest.training,
         known_images=known_images(bundle).extent,
+        split_digest=manifest.calibration.get("digest"),
     )
 
 
@@ -176,26 +179,31 @@ def images_before(run: RunFolder) -> KnownImages:
     return KnownImages(start.known_images, from_bytes(run.start_hashes.read_bytes()))
 
 
-def seen_before(run: RunFolder, datasets: Mapping[SplitName, CachedDataset], step: Step) -> tuple[Finding, ...]:
+def seen_before(
+    run: RunFolder, datasets: Mapping[SplitName, CachedDataset], split_digest: str, step: Step
+) -> tuple[Finding, ...]:
     """Check whether test and validation images of a run are training images of the bundle that it starts from.
 
     Args:
         run: The run's folder, which stores what the run starts from.
-        datasets: Dataset of each split; ``test`` and ``val`` are checked.
+        datasets: Dataset of each split. ``test`` is checked, and ``val`` unless the bundle is of the same split, whose
+            validation images it has hashes of and was not trained on.
+        split_digest: Digest of the run's split.
         step: Progress callbacks.
 
     Returns:
         A warning ``seen_before`` for each split with such images; nothing without a bundle, or without hashes in it.
     """
-    before = images_before(run)
-    if not len(before.hashes):
+    before, start = images_before(run), read_start(run)
+    if start is None or not len(before.hashes):
         return ()
     consequence = {
         "test": "the report also gives the metrics on the other images.",
         "val": "the best epoch and the calibration are selected on them.",
     }
     findings = []
-    for name in ("test", "val"):
+    checked: tuple[SplitName, ...] = ("test",) if start.split_digest == split_digest else ("test", "val")
+    for name in checked:
         own = datasets[name]
         seen = before.find(own.decoded().images, step.begin(f"Comparing {name} with the bundle's training data"))
         if seen is not None and seen.any():
