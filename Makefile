@@ -16,10 +16,6 @@ LOCK := pip compile pyproject.toml --universal --python-version 3.10 --no-python
 USED := train serve dicomweb openvino quantize signing parquet remote ray
 LOCKED := $(addprefix --extra ,$(USED) docs dev)
 
-# A training by its configuration, which is also its folder's name: resumed where it was interrupted.
-TRAIN = if test -e runs/$(1)/last.ckpt; then $(BIN)/hilum train --resume runs/$(1); \
-	else $(BIN)/hilum train '$(DATA)' --config configs/$(1).toml --output runs/$(1) $(2); fi
-
 .DEFAULT_GOAL := help
 .PHONY: help setup system docs test lint kill audit-deps sbom wheel demo audit-demo model gate fuzz lock clean
 
@@ -64,8 +60,8 @@ audit-demo: setup ## Set up, then generate phantoms with a shortcut, train, and 
 
 model: setup ## Set up, then train the packaged model: make model DATA=metadata.csv (hours on 2 cores; resumes)
 	@test -n '$(DATA)' || { echo 'No dataset to train on: make model DATA=metadata.csv' >&2; exit 2; }
-	$(call TRAIN,default-model-128)
-	$(call TRAIN,default-model,--from-bundle runs/default-model-128)
+	if test -e runs/default-model/last.ckpt; then $(BIN)/hilum train --resume runs/default-model; \
+	else $(BIN)/hilum train '$(DATA)' --config configs/default-model.toml --output runs/default-model; fi
 	$(BIN)/hilum export runs/default-model --half-weights --output src/hilum/default_model --name 'hilum default'
 
 gate: setup ## Set up, then train the packaged input check: make gate DATA=metadata.csv OTHERS=DIR (under an hour on 2 cores; resumes)

@@ -2,12 +2,12 @@
 
     python benchmarks/recipes.py ../shared/data/metadata.csv --json benchmarks/results/recipes.json
 
-Every recipe is trained from ImageNet weights for two epochs of the training split, with the settings of the first stage
-of the packaged model (configs/default-model-128.toml) and what the recipe changes in them. A recipe of two stages has
-one epoch for each; one with a share of the images has more epochs of them. Runs are measured on the validation split
-without calibration: classes, AUROCs within a source, Dice, the shortcut audit on images drawn from it, and the pointing
-game on the marked images of train and val, whose marks no training sees. The intervals of a run are of the images; the
-spread over the seeds is of training again. Runs that the result file already has are skipped, so that it can be made in
+Every recipe is trained from ImageNet weights for two epochs of the training split in bfloat16, with the settings of the
+packaged model (configs/default-model.toml) and what the recipe changes in them. A recipe of two stages has one epoch
+for each; one with a share of the images has more epochs of them. Runs are measured on the validation split without
+calibration: classes, AUROCs within a source, Dice, the shortcut audit on images drawn from it, and the pointing game on
+the marked images of train and val, whose marks no training sees. The intervals of a run are of the images; the spread
+over the seeds is of training again. Runs that the result file already has are skipped, so that it can be made in
 pieces.
 """
 
@@ -41,30 +41,31 @@ from hilum.training.loop import fit
 from hilum.training.observer import Silent
 from hilum.training.prepare import PreparedData, prepare
 
-FIRST_STAGE = Path(__file__).resolve().parents[1] / "configs" / "default-model-128.toml"
-EPOCHS = 2
-MEASURES = {"background_p": 0.25, "erase_p": 0.15, "lesion_p": 0.5}
-THIN = {"background_p": 0.15, "erase_p": 0.1, "lesion_p": 0.2}
+BASE = Path(__file__).resolve().parents[1] / "configs" / "default-model.toml"
+SHORT: dict[str, Any] = {"epochs": 2, "precision": "bf16-mixed", "device": "cpu"}
+OFF = {"shortcuts": {"background_p": 0.0, "erase_p": 0.0, "lesion_p": 0.0}}
+THIN = {"shortcuts": {"background_p": 0.15, "erase_p": 0.1, "lesion_p": 0.2}}
 
 
 class Recipe(NamedTuple):
-    """What each stage changes in the settings of FIRST_STAGE, and the share of the training images that it uses."""
+    """What each stage changes in the settings of BASE, and the share of the training images that it uses."""
 
     stages: Sequence[dict[str, Any]]
     share: float = 1.0
 
 
 RECIPES = {
-    "encoder-unet, no measures": Recipe([{"model": {"name": "encoder-unet"}}]),
-    "no measures": Recipe([{}]),
-    "measures in both epochs": Recipe([{"shortcuts": MEASURES}]),
-    "thin measures in the second epoch": Recipe([{}, {"shortcuts": THIN, "training": {"learning_rate": 4e-4}}]),
-    "no measures, cells of 8 pixels": Recipe([{"model": {"evidence_stride": 8}}]),
-    "no measures, pooling: log-sum-exp": Recipe([{"model": {"pooling": "lse"}}]),
-    "no measures, label smoothing 0.1": Recipe([{"loss": {"label_smoothing": 0.1}}]),
-    "no measures, natural sampling": Recipe([{"training": {"sampling": "natural"}}]),
-    "no measures, half of the images": Recipe([{}], share=0.5),
-    "no measures, a quarter of the images": Recipe([{}], share=0.25),
+    "as packaged": Recipe([{}]),
+    "encoder-unet, no measures": Recipe([{**OFF, "model": {"name": "encoder-unet"}}]),
+    "no measures": Recipe([OFF]),
+    "thin measures in the second epoch": Recipe([OFF, {**THIN, "training": {"learning_rate": 4e-4}}]),
+    "decoder of four stages": Recipe([{"model": {"decoder_channels": [96, 48, 24, 16]}}]),
+    "cells of 8 pixels": Recipe([{"model": {"evidence_stride": 8}}]),
+    "pooling: log-sum-exp": Recipe([{"model": {"pooling": "lse"}}]),
+    "label smoothing 0.1": Recipe([{"loss": {"label_smoothing": 0.1}}]),
+    "natural sampling": Recipe([{"training": {"sampling": "natural"}}]),
+    "half of the images": Recipe([{}], share=0.5),
+    "a quarter of the images": Recipe([{}], share=0.25),
 }
 FIGURES = {
     "accuracy": Key("accuracy"),
@@ -78,9 +79,9 @@ FIGURES = {
 
 def settings(data: Path, recipe: Recipe, seed: int) -> list[Config]:
     """The settings of the stages of a recipe, for the same number of image passes in all."""
-    epochs = round(EPOCHS / recipe.share) // len(recipe.stages)
-    common = {"data": data, "training": {"epochs": epochs, "seed": seed, "device": "cpu"}}
-    return [load_config(path=FIRST_STAGE, overrides=merge(common, stage)) for stage in recipe.stages]
+    epochs = round(SHORT["epochs"] / recipe.share) // len(recipe.stages)
+    common = {"data": data, "training": {**SHORT, "epochs": epochs, "seed": seed}}
+    return [load_config(path=BASE, overrides=merge(common, stage)) for stage in recipe.stages]
 
 
 def trained(configs: Sequence[Config], data: PreparedData, share: float) -> torch.nn.Module:
@@ -179,10 +180,11 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=600, help="number of images of the shortcut audit")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        base = load_config(path=FIRST_STAGE, overrides={"data": arguments.data, "training": {"epochs": EPOCHS}})
+        base = load_config(path=BASE, overrides={"data": arguments.data, "training": SHORT})
         data = prepare(base, RunFolder(Path(folder)))
         header = {
-            "command": "python benchmarks/recipes.py metadata.csv", "passes": EPOCHS * len(data.datasets["train"]),
+            "command": "python benchmarks/recipes.py metadata.csv",
+            "passes": SHORT["epochs"] * len(data.datasets["train"]),
             "images": arguments.limit, "split_digest": data.split.digest,
             "settings": base.model_dump(mode="json", exclude={"data"}),
         }  # fmt: skip
