@@ -151,8 +151,8 @@ def pointing(model: torch.nn.Module, data: PreparedData, config: Config, splits:
     return {"images": found.images, **hits, **less}
 
 
-def measured(model: torch.nn.Module, config: Config, data: PreparedData, limit: int) -> dict[str, Any]:
-    """Measure one variant."""
+def on_validation(model: torch.nn.Module, config: Config, data: PreparedData, limit: int) -> dict[str, Any]:
+    """Measure a network on the validation split; the shortcut audit on ``limit`` images of it."""
     val = data.datasets["val"]
     result = scored(model, val, config, "val")
     figures = figures_of(result.scores)
@@ -170,6 +170,13 @@ def measured(model: torch.nn.Module, config: Config, data: PreparedData, limit: 
         "refitted_auc_without_lungs": audit.score(HEADLINE).refitted_auc,
         "information_kept": audit.score(HEADLINE).information_kept,
         "accuracy_other_background": audit.score(SWAPPED).accuracy,
+    }
+
+
+def measured(model: torch.nn.Module, config: Config, data: PreparedData, limit: int) -> dict[str, Any]:
+    """Measure one variant."""
+    return {
+        **on_validation(model, config, data, limit),
         "pointing_test": pointing(model, data, config, ("test",)),
         "pointing_train_val": pointing(model, data, config, ("train", "val")),
     }

@@ -22,33 +22,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from ablation import OFF, RECIPE, on_validation, pointing
 
-from hilum.audit.model_shortcuts import audit_model
-from hilum.audit.treatments import HEADLINE, SWAPPED
-from hilum.backends.pytorch import PyTorchBackend
 from hilum.config import Config, load_config, merge
 from hilum.cpus import processor_name
-from hilum.evaluation.localization import EVIDENCE, PREDICTED, PRIOR, localization_result, localize
-from hilum.evaluation.localization_table import LocalizationTable
-from hilum.evaluation.measure import Scored, score_records
-from hilum.metrics.table import Key, figures_of
 from hilum.models.build import build_model, load_pretrained
 from hilum.models.weights import load_weights
 from hilum.run_folder import RunFolder
 from hilum.storage import as_json, sha256_text, write_json
-from hilum.training.dataset import CachedDataset
 from hilum.training.loop import fit
 from hilum.training.observer import Silent
 from hilum.training.prepare import PreparedData, prepare
 
-BASE = Path(__file__).resolve().parents[1] / "configs" / "default-model.toml"
 SHORT: dict[str, Any] = {"epochs": 2, "precision": "bf16-mixed", "device": "cpu"}
-OFF = {"shortcuts": {"background_p": 0.0, "erase_p": 0.0, "lesion_p": 0.0}}
+NO_MEASURES = {"shortcuts": OFF}
 THIN = {"shortcuts": {"background_p": 0.15, "erase_p": 0.1, "lesion_p": 0.2}}
 
 
 class Recipe(NamedTuple):
-    """What each stage changes in the settings of BASE, and the share of the training images that it uses."""
+    """What each stage changes in the packaged model's settings, and the share of the training images that it uses."""
 
     stages: Sequence[dict[str, Any]]
     share: float = 1.0
@@ -56,9 +48,9 @@ class Recipe(NamedTuple):
 
 RECIPES = {
     "as packaged": Recipe([{}]),
-    "encoder-unet, no measures": Recipe([{**OFF, "model": {"name": "encoder-unet"}}]),
-    "no measures": Recipe([OFF]),
-    "thin measures in the second epoch": Recipe([OFF, {**THIN, "training": {"learning_rate": 4e-4}}]),
+    "encoder-unet, no measures": Recipe([{**NO_MEASURES, "model": {"name": "encoder-unet"}}]),
+    "no measures": Recipe([NO_MEASURES]),
+    "thin measures in the second epoch": Recipe([NO_MEASURES, {**THIN, "training": {"learning_rate": 4e-4}}]),
     "decoder of four stages": Recipe([{"model": {"decoder_channels": [96, 48, 24, 16]}}]),
     "cells of 8 pixels": Recipe([{"model": {"evidence_stride": 8}}]),
     "pooling: log-sum-exp": Recipe([{"model": {"pooling": "lse"}}]),
@@ -67,21 +59,13 @@ RECIPES = {
     "half of the images": Recipe([{}], share=0.5),
     "a quarter of the images": Recipe([{}], share=0.25),
 }
-FIGURES = {
-    "accuracy": Key("accuracy"),
-    "macro_f1": Key("macro_f1"),
-    "dice": Key("dice"),
-    "kermany_normal_opacity": Key("roc_auc", "Lung_Opacity", "kermany", "Normal"),
-    "kermany_viral_bacterial": Key("roc_auc", "Lung_Opacity", "kermany", "Viral Pneumonia"),
-    "nih_normal_opacity": Key("roc_auc", "Lung_Opacity", "nih", "Normal"),
-}
 
 
 def settings(data: Path, recipe: Recipe, seed: int) -> list[Config]:
     """The settings of the stages of a recipe, for the same number of image passes in all."""
     epochs = round(SHORT["epochs"] / recipe.share) // len(recipe.stages)
     common = {"data": data, "training": {**SHORT, "epochs": epochs, "seed": seed}}
-    return [load_config(path=BASE, overrides=merge(common, stage)) for stage in recipe.stages]
+    return [load_config(path=RECIPE, overrides=merge(common, stage)) for stage in recipe.stages]
 
 
 def trained(configs: Sequence[Config], data: PreparedData, share: float) -> torch.nn.Module:
@@ -107,51 +91,11 @@ def trained(configs: Sequence[Config], data: PreparedData, share: float) -> torc
     return model.eval()
 
 
-def scored(model: torch.nn.Module, data: CachedDataset, config: Config, split: str) -> Scored:
-    """Every row of ``data`` through the network, with its lungs."""
-    names = [str(row) for row in range(len(data))]
-    return score_records(
-        PyTorchBackend(model), data.decoded(), data.records, names, data.class_names, config.preprocess, split=split,
-        keep_lungs=True, distances=False,
-    )  # fmt: skip
-
-
-def pointing(model: torch.nn.Module, data: PreparedData, config: Config) -> dict[str, Any]:
-    """The pointing game on the images of train and val with a marked finding."""
-    rows = []
-    for name in ("train", "val"):
-        own = data.datasets[name]
-        images = own.subset([row for row, record in enumerate(own.records) if record.boxes or record.region_path])
-        if not len(images):
-            continue
-        result = scored(model, images, config, name)
-        assert result.lungs is not None
-        table = localize(
-            images.records, images.decoded().images, result.lungs, result.scores, config.preprocess,
-            backend=PyTorchBackend(model), network=model,
-        )  # fmt: skip
-        rows += list(table.rows) if table else []
-    found = localization_result(LocalizationTable(tuple(rows)))
-    hits = {method: own["hit"] for method, own in found.methods.items() if "hit" in own}
-    return {"images": found.images, **{name: hits[name] for name in (PREDICTED, EVIDENCE, PRIOR) if name in hits}}
-
-
 def measured(model: torch.nn.Module, config: Config, data: PreparedData, limit: int) -> dict[str, Any]:
     """Measure one run."""
-    val = data.datasets["val"]
-    result = scored(model, val, config, "val")
-    figures = figures_of(result.scores)
-    part = np.sort(np.random.default_rng(0).permutation(len(val))[:limit])
-    assert result.lungs is not None
-    audit = audit_model(
-        PyTorchBackend(model), val.decoded().images[part], result.lungs[part], val.labels[part], val.class_names,
-        result.scores.clusters()[part], config.preprocess,
-    )  # fmt: skip
     return {
-        "figures": {name: figures[key] for name, key in FIGURES.items()},
-        "refitted_auc_without_lungs": audit.score(HEADLINE).refitted_auc,
-        "accuracy_other_background": audit.score(SWAPPED).accuracy,
-        "pointing": pointing(model, data, config),
+        **on_validation(model, config, data, limit),
+        "pointing": pointing(model, data, config, ("train", "val")),
     }
 
 
@@ -180,7 +124,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=600, help="number of images of the shortcut audit")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        base = load_config(path=BASE, overrides={"data": arguments.data, "training": SHORT})
+        base = load_config(path=RECIPE, overrides={"data": arguments.data, "training": SHORT})
         data = prepare(base, RunFolder(Path(folder)))
         header = {
             "command": "python benchmarks/recipes.py metadata.csv",

@@ -15,6 +15,7 @@ from hilum.errors import DataError
 from hilum.imaging.preprocess import fit_mask, restore_probability, to_uint8
 from hilum.inference.contour import Rgb, draw_lines, evidence_scale, fill_contours, smooth
 from hilum.inference.legend import OUTLINE, PANEL_WIDTH, draw_legend, plain_panel
+from hilum.inference.zones import cells_of
 from hilum.types import Radiograph, square_shape
 
 if TYPE_CHECKING:  # result.py imports this module at run time
@@ -136,7 +137,8 @@ def class_evidence(
         return None
     size, aspect = size or shape, prediction.radiograph.pixel_aspect
     cells = prediction.evidence[prediction.class_names.index(class_name or prediction.label)].astype(np.float32)
-    has_lung = _cells_with_lung(fit_mask(prediction.mask, spec, pixel_aspect=aspect), cells.shape)
+    fitted = fit_mask(prediction.mask, spec, pixel_aspect=aspect)  # (S, S)
+    has_lung = np.bincount(cells_of(fitted.shape, cells.shape)[fitted], minlength=cells.size).reshape(cells.shape) > 0
     lung = cv2.resize(prediction.mask.view(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     placed = square_shape(shape, aspect)
 
@@ -147,15 +149,6 @@ def class_evidence(
     inside = np.where(has_lung, cells, np.float32(0))
     shown = enlarged(inside) * lung
     return shown if np.array_equal(inside, cells) else shown + enlarged(cells - inside)
-
-
-def _cells_with_lung(lung: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return which cells of a map (h, w) over the network's square input have lung, from its mask (S, S)."""
-    rows, columns = (np.arange(side) * count // side for side, count in zip(lung.shape, shape, strict=True))
-    has_lung = np.zeros(shape, np.bool_)
-    y, x = np.nonzero(lung)
-    has_lung[rows[y], columns[x]] = True
-    return has_lung
 
 
 def outline(mask: NDArray[np.bool_], shape: tuple[int, int], *, least_reach: int = 0) -> list[NDArray[np.int32]]:

@@ -123,7 +123,7 @@ def evidence_zones(
     if favor.sum() < LEAST_SUM:
         return None
     numbers = 1 + len(ZONES)
-    places = _cells(mask.shape, evidence.shape) * numbers + zone_numbers(mask, patient_left=patient_left)  # (H, W)
+    places = cells_of(mask.shape, evidence.shape) * numbers + zone_numbers(mask, patient_left=patient_left)  # (H, W)
     areas = np.bincount(places.ravel(), minlength=favor.size * numbers).reshape(-1, numbers)[:, 1:]  # (h * w, zones)
     lung = np.maximum(areas.sum(axis=1), 1)
     shares = dict(zip(ZONES, (favor / lung @ areas / favor.sum()).tolist(), strict=True))
@@ -131,7 +131,7 @@ def evidence_zones(
 
 
 @lru_cache(maxsize=8)
-def _cells(shape: tuple[int, int], cells: tuple[int, int]) -> NDArray[np.intp]:
+def cells_of(shape: tuple[int, int], cells: tuple[int, int]) -> NDArray[np.intp]:
     """Return the number of the cell of each pixel (H, W) of a square that cells (h, w) tile."""
     rows, columns = (np.arange(side) * count // side for side, count in zip(shape, cells, strict=True))
     return np.asarray(rows[:, None] * cells[1] + columns, np.intp)
