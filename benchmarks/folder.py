@@ -31,6 +31,7 @@ import cv2
 import numpy as np
 import onnxruntime
 from measuring import engine_of, machine, publish, spread
+from numpy.typing import NDArray
 from service import growth, resident
 
 from hilum.backends.base import Backend, ThreadedBackend
@@ -56,6 +57,14 @@ _CLASSES = 4
 Way = Callable[[Sequence[Path], Path], None]
 
 
+def as_the_original_draws(image: NDArray[np.uint8], mask: NDArray[np.float32], label: str) -> NDArray[np.uint8]:
+    """The original's overlay at the image's size: the lungs (h, w) tinted, and the class in a corner; in place."""
+    lung = cv2.resize(mask, image.shape[1::-1]) > 0.5
+    image[lung] = (0.7 * image[lung] + (0, 76.5, 0)).astype(np.uint8)
+    cv2.putText(image, label, (10, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 0), 2)
+    return image
+
+
 class Original:
     """The original's way of predicting on a folder."""
 
@@ -77,11 +86,9 @@ class Original:
                 mask, logits = self._session.run(
                     ["segmentation", "classification"], {"input": small.transpose(2, 0, 1)[None]}
                 )
-                lung = cv2.resize(mask[0, 0], image.shape[1::-1]) > 0.5
-                image[lung] = (0.7 * image[lung] + (0, 76.5, 0)).astype(np.uint8)
                 label = str(int(logits[0].argmax()))
-                cv2.putText(image, label, (10, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 0), 2)
-                cv2.imwrite(str(out / "overlays" / f"{file.stem}.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+                drawn = as_the_original_draws(image, mask[0, 0], label)
+                cv2.imwrite(str(out / "overlays" / f"{file.stem}.png"), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
                 writer.writerow([file, label, *(f"{value:.6f}" for value in logits[0])])
 
 
@@ -244,7 +251,10 @@ def main() -> None:
         }
         if arguments.memory:
             files = links(sets["copies"], arguments.memory, place / "links")
-            print(memory(predictor, files, place / "out"))
+            result = {"command": f"python benchmarks/folder.py --images DIR --memory {arguments.memory}",
+                      "drawn": arguments.images is None, "engine": engine_of(predictor.backend),
+                      "images": len(sets["copies"]), **memory(predictor, files, place / "out")}  # fmt: skip
+            publish("folder_memory", result | before, arguments.json)
             return
         if arguments.native is not None:
             sets["native"] = links(find_images(arguments.native), arguments.native_count, place / "links")

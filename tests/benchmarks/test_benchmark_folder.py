@@ -60,8 +60,14 @@ def test_every_way_does_its_work(
     assert "| masks |" in benchmark("tables").template("folder", result=as_json(result))
 
 
-def test_memory_is_read_while_files_are_written(folder: ModuleType, trained_run: RunFolder, tmp_path: Path) -> None:
+def test_memory_is_read_while_files_are_written(
+    folder: ModuleType, benchmark: Callable[[str], ModuleType], trained_run: RunFolder, tmp_path: Path
+) -> None:
     files = folder.links(folder.copies(None, 4, tmp_path / "copies"), 200, tmp_path / "links")
     found = folder.memory(Predictor(load_bundle(trained_run.bundle)), files, tmp_path / "out", seconds=0.05)
     assert found["files"] == 200
     assert 50 < found["first_mib"] <= found["max_mib"] < 4000
+    result = {**found, "images": 4, "drawn": True, "engine": "one", "processors": 2, "processor": "a", "command": "c"}
+    table = benchmark("tables").template("folder_memory", result=as_json(result))
+    assert f"| {found['first_mib']:.0f}; {found['last_mib']:.0f} |" in table
+    assert "200 links to 4 PNG" in table
