@@ -37,7 +37,7 @@ TABLES = {
     for name in (
         "coverage", "confounds", "evaluate", "loader", "parity", "startup", "cpu_time", "ablation", "finetune",
         "service", "training_hashes", "duplicates_time", "winners", "calibration_within", "folder", "training",
-        "soak", "kill", "resume", "overlay",
+        "soak", "kill", "resume", "folder_memory", "overlay",
     )
 } | {
     name: tuple(sorted(file.stem for file in RESULTS.glob(f"{pattern}.json")))  # none: not measured yet
