@@ -30,7 +30,7 @@ from typing import Any
 import cv2
 import numpy as np
 import onnxruntime
-from measuring import engine_of, machine, publish, spread
+from measuring import command_of, engine_of, machine, publish, spread
 from numpy.typing import NDArray
 from service import growth, resident
 
@@ -232,7 +232,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", type=int, metavar="N", help="measure the memory on N files instead")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures: benchmarks/results/folder.json")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="result file: folder.json, or folder_memory.json")
     arguments = parser.parse_args()
     before = machine()
     predictor = Predictor(load_bundle(resolve_bundle(arguments.bundle)))
@@ -251,7 +251,7 @@ def main() -> None:
         }
         if arguments.memory:
             files = links(sets["copies"], arguments.memory, place / "links")
-            result = {"command": f"python benchmarks/folder.py --images DIR --memory {arguments.memory}",
+            result = {"command": command_of(parser, arguments),
                       "drawn": arguments.images is None, "engine": engine_of(predictor.backend),
                       "images": len(sets["copies"]), **memory(predictor, files, place / "out")}  # fmt: skip
             publish("folder_memory", result | before, arguments.json)

@@ -4,7 +4,8 @@
 
 Predictions for synthetic radiographs of 299 and 2,000 pixels are made first; each is drawn once per round by every way,
 on one thread, and ratios are taken within rounds. The original tints the lungs at the image's own size and writes a
-PNG; `hilum predict --save-overlays` draws outline, evidence and legend with at most 1,024 pixels a side.
+PNG; `hilum predict --save-overlays` draws outline, evidence and legend with at most 1,024 pixels a side. The original's time includes bringing image and
+mask into the form that its drawing takes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 from folder import as_the_original_draws
-from measuring import machine, publish, spread
+from measuring import command_of, machine, publish, spread
 
 from hilum.bundle.bundle import load_bundle
 from hilum.bundle.default import resolve_bundle
@@ -108,7 +109,8 @@ def main() -> None:
     for side, bound in BOUNDS.items():
         results = predictions(predictor, side, arguments.count)
         sizes[str(side)] = summary(measure(results, arguments.rounds), bound)
-    publish("overlay", {"rounds": arguments.rounds, "images": arguments.count, "sizes": sizes} | before, arguments.json)
+    result = {"command": command_of(parser, arguments), "rounds": arguments.rounds, "images": arguments.count}
+    publish("overlay", result | {"sizes": sizes} | before, arguments.json)
 
 
 if __name__ == "__main__":

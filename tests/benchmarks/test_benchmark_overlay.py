@@ -31,7 +31,7 @@ def test_every_way_draws(overlay: ModuleType, benchmark: Callable[[str], ModuleT
         drawn = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
         assert drawn.shape == overlay.WAYS["draw"](results[0]).shape
     rows = overlay.summary(overlay.measure(results, 1), 4)
-    result = {"rounds": 1, "images": 2, "sizes": {"299": rows}, "processor": "a", "load_average": 0.1}
+    result = {"command": "c", "rounds": 1, "images": 2, "sizes": {"299": rows}, "processor": "a", "load_average": 0.1}
     assert "| 299 | draw |" in benchmark("tables").template("overlay", result=as_json(result))
 
 
