@@ -4,8 +4,8 @@
 
 Predictions for synthetic radiographs of 299 and 2,000 pixels are made first; each is drawn once per round by every way,
 on one thread, and ratios are taken within rounds. The original tints the lungs at the image's own size and writes a
-PNG; `hilum predict --save-overlays` draws outline, evidence and legend with at most 1,024 pixels a side. The original's time includes bringing image and
-mask into the form that its drawing takes.
+PNG; `hilum predict --save-overlays` draws outline, evidence and legend with at most 1,024 pixels a side. The original's
+time includes bringing image and mask into the form that its drawing takes.
 """
 
 from __future__ import annotations
