@@ -114,7 +114,8 @@ SIZES = [
     ((64, 80), 1024, (512, 640)),
     ((2560, 2048), 1024, (1024, 819)),
     ((2560, 2048), 2048, (2048, 1638)),
-    ((64, 2000), 1024, (33, 1024)),
+    ((2000, 1600), 1024, (1000, 800)),
+    ((64, 2000), 1024, (32, 1000)),
 ]
 
 
@@ -131,14 +132,16 @@ def test_small_images_are_enlarged_and_large_ones_reduced(
 @pytest.mark.parametrize("side", [1100, 1450, 1500, 2000, 2100, 4100])
 def test_reduced_images_are_averaged(side: int) -> None:
     image = noise(side, side)
-    shown = overlay(image, prediction((side, side)))[:1024, :1024, 0].astype(np.float64)
-    expected = cv2.resize(image.pixels.astype(np.float32), (1024, 1024), interpolation=cv2.INTER_AREA)
+    whole = display_shape((side, side))
+    height, width = whole
+    shown = overlay(image, prediction((side, side)))[:height, :width, 0].astype(np.float64)
+    expected = cv2.resize(image.pixels.astype(np.float32), whole, interpolation=cv2.INTER_AREA)
     spread = expected.std() / image.pixels.std()  # what averaging leaves of noise
     assert shown.mean() == pytest.approx(expected.mean(), abs=0.5)
     assert shown.std() / image.pixels.std() == pytest.approx(spread, abs=0.2)
     smooth = cv2.GaussianBlur(image.pixels, (0, 0), 8.0)
-    shown = overlay(Radiograph(np.asarray(smooth, np.uint8)), prediction((side, side)))[:1024, :1024, 0]
-    expected = cv2.resize(smooth.astype(np.float32), (1024, 1024), interpolation=cv2.INTER_AREA)
+    shown = overlay(Radiograph(np.asarray(smooth, np.uint8)), prediction((side, side)))[:height, :width, 0]
+    expected = cv2.resize(smooth.astype(np.float32), whole, interpolation=cv2.INTER_AREA)
     assert np.abs(shown - expected).max() < 1.5
 
 

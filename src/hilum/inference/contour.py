@@ -6,7 +6,6 @@ color vision deficiency; lighter means more evidence.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
@@ -33,6 +32,7 @@ OPACITY = (0.26, 0.30, 0.34)
 """Opacity of each band over the image."""
 FRACTION_BITS = 4
 """Fraction bits of the fixed-point coordinates passed to OpenCV."""
+_REACH = 2
 _DEVIATION = 0.35
 """Largest distance in pixels from a smoothed line to the one that is drawn (Douglas & Peucker 1973)."""
 
@@ -90,31 +90,27 @@ def fill_contours(
 
     Args:
         gray: (H, W) uint8, the displayed image.
-        evidence: (H0, W0) float32, for the same image at any size.
+        evidence: (h, w) float32, for the same image at a smaller size.
         peak: End of the color scale, above 0.
         thickness: Width of the lines, pixels.
 
     Returns:
         (H, W, 3) uint8 RGB, unchanged gray where the evidence is below the first level.
     """
-    height, width = gray.shape
-    # Linear also where it is reduced: a map of at most 1/16 of the network's input has no finer detail.
-    shown = np.asarray(cv2.resize(evidence, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    shape = (gray.shape[0], gray.shape[1])
     image = np.asarray(cv2.merge([gray, gray, gray]), np.uint8)  # (H, W, 3)
-    reached = [(shown >= np.float32(level * peak)).view(np.uint8) for level in LEVELS]
-    for band, inside in enumerate(reached, start=1):
+    beyond = thickness + 2  # so that no line is drawn along the edge
+    levels = [region_lines(evidence >= np.float32(level * peak), shape, beyond=beyond) for level in LEVELS]
+    for band, lines in enumerate(levels, start=1):
+        inside = np.zeros(shape, np.uint8)
+        cv2.fillPoly(inside, lines, 1, cv2.LINE_8, FRACTION_BITS)
         left, top, columns, rows = cv2.boundingRect(inside)
         place = np.s_[top : top + rows, left : left + columns]
         level = gray[place]
         colored = cv2.LUT(cv2.merge([level, level, level]), _blends()[band : band + 1])
         cv2.copyTo(colored, inside[place], image[place])
-    beyond = 2 * thickness + 2
-    for inside, color in zip(reached, BANDS, strict=True):
-        # extended beyond the edge, so that no line is drawn along it
-        wider = cv2.copyMakeBorder(inside, beyond, beyond, beyond, beyond, cv2.BORDER_REPLICATE)
-        contours, _ = cv2.findContours(wider, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(-beyond, -beyond))
-        lines = [smooth(contour[:, 0], reach=2) for contour in contours]
-        draw_lines(image, lines, color, thickness)
+    for lines, color in zip(levels, BANDS, strict=True):
+        cv2.polylines(image, lines, True, color, thickness, cv2.LINE_AA, FRACTION_BITS)
     return image
 
 
@@ -124,31 +120,37 @@ def on_gray(band: int, gray: int) -> Rgb:
     return red, green, blue
 
 
-def smooth(line: MatLike, reach: int) -> NDArray[np.int32]:
-    """Smooth a closed line (n, 2) by averaging over ``reach`` neighbors on each side.
-
-    Returns:
-        (n, 2) int32, fixed point with FRACTION_BITS fraction bits, for cv2.polylines.
-    """
-    reach = min(reach, len(line) // 8)
-    closed = np.pad(line.astype(np.float32), ((reach + 1, reach), (0, 0)), mode="wrap").cumsum(axis=0, dtype=np.float64)
-    averaged = (closed[2 * reach + 1 :] - closed[: -2 * reach - 1]) / (2 * reach + 1)
-    return np.asarray(np.rint(averaged * 2**FRACTION_BITS), np.int32)
-
-
-def draw_lines(image: NDArray[np.uint8], lines: Sequence[NDArray[np.int32]], color: Rgb, thickness: int) -> None:
-    """Draw smoothed closed lines into an image (H, W, 3).
-
-    Only points that deviate by _DEVIATION are kept, since the time of cv2.polylines is proportional to their number.
+def region_lines(inside: NDArray[np.bool_], shape: tuple[int, int], *, beyond: int = 0) -> list[NDArray[np.int32]]:
+    """Return the outlines of a region on an image that is displayed at another size, including those of holes.
 
     Args:
-        image: The image, changed in place.
-        lines: Lines (n, 2) from ``smooth``.
-        color: Color of the lines.
-        thickness: Width of the lines, pixels.
+        inside: (h, w) bool.
+        shape: (H, W) of the displayed image.
+        beyond: Number of pixels of ``inside`` by which the region is extended beyond its edge.
+
+    Returns:
+        Closed lines (n, 2) of x, y in pixels of ``shape``, fixed point with FRACTION_BITS fraction bits, for
+        cv2.polylines and cv2.fillPoly.
     """
-    drawn = [cv2.approxPolyDP(line, _DEVIATION * 2**FRACTION_BITS, True) for line in lines]
-    cv2.polylines(image, drawn, True, color, thickness, cv2.LINE_AA, FRACTION_BITS)
+    wider = inside.view(np.uint8)
+    if beyond:
+        wider = cv2.copyMakeBorder(wider, beyond, beyond, beyond, beyond, cv2.BORDER_REPLICATE)  # type: ignore[assignment]
+    contours, _ = cv2.findContours(wider, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(-beyond, -beyond))
+    enlargement = np.array([shape[1] / inside.shape[1], shape[0] / inside.shape[0]])
+    return [_smoothed(contour[:, 0], enlargement) for contour in contours]
+
+
+def _smoothed(line: MatLike, enlargement: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Smooth a closed line (n, 2) by averaging over _REACH neighbors on each side, and enlarge it.
+
+    Only points that deviate by _DEVIATION are kept, since the time of cv2.polylines is proportional to their number.
+    """
+    reach = min(_REACH, len(line) // 8)
+    closed = np.pad(line.astype(np.float32), ((reach + 1, reach), (0, 0)), mode="wrap").cumsum(axis=0, dtype=np.float64)
+    averaged = (closed[2 * reach + 1 :] - closed[: -2 * reach - 1]) / (2 * reach + 1)
+    enlarged = enlargement * averaged + (enlargement - 1) / 2  # the middle of the first pixel is at 0
+    fixed = np.asarray(np.rint(enlarged * 2**FRACTION_BITS), np.int32)
+    return np.asarray(cv2.approxPolyDP(fixed, _DEVIATION * 2**FRACTION_BITS, True)[:, 0], np.int32)
 
 
 @lru_cache(maxsize=1)
