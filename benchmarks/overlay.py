@@ -11,6 +11,7 @@ time includes bringing image and mask into the form that its drawing takes.
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -58,15 +59,10 @@ WAYS: dict[str, Way] = {
 
 def predictions(predictor: Predictor, side: int, count: int) -> list[Prediction]:
     """Predictions for ``count`` synthetic radiographs of ``side`` pixels that the input check accepts."""
-    found: list[Prediction] = []
-    seed = 0
-    while len(found) < count:
-        label = PHANTOM_CLASSES[seed % len(PHANTOM_CLASSES)]
-        result = predictor.predict(Radiograph(draw_phantom(seed, label, size=side).image))
-        if isinstance(result, Prediction):
-            found.append(result)
-        seed += 1
-    return found
+    labels = itertools.cycle(PHANTOM_CLASSES)
+    phantoms = (draw_phantom(seed, label, size=side) for seed, label in zip(range(10 * count), labels, strict=False))
+    results = (predictor.predict(Radiograph(phantom.image)) for phantom in phantoms)
+    return list(itertools.islice((result for result in results if isinstance(result, Prediction)), count))
 
 
 def measure(results: list[Prediction], rounds: int) -> dict[str, list[float]]:

@@ -64,6 +64,11 @@ def test_a_name_opens_its_backend(bundle: Bundle, name: Any, kind: type) -> None
     assert backend.run(images).classification.shape == (2, len(bundle.manifest.class_names))
 
 
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_backend_is_shown_without_its_weights(bundle: Bundle, name: Any) -> None:
+    assert len(repr(open_backend(bundle, name))) < 200
+
+
 def test_an_unknown_backend_is_refused_with_the_names_there_are(bundle: Bundle) -> None:
     with pytest.raises(ConfigError, match="onnx") as caught:
         open_backend(bundle, "onnx")  # type: ignore[arg-type]

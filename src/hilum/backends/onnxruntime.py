@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -72,7 +72,7 @@ class OnnxRuntimeBackend:
         BundleError: The graph cannot be loaded, or was not exported by hilum.
     """
 
-    model: bytes
+    model: bytes = field(repr=False)
     device: str = "cpu"
     threads: int = 0
     precision: Precision = "fp32"

@@ -6,7 +6,7 @@ import contextlib
 import sys
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -102,7 +102,7 @@ class OpenVinoBackend:
         BundleError: The graph cannot be loaded, or was not exported by hilum.
     """
 
-    model: bytes
+    model: bytes = field(repr=False)
     device: str = "cpu"
     precision: Precision = "fp32"
     threads: int = 0
