@@ -30,6 +30,7 @@ TABLES = {
     "plainer_short": ("model", "shortcuts"),
     "audit_time": ("audit", "duplicates_time"),
     "copies": ("duplicates", "duplicates_phantoms"),
+    "viral_probes": ("audit",),
     "gate_short": ("gate",),
     "million": ("service", "folder", *sorted(file.stem for file in RESULTS.glob("engines-*.json"))),
 } | {
@@ -37,11 +38,11 @@ TABLES = {
     for name in (
         "coverage", "confounds", "evaluate", "loader", "parity", "startup", "cpu_time", "ablation", "finetune",
         "service", "training_hashes", "duplicates_time", "winners", "calibration_within", "folder", "training",
-        "soak", "kill", "resume", "folder_memory", "overlay",
+        "soak", "kill", "resume", "folder_memory", "overlay", "errors",
     )
 } | {
     name: tuple(sorted(file.stem for file in RESULTS.glob(f"{pattern}.json")))  # none: not measured yet
-    for name, pattern in {"engines": "engines-*", "replicas": "replicas", "scale": "scale"}.items()
+    for name, pattern in {"engines": "engines-*", **{own: own for own in ("replicas", "scale", "recipes")}}.items()
 }  # fmt: skip
 """Block and template to the result files it is made from: ``results`` of the template, and ``result``, the first."""
 _MARKED = re.compile(r"<!-- begin:(\w+) -->.*?<!-- end:\1 -->", re.DOTALL)
@@ -67,7 +68,10 @@ def template(name: str, **context: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    own = {"spread": _spread, "extent": _extent, "by_kind": _by_kind, "row": _row}
+    own = {
+        "spread": _spread, "extent": _extent, "by_kind": _by_kind, "row": _row,
+        "over_seeds": over_seeds, "half_width": half_width,
+    }  # fmt: skip
     environment.filters |= FILTERS | own
     return environment.get_template(f"{name}.md.j2").render(context).strip("\n")
 
@@ -130,6 +134,21 @@ def _extent(shares: Iterable[float | None]) -> str:
     if len(values) < 2:
         return "".join(map(percent, values))
     return f"{percent(min(values)).removesuffix('%')}–{percent(max(values))}"
+
+
+def over_seeds(runs: Iterable[Mapping[str, Any]], group: str | None, key: str) -> str:
+    """The mean and the range of a figure over the runs that have it."""
+    figures = [(run if group is None else run[group]).get(key) for run in runs]
+    values = [figure["value"] for figure in figures if figure and figure["value"] is not None]
+    if not values:
+        return ""
+    mean = number(statistics.mean(values), 3)
+    return mean if len(values) < 2 else f"{mean} ({number(min(values), 3)}–{number(max(values), 3)})"
+
+
+def half_width(figure: Mapping[str, Any]) -> str:
+    """Half of the width of an interval."""
+    return f"±{number((figure['high'] - figure['low']) / 2, 3)}"
 
 
 def _by_kind(figures: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
