@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hilum.config import PreprocessSpec
 from hilum.errors import DataError
-from hilum.inference.contour import BANDS, LEVELS, evidence_scale, on_gray
+from hilum.inference.contour import BANDS, LEVELS, evidence_scale, fill_contours, on_gray
 from hilum.inference.legend import BACKGROUND, CHOSEN, OUTLINE
 from hilum.inference.render import class_evidence, display_shape, draw_overlay, overlay
 from hilum.inference.result import Prediction
@@ -145,7 +145,7 @@ def test_reduced_images_are_averaged(side: int) -> None:
     assert np.abs(shown - expected).max() < 1.5
 
 
-def test_evidence_at_the_display_size_gives_the_same_drawing() -> None:
+def test_evidence_at_the_size_it_is_drawn_at_gives_the_same_drawing() -> None:
     cells = np.zeros((4, 4, 4), np.float32)
     cells[:, 1, 2] = 2.0
     large = prediction((1500, 1500), evidence=cells)
@@ -206,6 +206,18 @@ def test_no_line_is_drawn_along_the_edge_of_the_image() -> None:
     gray = Radiograph(np.full((512, 512), 100, np.uint8))
     image = overlay(gray, prediction((512, 512), evidence=one_cell(1.0)), evidence=np.ones((512, 512), np.float32))
     assert is_color(image[:512, :512], on_gray(3, 100)).all()
+
+
+@pytest.mark.parametrize("place", [None, (0, 0), (0, 15), (31, 31), (10, 10)])
+def test_a_level_that_is_not_reached_or_only_by_a_point_is_no_error(place: tuple[int, int] | None) -> None:
+    gray, evidence = np.full((64, 64), 100, np.uint8), np.zeros((32, 32), np.float32)
+    if place is not None:
+        evidence[place] = 1
+    image = fill_contours(gray, evidence, 1.0, 2)
+    assert image.shape == (64, 64, 3)
+    changed = np.argwhere((image != 100).any(axis=2))
+    assert len(changed) > 0 if place == (10, 10) else place is not None or len(changed) == 0
+    assert all(np.abs(at - 2 * np.array(place)).max() < 8 for at in changed)
 
 
 @pytest.mark.parametrize("size", [224, 2500])

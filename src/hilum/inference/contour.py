@@ -33,6 +33,7 @@ OPACITY = (0.26, 0.30, 0.34)
 FRACTION_BITS = 4
 """Fraction bits of the fixed-point coordinates passed to OpenCV."""
 _REACH = 2
+"""Neighbors on each side over which a line is averaged."""
 _DEVIATION = 0.35
 """Largest distance in pixels from a smoothed line to the one that is drawn (Douglas & Peucker 1973)."""
 
@@ -99,12 +100,14 @@ def fill_contours(
     """
     shape = (gray.shape[0], gray.shape[1])
     image = np.asarray(cv2.merge([gray, gray, gray]), np.uint8)  # (H, W, 3)
-    beyond = thickness + 2  # so that no line is drawn along the edge
+    beyond = thickness + 2  # no line is drawn along the edge
     levels = [region_lines(evidence >= np.float32(level * peak), shape, beyond=beyond) for level in LEVELS]
     for band, lines in enumerate(levels, start=1):
         inside = np.zeros(shape, np.uint8)
         cv2.fillPoly(inside, lines, 1, cv2.LINE_8, FRACTION_BITS)
         left, top, columns, rows = cv2.boundingRect(inside)
+        if not columns:  # not reached, or only by a point at the edge
+            continue
         place = np.s_[top : top + rows, left : left + columns]
         level = gray[place]
         colored = cv2.LUT(cv2.merge([level, level, level]), _blends()[band : band + 1])

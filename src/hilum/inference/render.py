@@ -26,7 +26,7 @@ LONGEST_SIDE = 1024
 """Largest side of a drawn image by default, pixels."""
 _SHORT_SIDE = 512
 _MOST = 0.95
-"""Least fraction of the largest display size that is left to reduce an image by a whole factor."""
+"""Smallest fraction of the largest display size at which an image is shown to reduce it by a whole factor."""
 
 
 def overlay(
@@ -46,9 +46,8 @@ def overlay(
         radiograph: The image, (H0, W0).
         prediction: The prediction for the image, with a mask (H0, W0) bool.
         evidence: (H0, W0) float32, evidence for ``class_name`` from ``class_evidence``, at the image's size or at that
-            of ``evidence_shape``, which is faster. Evidence in favor is drawn where it is at least a
-            quarter of its peak (hilum.inference.contour); the sum of the evidence against is in the legend. None draws
-            no evidence.
+            of ``evidence_shape``, which is faster. Evidence in favor is drawn where it is at least a quarter of its
+            peak (hilum.inference.contour); the sum of the evidence against is in the legend. None draws no evidence.
         class_name: The class whose evidence is drawn; the predicted class by default.
         longest_side: Largest side of the drawn image without the legend, pixels.
 
@@ -157,7 +156,7 @@ def class_evidence(
 def display_shape(shape: tuple[int, int], longest_side: int = LONGEST_SIDE) -> tuple[int, int]:
     """Return the display size (H, W): shorter side at least 512 px, longer side at most ``longest_side``.
 
-    Where it leaves most of that, a large image is reduced by a whole factor, which is faster and averages whole pixels.
+    A large image is reduced by a whole factor if that makes it at most 5% smaller: halving takes less time.
     """
     factor = min(max(1.0, _SHORT_SIDE / min(shape)), longest_side / max(shape))
     if factor < 1 and (whole := 1 / math.ceil(1 / factor)) >= _MOST * factor:
